@@ -1,0 +1,60 @@
+"""promptreach tells you, before you spend the compute, what a soft prompt can and cannot do to your model.
+
+The whole public surface, loaded on first use so that importing this package costs next to nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from promptreach import attention as attention
+    from promptreach import audit as audit
+    from promptreach import hf as hf
+    from promptreach import norms as norms
+    from promptreach import reference as reference
+    from promptreach import theorems as theorems
+    from promptreach import tuning as tuning
+    from promptreach.certificate import Assumption as Assumption
+    from promptreach.certificate import Certificate as Certificate
+    from promptreach.certificate import Evidence as Evidence
+    from promptreach.certificate import Side as Side
+    from promptreach.certificate import Verdict as Verdict
+    from promptreach.prompt import Prefix as Prefix
+    from promptreach.prompt import SoftPrompt as SoftPrompt
+    from promptreach.weights import AttentionWeights as AttentionWeights
+    from promptreach.weights import FeedForwardWeights as FeedForwardWeights
+    from promptreach.weights import LayerWeights as LayerWeights
+    from promptreach.weights import NormWeights as NormWeights
+
+__version__ = "0.1.0"
+
+# Rooms: `pr.tuning.fit`. The package `audit` is itself callable, so that `pr.audit(model, data)` works as well.
+_ROOMS = ("attention", "audit", "hf", "norms", "reference", "theorems", "tuning")
+
+_NAMES = {
+    "Assumption": "certificate",
+    "AttentionWeights": "weights",
+    "Certificate": "certificate",
+    "Evidence": "certificate",
+    "FeedForwardWeights": "weights",
+    "LayerWeights": "weights",
+    "NormWeights": "weights",
+    "Prefix": "prompt",
+    "Side": "certificate",
+    "SoftPrompt": "prompt",
+    "Verdict": "certificate",
+}
+
+__all__ = ["__version__", *_ROOMS, *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

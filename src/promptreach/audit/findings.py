@@ -1,0 +1,116 @@
+"""Findings: what a check measured, in a form that rules can judge and any writer can show.
+
+A finding carries numbers by name (`values`, which rules read) and display blocks (which writers show). A new check
+therefore needs no change in any rule or writer. These are pydantic models because the report's JSON twin is a
+published format: its schema is generated from them.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from promptreach.certificate import Evidence
+
+Cell = str | int | float | bool | None
+"""One table cell; None is shown as a dash."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
+
+
+class Text(_Record):
+    """A paragraph of plain text."""
+
+    kind: Literal["text"] = "text"
+    text: str
+
+
+class Code(_Record):
+    """Something to copy: a command, a configuration, a few lines of Python."""
+
+    kind: Literal["code"] = "code"
+    title: str
+    language: Literal["shell", "python", "json"]
+    text: str
+
+
+class Table(_Record):
+    """Rows under column names. Numbers stay numbers; the writer formats them."""
+
+    kind: Literal["table"] = "table"
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    note: str = ""
+    highlight: int | None = None
+    """The row to draw the eye to, or None."""
+
+
+class Heatmap(_Record):
+    """One number for each layer (row) and head (column); None where there is none."""
+
+    kind: Literal["heatmap"] = "heatmap"
+    title: str
+    values: list[list[float | None]]
+    unit: str
+    note: str = ""
+    row_name: str = "layer"
+    column_name: str = "head"
+    low: float | None = None
+    """The value at the pale end of the scale; None takes the smallest."""
+    high: float | None = None
+    """The value at the dark end of the scale; None takes the largest."""
+
+
+class Series(_Record):
+    """One line of a curve."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+
+
+class Curve(_Record):
+    """One or more lines over a common axis."""
+
+    kind: Literal["curve"] = "curve"
+    title: str
+    x_label: str
+    y_label: str
+    series: list[Series]
+    note: str = ""
+    log_x: bool = False
+
+
+Block = Annotated[Text | Code | Table | Heatmap | Curve, Field(discriminator="kind")]
+
+
+class Finding(_Record):
+    """What one check found.
+
+    Attributes:
+        check: the check's name in the registry.
+        title: a few words for the section's heading.
+        status: ``done``; ``skipped`` when it does not apply here; ``failed`` when it broke, which never takes the
+            report down with it. `reason` says why for the last two.
+        evidence: the weakest kind of knowledge among the numbers in `values`.
+        sample: what was looked at, for example ``"1,500 training and 800 held-out rows, 1 seed"``.
+        summary: one or two plain sentences.
+        values: numbers and names for the rules, JSON types only.
+        blocks: what a reader sees.
+        certificates: `Certificate.to_dict()` of each certificate behind this finding.
+        seconds: how long the check took.
+    """
+
+    check: str
+    title: str
+    status: Literal["done", "skipped", "failed"] = "done"
+    evidence: Evidence
+    summary: str
+    sample: str = ""
+    reason: str = ""
+    values: dict[str, Any] = Field(default_factory=dict)
+    blocks: list[Block] = Field(default_factory=list)
+    certificates: list[dict[str, Any]] = Field(default_factory=list)
+    seconds: float = 0.0

@@ -1,0 +1,123 @@
+"""The audit's verdict and everything that goes with it: the record that all writers show.
+
+`SCHEMA_VERSION` names the format of the JSON twin. Adding a field with a default keeps it; renaming or removing one
+raises it.
+"""
+
+import enum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from promptreach.audit.findings import Block, Finding, _Record
+from promptreach.certificate import Evidence
+
+SCHEMA_VERSION = 1
+
+
+class AuditVerdict(enum.Enum):
+    """What the audit concludes. The comment is what a person should hear."""
+
+    FITS = "FITS"
+    """A soft prompt does the task as well as its rivals."""
+    OPTIMISER = "OPTIMISER"
+    """A prompt fits; the usual training does not find it."""
+    MORE_TOKENS = "MORE_TOKENS"
+    """Capacity binds; more virtual tokens are needed."""
+    FORM = "FORM"
+    """No number of tokens closes the gap; another form (a prefix, LoRA) does."""
+    DATA = "DATA"
+    """No method can: the labels conflict or nothing can be learnt from them."""
+    UNDECIDED = "UNDECIDED"
+    """The evidence does not decide; the report says what would."""
+
+
+EXIT_STATUS = {
+    AuditVerdict.FITS: 0,
+    AuditVerdict.OPTIMISER: 0,
+    AuditVerdict.MORE_TOKENS: 0,
+    AuditVerdict.FORM: 1,
+    AuditVerdict.DATA: 1,
+    AuditVerdict.UNDECIDED: 3,
+}
+"""0 a soft prompt fits (with what the report recommends), 1 it does not, 3 undecided; 2 is kept for wrong calls."""
+
+
+class Reason(_Record):
+    """One reason for the verdict, with how sure it is and which finding it rests on."""
+
+    text: str
+    evidence: Evidence
+    check: str
+
+
+class Recommendation(_Record):
+    """What to do: a method with its settings, or in words where no method helps.
+
+    Attributes:
+        method: ``prompt``, ``prefix``, ``lora``, ``head``, or None.
+        text: the advice as a sentence.
+        tokens, rank, learning_rate, init: the settings, None where they do not apply.
+        peft_config: the adapter configuration to paste, or None.
+        blocks: commands and code to copy.
+        adapter: the recommended adapter's folder, relative to the report, or None.
+    """
+
+    method: Literal["prompt", "prefix", "lora", "head"] | None
+    text: str
+    tokens: int | None = None
+    rank: int | None = None
+    learning_rate: float | None = None
+    init: str | None = None
+    peft_config: dict[str, Any] | None = None
+    blocks: list[Block] = Field(default_factory=list)
+    adapter: str | None = None
+
+
+class AuditResult(_Record):
+    """An audit's outcome. `write` puts report.html, report.json and the recommended adapter into a folder.
+
+    Attributes:
+        schema_version: see `SCHEMA_VERSION`.
+        verdict, evidence: the conclusion and how sure it is.
+        headline: the verdict as one sentence that a person can act on.
+        reasons: ranked, the weightiest first.
+        recommendation: what to do now.
+        findings: in the order of the checks.
+        model, data, settings, environment: what was audited, how, and where; names to plain values.
+        seconds: wall time of the whole audit.
+    """
+
+    schema_version: Literal[1] = 1
+    verdict: AuditVerdict
+    evidence: Evidence
+    headline: str
+    reasons: list[Reason]
+    recommendation: Recommendation
+    findings: list[Finding]
+    model: dict[str, Any]
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    seconds: float
+
+    @property
+    def exit_status(self) -> int:
+        return EXIT_STATUS[self.verdict]
+
+    def finding(self, check: str) -> Finding | None:
+        """The finding of one check, or None if it did not run."""
+        return next((finding for finding in self.findings if finding.check == check), None)
+
+    def write(self, folder: str | Path) -> Path:
+        """Write report.html and report.json into `folder` and return the page's path.
+
+        Each file is written to a temporary name and renamed, so a full disk or Ctrl-C leaves no half report.
+
+        Raises:
+            OutputError: when the folder cannot be written.
+        """
+        from promptreach.audit.writers import write_report
+
+        return write_report(self, Path(folder))

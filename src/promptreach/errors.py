@@ -1,0 +1,88 @@
+"""What can go wrong, by name.
+
+Bad input is found before work starts and reported all at once, so the input errors carry a list of
+`Fault`: where it is, what was seen there, what was expected, and what to do about it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with an input, said so that the reader can mend it.
+
+    Attributes:
+        where: the file, row, column or argument, for example ``"reviews.csv, row 17, column 'label'"``.
+        seen: what stands there.
+        expected: what should stand there.
+        remedy: the next thing to try; empty when `expected` already says it.
+    """
+
+    where: str
+    seen: str
+    expected: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.seen}; expected {self.expected}"
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class PromptreachError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class InputError(PromptreachError, ValueError):
+    """The call or its input is wrong. `faults` lists everything found, not only the first."""
+
+    def __init__(self, faults: "Fault | Sequence[Fault]") -> None:
+        self.faults: tuple[Fault, ...] = (faults,) if isinstance(faults, Fault) else tuple(faults)
+        if not self.faults:
+            raise ValueError("an InputError needs at least one fault")
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class DataError(InputError):
+    """The dataset cannot be used as it is."""
+
+
+class AdapterError(InputError):
+    """An adapter folder is damaged, or was made for another model."""
+
+
+class OutputError(InputError):
+    """The results cannot be written where the caller asked."""
+
+
+class ModelError(InputError):
+    """The model cannot be opened: nothing there, no weights, or weights that cannot be read."""
+
+
+class UnsupportedModelError(PromptreachError):
+    """The model opened, but its architecture is not one that this library can take apart.
+
+    Attributes:
+        found: what the model is.
+        supported: the architectures that would have worked.
+    """
+
+    def __init__(self, found: str, supported: Sequence[str], reason: str = "") -> None:
+        self.found = found
+        self.supported = tuple(supported)
+        text = f"unsupported model: found {found}; supported are {', '.join(self.supported)}"
+        super().__init__(f"{text}. {reason}" if reason else text)
+
+
+class SideMismatchError(PromptreachError, ValueError):
+    """A lower and an upper bound were combined into one number, which would bound nothing."""
+
+
+class TrainingDivergedError(PromptreachError, ArithmeticError):
+    """A training run met a loss that is not a number."""
+
+
+def raise_if_any(faults: Sequence[Fault], kind: type[InputError] = InputError) -> None:
+    """Raise `kind` with all `faults` if there are any."""
+    if faults:
+        raise kind(faults)

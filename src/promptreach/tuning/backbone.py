@@ -1,0 +1,122 @@
+"""What training asks of a frozen model: a protocol that `promptreach.hf.model.OpenModel` fulfils.
+
+Training knows no Hugging Face object. It sees token ids going in, hidden states at the content positions coming out,
+and three places where something trainable may be joined: in front of the input (a prompt), at every layer (a prefix),
+or inside the weights (LoRA).
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from promptreach.prompt import Prefix
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBatch:
+    """Tokenized inputs, padded on the right.
+
+    Attributes:
+        input_ids: token ids; padding holds the tokenizer's padding id, or 0 where it has none.
+        mask: True at content tokens, special tokens such as [CLS] included; False at padding.
+    """
+
+    input_ids: Int[Tensor, "batch seq"]
+    mask: Bool[Tensor, "batch seq"]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What is joined to the frozen model in one forward pass; tensors may require gradients.
+
+    Attributes:
+        prompt: (prompt, hidden), shared by the batch, or None.
+        prefix_keys, prefix_values: (layer, kv_head, prompt, head_dim), shared by the batch, or None.
+    """
+
+    prompt: Tensor | None = None
+    prefix_keys: Tensor | None = None
+    prefix_values: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """How many positions stand in front of the content."""
+        if self.prompt is not None:
+            return self.prompt.shape[0]
+        return self.prefix_keys.shape[2] if self.prefix_keys is not None else 0
+
+
+class LowRank(Protocol):
+    """A LoRA update attached to the model for the length of a `with` block."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable matrices."""
+
+    def state(self) -> dict[str, Tensor]:
+        """A detached copy of them, by PEFT's key."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put a copy made by `state` back."""
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A frozen model with its tokenizer."""
+
+    name: str
+    family: str
+    task: Literal["encoder", "causal"]
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_positions: int
+    """The longest sequence the model accepts, prompt included."""
+    fingerprint: str
+    """Changes when the weights change: the key under which finished runs are kept."""
+
+    @property
+    def vocabulary(self) -> Float[Tensor, "vocab hidden"]:
+        """The input embedding rows, detached."""
+
+    def tokenize(self, texts: Sequence[str], special_tokens: bool = True) -> list[list[int]]:
+        """Token ids of each text, not truncated, with the special tokens the model expects around a text."""
+
+    def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
+        """The sequences padded to the longest, on the model's device."""
+
+    def hidden(self, batch: TokenBatch, joined: Joined | None = None) -> Float[Tensor, "batch seq hidden"]:
+        """The last hidden states (after the final norm) at the batch's own positions, the joined ones cut off.
+
+        Positions follow PEFT's convention: what is joined comes first and shifts the content's positions by its length.
+        """
+
+    def vocabulary_logits(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
+        """Next-token logits from last hidden states; causal models only."""
+
+    def cache_of(self, token_ids: Sequence[int]) -> Prefix:
+        """The keys and values that these tokens leave at every layer: a prefix that the model has seen before."""
+
+    def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[LowRank]:
+        """Attach LoRA to the query and value projections of every layer; the update starts at zero."""
+
+    def release(self) -> nn.Module:
+        """The Hugging Face module itself."""
+
+
+def as_backbone(model: Any, **options: Any) -> Backbone:
+    """`model` itself if it is a backbone; otherwise what `promptreach.hf.open_model` makes of it.
+
+    The one door from this room to Hugging Face, opened only when a caller passes a name or a path: training itself
+    never needs it.
+    """
+    if isinstance(model, Backbone):
+        return model
+    opened: Backbone = importlib.import_module("promptreach.hf").open_model(model, **options)
+    return opened

@@ -1,0 +1,191 @@
+"""Plain records of a transformer layer's weights, which every room accepts.
+
+They say nothing of where the weights came from: random, hand-made, or one layer of a real model (`promptreach.hf`
+fills them). Matrices act on column vectors: a projection with shape (out, in) maps x to W x + b.
+
+Numbers are kept in the dtype they came in; rooms that prove something convert with `.to(torch.float64)`.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptreach.errors import Fault, InputError, raise_if_any
+
+Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
+
+
+class _Record:
+    """What all weight records share: conversion of every tensor at once."""
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """A copy with every tensor, at any depth, in `dtype`."""
+
+        def convert(value: object) -> object:
+            if isinstance(value, (torch.Tensor, _Record)):
+                return value.to(dtype)
+            return value
+
+        fields = {item.name: convert(getattr(self, item.name)) for item in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return type(self)(**fields)
+
+
+@dataclass(frozen=True, eq=False)
+class NormWeights(_Record):
+    """A LayerNorm (`kind="layer"`: subtract the mean, divide by the deviation) or RMSNorm (`kind="rms"`)."""
+
+    kind: Literal["layer", "rms"]
+    weight: Float[Tensor, " hidden"]
+    bias: Float[Tensor, " hidden"] | None = None
+    eps: float = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionWeights(_Record):
+    """One attention block, with grouped-query heads: head h reads key/value head h * kv_heads // heads.
+
+    Attributes:
+        query, key, value: one projection per head.
+        output: maps the concatenated heads to the residual stream; None means the concatenation itself is the output.
+        scale: the factor on q.k before the softmax. None means 1/sqrt(head_dim), as models do; papers A and B write
+            none at all, which is ``scale=1.0``.
+        query_bias, key_bias, value_bias, output_bias: None where the architecture has none.
+        query_norm, key_norm: an RMSNorm over each head's vector, before rotation (Qwen3), or None.
+        rotary: True when queries and keys are rotated by position after projection. Scores then depend on positions,
+            so a result derived from the weights alone does not cover them; use captured queries and keys instead.
+        causal: True when a token sees only itself and what stands before it.
+
+    Raises:
+        InputError: listing every shape that does not fit.
+    """
+
+    query: Float[Tensor, "heads head_dim hidden"]
+    key: Float[Tensor, "kv_heads head_dim hidden"]
+    value: Float[Tensor, "kv_heads value_dim hidden"]
+    output: Float[Tensor, "out concatenated"] | None = None
+    scale: float | None = None
+    query_bias: Float[Tensor, "heads head_dim"] | None = None
+    key_bias: Float[Tensor, "kv_heads head_dim"] | None = None
+    value_bias: Float[Tensor, "kv_heads value_dim"] | None = None
+    output_bias: Float[Tensor, " out"] | None = None
+    query_norm: NormWeights | None = None
+    key_norm: NormWeights | None = None
+    rotary: bool = False
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("query", "key", "value"):
+            tensor = getattr(self, name)
+            if tensor.ndim != 3 or 0 in tensor.shape:
+                raise InputError(Fault(name, f"shape {tuple(tensor.shape)}", "(heads, head_dim, hidden), nothing empty"))
+        heads, head_dim, hidden = self.query.shape
+        kv_heads = self.key.shape[0]
+        value_dim = self.value.shape[1]
+        faults = []
+        if heads % kv_heads:
+            faults.append(Fault("key", f"{kv_heads} key/value heads", f"a divisor of the {heads} query heads"))
+        if self.key.shape[1:] != (head_dim, hidden):
+            faults.append(Fault("key", f"shape {tuple(self.key.shape)}", f"(kv_heads, {head_dim}, {hidden})"))
+        if self.value.shape[0] != kv_heads or self.value.shape[2] != hidden:
+            faults.append(Fault("value", f"shape {tuple(self.value.shape)}", f"({kv_heads}, value_dim, {hidden})"))
+        if self.output is not None and (self.output.ndim != 2 or self.output.shape[1] != heads * value_dim):
+            faults.append(Fault("output", f"shape {tuple(self.output.shape)}", f"(out, {heads * value_dim})"))
+        for name, shape in (
+            ("query_bias", (heads, head_dim)),
+            ("key_bias", (kv_heads, head_dim)),
+            ("value_bias", (kv_heads, value_dim)),
+            ("output_bias", (self.output_size,)),
+        ):
+            bias = getattr(self, name)
+            if bias is not None and tuple(bias.shape) != shape:
+                faults.append(Fault(name, f"shape {tuple(bias.shape)}", str(shape)))
+        dtypes = {str(t.dtype) for t in (self.query, self.key, self.value, self.output) if t is not None}
+        if len(dtypes) > 1:
+            faults.append(Fault("weights", f"mixed dtypes {sorted(dtypes)}", "one dtype", "convert with .to(dtype)"))
+        raise_if_any(faults)
+
+    @property
+    def num_heads(self) -> int:
+        return self.query.shape[0]
+
+    @property
+    def num_kv_heads(self) -> int:
+        return self.key.shape[0]
+
+    @property
+    def head_dim(self) -> int:
+        return self.query.shape[1]
+
+    @property
+    def hidden_size(self) -> int:
+        return self.query.shape[2]
+
+    @property
+    def output_size(self) -> int:
+        """The size of one output vector."""
+        return self.num_heads * self.value.shape[1] if self.output is None else self.output.shape[0]
+
+    @property
+    def softmax_scale(self) -> float:
+        """The factor on q.k that is in force."""
+        return self.head_dim**-0.5 if self.scale is None else self.scale
+
+    def head(self, index: int) -> "AttentionWeights":
+        """Head `index` alone, with its slice of the output projection (and no output bias, which belongs to the sum)."""
+        if not 0 <= index < self.num_heads:
+            raise InputError(Fault("index", str(index), f"0 to {self.num_heads - 1}"))
+        group = index * self.num_kv_heads // self.num_heads
+        value_dim = self.value.shape[1]
+        columns = slice(index * value_dim, (index + 1) * value_dim)
+
+        def pick(bias: Tensor | None, row: int) -> Tensor | None:
+            return None if bias is None else bias[row : row + 1]
+
+        return dataclasses.replace(
+            self,
+            query=self.query[index : index + 1],
+            key=self.key[group : group + 1],
+            value=self.value[group : group + 1],
+            output=None if self.output is None else self.output[:, columns],
+            query_bias=pick(self.query_bias, index),
+            key_bias=pick(self.key_bias, group),
+            value_bias=pick(self.value_bias, group),
+            output_bias=None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FeedForwardWeights(_Record):
+    """A token-wise network: ``down(act(up x))``, or gated ``down(act(gate x) * up x)`` where `gate` is given."""
+
+    up: Float[Tensor, "width hidden"]
+    down: Float[Tensor, "hidden width"]
+    activation: Activation
+    up_bias: Float[Tensor, " width"] | None = None
+    down_bias: Float[Tensor, " hidden"] | None = None
+    gate: Float[Tensor, "width hidden"] | None = None
+    gate_bias: Float[Tensor, " width"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LayerWeights(_Record):
+    """One transformer layer: attention and feed-forward, each with a residual connection and perhaps a norm.
+
+    `norm_position` says where the norms stand: ``"pre"`` (x + f(norm(x)): GPT-2, Llama), ``"post"``
+    (norm(x + f(x)): BERT) or ``"none"`` (x + f(x): papers A and B).
+    """
+
+    attention: AttentionWeights
+    feed_forward: FeedForwardWeights | None = None
+    attention_norm: NormWeights | None = None
+    feed_forward_norm: NormWeights | None = None
+    norm_position: Literal["pre", "post", "none"] = "none"
+
+    def __post_init__(self) -> None:
+        norms = (self.attention_norm, self.feed_forward_norm)
+        if self.norm_position == "none" and any(norm is not None for norm in norms):
+            raise InputError(Fault("norm_position", "'none' with a norm given", "'pre' or 'post'"))
