@@ -5,7 +5,6 @@ Records only; `promptreach.tables` reads them from files and says what is wrong 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 
@@ -41,7 +40,7 @@ class LabelledTexts:
         """What it should answer, in the user's words."""
         return tuple(self.label_names[label] for label in self.labels)
 
-    def take(self, indices: Sequence[int]) -> Self:
+    def take(self, indices: Sequence[int]) -> "LabelledTexts":
         """The examples at `indices`, in that order."""
         return replace(
             self,
@@ -78,7 +77,7 @@ class Completions:
         """What it should answer."""
         return self.completions
 
-    def take(self, indices: Sequence[int]) -> Self:
+    def take(self, indices: Sequence[int]) -> "Completions":
         """The examples at `indices`, in that order."""
         return replace(
             self,
@@ -94,36 +93,31 @@ TaskData = LabelledTexts | Completions
 def split(data: TaskData, held_out: float, seed: int) -> tuple[TaskData, TaskData]:
     """A training and a held-out part; the same seed gives the same split.
 
-    Identical inputs never stand on both sides, so that a held-out score is not a memory of the training rows. With
-    labels, each label keeps its share as nearly as its rows allow.
+    Identical inputs never stand on both sides, so that a held-out score is not a memory of the training rows; shares
+    therefore count different inputs. Of N different inputs, M = round(held_out N) are held out, but at least one and
+    at most N - 1. Of every label's n different inputs, n M / N are held out, rounded up or down.
 
     Args:
-        data: at least two different inputs.
-        held_out: the share of examples held out, in (0, 1).
+        data: with fewer than two different inputs everything is for training.
+        held_out: the share of the different inputs held out, in (0, 1).
         seed: for the shuffle.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out}; expected a share between 0 and 1")
-    strata: dict[str, dict[str, list[int]]] = {}
-    homes: dict[str, str] = {}
-    for index, (text, answer) in enumerate(zip(data.inputs, data.answers, strict=True)):
-        # An input seen before stays with its first occurrence, whatever its answer says now.
-        stratum = homes.setdefault(text, answer if isinstance(data, LabelledTexts) else "")
-        strata.setdefault(stratum, {}).setdefault(text, []).append(index)
+    rows_of: dict[str, list[int]] = {}
+    for index, text in enumerate(data.inputs):
+        rows_of.setdefault(text, []).append(index)
+    inputs = list(rows_of)
     generator = torch.Generator().manual_seed(seed)
-    train: list[int] = []
-    held: list[int] = []
-    for name in sorted(strata):
-        groups = list(strata[name].values())
-        order = torch.randperm(len(groups), generator=generator).tolist()
-        wanted = held_out * sum(map(len, groups))
-        taken = 0
-        for position, group in enumerate(order):
-            # Each side keeps at least one group where there are two.
-            last_for_train = position == len(order) - 1 and taken == sum(len(groups[g]) for g in order[:position])
-            if taken < wanted and not (last_for_train and len(order) > 1):
-                held += groups[group]
-                taken += len(groups[group])
-            else:
-                train += groups[group]
-    return data.take(sorted(train)), data.take(sorted(held))
+    order = torch.randperm(len(inputs), generator=generator).tolist()
+    if isinstance(data, LabelledTexts):
+        # An input with several labels counts for the first. The sort is stable: within a label the order stays random.
+        order.sort(key=lambda position: data.labels[rows_of[inputs[position]][0]])
+    count = min(max(round(held_out * len(inputs)), 1), len(inputs) - 1)
+    offset = int(torch.randint(max(len(inputs), 1), (), generator=generator))
+    sides: tuple[list[int], list[int]] = ([], [])
+    for rank, position in enumerate(order):
+        # Systematic sampling: the held-out ones are spread evenly over the order, and so over the labels.
+        is_held = (rank * count + offset) % len(inputs) < count
+        sides[is_held].extend(rows_of[inputs[position]])
+    return data.take(sorted(sides[0])), data.take(sorted(sides[1]))

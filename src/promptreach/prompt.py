@@ -1,13 +1,15 @@
-"""Soft prompts and prefixes: the two things that this library is about.
+"""Soft prompts and prefixes, the two things that this library is about, and the low-rank update they compete with.
 
 A `SoftPrompt` stands in front of the input embeddings (prompt tuning). A `Prefix` gives every layer keys and values of
-its own (prefix tuning, P-tuning v2). Both are unbatched records and nothing else; joining them to inputs is a
-separate step, because it is the same for every method that makes one.
+its own (prefix tuning, P-tuning v2). A `LowRankUpdate` changes weights (LoRA). All are unbatched records and nothing
+else; joining them to a model is a separate step, because it is the same for every method that makes one.
 
 Notation: m prompt tokens, d hidden size, L content tokens.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -90,6 +92,25 @@ class Prefix:
     @property
     def num_layers(self) -> int:
         return self.keys.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankUpdate:
+    """A LoRA update apart from its model.
+
+    Attributes:
+        rank, alpha: the update is scaled by alpha / rank (unless `options` says otherwise).
+        state: its matrices by PEFT's key.
+        options: PEFT's fields that change the arithmetic, such as ``use_rslora``.
+    """
+
+    rank: int
+    alpha: float
+    state: Mapping[str, Tensor]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+Adapter = SoftPrompt | Prefix | LowRankUpdate
 
 
 def join_mask(

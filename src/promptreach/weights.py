@@ -8,7 +8,7 @@ Numbers are kept in the dtype they came in; rooms that prove something convert w
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,10 +19,14 @@ from promptreach.errors import Fault, InputError, raise_if_any
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
 
 
+# Not typing.Self: the runtime type check of the tests decorates methods one by one and cannot resolve it there.
+Record = TypeVar("Record", bound="_Record")
+
+
 class _Record:
     """What all weight records share: conversion of every tensor at once."""
 
-    def to(self, dtype: torch.dtype) -> Self:
+    def to(self: Record, dtype: torch.dtype) -> Record:
         """A copy with every tensor, at any depth, in `dtype`."""
 
         def convert(value: object) -> object:

@@ -7,7 +7,7 @@ published format: its schema is generated from them.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from promptreach.certificate import Evidence
 
@@ -46,6 +46,13 @@ class Table(_Record):
     highlight: int | None = None
     """The row to draw the eye to, or None."""
 
+    @model_validator(mode="after")
+    def _check_rows(self) -> "Table":
+        wrong = [index for index, row in enumerate(self.rows) if len(row) != len(self.columns)]
+        if wrong:
+            raise ValueError(f"table {self.title!r} has {len(self.columns)} columns; row {wrong[0]} does not")
+        return self
+
 
 class Heatmap(_Record):
     """One number for each layer (row) and head (column); None where there is none."""
@@ -69,6 +76,12 @@ class Series(_Record):
     name: str
     x: list[float]
     y: list[float]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "Series":
+        if len(self.x) != len(self.y):
+            raise ValueError(f"series {self.name!r} has {len(self.x)} x values and {len(self.y)} y values")
+        return self
 
 
 class Curve(_Record):

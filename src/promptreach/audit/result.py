@@ -84,8 +84,10 @@ class AuditResult(_Record):
         headline: the verdict as one sentence that a person can act on.
         reasons: ranked, the weightiest first.
         recommendation: what to do now.
-        findings: in the order of the checks.
-        model, data, settings, environment: what was audited, how, and where; names to plain values.
+        findings: in the order of the checks. Writers show the first table whose first column is ``"method"`` before all
+            findings, as the comparison of methods.
+        model, data, settings, environment: what was audited, how, and where; names to plain values. Writers head the
+            report with ``model["name"]`` and ``data["source"]`` where they exist.
         seconds: wall time of the whole audit.
     """
 

@@ -51,6 +51,7 @@ class Joined:
         return self.prefix_keys.shape[2] if self.prefix_keys is not None else 0
 
 
+@runtime_checkable
 class LowRank(Protocol):
     """A LoRA update attached to the model for the length of a `with` block."""
 

@@ -1,0 +1,65 @@
+"""The page: one self-contained HTML file that reads on a phone, in the dark, on paper and without a network.
+
+Everything that came from a model or a dataset is escaped by the template engine. Should something slip through, the
+page's content security policy runs only the one script and the one style sheet whose hashes it names.
+"""
+
+import base64
+import hashlib
+import json
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from promptreach.audit.findings import Code
+from promptreach.audit.result import AuditResult
+from promptreach.audit.writers import figures, formatting, wording
+from promptreach.certificate import Certificate
+
+LONG_TABLE = 12
+"""A table with more rows is folded away."""
+
+
+def render_html(result: AuditResult) -> str:
+    """`result` as a complete HTML page that refers to nothing outside itself."""
+    style, script = _packaged("report.css"), _packaged("report.js")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(
+        number=formatting.format_number, value=formatting.format_value, seconds=formatting.format_seconds
+    )
+    page = environment.from_string(_packaged("report.html.j2"))
+    return page.render(
+        result=result,
+        subject=wording.subject(result),
+        words=wording.VERDICT_WORDS[result.verdict],
+        settings=wording.settings(result.recommendation),
+        peft_config=_peft_config(result),
+        methods=wording.method_table(result),
+        meanings=wording.EVIDENCE_MEANING,
+        section_of={finding.check: f"finding-{index}" for index, finding in enumerate(result.findings)},
+        read_certificate=Certificate.from_dict,
+        numeric_columns=formatting.numeric_columns,
+        long_table=LONG_TABLE,
+        figures=figures,
+        style=Markup(style),
+        script=Markup(script),
+        policy=f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+    )
+
+
+def _peft_config(result: AuditResult) -> Code | None:
+    config = result.recommendation.peft_config
+    if config is None:
+        return None
+    return Code(title="adapter_config.json for PEFT", language="json", text=json.dumps(config, indent=2))
+
+
+def _packaged(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _source(content: str) -> str:
+    """`content` as a source of a content security policy. The template puts nothing between it and its tags."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

@@ -1,0 +1,271 @@
+"""Adapter folders in PEFT's format, in and out: what is saved here loads with `PeftModel.from_pretrained`.
+
+Three kinds of adapter are known: a prompt, a prefix, and a LoRA update. A trained read-out can lie beside them, in
+files that PEFT does not look at.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from promptreach.errors import AdapterError, Fault, raise_if_any
+from promptreach.files import atomic_folder
+from promptreach.hf.damage import json_fault, pickle_fault, safetensors_fault
+from promptreach.hf.model import OpenModel
+from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.tuning.backbone import Joined
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+READOUT, READOUT_INFO = "readout.safetensors", "readout.json"
+
+_PROMPTS = ("PROMPT_TUNING", "P_TUNING")
+_PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
+SUPPORTED_TYPES = (*_PROMPTS, *_PREFIXES, "LORA")
+"""PEFT's names of the adapters that can be read. P-tuning saves the prompt that its encoder computes, and a cartridge
+is a prefix, so that these need no reader of their own."""
+
+_LORA_OPTIONS = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+_LORA_ROOT = "base_model.model."
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankUpdate:
+    """A LoRA update apart from its model.
+
+    Attributes:
+        rank, alpha: the update is scaled by alpha / rank (unless `options` says otherwise).
+        state: its matrices by PEFT's key, as `LowRank.state` gives them.
+        options: PEFT's fields that change the arithmetic, such as ``use_rslora``.
+    """
+
+    rank: int
+    alpha: float
+    state: Mapping[str, Tensor]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def modules(self) -> list[str]:
+        """The adapted modules, by their path in the model."""
+        return sorted({_module_of(key) for key in self.state})
+
+
+Adapter = SoftPrompt | Prefix | LowRankUpdate
+Readout = tuple[Mapping[str, Tensor], Mapping[str, Any]]
+"""A read-out head as the caller keeps it: tensors by name, and what JSON can say of them."""
+
+
+def save_adapter(folder: str | Path, model: OpenModel, adapter: Adapter, *, readout: Readout | None = None) -> Path:
+    """Write `adapter` as a PEFT folder and return its path.
+
+    The folder appears whole or not at all; an adapter folder that stands there is replaced.
+
+    Raises:
+        AdapterError: when the adapter does not fit the model.
+        OutputError: when `folder` is a file, or a folder with something else in it, or cannot be written.
+    """
+    folder = Path(folder)
+    raise_if_any(_misfits(adapter, model, "adapter"), AdapterError)
+    config, tensors = _to_peft(adapter, model)
+    with atomic_folder(folder, replace=(folder / CONFIG).is_file()) as partial:
+        config.save_pretrained(str(partial))
+        (partial / WEIGHTS).write_bytes(_packed(tensors))
+        if readout is not None:
+            (partial / READOUT).write_bytes(_packed(readout[0]))
+            (partial / READOUT_INFO).write_text(json.dumps(dict(readout[1]), indent=2, sort_keys=True), "utf-8")
+    return folder
+
+
+def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
+    """The adapter in a PEFT folder, checked against the model.
+
+    A classifier head that PEFT saved along with it is left aside.
+
+    Raises:
+        AdapterError: listing what is missing, damaged or pickled, or what shows that it was made for another model.
+    """
+    folder = Path(folder)
+    raise_if_any(_file_faults(folder), AdapterError)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    tensors = load_file(folder / WEIGHTS)
+    adapter = _from_peft(config, tensors, model, folder)
+    raise_if_any(_misfits(adapter, model, str(folder)), AdapterError)
+    return adapter
+
+
+def load_readout(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The read-out that `save_adapter` put beside the adapter, or None where there is none.
+
+    Raises:
+        AdapterError: when one of its two files is missing or damaged.
+    """
+    weights, info = Path(folder) / READOUT, Path(folder) / READOUT_INFO
+    if not weights.exists() and not info.exists():
+        return None
+    missing = None if weights.is_file() else Fault(str(weights), "no such file", "the read-out's tensors")
+    faults = [missing or safetensors_fault(weights), json_fault(info)]
+    raise_if_any([fault for fault in faults if fault is not None], AdapterError)
+    return load_file(weights), json.loads(info.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def attach(model: OpenModel, adapter: Adapter) -> Iterator[Joined]:
+    """The model with `adapter` on it for a `with` block; pass what it gives to `OpenModel.hidden`."""
+    if isinstance(adapter, SoftPrompt):
+        yield Joined(prompt=adapter.embeddings)
+    elif isinstance(adapter, Prefix):
+        yield Joined(prefix_keys=adapter.keys, prefix_values=adapter.values)
+    else:
+        with model.lora(_lora_config(adapter, model), seed=0) as update:
+            update.load(adapter.state)
+            yield Joined()
+
+
+def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[str, Tensor]]:
+    """PEFT's config and tensors for an adapter."""
+    if isinstance(adapter, LowRankUpdate):
+        config: PeftConfig = _lora_config(adapter, model)
+        tensors = adapter.state
+    else:
+        shape: dict[str, Any] = {
+            "task_type": model.peft_task,
+            "num_virtual_tokens": adapter.length,
+            "num_layers": model.num_layers,
+            "num_transformer_submodules": 1,
+        }
+        if isinstance(adapter, SoftPrompt):
+            shape |= {"token_dim": model.hidden_size, "num_attention_heads": model.num_heads}
+            config, embeddings = PromptTuningConfig(**shape), adapter.embeddings
+        else:
+            width = model.num_kv_heads * model.head_dim
+            shape |= {"token_dim": width, "num_attention_heads": model.num_kv_heads, "encoder_hidden_size": width}
+            config, embeddings = PrefixTuningConfig(**shape), _flatten(adapter)
+        tensors = {"prompt_embeddings": embeddings}
+    config.base_model_name_or_path = model.name
+    config.inference_mode = True
+    return config, tensors
+
+
+def _from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: OpenModel, folder: Path) -> Adapter:
+    kind = config.get("peft_type")
+    if kind not in SUPPORTED_TYPES:
+        raise AdapterError(Fault(str(folder / CONFIG), f"peft_type {kind!r}", f"one of {', '.join(SUPPORTED_TYPES)}"))
+    if kind == "LORA":
+        return _lora_from(config, tensors, model, folder)
+    embeddings = tensors.get("prompt_embeddings")
+    if embeddings is None or embeddings.ndim != 2 or not embeddings.isfinite().all():
+        raise AdapterError(Fault(str(folder / WEIGHTS), "no usable prompt_embeddings", "a finite matrix of that name"))
+    if kind in _PROMPTS:
+        return SoftPrompt(embeddings)
+    layers, heads = config.get("num_layers") or model.num_layers, config.get("num_attention_heads") or 1
+    if embeddings.shape[1] % (2 * layers * heads):
+        seen = f"prompt_embeddings of shape {tuple(embeddings.shape)}"
+        expected = f"columns for 2 x {layers} layers x {heads} heads, as {CONFIG} says"
+        raise AdapterError(Fault(str(folder / WEIGHTS), seen, expected))
+    return _unflatten(embeddings, layers, heads)
+
+
+def _flatten(prefix: Prefix) -> Tensor:
+    """(prompt, layer * 2 * kv_head * head_dim): a row is each layer's keys, then its values, head by head."""
+    return torch.stack([prefix.keys, prefix.values], dim=1).permute(3, 0, 1, 2, 4).flatten(1)
+
+
+def _unflatten(embeddings: Tensor, num_layers: int, num_heads: int) -> Prefix:
+    parts = embeddings.unflatten(1, (num_layers, 2, num_heads, -1)).permute(2, 1, 3, 0, 4)
+    return Prefix(parts[0], parts[1])
+
+
+def _lora_config(update: LowRankUpdate, model: OpenModel) -> LoraConfig:
+    return LoraConfig(
+        r=update.rank,
+        lora_alpha=update.alpha,
+        target_modules=update.modules,
+        fan_in_fan_out=model.row.transposed,
+        task_type=model.peft_task,
+        **update.options,
+    )
+
+
+def _lora_from(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: OpenModel, folder: Path
+) -> LowRankUpdate:
+    """The update, its keys led to this model: a classifier's body lies one level deeper than the bare encoder's."""
+    known = {name for name, _ in model.model.named_modules()}
+    prefix = f"{model.model.base_model_prefix}."
+
+    def lead(key: str) -> str:
+        path = key.removeprefix(_LORA_ROOT)
+        for candidate in (path, path.removeprefix(prefix), prefix + path):
+            if _module_of(_LORA_ROOT + candidate) in known:
+                return _LORA_ROOT + candidate
+        return key
+
+    state = {lead(key): tensor for key, tensor in tensors.items() if ".lora_" in key}
+    if not state or not isinstance(config.get("r"), int):
+        raise AdapterError(Fault(str(folder), "no LoRA matrices, or no rank 'r' in its config", "a LoRA adapter"))
+    options = {name: config[name] for name in _LORA_OPTIONS if config.get(name)}
+    return LowRankUpdate(config["r"], float(config.get("lora_alpha", config["r"])), state, options)
+
+
+def _module_of(key: str) -> str:
+    return key.removeprefix(_LORA_ROOT).partition(".lora_")[0]
+
+
+def _misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
+    """What shows that the adapter was made for another model."""
+    if isinstance(adapter, LowRankUpdate):
+        return _lora_misfits(adapter, model, where)
+    faults = []
+    if isinstance(adapter, SoftPrompt) and adapter.hidden_size != model.hidden_size:
+        faults.append(Fault(where, f"virtual tokens of size {adapter.hidden_size}", f"{model.hidden_size}"))
+    if isinstance(adapter, Prefix):
+        layers, heads, _, size = adapter.keys.shape
+        seen, expected = (layers, heads, size), (model.num_layers, model.num_kv_heads, model.head_dim)
+        if seen != expected or adapter.values.shape[3] != size:
+            faults.append(Fault(where, f"(layers, kv heads, head size) {seen}", f"{expected}", f"as in {model.name}"))
+    if adapter.length >= model.max_positions:
+        faults.append(
+            Fault(where, f"{adapter.length} virtual tokens", f"fewer than the {model.max_positions} positions")
+        )
+    return faults
+
+
+def _lora_misfits(update: LowRankUpdate, model: OpenModel, where: str) -> list[Fault]:
+    modules = dict(model.model.named_modules())
+    faults = []
+    for key, tensor in update.state.items():
+        path = _module_of(key)
+        if path not in modules:
+            faults.append(Fault(where, f"an update of {path}", f"a module of {model.name}"))
+            continue
+        weight = modules[path].weight
+        outputs, inputs = reversed(weight.shape) if model.row.transposed else weight.shape
+        if not tensor.isfinite().all():
+            faults.append(Fault(where, f"{key} with entries that are NaN or infinite", "finite numbers"))
+        if ".lora_A" in key and tensor.shape[1] != inputs:
+            faults.append(Fault(where, f"{key} with {tensor.shape[1]} inputs", f"{inputs}"))
+        if ".lora_B" in key and tensor.shape[0] != outputs:
+            faults.append(Fault(where, f"{key} with {tensor.shape[0]} outputs", f"{outputs}"))
+    return faults
+
+
+def _file_faults(folder: Path) -> list[Fault]:
+    weights, pickled = folder / WEIGHTS, folder / "adapter_model.bin"
+    faults = [json_fault(folder / CONFIG)]
+    if weights.is_file():
+        faults.append(safetensors_fault(weights))
+    else:
+        missing = Fault(str(weights), "no such file", "the adapter's weights")
+        faults.append(pickle_fault(pickled) if pickled.is_file() else missing)
+    return [fault for fault in faults if fault is not None]
+
+
+def _packed(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})

@@ -1,0 +1,57 @@
+"""What is wrong with a file of weights, found from its first bytes before anything large is read.
+
+Nothing is unpickled here or anywhere else: a pickle can run code when it is opened.
+"""
+
+import json
+from pathlib import Path
+
+from promptreach.errors import Fault
+
+_HEADER_LIMIT = 100_000_000
+"""The format's own limit on its header, in bytes; a larger number is not a length but damage."""
+
+
+def safetensors_fault(path: Path) -> Fault | None:
+    """What is wrong with the safetensors file at `path`, or None.
+
+    The file starts with its header's length (8 bytes, little-endian) and the header, JSON that gives every tensor's
+    place; the file must end where the last tensor does.
+    """
+    remedy = "copy or download it again"
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(_HEADER_LIMIT, size - 8):
+            return Fault(str(path), f"{size} bytes, which end inside the header", "a whole safetensors file", remedy)
+        try:
+            header = json.loads(file.read(length))
+            last = max(
+                (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
+            )
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return Fault(str(path), "a header that is not safetensors'", "a safetensors file", remedy)
+    if size != 8 + length + last:
+        return Fault(str(path), f"{size} bytes", f"{8 + length + last} bytes, as its header says", remedy)
+    return None
+
+
+def pickle_fault(path: Path) -> Fault:
+    """The refusal of weights that exist only as a pickle."""
+    return Fault(
+        str(path),
+        "pickled weights, which are never opened because a pickle can run code",
+        f"{path.with_suffix('.safetensors').name.replace('pytorch_model', 'model')}",
+        "convert them with safetensors.torch.save_file where you trust them",
+    )
+
+
+def json_fault(path: Path) -> Fault | None:
+    """What keeps the file at `path` from being read as a JSON object, or None."""
+    if not path.is_file():
+        return Fault(str(path), "no such file", "a JSON file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        return Fault(str(path), f"not JSON ({error})", "a JSON file", "copy or download it again")
+    return None if isinstance(content, dict) else Fault(str(path), f"a JSON {type(content).__name__}", "a JSON object")

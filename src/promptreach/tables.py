@@ -1,0 +1,290 @@
+"""A user's data, read and checked: every fault of a source at once, each with its row and what to do about it.
+
+`read_task` is the front: open the source, choose the columns, check every row, check the whole. How the rows of each
+format are read stands in `promptreach._readers`.
+"""
+
+import math
+import os
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from numbers import Integral
+from pathlib import Path
+
+from promptreach._lines import MAX_ROW_BYTES
+from promptreach._readers import (
+    Missing,
+    Table,
+    format_of,
+    open_file,
+    open_hub,
+    open_memory,
+    place,
+    shorten,
+)
+from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.errors import DataError, Fault, InputError
+
+SHOWN_FAULTS = 20
+"""How many faults of one source are listed; the rest are counted."""
+
+COLUMN_NAMES = {
+    "text": ("text", "sentence", "content", "review"),
+    "label": ("label", "labels", "category", "class"),
+    "prompt": ("prompt",),
+    "completion": ("completion",),
+}
+"""The column names that are looked for when the caller names none."""
+
+_TASKS = (("text", "label"), ("prompt", "completion"))
+
+
+def read_task(
+    source: object,
+    *,
+    text_col: str | None = None,
+    label_col: str | None = None,
+    prompt_col: str | None = None,
+    completion_col: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> TaskData:
+    """The classification or completion task in `source`, every row of it checked.
+
+    In every row of the result the text (or prompt and completion) is a string of at most 1 MB that is not blank and
+    that UTF-8 can encode; there are two different texts and, with labels, two different labels. Nothing is dropped or
+    mended silently.
+
+    Args:
+        source: a path to JSON Lines (.jsonl, .ndjson, .json), CSV or TSV, each perhaps with .gz, .bz2 or .xz, or to
+            Parquet; a hub id ``owner/name``, where no such path exists; a `datasets.Dataset`; a list of dicts; a
+            mapping of columns; a pair (texts, labels); or a task record, which is taken as it is.
+        text_col, label_col: the columns of a classification task; None looks for the usual names (`COLUMN_NAMES`).
+        prompt_col, completion_col: the columns of a completion task, likewise.
+        limit: keep this many rows, at least 2, drawn at random and left in their order; None keeps all.
+        seed: for that draw.
+
+    Raises:
+        DataError: listing the faults of the data, up to `SHOWN_FAULTS` of them and the number of the rest.
+        InputError: for a wrong limit, or where an optional package is missing.
+    """
+    if limit is not None and limit < 2:
+        raise InputError(Fault("limit", str(limit), "at least 2 rows, or None for all"))
+    if isinstance(source, (LabelledTexts, Completions)):
+        return _limited(source, limit, seed)
+    wishes = {"text": text_col, "label": label_col, "prompt": prompt_col, "completion": completion_col}
+    faults = _Faults()
+    with _opened(source) as table:
+        columns = _choose_columns(table, wishes, faults)
+        examples = _check_rows(table, columns, faults)
+    _check_whole(table.name, columns, examples, faults)
+    faults.raise_if_any(table.name)
+    return _limited(_task_of(table.name, columns, examples), limit, seed)
+
+
+@dataclass
+class _Faults:
+    """The first faults found, and how many there were."""
+
+    shown: list[Fault] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, *faults: Fault) -> None:
+        self.count += len(faults)
+        self.shown += faults[: SHOWN_FAULTS - len(self.shown)]
+
+    def raise_if_any(self, name: str) -> None:
+        rest = self.count - len(self.shown)
+        more = [Fault(name, f"{rest:,} more faults", "none", "Mend those above first.")] if rest else []
+        if self.count:
+            raise DataError(self.shown + more)
+
+
+@dataclass
+class _Examples:
+    """The rows that passed."""
+
+    inputs: list[str] = field(default_factory=list)
+    answers: list[str | int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+
+def _opened(source: object) -> AbstractContextManager[Table]:
+    if not isinstance(source, (str, os.PathLike)):
+        return nullcontext(open_memory(source))
+    path = Path(source)
+    looks_like_id = isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not format_of(path)
+    if looks_like_id and not os.path.lexists(path) and not os.path.lexists(path.parent):
+        return nullcontext(open_hub(str(source)))
+    return open_file(path)
+
+
+# The columns -------------------------------------------------------------------------------------------------------
+
+
+def _choose_columns(table: Table, wishes: Mapping[str, str | None], faults: _Faults) -> dict[str, str]:
+    """The column of each role of the task: text and label, or prompt and completion. Empty after a fault."""
+    if not table.columns:
+        return {}
+    names = {role: [wish] if (wish := wishes[role]) else usual for role, usual in COLUMN_NAMES.items()}
+    found = {role: [column for column in table.columns if column in names[role]] for role in names}
+    wished = [task for task in _TASKS if any(wishes[role] for role in task)]
+    complete = [task for task in _TASKS if all(found[role] for role in task)]
+    begun = [task for task in _TASKS if any(found[role] for role in task)]
+    # The caller's word counts first, then a task with all of its columns, then one that misses a column.
+    tasks = wished or complete or begun
+    if len(tasks) != 1:
+        seen = "names for both kinds of task" if wished else f"the columns {_listing(table.columns)}"
+        remedy = "Give text_col and label_col, or prompt_col and completion_col (--text-col, --label-col and so on)."
+        usual_names = [] if wished or complete else [name for usual in names.values() for name in usual]
+        expected = "the columns of one task: a text and a label, or a prompt and a completion"
+        faults.add(Fault(table.name, seen, expected, remedy + _hint(usual_names, table.columns)))
+        return {}
+    for role in tasks[0]:
+        if len(found[role]) != 1:
+            faults.add(_column_fault(table, role, wishes[role], found[role], names[role]))
+    chosen = {role: found[role][0] for role in tasks[0] if len(found[role]) == 1}
+    if len(chosen) > len(set(chosen.values())):
+        seen = f"the column {_listing(chosen.values())} for both"
+        faults.add(Fault(f"{table.name}, {' and '.join(chosen)}", seen, "two different columns"))
+    return {} if faults.count else chosen
+
+
+def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str], names: Sequence[str]) -> Fault:
+    """Why there is no single column for `role`."""
+    expected, remedy = f"one column for the {role}", f"Name it with {role}_col (--{role}-col)."
+    if found:
+        seen = f"{len(found)} columns that may be the {role}: {_listing(found)}"
+        return Fault(table.name, seen, expected, "Rename one of them." if wish else remedy)
+    missing = f"no column {shorten(wish)}" if wish else f"no column for the {role}"
+    seen = f"{missing} among {_listing(table.columns)}"
+    return Fault(table.name, seen, expected, remedy + _hint(names, table.columns))
+
+
+def _hint(names: Sequence[str], columns: Sequence[str]) -> str:
+    """What the caller may have meant by `names`, as a sentence with a space in front; empty without an idea."""
+    if len(columns) == 1 and (marks := [mark for mark in (";", "\t", "|", ",") if mark in columns[0]]):
+        return f" The columns seem to be separated by {marks[0]!r}: write commas in .csv, tabs in .tsv."
+    lower = {column.lower(): column for column in columns}
+    close = [lower[match] for name in names for match in get_close_matches(name.lower(), lower, n=1)]
+    return f" Did you mean {_listing(dict.fromkeys(close), ' or ')}?" if close else ""
+
+
+def _listing(columns: Iterable[str], separator: str = ", ") -> str:
+    listed = [shorten(column) for column in columns]
+    more = [f"{len(listed) - 12} more"] if len(listed) > 12 else []
+    return separator.join(listed[:12] + more)
+
+
+# The rows, and the whole -------------------------------------------------------------------------------------------
+
+
+def _check_rows(table: Table, columns: Mapping[str, str], faults: _Faults) -> _Examples:
+    """The rows whose values are all good. Without columns the rows are still read, for the faults of their form."""
+    examples = _Examples()
+    shared: dict[object, str | int] = {}  # one object a label, however many rows carry it
+    for row in table.rows(tuple(columns.values())):
+        if isinstance(row, Fault):
+            faults.add(row)
+            continue
+        bad = [
+            Fault(place(table.name, row.number, column, row.line), *problem)
+            for (role, column), value in zip(columns.items(), row.values, strict=True)
+            if (problem := _problem(value, role))
+        ]
+        faults.add(*bad)
+        if columns and not bad:
+            text, answer = row.values
+            answer = int(answer) if isinstance(answer, Integral) else str(answer)
+            examples.inputs.append(str(text))
+            examples.answers.append(shared.setdefault(answer, answer))
+            examples.rows.append(row.number)
+    return examples
+
+
+def _problem(value: object, role: str) -> tuple[str, str, str] | None:
+    """What is wrong with one value: what was seen, what was expected, what to do. None for a good one."""
+    expected = "a string or an integer" if role == "label" else "a string"
+    if value is Missing.MISSING:
+        return "the row does not have this column", expected, "Add it or drop the row."
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return f"no value ({value})", expected, "Fill it in or drop the row."
+    if role == "label" and isinstance(value, Integral) and not isinstance(value, bool):
+        return None
+    if not isinstance(value, str):
+        remedy = "Give one label a row, as a name or a whole number." if role == "label" else "Write it as a string."
+        return f"{shorten(value)} ({type(value).__name__})", expected, remedy
+    if not value.strip():
+        seen = "only white space" if value else "an empty string"
+        return seen, "at least one visible character", "Fill it in or drop the row."
+    if len(value) > MAX_ROW_BYTES:
+        return f"{len(value):,} characters: {shorten(value)}", f"no more than {MAX_ROW_BYTES:,}", "Shorten it."
+    if match := _UNWRITABLE.search(value):
+        seen = f"{match[0]!r} at character {match.start() + 1} of {shorten(value)}"
+        return seen, "text that a tokenizer can read", "Remove that character."
+    return None
+
+
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot encode
+
+
+def _check_whole(name: str, columns: Mapping[str, str], examples: _Examples, faults: _Faults) -> None:
+    """What only shows in all rows together; judged where each row by itself is good."""
+    if faults.count:
+        return
+    count = len(examples.rows)
+    if count < 2:
+        seen = f"{count or 'no'} row{'s' * (count != 1)}" + ("" if columns else " and no columns")
+        faults.add(Fault(name, seen, "at least 2 rows", "Check that this is the file you mean."))
+        return
+    role, answer_role = columns
+    if all(text == examples.inputs[0] for text in examples.inputs):
+        where = f"{name}, column {shorten(columns[role])}"
+        faults.add(Fault(where, f"the same {role} in all {count:,} rows", f"at least 2 different {role}s"))
+    if answer_role == "label":
+        where = f"{name}, column {shorten(columns['label'])}"
+        faults.add(*(Fault(where, *problem) for problem in _label_problems(examples)))
+
+
+def _label_problems(examples: _Examples) -> Iterator[tuple[str, str, str]]:
+    first_rows: dict[str | int, int] = {}
+    for label, row in zip(examples.answers, examples.rows, strict=True):
+        first_rows.setdefault(label, row)
+
+    def said(label: str | int) -> str:
+        return f"{shorten(label)} (row {first_rows[label]})"
+
+    count = len(examples.answers)
+    by_kind = {type(label): label for label in first_rows}
+    if len(by_kind) > 1:
+        seen = f"both integers and strings: {said(by_kind[int])} and {said(by_kind[str])}"
+        yield seen, "one kind", "Write all labels as names, or all as integers."
+    if len(first_rows) == 1:
+        seen = f"the one label {shorten(examples.answers[0])} in all {count:,} rows"
+        yield seen, "at least 2 different labels", "Check the column, or add rows of another label."
+    if count >= 20 and len(first_rows) > count / 2:
+        seen = f"{len(first_rows):,} different labels in {count:,} rows"
+        yield seen, "a label for two rows or more on average", "Is this the text's column, or an identifier?"
+    stripped: dict[str, str] = {}
+    for label in first_rows:
+        twin = stripped.setdefault(str(label).strip(), str(label)) if isinstance(label, str) else label
+        if twin != label:
+            yield f"{said(twin)} and {said(label)}", "labels that differ in more than white space", "Strip the labels."
+
+
+def _task_of(name: str, columns: Mapping[str, str], examples: _Examples) -> TaskData:
+    inputs, answers, rows = examples.inputs, examples.answers, tuple(examples.rows)
+    if "prompt" in columns:
+        return Completions(tuple(inputs), tuple(map(str, answers)), name, rows)
+    numbers = {label: number for number, label in enumerate(sorted(set(answers)))}
+    return LabelledTexts(tuple(inputs), tuple(numbers[a] for a in answers), tuple(map(str, numbers)), name, rows)
+
+
+def _limited(task: TaskData, limit: int | None, seed: int) -> TaskData:
+    if limit is None or limit >= len(task):
+        return task
+    return task.take(sorted(random.Random(seed).sample(range(len(task)), limit)))

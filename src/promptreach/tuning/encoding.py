@@ -1,0 +1,107 @@
+"""Task data as token sequences, and the batches that training draws from them.
+
+Batches hold sequences of similar length: on short texts padding would otherwise cost as much as the content.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.errors import DataError, Fault, raise_if_any
+from promptreach.tuning.backbone import Backbone
+
+_SORTED_POOL = 8
+"""How many batches are drawn at once and sorted by length before they are cut apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Examples as token ids.
+
+    Attributes:
+        sequences: what the model reads; for completions the prompt with the completion behind it.
+        labels: class indices of a classification task, or None.
+        answer_lengths: for completions the number of tokens at the end that the model should produce, or None.
+        truncated: how many examples lost tokens to `max_length`.
+    """
+
+    sequences: tuple[tuple[int, ...], ...]
+    labels: Int[Tensor, " examples"] | None
+    answer_lengths: tuple[int, ...] | None
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that training can see of these examples."""
+        labels = None if self.labels is None else self.labels.tolist()
+        return hashlib.sha256(repr((self.sequences, labels, self.answer_lengths)).encode()).hexdigest()
+
+
+def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
+    """`data` as token ids of at most `max_length` tokens each.
+
+    A classified text loses its end (an encoder's closing special token is kept). A prompt loses its beginning, since
+    what stands next to the completion matters most; a completion is never cut.
+
+    Raises:
+        DataError: when a completion alone does not fit, naming its row.
+    """
+    if isinstance(data, LabelledTexts):
+        tokens = backbone.tokenize(data.texts)
+        sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in tokens)
+        truncated = sum(len(ids) > max_length for ids in tokens)
+        return Encoded(sequences, torch.tensor(data.labels), None, truncated)
+    prompts = backbone.tokenize(data.prompts)
+    answers = backbone.tokenize(data.completions, special_tokens=False)
+    rows = data.rows or range(1, len(data) + 1)
+    faults = [
+        Fault(
+            f"{data.source}, row {row}, completion",
+            "no tokens" if not answer else f"{len(answer)} tokens",
+            f"1 to {max_length - 1} tokens",
+            "" if not answer else "shorten it, or raise max_length",
+        )
+        for row, answer in zip(rows, answers, strict=True)
+        if not 0 < len(answer) < max_length
+    ]
+    raise_if_any(faults[:20], DataError)
+    joined = []
+    truncated = 0
+    for prompt, answer in zip(prompts, answers, strict=True):
+        room = max_length - len(answer)
+        truncated += len(prompt) > room
+        joined.append((*prompt[max(0, len(prompt) - room) :], *answer))
+    return Encoded(tuple(joined), None, tuple(len(answer) for answer in answers), truncated)
+
+
+def _cut_end(ids: Sequence[int], max_length: int, keep_last: bool) -> tuple[int, ...]:
+    if len(ids) <= max_length:
+        return tuple(ids)
+    return (*ids[: max_length - 1], ids[-1]) if keep_last else tuple(ids[:max_length])
+
+
+def training_batches(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """Endless batches of row numbers, each row once an epoch, rows of similar length together."""
+    while True:
+        order = torch.randperm(len(lengths), generator=generator).tolist()
+        batches = []
+        for start in range(0, len(order), batch_size * _SORTED_POOL):
+            pool = sorted(order[start : start + batch_size * _SORTED_POOL], key=lengths.__getitem__)
+            batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        for index in torch.randperm(len(batches), generator=generator).tolist():
+            yield batches[index]
+
+
+def evaluation_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Every row once, longest last, rows of similar length together."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,176 @@
+"""Training runs as records, and the store that keeps finished ones.
+
+A run is named by a hash of everything that decides its outcome: the model, the data, the settings. A finished run is
+found under that name and not repeated; a killed one left no record and is simply run again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from promptreach.files import write_atomically
+from promptreach.prompt import Adapter
+from promptreach.tuning.methods import METHODS, Shape
+from promptreach.tuning.objective import Outcomes
+
+RUN_VERSION = 1
+"""Part of every run's name: raise it when the same settings would give another outcome."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings of one training run.
+
+    Attributes:
+        method: a key of `METHODS`.
+        tokens, rank, init: see `methods.Shape`; `tokens` is 0 for a method that has none.
+        learning_rate: of the method's own tensors (Adam), absolute.
+        head_learning_rate: of the classifier head, whose features have unit variance.
+        steps: optimiser steps; the rate rises over the first tenth and then falls linearly to zero.
+        batch_size: examples a step.
+        evaluations: how often the validation part is scored; the best state is kept.
+        patience: stop after this many evaluations without a better validation loss.
+        score_held_out: False for trials that only serve a choice.
+        seed: for the start and the order of the examples.
+    """
+
+    method: str
+    tokens: int
+    rank: int
+    init: str
+    learning_rate: float
+    steps: int
+    batch_size: int
+    head_learning_rate: float = 1e-3
+    evaluations: int = 4
+    patience: int = 3
+    score_held_out: bool = True
+    seed: int = 0
+
+    @property
+    def shape(self) -> Shape:
+        """The part that the method itself needs."""
+        return Shape(self.tokens, self.rank, self.init, self.seed)
+
+    @property
+    def label(self) -> str:
+        """A few words for tables and progress."""
+        size = f" {self.tokens} tokens" if self.tokens else f" rank {self.rank}" if self.method == "lora" else ""
+        return f"{self.method}{size}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One look at the validation part: after `step` steps, with the mean training loss since the last look."""
+
+    step: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one run reached.
+
+    Attributes:
+        config: its settings.
+        status: ``diverged`` when the loss stopped being a number; the best state before that is kept.
+        parameters: trainable numbers of the method itself, the shared head not counted.
+        unit: the size of a typical entry at the start.
+        steps: optimiser steps taken.
+        seconds: wall time.
+        curve: evaluations, the first before any step (its `train_loss` is NaN).
+        validation, held_out: outcomes at the best state; `held_out` is None for a trial.
+        state, head: the tensors at the best state.
+    """
+
+    config: RunConfig
+    status: Literal["finished", "diverged"]
+    parameters: int
+    unit: float
+    steps: int
+    seconds: float
+    curve: tuple[Evaluation, ...]
+    validation: Outcomes
+    held_out: Outcomes | None
+    state: dict[str, Tensor] = field(repr=False)
+    head: dict[str, Tensor] = field(repr=False)
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The trained adapter, or None for a method that joins nothing to the model."""
+        return METHODS[self.config.method].adapter(self.state, self.config.shape)
+
+    @property
+    def train_loss(self) -> float:
+        """The mean training loss over the last stretch between evaluations, nats per answer."""
+        return self.curve[-1].train_loss
+
+
+class RunStore:
+    """Finished runs in a folder, one subfolder each; without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def name(self, task_digest: str, config: RunConfig) -> str:
+        """The name under which a run of `config` on that task is kept."""
+        key = json.dumps([RUN_VERSION, task_digest, asdict(config)], sort_keys=True)
+        return hashlib.sha256(key.encode()).hexdigest()[:20]
+
+    def logger(self, name: str) -> Callable[[dict[str, Any]], None]:
+        """Appends records to the run's JSON-lines log, begun afresh."""
+        if self.folder is None:
+            return lambda record: None
+        path = self.folder / name / "log.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+
+        def log(record: dict[str, Any]) -> None:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+        return log
+
+    def get(self, name: str) -> Run | None:
+        """The finished run of that name, or None."""
+        if self.folder is None or not (self.folder / name / "run.json").is_file():
+            return None
+        record = json.loads((self.folder / name / "run.json").read_text(encoding="utf-8"))
+        tensors = load_file(self.folder / name / "run.safetensors")
+        record["config"] = RunConfig(**record["config"])
+        record["curve"] = tuple(Evaluation(**item) for item in record["curve"])
+        groups: dict[str, dict[str, Tensor]] = {"state": {}, "head": {}, "validation": {}, "held_out": {}}
+        for key, tensor in tensors.items():
+            group, _, rest = key.partition("/")
+            groups[group][rest] = tensor
+        return Run(
+            **record,
+            validation=Outcomes(**groups["validation"]),
+            held_out=Outcomes(**groups["held_out"]) if groups["held_out"] else None,
+            state=groups["state"],
+            head=groups["head"],
+        )
+
+    def put(self, name: str, run: Run) -> None:
+        """Keep a finished run. The tensors are written first: a run exists once its run.json does."""
+        if self.folder is None:
+            return
+        tensors = {f"state/{key}": value for key, value in run.state.items()}
+        tensors |= {f"head/{key}": value for key, value in run.head.items()}
+        for part, outcomes in (("validation", run.validation), ("held_out", run.held_out)):
+            if outcomes is not None:
+                tensors |= {f"{part}/{key}": value for key, value in vars(outcomes).items()}
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "run.safetensors", save({key: value.contiguous() for key, value in tensors.items()}))
+        plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
+        record = plain | {"config": asdict(run.config), "curve": [asdict(item) for item in run.curve]}
+        write_atomically(folder / "run.json", json.dumps(record, indent=1))

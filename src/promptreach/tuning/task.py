@@ -1,0 +1,169 @@
+"""A task made ready for training: split, encoded, and with a read-out to start from.
+
+Three parts never mix: gradients see `train`, choices (learning rate, early stop) see `validation`, and what is reported
+comes from `held_out`. The read-out is chosen by cross-validation inside `train`.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from promptreach.data import LabelledTexts, TaskData, split
+from promptreach.errors import DataError, Fault, InputError
+from promptreach.tuning.backbone import Backbone, Joined
+from promptreach.tuning.encoding import Encoded, encode, evaluation_batches
+from promptreach.tuning.objective import Classification, Completion, Objective, Outcomes, gather
+from promptreach.tuning.readout import POOLINGS, Pooling, Probe, fit_probe, pool
+
+MIN_CONTENT = 8
+"""Fewer content tokens than this leave nothing to read."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the data is used, in examples, and how long an example may be, in tokens."""
+
+    train: int = 1024
+    validation: int = 256
+    held_out: int = 512
+    max_length: int = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One task on one frozen model.
+
+    Attributes:
+        backbone: the model.
+        train, validation, held_out: the examples as the user wrote them.
+        encoded: the same three by name, as tokens.
+        probes: for classification a probe for each place where a head could read; empty for completions.
+        pooling: the place chosen, or None for completions.
+        batch_size: for evaluation.
+    """
+
+    backbone: Backbone
+    train: TaskData
+    validation: TaskData
+    held_out: TaskData
+    encoded: Mapping[str, Encoded]
+    probes: Mapping[Pooling, Probe]
+    pooling: Pooling | None
+    batch_size: int = 64
+
+    def objective(self) -> Objective:
+        """A fresh objective, its head (if it has one) at the probe."""
+        return Classification(self.probes[self.pooling].head()) if self.pooling else Completion()
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that a training run on this task depends on besides its settings."""
+        parts = [self.backbone.fingerprint, str(self.pooling), *(e.digest for e in self.encoded.values())]
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+    def evaluate(self, part: str, objective: Objective, joined: Joined | None = None) -> Outcomes:
+        """The outcomes on ``"train"``, ``"validation"`` or ``"held_out"``, without gradients."""
+        data = self.encoded[part]
+        batches = list(evaluation_batches([len(ids) for ids in data.sequences], self.batch_size))
+        results = []
+        with torch.no_grad():
+            for rows in batches:
+                batch = self.backbone.batch([data.sequences[row] for row in rows])
+                hidden = self.backbone.hidden(batch, joined)
+                results.append(objective.outcomes(self.backbone, hidden, batch, data, rows))
+        return gather(results, batches)
+
+
+def prepare(
+    backbone: Backbone,
+    data: TaskData,
+    *,
+    limits: Limits | None = None,
+    seed: int = 0,
+    longest_prompt: int = 16,
+    pooling: Pooling | None = None,
+) -> Task:
+    """Split, cut and encode `data`, and choose a read-out.
+
+    Args:
+        backbone: the frozen model.
+        data: at least 12 examples.
+        limits: how much data is used; the default suits a first look.
+        seed: for the split and the probe's folds.
+        longest_prompt: room to keep free in the context, in tokens.
+        pooling: where a classifier's head reads; None chooses by cross-validation.
+
+    Raises:
+        InputError: when the prompt leaves no room for content, or completions are asked of an encoder.
+        DataError: when there are too few examples for three parts.
+    """
+    limits = limits or Limits()
+    _check(backbone, data, longest_prompt)
+    train, rest = split(data, 0.4, seed)
+    # Validation gets a third of what is not trained on: it only ranks runs, while held-out rows carry the conclusions.
+    held_out, validation = split(rest, 1 / 3, seed + 1)
+    parts = {
+        "train": _first(train, limits.train, seed),
+        "validation": _first(validation, limits.validation, seed),
+        "held_out": _first(held_out, limits.held_out, seed),
+    }
+    max_length = min(limits.max_length, backbone.max_positions - longest_prompt)
+    encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
+    task = Task(backbone, **parts, encoded=encoded, probes={}, pooling=None)
+    if not isinstance(data, LabelledTexts):
+        return task
+    places = (pooling,) if pooling else POOLINGS[backbone.task]
+    probes = _probes(task, places, len(data.label_names), seed)
+    return replace(task, probes=probes, pooling=min(probes, key=lambda place: probes[place].loss))
+
+
+def features(
+    task: Task, part: str, places: Sequence[Pooling], joined: Joined | None = None
+) -> dict[Pooling, Tensor]:
+    """The pooled last hidden states of one part at each place, (examples, hidden), in the order of the examples."""
+    data = task.encoded[part]
+    found = {place: torch.empty(len(data), task.backbone.hidden_size) for place in places}
+    with torch.no_grad():
+        for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
+            batch = task.backbone.batch([data.sequences[row] for row in rows])
+            hidden = task.backbone.hidden(batch, joined)
+            for place in places:
+                found[place][rows] = pool(hidden, batch.mask, place).float().cpu()
+    return found
+
+
+def _probes(task: Task, places: Sequence[Pooling], num_classes: int, seed: int) -> dict[Pooling, Probe]:
+    labels = task.encoded["train"].labels
+    assert labels is not None
+    pooled = features(task, "train", places)
+    return {place: fit_probe(pooled[place], labels, num_classes, place, seed) for place in places}
+
+
+def _check(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
+    if not isinstance(data, LabelledTexts) and backbone.task == "encoder":
+        raise InputError(
+            Fault("data", "prompts with completions", "labelled texts for an encoder", "use a causal model")
+        )
+    if backbone.max_positions - longest_prompt < MIN_CONTENT:
+        raise InputError(
+            Fault(
+                "tokens",
+                f"{longest_prompt} virtual tokens in a context of {backbone.max_positions}",
+                f"at most {backbone.max_positions - MIN_CONTENT}",
+            )
+        )
+    if len(set(data.inputs)) < 12:
+        raise DataError(
+            Fault(data.source, f"{len(set(data.inputs))} different inputs", "at least 12, to train, choose and judge on")
+        )
+
+
+def _first(data: TaskData, limit: int, seed: int) -> TaskData:
+    """At most `limit` examples, drawn at random."""
+    if len(data) <= limit:
+        return data
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
+    return data.take(sorted(order[:limit]))

@@ -1,0 +1,40 @@
+"""The one table of tolerances: how far each quantity may be from its reference, by dtype.
+
+Only the *tight* side of a bound and comparisons of two correct computations have a row. The sound side of a bound is
+compared with plain ``<=`` and ``>=``: it has no tolerance anywhere.
+"""
+
+import torch
+from torch import Tensor
+
+TOLERANCES: dict[tuple[str, torch.dtype], tuple[float, float]] = {
+    # (quantity, dtype of the computation under test): (relative, absolute)
+    ("attention output", torch.float64): (1e-12, 1e-13),
+    ("attention output", torch.float32): (2e-5, 2e-6),
+    # Inputs carry 8 bits, the computation runs in float32, and the reference sees the same rounded inputs.
+    ("attention output", torch.bfloat16): (2e-5, 2e-6),
+    # Relative only: a share of 1e-200 must be right in its leading digits too.
+    ("attention share", torch.float64): (1e-12, 0.0),
+    ("attention share", torch.float32): (2e-5, 0.0),
+    ("attention statistic", torch.float64): (1e-12, 1e-12),
+    ("attention gradient", torch.float64): (1e-9, 1e-10),
+    # Our float32 formula against transformers' float32 kernels.
+    ("captured attention", torch.float32): (1e-5, 2e-6),
+    ("real captured attention", torch.float32): (1e-5, 2e-5),
+    # The same module twice, by our road and by PEFT's.
+    ("joined states", torch.float32): (1e-5, 2e-6),
+    ("layer output", torch.float64): (1e-11, 1e-12),
+    # transformers' RMSNorm computes in float32 whatever the model's dtype.
+    ("layer output after a float32 norm", torch.float64): (1e-5, 2e-6),
+    ("transformer output", torch.float64): (1e-11, 1e-12),
+    # Certified over numerical spectral norm, minus one: what the rounding account may cost at sizes up to 64.
+    ("spectral norm slack", torch.float64): (1e-11, 0.0),
+    # Centring moves means of size 10 by softmax-neutral shifts: scores near 1e3 lose three digits.
+    ("centred weights", torch.float64): (1e-11, 1e-11),
+}
+
+
+def assert_close(actual: Tensor, expected: Tensor, quantity: str, dtype: torch.dtype | None = None) -> None:
+    """Fail unless every entry agrees within the table's row for `quantity` (by default at the dtype of `actual`)."""
+    relative, absolute = TOLERANCES[quantity, actual.dtype if dtype is None else dtype]
+    torch.testing.assert_close(actual.double(), expected.double(), rtol=relative, atol=absolute)
