@@ -15,7 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    PreTrainedConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -26,33 +26,10 @@ ENCODERS = ("bert", "roberta")
 DECODERS = ("gpt2", "llama", "qwen2", "qwen3", "mistral")
 FAMILIES = ENCODERS + DECODERS
 
-WORDS = [
-    "a",
-    "the",
-    "cat",
-    "dog",
-    "sat",
-    "ran",
-    "on",
-    "under",
-    "mat",
-    "tree",
-    "good",
-    "bad",
-    "great",
-    "awful",
-    "film",
-    "book",
-    "was",
-    "is",
-    "not",
-    "very",
-    "and",
-    "or",
-    "but",
-    "it",
-    "this",
-]
+WORDS = (
+    *("a", "the", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "good", "bad", "great", "awful", "film"),
+    *("book", "was", "is", "not", "very", "and", "or", "but", "it", "this"),
+)
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 VOCABULARY = 40
 
@@ -78,7 +55,7 @@ _FAMILY_SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_config(family: str, **overrides: Any) -> PreTrainedConfig:
+def tiny_config(family: str, **overrides: Any) -> PretrainedConfig:
     """The config of a two-layer model of hidden size 32."""
     return AutoConfig.for_model(family, **{**_SIZES, **_FAMILY_SIZES[family], **overrides})
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.errors import InputError
 from promptreach.norms import frobenius, max_norm, spectral_lower, spectral_upper
+from promptreach.theorems import THEOREMS
 from tolerances import TOLERANCES
 
 
@@ -121,6 +122,7 @@ def test_lower_never_passes_upper_and_both_are_tight(name):
 def test_every_certificate_survives_a_file_and_its_second_path(norm, name):
     certificate = norm(MATRICES[name])
     assert certificate.evidence is Evidence.PROVED
+    assert certificate.theorem in THEOREMS
     assert certificate.recheck()
     assert Certificate.from_dict(json.loads(json.dumps(certificate.to_dict()))).recheck()
 

@@ -199,3 +199,19 @@ def test_all_wrong_shapes_are_named_at_once(monkeypatch):
     with pytest.raises(InputError) as caught:
         split(torch.zeros(3, 8), torch.zeros(5, 7), torch.zeros(4, 6), torch.zeros(1, 7), torch.zeros(1, 6))
     assert [fault.where for fault in caught.value.faults] == ["keys", "values", "prompt_keys"]
+
+
+def test_equal_statistics_are_equal_to_every_prompt_and_unequal_ones_are_not():
+    generator = torch.Generator().manual_seed(2)
+    query, keys, values, prompt_keys, prompt_values = (
+        torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(5)
+    )
+    # Every key twice at half its mass: other content, same statistics.
+    halved = torch.full((3, 6), -math.log(2), dtype=torch.float64)
+    twin = split(query, keys.repeat(2, 1), values.repeat(2, 1), prompt_keys, prompt_values, mask=halved)
+    original = split(query, keys, values, prompt_keys, prompt_values)
+    assert_close(twin.output, original.output, "attention output")
+    # Without the halving the mean is equal and the mass is not: the content alone does not show it, a prompt does.
+    doubled = split(query, keys.repeat(2, 1), values.repeat(2, 1), prompt_keys, prompt_values)
+    assert_close(doubled.content, original.content, "attention output")
+    assert ((doubled.output - original.output).abs() > 1e-3).any(dim=-1).all()

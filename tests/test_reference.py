@@ -113,7 +113,14 @@ def torch_layer(module: nn.TransformerEncoderLayer, position: str) -> LayerWeigh
 def test_layer_equals_pytorchs_encoder_layer(normal, position):
     torch.manual_seed(3)
     module = nn.TransformerEncoderLayer(
-        HIDDEN, 2, 8, dropout=0.0, activation="gelu", norm_first=position == "pre", batch_first=True, dtype=torch.float64
+        HIDDEN,
+        2,
+        8,
+        dropout=0.0,
+        activation="gelu",
+        norm_first=position == "pre",
+        batch_first=True,
+        dtype=torch.float64,
     )
     for parameter in module.parameters():
         nn.init.normal_(parameter)  # the usual start has zero biases and unit norms, which would hide mistakes

@@ -23,6 +23,8 @@ TOLERANCES: dict[tuple[str, torch.dtype], tuple[float, float]] = {
     ("real captured attention", torch.float32): (1e-5, 2e-5),
     # The same module twice, by our road and by PEFT's.
     ("joined states", torch.float32): (1e-5, 2e-6),
+    # The same states from a batch of another shape, so that sums run in another order through two layers.
+    ("reordered states", torch.float32): (1e-5, 2e-5),
     ("layer output", torch.float64): (1e-11, 1e-12),
     # transformers' RMSNorm computes in float32 whatever the model's dtype.
     ("layer output after a float32 norm", torch.float64): (1e-5, 2e-6),

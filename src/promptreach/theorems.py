@@ -47,8 +47,8 @@ _ENTRIES = (
         number="",
         statement=(
             "For every query, attention over content and prompt is (1 - rho) h + rho g, where h and g are attention "
-            "over the content and over the prompt alone and rho = Z_P / (Z_X + Z_P); the ratio between two content weights "
-            "does not depend on the prompt."
+            "over the content and over the prompt alone and rho = Z_P / (Z_X + Z_P); the ratio between two content "
+            "weights does not depend on the prompt."
         ),
         hypotheses=("one layer at given queries, keys and values; any mask, scale and head grouping",),
         function="attention:split",

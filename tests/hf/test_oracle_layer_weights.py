@@ -1,5 +1,7 @@
 """Extracted weights, run through the reference transformer, give what the model's own layers give."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -42,9 +44,7 @@ def states_around(model: OpenModel, token_ids: list[int]) -> list[tuple[Tensor, 
 
 def unrotated(weights: LayerWeights) -> LayerWeights:
     """The same layer without its rotation, which at position 0 is the identity."""
-    return LayerWeights(
-        **{**vars(weights), "attention": type(weights.attention)(**{**vars(weights.attention), "rotary": False})}
-    )
+    return replace(weights, attention=replace(weights.attention, rotary=False))
 
 
 @pytest.mark.parametrize("family", ABSOLUTE)
@@ -65,7 +65,7 @@ def test_rotary_layers_at_position_zero(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_projections_are_those_of_the_captured_queries_and_keys(family: str) -> None:
-    """At position 0 queries, keys and values follow from the layer's input; one token's softmax would hide the first two."""
+    """Checked at position 0, without attention: over one token its softmax would hide the queries and keys."""
     model = doubled(family)
     (before, _), *_ = states_around(model, [9])
     weights = layer_weights(model, 0)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from transformers import PreTrainedConfig
+from transformers import PretrainedConfig
 
 from promptreach.errors import Fault, InputError, UnsupportedModelError
 from promptreach.weights import Activation
@@ -60,7 +60,7 @@ class Family:
     positions_after_padding: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def max_positions(self, config: PreTrainedConfig) -> int:
+    def max_positions(self, config: PretrainedConfig) -> int:
         """The longest sequence that has a position for every token."""
         skipped = config.pad_token_id + 1 if self.positions_after_padding else 0
         return int(config.max_position_embeddings - skipped)
@@ -150,7 +150,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
 """transformers' names of activations, and ours."""
 
 
-def family_of(config: PreTrainedConfig) -> Family:
+def family_of(config: PretrainedConfig) -> Family:
     """The row for this config.
 
     Raises:
@@ -178,7 +178,7 @@ def family_of(config: PreTrainedConfig) -> Family:
 
 
 def task_of(
-    config: PreTrainedConfig, family: Family, wanted: Literal["encoder", "causal"] | None = None
+    config: PretrainedConfig, family: Family, wanted: Literal["encoder", "causal"] | None = None
 ) -> Literal["encoder", "causal"]:
     """What the checkpoint is for, unless the caller says: ``causal`` when it can predict the next token.
 

@@ -20,7 +20,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
-    PreTrainedConfig,
+    PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging
@@ -165,7 +165,7 @@ def _gguf_faults(path: Path) -> list[Fault]:
     return []
 
 
-def _config_of(place: _Place, num_layers: int | None) -> PreTrainedConfig:
+def _config_of(place: _Place, num_layers: int | None) -> PretrainedConfig:
     """The config, cut to `num_layers` if given."""
     config = _try(place, "config", lambda: AutoConfig.from_pretrained(**place.options))
     family_of(config)
@@ -183,7 +183,7 @@ def _config_of(place: _Place, num_layers: int | None) -> PreTrainedConfig:
 
 def _load(
     place: _Place,
-    config: PreTrainedConfig,
+    config: PretrainedConfig,
     task: Literal["encoder", "causal"],
     dtype: torch.dtype,
     device_map: str | dict[str, Any] | None,

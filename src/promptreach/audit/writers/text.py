@@ -73,7 +73,7 @@ def _fitting(columns: list[list[str]], terminal: int) -> list[int]:
         if room < 0:
             break
         widths.append(width)
-    return widths or [terminal - 1 - _GAP]
+    return widths or [max(terminal - 1 - _GAP, 1)]
 
 
 def _print_reasons(console: Console, result: AuditResult) -> None:

@@ -1,0 +1,36 @@
+"""The checks: each measures one thing and returns a finding. A new check is one file and one line here.
+
+They run in this order; a later one may use what an earlier one left in the context.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from promptreach.audit.checks import attention_share, bare_model, data, initialisation, norm_criterion, training
+from promptreach.audit.context import AuditContext
+from promptreach.audit.findings import Finding
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: its key in findings, rules and the report.
+        title: its heading in the report.
+        run: measures, and returns what it found.
+    """
+
+    name: str
+    title: str
+    run: Callable[[AuditContext], Finding]
+
+
+CHECKS = (
+    Check("data", "The data", data.run),
+    Check("bare_model", "The model without a prompt", bare_model.run),
+    Check("training", "Matched training", training.run),
+    Check("initialisation", "Where the virtual tokens start", initialisation.run),
+    Check("attention_share", "Attention taken by the prompt", attention_share.run),
+    Check("norm_criterion", "Norm criterion for fast attention", norm_criterion.run),
+)

@@ -1,0 +1,57 @@
+"""What an audit may spend: three named budgets and the settings that follow from them."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from promptreach.tuning.task import Limits
+
+BudgetName = Literal["quick", "standard", "thorough"]
+
+_FULL_BATCH_PARAMETERS = 16e6
+"""Up to this many parameters (embeddings left out) a step takes 32 examples; larger models take fewer, so that a
+step's cost grows more slowly than the model. It depends on the model only, never on the machine: the same call gives
+the same report."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much an audit does.
+
+    Attributes:
+        budget: the name these settings came from.
+        seed: for the split, the starts and the order of the examples.
+        limits: how much of the data is used.
+        tokens: lengths of the prompts trained, ascending; prefixes get the middle one.
+        rank: of the LoRA update.
+        steps, batch_size: of a full training run; trials of a learning rate take a quarter of the steps.
+        probe_rows: held-out examples on which queries and keys are captured.
+    """
+
+    budget: BudgetName
+    seed: int
+    limits: Limits
+    tokens: tuple[int, ...]
+    rank: int
+    steps: int
+    batch_size: int
+    probe_rows: int
+
+    @property
+    def prefix_tokens(self) -> int:
+        """The number of slots of the prefix."""
+        return self.tokens[len(self.tokens) // 2]
+
+
+BUDGETS: dict[BudgetName, Settings] = {
+    "quick": Settings("quick", 0, Limits(1024, 256, 1024, 128), (4, 16), 8, 100, 32, 32),
+    "standard": Settings("standard", 0, Limits(4096, 512, 2048, 256), (4, 16, 64), 8, 400, 32, 64),
+    "thorough": Settings("thorough", 0, Limits(16384, 1024, 4096, 512), (1, 4, 16, 64, 128), 16, 1600, 32, 64),
+}
+
+
+def settings_for(budget: BudgetName, seed: int, num_parameters: int) -> Settings:
+    """The budget's settings for a model with that many parameters, embeddings left out."""
+    size = 32
+    while size > 4 and num_parameters * size > 2 * 32 * _FULL_BATCH_PARAMETERS:
+        size //= 2
+    return replace(BUDGETS[budget], seed=seed, batch_size=size)

@@ -1,0 +1,160 @@
+"""Prompts, prefixes, weights and errors: shapes are checked when a record is made, and every fault is named."""
+
+import pytest
+import torch
+from jaxtyping import config as jaxtyping_config
+
+from promptreach.errors import DataError, Fault, InputError, UnsupportedModelError, raise_if_any
+from promptreach.prompt import Prefix, SoftPrompt, content_positions, join_mask
+from promptreach.reference import attend
+from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
+
+
+@pytest.fixture
+def faults_of(monkeypatch):
+    """Where the faults are that a call raises, by the library's own checks, without the shape checks of the tests."""
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+
+    def places(function) -> list[str]:
+        with pytest.raises(InputError) as caught:
+            function()
+        return [fault.where for fault in caught.value.faults]
+
+    return places
+
+
+# --- prompts and prefixes
+
+
+def test_a_prompt_stands_in_front_of_every_sequence():
+    prompt, inputs = SoftPrompt(torch.ones(2, 3, dtype=torch.float64)), torch.zeros(4, 5, 3)
+    joined = prompt.join(inputs)
+    assert joined.shape == (4, 7, 3)
+    assert joined.dtype == inputs.dtype
+    assert (joined[:, :2] == 1).all()
+    assert (joined[:, 2:] == 0).all()
+    assert (prompt.length, prompt.hidden_size) == (2, 3)
+
+
+def test_gradients_reach_the_embeddings_through_the_join():
+    embeddings = torch.zeros(2, 3, requires_grad=True)
+    SoftPrompt(embeddings).join(torch.zeros(4, 5, 3)).sum().backward()
+    assert (embeddings.grad == 4).all()
+
+
+@pytest.mark.parametrize(
+    "embeddings", [torch.zeros(3), torch.zeros(0, 3), torch.zeros(2, 0), torch.tensor([[float("nan")]])]
+)
+def test_bad_prompts_are_refused(embeddings, faults_of):
+    assert faults_of(lambda: SoftPrompt(embeddings)) == ["embeddings"]
+
+
+def test_prefixes_agree_in_layer_head_and_slot(faults_of):
+    prefix = Prefix(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 6))
+    assert (prefix.num_layers, prefix.length) == (2, 4)
+    assert faults_of(lambda: Prefix(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 3, 5))) == ["values"]
+    assert faults_of(lambda: Prefix(torch.zeros(2, 3, 0, 5), torch.full((2, 3, 1, 5), torch.inf))) == ["keys", "values"]
+
+
+def test_masks_of_joined_sequences():
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    assert join_mask(mask, 2).tolist() == [[True] * 4 + [False], [True] * 3 + [False] * 2]
+    assert join_mask(mask.long(), 1).dtype == torch.int64
+    assert content_positions(mask, 2).tolist() == [
+        [False, False, True, True, False],
+        [False, False, True, False, False],
+    ]
+
+
+# --- weights
+
+
+def attention(heads=4, kv_heads=2, **changes) -> AttentionWeights:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"query": (heads, 3, 6), "key": (kv_heads, 3, 6), "value": (kv_heads, 5, 6), "output": (7, heads * 5)}
+    biases = {"query_bias": (heads, 3), "key_bias": (kv_heads, 3), "value_bias": (kv_heads, 5), "output_bias": (7,)}
+    fields = {name: torch.randn(shape, generator=generator) for name, shape in (shapes | biases).items()}
+    return AttentionWeights(**(fields | changes))
+
+
+def test_sizes_are_read_off_the_matrices():
+    weights = attention()
+    sizes = (weights.num_heads, weights.num_kv_heads, weights.head_dim, weights.hidden_size, weights.output_size)
+    assert sizes == (4, 2, 3, 6, 7)
+    assert attention(output=None, output_bias=None).output_size == 20
+    assert weights.softmax_scale == 3**-0.5
+    assert attention(scale=1.0).softmax_scale == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"query": torch.zeros(3, 6)}, ["query"]),
+        ({"key": torch.zeros(3, 3, 6), "key_bias": None}, ["key", "value", "value_bias"]),
+        ({"key": torch.zeros(2, 4, 6)}, ["key"]),
+        ({"value": torch.zeros(2, 5, 7)}, ["value"]),
+        ({"output": torch.zeros(7, 19)}, ["output"]),
+        ({"query_bias": torch.zeros(4, 4), "output_bias": torch.zeros(6)}, ["query_bias", "output_bias"]),
+        ({"output": torch.zeros(7, 20, dtype=torch.float64)}, ["weights"]),
+    ],
+)
+def test_every_shape_that_does_not_fit_is_named(changes, named, faults_of):
+    assert faults_of(lambda: attention(**changes)) == named
+
+
+def test_heads_add_up_to_the_block(faults_of):
+    weights = attention().to(torch.float64)
+    inputs = torch.randn(3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    heads = [attend(weights.head(index), inputs) for index in range(4)]
+    torch.testing.assert_close(sum(heads) + weights.output_bias, attend(weights, inputs), rtol=1e-12, atol=1e-12)
+    assert faults_of(lambda: weights.head(4)) == ["index"]
+    assert faults_of(lambda: weights.head(-1)) == ["index"]
+
+
+def test_conversion_reaches_every_tensor():
+    weights = LayerWeights(
+        attention(query_norm=NormWeights("rms", torch.ones(3))),
+        FeedForwardWeights(torch.ones(8, 6), torch.ones(6, 8), "relu"),
+        attention_norm=NormWeights("layer", torch.ones(6), torch.ones(6)),
+        norm_position="pre",
+    ).to(torch.float64)
+    tensors = [
+        weights.attention.query,
+        weights.attention.value_bias,
+        weights.attention.query_norm.weight,
+        weights.feed_forward.up,
+        weights.attention_norm.bias,
+    ]
+    assert {tensor.dtype for tensor in tensors} == {torch.float64}
+    assert weights.norm_position == "pre"
+    assert weights.feed_forward_norm is None
+
+
+def test_a_norm_without_a_place_is_refused(faults_of):
+    norm = NormWeights("rms", torch.ones(6))
+    assert faults_of(lambda: LayerWeights(attention(), attention_norm=norm)) == ["norm_position"]
+
+
+# --- errors
+
+
+def test_a_fault_reads_as_a_sentence_with_the_remedy_last():
+    fault = Fault("a.csv, row 17", "no label", "one of 'good', 'bad'", "Remove the row")
+    assert str(fault) == "a.csv, row 17: no label; expected one of 'good', 'bad'. Remove the row"
+    assert str(Fault("x", "1", "2")) == "x: 1; expected 2"
+
+
+def test_all_faults_come_at_once():
+    faults = [Fault("a", "1", "2"), Fault("b", "3", "4")]
+    with pytest.raises(DataError, match="a: 1; expected 2\nb: 3; expected 4") as caught:
+        raise_if_any(faults, DataError)
+    assert caught.value.faults == tuple(faults)
+    assert isinstance(caught.value, ValueError)
+    raise_if_any([])
+    with pytest.raises(ValueError, match="at least one fault"):
+        InputError([])
+
+
+def test_unsupported_models_say_what_would_have_worked():
+    error = UnsupportedModelError("mamba", ["bert", "llama"], "It has no attention")
+    assert str(error) == "unsupported model: found mamba; supported are bert, llama. It has no attention"
