@@ -29,16 +29,23 @@ def test_share_of_one_key_each_is_the_logistic_function(gap, level):
 def test_a_shift_shared_by_all_scores_costs_float32_nothing():
     # At 1e4 neighbouring float32 numbers are 1e-3 apart: a log mass rounded there would ruin the share.
     result = one_key_each(10_000.0, 10_000.0, torch.float32)
-    two_slots = split(
+    four_slots = split(
         torch.ones(1, 1),
         torch.full((1, 1), 1e4),
         torch.ones(1, 1),
-        torch.full((3, 1), 1e4),
-        torch.ones(3, 1),
+        torch.full((4, 1), 1e4),
+        torch.ones(4, 1),
         scale=1.0,
     )
     assert result.share.item() == 0.5
-    assert_close(two_slots.share, torch.tensor([0.75]), "attention share")
+    assert_close(four_slots.share, torch.tensor([0.8]), "attention share")
+
+
+def test_a_content_share_too_small_for_one_minus_share_still_counts():
+    one = torch.ones(1, 1, dtype=torch.float64)
+    result = split(one, 0 * one, 1e20 * one, 46 * one, 0 * one, scale=1.0)
+    assert result.share.item() == 1.0
+    assert result.output.item() == pytest.approx(1e20 / (1 + math.exp(46)), rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

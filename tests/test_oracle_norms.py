@@ -62,6 +62,7 @@ def test_queries_of_the_content_alone_are_enough_for_a_prefix(captured):
     query, key, mask = captured
     result = norm_criterion(query[:, :, 1:], key, prompt_length=1, mask=mask)
     assert result.joined.score_max.tolist() == [5.0, 1.5]
+    assert result.joined.query_max.tolist() == [2.0, 3.0]
     assert result.content.query_max.tolist() == [2.0, 3.0]
 
 

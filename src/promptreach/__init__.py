@@ -7,24 +7,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from promptreach import attention as attention
-    from promptreach import audit as audit
-    from promptreach import hf as hf
-    from promptreach import norms as norms
-    from promptreach import reference as reference
-    from promptreach import theorems as theorems
-    from promptreach import tuning as tuning
     from promptreach.certificate import Assumption as Assumption
     from promptreach.certificate import Certificate as Certificate
     from promptreach.certificate import Evidence as Evidence
     from promptreach.certificate import Side as Side
     from promptreach.certificate import Verdict as Verdict
+    from promptreach.prompt import LowRankUpdate as LowRankUpdate
     from promptreach.prompt import Prefix as Prefix
     from promptreach.prompt import SoftPrompt as SoftPrompt
     from promptreach.weights import AttentionWeights as AttentionWeights
     from promptreach.weights import FeedForwardWeights as FeedForwardWeights
     from promptreach.weights import LayerWeights as LayerWeights
     from promptreach.weights import NormWeights as NormWeights
+
+    from . import attention as attention
+    from . import audit as audit
+    from . import hf as hf
+    from . import norms as norms
+    from . import reference as reference
+    from . import theorems as theorems
+    from . import tuning as tuning
 
 __version__ = "0.1.0"
 
@@ -38,6 +40,7 @@ _NAMES = {
     "Evidence": "certificate",
     "FeedForwardWeights": "weights",
     "LayerWeights": "weights",
+    "LowRankUpdate": "prompt",
     "NormWeights": "weights",
     "Prefix": "prompt",
     "Side": "certificate",

@@ -189,8 +189,8 @@ def centred(
 ) -> Float[Tensor, "batch heads seq head_dim"]:
     """The states minus their mean over visible positions, for each sequence and head; hidden positions become 0."""
     visible = mask[:, None, :, None]
-    count = visible.sum(dim=2, keepdim=True).clamp(min=1)
-    mean = states.masked_fill(~visible, 0.0).sum(dim=2, keepdim=True) / count
+    mean = states.masked_fill(~visible, 0.0).sum(dim=2, keepdim=True) / visible.sum(dim=2, keepdim=True)
+    # A sequence without visible positions has no mean, and nothing left to subtract it from.
     return (states - mean).masked_fill(~visible, 0.0)
 
 

@@ -7,13 +7,14 @@ output, which belongs to results.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 
+@runtime_checkable
 class Step(Protocol):
     """What a task calls as its work goes on."""
 

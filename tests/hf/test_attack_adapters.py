@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from models import tiny_model
 from promptreach.errors import AdapterError, OutputError
-from promptreach.hf import LowRankUpdate, OpenModel, load_adapter, load_readout, save_adapter
+from promptreach.hf import OpenModel, load_adapter, load_readout, save_adapter
 from promptreach.hf.adapters import CONFIG, READOUT, READOUT_INFO, WEIGHTS
-from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
 
 MODEL = tiny_model("llama")
 

@@ -253,9 +253,11 @@ def write_gguf(path: Path, architecture: str = "llama") -> Path:
     return path
 
 
-def test_a_gguf_file(tmp_path: Path) -> None:
+def test_a_gguf_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = write_gguf(tmp_path / "tiny.gguf")
+    capfd.readouterr()
     model = open_model(path)
+    assert capfd.readouterr() == ("", "")
     assert (model.family, model.num_layers, model.num_kv_heads) == ("llama", 2, 2)
     assert torch.isfinite(model.hidden(model.batch([[4, 5]]))).all()
     assert open_model(path, num_layers=1).num_layers == 1

@@ -9,9 +9,9 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from models import FAMILIES, tiny_model, tiny_module
-from promptreach.hf import LowRankUpdate, OpenModel, attach, load_adapter, load_readout, open_model, save_adapter
+from promptreach.hf import OpenModel, attach, load_adapter, load_readout, open_model, save_adapter
 from promptreach.hf.adapters import Adapter
-from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
 from tolerances import assert_close
 
 SEQUENCES = [[4, 5, 6, 7, 8, 9, 10, 11], [12, 13]]

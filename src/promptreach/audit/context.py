@@ -52,6 +52,14 @@ class AuditContext:
                 longest_prompt=max(self.settings.tokens),
             )
 
+    def prepare(self) -> None:
+        """Encode the data and probe the frozen model now, so that data that does not fit is refused before training.
+
+        Raises:
+            InputError: as `promptreach.tuning.prepare` does.
+        """
+        assert self.task is not None
+
     def config(self, method: str, tokens: int = 0, rank: int = 0, init: str = "") -> RunConfig:
         """The settings of a full run of a method; the learning rate is chosen by a sweep."""
         return RunConfig(

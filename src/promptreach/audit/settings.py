@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from promptreach.tuning.task import Limits
+from promptreach.errors import Fault, InputError
+from promptreach.tuning.task import MIN_CONTENT, Limits
 
 BudgetName = Literal["quick", "standard", "thorough"]
 
@@ -43,15 +44,26 @@ class Settings:
 
 
 BUDGETS: dict[BudgetName, Settings] = {
-    "quick": Settings("quick", 0, Limits(1024, 256, 1024, 128), (4, 16), 8, 100, 32, 32),
+    "quick": Settings("quick", 0, Limits(1200, 256, 1024, 128), (4, 16), 8, 75, 32, 32),
     "standard": Settings("standard", 0, Limits(4096, 512, 2048, 256), (4, 16, 64), 8, 400, 32, 64),
     "thorough": Settings("thorough", 0, Limits(16384, 1024, 4096, 512), (1, 4, 16, 64, 128), 16, 1600, 32, 64),
 }
 
 
-def settings_for(budget: BudgetName, seed: int, num_parameters: int) -> Settings:
-    """The budget's settings for a model with that many parameters, embeddings left out."""
+def settings_for(budget: BudgetName, seed: int, num_parameters: int, max_positions: int) -> Settings:
+    """The budget's settings for a model with that many parameters (embeddings left out) and that much context.
+
+    Prompts that leave no room for content are not tried.
+
+    Raises:
+        InputError: when not even the shortest prompt leaves room.
+    """
+    tokens = tuple(length for length in BUDGETS[budget].tokens if length + MIN_CONTENT <= max_positions)
+    if not tokens:
+        seen = f"a context of {max_positions} tokens"
+        needed = BUDGETS[budget].tokens[0] + MIN_CONTENT
+        raise InputError(Fault("model", seen, f"at least {needed}, for virtual tokens and content"))
     size = 32
     while size > 4 and num_parameters * size > 2 * 32 * _FULL_BATCH_PARAMETERS:
         size //= 2
-    return replace(BUDGETS[budget], seed=seed, batch_size=size)
+    return replace(BUDGETS[budget], seed=seed, tokens=tokens, batch_size=size)

@@ -1,6 +1,6 @@
 """Hugging Face models and adapters, translated into this library's records: the only room that imports them."""
 
-from promptreach.hf.adapters import LowRankUpdate, attach, load_adapter, load_readout, save_adapter
+from promptreach.hf.adapters import attach, load_adapter, load_readout, save_adapter
 from promptreach.hf.capture import LayerCapture, capture, visit
 from promptreach.hf.load import open_model
 from promptreach.hf.model import OpenModel
@@ -8,7 +8,6 @@ from promptreach.hf.weights import final_norm, layer_weights
 
 __all__ = [
     "LayerCapture",
-    "LowRankUpdate",
     "OpenModel",
     "attach",
     "capture",

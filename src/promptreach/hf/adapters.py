@@ -7,7 +7,6 @@ files that PEFT does not look at.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from promptreach.errors import AdapterError, Fault, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.hf.damage import json_fault, pickle_fault, safetensors_fault
 from promptreach.hf.model import OpenModel
-from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.tuning.backbone import Joined
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -35,29 +34,6 @@ is a prefix, so that these need no reader of their own."""
 _LORA_OPTIONS = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 _LORA_ROOT = "base_model.model."
 
-
-@dataclass(frozen=True, eq=False)
-class LowRankUpdate:
-    """A LoRA update apart from its model.
-
-    Attributes:
-        rank, alpha: the update is scaled by alpha / rank (unless `options` says otherwise).
-        state: its matrices by PEFT's key, as `LowRank.state` gives them.
-        options: PEFT's fields that change the arithmetic, such as ``use_rslora``.
-    """
-
-    rank: int
-    alpha: float
-    state: Mapping[str, Tensor]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def modules(self) -> list[str]:
-        """The adapted modules, by their path in the model."""
-        return sorted({_module_of(key) for key in self.state})
-
-
-Adapter = SoftPrompt | Prefix | LowRankUpdate
 Readout = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 """A read-out head as the caller keeps it: tensors by name, and what JSON can say of them."""
 
@@ -186,7 +162,7 @@ def _lora_config(update: LowRankUpdate, model: OpenModel) -> LoraConfig:
     return LoraConfig(
         r=update.rank,
         lora_alpha=update.alpha,
-        target_modules=update.modules,
+        target_modules=_modules_of(update),
         fan_in_fan_out=model.row.transposed,
         task_type=model.peft_task,
         **update.options,
@@ -212,6 +188,11 @@ def _lora_from(
         raise AdapterError(Fault(str(folder), "no LoRA matrices, or no rank 'r' in its config", "a LoRA adapter"))
     options = {name: config[name] for name in _LORA_OPTIONS if config.get(name)}
     return LowRankUpdate(config["r"], float(config.get("lora_alpha", config["r"])), state, options)
+
+
+def _modules_of(update: LowRankUpdate) -> list[str]:
+    """The adapted modules, by their path in the model."""
+    return sorted({_module_of(key) for key in update.state})
 
 
 def _module_of(key: str) -> str:

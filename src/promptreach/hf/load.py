@@ -4,9 +4,10 @@ Everything that can be found wrong cheaply is found before anything large is rea
 run, and pickled weights are never opened.
 """
 
+import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,8 +82,8 @@ def open_model(
     if isinstance(source, PreTrainedModel):
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
         return OpenModel(source, tokenizer, task=task)
+    place = _locate(source, revision)  # a download may show its progress
     with _quietly():
-        place = _locate(source, revision)
         raise_if_any(_faults_of(place, tokenizer is None), ModelError)
         config = _config_of(place, num_layers)
         task = task_of(config, family_of(config), task)
@@ -229,12 +230,16 @@ def _try(place: _Place, what: str, load: Any) -> Any:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """transformers' log lines and progress bars off, and back to what they were."""
+    """transformers' log lines and progress bars off, and back to what they were.
+
+    Its bar over a GGUF file's tensors obeys no setting, so standard error is held back as well; errors are raised.
+    """
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

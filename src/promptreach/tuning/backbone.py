@@ -79,8 +79,14 @@ class Backbone(Protocol):
     head_dim: int
     max_positions: int
     """The longest sequence the model accepts, prompt included."""
-    fingerprint: str
-    """Changes when the weights change: the key under which finished runs are kept."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the weights change: part of the key under which finished runs are kept."""
+
+    @property
+    def end_token(self) -> int | None:
+        """The token that ends a completion; None where the tokenizer has none."""
 
     @property
     def vocabulary(self) -> Float[Tensor, "vocab hidden"]:

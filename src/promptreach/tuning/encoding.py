@@ -17,6 +17,7 @@ from promptreach.tuning.backbone import Backbone
 
 _SORTED_POOL = 8
 """How many batches are drawn at once and sorted by length before they are cut apart."""
+_SHOWN_FAULTS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,21 +49,28 @@ class Encoded:
 def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     """`data` as token ids of at most `max_length` tokens each.
 
-    A classified text loses its end (an encoder's closing special token is kept). A prompt loses its beginning, since
-    what stands next to the completion matters most; a completion is never cut.
+    A classified text loses its end (an encoder's closing special token is kept). A prompt loses its beginning (the
+    special token that opens a text is kept), since what stands next to the completion matters most. A completion is
+    never cut, and ends with the end token, if the tokenizer has one: stopping is a part of the answer.
 
     Raises:
-        DataError: when a completion alone does not fit, naming its row.
+        DataError: when an input has no tokens, or a completion alone does not fit, naming their rows.
     """
-    if isinstance(data, LabelledTexts):
-        tokens = backbone.tokenize(data.texts)
-        sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in tokens)
-        truncated = sum(len(ids) > max_length for ids in tokens)
-        return Encoded(sequences, torch.tensor(data.labels), None, truncated)
-    prompts = backbone.tokenize(data.prompts)
-    answers = backbone.tokenize(data.completions, special_tokens=False)
-    rows = data.rows or range(1, len(data) + 1)
+    inputs = backbone.tokenize(data.inputs)
+    rows = data.rows or tuple(range(1, len(data) + 1))
+    what = "text" if isinstance(data, LabelledTexts) else "prompt"
     faults = [
+        Fault(f"{data.source}, row {row}, {what}", "no tokens", "at least one token")
+        for row, ids in zip(rows, inputs, strict=True)
+        if not ids
+    ]
+    if isinstance(data, LabelledTexts):
+        raise_if_any(faults[:_SHOWN_FAULTS], DataError)
+        sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
+        truncated = sum(len(ids) > max_length for ids in inputs)
+        return Encoded(sequences, torch.tensor(data.labels), None, truncated)
+    answers = _answers(backbone, data.completions)
+    faults += [
         Fault(
             f"{data.source}, row {row}, completion",
             "no tokens" if not answer else f"{len(answer)} tokens",
@@ -72,20 +80,34 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         for row, answer in zip(rows, answers, strict=True)
         if not 0 < len(answer) < max_length
     ]
-    raise_if_any(faults[:20], DataError)
-    joined = []
-    truncated = 0
-    for prompt, answer in zip(prompts, answers, strict=True):
-        room = max_length - len(answer)
-        truncated += len(prompt) > room
-        joined.append((*prompt[max(0, len(prompt) - room) :], *answer))
-    return Encoded(tuple(joined), None, tuple(len(answer) for answer in answers), truncated)
+    raise_if_any(faults[:_SHOWN_FAULTS], DataError)
+    opening = len(backbone.tokenize([""])[0])
+    pairs = list(zip(inputs, answers, strict=True))
+    joined = tuple((*_cut_start(prompt, max_length - len(answer), opening), *answer) for prompt, answer in pairs)
+    truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in pairs)
+    return Encoded(joined, None, tuple(map(len, answers)), truncated)
+
+
+def _answers(backbone: Backbone, completions: Sequence[str]) -> list[list[int]]:
+    """The tokens of each completion with the end token behind them; none for a completion that has none."""
+    answers = backbone.tokenize(completions, special_tokens=False)
+    end = backbone.end_token
+    # A completion may already spell the end token out.
+    return [ids if end is None or not ids or ids[-1] == end else [*ids, end] for ids in answers]
 
 
 def _cut_end(ids: Sequence[int], max_length: int, keep_last: bool) -> tuple[int, ...]:
     if len(ids) <= max_length:
         return tuple(ids)
     return (*ids[: max_length - 1], ids[-1]) if keep_last else tuple(ids[:max_length])
+
+
+def _cut_start(ids: Sequence[int], max_length: int, opening: int) -> tuple[int, ...]:
+    """The last tokens, behind the `opening` special ones where there is room for both."""
+    if len(ids) <= max_length:
+        return tuple(ids)
+    kept = opening if opening < max_length else 0
+    return (*ids[:kept], *ids[len(ids) - max_length + kept :])
 
 
 def training_batches(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:

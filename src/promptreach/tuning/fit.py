@@ -1,10 +1,12 @@
 """Training one adapter: the front door of this room."""
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from promptreach.data import LabelledTexts
 from promptreach.errors import Fault, raise_if_any
+from promptreach.files import check_output
 from promptreach.progress import Progress
 from promptreach.tables import read_task
 from promptreach.tuning.backbone import as_backbone
@@ -41,22 +43,31 @@ def fit(
             for classification, the bare model for completions).
         tokens: virtual tokens of a prompt, slots of a prefix.
         rank: of a LoRA update.
-        learning_rate: None tries three, scaled to the start, in short runs.
-        init: how the method starts; None takes its default (vocabulary rows, a real cache).
-        steps, batch_size, seed: of the training.
+        learning_rate: of the method's own tensors; None tries three in short runs, and takes the one with the lowest
+            validation loss. A prompt's and a prefix's are scaled to the size of their start.
+        init: how the method starts; None takes the first of its `METHODS[method].inits` (vocabulary rows for a
+            prompt, the cache of real text for a prefix).
+        steps, batch_size: of the training; short runs take a quarter of the steps.
+        seed: for the split, the probe's folds, the start and the order of the examples.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
-        limits: how much of the data is used.
+        limits: how much of the data is used; None takes `Limits()`.
         folder: keeps logs and finished runs there; a second call with the same arguments finds them.
         quiet: no progress bar.
 
     Returns:
-        The run at the best rate. `run.held_out` holds the outcomes per held-out example, `run.adapter` the record that
-        `promptreach.hf.save_adapter` writes as a PEFT folder.
+        The run at the best rate, at its best state on the validation part. `run.held_out` holds the outcomes per
+        held-out example, `run.adapter` the record that `promptreach.hf.save_adapter` writes as a PEFT folder (None for
+        ``"head"``). A run whose loss stopped being a number is returned too, with the status ``diverged``.
 
     Raises:
-        InputError: for arguments that make no sense, all at once; and whatever reading the model and the data raises.
+        InputError: for arguments that make no sense, all at once; for a prompt that leaves no room in the context, or
+            completions asked of an encoder.
+        OutputError: when nothing can be written to `folder`.
+        DataError: for fewer than 12 different inputs; and whatever else reading the model and the data raises.
     """
-    _check(method, tokens, rank, learning_rate, init, steps, batch_size)
+    _check(method, tokens, rank, learning_rate, init, steps, batch_size, pooling)
+    if folder is not None:
+        check_output(folder, resume=True)
     spec = METHODS[method]
     task_data = read_task(data, seed=seed)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
@@ -81,11 +92,18 @@ def fit(
     rates = None if learning_rate is None and method != "head" else [learning_rate or 0.0]
     with Progress(quiet) as progress:
         progress.plan(planned_steps(config, 1 if rates else len(spec.rates)))
-        return sweep(task, config, RunStore(Path(folder) if folder else None), progress, rates).best
+        return sweep(task, config, RunStore(None if folder is None else Path(folder)), progress, rates).best
 
 
 def _check(
-    method: str, tokens: int, rank: int, learning_rate: float | None, init: str | None, steps: int, batch_size: int
+    method: str,
+    tokens: int,
+    rank: int,
+    learning_rate: float | None,
+    init: str | None,
+    steps: int,
+    batch_size: int,
+    pooling: str | None,
 ) -> None:
     faults = []
     if method not in METHODS:
@@ -95,6 +113,8 @@ def _check(
     for name, value in (("tokens", tokens), ("rank", rank), ("steps", steps), ("batch_size", batch_size)):
         if value < 1:
             faults.append(Fault(name, str(value), "at least 1"))
-    if learning_rate is not None and not learning_rate > 0:
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
         faults.append(Fault("learning_rate", str(learning_rate), "a positive number"))
+    if pooling is not None and pooling not in get_args(Pooling):
+        faults.append(Fault("pooling", repr(pooling), f"one of {', '.join(get_args(Pooling))}"))
     raise_if_any(faults)

@@ -49,9 +49,7 @@ def initial_prompt(
     raise InputError(Fault("init", repr(init), f"one of {', '.join(PROMPT_INITS)} for a prompt"))
 
 
-def initial_prefix(
-    backbone: Backbone, length: int, init: str, sequences: Sequence[Sequence[int]], seed: int
-) -> Prefix:
+def initial_prefix(backbone: Backbone, length: int, init: str, sequences: Sequence[Sequence[int]], seed: int) -> Prefix:
     """A prefix of `length` slots at every layer: the cache of real text, or PEFT's random default."""
     generator = torch.Generator().manual_seed(seed)
     if init == "text":

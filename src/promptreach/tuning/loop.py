@@ -22,7 +22,8 @@ def train(task: Task, config: RunConfig, store: RunStore, step: Step) -> Run:
     """The run of `config` on `task`: taken from the store if it finished there before, trained otherwise.
 
     The same task and settings give the same run on the same machine. A loss that is not a number ends the run with
-    status ``diverged``; it is a result, not an error, because a learning rate that is too large is worth knowing.
+    status ``diverged`` and the best state before that; it is a result, not an error, because a learning rate that is
+    too large is worth knowing.
     """
     name = store.name(task.digest, config)
     known = store.get(name)
@@ -35,19 +36,19 @@ def train(task: Task, config: RunConfig, store: RunStore, step: Step) -> Run:
     spec = method_named(config.method)
     with spec.attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
         best, best_head = trainable.state(), objective.head_state()
-        curve = []
+        curve: list[Evaluation] = []
         steps = 0
         diverged = False
         for evaluation in _evaluations(task, config, trainable, objective, step):
             log(vars(evaluation))
             steps = evaluation.step
             diverged = not math.isfinite(evaluation.validation_loss)
-            if diverged:
+            if diverged and curve:
                 break
-            if not curve or evaluation.validation_loss < min(seen.validation_loss for seen in curve):
+            if all(evaluation.validation_loss < seen.validation_loss for seen in curve):
                 best, best_head = trainable.state(), objective.head_state()
             curve.append(evaluation)
-            if _has_stalled(curve, config.patience):
+            if diverged or _has_stalled(curve, config.patience):
                 break
         step(config.steps - steps, "")
         trainable.load(best)

@@ -6,9 +6,10 @@ tensors into an adapter. Training itself is the same for all of them.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from promptreach.errors import Fault, InputError
@@ -70,27 +71,24 @@ class MethodSpec:
         uses_tokens: False when the number of virtual tokens means nothing to it.
     """
 
-    attach: Callable[[Backbone, Shape, Sequence[Sequence[int]]], "_Attached"]
+    attach: Callable[[Backbone, Shape, Sequence[Sequence[int]]], AbstractContextManager[Trainable]]
     adapter: Callable[[Mapping[str, Tensor], Shape], Adapter | None]
     inits: tuple[str, ...]
     rates: tuple[float, ...]
     uses_tokens: bool
 
 
-_Attached = "contextmanager[Trainable]"
-
-
 @contextmanager
 def _prompt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
     start = initial_prompt(backbone, shape.tokens, shape.init, sequences, shape.seed)
-    embeddings = nn.Parameter(start.embeddings.clone())
+    embeddings = _parameter(start.embeddings)
     yield _of_tensors({"embeddings": embeddings}, Joined(prompt=embeddings))
 
 
 @contextmanager
 def _prefix(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
     start = initial_prefix(backbone, shape.tokens, shape.init, sequences, shape.seed)
-    keys, values = nn.Parameter(start.keys.clone()), nn.Parameter(start.values.clone())
+    keys, values = _parameter(start.keys), _parameter(start.values)
     yield _of_tensors({"keys": keys, "values": values}, Joined(prefix_keys=keys, prefix_values=values))
 
 
@@ -103,6 +101,11 @@ def _lora(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) 
 @contextmanager
 def _head(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
     yield _of_tensors({}, Joined())
+
+
+def _parameter(start: Tensor) -> nn.Parameter:
+    """A trainable copy, at least float32: in half precision Adam's small steps would round to nothing."""
+    return nn.Parameter(start.to(torch.promote_types(start.dtype, torch.float32), copy=True))
 
 
 def _of_tensors(parameters: dict[str, nn.Parameter], joined: Joined) -> Trainable:
@@ -146,7 +149,13 @@ METHODS: dict[str, MethodSpec] = {
         rates=(3e-4, 1e-3, 3e-3),
         uses_tokens=False,
     ),
-    "head": MethodSpec(attach=_head, adapter=lambda state, shape: None, inits=("probe",), rates=(1.0,), uses_tokens=False),
+    "head": MethodSpec(
+        attach=_head,
+        adapter=lambda state, shape: None,
+        inits=("probe",),
+        rates=(1.0,),
+        uses_tokens=False,
+    ),
 }
 """Every method by the name that `fit` and the command line use."""
 

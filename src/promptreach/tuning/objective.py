@@ -7,7 +7,7 @@ those were right; a score is then a ratio of sums, whatever the task.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -55,6 +55,7 @@ class Outcomes:
         return float(residual.std() / self.answers.double().mean() / math.sqrt(count))
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A loss over the last hidden states, perhaps with a head of its own."""
 
@@ -108,21 +109,17 @@ class Completion:
     def outcomes(
         self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
     ) -> Outcomes:
-        """One answer a completion token.
-
-        A completion's first token needs a hidden state before it. Where the prompt is empty nothing stands there, so
-        that token is not scored.
-        """
+        """One answer a completion token, predicted from the hidden state before it."""
         assert data.answer_lengths is not None
         ends = batch.mask.sum(1).tolist()
         examples, positions = [], []
         for index, (row, end) in enumerate(zip(rows, ends, strict=True)):
-            for position in range(max(1, end - data.answer_lengths[row]), end):
+            for position in range(end - data.answer_lengths[row], end):
                 examples.append(index)
                 positions.append(position)
         where, at = torch.tensor(examples), torch.tensor(positions)
         # The language head is the widest matrix of the model: only the rows that are scored go through it.
-        logits = backbone.vocabulary_logits(hidden[where, at - 1])
+        logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
         targets = batch.input_ids[where, at]
         losses = cross_entropy(logits, targets, reduction="none")
         where = where.to(losses.device)

@@ -13,13 +13,16 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 Pooling = Literal["mean", "first", "last"]
+
+_Reals = NDArray[np.float64]
+_Labels = NDArray[np.int64]
 
 POOLINGS: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "first"), "causal": ("last", "mean")}
 """The places worth probing: a causal model's first position has read nothing yet."""
@@ -27,6 +30,11 @@ POOLINGS: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "first"), "causa
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridge strengths per example that the probe chooses from, for features of unit variance."""
 _FOLDS = 4
+_LEAST_SPREAD = 1e-3
+"""Of the widest feature's spread. A feature that the training rows hardly move would otherwise be blown up, and with it
+whatever a prompt does to that feature."""
+_UNSEEN = 10.0
+"""How far below the lowest bias a class stands that training did not see, in nats."""
 
 
 def pool(
@@ -70,7 +78,7 @@ class LinearHead(nn.Module):
         self, hidden: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "batch seq"]
     ) -> Float[Tensor, "batch classes"]:
         """Class logits."""
-        features = (pool(hidden, mask, self.pooling).to(self.centre.dtype) - self.centre) / self.spread
+        features = (pool(hidden, mask, self.pooling).to(self.centre) - self.centre) / self.spread
         return features @ self.weight.T + self.bias
 
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -86,7 +94,7 @@ class Probe:
     Attributes:
         pooling: where it reads.
         centre, spread, weight, bias: as in `LinearHead`, float32.
-        accuracy: cross-validated on the training rows, or on them directly where a class is too small to fold.
+        accuracy: cross-validated on the training rows.
         loss: likewise, nats per example.
         penalty: the chosen ridge strength per example.
     """
@@ -114,46 +122,72 @@ def fit_probe(
 ) -> Probe:
     """The ridge-penalised logistic regression on `features` with the best cross-validated loss.
 
-    Standardisation uses the training features only. Classes absent from `labels` get a zero row and a low bias.
+    Standardisation uses the training features only. Classes absent from `labels` get a zero row and a bias so low that
+    no input whatever is put into them.
+
+    Args:
+        features: at least two rows.
+        labels: of each row, in [0, num_classes).
+        num_classes: how many rows the weight has.
+        pooling: where the features were read; kept in the result.
+        seed: for the folds.
     """
     x = features.double().numpy()
     y = labels.numpy()
-    centre = x.mean(0)
     deviation = x.std(0)
-    spread = np.where(deviation > 0, deviation, 1.0)
+    centre, spread = x.mean(0), np.maximum(deviation, _LEAST_SPREAD * (deviation.max() or 1.0))
     x = (x - centre) / spread
-    folds = min(_FOLDS, int(np.bincount(y)[np.bincount(y) > 0].min()))
-    scored = []
-    for penalty in _PENALTIES:
+    fold_of = _folds(y, seed)
+    scored = [(*_cross_validate(x, y, num_classes, penalty, fold_of), penalty) for penalty in _PENALTIES]
+    loss, accuracy, penalty = min(scored)
+    weight, bias = _solve(x, y, num_classes, penalty)
+    return Probe(
+        pooling=pooling,
+        centre=torch.from_numpy(centre).float(),
+        spread=torch.from_numpy(spread).float(),
+        weight=torch.from_numpy(weight).float(),
+        bias=torch.from_numpy(bias).float(),
+        accuracy=accuracy,
+        loss=loss,
+        penalty=penalty,
+    )
+
+
+def _folds(y: _Labels, seed: int) -> _Labels:
+    """The fold of each row: every class is spread evenly over the folds, also one with fewer rows than folds."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    fold_of = np.empty_like(y)
+    fold_of[order[np.argsort(y[order], kind="stable")]] = np.arange(len(y)) % min(_FOLDS, len(y))
+    return fold_of
+
+
+def _cross_validate(x: _Reals, y: _Labels, num_classes: int, penalty: float, fold_of: _Labels) -> tuple[float, float]:
+    """Loss in nats and accuracy, each row judged by the classifier of the other folds."""
+    logits = np.empty((len(y), num_classes))
+    for fold in np.unique(fold_of):
+        held = fold_of == fold
+        weight, bias = _solve(x[~held], y[~held], num_classes, penalty)
+        logits[held] = x[held] @ weight.T + bias
+    loss = cross_entropy(torch.from_numpy(logits), torch.from_numpy(y))
+    return float(loss), float((logits.argmax(1) == y).mean())
+
+
+def _solve(x: _Reals, y: _Labels, num_classes: int, penalty: float) -> tuple[_Reals, _Reals]:
+    """Weight and bias with one row a class.
+
+    scikit-learn keeps one row for two classes, none for a class it did not see, and refuses to fit a single class.
+    """
+    seen = np.unique(y)
+    coefficients, intercepts = np.zeros((len(seen), x.shape[1])), np.zeros(len(seen))
+    if len(seen) > 1:
         solver = LogisticRegression(C=1.0 / (penalty * len(y)), max_iter=1000)
         with warnings.catch_warnings():
             # A probe that stops early is still a classifier, and its score says what it is worth.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            if folds >= 2:
-                splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-                probabilities = cross_val_predict(solver, x, y, cv=splitter, method="predict_proba")
-            else:
-                probabilities = solver.fit(x, y).predict_proba(x)
-        classes = np.unique(y)
-        accuracy = float((classes[probabilities.argmax(1)] == y).mean())
-        scored.append((float(log_loss(y, probabilities, labels=classes)), accuracy, penalty))
-    loss, accuracy, penalty = min(scored)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        best = LogisticRegression(C=1.0 / (penalty * len(y)), max_iter=1000).fit(x, y)
-    weight, bias = _all_classes(best, num_classes)
-    as_float = [torch.from_numpy(np.asarray(a, dtype=np.float32)) for a in (centre, spread, weight, bias)]
-    return Probe(pooling, *as_float, accuracy=accuracy, loss=loss, penalty=penalty)
-
-
-def _all_classes(solver: LogisticRegression, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """One row a class: scikit-learn keeps one row for two classes and none for classes it did not see."""
-    coefficients, intercepts = solver.coef_, solver.intercept_
-    if len(solver.classes_) == 2:
-        coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
-        intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
-    weight = np.zeros((num_classes, coefficients.shape[1]))
-    bias = np.full(num_classes, intercepts.min() - 10.0)
-    weight[solver.classes_] = coefficients
-    bias[solver.classes_] = intercepts
+            solver.fit(x, y)
+        # The sign of a lone row says the second of two classes: half for it, half against the first.
+        sides = np.array([[-0.5], [0.5]]) if len(seen) == 2 else np.eye(len(seen))
+        coefficients, intercepts = sides @ solver.coef_, sides @ solver.intercept_
+    weight, bias = np.zeros((num_classes, x.shape[1])), np.full(num_classes, intercepts.min() - _UNSEEN)
+    weight[seen], bias[seen] = coefficients, intercepts
     return weight, bias

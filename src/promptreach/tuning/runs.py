@@ -1,7 +1,7 @@
 """Training runs as records, and the store that keeps finished ones.
 
 A run is named by a hash of everything that decides its outcome: the model, the data, the settings. A finished run is
-found under that name and not repeated; a killed one left no record and is simply run again.
+found under that name and not repeated; a killed one left no record, or one that cannot be read, and is run again.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -140,24 +141,13 @@ class RunStore:
         return log
 
     def get(self, name: str) -> Run | None:
-        """The finished run of that name, or None."""
-        if self.folder is None or not (self.folder / name / "run.json").is_file():
+        """The finished run of that name, or None; a run whose files cannot be read did not finish."""
+        if self.folder is None:
             return None
-        record = json.loads((self.folder / name / "run.json").read_text(encoding="utf-8"))
-        tensors = load_file(self.folder / name / "run.safetensors")
-        record["config"] = RunConfig(**record["config"])
-        record["curve"] = tuple(Evaluation(**item) for item in record["curve"])
-        groups: dict[str, dict[str, Tensor]] = {"state": {}, "head": {}, "validation": {}, "held_out": {}}
-        for key, tensor in tensors.items():
-            group, _, rest = key.partition("/")
-            groups[group][rest] = tensor
-        return Run(
-            **record,
-            validation=Outcomes(**groups["validation"]),
-            held_out=Outcomes(**groups["held_out"]) if groups["held_out"] else None,
-            state=groups["state"],
-            head=groups["head"],
-        )
+        try:
+            return _read(self.folder / name)
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+            return None
 
     def put(self, name: str, run: Run) -> None:
         """Keep a finished run. The tensors are written first: a run exists once its run.json does."""
@@ -174,3 +164,21 @@ class RunStore:
         plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
         record = plain | {"config": asdict(run.config), "curve": [asdict(item) for item in run.curve]}
         write_atomically(folder / "run.json", json.dumps(record, indent=1))
+
+
+def _read(folder: Path) -> Run:
+    """The run that `RunStore.put` wrote there."""
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    groups: dict[str, dict[str, Tensor]] = {"state": {}, "head": {}, "validation": {}, "held_out": {}}
+    for key, tensor in load_file(folder / "run.safetensors").items():
+        group, _, rest = key.partition("/")
+        groups[group][rest] = tensor
+    record["config"] = RunConfig(**record["config"])
+    record["curve"] = tuple(Evaluation(**item) for item in record["curve"])
+    return Run(
+        **record,
+        validation=Outcomes(**groups["validation"]),
+        held_out=Outcomes(**groups["held_out"]) if groups["held_out"] else None,
+        state=groups["state"],
+        head=groups["head"],
+    )

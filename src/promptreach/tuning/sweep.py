@@ -45,7 +45,8 @@ def sweep(
         short = replace(config, steps=max(1, round(config.steps * TRIAL_SHARE)), evaluations=1, score_held_out=False)
         for rate in rates:
             trials.append(_shown(task, replace(short, learning_rate=rate), store, progress))
-        chosen = min((run for run in trials), key=lambda run: run.validation.mean_loss)
+        # A diverged trial is scored at its best state, often its start: good enough to tie with trials that finished.
+        chosen = min(trials, key=lambda run: (run.status == "diverged", run.validation.mean_loss))
         config = replace(config, learning_rate=chosen.config.learning_rate)
     elif rates:
         config = replace(config, learning_rate=rates[0])

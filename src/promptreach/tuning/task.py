@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from promptreach.data import LabelledTexts, TaskData, split
-from promptreach.errors import DataError, Fault, InputError
+from promptreach.errors import DataError, Fault, InputError, raise_if_any
 from promptreach.tuning.backbone import Backbone, Joined
 from promptreach.tuning.encoding import Encoded, encode, evaluation_batches
 from promptreach.tuning.objective import Classification, Completion, Objective, Outcomes, gather
@@ -20,16 +20,32 @@ from promptreach.tuning.readout import POOLINGS, Pooling, Probe, fit_probe, pool
 
 MIN_CONTENT = 8
 """Fewer content tokens than this leave nothing to read."""
+MIN_INPUTS = 12
+"""Fewer different inputs than this do not make three parts."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of the data is used, in examples, and how long an example may be, in tokens."""
+    """How much of the data is used, in examples, and how long an example may be, in tokens.
+
+    Raises:
+        InputError: naming every limit that is below 2 examples, or below `MIN_CONTENT` tokens.
+    """
 
     train: int = 1024
     validation: int = 256
     held_out: int = 512
     max_length: int = 128
+
+    def __post_init__(self) -> None:
+        least = {"train": 2, "validation": 2, "held_out": 2, "max_length": MIN_CONTENT}
+        raise_if_any(
+            [
+                Fault(f"limits.{name}", str(getattr(self, name)), f"at least {bound}")
+                for name, bound in least.items()
+                if getattr(self, name) < bound
+            ]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +77,11 @@ class Task:
     @property
     def digest(self) -> str:
         """A hash of all that a training run on this task depends on besides its settings."""
-        parts = [self.backbone.fingerprint, str(self.pooling), *(e.digest for e in self.encoded.values())]
+        parts = [self.backbone.fingerprint, *(part.digest for part in self.encoded.values())]
+        if self.pooling:
+            # With the training rows, these determine the head that training starts from.
+            probe = self.probes[self.pooling]
+            parts.append(f"{probe.pooling}, {len(probe.bias)} classes, penalty {probe.penalty}")
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def evaluate(self, part: str, objective: Objective, joined: Joined | None = None) -> Outcomes:
@@ -90,7 +110,7 @@ def prepare(
 
     Args:
         backbone: the frozen model.
-        data: at least 12 examples.
+        data: at least `MIN_INPUTS` different inputs.
         limits: how much data is used; the default suits a first look.
         seed: for the split and the probe's folds.
         longest_prompt: room to keep free in the context, in tokens.
@@ -98,7 +118,7 @@ def prepare(
 
     Raises:
         InputError: when the prompt leaves no room for content, or completions are asked of an encoder.
-        DataError: when there are too few examples for three parts.
+        DataError: when there are too few different inputs for three parts, or one of them cannot be encoded.
     """
     limits = limits or Limits()
     _check(backbone, data, longest_prompt)
@@ -112,17 +132,18 @@ def prepare(
     }
     max_length = min(limits.max_length, backbone.max_positions - longest_prompt)
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
-    task = Task(backbone, **parts, encoded=encoded, probes={}, pooling=None)
+    task = Task(
+        backbone, parts["train"], parts["validation"], parts["held_out"], encoded=encoded, probes={}, pooling=None
+    )
     if not isinstance(data, LabelledTexts):
         return task
     places = (pooling,) if pooling else POOLINGS[backbone.task]
     probes = _probes(task, places, len(data.label_names), seed)
-    return replace(task, probes=probes, pooling=min(probes, key=lambda place: probes[place].loss))
+    best = min(places, key=lambda place: probes[place].loss)
+    return replace(task, probes=probes, pooling=best)
 
 
-def features(
-    task: Task, part: str, places: Sequence[Pooling], joined: Joined | None = None
-) -> dict[Pooling, Tensor]:
+def features(task: Task, part: str, places: Sequence[Pooling], joined: Joined | None = None) -> dict[Pooling, Tensor]:
     """The pooled last hidden states of one part at each place, (examples, hidden), in the order of the examples."""
     data = task.encoded[part]
     found = {place: torch.empty(len(data), task.backbone.hidden_size) for place in places}
@@ -143,22 +164,18 @@ def _probes(task: Task, places: Sequence[Pooling], num_classes: int, seed: int) 
 
 
 def _check(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
+    faults = []
     if not isinstance(data, LabelledTexts) and backbone.task == "encoder":
-        raise InputError(
-            Fault("data", "prompts with completions", "labelled texts for an encoder", "use a causal model")
-        )
-    if backbone.max_positions - longest_prompt < MIN_CONTENT:
-        raise InputError(
-            Fault(
-                "tokens",
-                f"{longest_prompt} virtual tokens in a context of {backbone.max_positions}",
-                f"at most {backbone.max_positions - MIN_CONTENT}",
-            )
-        )
-    if len(set(data.inputs)) < 12:
-        raise DataError(
-            Fault(data.source, f"{len(set(data.inputs))} different inputs", "at least 12, to train, choose and judge on")
-        )
+        faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder", "use a causal model"))
+    longest = backbone.max_positions - MIN_CONTENT
+    if longest_prompt > longest:
+        seen = f"{longest_prompt} virtual tokens in a context of {backbone.max_positions}"
+        faults.append(Fault("tokens", seen, f"at most {longest}"))
+    raise_if_any(faults, InputError)
+    different = len(set(data.inputs))
+    if different < MIN_INPUTS:
+        expected = f"at least {MIN_INPUTS}, to train, choose and judge on"
+        raise DataError(Fault(data.source, f"{different} different inputs", expected))
 
 
 def _first(data: TaskData, limit: int, seed: int) -> TaskData:

@@ -3,9 +3,10 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Cell, Finding, Table, Text
+from promptreach.audit.findings import Block, Cell, Finding, Table, Text
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.data import LabelledTexts
 from promptreach.tuning.encoding import encode
@@ -28,7 +29,7 @@ def run(context: AuditContext) -> Finding:
     shares = Counter(data.answers)
     lengths = sorted(len(sequence) for sequence in encoded.sequences)
     classes = len(data.label_names) if isinstance(data, LabelledTexts) else 0
-    values = {
+    values: dict[str, Any] = {
         "rows": len(data),
         "classes": classes,
         "majority_share": max(shares.values()) / len(data) if classes else None,
@@ -43,7 +44,7 @@ def run(context: AuditContext) -> Finding:
         "longest_tokens": lengths[-1],
         "max_length": max_length,
     }
-    blocks = [_size_table(values, lengths)]
+    blocks: list[Block] = [_size_table(values, lengths)]
     if classes:
         blocks.append(_label_table(shares, len(data)))
     if conflicting:
@@ -92,13 +93,14 @@ def _floors(groups: Mapping[tuple[int, ...], Counter[str]], answers: int) -> tup
     counts = [sorted(group.values(), reverse=True) for group in groups.values()]
     rows = sum(map(sum, counts))
     # Groups with one answer add nothing to the loss and everything to the accuracy, so they are kept as one number.
-    witness = {"conflicts": [group for group in counts if len(group) > 1], "rows": rows, "answers": answers}
+    conflicts = [group for group in counts if len(group) > 1]
+    witness = {"conflicts": conflicts, "rows": rows, "answers": answers}
     assumption = (
         Assumption("the model's output is a function of the tokens it reads", True, "evaluation without dropout"),
     )
     loss = Certificate(
         claim="value is the least mean loss, in nats per answer, of any function of the input on these rows",
-        value=_loss_floor(witness["conflicts"], answers),
+        value=_loss_floor(conflicts, answers),
         side=Side.EXACT,
         evidence=Evidence.PROVED,
         assumptions=assumption,
@@ -107,7 +109,7 @@ def _floors(groups: Mapping[tuple[int, ...], Counter[str]], answers: int) -> tup
     )
     accuracy = Certificate(
         claim="value is the largest share of rows on which any function of the input gives the whole answer",
-        value=1 - sum(sum(group) - group[0] for group in witness["conflicts"]) / rows,
+        value=1 - sum(sum(group) - group[0] for group in conflicts) / rows,
         side=Side.EXACT,
         evidence=Evidence.PROVED,
         assumptions=assumption,
@@ -140,7 +142,7 @@ def recheck_best_accuracy(certificate: Certificate) -> bool:
     return math.isclose((alone + sum(map(max, conflicts))) / rows, certificate.value, rel_tol=1e-12)
 
 
-def _size_table(values: Mapping[str, float], lengths: Sequence[int]) -> Table:
+def _size_table(values: Mapping[str, Any], lengths: Sequence[int]) -> Table:
     def at(share: float) -> int:
         return lengths[min(len(lengths) - 1, int(share * len(lengths)))]
 
@@ -202,7 +204,7 @@ def _conflict_table(
     )
 
 
-def _summary(values: Mapping[str, float], source: str) -> str:
+def _summary(values: Mapping[str, Any], source: str) -> str:
     text = f"{values['rows']:,} rows"
     if values["classes"]:
         text += f", {values['classes']} labels, the most frequent on {values['majority_share']:.1%}"

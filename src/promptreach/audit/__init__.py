@@ -1,0 +1,24 @@
+"""The practitioner's answer: checks measure, rules judge, writers show.
+
+This package is also the verb: ``promptreach.audit(model, data)`` audits. A package and a function cannot share a name
+in a module's namespace, so the module itself is made callable.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from promptreach.audit.findings import Finding as Finding
+from promptreach.audit.result import AuditResult as AuditResult
+from promptreach.audit.result import AuditVerdict as AuditVerdict
+from promptreach.audit.result import Reason as Reason
+from promptreach.audit.result import Recommendation as Recommendation
+from promptreach.audit.run import audit as audit
+
+
+class _CallableModule(ModuleType):
+    def __call__(self, model: Any, data: Any, **options: Any) -> AuditResult:
+        return audit(model, data, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,104 @@
+"""How much attention the trained prompt or prefix takes from the content, per layer and head.
+
+The share is exact for each query: by the mixture identity a head's output is (1 - share) times what the content alone
+would give plus share times what the prompt alone would give. A share near zero means that the prompt does not reach the
+head; near one, that the content no longer does.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptreach import attention
+from promptreach.audit.context import AuditContext
+from promptreach.audit.findings import Finding, Heatmap
+from promptreach.certificate import Evidence
+from promptreach.hf import attach, capture
+from promptreach.hf.capture import LayerCapture
+from promptreach.prompt import Adapter
+from promptreach.tuning.backbone import TokenBatch
+
+
+def run(context: AuditContext) -> Finding:
+    """Measure the share for the best trained prompt and prefix, and for the user's adapter."""
+    adapters: dict[str, Adapter] = {}
+    for method in ("prompt", "prefix"):
+        trained = context.best(method)
+        if trained is not None and trained.adapter is not None:
+            adapters[trained.config.label] = trained.adapter
+    if context.adapter is not None:
+        adapters["your adapter"] = context.adapter
+    shares = {name: _shares(context, adapter) for name, adapter in adapters.items()}
+    shares = {name: share for name, share in shares.items() if share is not None}
+    if not shares:
+        return Finding(
+            check="attention_share",
+            title="Attention taken by the prompt",
+            status="skipped",
+            evidence=Evidence.UNKNOWN,
+            summary="There is no trained prompt to look at.",
+            reason="no prompt or prefix was trained",
+        )
+    blocks = [
+        Heatmap(
+            title=f"Share of attention that {name} takes",
+            values=[[round(value, 5) for value in row] for row in share.tolist()],
+            unit="of attention",
+            low=0.0,
+            high=1.0,
+            note="Mean over the content tokens of the sample.",
+        )
+        for name, share in shares.items()
+        if share is not None
+    ]
+    means = {name: float(share.mean()) for name, share in shares.items() if share is not None}
+    text = "; ".join(
+        f"{name} takes {means[name]:.1%} of the attention on average, most in layer "
+        f"{_most(share)[0]}, head {_most(share)[1]} ({float(share.max()):.1%})"
+        for name, share in shares.items()
+        if share is not None
+    )
+    return Finding(
+        check="attention_share",
+        title="Attention taken by the prompt",
+        evidence=Evidence.MEASURED,
+        sample=f"{len(context.probe_batch.mask)} held-out rows",
+        summary=f"{text[0].upper()}{text[1:]}.",
+        values={
+            "mean": means,
+            "largest": {name: float(share.max()) for name, share in shares.items() if share is not None},
+        },
+        blocks=list(blocks),
+    )
+
+
+def _most(share: Tensor) -> tuple[int, int]:
+    layer, head = divmod(int(share.argmax()), share.shape[1])
+    return layer, head
+
+
+def _shares(context: AuditContext, adapter: Adapter) -> Float[Tensor, "layer head"] | None:
+    """The mean share over content queries, or None for an adapter that adds no positions."""
+    batch = context.probe_batch
+    with attach(context.model, adapter) as joined:
+        if joined.length == 0:
+            return None
+        rows = capture(context.model, batch, joined, reduce=lambda layer: mean_share(layer, batch))
+    return torch.stack(rows)
+
+
+def mean_share(layer: LayerCapture, batch: TokenBatch) -> Float[Tensor, " head"]:
+    """One layer's share of the joined positions, averaged over all content queries of the batch."""
+    length = layer.prompt_length
+    content = batch.mask.shape[1]
+    split = attention.split(
+        layer.query[:, :, -content:],
+        layer.key[:, :, length:],
+        layer.value[:, :, length:],
+        layer.key[:, :, :length],
+        layer.value[:, :, :length],
+        scale=layer.scale,
+        mask=layer.mask[:, :, -content:, length:],
+    )
+    weight = batch.mask[:, None, :].to(split.share.dtype)
+    return ((split.share * weight).sum(dim=(0, 2)) / weight.sum()).cpu()

@@ -1,0 +1,116 @@
+"""From a judgement to what a person can do: settings, a PEFT configuration, an adapter folder, lines to copy."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from promptreach.audit.context import AuditContext
+from promptreach.audit.findings import Block, Code
+from promptreach.audit.result import Recommendation
+from promptreach.audit.rules import Judgement
+from promptreach.hf import save_adapter
+from promptreach.hf.adapters import Readout
+from promptreach.tuning.methods import METHODS
+from promptreach.tuning.readout import LinearHead
+from promptreach.tuning.runs import Run
+
+ADAPTER_FOLDER = "adapter"
+
+
+def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, call: list[str]) -> Recommendation:
+    """The advice, with the chosen run's adapter written into `folder` if there is one.
+
+    Args:
+        context: the audit, with its trained runs.
+        judgement: what the rules concluded.
+        folder: the report's folder, or None to write nothing.
+        call: the command line of this audit, to repeat and to vary.
+    """
+    run = context.sweeps[judgement.chosen].best if judgement.chosen in context.sweeps else None
+    if run is None:
+        return Recommendation(method=None, text=judgement.advice, blocks=[_again(call)])
+    method = run.config.method
+    adapter = run.adapter
+    saved: str | None = None
+    peft_config: dict[str, Any] | None = None
+    blocks: list[Block] = []
+    if adapter is not None and folder is not None:
+        path = save_adapter(folder / ADAPTER_FOLDER, context.model, adapter, readout=_readout(context, run))
+        saved = ADAPTER_FOLDER
+        peft_config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        blocks.append(Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
+    blocks.append(_again(call))
+    return Recommendation(
+        method=method if method in METHODS else None,  # type: ignore[arg-type]
+        text=judgement.advice,
+        tokens=run.config.tokens or None,
+        rank=run.config.rank or None,
+        learning_rate=run.config.learning_rate or None,
+        init=run.config.init,
+        peft_config=peft_config,
+        blocks=blocks,
+        adapter=saved,
+    )
+
+
+def _readout(context: AuditContext, run: Run) -> Readout | None:
+    """The trained head as one matrix and bias on the pooled last hidden state."""
+    if not run.head or context.task.pooling is None:
+        return None
+    head = LinearHead(context.task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
+    weight, bias = head.folded()
+    names = list(getattr(context.data, "label_names", ()))
+    return {"weight": weight, "bias": bias}, {"pooling": context.task.pooling, "labels": names}
+
+
+_POOLED = {
+    "mean": "mask = inputs['attention_mask'].unsqueeze(-1)\npooled = (hidden * mask).sum(1) / mask.sum(1)",
+    "first": "pooled = hidden[:, 0]",
+    "last": "pooled = hidden[torch.arange(len(hidden)), inputs['attention_mask'].sum(1) - 1]",
+}
+
+
+def loading_code(context: AuditContext, run: Run, folder: str) -> str:
+    """Python lines that load the adapter with PEFT and give the same numbers as this audit.
+
+    The read-out is not the architecture's own, so for classification the lines apply it as well.
+    """
+    causal = context.model.task == "causal"
+    auto = "AutoModelForCausalLM" if causal else "AutoModel"
+    source = Path(context.model.name)
+    gguf = source.suffix == ".gguf"
+    where = f"{str(source.parent)!r}, gguf_file={source.name!r}" if gguf else repr(context.model.name)
+    lines = [
+        "import torch",
+        "from peft import PeftModel",
+        f"from transformers import AutoTokenizer, {auto}",
+        "",
+        f"tokenizer = AutoTokenizer.from_pretrained({where})",
+        f"base = {auto}.from_pretrained({where}, dtype=torch.float32)",
+        f"model = PeftModel.from_pretrained(base, {folder!r}).eval()",
+    ]
+    if context.task.pooling is None:
+        return "\n".join(lines)
+    # A prompt's own positions come out in front of the content's; a prefix and LoRA add none.
+    joined = run.config.tokens if run.config.method == "prompt" else 0
+    output = "output_hidden_states=True).hidden_states[-1]" if causal else ").last_hidden_state"
+    call = f"model(**inputs, {output}" if causal else f"model(**inputs{output}"
+    lines[2:2] = ["from safetensors.torch import load_file"]
+    lines += [
+        f"head = load_file({str(Path(folder) / 'readout.safetensors')!r})",
+        f"labels = {list(getattr(context.data, 'label_names', ()))!r}",
+        "",
+        "texts = ['a text to classify']",
+        "inputs = tokenizer(texts, padding=True, return_tensors='pt', padding_side='right')",
+        "with torch.no_grad():",
+        f"    hidden = {call}" + (f"[:, {joined}:]" if joined else ""),
+        *_POOLED[context.task.pooling].split("\n"),
+        "logits = pooled @ head['weight'].T + head['bias']",
+        "print([labels[index] for index in logits.argmax(-1)])",
+    ]
+    return "\n".join(lines)
+
+
+def _again(call: list[str]) -> Code:
+    return Code(title="This audit again", language="shell", text=shlex.join(call))

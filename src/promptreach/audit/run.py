@@ -1,0 +1,245 @@
+"""One audit from its arguments to its result: read, open, measure, judge, recommend, write."""
+
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from promptreach.audit.checks import CHECKS, Check
+from promptreach.audit.context import AuditContext
+from promptreach.audit.environment import environment
+from promptreach.audit.findings import Finding
+from promptreach.audit.recommendation import recommend
+from promptreach.audit.result import AuditResult
+from promptreach.audit.rules import judge
+from promptreach.audit.settings import BudgetName, settings_for
+from promptreach.audit.writers import read_report
+from promptreach.certificate import Evidence
+from promptreach.data import TaskData
+from promptreach.errors import Fault, InputError, PromptreachError, raise_if_any
+from promptreach.files import check_output
+from promptreach.hf import OpenModel, load_adapter, open_model
+from promptreach.progress import Progress
+from promptreach.tables import read_task
+from promptreach.tuning.runs import RunStore
+
+RUNS_FOLDER = "runs"
+Value = TypeVar("Value")
+
+
+def audit(
+    model: Any,
+    data: Any,
+    *,
+    text_col: str | None = None,
+    label_col: str | None = None,
+    prompt_col: str | None = None,
+    completion_col: str | None = None,
+    adapter: str | Path | None = None,
+    budget: BudgetName = "standard",
+    out: str | Path | None = None,
+    engine: str = "local",
+    seed: int = 0,
+    resume: bool = False,
+    quiet: bool = True,
+    **model_options: Any,
+) -> AuditResult:
+    """Find out what a soft prompt can do for this model and data, and what to use instead if it cannot.
+
+    Args:
+        model: a hub id, a folder, a GGUF file, a transformers model, or what `promptreach.hf.open_model` returned.
+        data: a JSONL, CSV, TSV or Parquet file, a list of rows, or a task record.
+        text_col, label_col, prompt_col, completion_col: the columns, where their names do not tell.
+        adapter: a PEFT folder to audit along with what is trained here.
+        budget: ``"quick"``, ``"standard"`` or ``"thorough"``.
+        out: where the report goes, with finished training runs beside it so that a killed audit can resume. Without
+            it nothing is written, and `AuditResult.write` writes the report later, without an adapter.
+        engine: ``"local"``.
+        seed: the same seed gives the same report on the same machine, times aside.
+        resume: continue in a folder that holds finished runs, or hand back its finished report.
+        quiet: no progress on standard error.
+        model_options: passed to `promptreach.hf.open_model`: ``task``, ``revision``, ``dtype``, ``device``,
+            ``device_map``, ``num_layers``, ``tokenizer``.
+
+    Returns:
+        The result; `result.exit_status` is 0 where a soft prompt fits, 1 where it does not, 3 where that is open.
+
+    Raises:
+        InputError: before any work, listing every fault of the arguments, the data, the model and the output folder.
+        UnsupportedModelError: for an architecture that this library cannot take apart.
+    """
+    began = time.monotonic()
+    columns: dict[str, str | None] = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    faults = _argument_faults(budget, engine)
+    folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
+    task_data = _collect(faults, lambda: _read(data, columns, seed))
+    opened = _collect(faults, lambda: _opened(model, model_options))
+    raise_if_any(faults)
+    assert task_data is not None
+    assert opened is not None
+    own = load_adapter(adapter, opened) if adapter is not None else None
+    settings = settings_for(budget, seed, _parameters_without_embeddings(opened), opened.max_positions)
+    # As JSON gives them back, so that a report read from its file equals the one that was written.
+    recorded = json.loads(json.dumps(asdict(settings) | {"engine": engine, "adapter": str(adapter) if adapter else None}))
+    key = _key(opened, task_data, recorded)
+    if folder is not None and (folder / "report.json").exists():
+        return _finished(folder, key)
+
+    with Progress(quiet) as progress:
+        context = AuditContext(
+            model=opened,
+            data=task_data,
+            settings=settings,
+            store=RunStore(folder / RUNS_FOLDER if folder else None),
+            progress=progress,
+            adapter=own,
+            adapter_folder=str(adapter or ""),
+        )
+        context.prepare()
+        findings = [_measured(check, context) for check in CHECKS]
+    judgement = judge(findings)
+    call = _command(opened.name, task_data.source, columns, adapter, budget, out, seed)
+    recommendation = recommend(context, judgement, folder, call)
+    result = AuditResult(
+        verdict=judgement.verdict,
+        evidence=judgement.evidence,
+        headline=judgement.headline,
+        reasons=list(judgement.reasons),
+        recommendation=recommendation,
+        findings=findings,
+        model=_about_model(opened),
+        data={"source": task_data.source, "rows": len(task_data), "kind": type(task_data).__name__},
+        settings=recorded | {"key": key},
+        environment=environment(),
+        seconds=time.monotonic() - began,
+    )
+    if folder is not None:
+        result.write(folder)
+    return result
+
+
+def _argument_faults(budget: str, engine: str) -> list[Fault]:
+    faults = []
+    if budget not in get_args(BudgetName):
+        faults.append(Fault("budget", repr(budget), f"one of {', '.join(get_args(BudgetName))}"))
+    if engine != "local":
+        faults.append(Fault("engine", repr(engine), "'local'", "Runs on a Ray cluster are not built yet"))
+    return faults
+
+
+def _collect(faults: list[Fault], step: Callable[[], Value]) -> Value | None:
+    """What `step` returns, or None with its faults added, so that one call reports everything that is wrong."""
+    try:
+        return step()
+    except InputError as error:
+        faults += error.faults
+        return None
+
+
+def _output(folder: Path, resume: bool) -> Path:
+    checked = check_output(folder, resume=resume)
+    if not resume and (folder / RUNS_FOLDER).exists():
+        raise InputError(
+            Fault(
+                str(folder),
+                "training runs of an audit that did not finish",
+                "an empty or new folder",
+                "Continue that audit with --resume, or choose another folder.",
+            )
+        )
+    return checked
+
+
+def _read(data: Any, columns: Mapping[str, str | None], seed: int) -> TaskData:
+    return read_task(
+        data,
+        text_col=columns["text_col"],
+        label_col=columns["label_col"],
+        prompt_col=columns["prompt_col"],
+        completion_col=columns["completion_col"],
+        seed=seed,
+    )
+
+
+def _opened(model: Any, options: dict[str, Any]) -> OpenModel:
+    return model if isinstance(model, OpenModel) else open_model(model, **options)
+
+
+def _finished(folder: Path, key: str) -> AuditResult:
+    """The report that stands in `folder`, if it answers the same call."""
+    report = read_report(folder / "report.json")
+    if report.settings.get("key") != key:
+        raise InputError(
+            Fault(
+                str(folder),
+                "the finished report of another call",
+                "the same model, data and settings",
+                "Choose another folder.",
+            )
+        )
+    return report
+
+
+def _measured(check: Check, context: AuditContext) -> Finding:
+    """What a check found; a check that breaks becomes a finding that says so, and the report stays whole."""
+    began = time.monotonic()
+    try:
+        finding = check.run(context)
+    except Exception as error:
+        detail = str(error) if isinstance(error, PromptreachError) else traceback.format_exc(limit=-3)
+        finding = Finding(
+            check=check.name,
+            title=check.title,
+            status="failed",
+            evidence=Evidence.UNKNOWN,
+            summary="This check broke; the others are not affected.",
+            reason=detail,
+        )
+    return finding.model_copy(update={"seconds": time.monotonic() - began})
+
+
+def _key(model: OpenModel, data: TaskData, settings: dict[str, Any]) -> str:
+    """A hash of everything that decides the report."""
+    content = hashlib.sha256(repr((data.inputs, data.answers)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([model.fingerprint, content, settings], sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _parameters_without_embeddings(model: OpenModel) -> int:
+    return sum(parameter.numel() for layer in model.layers for parameter in layer.parameters())
+
+
+def _about_model(model: OpenModel) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "family": model.family,
+        "task": model.task,
+        "layers": model.num_layers,
+        "heads": model.num_heads,
+        "key/value heads": model.num_kv_heads,
+        "hidden size": model.hidden_size,
+        "context": model.max_positions,
+        "parameters": sum(parameter.numel() for parameter in model.release().parameters()),
+        "fingerprint": model.fingerprint,
+    }
+
+
+def _command(
+    model: str,
+    source: str,
+    columns: dict[str, str | None],
+    adapter: str | Path | None,
+    budget: str,
+    out: str | Path | None,
+    seed: int,
+) -> list[str]:
+    """The command line that repeats this audit."""
+    call = ["promptreach", "audit", model, source]
+    for name, value in columns.items():
+        call += [f"--{name.replace('_', '-')}", value] if value else []
+    call += ["--adapter", str(adapter)] if adapter else []
+    call += ["--budget", budget, "--seed", str(seed)]
+    return [*call, "--out", str(out)] if out else call

@@ -1,0 +1,132 @@
+"""The command line. It parses, calls the library, and turns the outcome into an exit status; it holds no logic.
+
+Heavy imports happen inside the commands, so that ``--help`` answers at once.
+"""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="promptreach",
+    help="What a soft prompt can and cannot do to your model, before you spend the compute.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class _Budget(StrEnum):
+    quick = "quick"
+    standard = "standard"
+    thorough = "thorough"
+
+
+class _Engine(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+class _Task(StrEnum):
+    encoder = "encoder"
+    causal = "causal"
+
+
+class _Dtype(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
+@app.callback()
+def _root() -> None:
+    """What a soft prompt can and cannot do to your model, before you spend the compute."""
+
+
+@app.command()
+def audit(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, or GGUF file.")],
+    data: Annotated[str, typer.Argument(help="JSONL, CSV, TSV or Parquet file, or a hub id.")],
+    text_col: Annotated[str | None, typer.Option(help="Column with the text to classify.")] = None,
+    label_col: Annotated[str | None, typer.Option(help="Column with its label.")] = None,
+    prompt_col: Annotated[str | None, typer.Option(help="Column with the prompt.")] = None,
+    completion_col: Annotated[str | None, typer.Option(help="Column with its completion.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="A PEFT folder to audit as well.")] = None,
+    budget: Annotated[_Budget, typer.Option(help="How much to train.")] = _Budget.standard,
+    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("promptreach-report"),
+    engine: Annotated[_Engine, typer.Option(help="Where training runs go.")] = _Engine.local,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped audit in OUT.")] = False,
+    task: Annotated[_Task | None, typer.Option(help="Override what the config says.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
+    dtype: Annotated[_Dtype, typer.Option(help="Of the weights.")] = _Dtype.float32,
+    device: Annotated[str, typer.Option(help="Where the model goes.")] = "cpu",
+    device_map: Annotated[str | None, typer.Option(help="Spread over devices, as in transformers.")] = None,
+    num_layers: Annotated[int | None, typer.Option(help="Only the first N layers: a quick look.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Can a soft prompt do this task on this model, and if not, what can?
+
+    Exit status: 0 a soft prompt fits, 1 it does not (use what the report recommends), 3 undecided, 2 wrong call or
+    input.
+    """
+    import torch
+
+    from promptreach.audit import audit as run_audit
+    from promptreach.audit.writers import print_summary, render_json
+    from promptreach.errors import PromptreachError
+
+    try:
+        result = run_audit(
+            model,
+            data,
+            text_col=text_col,
+            label_col=label_col,
+            prompt_col=prompt_col,
+            completion_col=completion_col,
+            adapter=adapter,
+            budget=budget.value,
+            out=out,
+            engine=engine.value,
+            seed=seed,
+            resume=resume,
+            quiet=quiet or json,
+            task=task.value if task else None,
+            revision=revision,
+            dtype=getattr(torch, dtype.value),
+            device=device,
+            device_map=device_map,
+            num_layers=num_layers,
+        )
+    except PromptreachError as error:
+        _refuse(error)
+    except KeyboardInterrupt:
+        typer.echo(f"\nStopped. Finished runs are kept: add --resume to continue in {out}.", err=True)
+        raise SystemExit(130) from None
+    if json:
+        sys.stdout.write(render_json(result) + "\n")
+    else:
+        print_summary(result)
+        typer.echo(f"\nFull report: {out / 'report.html'}")
+    raise SystemExit(result.exit_status)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    """Say what is wrong with the call or its input, one line a fault, and exit with 2."""
+    for fault in getattr(error, "faults", None) or [error]:
+        typer.echo(f"promptreach: {fault}", err=True)
+    raise SystemExit(2)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""The whole audit on tiny models: its report, its exit statuses, its promises about bad input, Ctrl-C and kill."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import promptreach
+from models import tiny_model
+from promptreach import cli
+from promptreach.audit import run as run_module
+from promptreach.audit.settings import BUDGETS
+from promptreach.audit.writers import read_report
+from promptreach.errors import InputError, OutputError
+from promptreach.hf import save_adapter
+from promptreach.prompt import SoftPrompt
+from promptreach.tuning.initial import initial_prompt
+
+SUBJECTS = ("the cat", "a dog", "the book", "a film", "the tree", "it", "this")
+GOOD, BAD = ("good", "great", "very good", "not bad"), ("bad", "awful", "very bad", "not good")
+
+
+@pytest.fixture(autouse=True)
+def _small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick budget, shrunk until a tiny model takes seconds."""
+    small = promptreach.tuning.Limits(64, 24, 48, 16)
+    settings = BUDGETS["quick"].__class__("quick", 0, small, (2, 4), 2, 8, 8, 4)
+    monkeypatch.setitem(BUDGETS, "quick", settings)
+
+
+def rows(count: int = 160) -> list[dict[str, str]]:
+    draw = random.Random(0)
+    found: dict[str, str] = {}
+    while len(found) < count:
+        label = draw.choice(("fresh", "rotten"))
+        words = [draw.choice(GOOD if label == "fresh" else BAD), draw.choice(("and", "but", "or"))]
+        text = f"{draw.choice(SUBJECTS)} is {' '.join(words)} {draw.choice(SUBJECTS)} sat on {draw.choice(SUBJECTS)}"
+        found.setdefault(text, label)
+    return [{"text": text, "label": label} for text, label in found.items()]
+
+
+def write_csv(path: Path, count: int = 160) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["text", "label"])
+        writer.writeheader()
+        writer.writerows(rows(count))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    model = tiny_model("bert")
+    model.model.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def arguments(model_folder: Path, tmp_path: Path) -> list[str]:
+    data = write_csv(tmp_path / "reviews.csv")
+    return ["audit", str(model_folder), str(data), "--budget", "quick", "--out", str(tmp_path / "out"), "--quiet"]
+
+
+def invoke(arguments: list[str]) -> Any:
+    return CliRunner().invoke(cli.app, arguments)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_classification_audit_measures_every_check(family: str, tmp_path: Path) -> None:
+    result = promptreach.audit(tiny_model(family), rows(), budget="quick", out=tmp_path / "out")
+    broken = {finding.check: finding.reason for finding in result.findings if finding.status == "failed"}
+    assert broken == {}
+    assert {finding.check for finding in result.findings} == {check.name for check in run_module.CHECKS}
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert read_report(tmp_path / "out" / "report.json") == result
+    assert result.exit_status in (0, 1, 3)
+    if result.recommendation.adapter:
+        assert (tmp_path / "out" / "adapter" / "adapter_config.json").is_file()
+
+
+def test_completion_audit_measures_every_check(tmp_path: Path) -> None:
+    pairs = [{"prompt": row["text"], "completion": f" {row['label'][0]} good"} for row in rows()]
+    result = promptreach.audit(tiny_model("llama"), pairs, budget="quick", out=tmp_path / "out")
+    assert [finding.reason for finding in result.findings if finding.status == "failed"] == []
+    assert result.finding("training").values["metric"] == "loss"
+
+
+def test_same_seed_same_report(tmp_path: Path) -> None:
+    def once(name: str) -> dict[str, Any]:
+        result = promptreach.audit(tiny_model("bert"), rows(), budget="quick", out=tmp_path / name)
+        return strip(json.loads((tmp_path / name / "report.json").read_text()) | {"verdict": result.verdict.value})
+
+    first, second = once("a"), once("b")
+    assert first == json.loads(json.dumps(second).replace(str(tmp_path / "b"), str(tmp_path / "a")))
+
+
+def strip(record: Any) -> Any:
+    """A report without its times, which no seed decides."""
+    if isinstance(record, dict):
+        kept = {key: strip(value) for key, value in record.items() if "seconds" not in key}
+        if kept.get("kind") == "table" and "seconds" in kept["columns"]:
+            at = kept["columns"].index("seconds")
+            kept["rows"] = [[cell for index, cell in enumerate(row) if index != at] for row in kept["rows"]]
+        return kept
+    return [strip(item) for item in record] if isinstance(record, list) else record
+
+
+def test_without_out_nothing_is_written_until_asked(tmp_path: Path) -> None:
+    result = promptreach.audit(tiny_model("bert"), rows(), budget="quick")
+    assert list(tmp_path.iterdir()) == []
+    result.write(tmp_path / "later")
+    assert (tmp_path / "later" / "report.html").is_file()
+
+
+def test_the_users_adapter_is_scored_beside_the_others(tmp_path: Path) -> None:
+    model = tiny_model("bert")
+    prompt = initial_prompt(model, 3, "random", model.tokenize([row["text"] for row in rows()]), 0)
+    save_adapter(tmp_path / "mine", model, SoftPrompt(10 * prompt.embeddings))
+    result = promptreach.audit(model, rows(), budget="quick", adapter=tmp_path / "mine")
+    training = result.finding("training")
+    assert training.values["yours"]["loss"] > 0
+    assert any(row[0] == "your prompt" for row in training.blocks[0].rows)
+    assert "your prompt" in result.finding("initialisation").values["far_out"]
+    assert "your adapter" in result.finding("attention_share").values["mean"]
+
+
+def test_command_line_prints_the_verdict_first_and_exits_with_its_status(arguments: list[str], tmp_path: Path) -> None:
+    outcome = invoke(arguments)
+    report = read_report(tmp_path / "out" / "report.json")
+    assert outcome.exit_code == report.exit_status
+    assert outcome.stdout.startswith(report.verdict.value)
+
+
+def test_json_flag_prints_the_report_and_nothing_else(arguments: list[str], tmp_path: Path) -> None:
+    outcome = invoke([*arguments, "--json"])
+    assert json.loads(outcome.stdout) == json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+def test_a_finished_report_is_not_overwritten_and_resume_hands_it_back(arguments: list[str], tmp_path: Path) -> None:
+    first = invoke(arguments)
+    written = (tmp_path / "out" / "report.json").read_bytes()
+    refused = invoke(arguments)
+    assert refused.exit_code == 2
+    assert "report.json of a finished run" in refused.stderr
+    again = invoke([*arguments, "--resume"])
+    assert again.exit_code == first.exit_code
+    assert (tmp_path / "out" / "report.json").read_bytes() == written
+
+
+def test_resume_refuses_the_finished_report_of_another_call(arguments: list[str]) -> None:
+    invoke(arguments)
+    outcome = invoke([*arguments, "--resume", "--seed", "1"])
+    assert outcome.exit_code == 2
+    assert "another call" in outcome.stderr
+
+
+def test_all_faults_are_told_at_once_and_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    with pytest.raises(InputError) as raised:
+        promptreach.audit(tmp_path / "empty", tmp_path / "none.csv", engine="ray", out=out)
+    text = str(raised.value)
+    assert all(word in text for word in ("engine", "none.csv", "config.json"))
+    assert not (out / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("text,label\n", "no rows"),
+        ("text,label\ngood,x\nbad,x\n", "label"),
+        ("words,tag\ngood,x\nbad,y\n", "column"),
+    ],
+)
+def test_bad_data_exits_with_2_before_the_model_is_used(
+    model_folder: Path, tmp_path: Path, content: str, told: str
+) -> None:
+    (tmp_path / "bad.csv").write_text(content)
+    outcome = invoke(["audit", str(model_folder), str(tmp_path / "bad.csv"), "--out", str(tmp_path / "out")])
+    assert outcome.exit_code == 2
+    assert told in outcome.stderr
+
+
+def test_an_adapter_for_another_model_exits_with_2(arguments: list[str], tmp_path: Path) -> None:
+    other = tiny_model("bert", hidden_size=16, intermediate_size=24)
+    prompt = initial_prompt(other, 3, "random", other.tokenize(["the cat"]), 0)
+    save_adapter(tmp_path / "other", other, prompt)
+    outcome = invoke([*arguments, "--adapter", str(tmp_path / "other")])
+    assert outcome.exit_code == 2
+    assert "virtual tokens of size 16; expected 32" in outcome.stderr
+
+
+def test_a_context_too_short_for_any_prompt_is_refused(tmp_path: Path) -> None:
+    short = tiny_model("bert", max_position_embeddings=9)
+    with pytest.raises(InputError, match="virtual tokens"):
+        promptreach.audit(short, rows(), budget="quick", out=tmp_path / "out")
+
+
+def test_a_full_disk_at_the_end_keeps_the_runs(arguments: list[str], tmp_path: Path, monkeypatch: Any) -> None:
+    def full(result: Any, folder: Path) -> Path:
+        raise OutputError(promptreach.errors.Fault(str(folder), "the disk is full", "free space"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("promptreach.audit.writers.write_report", full)
+        outcome = invoke(arguments)
+    assert outcome.exit_code == 2
+    assert "disk is full" in outcome.stderr
+    runs = sorted((tmp_path / "out" / "runs").glob("*/run.json"))
+    stamps = [path.stat().st_mtime_ns for path in runs]
+    assert runs
+    assert invoke([*arguments, "--resume"]).exit_code in (0, 1, 3)
+    assert [path.stat().st_mtime_ns for path in runs] == stamps
+
+
+def test_ctrl_c_keeps_the_runs_and_says_how_to_go_on(arguments: list[str], tmp_path: Path, monkeypatch: Any) -> None:
+    from promptreach.tuning import sweep as sweep_module
+
+    real: Callable[..., Any] = sweep_module.train
+    calls = []
+
+    def interrupted(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_module, "train", interrupted)
+        outcome = invoke(arguments)
+    assert outcome.exit_code == 130
+    assert "--resume" in outcome.stderr
+    assert not (tmp_path / "out" / "report.json").exists()
+    assert "--resume" in invoke(arguments).stderr
+    assert invoke([*arguments, "--resume"]).exit_code in (0, 1, 3)
+
+
+def test_a_check_that_breaks_leaves_the_report_whole(tmp_path: Path, monkeypatch: Any) -> None:
+    def broken(context: Any) -> Any:
+        raise RuntimeError("the roof fell in")
+
+    checks = tuple(
+        check.__class__(check.name, check.title, broken if check.name == "norm_criterion" else check.run)
+        for check in run_module.CHECKS
+    )
+    monkeypatch.setattr(run_module, "CHECKS", checks)
+    result = promptreach.audit(tiny_model("bert"), rows(), budget="quick", out=tmp_path / "out")
+    finding = result.finding("norm_criterion")
+    assert finding.status == "failed"
+    assert "the roof fell in" in finding.reason
+    assert "the roof fell in" in (tmp_path / "out" / "report.html").read_text()
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[3])
+import test_audit
+from promptreach.audit.settings import BUDGETS
+from promptreach.tuning import Limits
+from pathlib import Path
+import promptreach
+BUDGETS["quick"] = BUDGETS["quick"].__class__("quick", 0, Limits(64, 24, 48, 16), (2, 4), 2, 8, 8, 4)
+promptreach.audit(Path(sys.argv[1]), test_audit.rows(), budget="quick", out=sys.argv[2], resume=True)
+"""
+
+
+def test_kill_9_loses_no_finished_run_and_repeats_none(model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", KILLED, str(model_folder), str(out), str(here)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(here.parent)])}
+    victim = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("runs/*/run.json"))) < 3 and victim.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert not (out / "report.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/run.json")}
+    subprocess.run(command, env=environment, check=True)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    # Opened the same way, so that the two reports differ in nothing but times and folders.
+    undisturbed = promptreach.audit(model_folder, rows(), budget="quick", out=tmp_path / "whole")
+    resumed = strip(json.loads((out / "report.json").read_text()))
+    whole = strip(json.loads(json.dumps(undisturbed.model_dump(mode="json")).replace(str(tmp_path / "whole"), str(out))))
+    assert resumed["findings"] == whole["findings"]
+    assert resumed["verdict"] == whole["verdict"]
+
+
+def test_a_completion_longer_than_the_context_is_refused_before_training(tmp_path: Path) -> None:
+    pairs = [{"prompt": row["text"], "completion": " good"} for row in rows()]
+    pairs[3]["completion"] = " good" * 40
+    with pytest.raises(InputError, match="row 4, completion"):
+        promptreach.audit(tiny_model("llama"), pairs, budget="quick", out=tmp_path / "out")
+    assert not list((tmp_path / "out").glob("runs/*/run.json"))
+
+
+def test_a_short_context_drops_the_prompts_that_do_not_fit() -> None:
+    assert run_module.settings_for("quick", 0, 1000, 11).tokens == (2,)
