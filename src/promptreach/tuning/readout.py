@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -138,9 +139,11 @@ def fit_probe(
     centre, spread = x.mean(0), np.maximum(deviation, _LEAST_SPREAD * (deviation.max() or 1.0))
     x = (x - centre) / spread
     fold_of = _folds(y, seed)
-    scored = [(*_cross_validate(x, y, num_classes, penalty, fold_of), penalty) for penalty in _PENALTIES]
-    loss, accuracy, penalty = min(scored)
-    weight, bias = _solve(x, y, num_classes, penalty)
+    # The problems are small: more threads than one wait for each other, ten times longer than they work.
+    with threadpool_limits(1, user_api="blas"):
+        scored = [(*_cross_validate(x, y, num_classes, penalty, fold_of), penalty) for penalty in _PENALTIES]
+        loss, accuracy, penalty = min(scored)
+        weight, bias = _solve(x, y, num_classes, penalty)
     return Probe(
         pooling=pooling,
         centre=torch.from_numpy(centre).float(),
