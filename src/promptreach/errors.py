@@ -74,6 +74,18 @@ class UnsupportedModelError(PromptreachError):
         super().__init__(f"{text}. {reason}" if reason else text)
 
 
+class NotCertifiedError(PromptreachError):
+    """What was asked for exists only where a property is certified, and here it is not.
+
+    Attributes:
+        reasons: what stands in the way, one sentence each.
+    """
+
+    def __init__(self, wanted: str, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(f"{wanted}: {'; '.join(self.reasons)}")
+
+
 class SideMismatchError(PromptreachError, ValueError):
     """A lower and an upper bound were combined into one number, which would bound nothing."""
 

@@ -85,7 +85,9 @@ class AttentionWeights(_Record):
         for name in ("query", "key", "value"):
             tensor = getattr(self, name)
             if tensor.ndim != 3 or 0 in tensor.shape:
-                raise InputError(Fault(name, f"shape {tuple(tensor.shape)}", "(heads, head_dim, hidden), nothing empty"))
+                raise InputError(
+                    Fault(name, f"shape {tuple(tensor.shape)}", "(heads, head_dim, hidden), nothing empty")
+                )
         heads, head_dim, hidden = self.query.shape
         kv_heads = self.key.shape[0]
         value_dim = self.value.shape[1]
@@ -139,7 +141,7 @@ class AttentionWeights(_Record):
         return self.head_dim**-0.5 if self.scale is None else self.scale
 
     def head(self, index: int) -> "AttentionWeights":
-        """Head `index` alone, with its slice of the output projection (and no output bias, which belongs to the sum)."""
+        """Head `index` alone, with its slice of the output projection; the output bias belongs to the sum of heads."""
         if not 0 <= index < self.num_heads:
             raise InputError(Fault("index", str(index), f"0 to {self.num_heads - 1}"))
         group = index * self.num_kv_heads // self.num_heads

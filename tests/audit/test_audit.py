@@ -293,15 +293,18 @@ def test_kill_9_loses_no_finished_run_and_repeats_none(model_folder: Path, tmp_p
     # Opened the same way, so that the two reports differ in nothing but times and folders.
     undisturbed = promptreach.audit(model_folder, rows(), budget="quick", out=tmp_path / "whole")
     resumed = strip(json.loads((out / "report.json").read_text()))
-    whole = strip(json.loads(json.dumps(undisturbed.model_dump(mode="json")).replace(str(tmp_path / "whole"), str(out))))
+    whole = strip(
+        json.loads(json.dumps(undisturbed.model_dump(mode="json")).replace(str(tmp_path / "whole"), str(out)))
+    )
     assert resumed["findings"] == whole["findings"]
     assert resumed["verdict"] == whole["verdict"]
 
 
 def test_a_completion_longer_than_the_context_is_refused_before_training(tmp_path: Path) -> None:
     pairs = [{"prompt": row["text"], "completion": " good"} for row in rows()]
-    pairs[3]["completion"] = " good" * 40
-    with pytest.raises(InputError, match="row 4, completion"):
+    for row in pairs[::2]:
+        row["completion"] = " good" * 40
+    with pytest.raises(InputError, match=r"completion: 4[01] tokens"):
         promptreach.audit(tiny_model("llama"), pairs, budget="quick", out=tmp_path / "out")
     assert not list((tmp_path / "out").glob("runs/*/run.json"))
 

@@ -86,7 +86,10 @@ def judged(
         },
     }
     return judge(
-        [Finding(check=name, title=name, evidence=Evidence.MEASURED, summary="", values=v) for name, v in values.items()]
+        [
+            Finding(check=name, title=name, evidence=Evidence.MEASURED, summary="", values=v)
+            for name, v in values.items()
+        ]
     )
 
 
@@ -195,7 +198,12 @@ def test_diverged_prompts_are_not_compared() -> None:
 def test_a_broken_check_is_undecided_with_its_reason() -> None:
     findings = [
         Finding(
-            check="training", title="Matched training", status="failed", evidence=Evidence.UNKNOWN, summary="", reason="boom"
+            check="training",
+            title="Matched training",
+            status="failed",
+            evidence=Evidence.UNKNOWN,
+            summary="",
+            reason="boom",
         )
     ]
     judgement = judge(findings)

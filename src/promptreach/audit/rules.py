@@ -3,21 +3,17 @@
 The order of `RULES` is the argument: first whether anything was measured, then whether the data allows any method, then
 whether a soft prompt keeps up with LoRA, and only when a real gap remains what binds. A gap counts as real, or as
 absent, by the paired interval on the held-out rows: absent if all of it lies above minus the margin, real if all of it
-lies below minus half the margin; anything in between is UNDECIDED. Nothing here calls a failed optimiser an impossibility: the verdicts about form and tokens are
-MEASURED, on the sizes and learning rates that were tried.
+lies below minus half the margin; anything in between is UNDECIDED. Nothing here calls a failed optimiser an
+impossibility: the verdicts about form and tokens are MEASURED, on the sizes and learning rates that were tried.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from promptreach.audit.findings import Finding
+from promptreach.audit.measurements import Measurements, sentence, settings_of
 from promptreach.audit.result import AuditVerdict, Reason
 from promptreach.certificate import Evidence
-
-MARGIN = {"accuracy": 0.04, "loss": 0.05}
-"""What counts as "as good": share of right answers, or nats per token. Reruns of one configuration with other seeds
-differ by up to 4 points on the public PEFT benchmark, so a smaller margin would judge luck."""
 
 STILL_FALLING = 0.02
 """Nats by which the validation loss fell over the last quarter of a training run that was not done."""
@@ -45,48 +41,6 @@ class Judgement:
     advice: str
 
 
-@dataclass(frozen=True)
-class Measurements:
-    """The numbers that rules read, by check."""
-
-    data: Mapping[str, Any]
-    bare: Mapping[str, Any]
-    training: Mapping[str, Any]
-    initialisation: Mapping[str, Any]
-
-    @property
-    def metric(self) -> str:
-        return str(self.training["metric"])
-
-    @property
-    def margin(self) -> float:
-        return MARGIN[self.metric]
-
-    @property
-    def lora(self) -> str:
-        return str(self.training["lora"])
-
-    def methods(self, *kinds: str) -> dict[str, Mapping[str, Any]]:
-        """The trained runs of those methods, by name; diverged ones are left out."""
-        return {
-            name: run
-            for name, run in self.training["methods"].items()
-            if run["method"] in kinds and run["status"] == "finished"
-        }
-
-    def score(self, name: str) -> str:
-        """A method's held-out score in words."""
-        run = self.training["yours"] if name == "yours" else self.training["methods"][name]
-        return f"{run['accuracy']:.1%}" if self.metric == "accuracy" else f"{run['loss']:.3f} nats per token"
-
-    def gain(self, comparison: Mapping[str, float]) -> str:
-        """A paired difference in words."""
-        if self.metric == "accuracy":
-            gain, low, high = (100 * comparison[key] for key in ("gain", "low", "high"))
-            return f"{gain:+.1f} points (90 % interval {low:+.1f} to {high:+.1f})"
-        return f"{comparison['gain']:+.3f} nats (90 % interval {comparison['low']:+.3f} to {comparison['high']:+.3f})"
-
-
 def judge(findings: Sequence[Finding]) -> Judgement:
     """The first rule that applies decides."""
     values = {finding.check: finding.values for finding in findings if finding.status == "done"}
@@ -101,7 +55,9 @@ def judge(findings: Sequence[Finding]) -> Judgement:
 
 def _nothing_measured(broken: Sequence[Finding]) -> Judgement:
     reasons = tuple(
-        Reason(text=f"The check “{finding.title}” broke: {finding.reason}", evidence=Evidence.UNKNOWN, check=finding.check)
+        Reason(
+            text=f"The check “{finding.title}” broke: {finding.reason}", evidence=Evidence.UNKNOWN, check=finding.check
+        )
         for finding in broken
     )
     return Judgement(
@@ -181,8 +137,8 @@ def better_than_yours(seen: Measurements) -> Judgement | None:
     far = "your prompt" in seen.initialisation.get("far_out", ())
     reasons = [
         Reason(
-            text=f"Your adapter reaches {seen.score('yours')}; the {fitting} trained here reaches {seen.score(fitting)} "
-            f"on the same rows.",
+            text=f"Your adapter reaches {seen.score('yours')}; the {fitting} trained here reaches "
+            f"{seen.score(fitting)} on the same rows.",
             evidence=Evidence.MEASURED,
             check="training",
         )
@@ -199,10 +155,11 @@ def better_than_yours(seen: Measurements) -> Judgement | None:
     return Judgement(
         AuditVerdict.OPTIMISER,
         Evidence.MEASURED,
-        f"A soft prompt fits; the training of yours missed it. {_settings(run)} reaches {seen.score(fitting)}.",
+        f"A soft prompt fits; the training of yours missed it. {settings_of(run)} reaches {seen.score(fitting)}.",
         tuple(reasons),
         fitting,
-        f"Train again with {_settings(run)}, reading out as this report does, or take the adapter that comes with it.",
+        f"Train again with {settings_of(run)}, reading out as this report does, "
+        "or take the adapter that comes with it.",
     )
 
 
@@ -216,13 +173,13 @@ def soft_prompt_keeps_up(seen: Measurements) -> Judgement | None:
     run = seen.training["methods"][name]
     reasons = [
         Reason(
-            text=f"{_sentence(name)} against LoRA on the same {seen.training['held_out_rows']:,} held-out rows: "
+            text=f"{sentence(name)} against LoRA on the same {seen.training['held_out_rows']:,} held-out rows: "
             f"{seen.gain(against)}.",
             evidence=Evidence.MEASURED,
             check="training",
         ),
         Reason(
-            text=f"{_sentence(name)} against {_control(seen)}: {seen.gain(control)}.",
+            text=f"{sentence(name)} against {seen.control}: {seen.gain(control)}.",
             evidence=Evidence.MEASURED,
             check="training",
         ),
@@ -245,11 +202,11 @@ def soft_prompt_keeps_up(seen: Measurements) -> Judgement | None:
     return Judgement(
         AuditVerdict.FITS,
         Evidence.MEASURED,
-        f"A soft prompt fits: {_settings(run)} reaches {seen.score(name)}, LoRA {seen.score(seen.lora)}, "
-        f"{_control(seen)} {seen.score('head')}.",
+        f"A soft prompt fits: {settings_of(run)} reaches {seen.score(name)}, LoRA {seen.score(seen.lora)}, "
+        f"{seen.control} {seen.score('head')}.",
         tuple(reasons),
         name,
-        f"Train {_settings(run)}; the adapter trained here comes with this report.",
+        f"Train {settings_of(run)}; the adapter trained here comes with this report.",
     )
 
 
@@ -257,14 +214,14 @@ def _nothing_gained(seen: Measurements, name: str, reasons: list[Reason]) -> Jud
     """FITS, but not worth it: the soft prompt is as good as LoRA and no better than the control."""
     lora = seen.training["against_head"][seen.lora]
     rival = f"LoRA ({seen.score(seen.lora)}) neither"
-    advice = f"Take {_control(seen)}, and tune only if more rows or a larger --budget show a gain."
+    advice = f"Take {seen.control}, and tune only if more rows or a larger --budget show a gain."
     if lora["low"] > 0:
         rival = f"LoRA reaches {seen.score(seen.lora)}, {seen.gain(lora)}"
-        advice = f"Take {_control(seen)}, or LoRA if that gain matters; a larger --budget trains the prompts longer."
+        advice = f"Take {seen.control}, or LoRA if that gain matters; a larger --budget trains the prompts longer."
     return Judgement(
         AuditVerdict.FITS,
         Evidence.MEASURED,
-        f"{_sentence(_control(seen))} does this task already ({seen.score('head')}): a soft prompt "
+        f"{sentence(seen.control)} does this task already ({seen.score('head')}): a soft prompt "
         f"({seen.score(name)}) adds nothing measurable to it, {rival}.",
         tuple(reasons),
         "head",
@@ -287,10 +244,10 @@ def gap_not_settled(seen: Measurements) -> Judgement | None:
     # The interval narrows with the square root of the rows; this many would bring its width under the margin.
     needed = seen.training["held_out_rows"] * max(2.0, (2 * 1.645 * against["error"] / seen.margin) ** 2)
     return _undecided(
-        f"{_sentence(name)} is {seen.gain(against)} from LoRA: too close to call.",
+        f"{sentence(name)} is {seen.gain(against)} from LoRA: too close to call.",
         (
             Reason(
-                text=f"The interval reaches from clearly worse to as good (margin {_margin(seen)}).",
+                text=f"The interval reaches from clearly worse to as good (margin {seen.margin_text}).",
                 evidence=Evidence.MEASURED,
                 check="training",
             ),
@@ -308,8 +265,8 @@ def training_not_done(seen: Measurements) -> Judgement | None:
     if falling < STILL_FALLING:
         return None
     return _undecided(
-        f"{_sentence(name)} trails LoRA by {seen.gain(seen.training['against_lora'][name])}, and was still improving when "
-        "its steps ran out.",
+        f"{sentence(name)} trails LoRA by {seen.gain(seen.training['against_lora'][name])}, and was still "
+        "improving when its steps ran out.",
         (
             Reason(
                 text=f"Its validation loss fell by {falling:.3f} nats over the last stretch.",
@@ -336,7 +293,8 @@ def more_tokens_help(seen: Measurements) -> Judgement | None:
         AuditVerdict.MORE_TOKENS,
         Evidence.MEASURED,
         f"A longer prompt is needed: from {shorter['tokens']} to {longest['tokens']} tokens the loss still fell by "
-        f"{saved:.3f} nats, and {longest['tokens']} tokens trail LoRA by {seen.gain(seen.training['against_lora'][name])}.",
+        f"{saved:.3f} nats, and {longest['tokens']} tokens trail LoRA by "
+        f"{seen.gain(seen.training['against_lora'][name])}.",
         (
             Reason(
                 text=f"Training and validation loss fall together with the length ({fitted:.3f} and {saved:.3f} nats).",
@@ -345,7 +303,8 @@ def more_tokens_help(seen: Measurements) -> Judgement | None:
             ),
         ),
         name,
-        f"Train {4 * longest['tokens']} virtual tokens, or a prefix; audit again with a larger --budget to see the curve.",
+        f"Train {4 * longest['tokens']} virtual tokens, or a prefix; audit again with a larger --budget to see "
+        "the curve.",
     )
 
 
@@ -362,19 +321,20 @@ def form_falls_short(seen: Measurements) -> Judgement:
         f"{seen.score(name)}, at every length and learning rate tried.",
         (
             Reason(
-                text=f"{_sentence(name)} against LoRA: {seen.gain(seen.training['against_lora'][name])}.",
+                text=f"{sentence(name)} against LoRA: {seen.gain(seen.training['against_lora'][name])}.",
                 evidence=Evidence.MEASURED,
                 check="training",
             ),
             Reason(
-                text=f"Prompts of {lengths} tokens: the loss no longer falls with the length, and training had settled.",
+                text=f"Prompts of {lengths} tokens: the loss no longer falls with the length, and training had "
+                "settled.",
                 evidence=Evidence.MEASURED,
                 check="training",
             ),
         ),
         seen.lora,
-        f"Train LoRA of rank {lora['rank']} at learning rate {lora['learning_rate']:.2g}. This is measured on the sizes "
-        "and rates above, not a proof that no prompt exists.",
+        f"Train LoRA of rank {lora['rank']} at learning rate {lora['learning_rate']:.2g}. This is measured on the "
+        "sizes and rates above, not a proof that no prompt exists.",
     )
 
 
@@ -429,21 +389,3 @@ def _start_reason(seen: Measurements) -> list[Reason]:
 
 def _undecided(headline: str, reasons: tuple[Reason, ...], advice: str, chosen: str | None = None) -> Judgement:
     return Judgement(AuditVerdict.UNDECIDED, Evidence.UNKNOWN, headline, reasons, chosen, advice)
-
-
-def _settings(run: Mapping[str, Any]) -> str:
-    size = f"{run['tokens']} virtual tokens" if run["tokens"] else f"rank {run['rank']}"
-    start = {"vocabulary": "vocabulary rows", "text": "the cache of real text"}.get(run["init"], run["init"])
-    return f"a {run['method']} of {size} from {start} at learning rate {run['learning_rate']:.2g}"
-
-
-def _sentence(name: str) -> str:
-    return name[0].upper() + name[1:]
-
-
-def _control(seen: Measurements) -> str:
-    return "the head alone" if seen.metric == "accuracy" else "the bare model"
-
-
-def _margin(seen: Measurements) -> str:
-    return f"{100 * seen.margin:.0f} points" if seen.metric == "accuracy" else f"{seen.margin} nats"

@@ -73,7 +73,12 @@ def audit(
         UnsupportedModelError: for an architecture that this library cannot take apart.
     """
     began = time.monotonic()
-    columns: dict[str, str | None] = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    columns: dict[str, str | None] = {
+        "text_col": text_col,
+        "label_col": label_col,
+        "prompt_col": prompt_col,
+        "completion_col": completion_col,
+    }
     faults = _argument_faults(budget, engine)
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
     task_data = _collect(faults, lambda: _read(data, columns, seed))
@@ -84,7 +89,9 @@ def audit(
     own = load_adapter(adapter, opened) if adapter is not None else None
     settings = settings_for(budget, seed, _parameters_without_embeddings(opened), opened.max_positions)
     # As JSON gives them back, so that a report read from its file equals the one that was written.
-    recorded = json.loads(json.dumps(asdict(settings) | {"engine": engine, "adapter": str(adapter) if adapter else None}))
+    recorded = json.loads(
+        json.dumps(asdict(settings) | {"engine": engine, "adapter": str(adapter) if adapter else None})
+    )
     key = _key(opened, task_data, recorded)
     if folder is not None and (folder / "report.json").exists():
         return _finished(folder, key)

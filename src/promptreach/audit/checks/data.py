@@ -68,9 +68,7 @@ def run(context: AuditContext) -> Finding:
     )
 
 
-def _contents(
-    sequences: Sequence[tuple[int, ...]], answer_lengths: Sequence[int] | None
-) -> list[tuple[int, ...]]:
+def _contents(sequences: Sequence[tuple[int, ...]], answer_lengths: Sequence[int] | None) -> list[tuple[int, ...]]:
     """What the model reads of each example before it must answer."""
     if answer_lengths is None:
         return list(sequences)
@@ -128,8 +126,7 @@ def recheck_loss_floor(certificate: Certificate) -> bool:
     """The same floor as the summed entropy of the groups, c log c - sum c_i log c_i."""
     conflicts, answers = certificate.witness["conflicts"], certificate.witness["answers"]
     total = math.fsum(
-        sum(group) * math.log(sum(group)) - math.fsum(count * math.log(count) for count in group)
-        for group in conflicts
+        sum(group) * math.log(sum(group)) - math.fsum(count * math.log(count) for count in group) for group in conflicts
     )
     return math.isclose(total / answers, certificate.value, rel_tol=1e-9, abs_tol=1e-12)
 

@@ -69,9 +69,7 @@ def _start_loss(context: AuditContext, joined: Joined) -> float:
     return context.task.evaluate("validation", context.task.objective(), joined).mean_loss
 
 
-def _geometry(
-    prompt: Float[Tensor, "prompt hidden"], vocabulary: Float[Tensor, "vocab hidden"]
-) -> dict[str, float]:
+def _geometry(prompt: Float[Tensor, "prompt hidden"], vocabulary: Float[Tensor, "vocab hidden"]) -> dict[str, float]:
     """Norm and direction of virtual tokens against the vocabulary.
 
     Returns:

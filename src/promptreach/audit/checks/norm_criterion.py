@@ -77,4 +77,6 @@ def _criteria(context: AuditContext, batch: TokenBatch, joined: Joined) -> list[
 
 
 def _heatmap(title: str, values: torch.Tensor, unit: str) -> Heatmap:
-    return Heatmap(title=title, values=[[round(value, 4) for value in row] for row in values.tolist()], unit=unit, low=0.0)
+    return Heatmap(
+        title=title, values=[[round(value, 4) for value in row] for row in values.tolist()], unit=unit, low=0.0
+    )

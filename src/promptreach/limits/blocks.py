@@ -1,0 +1,103 @@
+"""The two branches of a layer as differentiable float64 functions, without the residual connections around them.
+
+`reference.py` defines what they compute; here it is batched, so that Jacobians can be had.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from promptreach.weights import Activation, AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
+
+Branch = Callable[[Float[Tensor, "tokens hidden"]], Float[Tensor, "tokens hidden"]]
+
+Rotation = Callable[[Float[Tensor, "heads tokens head_dim"]], Float[Tensor, "heads tokens head_dim"]]
+"""Rotates the queries, or the keys, of all heads by position; it must be orthogonal at each position."""
+
+
+def attention_branch(layer: LayerWeights, rotate: Rotation | None = None) -> Branch:
+    """What the attention adds to the stream: its norm first where that stands in front. Weights are float64."""
+    norm = layer.attention_norm if layer.norm_position == "pre" else None
+    return lambda states: attend(layer.attention, normed(norm, states), rotate)
+
+
+def feed_forward_branch(layer: LayerWeights) -> Branch:
+    """What the feed-forward network adds to the stream; nothing, where there is none."""
+    norm = layer.feed_forward_norm if layer.norm_position == "pre" else None
+    weights = layer.feed_forward
+    if weights is None:
+        return torch.zeros_like
+    return lambda states: feed_forward(weights, normed(norm, states))
+
+
+def between(layer: LayerWeights, states: Float[Tensor, "tokens hidden"], rotate: Rotation | None) -> Tensor:
+    """The stream after attention, where the feed-forward branch reads it."""
+    after = states + attention_branch(layer, rotate)(states)
+    return normed(layer.attention_norm, after) if layer.norm_position == "post" else after
+
+
+def attend(
+    weights: AttentionWeights, states: Float[Tensor, "tokens hidden"], rotate: Rotation | None = None
+) -> Float[Tensor, "tokens out"]:
+    """Attention over the sequence; every token sees every other, or only itself and those before it."""
+    groups = weights.num_heads // weights.num_kv_heads
+    query = normed(weights.query_norm, _projected(weights.query, weights.query_bias, states))
+    key = normed(weights.key_norm, _projected(weights.key, weights.key_bias, states))
+    if rotate is not None:
+        query, key = rotate(query), rotate(key)
+    value = _projected(weights.value, weights.value_bias, states).repeat_interleave(groups, dim=0)
+    scores = weights.softmax_scale * query @ key.repeat_interleave(groups, dim=0).mT
+    if weights.causal:
+        hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(hidden, float("-inf"))
+    heads = (scores.softmax(dim=-1) @ value).permute(1, 0, 2).flatten(1)
+    if weights.output is not None:
+        heads = heads @ weights.output.mT
+    return heads if weights.output_bias is None else heads + weights.output_bias
+
+
+def feed_forward(
+    weights: FeedForwardWeights, states: Float[Tensor, "tokens hidden"]
+) -> Float[Tensor, "tokens out"]:
+    """The token-wise network."""
+    hidden = functional.linear(states, weights.up, weights.up_bias)
+    if weights.gate is None:
+        hidden = activated(weights.activation, hidden)
+    else:
+        gate = functional.linear(states, weights.gate, weights.gate_bias)
+        hidden = activated(weights.activation, gate) * hidden
+    return functional.linear(hidden, weights.down, weights.down_bias)
+
+
+def normed(norm: NormWeights | None, states: Float[Tensor, "... size"]) -> Float[Tensor, "... size"]:
+    """LayerNorm or RMSNorm over the last axis; the states themselves where there is no norm."""
+    if norm is None:
+        return states
+    scaled = standardised(norm, states) * norm.weight
+    return scaled if norm.bias is None else scaled + norm.bias
+
+
+def standardised(norm: NormWeights, states: Float[Tensor, "... size"]) -> Float[Tensor, "... size"]:
+    """The norm without its weight and bias."""
+    if norm.kind == "layer":
+        states = states - states.mean(dim=-1, keepdim=True)
+    return states / (states.square().mean(dim=-1, keepdim=True) + norm.eps).sqrt()
+
+
+def activated(activation: Activation, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The activation, entry by entry."""
+    if activation == "gelu_tanh":
+        return functional.gelu(values, approximate="tanh")
+    return {"relu": functional.relu, "gelu": functional.gelu, "silu": functional.silu}[activation](values)
+
+
+def _projected(
+    matrices: Float[Tensor, "heads size hidden"],
+    bias: Float[Tensor, "heads size"] | None,
+    states: Float[Tensor, "tokens hidden"],
+) -> Float[Tensor, "heads tokens size"]:
+    projected = states @ matrices.mT
+    return projected if bias is None else projected + bias[:, None]

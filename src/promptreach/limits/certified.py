@@ -1,0 +1,289 @@
+"""The global search over one mass: the least error that any prompt reaches at one query, bounded from below.
+
+The problem is min over a > 0 and b of the root of sum_i |(N_i + b) / (Z_i + a) - t_i|^2. It is not convex in a, and its
+infimum may lie at a -> 0 or a -> infinity. What makes it tractable is one inequality.
+
+**Dual bound.** Let M (n, out) have sum_i M_i = 0. Then for every b,
+
+    error(a)  >=  <M, N - (Z + a) t> / |(Z + a) M|  =:  bound(a),
+
+because with L_i = (Z_i + a) M_i the residual r satisfies <L, r> = <M, N + b - (Z + a) t>, in which b cancels, and
+<L, r> <= |L| |r|. The numerator is linear in a and the denominator a norm of something linear in a, so where the
+bound is positive it is quasi-concave: on an interval it is least at one of the two ends. In projective coordinates
+(A, B), with a = B / A, this includes a = 0 and a = infinity.
+
+So a partition of [0, infinity] into intervals, a test matrix M for each and two evaluations prove a floor over *all*
+masses. The best M at one mass is the residual there divided by Z + a; the bound is then exact at that mass and loses to
+second order around a minimum, so that some hundred intervals reach a relative gap of 1e-9.
+
+Rounding: M is *defined* as w_i (e_i - mean), exactly summing to 0, with float weights w and float vectors e; numerator and
+denominator are sums whose errors are bounded, and so is the distance between e and the residual it stands for.
+
+Notation: e(A, B) = A Z (h - t) - B t is the numerator of the residual up to a constant vector, D = A Z + B.
+
+Reference: theorem key ``one-query-dual-bound``.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptreach.limits.statistics import gamma
+
+RELATIVE_GAP = 1e-9
+"""How far the certified floor may stay below the error that was reached, relative to it."""
+
+_REACH = 30.0  # nats beyond the content's masses: there the prompt has, or leaves to the content, a share of 1e-13
+_ROUNDS = 60
+_MOST_BOXES = 4096
+
+
+class MassSearch(NamedTuple):
+    """The outcome of the search.
+
+    Attributes:
+        lower: certified: no a and b have a smaller error. The error is a Euclidean norm over all examples and entries.
+        upper: the error at `log_mass` and `mean`, as computed.
+        log_mass: log a in nats; -inf when no slot at all is best.
+        mean: b / a.
+        attained: False when the error only approaches its infimum as a -> 0 or a -> infinity.
+        boxes: (boxes, 2), the intervals of log a that the lower bound rests on.
+    """
+
+    lower: float
+    upper: float
+    log_mass: float
+    mean: Float[Tensor, " out"]
+    attained: bool
+    boxes: Float[Tensor, "boxes 2"]
+
+
+class _Frame(NamedTuple):
+    """e(A, B) in coordinates around one mass, where it is small and keeps its digits."""
+
+    mass: Tensor  # Z over the shift
+    vectors: Tensor  # (n, 2 out): e at the mass, and the direction of change
+    squares: Tensor  # (n, 3): their inner products
+    drift: Tensor  # (n, 2): how far rounding moved either
+    upward: bool  # which chart: (1, a) or (1/a, 1)
+    pivot: float  # a in the first chart, 1/a in the second
+
+
+def minimise(
+    log_mass: Float[Tensor, " n"],
+    content: Float[Tensor, "n out"],
+    targets: Float[Tensor, "n out"],
+    whole_slots: bool = False,
+) -> MassSearch:
+    """The least error over every mass and value sum of a prompt at one query, certified from below.
+
+    For all a > 0 and all b: error >= lower. With `whole_slots` (a zero query) only the masses 1, 2, 3, ... occur, and no
+    prompt at all (a = 0 with b = 0) counts as well.
+
+    Args:
+        log_mass: log Z_i, spread over at most 600 nats.
+        content: N_i / Z_i, targets: t_i, both after the output projection.
+
+    Reference: theorem keys ``one-query-dual-bound`` and ``one-query-reachability``.
+    """
+    shift = 0.5 * float(log_mass.max() + log_mass.min())
+    mass = torch.exp(log_mass - shift)
+    reach = (float(log_mass.min()) - shift - _REACH, float(log_mass.max()) - shift + _REACH)
+    if whole_slots:
+        reach = (-shift, max(reach[1], -shift + 1.0))
+    frame, point, upper = _descend(mass, content, targets, reach, shift, whole_slots)
+    nothing = gamma(content.numel()) * float(targets.norm())
+    alone = float((content - targets).norm()) if whole_slots else math.inf
+    boxes = _first_boxes(point, reach, whole_slots, shift)
+    settled, bounds = [], []
+    for _ in range(_ROUNDS):
+        target = min(upper, alone) * (1 - RELATIVE_GAP)
+        lower, centres, values = _bounds(frame, boxes)
+        if len(values) and float(values.min()) < upper * (1 - RELATIVE_GAP):
+            # Another valley is deeper, or the first descent stopped early.
+            start = float(centres[values.argmin()])
+            near = (max(reach[0], start - 0.5), min(reach[1], start + 0.5))
+            found, place, value = _descend(mass, content, targets, near, shift, whole_slots)
+            if value < upper:
+                frame, point, upper = found, place, value
+                continue
+        width = boxes[:, 1] - boxes[:, 0]
+        final = (lower >= target) | (width < 1e-7) | (upper <= nothing) | (len(boxes) > _MOST_BOXES)
+        settled.append(boxes[final])
+        bounds.append(lower[final])
+        boxes = _split(boxes[~final], whole_slots, shift)
+        if not len(boxes):
+            break
+    lower = torch.cat([*bounds, _bounds(frame, boxes)[0]])
+    floor = min(float(lower.min()), alone * (1 - gamma(content.numel() + 8)))
+    kept = torch.cat([*settled, boxes])
+    if alone <= upper:
+        return MassSearch(max(floor, 0.0), alone, -math.inf, torch.zeros_like(content[0]), True, kept + shift)
+    mean = _best_mean(mass, content, targets, point)
+    ends = _errors(frame, torch.tensor([math.inf] if whole_slots else [-math.inf, math.inf], dtype=torch.float64))
+    outside = point > reach[1] - 20.0 or (point < reach[0] + 20.0 and not whole_slots)
+    attained = not (outside and bool((ends <= upper * (1 + 1e-9)).any()))
+    return MassSearch(max(floor, 0.0), upper, point + shift, mean, attained, kept + shift)
+
+
+def _descend(
+    mass: Tensor, content: Tensor, targets: Tensor, reach: tuple[float, float], shift: float, whole: bool
+) -> tuple[_Frame, float, float]:
+    """The best mass found by a grid and then by parabolas, the frame around it, and the error there.
+
+    Nothing is proved here: what a descent misses, the intervals find.
+    """
+    middle = min(max(0.0, reach[0]), reach[1])
+    frame = _frame(mass, content, targets, middle)
+    grid = torch.linspace(*reach, 65, dtype=torch.float64)
+    values = _errors(frame, grid)
+    # Of masses that are as good as equal, the one nearest to the content's makes the tamest prompt.
+    good = values <= values.min() * (1 + 1e-12) + gamma(1) * targets.norm()
+    point = float(grid[good][(grid[good] - middle).abs().argmin()])
+    step, fresh = (reach[1] - reach[0]) / 64, 1e-4
+    while step > 1e-13 and not bool(good.all()):
+        if step < fresh:  # the closer, the more the digits of the residual itself are needed
+            frame, fresh = _frame(mass, content, targets, point), 1e-4 * fresh
+        beside = torch.tensor([point - step, point, point + step], dtype=torch.float64).clamp(*reach)
+        left, here, right = _errors(frame, beside).square().tolist()
+        bend = left - 2 * here + right
+        vertex = point + step * max(-1.0, min(1.0, 0.5 * (left - right) / bend)) if bend > 0 else point
+        step /= 8
+        grid = torch.cat([beside, vertex + step * torch.arange(-1, 2, dtype=torch.float64)]).clamp(*reach)
+        point = float(grid[_errors(frame, grid).argmin()])
+    if whole:
+        slots = math.exp(min(point + shift, 700.0))
+        grid = torch.log(torch.tensor([max(1.0, math.floor(slots)), math.ceil(slots)], dtype=torch.float64)) - shift
+        point = float(grid[_errors(frame, grid).argmin()])
+    frame = _frame(mass, content, targets, point)
+    return frame, point, float(_errors(frame, torch.tensor([point], dtype=torch.float64))[0])
+
+
+def _frame(mass: Tensor, content: Tensor, targets: Tensor, point: float) -> _Frame:
+    """Coordinates around the mass exp(point), chosen so that no number in them is larger than need be."""
+    upward = point > 0
+    pivot = math.exp(-abs(point))
+    here = (pivot, 1.0) if upward else (1.0, pivot)
+    other = (1.0, 0.0) if upward else (0.0, 1.0)
+    rise = mass[:, None] * (content - targets)
+    sizes = mass * (content.norm(dim=1) + targets.norm(dim=1))
+    weights = (here[0] * mass + here[1]).pow(-2)
+    weights = weights / weights.sum()
+    vectors, drift = [], []
+    for a, b in (here, other):
+        vector = a * rise - b * targets
+        mean = weights @ vector
+        vectors.append(vector - mean)
+        drift.append(gamma(8) * (a * sizes + b * targets.norm(dim=1) + mean.norm()))
+    first, second = vectors
+    squares = torch.stack([(first * first).sum(1), (first * second).sum(1), (second * second).sum(1)], dim=1)
+    return _Frame(mass, torch.cat(vectors, dim=1), squares, torch.stack(drift, dim=1), upward, pivot)
+
+
+def _place(frame: _Frame, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For log masses: D (k, n) and the coordinates of e in the frame (k, 2), with the rounding of the second one."""
+    small = torch.exp(-points.abs())
+    upper = points > 0
+    a, b = torch.where(upper, small, 1.0), torch.where(upper, 1.0, small)
+    denominators = a[:, None] * frame.mass + b[:, None]
+    first, second = (b, a) if frame.upward else (a, b)
+    change = second - first * frame.pivot
+    return denominators, torch.stack([first, change], dim=1), gamma(4) * (second + first * frame.pivot)
+
+
+def _centred(frame: _Frame, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """At each log mass: weights, coordinates, weighted sums of the frame's vectors, mean of e, and |e - mean|^2."""
+    denominators, place, _ = _place(frame, points)
+    weights = denominators.amin(dim=1, keepdim=True) / denominators
+    weights = weights * weights
+    sums = (weights @ frame.vectors).unflatten(1, (2, -1))
+    mean = torch.einsum("kp,kpo->ko", place, sums) / weights.sum(dim=1, keepdim=True)
+    along = (frame.vectors.unflatten(1, (2, -1)) @ mean.mT).permute(2, 0, 1)  # (k, n, 2)
+    squares = _quadratic(place, place, frame) - 2 * torch.einsum("knp,kp->kn", along, place)
+    squares = (squares + mean.square().sum(dim=1, keepdim=True)).clamp(min=0.0)
+    return weights, place, sums, mean, squares
+
+
+def _errors(frame: _Frame, points: Tensor) -> Tensor:
+    """The least error over b at each log mass, as computed."""
+    denominators, place, _ = _place(frame, points)
+    weights = denominators.pow(-2)
+    sums = torch.einsum("kp,kpo->ko", place, (weights @ frame.vectors).unflatten(1, (2, -1)))
+    squares = (weights * _quadratic(place, place, frame)).sum(1) - sums.square().sum(1) / weights.sum(1)
+    return squares.clamp(min=0.0).sqrt()
+
+
+def _quadratic(first: Tensor, second: Tensor, frame: _Frame) -> Float[Tensor, "points n"]:
+    """<e_i, e_i'> of every example at two points each, given in the frame's coordinates."""
+    (p, q), (r, s) = first.unbind(1), second.unbind(1)
+    return torch.stack([p * r, p * s + q * r, q * s], dim=1) @ frame.squares.mT
+
+
+def _bounds(frame: _Frame, boxes: Float[Tensor, "boxes 2"]) -> tuple[Tensor, Tensor, Tensor]:
+    """A certified lower bound of the error on each interval; the centres; and the error there, as computed."""
+    low, high = boxes[:, 0], boxes[:, 1]
+    centres = torch.where(low.isinf(), high - 1.0, torch.where(high.isinf(), low + 1.0, 0.5 * (low + high)))
+    centres = torch.where(low.isinf() & high.isinf(), torch.zeros_like(low), centres)
+    n, out = frame.mass.shape[0], frame.vectors.shape[1] // 2
+    weights, place, sums, mean, squares = _centred(frame, centres)
+    extent = (place.abs() @ frame.squares[:, [0, 2]].sqrt().mT) + mean.norm(dim=1, keepdim=True)
+    slack = gamma(n + 2 * out + 60)
+    ends = []
+    for points in (low, high):
+        denominators, there, off = _place(frame, points)
+        # <M, e> with M = w (e_centre - mean); the mean's share is the product of two weighted sums.
+        linear = (weights * _quadratic(place, there, frame)).sum(1) - torch.einsum("ko,kpo,kp->k", mean, sums, there)
+        away = there.abs() @ frame.squares[:, [0, 2]].sqrt().mT
+        linear = linear - slack * (weights * extent * away).sum(1) * 2
+        size = (denominators * weights).square() * (squares + 2 * slack * extent.square())
+        moved = there.abs() @ frame.drift.mT + off[:, None] * frame.squares[:, 2].sqrt()
+        lost = (moved / denominators).norm(dim=1) * (1 + gamma(n + 10))
+        ends.append(linear / (size.sum(1).sqrt() * (1 + slack)) * (1 - gamma(8)) - lost)
+    values = (squares / _place(frame, centres)[0].square()).sum(dim=1).sqrt()
+    # Quasi-concavity needs both ends positive; elsewhere the bound is the trivial one.
+    return torch.minimum(*ends).nan_to_num(nan=0.0).clamp(min=0.0), centres, values
+
+
+def _first_boxes(point: float, reach: tuple[float, float], whole: bool, shift: float) -> Float[Tensor, "boxes 2"]:
+    """Intervals that widen in proportion to their distance from the best mass, over [0, infinity]."""
+    offsets = [2e-5 * 1.6**k for k in range(40)]
+    inside = [point + sign * offset for offset in offsets for sign in (-1, 1)]
+    edges = sorted(edge for edge in inside if reach[0] < edge < reach[1])
+    edges = [-shift if whole else -math.inf, *edges, math.inf]
+    boxes = torch.tensor(list(zip(edges[:-1], edges[1:], strict=True)), dtype=torch.float64)
+    return _trim(boxes, shift) if whole else boxes
+
+
+def _split(boxes: Tensor, whole: bool, shift: float) -> Tensor:
+    """Each interval cut in four; an endless one three times towards its end."""
+    low, high = boxes[:, 0], boxes[:, 1]
+    third = torch.where(low.isinf(), high - 1.5, torch.where(high.isinf(), low + 6.0, low + 0.75 * (high - low)))
+    half = torch.where(low.isinf(), high - 3.0, torch.where(high.isinf(), low + 3.0, low + 0.5 * (high - low)))
+    first = torch.where(low.isinf(), high - 6.0, torch.where(high.isinf(), low + 1.5, low + 0.25 * (high - low)))
+    edges = torch.stack([low, first, half, third, high], dim=1)
+    cut = torch.stack([edges[:, :-1], edges[:, 1:]], dim=2).reshape(-1, 2)
+    return _trim(cut, shift) if whole else cut
+
+
+def _trim(boxes: Tensor, shift: float) -> Tensor:
+    """Each interval shrunk to the whole numbers of slots in it; those without any are dropped."""
+    # Outward by 1e-9, so that rounding loses no whole number; large numbers stay an interval.
+    low = torch.ceil(torch.exp(boxes[:, 0] + shift) * (1 - 1e-9)).clamp(min=1.0)
+    high = torch.floor(torch.exp(boxes[:, 1] + shift) * (1 + 1e-9))
+    whole = high < 1e8
+    out = torch.stack(
+        [torch.where(low < 1e8, torch.log(low) - shift, boxes[:, 0]), torch.where(whole, torch.log(high) - shift, boxes[:, 1])],
+        dim=1,
+    )
+    return out[low <= high]
+
+
+def _best_mean(mass: Tensor, content: Tensor, targets: Tensor, point: float) -> Tensor:
+    """b / a of the least error at one mass: the weighted mean of what is missing, weighted by the prompt's share."""
+    share = torch.sigmoid(point - torch.log(mass))
+    weights = share / share.max()
+    missing = (targets - (1 - share)[:, None] * content) / share.max()
+    return (weights @ missing) / (weights @ weights)

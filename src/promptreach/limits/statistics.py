@@ -1,0 +1,199 @@
+"""What a head sees of each example, in float64, with an account of the rounding.
+
+A prompt of any length enters the output of a head at one query only through its mass a and value sum b there:
+
+    u_i = (N_i + b) / (Z_i + a),        Z_i = sum_j exp(s_ij),   N_i = sum_j exp(s_ij) v_ij over the content of example i.
+
+So everything this room decides of one head at one query token it decides from (log Z_i, N_i / Z_i). The masses keep
+their absolute size: a prompt adds the *same* a to every Z_i, and a shift of the scores of one example alone would break
+that.
+
+Every computed quantity carries a radius: the true number, of exact arithmetic on the weights as given, lies within it.
+Radii assume IEEE float64, products that are sums of products in some order, and exp, log and sqrt to one unit in the
+last place; counts of roundings are rounded up.
+
+Reference: theorem keys ``statistics-complete`` and ``one-query-reachability``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptreach.weights import AttentionWeights, NormWeights
+
+UNIT = 2.0**-53
+
+
+def gamma(count: int) -> float:
+    """At least the relative error of `count` roundings in float64."""
+    return (count + 1) * UNIT / (1 - (count + 1) * UNIT)
+
+
+class Ball(NamedTuple):
+    """Numbers and how far off they may be, entry by entry."""
+
+    middle: Tensor
+    radius: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class HeadStatistics:
+    """One head at one query token, over the examples that share it.
+
+    Attributes:
+        log_mass: log Z_i in nats, absolute (never shifted).
+        mean: N_i / Z_i, the head's output without a prompt.
+        log_mass_error, mean_error: how far both may be off; the second in Euclidean norm.
+        query: the head's query vector q, or None for captured statistics where only its being 0 matters.
+        slope: g, so that a soft token p has score g.p + offset at this query; None where keys are normalised.
+        offset: scale * q.key_bias, in nats.
+        zero_query: True when every slot has mass exactly 1, whatever its key.
+    """
+
+    log_mass: Float[Tensor, " examples"]
+    mean: Float[Tensor, "examples value_dim"]
+    log_mass_error: Float[Tensor, " examples"]
+    mean_error: Float[Tensor, " examples"]
+    query: Float[Tensor, " head_dim"] | None = None
+    slope: Float[Tensor, " hidden"] | None = None
+    offset: float = 0.0
+    zero_query: bool = False
+
+
+def group_by_query(sequences: Sequence[Tensor]) -> list[list[int]]:
+    """The indices of the examples that share their last token exactly, in order of first appearance."""
+    groups: dict[bytes, list[int]] = {}
+    for index, sequence in enumerate(sequences):
+        # Adding 0.0 turns -0.0 into 0.0: the same number must give the same key.
+        key = (sequence[-1].double() + 0.0).numpy().tobytes()
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
+
+
+def head_statistics(weights: AttentionWeights, sequences: Sequence[Tensor], head: int = 0) -> HeadStatistics:
+    """The statistics of one head at the last token, which all `sequences` share.
+
+    Keys are never formed where nothing normalises them: a score is x.g with g = scale * W_k^T q.
+
+    Args:
+        weights: of the layer, in float64, without rotation.
+        sequences: each (tokens, hidden), float64.
+        head: which one.
+    """
+    group = head * weights.num_kv_heads // weights.num_heads
+    token = sequences[0][-1]
+    query_bias = None if weights.query_bias is None else weights.query_bias[head]
+    query = affine(weights.query[head], query_bias, exact(token))
+    zero = weights.softmax_scale == 0.0 or (
+        not query.middle.any() and _vanishes(weights.query[head], query_bias, token)
+    )
+    if zero:
+        query = exact(torch.zeros_like(query.middle))
+    query = normed(weights.query_norm, query)
+    query = Ball(query.middle * weights.softmax_scale, query.radius * abs(weights.softmax_scale) * (1 + gamma(4)))
+    query = Ball(query.middle, query.radius + UNIT * query.middle.abs())
+    key_bias = None if weights.key_bias is None else weights.key_bias[group]
+    slope = affine(weights.key[group].mT, None, query)
+    offset = exact(torch.zeros(1, dtype=torch.float64)) if key_bias is None else affine(key_bias[None], None, query)
+    value_bias = None if weights.value_bias is None else weights.value_bias[group]
+    log_masses, log_errors, inputs = [], [], []
+    for sequence in sequences:
+        if weights.key_norm is None:
+            scores = affine(sequence, None, slope)
+            scores = Ball(scores.middle + offset.middle, scores.radius + offset.radius)
+        else:
+            keys = normed(weights.key_norm, affine(weights.key[group], key_bias, exact(sequence)))
+            scores = _products(keys, query)
+        log_mass, error, mixed = _attend(scores, sequence)
+        log_masses.append(log_mass)
+        log_errors.append(error)
+        inputs.append(mixed)
+    mixed = Ball(torch.stack([item.middle for item in inputs]), torch.stack([item.radius for item in inputs]))
+    mean = affine(weights.value[group], value_bias, mixed)
+    scale = weights.softmax_scale
+    return HeadStatistics(
+        log_mass=torch.stack(log_masses),
+        mean=mean.middle,
+        log_mass_error=torch.stack(log_errors),
+        mean_error=mean.radius.norm(dim=-1) * (1 + gamma(mean.radius.shape[-1] + 4)),
+        query=query.middle / scale if scale else query.middle,
+        slope=slope.middle if weights.key_norm is None else None,
+        offset=float(offset.middle),
+        zero_query=zero,
+    )
+
+
+def exact(tensor: Tensor) -> Ball:
+    """Numbers taken as they stand."""
+    return Ball(tensor, torch.zeros_like(tensor))
+
+
+def affine(matrix: Float[Tensor, "out in_"], bias: Tensor | None, vectors: Ball) -> Ball:
+    """W x + b for each row x."""
+    size = matrix.shape[1]
+    transposed, absolute = matrix.mT, matrix.abs().mT
+    middle = vectors.middle @ transposed
+    terms = vectors.middle.abs() @ absolute
+    if bias is not None:
+        middle, terms = middle + bias, terms + bias.abs()
+    carried = vectors.radius @ absolute if vectors.radius.any() else torch.zeros_like(terms)
+    return Ball(middle, (carried + gamma(size + 2) * terms) * (1 + gamma(size + 6)))
+
+
+def normed(norm: NormWeights | None, vectors: Ball) -> Ball:
+    """LayerNorm or RMSNorm of each row."""
+    if norm is None:
+        return vectors
+    middle, radius = vectors
+    size = middle.shape[-1]
+    slack = 1 + gamma(size + 12)
+    if norm.kind == "layer":
+        mean = middle.mean(dim=-1, keepdim=True)
+        radius = radius + radius.mean(dim=-1, keepdim=True) + gamma(size + 3) * (middle.abs() + middle.abs().mean(dim=-1, keepdim=True))
+        middle = middle - mean
+    root = (middle.square().mean(dim=-1, keepdim=True) + norm.eps).sqrt()
+    # x -> x / sqrt(|x|^2 / size + eps) moves by at most |dx| / root', and the root itself by at most |dx| / sqrt(size).
+    moved = radius.norm(dim=-1, keepdim=True) / size**0.5
+    least = (root * (1 - gamma(size + 4)) - moved).clamp(min=norm.eps**0.5 * (1 - gamma(4)))
+    unit = middle / root
+    spread = (radius + unit.abs() * moved) / least + gamma(size + 8) * unit.abs()
+    out = unit * norm.weight
+    if norm.bias is None:
+        return Ball(out, (spread * norm.weight.abs()) * slack)
+    return Ball(out + norm.bias, (spread * norm.weight.abs() + gamma(3) * (out.abs() + norm.bias.abs())) * slack)
+
+
+def _products(rows: Ball, vector: Ball) -> Ball:
+    """The inner product of each row with one vector, both of them off by their radii."""
+    size = vector.middle.shape[0]
+    radius = rows.radius @ (vector.middle.abs() + vector.radius) + rows.middle.abs() @ vector.radius
+    radius = radius + gamma(size + 2) * (rows.middle.abs() @ vector.middle.abs())
+    return Ball(rows.middle @ vector.middle, radius * (1 + gamma(size + 6)))
+
+
+def _attend(scores: Ball, inputs: Float[Tensor, "tokens hidden"]) -> tuple[Tensor, Tensor, Ball]:
+    """log sum exp of the scores, its error, and the softmax mixture of the inputs."""
+    size = scores.middle.shape[0]
+    log_mass = torch.logsumexp(scores.middle, dim=0)
+    # log sum exp moves by no more than its largest argument does.
+    rounding = 8 * UNIT * float(scores.middle.abs().max()) + gamma(size + 12)
+    error = (scores.radius.max() + rounding) * (1 + gamma(8))
+    weights = torch.softmax(scores.middle, dim=0)
+    off = torch.expm1(2 * error) + gamma(2 * size + 16)
+    radius = off * (weights @ inputs.abs()) * (1 + gamma(size + 8))
+    return log_mass, error, Ball(weights @ inputs, radius)
+
+
+def _vanishes(matrix: Tensor, bias: Tensor | None, vector: Tensor) -> bool:
+    """True if W x + b is 0 in exact arithmetic, and not only after rounding."""
+    entries = [Fraction(entry) for entry in vector.tolist()]
+    shifts = [0.0] * matrix.shape[0] if bias is None else bias.tolist()
+    return all(
+        sum((Fraction(weight) * entry for weight, entry in zip(row, entries, strict=True)), Fraction(shift)) == 0
+        for row, shift in zip(matrix.tolist(), shifts, strict=True)
+    )

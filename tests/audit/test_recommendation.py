@@ -1,0 +1,91 @@
+"""What the report tells people to copy really runs, and gives the audit's own numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_audit import rows
+
+from models import smollm2_file, tiny_model
+from promptreach.audit.context import AuditContext
+from promptreach.audit.recommendation import ADAPTER_FOLDER, recommend
+from promptreach.audit.result import AuditVerdict
+from promptreach.audit.rules import Judgement
+from promptreach.audit.settings import Settings
+from promptreach.certificate import Evidence
+from promptreach.hf import open_model
+from promptreach.progress import Progress
+from promptreach.tables import read_task
+from promptreach.tuning import METHODS, Limits, RunStore
+from promptreach.tuning.sweep import sweep
+from tolerances import assert_close
+
+SETTINGS = Settings("quick", 0, Limits(48, 24, 24, 16), (3,), 2, 6, 8, 4)
+
+
+def trained(folder: Path, family: str, method: str) -> tuple[AuditContext, str]:
+    """A context with one trained method, on a model that lies in `folder` and opens from there."""
+    made = tiny_model(family)
+    made.model.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    context = AuditContext(open_model(folder), read_task(rows()), SETTINGS, RunStore(None), Progress(quiet=True))
+    tokens = 3 if METHODS[method].uses_tokens else 0
+    config = context.config(method, tokens=tokens, rank=2 * (method == "lora"), init=METHODS[method].inits[0])
+    context.sweeps[config.label] = sweep(context.task, config, context.store, context.progress, rates=[0.05])
+    return context, config.label
+
+
+def advised(context: AuditContext, chosen: str, folder: Path) -> Any:
+    judgement = Judgement(AuditVerdict.FITS, Evidence.MEASURED, "fits", (), chosen, "do it")
+    return recommend(context, judgement, folder, ["promptreach", "audit", "a model", "data.csv"])
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "llama"])
+@pytest.mark.parametrize("method", ["prompt", "prefix", "lora"])
+def test_the_loading_lines_give_the_audits_logits(family: str, method: str, tmp_path: Path) -> None:
+    context, chosen = trained(tmp_path / "model", family, method)
+    advice = advised(context, chosen, tmp_path)
+    assert advice.adapter == ADAPTER_FOLDER
+    assert advice.peft_config["peft_type"] in ("PROMPT_TUNING", "PREFIX_TUNING", "LORA")
+    texts = ["the cat is good", "a dog is very awful and it ran"]
+    code = next(block.text for block in advice.blocks if block.title == "Load it")
+    namespace: dict[str, Any] = {}
+    exec(code.replace("['a text to classify']", repr(texts)), namespace)
+
+    run = context.sweeps[chosen].best
+    objective = context.task.objective()
+    objective.load_head(run.head)
+    batch = context.model.batch(context.model.tokenize(texts))
+    spec = METHODS[method]
+    with torch.no_grad(), spec.attach(context.model, run.config.shape, [[5, 6, 7]]) as trainable:
+        trainable.load(run.state)
+        expected = objective.head(context.model.hidden(batch, trainable.joined), batch.mask)
+    assert_close(namespace["logits"], expected, "classifier logits")
+
+
+def test_the_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
+    context, chosen = trained(tmp_path / "model", "bert", "prompt")
+    command = advised(context, chosen, tmp_path).blocks[-1].text
+    assert command == "promptreach audit 'a model' data.csv"
+
+
+def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
+    context, chosen = trained(tmp_path / "model", "bert", "prompt")
+    judgement = Judgement(AuditVerdict.FITS, Evidence.MEASURED, "fits", (), chosen, "do it")
+    advice = recommend(context, judgement, None, ["promptreach"])
+    assert advice.adapter is None
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_smollm2_first_layers_audit_prompts_and_completions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real causal model, its first two layers, from its GGUF file to a verdict and an adapter that loads."""
+    import promptreach
+    from promptreach.audit.settings import BUDGETS
+
+    monkeypatch.setitem(BUDGETS, "quick", Settings("quick", 0, Limits(48, 16, 16, 32), (2, 4), 2, 4, 8, 4))
+    pairs = [{"prompt": f"{row['text']}.\nVerdict:", "completion": f" {row['label']}"} for row in rows(80)]
+    result = promptreach.audit(smollm2_file(), pairs, budget="quick", out=tmp_path / "out", num_layers=2)
+    assert [finding.reason for finding in result.findings if finding.status != "done"] == []
+    assert result.model["family"] == "llama"
+    assert result.exit_status in (0, 1, 3)

@@ -1,0 +1,184 @@
+"""Runs as records: kept whole, found under a name that means their settings, and never half there."""
+
+import dataclasses
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from planted import config_of, no_step, other_data, task_of
+from promptreach.tuning.loop import train
+from promptreach.tuning.runs import Evaluation, Run, RunConfig, RunStore
+from promptreach.tuning.task import Task, prepare
+
+CONFIG = config_of("prompt", learning_rate=0.03)
+
+
+def assert_same_run(found: Run | None, expected: Run) -> None:
+    """Every field agrees, tensors bit for bit and NaN with NaN."""
+    assert found is not None
+    for field in dataclasses.fields(Run):
+        assert_same(getattr(found, field.name), getattr(expected, field.name), field.name)
+
+
+def assert_same(found: Any, expected: Any, where: str) -> None:
+    assert type(found) is type(expected), where
+    if isinstance(expected, torch.Tensor):
+        assert found.dtype == expected.dtype, where
+        assert torch.equal(found, expected), where
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            assert_same(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, tuple):
+        assert len(found) == len(expected), where
+        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    elif dataclasses.is_dataclass(expected):
+        assert_same(vars(found), vars(expected), where)
+    elif isinstance(expected, float) and math.isnan(expected):
+        assert math.isnan(found), where
+    else:
+        assert found == expected, where
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return train(task_of("gpt2"), CONFIG, RunStore(None), no_step)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"steps": 5},
+        {"status": "diverged"},
+        {"held_out": None},
+        {"curve": ()},
+        {"curve": (Evaluation(0, math.nan, 1.0, 0.5), Evaluation(2, 0.5, 1.0, 0.25))},
+        {"state": {}},
+        {"config": replace(CONFIG, learning_rate=0.1 + 0.2)},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_the_comparison_sees_every_difference(run: Run, changed: dict[str, Any]) -> None:
+    assert_same_run(run, run)
+    with pytest.raises(AssertionError):
+        assert_same_run(replace(run, **changed), run)
+    altered = {name: tensor + 1 for name, tensor in run.state.items()}
+    with pytest.raises(AssertionError):
+        assert_same_run(replace(run, state=altered), run)
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix", "lora", "head"])
+@pytest.mark.parametrize("kind", ["classification", "completions"])
+def test_what_is_put_is_got(method: str, kind: str, tmp_path: Path) -> None:
+    for number, config in enumerate((config_of(method), config_of(method, score_held_out=False))):
+        run = train(task_of("gpt2", kind), config, RunStore(None), no_step)
+        RunStore(tmp_path).put(str(number), run)
+        assert_same_run(RunStore(tmp_path).get(str(number)), run)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"status": "diverged", "curve": ()}, {"config": replace(CONFIG, learning_rate=math.inf)}]
+)
+def test_odd_runs_survive_as_well(run: Run, changed: dict[str, Any], tmp_path: Path) -> None:
+    odd = replace(run, **changed)
+    RunStore(tmp_path).put("odd", odd)
+    assert_same_run(RunStore(tmp_path).get("odd"), odd)
+
+
+def test_every_setting_changes_the_name() -> None:
+    others: dict[str, Any] = {
+        "method": "prefix",
+        "tokens": 5,
+        "rank": 1,
+        "init": "random",
+        "learning_rate": 0.030000000000000002,
+        "steps": 7,
+        "batch_size": 8,
+        "head_learning_rate": 1e-4,
+        "evaluations": 5,
+        "patience": 4,
+        "score_held_out": False,
+        "seed": 1,
+    }
+    assert set(others) == {field.name for field in dataclasses.fields(RunConfig)}
+    store = RunStore(None)
+    base = store.name("digest", CONFIG)
+    names = {store.name("digest", replace(CONFIG, **{field: value})) for field, value in others.items()}
+    assert len(names | {base, store.name("other digest", CONFIG)}) == len(others) + 2
+    assert base == RunStore(Path("elsewhere")).name("digest", replace(CONFIG))
+
+
+def test_the_model_and_the_data_change_the_name() -> None:
+    def digest(task: Task) -> str:
+        return task.digest
+
+    task = task_of("gpt2")
+    again = prepare(task.backbone, other_data("classification"), longest_prompt=8)
+    digests = {digest(task), digest(again), digest(task_of("llama")), digest(task_of("gpt2", "completions"))}
+    assert len(digests) == 4
+
+
+def counting(config: RunConfig, store: RunStore) -> tuple[Run, bool]:
+    """The run, and whether it was trained just now."""
+    notes: list[str] = []
+
+    def step(advance: int = 1, note: str = "") -> None:
+        notes.append(note)
+
+    run = train(task_of("gpt2"), config, store, step)
+    return run, notes != ["done before"]
+
+
+def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    first, trained = counting(CONFIG, store)
+    assert trained
+    second, trained = counting(CONFIG, store)
+    assert not trained
+    assert_same_run(second, first)
+    assert counting(replace(CONFIG, seed=1), store)[1]
+
+
+@pytest.mark.parametrize("damage", ["no record", "cut tensors", "no tensors", "cut record", "tensors of another run"])
+def test_a_run_that_cannot_be_read_is_run_again(damage: str, tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    first, _ = counting(CONFIG, store)
+    folder = tmp_path / store.name(task_of("gpt2").digest, CONFIG)
+    record, tensors = folder / "run.json", folder / "run.safetensors"
+    if damage == "no record":
+        record.unlink()
+        (folder / "log.jsonl").write_text('{"step": 0}\n')
+    elif damage == "cut tensors":
+        tensors.write_bytes(tensors.read_bytes()[:-40])
+    elif damage == "no tensors":
+        tensors.unlink()
+    elif damage == "cut record":
+        record.write_bytes(record.read_bytes()[:-40])
+    else:
+        RunStore(tmp_path).put("other", replace(first, validation=first.validation, held_out=None))
+        tensors.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    assert store.get(folder.name) is None
+    second, trained = counting(CONFIG, store)
+    assert trained
+    assert_same_run(replace(second, seconds=first.seconds), first)
+    assert_same_run(store.get(folder.name), second)
+    assert len((folder / "log.jsonl").read_text().splitlines()) == len(second.curve)  # begun afresh
+
+
+def test_without_a_folder_nothing_is_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = RunStore(None)
+    store.logger("name")({"step": 0})
+    store.put("name", run)
+    assert store.get("name") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_say_what_was_trained() -> None:
+    labels = [config_of(method).label for method in ("prompt", "prefix", "lora", "head")]
+    assert labels == ["prompt 4 tokens", "prefix 4 tokens", "lora rank 2", "head"]
