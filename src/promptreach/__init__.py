@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from . import attention as attention
     from . import audit as audit
     from . import hf as hf
+    from . import limits as limits
     from . import norms as norms
     from . import reference as reference
     from . import theorems as theorems
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Rooms: `pr.tuning.fit`. The package `audit` is itself callable, so that `pr.audit(model, data)` works as well.
-_ROOMS = ("attention", "audit", "hf", "norms", "reference", "theorems", "tuning")
+_ROOMS = ("attention", "audit", "hf", "limits", "norms", "reference", "theorems", "tuning")
 
 _NAMES = {
     "Assumption": "certificate",

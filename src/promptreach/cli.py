@@ -49,8 +49,8 @@ def _root() -> None:
 
 @app.command()
 def audit(
-    model: Annotated[str, typer.Argument(help="Hub id, folder, or GGUF file.")],
-    data: Annotated[str, typer.Argument(help="JSONL, CSV, TSV or Parquet file, or a hub id.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="JSONL, CSV, TSV or Parquet file, or a hub id.")],
     text_col: Annotated[str | None, typer.Option(help="Column with the text to classify.")] = None,
     label_col: Annotated[str | None, typer.Option(help="Column with its label.")] = None,
     prompt_col: Annotated[str | None, typer.Option(help="Column with the prompt.")] = None,
@@ -72,8 +72,8 @@ def audit(
 ) -> None:
     """Can a soft prompt do this task on this model, and if not, what can?
 
-    Exit status: 0 a soft prompt fits, 1 it does not (use what the report recommends), 3 undecided, 2 wrong call or
-    input.
+    Exit status: 0 a soft prompt fits; 1 it does not, use what the report recommends; 3 undecided; 2 the call or its
+    input is wrong.
     """
     import torch
 
@@ -114,6 +114,36 @@ def audit(
         print_summary(result)
         typer.echo(f"\nFull report: {out / 'report.html'}")
     raise SystemExit(result.exit_status)
+
+
+@app.command()
+def limits(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file.")],
+    tokens: Annotated[int, typer.Option(help="Sequence length, prompt included.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the random text that is looked at.")] = 0,
+    revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
+    num_layers: Annotated[int | None, typer.Option(help="Only the first N layers.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
+) -> None:
+    """What can be said of a model's layers without data: how steep they are, certified and measured.
+
+    Exit status: 0 every layer is certified injective, 3 that is open, 2 the call or its input is wrong.
+    """
+    from promptreach.audit.model_limits import limits_of_model
+    from promptreach.audit.writers import print_finding
+    from promptreach.errors import PromptreachError
+    from promptreach.hf import open_model
+
+    try:
+        opened = open_model(model, revision=revision, num_layers=num_layers)
+        finding = limits_of_model(opened, tokens, seed)
+    except PromptreachError as error:
+        _refuse(error)
+    if json:
+        sys.stdout.write(finding.model_dump_json(indent=1) + "\n")
+    else:
+        print_finding(finding)
+    raise SystemExit(0 if finding.values["certified_layers"] == finding.values["layers"] else 3)
 
 
 def _refuse(error: Exception) -> NoReturn:

@@ -74,8 +74,8 @@ class UnsupportedModelError(PromptreachError):
         super().__init__(f"{text}. {reason}" if reason else text)
 
 
-class NotCertifiedError(PromptreachError):
-    """What was asked for exists only where a property is certified, and here it is not.
+class NotContractingError(PromptreachError):
+    """What was asked for exists only where layers certainly contract, and here that is not certified.
 
     Attributes:
         reasons: what stands in the way, one sentence each.

@@ -67,8 +67,8 @@ def spectral_upper(matrix: Float[Tensor, "rows columns"]) -> Certificate:
 def product_upper(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner columns"]) -> Certificate:
     """An UPPER bound on the spectral norm of the exact product: for every vector v, |A B v| <= value |v|.
 
-    For an inner size far below the others, as in W_k^T W_q of one head: the factors of `spectral_upper` come from two QR
-    factorisations and one small SVD, and the rounding of the product itself is added.
+    For an inner size far below the others, as in W_k^T W_q of one head: the factors of `spectral_upper` come from two
+    QR factorisations and one small SVD, and the rounding of the product itself is added.
 
     Reference: theorem key ``spectral-upper``.
     """

@@ -64,7 +64,9 @@ def test_a_text_start_is_the_embedding_of_that_text() -> None:
     model = model_of("bert")
     one = initial_prompt(model, 6, "text", [[4, 5, 6, 7]], seed=0)
     assert torch.equal(one.embeddings, model.vocabulary[torch.tensor([4, 5, 6, 7, 4, 5])])
-    seen = {tuple(tokens_of(initial_prompt(model, 6, "text", SEQUENCES, s).embeddings, model.vocabulary)) for s in range(9)}
+    seen = {
+        tuple(tokens_of(initial_prompt(model, 6, "text", SEQUENCES, s).embeddings, model.vocabulary)) for s in range(9)
+    }
     assert seen == {(4, 5, 6, 7, 8, 9), (8, 9, 10, 4, 5, 4)}
 
 

@@ -112,13 +112,15 @@ def test_a_state_goes_out_and_in(family: str, method: str) -> None:
 def test_a_failure_inside_leaves_the_model_as_it_was(method: str) -> None:
     model = model_of("llama")
     expected = outputs(model, task_of("llama"))
-    with (
-        pytest.raises(RuntimeError, match="stop"),
-        METHODS[method].attach(model, config_of(method).shape, [[4, 5, 6]]) as trainable,
-    ):
-        for parameter in trainable.parameters.values():
-            parameter.data.add_(1.0)
-        raise RuntimeError("stop")
+
+    def fail() -> None:
+        with METHODS[method].attach(model, config_of(method).shape, [[4, 5, 6]]) as trainable:
+            for parameter in trainable.parameters.values():
+                parameter.data.add_(1.0)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     assert torch.equal(outputs(model, task_of("llama")), expected)
 
 

@@ -1,6 +1,7 @@
 """Losses by hand, the order of gathered outcomes, and the standard error against resampling."""
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -97,9 +98,9 @@ def test_scores_are_ratios_of_sums() -> None:
 
 
 @given(st.lists(st.lists(st.integers(), min_size=1, max_size=4), min_size=1, max_size=5), st.randoms())
-def test_gathering_restores_the_order(shape: list[list[int]], random) -> None:  # type: ignore[no-untyped-def]
+def test_gathering_restores_the_order(shape: list[list[int]], draw: random.Random) -> None:
     rows = list(range(sum(map(len, shape))))
-    random.shuffle(rows)
+    draw.shuffle(rows)
     remaining = iter(rows)
     batches = [[next(remaining) for _ in batch] for batch in shape]
     parts = [

@@ -20,10 +20,10 @@ POOLINGS = get_args(Pooling)
 
 
 def random_hidden(lengths: list[int], hidden_size: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Hidden states with NaN at the padding, which nothing may read, and the mask."""
+    """Hidden states with huge numbers at the padding, which nothing may read, and the mask."""
     states = torch.randn(len(lengths), max(lengths), hidden_size, generator=torch.Generator().manual_seed(seed))
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    return states, mask
+    return torch.where(mask[..., None], states, 1e6), mask
 
 
 @settings(deadline=None)
@@ -155,7 +155,7 @@ def test_the_folded_head_gives_the_same_logits(pooling: Pooling, lengths: list[i
     assert_close(head(hidden, mask).detach(), expected, "folded logits")
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     seen=st.sets(st.integers(0, 4), min_size=1, max_size=4),
     seed=st.integers(0, 1000),

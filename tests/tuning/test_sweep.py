@@ -32,12 +32,23 @@ def test_trials_are_short_and_see_no_held_out_row() -> None:
         assert trial.held_out is None
 
 
+def test_a_trial_is_judged_by_where_it_led() -> None:
+    """Not by its start, which all trials share."""
+    config = replace(CONFIG, head_learning_rate=1.0)
+    task = task_of("llama")
+    with METHODS["prompt"].attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+        start = task.evaluate("validation", task.objective(), trainable.joined).mean_loss
+    for trial in sweep(task, config, NOWHERE, Counted(), (5.0, 50.0)).trials:
+        assert [look.step for look in trial.curve] == [5]
+        assert trial.validation.mean_loss == trial.curve[0].validation_loss > start
+
+
 def test_a_rate_that_diverged_is_not_chosen_for_its_start() -> None:
-    """Both trials end at their start and tie; only one of them was a training run."""
+    """The diverged trial falls back to its start, which scores better than where the other rate leads."""
     config = replace(CONFIG, head_learning_rate=1.0)
     found = sweep(task_of("llama"), config, NOWHERE, Counted(), (math.inf, 5.0))
     assert [trial.status for trial in found.trials] == ["diverged", "finished"]
-    assert found.trials[0].validation.mean_loss == found.trials[1].validation.mean_loss
+    assert found.trials[0].validation.mean_loss < found.trials[1].validation.mean_loss
     assert found.best.config.learning_rate == 5.0
 
 

@@ -14,6 +14,9 @@ step's cost grows more slowly than the model. It depends on the model only, neve
 the same report."""
 
 
+_LEAST_ROWS = Limits(train=256, validation=96, held_out=256)
+
+
 @dataclass(frozen=True)
 class Settings:
     """How much an audit does.
@@ -66,4 +69,16 @@ def settings_for(budget: BudgetName, seed: int, num_parameters: int, max_positio
     size = 32
     while size > 4 and num_parameters * size > 2 * 32 * _FULL_BATCH_PARAMETERS:
         size //= 2
-    return replace(BUDGETS[budget], seed=seed, tokens=tokens, batch_size=size)
+    limits = _scaled(BUDGETS[budget].limits, size / 32)
+    return replace(BUDGETS[budget], seed=seed, tokens=tokens, batch_size=size, limits=limits)
+
+
+def _scaled(limits: Limits, share: float) -> Limits:
+    """As much less data as the batches are smaller, since scoring rows costs what training on them costs."""
+    least = _LEAST_ROWS
+    return replace(
+        limits,
+        train=min(limits.train, max(least.train, round(share * limits.train))),
+        validation=min(limits.validation, max(least.validation, round(share * limits.validation))),
+        held_out=min(limits.held_out, max(least.held_out, round(share * limits.held_out))),
+    )

@@ -4,6 +4,7 @@ from promptreach.hf.adapters import attach, load_adapter, load_readout, save_ada
 from promptreach.hf.capture import LayerCapture, capture, visit
 from promptreach.hf.load import open_model
 from promptreach.hf.model import OpenModel
+from promptreach.hf.states import layer_inputs
 from promptreach.hf.weights import final_norm, layer_weights
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "attach",
     "capture",
     "final_norm",
+    "layer_inputs",
     "layer_weights",
     "load_adapter",
     "load_readout",

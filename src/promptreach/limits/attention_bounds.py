@@ -12,8 +12,8 @@ Notation (all norms of vectors Euclidean, of matrices spectral, of stacked token
 
 For one head, with or without a causal mask (docs/theory/lipschitz.md, sections 2 to 4):
 
-    |J| <= |M_h| (sqrt(kappa (1 + alpha^2 spread^2)) + beta)                 scores x_i^T A x_j: no rotation, no q/k norm
-    |J| <= |M_h| (sqrt(kappa) (1 + alpha spread) + beta)                     otherwise
+    |J| <= |M_h| (sqrt(kappa (1 + alpha^2 spread^2)) + beta)        scores x_i^T A x_j: no rotation, no q/k norm
+    |J| <= |M_h| (sqrt(kappa) (1 + alpha spread) + beta)            otherwise
 
 The first is below the constants of Castin et al. 2024 for every n, and below those of paper A without a mask; so both
 of those are proved too where it applies. `published` evaluates them for comparison.
@@ -61,7 +61,7 @@ class AttentionBound:
 
 @dataclass(frozen=True)
 class _Head:
-    """One head: what multiplies its value norm, and for the published formulas sigma |A| r^2 (None: not of that form)."""
+    """One head: its bound but for the value map, |M_h|, |W_v|, and scale |A| r^2 for published formulas, or None."""
 
     factor: Decimal
     product: Decimal
@@ -102,9 +102,7 @@ def column_sums(score_range: Decimal, tokens: int, causal: bool) -> Decimal:
     return min(Decimal(tokens), 1 + (1 + rest).ln() / least) if rest > Decimal("1e-6") else Decimal(tokens)
 
 
-def folded(
-    norm: NormWeights | None, matrix: Tensor, bias: Tensor | None
-) -> tuple[Near, Near | None]:
+def folded(norm: NormWeights | None, matrix: Tensor, bias: Tensor | None) -> tuple[Near, Near | None]:
     """The projection and bias that act on tokens before the norm's weight w and bias b: W diag(w), W b + bias."""
     projection, offset = Near.exact(matrix), None if bias is None else Near.exact(bias)
     if norm is None:

@@ -59,9 +59,7 @@ def attend(
     return heads if weights.output_bias is None else heads + weights.output_bias
 
 
-def feed_forward(
-    weights: FeedForwardWeights, states: Float[Tensor, "tokens hidden"]
-) -> Float[Tensor, "tokens out"]:
+def feed_forward(weights: FeedForwardWeights, states: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens out"]:
     """The token-wise network."""
     hidden = functional.linear(states, weights.up, weights.up_bias)
     if weights.gate is None:
@@ -89,9 +87,9 @@ def standardised(norm: NormWeights, states: Float[Tensor, "... size"]) -> Float[
 
 def activated(activation: Activation, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The activation, entry by entry."""
-    if activation == "gelu_tanh":
-        return functional.gelu(values, approximate="tanh")
-    return {"relu": functional.relu, "gelu": functional.gelu, "silu": functional.silu}[activation](values)
+    if activation in ("gelu", "gelu_tanh"):
+        return functional.gelu(values, approximate="tanh" if activation == "gelu_tanh" else "none")
+    return functional.silu(values) if activation == "silu" else functional.relu(values)
 
 
 def _projected(

@@ -16,8 +16,8 @@ So a partition of [0, infinity] into intervals, a test matrix M for each and two
 masses. The best M at one mass is the residual there divided by Z + a; the bound is then exact at that mass and loses to
 second order around a minimum, so that some hundred intervals reach a relative gap of 1e-9.
 
-Rounding: M is *defined* as w_i (e_i - mean), exactly summing to 0, with float weights w and float vectors e; numerator and
-denominator are sums whose errors are bounded, and so is the distance between e and the residual it stands for.
+Rounding: M is *defined* as w_i (e_i - mean), exactly summing to 0, with float weights w and float vectors e; numerator
+and denominator are sums whose errors are bounded, and so is the distance between e and the residual it stands for.
 
 Notation: e(A, B) = A Z (h - t) - B t is the numerator of the residual up to a constant vector, D = A Z + B.
 
@@ -25,6 +25,7 @@ Reference: theorem key ``one-query-dual-bound``.
 """
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,7 @@ RELATIVE_GAP = 1e-9
 """How far the certified floor may stay below the error that was reached, relative to it."""
 
 _REACH = 30.0  # nats beyond the content's masses: there the prompt has, or leaves to the content, a share of 1e-13
+_CELL = 4.0  # nats around a mass within which one frame serves
 _ROUNDS = 60
 _MOST_BOXES = 4096
 
@@ -80,8 +82,8 @@ def minimise(
 ) -> MassSearch:
     """The least error over every mass and value sum of a prompt at one query, certified from below.
 
-    For all a > 0 and all b: error >= lower. With `whole_slots` (a zero query) only the masses 1, 2, 3, ... occur, and no
-    prompt at all (a = 0 with b = 0) counts as well.
+    For all a > 0 and all b: error >= lower. With `whole_slots` (a zero query) only the masses 1, 2, 3, ... occur, and
+    no prompt at all (a = 0 with b = 0) counts as well.
 
     Args:
         log_mass: log Z_i, spread over at most 600 nats.
@@ -110,6 +112,7 @@ def minimise(
             if value < upper:
                 frame, point, upper = found, place, value
                 continue
+        lower = _again_from_nearby(mass, content, targets, point, boxes, centres, lower, target)
         width = boxes[:, 1] - boxes[:, 0]
         final = (lower >= target) | (width < 1e-7) | (upper <= nothing) | (len(boxes) > _MOST_BOXES)
         settled.append(boxes[final])
@@ -117,7 +120,7 @@ def minimise(
         boxes = _split(boxes[~final], whole_slots, shift)
         if not len(boxes):
             break
-    lower = torch.cat([*bounds, _bounds(frame, boxes)[0]])
+    lower = torch.cat([*bounds, boxes.new_zeros(len(boxes))])
     floor = min(float(lower.min()), alone * (1 - gamma(content.numel() + 8)))
     kept = torch.cat([*settled, boxes])
     if alone <= upper:
@@ -127,6 +130,20 @@ def minimise(
     outside = point > reach[1] - 20.0 or (point < reach[0] + 20.0 and not whole_slots)
     attained = not (outside and bool((ends <= upper * (1 + 1e-9)).any()))
     return MassSearch(max(floor, 0.0), upper, point + shift, mean, attained, kept + shift)
+
+
+def errors_over_masses(
+    log_mass: Float[Tensor, " n"], content: Float[Tensor, "n out"], targets: Float[Tensor, "n out"], points: Tensor
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "k out"]]:
+    """At each log mass of `points` (nats, absolute): the least error over all value sums, and b / a there.
+
+    As computed, nothing certified: for curves, and for choosing among masses that are equally good.
+    """
+    shift = 0.5 * float(log_mass.max() + log_mass.min())
+    mass, shifted = torch.exp(log_mass - shift), points - shift
+    means = torch.stack([_best_mean(mass, content, targets, point) for point in shifted.tolist()])
+    share = torch.sigmoid(points[:, None] - log_mass)[..., None]
+    return ((1 - share) * content + share * means[:, None] - targets).flatten(1).norm(dim=1), means
 
 
 def _descend(
@@ -199,9 +216,9 @@ def _centred(frame: _Frame, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
     denominators, place, _ = _place(frame, points)
     weights = denominators.amin(dim=1, keepdim=True) / denominators
     weights = weights * weights
-    sums = (weights @ frame.vectors).unflatten(1, (2, -1))
+    sums = (weights @ frame.vectors).reshape(-1, 2, frame.vectors.shape[1] // 2)
     mean = torch.einsum("kp,kpo->ko", place, sums) / weights.sum(dim=1, keepdim=True)
-    along = (frame.vectors.unflatten(1, (2, -1)) @ mean.mT).permute(2, 0, 1)  # (k, n, 2)
+    along = (frame.vectors.reshape(-1, 2, frame.vectors.shape[1] // 2) @ mean.mT).permute(2, 0, 1)  # (k, n, 2)
     squares = _quadratic(place, place, frame) - 2 * torch.einsum("knp,kp->kn", along, place)
     squares = (squares + mean.square().sum(dim=1, keepdim=True)).clamp(min=0.0)
     return weights, place, sums, mean, squares
@@ -211,7 +228,7 @@ def _errors(frame: _Frame, points: Tensor) -> Tensor:
     """The least error over b at each log mass, as computed."""
     denominators, place, _ = _place(frame, points)
     weights = denominators.pow(-2)
-    sums = torch.einsum("kp,kpo->ko", place, (weights @ frame.vectors).unflatten(1, (2, -1)))
+    sums = torch.einsum("kp,kpo->ko", place, (weights @ frame.vectors).reshape(-1, 2, frame.vectors.shape[1] // 2))
     squares = (weights * _quadratic(place, place, frame)).sum(1) - sums.square().sum(1) / weights.sum(1)
     return squares.clamp(min=0.0).sqrt()
 
@@ -247,13 +264,36 @@ def _bounds(frame: _Frame, boxes: Float[Tensor, "boxes 2"]) -> tuple[Tensor, Ten
     return torch.minimum(*ends).nan_to_num(nan=0.0).clamp(min=0.0), centres, values
 
 
+def _again_from_nearby(
+    mass: Tensor,
+    content: Tensor,
+    targets: Tensor,
+    point: float,
+    boxes: Tensor,
+    centres: Tensor,
+    lower: Tensor,
+    target: float,
+) -> Tensor:
+    """The bounds, those below the target once more in a frame of their own where the best mass is many nats away.
+
+    A frame keeps its digits around its own mass; twenty nats further nine of them are gone.
+    """
+    weak = (lower < target) & ((centres - point).abs() > _CELL)
+    lower, cells = lower.clone(), torch.round(centres / _CELL)
+    for cell in sorted(set(cells[weak].tolist())):
+        here = weak & (cells == cell)
+        nearby = _frame(mass, content, targets, float(centres[here].median()))
+        lower[here] = torch.maximum(lower[here], _bounds(nearby, boxes[here])[0])
+    return lower
+
+
 def _first_boxes(point: float, reach: tuple[float, float], whole: bool, shift: float) -> Float[Tensor, "boxes 2"]:
     """Intervals that widen in proportion to their distance from the best mass, over [0, infinity]."""
     offsets = [2e-5 * 1.6**k for k in range(40)]
     inside = [point + sign * offset for offset in offsets for sign in (-1, 1)]
     edges = sorted(edge for edge in inside if reach[0] < edge < reach[1])
     edges = [-shift if whole else -math.inf, *edges, math.inf]
-    boxes = torch.tensor(list(zip(edges[:-1], edges[1:], strict=True)), dtype=torch.float64)
+    boxes = torch.tensor(list(pairwise(edges)), dtype=torch.float64)
     return _trim(boxes, shift) if whole else boxes
 
 
@@ -275,7 +315,10 @@ def _trim(boxes: Tensor, shift: float) -> Tensor:
     high = torch.floor(torch.exp(boxes[:, 1] + shift) * (1 + 1e-9))
     whole = high < 1e8
     out = torch.stack(
-        [torch.where(low < 1e8, torch.log(low) - shift, boxes[:, 0]), torch.where(whole, torch.log(high) - shift, boxes[:, 1])],
+        [
+            torch.where(low < 1e8, torch.log(low) - shift, boxes[:, 0]),
+            torch.where(whole, torch.log(high) - shift, boxes[:, 1]),
+        ],
         dim=1,
     )
     return out[low <= high]

@@ -99,9 +99,11 @@ def _affine(states: Enclosed, matrices: Float[Tensor, "*heads out in_"], bias: T
 
 
 def _softmax(scores: Enclosed, causal: bool) -> Enclosed:
-    """Scores off by at most e move a weight by a factor within exp(+-2 e); so do the roundings of exp and of the sum."""
-    hidden = torch.ones_like(scores.value, dtype=torch.bool).triu(1) if causal else torch.zeros_like(
-        scores.value, dtype=torch.bool
+    """Scores off by at most e move a weight by a factor within exp(+-2 e); roundings of exp and sum count as e."""
+    hidden = (
+        torch.ones_like(scores.value, dtype=torch.bool).triu(1)
+        if causal
+        else torch.zeros_like(scores.value, dtype=torch.bool)
     )
     value = scores.value.masked_fill(hidden, float("-inf")).softmax(dim=-1)
     reach = scores.value.masked_fill(hidden, 0.0).abs().amax(dim=-1, keepdim=True)

@@ -16,11 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side
-from promptreach.errors import Fault, NotCertifiedError, raise_if_any
+from promptreach import reference
+from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.errors import Fault, NotContractingError, raise_if_any
 from promptreach.limits import blocks, decimals, enclosure
 from promptreach.limits.enclosure import Enclosed
-from promptreach.limits.lipschitz import LayerSizes, layer_faults, layer_sizes
+from promptreach.limits.lipschitz import LayerSizes, layer_faults, layer_sizes, packed, unpacked
 from promptreach.weights import LayerWeights
 
 _GROWTH_STEPS = 200
@@ -35,13 +36,13 @@ class Inverse:
         inputs: (tokens, hidden), float64.
         error: UPPER bound on the Frobenius distance from `inputs` to the one exact solution.
         iterations: fixed-point steps over all branches.
-        radius: the largest token norm up to which the solution is the only one.
+        radii: for each layer a token norm; among streams that enter every layer within its norm the solution is unique.
     """
 
     inputs: Float[Tensor, "tokens hidden"]
     error: Certificate
     iterations: int
-    radius: float
+    radii: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class _Branch:
     radius: Decimal
 
 
-def invert(layers: Sequence[LayerWeights], outputs: Float[Tensor, "tokens hidden"], tol: float = 1e-10) -> Inverse:
+def invert(
+    layers: Sequence[LayerWeights], outputs: Float[Tensor, "tokens hidden"], tol: float | int = 1e-10
+) -> Inverse:
     """The inputs that the layers map to `outputs`, where every branch is certified to contract.
 
     Every claim is about all tokens together, prompt included: `outputs` are those of the whole sequence.
@@ -65,7 +68,7 @@ def invert(layers: Sequence[LayerWeights], outputs: Float[Tensor, "tokens hidden
         tol: the error to reach in the Frobenius norm. Where float64 does not reach it, `error` says what was reached.
 
     Raises:
-        NotCertifiedError: naming every layer that has norms or rotation, or whose bounds are not below 1.
+        NotContractingError: naming every layer that has norms or rotation, or whose bounds are not below 1.
         InputError: for layers or outputs that do not fit.
 
     Reference: Wang et al. 2023, Theorem 5; theorem key ``contracting-inverse``.
@@ -73,18 +76,21 @@ def invert(layers: Sequence[LayerWeights], outputs: Float[Tensor, "tokens hidden
     raise_if_any(_faults(layers, outputs, tol))
     refused = [reason for index, layer in enumerate(layers) for reason in _refusals(index, layer)]
     if refused:
-        raise NotCertifiedError("these layers cannot be inverted with a certificate", refused)
-    states, error, iterations, radius = outputs.detach().to("cpu", torch.float64), Decimal(0), 0, Decimal(0)
+        raise NotContractingError("these layers cannot be inverted with a certificate", refused)
+    given = outputs.detach().to("cpu", torch.float64)
+    states, error, iterations = given, Decimal(0), 0
+    radii: list[float] = []
     with localcontext(decimals.WIDE):
         for index, layer in reversed(list(enumerate(layers))):
             for branch in reversed(_branches(index, layer.to(torch.float64), states, error)):
                 states, error, steps = _solve(branch, states, error, tol, index)
-                iterations, radius = iterations + steps, branch.radius
-        value, ball = decimals.round_up(error), decimals.round_up(radius)
-    return Inverse(states, _certificate(value, ball), iterations, ball)
+                iterations += steps
+            radii.insert(0, float(branch.radius))
+        value = decimals.round_up(error)
+    return Inverse(states, _certificate(value, radii, layers, states, given), iterations, tuple(radii))
 
 
-def injective_consequence(layers: Sequence[LayerWeights], radius: float, tokens: int) -> Certificate:
+def injective_consequence(layers: Sequence[LayerWeights], radius: float | int, tokens: int) -> Certificate:
     """How far apart a causal stack keeps two inputs behind any one prompt: LOWER, 0 < value <= 1 when certified.
 
     For every prompt P in front and all contents X, X', with prompt and content tokens in the ball of `radius` and at
@@ -92,8 +98,8 @@ def injective_consequence(layers: Sequence[LayerWeights], radius: float, tokens:
     with one target sequence cannot be fitted: one of them misses by at least value |X - X'| / 2.
 
     That is about the outputs at *all* content positions; a readout at one position alone may coincide. UNKNOWN for
-    bidirectional layers even where the full map [P, X] -> outputs is injective: there the prompt's own outputs depend on
-    X and may carry what the content positions lose. Two contracting linear layers exist whose content output is
+    bidirectional layers even where the full map [P, X] -> outputs is injective: there the prompt's own outputs depend
+    on X and may carry what the content positions lose. Two contracting linear layers exist whose content output is
     constantly 0 (docs/theory/lipschitz.md, section 7).
 
     Raises:
@@ -109,8 +115,8 @@ def injective_consequence(layers: Sequence[LayerWeights], radius: float, tokens:
         for index, layer in enumerate(layers):
             if not layer.attention.causal:
                 reasons.append(
-                    f"layer {index} is bidirectional: even an injective map of prompt and content together does not make "
-                    f"the content's outputs injective"
+                    f"layer {index} is bidirectional: even an injective map of prompt and content together does not "
+                    f"make the content's outputs injective"
                 )
             if layer.norm_position == "post" and (layer.attention_norm or layer.feed_forward_norm):
                 reasons.append(f"layer {index} has a norm behind its residual sum")
@@ -120,9 +126,9 @@ def injective_consequence(layers: Sequence[LayerWeights], radius: float, tokens:
             margin, ball = margin * (1 - sizes.attention) * (1 - sizes.feed_forward), sizes.output_radius
         value = 0.0 if reasons else math.nextafter(float(margin * (1 - Decimal("1e-30"))), 0.0)
     claim = (
-        f"For every prompt and all contents X, X' whose tokens lie in the ball of radius {radius:g}, prompt and content "
-        f"at most {tokens} tokens: the outputs at the content positions differ by at least value |X - X'| (Frobenius). So "
-        f"two inputs with one target sequence cannot be fitted."
+        f"For every prompt and all contents X, X' whose tokens lie in the ball of radius {radius:g}, prompt and "
+        f"content at most {tokens} tokens: the outputs at the content positions differ by at least value |X - X'| "
+        f"(Frobenius). So two inputs with one target sequence cannot be fitted."
     )
     return Certificate(
         claim=claim,
@@ -146,7 +152,7 @@ def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) 
     for _ in range(_GROWTH_STEPS):
         sizes = layer_sizes(layer, radius, len(outputs))
         if steep := _steep(index, sizes):
-            raise NotCertifiedError("these layers cannot be inverted with a certificate", steep)
+            raise NotContractingError("these layers cannot be inverted with a certificate", steep)
         # output_radius - radius bounds what both branches together can have added to a token.
         needed = target + (sizes.output_radius - radius)
         if needed <= radius:
@@ -154,7 +160,7 @@ def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) 
         radius = needed * (1 + Decimal("1e-3"))
     else:
         grown = f"layer {index}: no ball found that holds all inputs of these outputs"
-        raise NotCertifiedError("these layers cannot be inverted with a certificate", [grown])
+        raise NotContractingError("these layers cannot be inverted with a certificate", [grown])
     attention, feed_forward = layer.attention, layer.feed_forward
     return [
         _Branch(
@@ -173,7 +179,7 @@ def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) 
 
 
 def _solve(
-    branch: _Branch, target: Float[Tensor, "tokens hidden"], target_error: Decimal, tol: float, index: int
+    branch: _Branch, target: Float[Tensor, "tokens hidden"], target_error: Decimal, tol: float | int, index: int
 ) -> tuple[Float[Tensor, "tokens hidden"], Decimal, int]:
     """x with x + G(x) = target, its distance to the exact solution for the exact target, and the steps taken."""
     states, last, steps = target, math.inf, 0
@@ -191,23 +197,40 @@ def _solve(
     reach = Decimal(float(states.norm(dim=1).max())) * (1 + Decimal("1e-9")) + error
     if not reach <= branch.radius:
         outside = f"layer {index}: the solution may lie outside the ball of radius {float(branch.radius):g}"
-        raise NotCertifiedError("the inverse was computed but not certified", [outside])
+        raise NotContractingError("the inverse was computed but not certified", [outside])
     return states, error, steps
 
 
-def _certificate(value: float, ball: float) -> Certificate:
+def _certificate(
+    value: float, radii: list[float], layers: Sequence[LayerWeights], inputs: Tensor, outputs: Tensor
+) -> Certificate:
+    norms = ", ".join(f"{radius:g}" for radius in radii)
     return Certificate(
         claim=(
-            f"Among inputs with tokens of norm at most {ball:g} exactly one is mapped to the outputs, and it is at most "
-            f"value from the inputs returned (Frobenius), provided that exp, erf and tanh of this machine err by at most 4 "
-            f"units in the last place."
+            f"Among inputs whose stream enters the layers with token norms of at most {norms}, exactly one is "
+            f"mapped to the outputs, and it is at most value from the inputs returned (Frobenius), provided that "
+            f"exp, erf and tanh of this machine err by at most 4 units in the last place."
         ),
         value=value,
         side=Side.UPPER,
         evidence=Evidence.PROVED,
         assumptions=(Assumption("every branch has a Lipschitz constant below 1 on its ball", True),),
         theorem="contracting-inverse",
+        witness={"layers": [packed(layer) for layer in layers], "inputs": inputs, "outputs": outputs},
+        checker="limits.invert:recheck_inverse",
     )
+
+
+@rechecks
+def recheck_inverse(certificate: Certificate) -> bool:
+    """Second path: the plain loops of `reference` take the inputs to within (4^layers) value of the outputs.
+
+    Each layer has a Lipschitz constant below (1 + 1) (1 + 1). This can refute a claim; the proof is the first path's.
+    """
+    seen = certificate.witness
+    layers = [unpacked(layer) for layer in seen["layers"]]
+    missed = float((reference.transformer(layers, seen["inputs"]) - seen["outputs"]).norm())
+    return missed <= 4.0 ** len(layers) * certificate.value
 
 
 def _steep(index: int, sizes: LayerSizes) -> list[str]:
@@ -228,7 +251,7 @@ def _refusals(index: int, layer: LayerWeights) -> list[str]:
     return reasons
 
 
-def _faults(layers: Sequence[LayerWeights], outputs: Tensor, tol: float) -> list[Fault]:
+def _faults(layers: Sequence[LayerWeights], outputs: Tensor, tol: float | int) -> list[Fault]:
     faults = layer_faults(layers)
     if layers and (outputs.ndim != 2 or not len(outputs) or outputs.shape[1] != layers[0].attention.hidden_size):
         expected = f"(tokens, {layers[0].attention.hidden_size})"

@@ -15,11 +15,11 @@ def steepness(
     Frobenius norms over stacked tokens. Not below the truth by rounding alone: float64, without an account of it.
     """
     direction = torch.randn(point.shape, generator=generator, dtype=torch.float64)
-    _, pull_back = torch.func.vjp(function, point)
+    pull_back = torch.func.vjp(function, point)[1]
     stretch = 0.0
     for _ in range(iterations):
         direction = direction / direction.norm()
-        _, pushed = torch.func.jvp(function, (point,), (direction,))
+        pushed = torch.func.jvp(function, (point,), (direction,))[1]
         stretch = float(pushed.norm())
         if stretch == 0.0:
             return 0.0
@@ -30,7 +30,7 @@ def steepness(
 def points_in_ball(
     hidden: int, tokens: int, radius: float, generator: torch.Generator
 ) -> list[Float[Tensor, "tokens hidden"]]:
-    """Where to look for steep places: on the sphere, in two opposite clusters, and close to 0 (where norms are steep)."""
+    """Where to look for steep places: on the sphere, in two opposite clusters, and near 0, where norms are steep."""
     directions = torch.nn.functional.normalize(
         torch.randn(tokens, hidden, generator=generator, dtype=torch.float64), dim=1
     )

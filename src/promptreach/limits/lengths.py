@@ -52,10 +52,10 @@ class PromptLength:
 def prompt_length(
     dim: int,
     tokens: int,
-    lipschitz: float,
-    tol: float,
-    alpha: float = 2.0,
-    precision: float = 32.0,
+    lipschitz: float | int,
+    tol: float | int,
+    alpha: float | int = 2,
+    precision: float | int = 32,
     hidden_size: int | None = None,
 ) -> PromptLength:
     """Soft tokens that suffice for one construction, and soft tokens that no backbone can do without.
@@ -100,7 +100,7 @@ def prompt_length(
         )
 
 
-def _table_length(dim: int, tokens: int, lipschitz: float, tol: float, alpha: float) -> Decimal:
+def _table_length(dim: int, tokens: int, lipschitz: float | int, tol: float | int, alpha: float | int) -> Decimal:
     """Tokens times cells^(dim tokens), rounded up, and at least one vector for each token."""
     size = dim * tokens
     root = Fraction(size) / Fraction(alpha) if math.isfinite(alpha) else Fraction(0)
@@ -116,7 +116,9 @@ def _decimal(value: Fraction) -> Decimal:
     return Decimal(value.numerator) / Decimal(value.denominator)
 
 
-def _best_packing(size: int, lipschitz: float, tol: float, alpha: float) -> tuple[int, int, Decimal, Decimal]:
+def _best_packing(
+    size: int, lipschitz: float | int, tol: float | int, alpha: float | int
+) -> tuple[int, int, Decimal, Decimal]:
     """The largest family found of functions that `tol` tells apart: coordinates, steps, grid points per axis, bits.
 
     On a grid with g points per axis, each of k output coordinates takes one of q + 1 levels at each point, h > 2 tol
@@ -149,7 +151,7 @@ def _counted_length(bits: Decimal, token_bits: Decimal) -> Decimal:
     return decimals.ceil_below(fits) if fits >= 1 else Decimal(1)
 
 
-def _sufficient(table: Decimal, problem: dict[str, float], setting: str) -> Certificate:
+def _sufficient(table: Decimal, problem: dict[str, float | int], setting: str) -> Certificate:
     return Certificate(
         claim=(
             f"If a backbone reads one vector of a table from each prompt token, as the specially built one of paper B "
@@ -168,7 +170,7 @@ def _sufficient(table: Decimal, problem: dict[str, float], setting: str) -> Cert
 
 
 def _necessary(
-    needed: Decimal, packing: tuple[int, int, Decimal, Decimal], problem: dict[str, float], setting: str
+    needed: Decimal, packing: tuple[int, int, Decimal, Decimal], problem: dict[str, float | int], setting: str
 ) -> Certificate:
     coordinates, steps, points, _ = packing
     return Certificate(
@@ -226,7 +228,13 @@ def recheck_counting(certificate: Certificate) -> bool:
 
 
 def _faults(
-    dim: int, tokens: int, lipschitz: float, tol: float, alpha: float, precision: float, hidden: int
+    dim: int,
+    tokens: int,
+    lipschitz: float | int,
+    tol: float | int,
+    alpha: float | int,
+    precision: float | int,
+    hidden: int,
 ) -> list[Fault]:
     faults = [
         Fault(name, str(count), "at least 1")

@@ -27,6 +27,8 @@ from promptreach.limits.jacobian import points_in_ball, steepness
 from promptreach.limits.near import FAST, THOROUGH, Near, NormRoutines
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
 
+_TOKENS = 4
+
 
 @dataclass(frozen=True)
 class LayerBound:
@@ -40,7 +42,7 @@ class LayerBound:
         attention, mlp: UPPER bounds on the Lipschitz constants of the branches; `mlp` is 0 without a feed-forward.
         total: UPPER bound for the whole layer, residual connections and norms included.
         attention_lower, mlp_lower: MEASURED lower bounds: Jacobian norms found at points of the ball, or at the states.
-        attention_local, mlp_local: MEASURED upper bounds on the Jacobian norms at the given states; None without states.
+        attention_local, mlp_local: MEASURED upper bounds on the Jacobian norms at the given states, or None.
         invertible: POSSIBLE when the layer is certainly injective on the ball; otherwise UNKNOWN, with `reasons`.
         reasons: why not certified; empty when it is.
         not_covered: what the bounds do not speak of.
@@ -68,11 +70,11 @@ class LayerBound:
 
 def lipschitz(
     layers: Sequence[LayerWeights],
-    radius: float,
+    radius: float | int,
     tokens: int,
     states: Sequence[Float[Tensor, "tokens hidden"]] | None = None,
     rotate: blocks.Rotation | None = None,
-    iterations: int = 12,
+    iterations: int = 6,
     seed: int = 0,
 ) -> list[LayerBound]:
     """Bounds for each layer on its own, first layer first, each on the same ball of inputs.
@@ -150,7 +152,7 @@ def _reading(layer: LayerWeights, norm: NormWeights | None, radius: Decimal) -> 
 
 
 def _unit_slope(norm: NormWeights) -> Decimal:
-    """Bounds the slope of the norm without its weight: its Jacobian is 1/s times a matrix between 0 and 1, s^2 >= eps."""
+    """Bounds the slope of a norm without its weight: its Jacobian is a matrix between 0 and 1 over s, s^2 >= eps."""
     return 1 / Decimal(norm.eps).sqrt()
 
 
@@ -183,7 +185,7 @@ def _mapped(layer: LayerWeights, reading: Reading, routines: NormRoutines) -> tu
 def _layer_bound(
     index: int,
     layer: LayerWeights,
-    radius: float,
+    radius: float | int,
     tokens: int,
     state: Float[Tensor, "tokens hidden"] | None,
     rotate: blocks.Rotation | None,
@@ -195,11 +197,14 @@ def _layer_bound(
         sizes = layer_sizes(layer, Decimal(radius), tokens)
         local = None if state is None else _local_sizes(layer, state, rotate)
         published = {name: decimals.round_up(value) for name, value in sizes.published.items()}
-    points = points_in_ball(layer.attention.hidden_size, tokens, radius, generator) if state is None else [state]
+    points = points_in_ball(layer.attention.hidden_size, tokens, float(radius), generator) if state is None else [state]
     steep = {
         "attention": [steepness(blocks.attention_branch(layer, rotate), x, iterations, generator) for x in points],
         "mlp": [
-            steepness(blocks.feed_forward_branch(layer), blocks.between(layer, x, rotate), iterations, generator)
+            # Token-wise: a few tokens are enough for a lower bound.
+            steepness(
+                blocks.feed_forward_branch(layer), blocks.between(layer, x, rotate)[:_TOKENS], iterations, generator
+            )
             for x in points
         ],
     }
@@ -247,7 +252,7 @@ def _found(layer: LayerWeights, norm: NormWeights | None, state: Float[Tensor, "
 _PARTS = {"attention": "attention branch", "mlp": "feed-forward branch", "total": "whole layer"}
 
 
-def _certified(part: str, layer: LayerWeights, radius: float, tokens: int, sizes: LayerSizes) -> Certificate:
+def _certified(part: str, layer: LayerWeights, radius: float | int, tokens: int, sizes: LayerSizes) -> Certificate:
     value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[part]
     ball = decimals.round_up(sizes.mlp_radius) if part == "mlp" else radius
     return Certificate(
@@ -260,7 +265,7 @@ def _certified(part: str, layer: LayerWeights, radius: float, tokens: int, sizes
         evidence=Evidence.PROVED,
         assumptions=(Assumption("every weight is a finite number", checked=True, detail="looked at each"),),
         theorem="feed-forward-lipschitz" if part == "mlp" else "attention-lipschitz",
-        witness={"part": part, "layer": _packed(layer), "radius": radius, "tokens": tokens},
+        witness={"part": part, "layer": packed(layer), "radius": radius, "tokens": tokens},
         checker="limits.lipschitz:recheck_lipschitz",
     )
 
@@ -302,19 +307,21 @@ def recheck_lipschitz(certificate: Certificate) -> bool:
     """Second path: the formulas again, with all products formed and all norms from singular values."""
     seen = certificate.witness
     with localcontext(decimals.WIDE):
-        sizes = layer_sizes(_unpacked(seen["layer"]), Decimal(seen["radius"]), int(seen["tokens"]), THOROUGH)
+        sizes = layer_sizes(unpacked(seen["layer"]), Decimal(seen["radius"]), int(seen["tokens"]), THOROUGH)
         value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[seen["part"]]
         return bool(value <= Decimal(certificate.value))
 
 
-def _packed(record: Any) -> Any:
+def packed(record: Any) -> Any:
     """A weight record as nested dictionaries, which a certificate's witness can hold."""
     if not dataclasses.is_dataclass(record):
         return record
-    return {item.name: _packed(getattr(record, item.name)) for item in dataclasses.fields(record)}
+    return {item.name: packed(getattr(record, item.name)) for item in dataclasses.fields(record)}
 
 
-def _unpacked(fields: Mapping[str, Any]) -> LayerWeights:
+def unpacked(fields: Mapping[str, Any]) -> LayerWeights:
+    """The float64 layer that `packed` took apart."""
+
     def norm(values: Mapping[str, Any] | None) -> NormWeights | None:
         return None if values is None else NormWeights(**values)
 
@@ -331,7 +338,7 @@ def _unpacked(fields: Mapping[str, Any]) -> LayerWeights:
 
 
 def _faults(
-    layers: Sequence[LayerWeights], radius: float, tokens: int, states: Sequence[Tensor] | None
+    layers: Sequence[LayerWeights], radius: float | int, tokens: int, states: Sequence[Tensor] | None
 ) -> list[Fault]:
     faults = layer_faults(layers)
     if not 0 < radius < math.inf:

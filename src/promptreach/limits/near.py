@@ -1,7 +1,7 @@
 """Matrices that carry how far they may be from the ones they stand for, and upper bounds on their norms.
 
-Folding a norm's weight into a projection, or a bias into another, rounds. A `Near` keeps the computed matrix and a bound
-on the Frobenius distance to the true one, so that every norm taken of it is a norm of the true one.
+Folding a norm's weight into a projection, or a bias into another, rounds. A `Near` keeps the computed matrix and a
+bound on the Frobenius distance to the true one, so that every norm taken of it bounds that of the true one.
 
 Two families of norm routines give the two paths of a certificate: `FAST` proves a guess by Cholesky and takes products
 through their thin factors; `THOROUGH` forms everything and takes singular values.

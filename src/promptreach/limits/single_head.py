@@ -1,18 +1,20 @@
 """The least error of one head at one query token: from weights and targets to a certified floor, and back to (a, b).
 
-The targets are compared behind the output projection W: the residual of example i is W u_i - t_i, where u_i is the head's
-output. What no u can change, the part of t_i outside the range of W, is a constant; inside that range the value sum of
-the prompt is free, and the search over its mass (`certified`) is exact. Rounding on the way there is bounded and taken
-off the floor:
+The targets are compared behind the output projection W: the residual of example i is W u_i - t_i, where u_i is the
+head's output. What no u can change, the part of t_i outside the range of W, is a constant; inside that range the value
+sum of the prompt is free, and the search over its mass (`certified`) is exact. Rounding on the way there is bounded
+and taken off the floor:
 
 * The statistics. If Z' = Z (1 + eps) and |h' - h| <= delta, then for every a and b
   |r'_i| >= |r_i| / (1 + eps) - (1 + eps) (|W| delta + eps (|W h_i| + |t_i|)).
 * The basis Q of the range. With W = Q R + E and Q within eta of orthonormal, |W u - t| differs from what is searched by
-  at most |E| |u| + eta (|R u| + |t|); wherever the error is at most |t|, |R u| is at most 2 |t| / (1 - eta - |E| / sigma).
+  at most |E| |u| + eta (|R u| + |t|); wherever the error is at most |t|, |R u| is at most 2 |t| / (1 - eta - |E| /
+  sigma).
 
 Reference: theorem keys ``one-query-reachability`` and ``one-query-dual-bound``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,7 +120,7 @@ def _lower(search: MassSearch, problem: _Reduced, statistics: HeadStatistics, ta
     """The floor of the layer in exact arithmetic, from that of the reduced problem."""
     inside = (search.lower**2 + problem.outside**2) ** 0.5 * (1 - gamma(8))
     relative = _mass_error(statistics)
-    floor = inside / (1 + relative) * (1 - gamma(4)) - problem.loss
+    floor: float = inside / (1 + relative) * (1 - gamma(4)) - problem.loss
     return max(0.0, min(floor, float(targets.norm()) * (1 - gamma(targets.numel()))))
 
 
@@ -145,7 +147,7 @@ def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) 
 
 def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
     """Content and targets in coordinates of the range of the output projection; `loss` holds the cost of the basis."""
-    # Zero rows and columns are rank deficient exactly, and harmless: nothing reaches the first, the second reach nothing.
+    # Zero rows and columns are rank deficient exactly, and harmless.
     rows, columns = output.any(dim=1), output.any(dim=0)
     core, seen = output[rows][:, columns], targets[:, rows]
     unseen = float(targets[:, ~rows].norm())
@@ -167,9 +169,7 @@ def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
     return _Reduced(mean[:, columns] @ inner.mT, inside, outside, loss, lift, cap)
 
 
-def _basis_loss(
-    output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor
-) -> tuple[float, float]:
+def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor) -> tuple[float, float]:
     """What the basis of the range may cost, and the value norm up to which it costs no more."""
     rows, rank = basis.shape
     size = float(targets.norm()) * (1 + gamma(targets.numel()))
@@ -204,27 +204,31 @@ def floor_certificate(
         assumptions=(
             Assumption("one attention head, read at the last token", True, "the weights have one head"),
             Assumption("examples of one group share their last token", True, "compared bit by bit"),
-            Assumption("the target entries are compared before any residual, norm or feed-forward", True, "by definition"),
+            Assumption(
+                "the target entries are compared before any residual, norm or feed-forward", True, "by definition"
+            ),
         ),
         theorem="one-query-dual-bound",
         witness={
             "entries": entries,
             "output": output,
-            "groups": [
-                {
-                    "log_mass": statistics.log_mass,
-                    "mean": statistics.mean,
-                    "log_mass_error": statistics.log_mass_error,
-                    "mean_error": statistics.mean_error,
-                    "zero_query": statistics.zero_query,
-                    "targets": targets,
-                    "boxes": floor.boxes,
-                }
-                for statistics, targets, floor in parts
-            ],
+            "groups": [packed_group(*part) for part in parts],
         },
         checker="limits.single_head:recheck_floor",
     )
+
+
+def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor | None) -> dict[str, Any]:
+    """What `checked_floor` needs of one head at one query."""
+    return {
+        "log_mass": statistics.log_mass,
+        "mean": statistics.mean,
+        "log_mass_error": statistics.log_mass_error,
+        "mean_error": statistics.mean_error,
+        "zero_query": statistics.zero_query,
+        "targets": targets,
+        "boxes": None if floor is None else floor.boxes,
+    }
 
 
 @rechecks
@@ -238,11 +242,12 @@ def recheck_floor(certificate: Certificate) -> bool:
         return False
     witness, total = certificate.witness, 0.0
     for group in witness["groups"]:
-        total += _checked_floor(group, witness["output"]) ** 2
+        total += checked_floor(group, witness["output"]) ** 2
     return bool(0.0 <= certificate.value <= (total / witness["entries"]) ** 0.5)
 
 
-def _checked_floor(group: dict[str, Any], output: Tensor | None) -> float:
+def checked_floor(group: Mapping[str, Any], output: Tensor | None) -> float:
+    """The floor of one packed group as the second path finds it; 0 when its intervals leave a mass out."""
     statistics = HeadStatistics(
         group["log_mass"], group["mean"], group["log_mass_error"], group["mean_error"], zero_query=group["zero_query"]
     )
@@ -251,13 +256,16 @@ def _checked_floor(group: dict[str, Any], output: Tensor | None) -> float:
     if not _covers(boxes, statistics.zero_query):
         return 0.0
     shift = float(statistics.log_mass.mean())
-    wide = (tensor.numpy().astype(np.longdouble) for tensor in (statistics.log_mass - shift, problem.content, problem.targets))
+    wide = (
+        tensor.numpy().astype(np.longdouble)
+        for tensor in (statistics.log_mass - shift, problem.content, problem.targets)
+    )
     mass, content, targets = wide
     mass = np.exp(mass)[:, None]
     lowest = [_dual_bound(mass, content, targets, low - shift, high - shift) for low, high in boxes.tolist()]
     if statistics.zero_query:
         lowest.append(np.sqrt(((content - targets) ** 2).sum()))
-    search = MassSearch(float(min(lowest)), 0.0, 0.0, content, True, boxes)
+    search = MassSearch(float(min(lowest)), 0.0, 0.0, problem.content, True, boxes)
     return _lower(search, problem, statistics, group["targets"])
 
 
@@ -265,7 +273,9 @@ def _covers(boxes: Tensor, whole_slots: bool) -> bool:
     """True if the sorted intervals of log a leave nothing out: of [0, infinity], or of the whole numbers from 1 on."""
     if whole_slots:
         low, high = torch.exp(boxes[:, 0]), torch.exp(boxes[:, 1])
-        return bool(low[0] < 1.5 and high[-1].isinf() and (low[1:] - high[:-1] < 1 + 1e-6 * high[:-1].clamp(max=1e5)).all())
+        return bool(
+            low[0] < 1.5 and high[-1].isinf() and (low[1:] - high[:-1] < 1 + 1e-6 * high[:-1].clamp(max=1e5)).all()
+        )
     ends = bool(boxes[0, 0] == -torch.inf and boxes[-1, 1] == torch.inf)
     return ends and bool((boxes[1:, 0] <= boxes[:-1, 1]).all())
 

@@ -2,7 +2,7 @@
 
 A prompt of any length enters the output of a head at one query only through its mass a and value sum b there:
 
-    u_i = (N_i + b) / (Z_i + a),        Z_i = sum_j exp(s_ij),   N_i = sum_j exp(s_ij) v_ij over the content of example i.
+    u_i = (N_i + b) / (Z_i + a),   Z_i = sum_j exp(s_ij),   N_i = sum_j exp(s_ij) v_ij over the content of example i.
 
 So everything this room decides of one head at one query token it decides from (log Z_i, N_i / Z_i). The masses keep
 their absolute size: a prompt adds the *same* a to every Z_i, and a shift of the scores of one example alone would break
@@ -154,7 +154,11 @@ def normed(norm: NormWeights | None, vectors: Ball) -> Ball:
     slack = 1 + gamma(size + 12)
     if norm.kind == "layer":
         mean = middle.mean(dim=-1, keepdim=True)
-        radius = radius + radius.mean(dim=-1, keepdim=True) + gamma(size + 3) * (middle.abs() + middle.abs().mean(dim=-1, keepdim=True))
+        radius = (
+            radius
+            + radius.mean(dim=-1, keepdim=True)
+            + gamma(size + 3) * (middle.abs() + middle.abs().mean(dim=-1, keepdim=True))
+        )
         middle = middle - mean
     root = (middle.square().mean(dim=-1, keepdim=True) + norm.eps).sqrt()
     # x -> x / sqrt(|x|^2 / size + eps) moves by at most |dx| / root', and the root itself by at most |dx| / sqrt(size).

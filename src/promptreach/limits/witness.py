@@ -2,15 +2,15 @@
 
 A mass a and a mean b / a at one query q != 0 need a single key/value slot: key log(a) q / (scale |q|^2), value b / a.
 
-A soft token p gives its key and its value from one vector. At this query it has score g.p + c and value W_v p + b_v, so m
-tokens with softmax weights w_t among themselves have
+A soft token p gives its key and its value from one vector. At this query it has score g.p + c and value W_v p + b_v,
+so m tokens with softmax weights w_t among themselves have
 
     g.pbar = log a - c - H(w),      W_v pbar + b_v = b / a,      pbar = sum_t w_t p_t,      0 <= H(w) <= log m.
 
-If g is not in the row space of W_v, one token reaches every (a, b): it moves along a direction that W_v does not see. If
-g = W_v^T y, then g.pbar is fixed by b / a, H = log a - c - y.(b / a - b_v) must not be negative, and the least number of
-tokens is exactly exp(H) rounded up (one token for H = 0). Then not every (a, b) is within reach of soft tokens, whatever
-their number.
+If g is not in the row space of W_v, one token reaches every (a, b): it moves along a direction that W_v does not see.
+If g = W_v^T y, then g.pbar is fixed by b / a, H = log a - c - y.(b / a - b_v) must not be negative, and the
+least number of tokens is exactly exp(H) rounded up (one token for H = 0). Then not every (a, b) is within reach of soft tokens,
+whatever their number.
 
 Reference: theorem keys ``one-slot-prefix`` and ``soft-token-count``.
 """
@@ -28,10 +28,11 @@ from promptreach.limits.statistics import Ball, HeadStatistics, affine, exact, n
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights
 
-MOST_TOKENS = 4096
+MOST_TOKENS = 512
 """The longest soft prompt that is built; longer ones are only counted."""
 
-_LOOPS = 10**8  # multiplications for which the reference, in plain loops, answers in seconds
+_LOOPS = 10**8  # multiplications for which the reference, in plain loops, answers in a second or two
+_PAIRS = 10**5  # pairs of positions, likewise
 _SEEN = 1e-9  # a direction counts as unseen by W_v when it keeps this share of g
 
 
@@ -39,12 +40,12 @@ class SoftTokens(NamedTuple):
     """How many soft tokens a mass and mean need, and these tokens where they were built.
 
     Attributes:
-        count: the exact least number, in tokens (up to float64); None when undecided or when no number suffices.
-        tokens: (count, hidden), or None when not built.
+        number: the exact least number, in tokens (up to float64); None when undecided or when no number suffices.
+        tokens: (number, hidden), or None when not built.
         reason: why there are none; empty otherwise.
     """
 
-    count: int | None
+    number: int | None
     tokens: Tensor | None
     reason: str = ""
 
@@ -114,7 +115,9 @@ def _without_slope(base: Tensor, score: float) -> SoftTokens:
     """Every token has mass exp(offset): only whole multiples of it can be had."""
     count = round(math.exp(min(score, 50.0)))
     if count < 1 or abs(math.log(count) - score) > 1e-9 or count > MOST_TOKENS:
-        return SoftTokens(None, None, "every soft token has the same mass at this query, which does not divide the wanted one")
+        return SoftTokens(
+            None, None, "every soft token has the same mass at this query, which does not divide the wanted one"
+        )
     return SoftTokens(count, base.repeat(count, 1))
 
 
@@ -140,19 +143,24 @@ def last_outputs(
     sequences: Sequence[Tensor],
     prefix: Prefix | None = None,
     prompt: SoftPrompt | None = None,
+    loops: bool | None = None,
 ) -> Float[Tensor, "n out"]:
     """The attention block's output at the last token of every sequence, by an ordinary forward pass.
 
     Small problems go through `reference`, the plain loops that define attention here; for larger ones the same numbers
-    come from `attention.split` on explicit keys and values.
+    come from `attention.split` on explicit keys and values. `loops` overrides the choice.
     """
     length = prompt.length if prompt is not None else 0
     work = sum((len(sequence) + length) for sequence in sequences) * weights.hidden_size * weights.head_dim
-    forward = _by_reference if work * (weights.num_heads + 2 * weights.num_kv_heads) <= _LOOPS else _by_split
+    pairs = sum((len(sequence) + length) ** 2 for sequence in sequences) * weights.num_heads
+    small = pairs <= _PAIRS and work * (weights.num_heads + 2 * weights.num_kv_heads) <= _LOOPS
+    forward = _by_reference if (small if loops is None else loops) else _by_split
     return torch.stack([forward(weights, sequence.double(), prefix, prompt) for sequence in sequences])
 
 
-def _by_reference(weights: AttentionWeights, inputs: Tensor, prefix: Prefix | None, prompt: SoftPrompt | None) -> Tensor:
+def _by_reference(
+    weights: AttentionWeights, inputs: Tensor, prefix: Prefix | None, prompt: SoftPrompt | None
+) -> Tensor:
     if prompt is not None:
         inputs = torch.cat([prompt.embeddings.double(), inputs])
     seen = torch.zeros(len(inputs), len(inputs), dtype=torch.bool)

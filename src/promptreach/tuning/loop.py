@@ -10,7 +10,7 @@ from torch import nn
 from promptreach.progress import Step
 from promptreach.tuning.encoding import training_batches
 from promptreach.tuning.methods import Trainable, method_named
-from promptreach.tuning.objective import Objective
+from promptreach.tuning.objective import Objective, Outcomes
 from promptreach.tuning.runs import Evaluation, Run, RunConfig, RunStore
 from promptreach.tuning.task import Task
 
@@ -36,17 +36,18 @@ def train(task: Task, config: RunConfig, store: RunStore, step: Step) -> Run:
     spec = method_named(config.method)
     with spec.attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
         best, best_head = trainable.state(), objective.head_state()
+        best_seen: Outcomes | None = None
         curve: list[Evaluation] = []
         steps = 0
         diverged = False
-        for evaluation in _evaluations(task, config, trainable, objective, step):
+        for evaluation, seen in _evaluations(task, config, trainable, objective, step):
             log(vars(evaluation))
             steps = evaluation.step
             diverged = not math.isfinite(evaluation.validation_loss)
             if diverged and curve:
                 break
-            if all(evaluation.validation_loss < seen.validation_loss for seen in curve):
-                best, best_head = trainable.state(), objective.head_state()
+            if not diverged and all(evaluation.validation_loss < earlier.validation_loss for earlier in curve):
+                best, best_head, best_seen = trainable.state(), objective.head_state(), seen
             curve.append(evaluation)
             if diverged or _has_stalled(curve, config.patience):
                 break
@@ -61,7 +62,7 @@ def train(task: Task, config: RunConfig, store: RunStore, step: Step) -> Run:
             steps=steps,
             seconds=time.monotonic() - began,
             curve=tuple(curve),
-            validation=task.evaluate("validation", objective, trainable.joined),
+            validation=best_seen or task.evaluate("validation", objective, trainable.joined),
             held_out=task.evaluate("held_out", objective, trainable.joined) if config.score_held_out else None,
             state=best,
             head=best_head,
@@ -72,15 +73,20 @@ def train(task: Task, config: RunConfig, store: RunStore, step: Step) -> Run:
 
 def _evaluations(
     task: Task, config: RunConfig, trainable: Trainable, objective: Objective, step: Step
-) -> Iterator[Evaluation]:
-    """Train, and stop to look at the validation part before the first step and then at equal distances."""
+) -> Iterator[tuple[Evaluation, Outcomes | None]]:
+    """Train, and stop to look at the validation part before the first step and then at equal distances.
 
-    def look(at: int, losses: list[float]) -> Evaluation:
+    A trial does not look before the first step: it ranks learning rates by where they lead, and the start they share
+    would hide how far a bad one leads away.
+    """
+
+    def look(at: int, losses: list[float]) -> tuple[Evaluation, Outcomes]:
         seen = task.evaluate("validation", objective, trainable.joined)
         mean = sum(losses) / len(losses) if losses else math.nan
-        return Evaluation(at, mean, seen.mean_loss, seen.accuracy)
+        return Evaluation(at, mean, seen.mean_loss, seen.accuracy), seen
 
-    yield look(0, [])
+    if config.score_held_out:
+        yield look(0, [])
     own = list(trainable.parameters.values())
     if not own or config.steps == 0:
         return
@@ -109,7 +115,7 @@ def _evaluations(
         losses.append(loss.item())
         step(note=f"loss {losses[-1]:.3f}")
         if not math.isfinite(losses[-1]):
-            yield Evaluation(at, losses[-1], math.nan, math.nan)
+            yield Evaluation(at, losses[-1], math.nan, math.nan), None
             return
         if at in stops:
             yield look(at, losses)

@@ -87,7 +87,8 @@ class Run:
         unit: the size of a typical entry at the start.
         steps: optimiser steps taken.
         seconds: wall time.
-        curve: evaluations, the first before any step (its `train_loss` is NaN).
+        curve: evaluations; the first is before any step (its `train_loss` is NaN), except in a trial, which looks only
+            where it led to.
         validation, held_out: outcomes at the best state; `held_out` is None for a trial.
         state, head: the tensors at the best state.
     """

@@ -45,7 +45,7 @@ def sweep(
         short = replace(config, steps=max(1, round(config.steps * TRIAL_SHARE)), evaluations=1, score_held_out=False)
         for rate in rates:
             trials.append(_shown(task, replace(short, learning_rate=rate), store, progress))
-        # A diverged trial is scored at its best state, often its start: good enough to tie with trials that finished.
+        # A diverged trial is scored at its start, which may well beat the place that a finished one led to.
         chosen = min(trials, key=lambda run: (run.status == "diverged", run.validation.mean_loss))
         config = replace(config, learning_rate=chosen.config.learning_rate)
     elif rates:

@@ -6,7 +6,15 @@ They run in this order; a later one may use what an earlier one left in the cont
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from promptreach.audit.checks import attention_share, bare_model, data, initialisation, norm_criterion, training
+from promptreach.audit.checks import (
+    attention_share,
+    bare_model,
+    data,
+    initialisation,
+    limits,
+    norm_criterion,
+    training,
+)
 from promptreach.audit.context import AuditContext
 from promptreach.audit.findings import Finding
 
@@ -32,5 +40,6 @@ CHECKS = (
     Check("training", "Matched training", training.run),
     Check("initialisation", "Where the virtual tokens start", initialisation.run),
     Check("attention_share", "Attention taken by the prompt", attention_share.run),
+    Check("limits", "What no prompt can do", limits.run),
     Check("norm_criterion", "Norm criterion for fast attention", norm_criterion.run),
 )

@@ -8,7 +8,8 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from promptreach.audit.findings import Code
+from promptreach.audit.findings import Code, Finding, Table
+from promptreach.audit.findings import Text as Paragraph
 from promptreach.audit.result import AuditResult, Recommendation
 from promptreach.audit.writers.formatting import format_seconds, format_value, numeric_columns
 from promptreach.audit.writers.wording import VERDICT_WORDS, method_table, settings, subject
@@ -30,6 +31,20 @@ def print_summary(result: AuditResult, console: Console | None = None) -> None:
     _print_left_out(console, result)
 
 
+def print_finding(finding: Finding, console: Console | None = None) -> None:
+    """Print one finding by itself: its summary, its tables and its notes; pictures stay in the report."""
+    console = console or Console()
+    console.print(Text(_plain(console, finding.summary), style="bold"))
+    for block in finding.blocks:
+        if isinstance(block, Table):
+            _print_heading(console, block.title)
+            _print_table(console, block)
+            _print_paragraph(console, block.note)
+        elif isinstance(block, Paragraph):
+            console.print()
+            _print_paragraph(console, block.text)
+
+
 def _print_verdict(console: Console, result: AuditResult) -> None:
     words = VERDICT_WORDS[result.verdict]
     line = Text(f"{result.verdict.value}: ", style=words.terminal)
@@ -46,6 +61,11 @@ def _print_methods(console: Console, result: AuditResult) -> None:
         return
     finding, table = found
     _print_heading(console, f"{table.title} [{finding.evidence.value}]")
+    _print_table(console, table)
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """As many columns as fit, and the names of those that do not."""
     lines = [table.columns, *([format_value(cell) for cell in row] for row in table.rows)]
     columns = [[_plain(console, cell) for cell in column] for column in zip(*lines, strict=True)]
     widths = _fitting(columns, console.width)

@@ -1,0 +1,123 @@
+"""Hill climbs against the certified Lipschitz bounds, and the bounds of real models with the time they take.
+
+    python benchmarks/limits/lipschitz_attack.py [--cases 1000] [--minilm FOLDER] [--smollm2 FILE] [--out JSON]
+
+Each model's radius is stated with its numbers: the largest token norm that one sentence gives in its stream.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+from lipschitz_cases import random_case, steepest
+from promptreach.hf import layer_weights, open_model
+from promptreach.limits import blocks
+from promptreach.limits.lipschitz import lipschitz
+
+SENTENCE = "The film was not very good, but the book it was made from is one of the best that I have read this year."
+TOKENS = 32
+
+
+def attack(cases: int, steps: int) -> dict:
+    """`cases` random branches, a climb each; a violation is a Jacobian steeper than certified."""
+    violations, ratios = 0, []
+    for seed in range(cases):
+        case = random_case(10_000 + seed)
+        (bound,) = lipschitz([case.layer], case.radius, case.tokens, rotate=case.rotate, iterations=1)
+        hidden, attention = case.layer.attention.hidden_size, seed % 4 != 3
+        if attention:
+            branch, radius, tokens = blocks.attention_branch(case.layer, case.rotate), case.radius, case.tokens
+        else:
+            branch, radius, tokens = blocks.feed_forward_branch(case.layer), bound.mlp_radius, 1
+        upper = bound.attention.value if attention else bound.mlp.value
+        found = steepest(branch, radius, tokens, hidden, seed, steps)
+        violations += found > upper
+        ratios.append(upper / found)
+    ordered = sorted(ratios)
+    return {
+        "cases": cases,
+        "climb_steps": steps,
+        "violations": violations,
+        "median_upper_over_lower": statistics.median(ordered),
+        "smallest_upper_over_lower": ordered[0],
+        "ninth_decile_upper_over_lower": ordered[int(0.9 * cases)],
+    }
+
+
+def real_model(source: str) -> dict:
+    """All layers on the ball that holds the streams of one sentence, random points below; then at those streams."""
+    model = open_model(source)
+    layers, states = layer_weights(model), streams(model)
+    radius = 1.01 * max(float(state.norm(dim=1).max()) for state in states)
+    start = time.perf_counter()
+    bounds = lipschitz(layers, radius, TOKENS)
+    seconds = time.perf_counter() - start
+    at_states = lipschitz(layers, radius, TOKENS, states=states)
+    return {
+        "layers": len(bounds),
+        "radius": radius,
+        "tokens": TOKENS,
+        "seconds": seconds,
+        "certified_layers": sum(not bound.reasons for bound in bounds),
+        "median_attention_upper_over_lower": _median(b.attention.value / b.attention_lower.value for b in bounds),
+        "median_mlp_upper_over_lower": _median(b.mlp.value / b.mlp_lower.value for b in bounds),
+        "median_attention_local_upper_over_lower": _median(
+            b.attention_local.value / b.attention_lower.value for b in at_states
+        ),
+        "median_mlp_local_upper_over_lower": _median(b.mlp_local.value / b.mlp_lower.value for b in at_states),
+        "median_attention_upper": _median(b.attention.value for b in bounds),
+        "median_mlp_upper": _median(b.mlp.value for b in bounds),
+        "violations": sum(
+            b.attention_lower.value > b.attention.value or b.mlp_lower.value > b.mlp.value
+            for b in [*bounds, *at_states]
+        ),
+    }
+
+
+def streams(model) -> list[torch.Tensor]:
+    """What enters each layer for one sentence, at most TOKENS tokens."""
+    seen = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].reshape(-1, model.hidden_size)))
+        for layer in model.layers
+    ]
+    with torch.no_grad():
+        model.hidden(model.batch([model.tokenizer(SENTENCE)["input_ids"][:TOKENS]]))
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def _median(values) -> float:
+    return statistics.median(values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--minilm")
+    parser.add_argument("--smollm2")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/limits_lipschitz.json"))
+    args = parser.parse_args()
+    result = {"machine": platform.processor(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    if args.cases:
+        result["attack"] = attack(args.cases, args.steps)
+        print(json.dumps(result["attack"]))
+    for name in ("minilm", "smollm2"):
+        if source := getattr(args, name):
+            result[name] = real_model(source)
+            print(name, json.dumps(result[name]))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

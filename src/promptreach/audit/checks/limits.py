@@ -1,0 +1,138 @@
+"""What no prompt can do, on the model's own heads and the user's own texts.
+
+The oracle decides single heads whose query does not depend on the example. In a real model that holds at the first
+layer where all examples read the same token at the same position: an encoder's [CLS]. What the trained LoRA update makes
+of such a head serves as its target, so the floor says how much of LoRA's doing no prefix of any length can imitate
+there. Everywhere else the hypotheses fail, and the check says which.
+"""
+
+import math
+
+from torch import Tensor
+
+from promptreach import attention
+from promptreach.audit.context import AuditContext
+from promptreach.audit.findings import Block, Cell, Finding, Table, Text
+from promptreach.audit.model_limits import steepness_finding
+from promptreach.certificate import Evidence, Verdict
+from promptreach.hf import attach, capture
+from promptreach.hf.capture import LayerCapture
+from promptreach.limits import Memorisation, compare_with_lora, memorisable_statistics
+
+_EXAMPLES = (1, 2, 4, 8, 16)
+
+
+def run(context: AuditContext) -> Finding:
+    """The oracle on the first layer's heads, the layers' steepness, and tokens against LoRA parameters."""
+    steep = steepness_finding(
+        context.model,
+        context.probe_batch,
+        tokens=context.settings.limits.max_length + max(context.settings.tokens),
+        sample=f"{len(context.probe_batch.mask)} held-out rows",
+    )
+    missing = _missing(context)
+    blocks: list[Block] = []
+    values = {f"lipschitz_{name}": value for name, value in steep.values.items()}
+    if missing:
+        text = f"The single-head oracle does not apply here: {missing}."
+        blocks.append(Text(text=text))
+    else:
+        heads = _heads(context)
+        text = _oracle_summary(heads)
+        blocks.append(_oracle_table(heads))
+        values |= {
+            "oracle_share": [share for _, _, share in heads],
+            "oracle_impossible": sum(found.verdict is Verdict.IMPOSSIBLE for found, _, _ in heads),
+        }
+    blocks += [*steep.blocks, _parameter_table(context)]
+    return Finding(
+        check="limits",
+        title="What no prompt can do",
+        evidence=Evidence.MEASURED,
+        sample=steep.sample,
+        summary=f"{text} {steep.summary}",
+        values=values | {"oracle_missing": missing},
+        blocks=blocks,
+    )
+
+
+def _missing(context: AuditContext) -> str:
+    """Which hypothesis of the oracle fails on this model and data, or nothing."""
+    if context.model.task == "causal":
+        return (
+            "in a causal model the last tokens stand at different positions, so no two examples share a query once "
+            "positions are encoded"
+        )
+    if context.best("lora") is None:
+        return "no LoRA update was trained that could set the targets"
+    return ""
+
+
+def _heads(context: AuditContext) -> list[tuple[Memorisation, float, float]]:
+    """For each head of the first layer: the oracle, LoRA's change of the head (rms), and the floor's share of it."""
+    lora = context.best("lora")
+    assert lora is not None
+    assert lora.adapter is not None
+    batch = context.probe_batch
+    bare = capture(context.model, batch, layers=[0])[0]
+    with attach(context.model, lora.adapter) as joined:
+        targets = capture(context.model, batch, joined, layers=[0])[0].output[:, :, 0].double()
+    log_mass, mean = _statistics(bare)
+    results = []
+    for head in range(targets.shape[1]):
+        found = memorisable_statistics(
+            bare.query[0, head, 0].double(), log_mass[:, head], mean[:, head], targets[:, head], scale=bare.scale
+        )
+        change = float((targets[:, head] - mean[:, head]).square().mean().sqrt())
+        results.append((found, change, found.floor.value / change if change > 0 else math.nan))
+    return results
+
+
+def _statistics(layer: LayerCapture) -> tuple[Tensor, Tensor]:
+    """(examples, heads) log masses and (examples, heads, value_dim) means of the content at the first position."""
+    found = attention.statistics(
+        layer.query[:, :, :1].double(), layer.key.double(), layer.value.double(), layer.scale, layer.mask[:, :, :1]
+    )
+    return found.log_mass[:, :, 0], found.mean[:, :, 0]
+
+
+def _oracle_table(heads: list[tuple[Memorisation, float, float]]) -> Table:
+    rows: list[list[Cell]] = [
+        [index, change, found.floor.value, share, found.verdict.value]
+        for index, (found, change, share) in enumerate(heads)
+    ]
+    return Table(
+        title="First layer at [CLS]: can a prefix do to this head what LoRA did?",
+        columns=["head", "LoRA's change (rms)", "floor of any prefix (rms)", "floor / change", "exactly"],
+        rows=rows,
+        note="The floor is PROVED for the captured statistics: no prefix of any length at this head comes closer on "
+        "these rows, content and positions left as they are. It says nothing about later layers, which may repair or "
+        "undo the difference. A prefix that moves positions, as PEFT's does, is outside the claim.",
+    )
+
+
+def _oracle_summary(heads: list[tuple[Memorisation, float, float]]) -> str:
+    shares = sorted(share for _, _, share in heads if not math.isnan(share))
+    if not shares:
+        return "LoRA left the first layer's heads as they were, so the oracle has no target there."
+    impossible = sum(found.verdict is Verdict.IMPOSSIBLE for found, _, _ in heads)
+    return (
+        f"In {impossible} of {len(heads)} heads of the first layer no prefix of any length reproduces at [CLS] what the "
+        f"trained LoRA does; a median {shares[len(shares) // 2]:.0%} of its change is out of reach there."
+    )
+
+
+def _parameter_table(context: AuditContext) -> Table:
+    hidden = context.model.hidden_size
+    counts = [count for count in _EXAMPLES if count <= hidden // 2]
+    rows: list[list[Cell]] = [
+        [row.examples, row.tokens, row.prompt_parameters, row.lora_parameters, row.fewer]
+        for row in compare_with_lora(hidden, counts)
+    ]
+    return Table(
+        title="Tokens against LoRA, where every example needs a token of its own",
+        columns=["examples", "tokens at least", "prompt parameters", "LoRA parameters", "fewer"],
+        rows=rows,
+        note="Paper A, Theorems 3 and 4, at this hidden size: n independent examples at a shared query need at least n "
+        "tokens; an update that adds n hidden units fits them too. Both grow alike: a story about constants.",
+    )

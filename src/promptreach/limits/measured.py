@@ -1,0 +1,78 @@
+"""The error that a forward pass measures with a prompt, as a certificate that can run the pass again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from promptreach.certificate import Certificate, Evidence, Side, rechecks
+from promptreach.limits.witness import last_outputs
+from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.weights import AttentionWeights, NormWeights
+
+_TENSORS = ("query", "key", "value", "output", "query_bias", "key_bias", "value_bias", "output_bias")
+_NORMS = ("query_norm", "key_norm")
+
+
+def measured_error(
+    weights: AttentionWeights,
+    sequences: Sequence[Tensor],
+    targets: Tensor,
+    prefix: Prefix | None,
+    prompt: SoftPrompt | None,
+) -> Certificate:
+    """UPPER, MEASURED: the root-mean-square error over all target entries with this prompt, by a forward pass."""
+    value = _error(weights, sequences, targets, prefix, prompt)
+    what = f"{prompt.length} soft tokens" if prompt else f"a prefix of {prefix.length} slots" if prefix else "no prompt"
+    return Certificate(
+        claim=f"with {what}, the root-mean-square error over all target entries is at most value",
+        value=value,
+        side=Side.UPPER,
+        evidence=Evidence.MEASURED,
+        sample=f"a float64 forward pass over all {len(sequences)} examples",
+        witness={
+            "weights": _packed(weights),
+            "sequences": list(sequences),
+            "targets": targets,
+            "keys": None if prefix is None else prefix.keys,
+            "values": None if prefix is None else prefix.values,
+            "embeddings": None if prompt is None else prompt.embeddings,
+        },
+        checker="limits.measured:recheck_error",
+    )
+
+
+def _error(
+    weights: AttentionWeights,
+    sequences: Sequence[Tensor],
+    targets: Tensor,
+    prefix: Prefix | None,
+    prompt: SoftPrompt | None,
+    loops: bool | None = None,
+) -> float:
+    return float((last_outputs(weights, sequences, prefix, prompt, loops) - targets).square().mean().sqrt())
+
+
+@rechecks
+def recheck_error(certificate: Certificate) -> bool:
+    """Second path: the pass by plain loops and by matrix products, both within a part in 1e11 of the targets' size."""
+    witness = certificate.witness
+    keys, embeddings, targets = witness["keys"], witness["embeddings"], witness["targets"]
+    prefix = None if keys is None else Prefix(keys, witness["values"])
+    prompt = None if embeddings is None else SoftPrompt(embeddings)
+    weights, slack = _unpacked(witness["weights"]), 1e-11 * float(targets.square().mean().sqrt())
+    paths = [_error(weights, witness["sequences"], targets, prefix, prompt, loops) for loops in (True, False)]
+    return max(paths) <= certificate.value + slack
+
+
+def _packed(weights: AttentionWeights) -> dict[str, Any]:
+    record: dict[str, Any] = {name: getattr(weights, name) for name in (*_TENSORS, "scale", "causal")}
+    for name in _NORMS:
+        norm = getattr(weights, name)
+        record[name] = norm and {"kind": norm.kind, "weight": norm.weight, "bias": norm.bias, "eps": norm.eps}
+    return record
+
+
+def _unpacked(record: Mapping[str, Any]) -> AttentionWeights:
+    norms = {name: record[name] and NormWeights(**record[name]) for name in _NORMS}
+    return AttentionWeights(**{**record, **norms})

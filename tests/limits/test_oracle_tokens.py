@@ -1,0 +1,95 @@
+"""How many tokens data need, against prompts that exist and low-rank updates that fit."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from limits.oracle_problems import normal, prompted, random_sequences, random_weights
+from promptreach.certificate import Evidence, Side
+from promptreach.errors import InputError
+from promptreach.limits import compare_with_lora, low_rank_fit, token_lower_bound, tokens_needed
+from promptreach.limits.witness import last_outputs
+
+
+@pytest.mark.parametrize("examples", [1, 3, 8])
+def test_data_that_need_a_token_each(examples):
+    sequences, targets, certificate = tokens_needed(random_weights(20, 16, examples, out=20), examples)
+    assert len(sequences) == len(targets) == examples
+    assert (certificate.value, certificate.side, certificate.evidence) == (examples, Side.LOWER, Evidence.PROVED)
+    assert certificate.recheck()
+    assert not dataclasses.replace(certificate, value=examples + 1.0).recheck()
+
+
+def test_the_bound_never_exceeds_the_length_of_a_prompt_that_fits():
+    for seed in range(10):
+        weights = random_weights(24, 16, seed, bias=False)
+        sequences = random_sequences(24, 5, seed)
+        for length in (1, 2, 4):
+            bound = token_lower_bound(last_outputs(weights, sequences), prompted(weights, sequences, length, seed))
+            assert bound.certified.evidence is Evidence.UNKNOWN
+
+
+def test_independence_is_what_decides():
+    draw = normal(0)
+    outputs, targets = draw(3, 8), draw(3, 8)
+    assert token_lower_bound(outputs, targets).certified.value == 3
+    dependent = targets.clone()
+    dependent[2] = targets[0] + outputs[1]
+    unknown = token_lower_bound(outputs, dependent)
+    assert unknown.certified.evidence is Evidence.UNKNOWN
+    assert unknown.measured.value == 3
+    assert "more vectors" in token_lower_bound(draw(5, 8), draw(5, 8)).certified.reason
+
+
+def test_a_dependent_witness_is_refused():
+    certificate = token_lower_bound(normal(0)(2, 8), normal(1)(2, 8)).certified
+    vectors = certificate.witness["vectors"].clone()
+    vectors[3] = vectors[0]
+    assert not dataclasses.replace(certificate, witness={"vectors": vectors}).recheck()
+
+
+@pytest.mark.parametrize(("count", "hidden"), [(1, 4), (5, 4), (30, 16)])
+def test_a_low_rank_update_fits_any_targets(count, hidden):
+    inputs, targets = normal(count)(count, hidden), normal(count + 1)(count, hidden)
+    fit = low_rank_fit(inputs, targets)
+    reached = inputs + torch.relu(inputs @ fit.up.T + fit.up_bias) @ fit.down.T
+    assert float((reached - targets).abs().max()) <= 1e-8
+    assert fit.error <= 1e-8
+    assert fit.parameters == 2 * count * hidden + count
+
+
+def test_a_low_rank_update_fits_what_no_prompt_fits():
+    from promptreach.limits import unmemorisable_pair
+
+    weights = random_weights(6, 6, 2, out=6)
+    pair = unmemorisable_pair(weights)
+    outputs = last_outputs(weights, pair.sequences)
+    assert low_rank_fit(outputs, pair.targets).error <= 1e-8 < pair.certificate.value
+
+
+def test_the_table_counts():
+    (row,) = compare_with_lora(64, [4])
+    assert (row.tokens, row.prompt_parameters, row.lora_parameters, row.fewer) == (4, 256, 516, "prompt")
+    (row,) = compare_with_lora(64, [4], width=256)
+    assert row.lora_parameters == 2 * 4 * (64 + 256)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: token_lower_bound(torch.zeros(2, 3), torch.zeros(3, 3)),
+        lambda: token_lower_bound(torch.zeros(0, 3), torch.zeros(0, 3)),
+        lambda: token_lower_bound(torch.full((1, 3), torch.nan), torch.zeros(1, 3)),
+        lambda: low_rank_fit(torch.ones(2, 3), torch.zeros(2, 3)),
+        lambda: low_rank_fit(torch.ones(2, 3), torch.zeros(3, 3)),
+        lambda: tokens_needed(random_weights(4, 4, 0), 3),
+        lambda: tokens_needed(random_weights(4, 4, 0, heads=2), 1),
+        lambda: compare_with_lora(0, [1]),
+        lambda: compare_with_lora(8, [5]),
+        lambda: compare_with_lora(8, [1], width=0),
+    ],
+)
+def test_bad_input_is_named(call):
+    with pytest.raises(InputError):
+        call()

@@ -1,0 +1,61 @@
+"""The command line: quick help, the design's options, and exit status 2 for wrong calls."""
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from promptreach import cli
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_help_answers_in_under_a_second() -> None:
+    def seconds() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    began = seconds()
+    assert run_module("-m", "promptreach.cli", "--help").returncode == 0
+    # Processor time, so that a busy machine does not fail it; an import of torch alone takes longer.
+    assert seconds() - began < 1.0
+
+
+@pytest.mark.parametrize("heavy", ["torch", "transformers", "peft", "sklearn"])
+def test_help_loads_nothing_heavy(heavy: str) -> None:
+    code = f"import sys, promptreach.cli; assert {heavy!r} not in sys.modules"
+    assert run_module("-c", code).returncode == 0
+    assert run_module("-c", f"import sys, {heavy}; assert {heavy!r} not in sys.modules").returncode != 0
+
+
+def test_audit_has_the_options_of_the_design() -> None:
+    text = CliRunner().invoke(cli.app, ["audit", "--help"], env={"COLUMNS": "200"}).stdout
+    options = ("text-col", "label-col", "prompt-col", "completion-col", "adapter", "budget", "out", "engine", "seed")
+    missing = [option for option in (*options, "resume", "quiet", "json") if f"--{option}" not in text]
+    assert missing == []
+
+
+def test_every_option_that_the_readme_names_exists() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = {"audit", "limits"}
+    text = "".join(CliRunner().invoke(cli.app, [c, "--help"], env={"COLUMNS": "200"}).stdout for c in commands)
+    for line in readme.splitlines():
+        if line.startswith("promptreach "):
+            assert line.split()[1] in commands
+        assert [option for option in re.findall(r"--[a-z]+[a-z-]*", line) if option not in text] == [], line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["audit"], ["audit", "model"], ["audit", "model", "data", "--budget", "huge"], ["nonsense"], ["audit", "--nope"]],
+)
+def test_a_wrong_call_exits_with_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 2
