@@ -101,8 +101,8 @@ def _meaning(bounds: Sequence[LayerBound]) -> str:
     uncovered = list(dict.fromkeys(reason for bound in bounds for reason in bound.not_covered))
     text = (
         "“Not certified” never means “not injective”: the bound is sufficient only. Where every layer of a causal "
-        "model is certified, two different inputs cannot be given the same target by any prompt; for bidirectional encoders "
-        "that conclusion does not follow even then, since the prompt's own states move with the input."
+        "model is certified, two different inputs cannot be given the same target by any prompt; for bidirectional "
+        "encoders that conclusion does not follow even then, since the prompt's own states move with the input."
     )
     return text + (f" Not covered: {'; '.join(uncovered)}." if uncovered else "")
 

@@ -9,8 +9,8 @@ so m tokens with softmax weights w_t among themselves have
 
 If g is not in the row space of W_v, one token reaches every (a, b): it moves along a direction that W_v does not see.
 If g = W_v^T y, then g.pbar is fixed by b / a, H = log a - c - y.(b / a - b_v) must not be negative, and the
-least number of tokens is exactly exp(H) rounded up (one token for H = 0). Then not every (a, b) is within reach of soft tokens,
-whatever their number.
+least number of tokens is exactly exp(H) rounded up (one token for H = 0). Then not every (a, b) is within reach of soft
+tokens, whatever their number.
 
 Reference: theorem keys ``one-slot-prefix`` and ``soft-token-count``.
 """

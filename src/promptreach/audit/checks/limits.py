@@ -1,9 +1,9 @@
 """What no prompt can do, on the model's own heads and the user's own texts.
 
 The oracle decides single heads whose query does not depend on the example. In a real model that holds at the first
-layer where all examples read the same token at the same position: an encoder's [CLS]. What the trained LoRA update makes
-of such a head serves as its target, so the floor says how much of LoRA's doing no prefix of any length can imitate
-there. Everywhere else the hypotheses fail, and the check says which.
+layer where all examples read the same token at the same position: an encoder's [CLS]. What the trained LoRA update
+makes of such a head serves as its target, so the floor says how much of LoRA's doing no prefix of any length can
+imitate there. Everywhere else the hypotheses fail, and the check says which.
 """
 
 import math
@@ -76,7 +76,7 @@ def _heads(context: AuditContext) -> list[tuple[Memorisation, float, float]]:
     batch = context.probe_batch
     bare = capture(context.model, batch, layers=[0])[0]
     with attach(context.model, lora.adapter) as joined:
-        targets = capture(context.model, batch, joined, layers=[0])[0].output[:, :, 0].double()
+        _, targets = _statistics(capture(context.model, batch, joined, layers=[0])[0])
     log_mass, mean = _statistics(bare)
     results = []
     for head in range(targets.shape[1]):
@@ -117,8 +117,8 @@ def _oracle_summary(heads: list[tuple[Memorisation, float, float]]) -> str:
         return "LoRA left the first layer's heads as they were, so the oracle has no target there."
     impossible = sum(found.verdict is Verdict.IMPOSSIBLE for found, _, _ in heads)
     return (
-        f"In {impossible} of {len(heads)} heads of the first layer no prefix of any length reproduces at [CLS] what the "
-        f"trained LoRA does; a median {shares[len(shares) // 2]:.0%} of its change is out of reach there."
+        f"In {impossible} of {len(heads)} heads of the first layer no prefix of any length reproduces at [CLS] what "
+        f"the trained LoRA does; a median {shares[len(shares) // 2]:.0%} of its change is out of reach there."
     )
 
 

@@ -1,0 +1,94 @@
+"""The limits check and ``promptreach limits``: what the oracle says of real captures, and what is missing where."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_audit import rows
+from typer.testing import CliRunner
+
+from models import tiny_model
+from promptreach import cli
+from promptreach.audit.checks import limits
+from promptreach.audit.context import AuditContext
+from promptreach.audit.model_limits import limits_of_model, steepness_finding
+from promptreach.audit.settings import BUDGETS
+from promptreach.errors import InputError
+from promptreach.progress import Progress
+from promptreach.tables import read_task
+from promptreach.tuning import Limits, RunStore
+from promptreach.tuning.sweep import sweep
+
+
+def context_for(family: str) -> AuditContext:
+    """A context with a trained LoRA update."""
+    small = replace(BUDGETS["quick"], limits=Limits(48, 24, 24, 16), tokens=(2, 4), steps=6, batch_size=8, probe_rows=6)
+    context = AuditContext(tiny_model(family), read_task(rows()), small, RunStore(None), Progress(quiet=True))
+    config = context.config("lora", rank=2, init="zero")
+    context.sweeps[config.label] = sweep(context.task, config, context.store, context.progress, rates=[0.05])
+    return context
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_floors_at_cls_are_between_nothing_and_no_prompt_at_all(family: str) -> None:
+    """Having no prompt is the limit of prompts with ever less mass, so no floor lies above LoRA's whole change."""
+    found = limits._heads(context_for(family))
+    assert len(found) == 4
+    for memorisation, change, share in found:
+        assert 0 <= memorisation.floor.value <= change
+        assert memorisation.floor.value <= memorisation.upper.value
+        # A head that the best update leaves alone sets no target.
+        assert 0 <= share <= 1 if change > 0 else math.isnan(share)
+
+
+def test_an_untrained_update_leaves_nothing_to_imitate() -> None:
+    context = context_for("bert")
+    config = context.sweeps["lora rank 2"].best.config
+    context.sweeps["lora rank 2"] = sweep(
+        context.task, replace(config, steps=0), context.store, context.progress, rates=[0.05]
+    )
+    finding = limits.run(context)
+    assert "left the first layer's heads as they were" in finding.summary
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_causal_models_are_told_which_hypothesis_fails(family: str) -> None:
+    finding = limits.run(context_for(family))
+    assert "no two examples share a query" in finding.values["oracle_missing"]
+    assert finding.values["lipschitz_layers"] == 2
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_steepness_found_is_never_above_steepness_certified(family: str) -> None:
+    model = tiny_model(family)
+    batch = model.batch(model.tokenize(["the cat sat on the mat", "a dog ran"]))
+    values = steepness_finding(model, batch, 12, "two sentences").values
+    for part in ("attention", "mlp"):
+        pairs = zip(values[f"{part}_lower"], values[f"{part}_upper"], strict=True)
+        assert all(lower <= upper for lower, upper in pairs)
+
+
+def test_the_same_seed_gives_the_same_table() -> None:
+    model = tiny_model("llama")
+    assert limits_of_model(model, 8, 3) == limits_of_model(model, 8, 3)
+    assert limits_of_model(model, 8, 3) != limits_of_model(model, 8, 4)
+
+
+@pytest.mark.parametrize("tokens", [1, 65])
+def test_a_length_outside_the_context_is_refused(tokens: int) -> None:
+    with pytest.raises(InputError, match="context"):
+        limits_of_model(tiny_model("llama"), tokens, 0)
+
+
+def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
+    made = tiny_model("bert")
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    plain = CliRunner().invoke(cli.app, ["limits", str(tmp_path), "--tokens", "8"])
+    assert plain.exit_code == 3
+    assert "Lipschitz constants" in plain.stdout
+    record = json.loads(CliRunner().invoke(cli.app, ["limits", str(tmp_path), "--tokens", "8", "--json"]).stdout)
+    assert record["values"]["layers"] == 2
+    assert CliRunner().invoke(cli.app, ["limits", str(tmp_path / "none")]).exit_code == 2
