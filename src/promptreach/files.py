@@ -43,7 +43,7 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
     """
     target = Path(path).resolve()
     partial = _partial_beside(target)
-    with _as_output_error(target):
+    with as_output_error(target):
         try:
             with partial.open("xb") as stream:
                 stream.write(data.encode() if isinstance(data, str) else data)
@@ -66,7 +66,7 @@ def atomic_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
             in the block or in moving the folder into place.
     """
     target = Path(path).resolve()
-    with _as_output_error(target):
+    with as_output_error(target):
         if target.exists() and any(target.iterdir()) and not replace:
             remedy = "Choose another folder or allow this one to be replaced."
             raise OutputError(Fault(str(target), "a folder with something in it", "an empty or new folder", remedy))
@@ -92,7 +92,7 @@ def check_output(folder: str | Path, *, finished_marker: str = "report.json", re
         OutputError: when results could not be written there, or would overwrite those of a finished run.
     """
     folder = Path(folder)
-    with _as_output_error(folder):
+    with as_output_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"promptreach")
@@ -128,7 +128,7 @@ def _swap_in(partial: Path, target: Path) -> None:
 
 
 @contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
+def as_output_error(path: Path) -> Iterator[None]:
     """Turn an OSError into an OutputError about `path` that says what it means and what to do."""
     try:
         yield

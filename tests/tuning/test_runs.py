@@ -1,6 +1,7 @@
 """Runs as records: kept whole, found under a name that means their settings, and never half there."""
 
 import dataclasses
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from planted import config_of, no_step, other_data, task_of
+from promptreach.errors import OutputError
 from promptreach.tuning.loop import train
 from promptreach.tuning.runs import Evaluation, Run, RunConfig, RunStore
 from promptreach.tuning.task import Task, prepare
@@ -173,7 +175,7 @@ def test_a_run_that_cannot_be_read_is_run_again(damage: str, tmp_path: Path) -> 
 def test_without_a_folder_nothing_is_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = RunStore(None)
-    store.logger("name")({"step": 0})
+    store.logger("name")(run.curve[0])
     store.put("name", run)
     assert store.get("name") is None
     assert list(tmp_path.iterdir()) == []
@@ -182,3 +184,29 @@ def test_without_a_folder_nothing_is_kept(run: Run, tmp_path: Path, monkeypatch:
 def test_labels_say_what_was_trained() -> None:
     labels = [config_of(method).label for method in ("prompt", "prefix", "lora", "head")]
     assert labels == ["prompt 4 tokens", "prefix 4 tokens", "lora rank 2", "head"]
+
+
+def test_logs_and_records_are_strict_json(run: Run, tmp_path: Path) -> None:
+    """The loss before the first step is not a number, and JSON has none: it stands as null and comes back."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    store = RunStore(tmp_path)
+    log = store.logger("name")
+    for look in run.curve:
+        log(look)
+    store.put("name", run)
+    texts = [*(tmp_path / "name" / "log.jsonl").read_text().splitlines(), (tmp_path / "name" / "run.json").read_text()]
+    assert json.loads(texts[0], parse_constant=refuse)["train_loss"] is None
+    assert all(json.loads(text, parse_constant=refuse) for text in texts)
+    assert math.isnan(store.get("name").curve[0].train_loss)
+
+
+def test_a_full_disk_under_the_log_is_an_output_error(run: Run, tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    log = store.logger("name")
+    (tmp_path / "name" / "log.jsonl").unlink()
+    (tmp_path / "name" / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="disk is full"):
+        log(run.curve[0])

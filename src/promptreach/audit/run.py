@@ -20,7 +20,7 @@ from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.audit.writers import read_report
 from promptreach.certificate import Evidence
 from promptreach.data import TaskData
-from promptreach.errors import Fault, InputError, PromptreachError, raise_if_any
+from promptreach.errors import Fault, InputError, OutputError, PromptreachError, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf import OpenModel, load_adapter, open_model
 from promptreach.progress import Progress
@@ -196,6 +196,9 @@ def _measured(check: Check, context: AuditContext) -> Finding:
     began = time.monotonic()
     try:
         finding = check.run(context)
+    except OutputError:
+        # Nothing more can be kept, so going on would lose what follows.
+        raise
     except Exception as error:
         detail = str(error) if isinstance(error, PromptreachError) else traceback.format_exc(limit=-3)
         finding = Finding(

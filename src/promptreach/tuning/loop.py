@@ -41,7 +41,7 @@ def train(task: Task, config: RunConfig, store: RunStore, step: Step) -> Run:
         steps = 0
         diverged = False
         for evaluation, seen in _evaluations(task, config, trainable, objective, step):
-            log(vars(evaluation))
+            log(evaluation)
             steps = evaluation.step
             diverged = not math.isfinite(evaluation.validation_loss)
             if diverged and curve:

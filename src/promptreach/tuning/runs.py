@@ -6,8 +6,9 @@ found under that name and not repeated; a killed one left no record, or one that
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from promptreach.files import write_atomically
+from promptreach.files import as_output_error, write_atomically
 from promptreach.prompt import Adapter
 from promptreach.tuning.methods import METHODS, Shape
 from promptreach.tuning.objective import Outcomes
@@ -127,17 +128,22 @@ class RunStore:
         key = json.dumps([RUN_VERSION, task_digest, asdict(config)], sort_keys=True)
         return hashlib.sha256(key.encode()).hexdigest()[:20]
 
-    def logger(self, name: str) -> Callable[[dict[str, Any]], None]:
-        """Appends records to the run's JSON-lines log, begun afresh."""
-        if self.folder is None:
-            return lambda record: None
-        path = self.folder / name / "log.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("", encoding="utf-8")
+    def logger(self, name: str) -> Callable[["Evaluation"], None]:
+        """Appends evaluations to the run's JSON-lines log, begun afresh.
 
-        def log(record: dict[str, Any]) -> None:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+        Raises:
+            OutputError: here or later, when the log cannot be written.
+        """
+        if self.folder is None:
+            return lambda look: None
+        path = self.folder / name / "log.jsonl"
+        with as_output_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("", encoding="utf-8")
+
+        def log(look: Evaluation) -> None:
+            with as_output_error(path), path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_to_json(look)) + "\n")
 
         return log
 
@@ -163,8 +169,18 @@ class RunStore:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "run.safetensors", save({key: value.contiguous() for key, value in tensors.items()}))
         plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
-        record = plain | {"config": asdict(run.config), "curve": [asdict(item) for item in run.curve]}
+        record = plain | {"config": asdict(run.config), "curve": [_to_json(look) for look in run.curve]}
         write_atomically(folder / "run.json", json.dumps(record, indent=1))
+
+
+def _to_json(look: Evaluation) -> dict[str, int | float | None]:
+    """JSON has no NaN: a loss that is not a number stands as null."""
+    return {key: value if math.isfinite(value) else None for key, value in asdict(look).items()}
+
+
+def _from_json(record: dict[str, Any]) -> Evaluation:
+    step, *losses = (record[item.name] for item in fields(Evaluation))
+    return Evaluation(step, *(math.nan if value is None else value for value in losses))
 
 
 def _read(folder: Path) -> Run:
@@ -175,7 +191,7 @@ def _read(folder: Path) -> Run:
         group, _, rest = key.partition("/")
         groups[group][rest] = tensor
     record["config"] = RunConfig(**record["config"])
-    record["curve"] = tuple(Evaluation(**item) for item in record["curve"])
+    record["curve"] = tuple(_from_json(item) for item in record["curve"])
     return Run(
         **record,
         validation=Outcomes(**groups["validation"]),
