@@ -9,7 +9,7 @@ demo: setup
 	@$(BIN)/python examples/demo.py $(DEMO)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
