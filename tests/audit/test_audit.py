@@ -278,7 +278,8 @@ def test_kill_9_loses_no_finished_run_and_repeats_none(model_folder: Path, tmp_p
     out = tmp_path / "out"
     here = Path(__file__).parent
     command = [sys.executable, "-c", KILLED, str(model_folder), str(out), str(here)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(here.parent)])}
+    # One thread, as in this process: sums in another order would differ in their last digits.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(here.parent)]), "OMP_NUM_THREADS": "1"}
     victim = subprocess.Popen(command, env=environment)
     deadline = time.monotonic() + 120
     while len(list(out.glob("runs/*/run.json"))) < 3 and victim.poll() is None:

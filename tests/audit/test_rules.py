@@ -24,6 +24,7 @@ def method(kind: str, **numbers: Any) -> dict[str, Any]:
         "validation_loss": 0.5,
         "train_loss": 0.4,
         "still_falling": 0.0,
+        "rate_at_edge": False,
     } | numbers
 
 
@@ -131,8 +132,15 @@ def test_a_gap_while_training_still_improves_is_undecided() -> None:
     falling = {name: {"still_falling": 0.1} for name in ("prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens")}
     judgement = judged(methods=falling)
     assert judgement.verdict is AuditVerdict.UNDECIDED
-    assert "steps ran out" in judgement.headline
+    assert "last stretch" in judgement.reasons[0].text
     assert judgement.chosen == "lora rank 8"
+
+
+def test_a_gap_at_the_edge_of_the_rates_tried_is_undecided() -> None:
+    edge = {name: {"rate_at_edge": True} for name in ("prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens")}
+    judgement = judged(methods=edge)
+    assert judgement.verdict is AuditVerdict.UNDECIDED
+    assert "largest tried" in judgement.reasons[0].text
 
 
 def test_a_gap_that_length_still_narrows_asks_for_more_tokens() -> None:

@@ -258,22 +258,21 @@ def gap_not_settled(seen: Measurements) -> Judgement | None:
 
 
 def training_not_done(seen: Measurements) -> Judgement | None:
-    """UNDECIDED: there is a gap, but the soft prompts were still improving when the steps ran out."""
+    """UNDECIDED: there is a gap, but the best soft prompt was not trained as far or as fast as it could be."""
     name = _best_soft(seen)
     assert name is not None
-    falling = seen.training["methods"][name]["still_falling"]
-    if falling < STILL_FALLING:
+    run = seen.training["methods"][name]
+    signs = []
+    if run["still_falling"] >= STILL_FALLING:
+        signs.append(f"Its validation loss fell by {run['still_falling']:.3f} nats over the last stretch.")
+    if run["rate_at_edge"]:
+        signs.append(f"Its learning rate, {run['learning_rate']:.2g}, was the largest tried and the best of them.")
+    if not signs:
         return None
     return _undecided(
-        f"{sentence(name)} trails LoRA by {seen.gain(seen.training['against_lora'][name])}, and was still "
-        "improving when its steps ran out.",
-        (
-            Reason(
-                text=f"Its validation loss fell by {falling:.3f} nats over the last stretch.",
-                evidence=Evidence.MEASURED,
-                check="training",
-            ),
-        ),
+        f"{sentence(name)} trails LoRA ({seen.gain(seen.training['against_lora'][name])}), but its training was not "
+        "at its best yet.",
+        tuple(Reason(text=text, evidence=Evidence.MEASURED, check="training") for text in signs),
         "Audit again with a larger --budget, which trains longer; until then LoRA is the safer choice.",
         chosen=seen.lora,
     )
@@ -293,7 +292,7 @@ def more_tokens_help(seen: Measurements) -> Judgement | None:
         AuditVerdict.MORE_TOKENS,
         Evidence.MEASURED,
         f"A longer prompt is needed: from {shorter['tokens']} to {longest['tokens']} tokens the loss still fell by "
-        f"{saved:.3f} nats, and {longest['tokens']} tokens trail LoRA by "
+        f"{saved:.3f} nats, and {longest['tokens']} tokens trail LoRA: "
         f"{seen.gain(seen.training['against_lora'][name])}.",
         (
             Reason(

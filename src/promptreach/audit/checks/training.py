@@ -38,7 +38,8 @@ def run(context: AuditContext) -> Finding:
     if context.adapter is not None:
         outcomes["yours"] = _score_own(context)
     metric = "accuracy" if context.is_classification else "loss"
-    methods = {name: _method_values(run) for name, run in runs.items()}
+    tried = {kind: _largest_rate(context, kind) for kind in METHODS}
+    methods = {name: _method_values(run, tried[run.config.method]) for name, run in runs.items()}
     lora = next(name for name in runs if name.startswith("lora"))
     values = {
         "metric": metric,
@@ -92,7 +93,13 @@ def _score_own(context: AuditContext) -> Outcomes:
         return context.task.evaluate("held_out", objective, joined)
 
 
-def _method_values(run: Run) -> dict[str, Any]:
+def _largest_rate(context: AuditContext, method: str) -> float:
+    """The largest learning rate that was tried for a method in more than one trial; infinite without trials."""
+    trials = [trial for entry in context.sweeps.values() for trial in entry.trials if trial.config.method == method]
+    return max((trial.config.learning_rate for trial in trials), default=math.inf)
+
+
+def _method_values(run: Run, largest_rate: float) -> dict[str, Any]:
     """The numbers of one run that rules read."""
     assert run.held_out is not None
     losses = [look.validation_loss for look in run.curve]
@@ -109,6 +116,7 @@ def _method_values(run: Run) -> dict[str, Any]:
         "train_loss": run.train_loss if math.isfinite(run.train_loss) else None,
         "validation_loss": run.validation.mean_loss,
         "start_loss": losses[0],
+        "rate_at_edge": run.config.learning_rate >= largest_rate,
         "still_falling": max(0.0, losses[-2] - losses[-1]) if len(losses) > 2 else 0.0,
     }
 
