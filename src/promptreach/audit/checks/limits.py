@@ -113,7 +113,8 @@ def _oracle_table(heads: list[tuple[Memorisation, float, float]]) -> Table:
         title="First layer at [CLS]: can a prefix do to this head what LoRA did?",
         columns=["head", "LoRA's change (rms)", "floor of any prefix (rms)", "floor / change", "exactly"],
         rows=rows,
-        note="IMPOSSIBLE: the floor lies above the rounding of the captures. The floor is PROVED for the captured statistics: no prefix of any length at this head comes closer on "
+        note="IMPOSSIBLE: the floor lies above the rounding of the captures. The floor is PROVED for the "
+        "captured statistics: no prefix of any length at this head comes closer on "
         "these rows, content and positions left as they are. It says nothing about later layers, which may repair or "
         "undo the difference. A prefix that moves positions, as PEFT's does, is outside the claim.",
     )
