@@ -60,7 +60,7 @@ def run(context: AuditContext) -> Finding:
             "geometry": geometry,
             "far_out": [name for name, found in geometry.items() if found["norm_ratio"] > _FAR],
         },
-        blocks=[_prompt_table(geometry, starts, bare), _prefix_table(prefixes, bare), _advice()],
+        blocks=[_prompt_table(geometry, starts, bare), _prefix_table(prefixes, bare), _advice(context)],
     )
 
 
@@ -109,9 +109,10 @@ def _prefix_table(prefixes: dict[str, float], bare: float) -> Table:
     return Table(title="Prefix starts", columns=["prefix", "loss at start", "change from bare"], rows=rows)
 
 
-def _advice() -> Text:
+def _advice(context: AuditContext) -> Text:
+    head = ", with the head at its probe" if context.is_classification else ""
     return Text(
-        text="Losses are in nats per answer on the validation rows, with the head at its probe. A start that raises "
-        "the loss has to be unlearnt first; a token far longer than any vocabulary row hardly turns at learning rates "
-        "that suit the vocabulary."
+        text=f"Losses are in nats per answer on the validation rows{head}. A start that raises the loss has to be "
+        "unlearnt first; a token far longer than any vocabulary row hardly turns at learning rates that suit the "
+        "vocabulary."
     )
