@@ -5,7 +5,7 @@ import torch
 from jaxtyping import config as jaxtyping_config
 
 from promptreach.errors import DataError, Fault, InputError, UnsupportedModelError, raise_if_any
-from promptreach.prompt import Prefix, SoftPrompt, content_positions, join_mask
+from promptreach.prompt import Prefix, SoftPrompt, join_mask
 from promptreach.reference import attend
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
 
@@ -60,10 +60,6 @@ def test_masks_of_joined_sequences():
     mask = torch.tensor([[True, True, False], [True, False, False]])
     assert join_mask(mask, 2).tolist() == [[True] * 4 + [False], [True] * 3 + [False] * 2]
     assert join_mask(mask.long(), 1).dtype == torch.int64
-    assert content_positions(mask, 2).tolist() == [
-        [False, False, True, True, False],
-        [False, False, True, False, False],
-    ]
 
 
 # --- weights

@@ -90,10 +90,6 @@ class SideMismatchError(PromptreachError, ValueError):
     """A lower and an upper bound were combined into one number, which would bound nothing."""
 
 
-class TrainingDivergedError(PromptreachError, ArithmeticError):
-    """A training run met a loss that is not a number."""
-
-
 def raise_if_any(faults: Sequence[Fault], kind: type[InputError] = InputError) -> None:
     """Raise `kind` with all `faults` if there are any."""
     if faults:

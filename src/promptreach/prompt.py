@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from promptreach.certificate import Certificate
@@ -116,11 +116,6 @@ Adapter = SoftPrompt | Prefix | LowRankUpdate
 def join_mask(mask: Shaped[Tensor, "batch seq"], prompt_length: int) -> Shaped[Tensor, "batch joined"]:
     """The attention mask with `prompt_length` visible positions in front."""
     return torch.cat([mask.new_ones(mask.shape[0], prompt_length), mask], dim=1)
-
-
-def content_positions(mask: Bool[Tensor, "batch seq"], prompt_length: int) -> Bool[Tensor, "batch joined"]:
-    """True where a joined sequence holds real content: neither the prompt nor padding."""
-    return torch.cat([mask.new_zeros(mask.shape[0], prompt_length), mask], dim=1)
 
 
 def _faults_of(tensor: Tensor, name: str, rank: int, shape: str) -> list[Fault]:

@@ -23,7 +23,6 @@ class AuditContext:
         store: keeps finished training runs.
         progress: shows them.
         adapter: the user's own adapter, or None.
-        adapter_folder: where it came from, for the report.
         sweeps: by name (``"prompt 16"``, ``"prefix 16"``, ``"lora 8"``, ``"head"``), once trained.
     """
 
@@ -33,7 +32,6 @@ class AuditContext:
     store: RunStore
     progress: Progress
     adapter: Adapter | None = None
-    adapter_folder: str = ""
     sweeps: dict[str, Sweep] = field(default_factory=dict)
 
     @property

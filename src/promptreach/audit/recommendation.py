@@ -3,15 +3,14 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from promptreach.audit.context import AuditContext
 from promptreach.audit.findings import Block, Code
-from promptreach.audit.result import Recommendation
+from promptreach.audit.result import MethodName, Recommendation
 from promptreach.audit.rules import Judgement
 from promptreach.hf import save_adapter
 from promptreach.hf.adapters import Readout
-from promptreach.tuning.methods import METHODS
 from promptreach.tuning.readout import LinearHead
 from promptreach.tuning.runs import Run
 
@@ -30,7 +29,6 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
     run = context.sweeps[judgement.chosen].best if judgement.chosen in context.sweeps else None
     if run is None:
         return Recommendation(method=None, text=judgement.advice, blocks=[_again(call)])
-    method = run.config.method
     adapter = run.adapter
     saved: str | None = None
     peft_config: dict[str, Any] | None = None
@@ -42,7 +40,7 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
         blocks.append(Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
     blocks.append(_again(call))
     return Recommendation(
-        method=method if method in METHODS else None,  # type: ignore[arg-type]
+        method=cast(MethodName, run.config.method),  # pydantic checks it
         text=judgement.advice,
         tokens=run.config.tokens or None,
         rank=run.config.rank or None,

@@ -14,6 +14,7 @@ from promptreach.audit.findings import Block, Finding, _Record
 from promptreach.certificate import Evidence
 
 SCHEMA_VERSION = 1
+MethodName = Literal["prompt", "prefix", "lora", "head"]
 
 
 class AuditVerdict(enum.Enum):
@@ -64,7 +65,7 @@ class Recommendation(_Record):
         adapter: the recommended adapter's folder, relative to the report, or None.
     """
 
-    method: Literal["prompt", "prefix", "lora", "head"] | None
+    method: MethodName | None
     text: str
     tokens: int | None = None
     rank: int | None = None

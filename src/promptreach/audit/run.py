@@ -104,7 +104,6 @@ def audit(
             store=RunStore(folder / RUNS_FOLDER if folder else None),
             progress=progress,
             adapter=own,
-            adapter_folder=str(adapter or ""),
         )
         context.prepare()
         findings = [_measured(check, context) for check in CHECKS]

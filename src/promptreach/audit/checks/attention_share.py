@@ -28,8 +28,8 @@ def run(context: AuditContext) -> Finding:
             adapters[trained.config.label] = trained.adapter
     if context.adapter is not None:
         adapters["your adapter"] = context.adapter
-    shares = {name: _shares(context, adapter) for name, adapter in adapters.items()}
-    shares = {name: share for name, share in shares.items() if share is not None}
+    measured = {name: _shares(context, adapter) for name, adapter in adapters.items()}
+    shares = {name: share for name, share in measured.items() if share is not None}
     if not shares:
         return Finding(
             check="attention_share",
@@ -49,14 +49,12 @@ def run(context: AuditContext) -> Finding:
             note="Mean over the content tokens of the sample.",
         )
         for name, share in shares.items()
-        if share is not None
     ]
-    means = {name: float(share.mean()) for name, share in shares.items() if share is not None}
+    means = {name: float(share.mean()) for name, share in shares.items()}
     text = "; ".join(
         f"{name} takes {means[name]:.1%} of the attention on average, most in layer "
         f"{_most(share)[0]}, head {_most(share)[1]} ({float(share.max()):.1%})"
         for name, share in shares.items()
-        if share is not None
     )
     return Finding(
         check="attention_share",
@@ -66,7 +64,7 @@ def run(context: AuditContext) -> Finding:
         summary=f"{text[0].upper()}{text[1:]}.",
         values={
             "mean": means,
-            "largest": {name: float(share.max()) for name, share in shares.items() if share is not None},
+            "largest": {name: float(share.max()) for name, share in shares.items()},
         },
         blocks=list(blocks),
     )
