@@ -23,7 +23,7 @@ class AuditContext:
         store: keeps finished training runs.
         progress: shows them.
         adapter: the user's own adapter, or None.
-        sweeps: by name (``"prompt 16"``, ``"prefix 16"``, ``"lora 8"``, ``"head"``), once trained.
+        sweeps: by `RunConfig.label` (``"prompt 16 tokens"``, ``"lora rank 8"``, ``"head"``), once trained.
     """
 
     model: OpenModel
