@@ -7,6 +7,7 @@ Each model's radius is stated with its numbers: the largest token norm that one 
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import sys
@@ -39,7 +40,7 @@ def attack(cases: int, steps: int) -> dict:
         upper = bound.attention.value if attention else bound.mlp.value
         found = steepest(branch, radius, tokens, hidden, seed, steps)
         violations += found > upper
-        ratios.append(upper / found)
+        ratios.append(upper / found if found else math.inf)
     ordered = sorted(ratios)
     return {
         "cases": cases,
@@ -107,13 +108,15 @@ def main() -> None:
     parser.add_argument("--smollm2")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/limits_lipschitz.json"))
     args = parser.parse_args()
-    result = {"machine": platform.processor(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    environment = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    # Parts run on their own join the parts already on file: the timed ones want a quiet machine, the attack does not.
+    result = json.loads(args.out.read_text()) if args.out.exists() else {}
     if args.cases:
-        result["attack"] = attack(args.cases, args.steps)
+        result["attack"] = environment | attack(args.cases, args.steps)
         print(json.dumps(result["attack"]))
     for name in ("minilm", "smollm2"):
         if source := getattr(args, name):
-            result[name] = real_model(source)
+            result[name] = environment | real_model(source)
             print(name, json.dumps(result[name]))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=2) + "\n")

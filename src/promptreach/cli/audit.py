@@ -1,22 +1,13 @@
-"""The command line. It parses, calls the library, and turns the outcome into an exit status; it holds no logic.
-
-Heavy imports happen inside the commands, so that ``--help`` answers at once.
-"""
+"""``promptreach audit``: can a soft prompt do this task on this model, and if not, what can?"""
 
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    name="promptreach",
-    help="What a soft prompt can and cannot do to your model, before you spend the compute.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+from promptreach.cli.refusal import refuse
 
 
 class _Budget(StrEnum):
@@ -42,12 +33,6 @@ class _Dtype(StrEnum):
     float64 = "float64"
 
 
-@app.callback()
-def _root() -> None:
-    """What a soft prompt can and cannot do to your model, before you spend the compute."""
-
-
-@app.command()
 def audit(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="JSONL, CSV, TSV or Parquet file, or a hub id.")],
@@ -104,7 +89,7 @@ def audit(
             num_layers=num_layers,
         )
     except PromptreachError as error:
-        _refuse(error)
+        refuse(error)
     except KeyboardInterrupt:
         typer.echo(f"\nStopped. Finished runs are kept: add --resume to continue in {out}.", err=True)
         raise SystemExit(130) from None
@@ -114,49 +99,3 @@ def audit(
         print_summary(result)
         typer.echo(f"\nFull report: {out / 'report.html'}")
     raise SystemExit(result.exit_status)
-
-
-@app.command()
-def limits(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file.")],
-    tokens: Annotated[int, typer.Option(help="Sequence length, prompt included.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the random text that is looked at.")] = 0,
-    revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
-    num_layers: Annotated[int | None, typer.Option(help="Only the first N layers.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
-) -> None:
-    """What can be said of a model's layers without data: how steep they are, certified and measured.
-
-    Exit status: 0 every layer is certified injective, 3 that is open, 2 the call or its input is wrong.
-    """
-    from promptreach.audit.model_limits import limits_of_model
-    from promptreach.audit.writers import print_finding
-    from promptreach.errors import PromptreachError
-    from promptreach.hf import open_model
-
-    try:
-        opened = open_model(model, revision=revision, num_layers=num_layers)
-        finding = limits_of_model(opened, tokens, seed)
-    except PromptreachError as error:
-        _refuse(error)
-    if json:
-        sys.stdout.write(finding.model_dump_json(indent=1) + "\n")
-    else:
-        print_finding(finding)
-    raise SystemExit(0 if finding.values["certified_layers"] == finding.values["layers"] else 3)
-
-
-def _refuse(error: Exception) -> NoReturn:
-    """Say what is wrong with the call or its input, one line a fault, and exit with 2."""
-    for fault in getattr(error, "faults", None) or [error]:
-        typer.echo(f"promptreach: {fault}", err=True)
-    raise SystemExit(2)
-
-
-def main() -> None:
-    """The entry point of the console script."""
-    app()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""``python -m promptreach.cli``."""
+
+from promptreach.cli import main
+
+main()
