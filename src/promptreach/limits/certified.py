@@ -166,11 +166,15 @@ def _descend(
             frame, fresh = _frame(mass, content, targets, point), 1e-4 * fresh
         beside = torch.tensor([point - step, point, point + step], dtype=torch.float64).clamp(*reach)
         left, here, right = _errors(frame, beside).square().tolist()
+        if max(left, right) - here <= 1e-13 * here:
+            break
         bend = left - 2 * here + right
         vertex = point + step * max(-1.0, min(1.0, 0.5 * (left - right) / bend)) if bend > 0 else point
-        step /= 8
-        grid = torch.cat([beside, vertex + step * torch.arange(-1, 2, dtype=torch.float64)]).clamp(*reach)
-        point = float(grid[_errors(frame, grid).argmin()])
+        close = step / 8
+        grid = torch.cat([beside, vertex + close * torch.arange(-1, 2, dtype=torch.float64)]).clamp(*reach)
+        before, point = point, float(grid[_errors(frame, grid).argmin()])
+        # A lopsided valley moves the best point by more than the parabola said: then look as far again.
+        step = min(step / 2, max(close, 2 * abs(point - before)))
     if whole:
         slots = math.exp(min(point + shift, 700.0))
         grid = torch.log(torch.tensor([max(1.0, math.floor(slots)), math.ceil(slots)], dtype=torch.float64)) - shift

@@ -134,15 +134,28 @@ def exact(tensor: Tensor) -> Ball:
 
 
 def affine(matrix: Float[Tensor, "out in_"], bias: Tensor | None, vectors: Ball) -> Ball:
-    """W x + b for each row x."""
+    """W x + b for each row x; a single x is summed in pairs, which rounds log2(size) times instead of size times."""
     size = matrix.shape[1]
-    transposed, absolute = matrix.mT, matrix.abs().mT
-    middle = vectors.middle @ transposed
+    if vectors.middle.ndim == 1:
+        middle = _summed_in_pairs(matrix * vectors.middle)
+        depth = size.bit_length() + 1
+    else:
+        middle = vectors.middle @ matrix.mT
+        depth = size
+    absolute = matrix.abs().mT
     terms = vectors.middle.abs() @ absolute
     if bias is not None:
         middle, terms = middle + bias, terms + bias.abs()
     carried = vectors.radius @ absolute if vectors.radius.any() else torch.zeros_like(terms)
-    return Ball(middle, (carried + gamma(size + 2) * terms) * (1 + gamma(size + 6)))
+    return Ball(middle, (carried + gamma(depth + 2) * terms) * (1 + gamma(size + 6)))
+
+
+def _summed_in_pairs(terms: Float[Tensor, "rows size"]) -> Float[Tensor, " rows"]:
+    while terms.shape[1] > 1:
+        half = terms.shape[1] // 2
+        rest = terms[:, 2 * half :]
+        terms = torch.cat([terms[:, :half] + terms[:, half : 2 * half], rest], dim=1)
+    return terms[:, 0]
 
 
 def normed(norm: NormWeights | None, vectors: Ball) -> Ball:
