@@ -16,7 +16,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import expit, logsumexp, softmax
 from torch import Tensor
 
 from promptreach.certificate import Verdict
@@ -121,6 +124,52 @@ def forward(weights: AttentionWeights, sequences: list[Tensor], prefix: bool):
     return outputs
 
 
+def least_error(
+    weights: AttentionWeights,
+    sequences: list[Tensor],
+    targets: Tensor,
+    length: int,
+    prefix: bool,
+    steps: int,
+    seed: int,
+) -> float:
+    """The least root-mean-square error that one L-BFGS run from a random start sees, over soft tokens or a prefix.
+
+    The gradient is written out: the library's algebra is not used, and twenty thousand runs take an hour, not a day.
+    """
+    key, value = weights.key[0].numpy(), weights.value[0].numpy()
+    query = (weights.query[0] @ sequences[0][-1] * weights.softmax_scale).numpy()
+    scores = [sequence.numpy() @ (key.T @ query) for sequence in sequences]
+    log_mass = np.array([logsumexp(score) for score in scores])
+    mean = np.stack([softmax(s) @ (x.numpy() @ value.T) for s, x in zip(scores, sequences, strict=True)])
+    wanted = targets.numpy()
+    shape = (2, length, len(query)) if prefix else (length, key.shape[1])
+    best = float("inf")
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal best
+        free = flat.reshape(shape)
+        keys, values = free if prefix else (free @ key.T, free @ value.T)
+        slots = keys @ query
+        mixture = softmax(slots)
+        share = expit(logsumexp(slots) - log_mass)[:, None]
+        added = mixture @ values
+        residual = (1 - share) * mean + share * added - wanted
+        size = float((residual**2).mean())
+        best = min(best, size**0.5)
+        pull = 2 * residual / residual.size
+        to_added = (share * pull).sum(0)
+        to_mass = float(((pull * (added - mean)).sum(1, keepdims=True) * share * (1 - share)).sum())
+        to_slots = mixture * (to_mass + (values - added) @ to_added)
+        to_keys, to_values = np.outer(to_slots, query), np.outer(mixture, to_added)
+        slope = np.stack([to_keys, to_values]) if prefix else to_keys @ key + to_values @ value
+        return size, slope.ravel()
+
+    start = np.random.default_rng(seed).standard_normal(shape).ravel()
+    minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps, "ftol": 0.0, "gtol": 1e-15})
+    return best
+
+
 def attack(config: Config) -> dict[str, object]:
     """Every problem, every start: the least ratio of error to floor, and how the feasible half fared."""
     least, violations, gaps, missed, unproved = float("inf"), 0, [], 0, 0
@@ -134,12 +183,11 @@ def attack(config: Config) -> dict[str, object]:
             continue
         unproved += not result.floor.recheck()
         gaps.append((result.upper.value - result.floor.value) / result.upper.value)
-        generator = torch.Generator().manual_seed(index)
         for start in range(config.starts):
             length, prefix = config.lengths[start % len(config.lengths)], start % 2 == 1
-            shapes = [weights.head_dim] * 2 if prefix else [weights.hidden_size]
-            parameters = [torch.randn(length, size, generator=generator, dtype=torch.float64) for size in shapes]
-            error, _ = search(targets, parameters, forward(weights, sequences, prefix), config.steps)
+            error = least_error(
+                weights, sequences, targets, length, prefix, config.steps, index * config.starts + start
+            )
             least = min(least, error / result.floor.value if result.floor.value else float("inf"))
             violations += error < result.floor.value * (1 - 1e-9)
     ordered = sorted(gaps)

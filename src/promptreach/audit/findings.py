@@ -94,6 +94,7 @@ class Curve(_Record):
     series: list[Series]
     note: str = ""
     log_x: bool = False
+    log_y: bool = False
 
 
 Block = Annotated[Text | Code | Table | Heatmap | Curve, Field(discriminator="kind")]

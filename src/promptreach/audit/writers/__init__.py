@@ -4,14 +4,26 @@ from pathlib import Path
 
 from promptreach.audit.result import AuditResult
 from promptreach.audit.writers.html import render_html as render_html
+from promptreach.audit.writers.html import render_page as render_page
 from promptreach.audit.writers.json_twin import read_report as read_report
 from promptreach.audit.writers.json_twin import render_json as render_json
 from promptreach.audit.writers.json_twin import schema as schema
+from promptreach.audit.writers.picture import picture_svg as picture_svg
 from promptreach.audit.writers.text import print_finding as print_finding
 from promptreach.audit.writers.text import print_summary as print_summary
 from promptreach.files import check_output, write_atomically
 
-__all__ = ["print_finding", "print_summary", "read_report", "render_html", "render_json", "schema", "write_report"]
+__all__ = [
+    "picture_svg",
+    "print_finding",
+    "print_summary",
+    "read_report",
+    "render_html",
+    "render_json",
+    "render_page",
+    "schema",
+    "write_report",
+]
 
 
 def write_report(result: AuditResult, folder: Path) -> Path:

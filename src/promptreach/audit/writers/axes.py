@@ -17,7 +17,7 @@ def drawable(value: float | None) -> bool:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis from `start` to `end` with its ticks; `log` measures distances in powers of two."""
+    """An axis from `start` to `end` with its ticks; `log` measures distances by their ratios."""
 
     start: float
     end: float
@@ -57,6 +57,16 @@ def log_axis(values: Sequence[float]) -> Axis:
     stride = max(math.ceil((last - first + 1) / 9), 1)
     ticks = tuple(2.0**power for power in range(first, last + 1, stride)) or (low, high)
     return Axis(low, high, ticks, tuple(format_number(tick) for tick in ticks), log=True)
+
+
+def decade_axis(values: Sequence[float]) -> Axis:
+    """An axis over positive drawable `values` that ends at powers of ten, with ticks at them, at most seven."""
+    low, high = (min(values), max(values)) if values else (1.0, 10.0)
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    last = max(last, first + 1)
+    stride = max(math.ceil((last - first + 1) / 7), 1)
+    ticks = tuple(10.0**power for power in range(first, last + 1, stride))
+    return Axis(10.0**first, 10.0**last, ticks, tuple(format_number(tick) for tick in ticks), log=True)
 
 
 def _tick_label(tick: float, step: float) -> str:

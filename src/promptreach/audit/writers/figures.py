@@ -7,13 +7,14 @@ labels legible there; wider screens show the figure larger.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from promptreach.audit.findings import Curve, Heatmap, Series
-from promptreach.audit.writers.axes import drawable, linear_axis, log_axis
+from promptreach.audit.writers.axes import decade_axis, drawable, linear_axis, log_axis
 from promptreach.audit.writers.formatting import format_number
 
 NUM_COLOURS = 10
@@ -116,12 +117,14 @@ def heatmap_svg(heatmap: Heatmap) -> Markup:
 def curve_svg(curve: Curve) -> Markup:
     """`curve` as an SVG with axes, grid lines and one line a series, broken where a value cannot be drawn.
 
-    A logarithmic x axis (base 2) needs positive x; where some x is not, the axis is linear.
+    A logarithmic axis (x: powers of two, y: of ten) needs positive values; where some are not, it is linear.
     """
     points = [point for series in curve.series for point in _points(series)]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     is_log = curve.log_x and all(x > 0 for x in xs)
-    x_axis, y_axis = log_axis(xs) if is_log else linear_axis(xs), linear_axis(ys, pad=0.06)
+    is_log_y = curve.log_y and all(y > 0 for y in ys)
+    x_axis = log_axis(xs) if is_log else linear_axis(xs)
+    y_axis = decade_axis(ys) if is_log_y else linear_axis(ys, pad=0.06)
     width, height, left, right, top, bottom = 344.0, 218.0, 46.0, 14.0, 8.0, 38.0
     floor, wall = height - bottom, width - right
 
@@ -137,7 +140,8 @@ def curve_svg(curve: Curve) -> Markup:
         parts += [_line(x, floor, x, floor + 4, "frame"), _label(x, floor + 15, label, "middle")]
     parts.append(_line(left, floor, wall, floor, "frame"))
     x_name = f"{curve.x_label} (log scale)" if is_log else curve.x_label
-    parts.append(_axis_names(x_name, (left + wall) / 2, height - 6, curve.y_label, (top + floor) / 2))
+    y_name = f"{curve.y_label} (log scale)" if is_log_y else curve.y_label
+    parts.append(_axis_names(x_name, (left + wall) / 2, height - 6, y_name, (top + floor) / 2))
     for index, series in enumerate(curve.series):
         style = f"s{index % NUM_LINE_STYLES}"
         marks = _join(
@@ -152,6 +156,13 @@ def curve_svg(curve: Curve) -> Markup:
     names = ", ".join(series.name for series in curve.series)
     described = f"{curve.title}: {curve.y_label} over {curve.x_label}. Lines: {names}. Arrow keys move between points."
     return _svg("curve", width, height, described, _join(parts))
+
+
+def size_of(chart: Markup) -> tuple[float, float]:
+    """The width and height of a figure made here, in its own units."""
+    found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', chart)
+    assert found is not None
+    return float(found[1]), float(found[2])
 
 
 def line_swatch(index: int) -> Markup:

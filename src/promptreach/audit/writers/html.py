@@ -7,12 +7,14 @@ page's content security policy runs only the one script and the one style sheet 
 import base64
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from promptreach.audit.findings import Code
+from promptreach.audit.findings import Code, Finding
 from promptreach.audit.result import AuditResult
 from promptreach.audit.writers import figures, formatting, wording
 from promptreach.certificate import Certificate
@@ -23,21 +25,35 @@ LONG_TABLE = 12
 
 def render_html(result: AuditResult) -> str:
     """`result` as a complete HTML page that refers to nothing outside itself."""
-    style, script = _packaged("report.css"), _packaged("report.js")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(
-        number=formatting.format_number, value=formatting.format_value, seconds=formatting.format_seconds
-    )
-    page = environment.from_string(_packaged("report.html.j2"))
-    return page.render(
+    return _rendered(
+        "report.html.j2",
         result=result,
         subject=wording.subject(result),
         words=wording.VERDICT_WORDS[result.verdict],
         settings=wording.settings(result.recommendation),
         peft_config=_peft_config(result),
         methods=wording.method_table(result),
-        meanings=wording.EVIDENCE_MEANING,
         section_of={finding.check: f"finding-{index}" for index, finding in enumerate(result.findings)},
+    )
+
+
+def render_page(title: str, lead: str, findings: Sequence[Finding], environment: Mapping[str, object]) -> str:
+    """Findings without an audit around them, as a page of the same kind: a compiled function, a claim that was run."""
+    return _rendered("page.html.j2", title=title, lead=lead, findings=findings, environment=environment)
+
+
+def _rendered(template: str, **context: Any) -> str:
+    style, script = packaged("figures.css") + packaged("report.css"), packaged("report.js")
+    loader = DictLoader({name: packaged(name) for name in (template, "blocks.html.j2")})
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        number=formatting.format_number, value=formatting.format_value, seconds=formatting.format_seconds
+    )
+    return environment.get_template(template).render(
+        **context,
+        meanings=wording.EVIDENCE_MEANING,
         read_certificate=Certificate.from_dict,
         numeric_columns=formatting.numeric_columns,
         long_table=LONG_TABLE,
@@ -56,7 +72,8 @@ def _peft_config(result: AuditResult) -> Code | None:
     return Code(title="adapter_config.json for PEFT", language="json", text=json.dumps(config, indent=2))
 
 
-def _packaged(name: str) -> str:
+def packaged(name: str) -> str:
+    """The text of a file beside this module."""
     return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
