@@ -50,6 +50,8 @@ TOLERANCES: dict[tuple[str, torch.dtype], tuple[float, float]] = {
     ("oracle value", torch.float64): (1e-7, 1e-6),
     # The same for several heads: the branch and bound stops at half a percent.
     ("several heads gap", torch.float64): (1e-2, 0.0),
+    # What L-BFGS in float64 leaves of targets of size 1 that it can reach.
+    ("trained to the target", torch.float64): (0.0, 1e-5),
     # Mass and mean of a built prompt against the wanted ones.
     ("built prompt", torch.float64): (1e-9, 1e-10),
     # Centring moves means of size 10 by softmax-neutral shifts: scores near 1e3 lose three digits.

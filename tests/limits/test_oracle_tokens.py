@@ -10,15 +10,68 @@ from promptreach.certificate import Evidence, Side
 from promptreach.errors import InputError
 from promptreach.limits import compare_with_lora, low_rank_fit, token_lower_bound, tokens_needed
 from promptreach.limits.witness import last_outputs
+from tolerances import TOLERANCES
+
+TRAINED = TOLERANCES["trained to the target", torch.float64][1]
 
 
 @pytest.mark.parametrize("examples", [1, 3, 8])
 def test_data_that_need_a_token_each(examples):
-    sequences, targets, certificate = tokens_needed(random_weights(20, 16, examples, out=20), examples)
-    assert len(sequences) == len(targets) == examples
+    weights = random_weights(20, 16, examples, out=20)
+    sequences, targets, certificate, prompt = tokens_needed(weights, examples)
+    assert len(sequences) == len(targets) == prompt.length == examples
+    assert torch.equal(last_outputs(weights, sequences, None, prompt), targets)
     assert (certificate.value, certificate.side, certificate.evidence) == (examples, Side.LOWER, Evidence.PROVED)
     assert certificate.recheck()
     assert not dataclasses.replace(certificate, value=examples + 1.0).recheck()
+
+
+def trained(parameters, outputs, targets, steps=300):
+    """The root-mean-square error that L-BFGS reaches from these parameters."""
+    search = torch.optim.LBFGS(parameters, max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-18)
+    best = [float("inf")]
+
+    def closure():
+        search.zero_grad()
+        loss = (outputs(*parameters) - targets).square().mean()
+        loss.backward()
+        best[0] = min(best[0], float(loss.detach()) ** 0.5)
+        return loss
+
+    for parameter in parameters:
+        parameter.requires_grad_()
+    search.step(closure)
+    return best[0]
+
+
+def test_training_needs_as_many_tokens_as_the_bound_says_and_a_low_rank_update_as_many_units():
+    weights = random_weights(12, 8, 2, bias=False)
+    sequences, targets, certificate, _ = tokens_needed(weights, 3, seed=2)
+    inputs = torch.stack(sequences)
+    query = inputs[:, -1] @ weights.query[0].mT * weights.softmax_scale
+
+    def with_prompt(prompt):
+        joined = torch.cat([prompt.expand(len(inputs), -1, -1), inputs], dim=1)
+        scores = (joined @ weights.key[0].mT @ query[..., None])[..., 0]
+        return (torch.softmax(scores, 1)[:, None] @ joined @ weights.value[0].mT)[:, 0]
+
+    reached = {
+        length: min(trained([normal(start)(length, 12)], with_prompt, targets) for start in range(2))
+        for length in (1, 2, 3)
+    }
+    assert reached[1] > reached[2] > 0.05
+    assert reached[3] < TRAINED
+    assert certificate.value == 3
+    bare = last_outputs(weights, sequences)
+
+    def with_units(up, up_bias, down):
+        return bare + torch.relu(bare @ up.mT + up_bias) @ down.mT
+
+    draw = normal(7)
+    # Units that all start switched on: a unit that is off for every input has no gradient.
+    assert (
+        trained([0.1 * draw(3, 8), torch.ones(3, dtype=torch.float64), 0.1 * draw(8, 3)], with_units, targets) < TRAINED
+    )
 
 
 def test_the_bound_never_exceeds_the_length_of_a_prompt_that_fits():

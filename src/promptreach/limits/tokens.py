@@ -29,6 +29,7 @@ from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.limits.checks import number_faults, weight_faults
 from promptreach.limits.statistics import gamma
 from promptreach.limits.witness import last_outputs
+from promptreach.prompt import SoftPrompt
 from promptreach.weights import AttentionWeights
 
 
@@ -134,15 +135,31 @@ def token_lower_bound(outputs: Tensor, targets: Tensor) -> TokenBound:
     return TokenBound(certified, measured)
 
 
-def tokens_needed(
-    weights: AttentionWeights, examples: int, seed: int = 0
-) -> tuple[list[Tensor], Float[Tensor, "n out"], Certificate]:
-    """(sequences, targets, certificate): data for one head on which every prompt needs at least `examples` tokens.
+class TokensNeeded(NamedTuple):
+    """Data that need a token per example, and a prompt that shows that so many are enough.
 
-    Sequences [x_i, x_0] share their last token; outputs and targets are 2n independent vectors.
+    Attributes:
+        sequences: each (2, hidden), every one with a last token of its own.
+        targets: (n, out).
+        certificate: LOWER, PROVED: every prompt that gives all targets exactly has at least n tokens.
+        prompt: n soft tokens that give them.
+    """
+
+    sequences: list[Tensor]
+    targets: Float[Tensor, "n out"]
+    certificate: Certificate
+    prompt: SoftPrompt
+
+
+def tokens_needed(weights: AttentionWeights, examples: int, seed: int = 0) -> TokensNeeded:
+    """Data for one head that `examples` soft tokens memorise and no fewer do: the bound, and that it is tight.
+
+    The targets are what a prompt of `examples` tokens gives. Its mixtures differ from query to query, so that outputs
+    and targets are as a rule 2n independent vectors, and independence is what `token_lower_bound` then certifies.
 
     Raises:
-        InputError: for several heads, rotary weights, or more examples than half the value dimension allows.
+        InputError: for several heads, rotary weights, more examples than half the value dimension allows, or weights
+            for which no independent data were found.
     """
     faults = weight_faults(weights)
     room = min(weights.value.shape[1], weights.output_size) // 2
@@ -153,18 +170,21 @@ def tokens_needed(
     raise_if_any(faults)
     weights = weights.to(torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    draw = torch.randn(2 * examples + 1, weights.hidden_size, generator=generator, dtype=torch.float64)
-    sequences = [torch.stack([draw[1 + index], draw[0]]) for index in range(examples)]
-    others = [torch.stack([draw[1 + examples + index], draw[0]]) for index in range(examples)]
-    targets, outputs = last_outputs(weights, others), last_outputs(weights, sequences)
-    if weights.output_bias is None:
-        centred = outputs, targets
-    else:
-        centred = outputs - weights.output_bias, targets - weights.output_bias
-    certificate = token_lower_bound(*centred).certified
+    draw = torch.randn(3, examples, weights.hidden_size, generator=generator, dtype=torch.float64)
+    sequences = list(torch.stack([draw[0], draw[1]], dim=1))
+    prompt = SoftPrompt(_spread(weights, draw[1]) * draw[2])
+    outputs, targets = last_outputs(weights, sequences), last_outputs(weights, sequences, None, prompt)
+    bias = 0.0 if weights.output_bias is None else weights.output_bias
+    certificate = token_lower_bound(outputs - bias, targets - bias).certified
     if certificate.evidence is not Evidence.PROVED:
         raise InputError(Fault("weights", certificate.reason, "a value projection of full rank"))
-    return sequences, targets, certificate
+    return TokensNeeded(sequences, targets, certificate, prompt)
+
+
+def _spread(weights: AttentionWeights, queries: Tensor) -> float:
+    """A size of random tokens at which their scores differ by about two nats: the queries then mix them differently."""
+    turned = queries @ weights.query[0].mT @ weights.key[0] * weights.softmax_scale
+    return 2.0 / max(float(turned.norm(dim=1).mean()), 1e-300)
 
 
 def low_rank_fit(inputs: Tensor, targets: Tensor) -> LowRankFit:
