@@ -85,7 +85,7 @@ def main() -> None:
     parameters = [rank * 2 * (head.head_dim + head.hidden_size) for rank in RANKS]
     numbers = [length * head.hidden_size for length in LENGTHS]
     curve = Curve(
-        title="Two examples that no prompt fits, on one head of a real encoder",
+        title="Two examples that no prompt fits (one head of a real encoder)",
         x_label="trainable numbers",
         y_label="error / size of targets",
         log_x=True,

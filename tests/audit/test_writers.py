@@ -18,7 +18,16 @@ from sample_result import hostile_result, sample_result
 
 from promptreach.audit.findings import Curve, Finding, Heatmap, Series, Table
 from promptreach.audit.result import AuditResult, AuditVerdict
-from promptreach.audit.writers import print_summary, read_report, render_html, render_json, schema, write_report
+from promptreach.audit.writers import (
+    picture_svg,
+    print_summary,
+    read_report,
+    render_html,
+    render_json,
+    render_page,
+    schema,
+    write_report,
+)
 from promptreach.audit.writers.axes import linear_axis, log_axis
 from promptreach.audit.writers.figures import NUM_COLOURS, Scale, curve_svg, heatmap_scale, heatmap_svg
 from promptreach.audit.writers.formatting import format_number, format_seconds, format_value
@@ -460,3 +469,40 @@ def test_a_skipped_finding_without_a_reason_says_so() -> None:
     result = sample_result().model_copy(update={"findings": [finding]})
     assert "no reason was given" in _summary(result)
     assert "no reason was given" in render_html(result)
+
+
+def test_a_picture_is_a_whole_document_with_title_legend_and_note():
+    curve = Curve(
+        title="Errors & <lengths> " + "of many prompts " * 6,
+        x_label="tokens",
+        y_label="error",
+        series=[Series(name="a <b> & c", x=[1, 2, 4], y=[1.0, 1e-3, 1e-6])],
+        log_x=True,
+        log_y=True,
+        note="measured once",
+    )
+    root = ElementTree.fromstring(picture_svg(curve))
+    texts = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"a <b> & c", "measured once", "1e-6", "error (log scale)"} <= set(texts)
+    assert " ".join(texts).startswith("Errors & <lengths> of many prompts")
+    assert all(len(text) < 70 for text in texts)
+
+
+def test_a_heatmap_can_be_a_picture():
+    heatmap = Heatmap(title="shares", row_name="layer", column_name="head", unit="of attention", values=[[0.1, 0.9]])
+    assert "shares" in "".join(ElementTree.fromstring(picture_svg(heatmap)).itertext())
+
+
+def test_a_logarithmic_axis_needs_positive_values():
+    curve = Curve(title="t", x_label="x", y_label="y", series=[Series(name="s", x=[1], y=[0.0])], log_y=True)
+    assert "log scale" not in curve_svg(curve)
+
+
+def test_a_page_shows_findings_without_an_audit():
+    finding = Finding(
+        check="compile", title="A <function>", summary="fits", evidence=Evidence.MEASURED, sample="20 points", blocks=[]
+    )
+    page = render_page("Compiled", "what it is", [finding], {"torch": "2"})
+    assert "A &lt;function&gt;" in page
+    assert "MEASURED" in page
+    assert "<script>" in page

@@ -49,12 +49,12 @@ def linear_axis(values: Sequence[float], pad: float = 0.0) -> Axis:
 
 
 def log_axis(values: Sequence[float]) -> Axis:
-    """A base-2 axis over positive drawable `values`, with ticks at powers of two, at most nine of them."""
+    """A base-2 axis over positive drawable `values`, with ticks at powers of two, at most seven of them."""
     low, high = (min(values), max(values)) if values else (1.0, 2.0)
     if math.log2(high) - math.log2(low) < 1e-6:
         low, high = low / 2, high * 2
     first, last = math.ceil(math.log2(low) - 1e-9), math.floor(math.log2(high) + 1e-9)
-    stride = max(math.ceil((last - first + 1) / 9), 1)
+    stride = max(math.ceil((last - first + 1) / 7), 1)
     ticks = tuple(2.0**power for power in range(first, last + 1, stride)) or (low, high)
     return Axis(low, high, ticks, tuple(format_number(tick) for tick in ticks), log=True)
 
@@ -65,8 +65,9 @@ def decade_axis(values: Sequence[float]) -> Axis:
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     last = max(last, first + 1)
     stride = max(math.ceil((last - first + 1) / 7), 1)
-    ticks = tuple(10.0**power for power in range(first, last + 1, stride))
-    return Axis(10.0**first, 10.0**last, ticks, tuple(format_number(tick) for tick in ticks), log=True)
+    powers = range(first, last + 1, stride)
+    labels = tuple(format_number(10.0**power) if -3 < power < 5 else f"1e{power}" for power in powers)
+    return Axis(10.0**first, 10.0**last, tuple(10.0**power for power in powers), labels, log=True)
 
 
 def _tick_label(tick: float, step: float) -> str:

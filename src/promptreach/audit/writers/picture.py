@@ -14,19 +14,16 @@ def picture_svg(figure: Curve | Heatmap) -> str:
     """`figure` with its title, legend and note, as a complete SVG document that follows the viewer's light or dark."""
     chart = figures.curve_svg(figure) if isinstance(figure, Curve) else figures.heatmap_svg(figure)
     width, height = figures.size_of(chart)
-    below = [line for text in _captions(figure, width) for line in text]
-    full = height + 2 * _MARGIN + _LINE + _LINE * len(below)
-    lines = Markup("").join(
-        Markup('<g transform="translate({} {})">{}</g>').format(
-            _MARGIN, _MARGIN + _LINE + height + _LINE * (index + 0.8), line
-        )
-        for index, line in enumerate(below)
-    )
+    # Without its own frame, one unit of the figure is one unit here.
+    drawing = Markup(chart[chart.index(">") + 1 : chart.rindex("</svg>")])
+    title = [_text(line, 'class="axis" style="font-weight: 600"') for line in _broken(figure.title, int(width / 6))]
+    rows = [*_stacked(title, 8.0), _moved(drawing, _LINE * len(title))]
+    rows += _stacked(_captions(figure, width), _LINE * (len(title) + 0.8) + height)
+    full = height + 2 * _MARGIN + _LINE * (len(rows) - 1)
     return Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {0} {1}" width="{2}" role="img" '
         'aria-label="{3}"><style>{4}</style><rect width="100%" height="100%" style="fill: var(--paper)"/>'
-        '<text class="axis" x="{5}" y="{6}" style="font-weight: 600">{3}</text>'
-        '<g transform="translate({5} {7})">{8}</g>{9}</svg>\n'
+        '<g transform="translate({5} {5})">{6}</g></svg>\n'
     ).format(
         width + 2 * _MARGIN,
         round(full, 1),
@@ -34,31 +31,33 @@ def picture_svg(figure: Curve | Heatmap) -> str:
         figure.title,
         Markup("svg { font-family: system-ui, sans-serif; }\n" + packaged("figures.css")),
         _MARGIN,
-        _MARGIN + 8,
-        _MARGIN + _LINE,
-        chart,
-        lines,
+        Markup("").join(rows),
     )
 
 
-def _captions(figure: Curve | Heatmap, width: float) -> list[list[Markup]]:
+def _stacked(lines: list[Markup], top: float) -> list[Markup]:
+    return [_moved(line, top + _LINE * index) for index, line in enumerate(lines)]
+
+
+def _moved(content: Markup, down: float) -> Markup:
+    return Markup('<g transform="translate(0 {})">{}</g>').format(round(down, 1), content)
+
+
+def _text(text: str, style: str = "", x: float = 0.0) -> Markup:
+    return Markup('<text x="{}" y="0" {}>{}</text>').format(x, Markup(style), text)
+
+
+def _captions(figure: Curve | Heatmap, width: float) -> list[Markup]:
     """The legend, one line a series, and the note, broken to the figure's width."""
-    text = Markup('<text x="{}" y="0">{}</text>')
-    legend = []
     if isinstance(figure, Curve):
+        swatch = Markup('<g transform="translate(0 -8)">{}</g>{}')
         legend = [
-            figures.line_swatch(index) + text.format(40, series.name) for index, series in enumerate(figure.series)
+            swatch.format(figures.line_swatch(index), _text(series.name, x=40.0))
+            for index, series in enumerate(figure.series)
         ]
-        legend = [Markup('<g transform="translate(0 -8)">{}</g>{}').format(*_split(line)) for line in legend]
     else:
-        scale = figures.heatmap_scale(figure)
-        legend = [text.format(0, f"{figures.heatmap_extremes(figure)} {figure.unit}")] if scale else []
-    return [legend, [text.format(0, line) for line in _broken(figure.note, int(width / 4.9))]]
-
-
-def _split(line: Markup) -> tuple[Markup, Markup]:
-    swatch, end, words = line.partition("</svg>")
-    return Markup(swatch + end), Markup(words)
+        legend = [_text(f"{figures.heatmap_extremes(figure)} {figure.unit}")]
+    return legend + [_text(line) for line in _broken(figure.note, int(width / 4.9))]
 
 
 def _broken(text: str, length: int) -> list[str]:
