@@ -31,6 +31,8 @@ TOLERANCES: dict[tuple[str, torch.dtype], tuple[float, float]] = {
     # transformers' RMSNorm computes in float32 whatever the model's dtype.
     ("layer output after a float32 norm", torch.float64): (1e-5, 2e-6),
     ("transformer output", torch.float64): (1e-11, 1e-12),
+    # Softmax scores of several hundred: their rounding moves weights by as many units in the last place.
+    ("interpolated output", torch.float64): (1e-9, 1e-10),
     ("pooled states", torch.float32): (1e-6, 1e-6),
     # Two float32 roads through the same head; standardising may take the difference of numbers of size 10.
     ("folded logits", torch.float32): (1e-5, 1e-4),
@@ -42,20 +44,49 @@ TOLERANCES: dict[tuple[str, torch.dtype], tuple[float, float]] = {
     ("loss of a row", torch.float32): (1e-4, 1e-4),
     # 4,000 resamples know a standard error to about one per cent; the formula is itself of first order.
     ("bootstrapped error", torch.float64): (0.05, 0.0),
+    # Gradients of examples in one batch against one example at a time, through two layers in float32.
+    ("tangent kernel", torch.float32): (1e-3, 1e-4),
+    ("log odds", torch.float32): (1e-4, 1e-4),
+    # Newton's method stops at a relative step of 1e-9 in an objective that is quadratic there.
+    ("log odds", torch.float64): (1e-4, 1e-4),
+    ("logistic regression", torch.float64): (1e-4, 1e-4),
+    # A direction whose eigenvalue is within a few times 1e-8 of the mean is reached by degrees.
+    ("reachable share", torch.float64): (0.0, 1e-4),
     # Certified over numerical spectral norm, minus one: what the rounding account may cost at sizes up to 64.
     ("spectral norm slack", torch.float64): (1e-11, 0.0),
     # Certified floor against the error that was reached, for one head.
     ("oracle gap", torch.float64): (1e-8, 0.0),
     # The oracle's numbers against closed forms.
     ("oracle value", torch.float64): (1e-7, 1e-6),
-    # The same for several heads: the branch and bound stops at half a percent.
+    # The same for several heads: the branch and bound stops a little short of one percent.
     ("several heads gap", torch.float64): (1e-2, 0.0),
+    # What the account of rounding costs a box that is a single point, with well-conditioned numbers.
+    ("several heads point", torch.float64): (1e-10, 0.0),
     # What L-BFGS in float64 leaves of targets of size 1 that it can reach.
     ("trained to the target", torch.float64): (0.0, 1e-5),
     # Mass and mean of a built prompt against the wanted ones.
     ("built prompt", torch.float64): (1e-9, 1e-10),
+    # A compiled prompt put in front by PEFT and by the backbone itself: the same modules on the same rows.
+    ("compiled through PEFT", torch.float64): (0.0, 1e-13),
+    # PEFT's default keeps the prompt in float32; one head multiplies its rows by tokens + 1.
+    ("compiled through PEFT", torch.float32): (0.0, 5e-7),
+    # A compiled kernel against plain sums: scores near 1e2 lose two digits in the exponential.
+    ("kernel smoother", torch.float64): (1e-12, 1e-12),
     # Centring moves means of size 10 by softmax-neutral shifts: scores near 1e3 lose three digits.
     ("centred weights", torch.float64): (1e-11, 1e-11),
+    # A head's error against dense attention: the same sums in another order, over a deviation of size 1.
+    ("shrink error", torch.float64): (1e-9, 1e-10),
+    # A kernel of a few hundred features against the truncated series.
+    ("polynomial kernel", torch.float64): (1e-11, 1e-11),
+    ("tensor norm", torch.float64): (1e-11, 0.0),
+    # Second moments that a linear map made equal; a ridge of 1e-8 is part of the map.
+    ("balanced moments", torch.float64): (1e-5, 1e-12),
+    # Asked for a range error of 1e-3 with values of range up to 5: the certificate is the sound side.
+    ("polynomial output at 1e-3", torch.float32): (0.0, 5e-3),
+    # Asked for a range error of 1e-8; a gradient multiplies it by the degree.
+    ("polynomial gradient", torch.float64): (1e-5, 1e-7),
+    # The output itself carries 8 bits.
+    ("attention output in bfloat16", torch.bfloat16): (8e-3, 1e-3),
 }
 
 

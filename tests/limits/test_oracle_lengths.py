@@ -126,3 +126,9 @@ def test_every_bad_argument_is_named():
         "alpha",
         "precision",
     ]
+
+
+def test_a_length_beyond_whole_float64_numbers_is_rechecked():
+    found = prompt_length(dim=5, tokens=3, lipschitz=17.042416866690413, tol=0.4409645083450593, alpha=1)
+    assert found.necessary.value > 2**53
+    assert found.necessary.recheck()

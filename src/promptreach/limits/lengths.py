@@ -217,13 +217,13 @@ def recheck_table(certificate: Certificate) -> bool:
 def recheck_counting(certificate: Certificate) -> bool:
     """Second path: the family is in the class and told apart, and outnumbers all prompts of value - 1 tokens."""
     seen = certificate.witness
-    size, length = int(seen["dim"] * seen["tokens"]), certificate.value - 1
+    size = int(seen["dim"] * seen["tokens"])
     with localcontext(decimals.WIDE):
         gap, points, steps = 2 * Decimal(seen["tol"]), Decimal(seen["points"]), Decimal(seen["steps"])
         slope = (points - 1) * steps * gap * Decimal(seen["coordinates"]) ** (1 / Decimal(seen["alpha"]))
         in_class = steps * gap < 1 and (points == 1 or slope < Decimal(seen["lipschitz"]))
         told_apart = seen["coordinates"] * points**size * (steps + 1).ln() / Decimal(2).ln()
-        prompts = Decimal(seen["precision"]) * Decimal(seen["hidden"]) * Decimal(length) + 1
+        prompts = Decimal(seen["precision"]) * Decimal(seen["hidden"]) * (Decimal(certificate.value) - 1) + 1
         return certificate.value == 0 or (in_class and told_apart >= prompts)
 
 

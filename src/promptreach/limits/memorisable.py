@@ -92,7 +92,7 @@ def memorisable(
     For one head and one query token the answer is exact: ``floor`` is the least error over all prefixes of all lengths,
     up to a relative 1e-9. For several query tokens, ``floor`` adds up the groups' own floors (one prompt must serve
     them all, so the truth may be higher) and ``upper`` is what a constructed prompt reaches. With several heads,
-    ``floor`` is certified and ``upper`` was reached; between them the answer is UNKNOWN, and both numbers are there.
+    ``floor`` is proved and ``upper`` was reached; between them the answer is UNKNOWN, and both numbers are there.
 
     Args:
         weights: one attention layer, or one head of it (`AttentionWeights.head`).

