@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from . import attention as attention
     from . import audit as audit
+    from . import compiler as compiler
     from . import hf as hf
+    from . import inference as inference
     from . import limits as limits
     from . import norms as norms
     from . import reference as reference
@@ -32,7 +34,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Rooms: `pr.tuning.fit`. The package `audit` is itself callable, so that `pr.audit(model, data)` works as well.
-_ROOMS = ("attention", "audit", "hf", "limits", "norms", "reference", "theorems", "tuning")
+_ROOMS = (
+    "attention",
+    "audit",
+    "compiler",
+    "hf",
+    "inference",
+    "limits",
+    "norms",
+    "reference",
+    "theorems",
+    "tuning",
+)
 
 _NAMES = {
     "Assumption": "certificate",

@@ -5,8 +5,11 @@ Heavy imports happen inside the commands, so that ``--help`` answers at once.
 
 import typer
 
+from promptreach.cli.attend import attend
 from promptreach.cli.audit import audit
+from promptreach.cli.compile import compile
 from promptreach.cli.limits import limits
+from promptreach.cli.shrink import shrink
 
 app = typer.Typer(
     name="promptreach",
@@ -17,7 +20,7 @@ app = typer.Typer(
 )
 
 # In the order in which `--help` shows them.
-for command in (audit, limits):
+for command in (audit, limits, compile, attend, shrink):
     app.command()(command)
 
 

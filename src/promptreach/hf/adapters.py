@@ -48,15 +48,20 @@ def save_adapter(folder: str | Path, model: OpenModel, adapter: Adapter, *, read
         OutputError: when `folder` is a file, or a folder with something else in it, or cannot be written.
     """
     folder = Path(folder)
-    raise_if_any(_misfits(adapter, model, "adapter"), AdapterError)
+    raise_if_any(misfits(adapter, model, "adapter"), AdapterError)
     config, tensors = _to_peft(adapter, model)
     with atomic_folder(folder, replace=(folder / CONFIG).is_file()) as partial:
-        config.save_pretrained(str(partial))
-        (partial / WEIGHTS).write_bytes(_packed(tensors))
+        write_adapter(partial, config, tensors)
         if readout is not None:
             (partial / READOUT).write_bytes(_packed(readout[0]))
             (partial / READOUT_INFO).write_text(json.dumps(dict(readout[1]), indent=2, sort_keys=True), "utf-8")
     return folder
+
+
+def write_adapter(folder: Path, config: PeftConfig, tensors: Mapping[str, Tensor]) -> None:
+    """PEFT's two files of an adapter, into a folder that is there."""
+    config.save_pretrained(str(folder))
+    (folder / WEIGHTS).write_bytes(_packed(tensors))
 
 
 def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
@@ -68,12 +73,38 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
         AdapterError: listing what is missing, damaged or pickled, or what shows that it was made for another model.
     """
     folder = Path(folder)
-    raise_if_any(_file_faults(folder), AdapterError)
+    raise_if_any(file_faults(folder), AdapterError)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     tensors = load_file(folder / WEIGHTS)
     adapter = _from_peft(config, tensors, model, folder)
-    raise_if_any(_misfits(adapter, model, str(folder)), AdapterError)
+    raise_if_any(misfits(adapter, model, str(folder)), AdapterError)
     return adapter
+
+
+def load_prompt(folder: str | Path, model: OpenModel) -> SoftPrompt | Prefix:
+    """`load_adapter` for a prompt or a prefix.
+
+    Raises:
+        AdapterError: as `load_adapter` does, and for a LoRA update.
+    """
+    adapter = load_adapter(folder, model)
+    if isinstance(adapter, LowRankUpdate):
+        raise AdapterError(Fault(str(folder), "a LoRA update", "a prompt or a prefix"))
+    return adapter
+
+
+def base_model_of(folder: str | Path) -> str:
+    """The model that the adapter in a PEFT folder names as its own.
+
+    Raises:
+        AdapterError: when it has no readable config, or names none.
+    """
+    fault = json_fault(Path(folder) / CONFIG)
+    raise_if_any([fault] if fault else [], AdapterError)
+    name = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not name:
+        raise AdapterError(Fault(str(Path(folder) / CONFIG), "no base model", "its name", "say which with --model"))
+    return str(name)
 
 
 def load_readout(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -199,7 +230,7 @@ def _module_of(key: str) -> str:
     return key.removeprefix(_LORA_ROOT).partition(".lora_")[0]
 
 
-def _misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
+def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
     """What shows that the adapter was made for another model."""
     if isinstance(adapter, LowRankUpdate):
         return _lora_misfits(adapter, model, where)
@@ -237,7 +268,8 @@ def _lora_misfits(update: LowRankUpdate, model: OpenModel, where: str) -> list[F
     return faults
 
 
-def _file_faults(folder: Path) -> list[Fault]:
+def file_faults(folder: Path) -> list[Fault]:
+    """What is missing, damaged or pickled in an adapter folder."""
     weights, pickled = folder / WEIGHTS, folder / "adapter_model.bin"
     faults = [json_fault(folder / CONFIG)]
     if weights.is_file():

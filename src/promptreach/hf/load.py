@@ -83,7 +83,7 @@ def open_model(
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
         return OpenModel(source, tokenizer, task=task)
     place = _locate(source, revision)  # a download may show its progress
-    with _quietly():
+    with quietly():
         raise_if_any(_faults_of(place, tokenizer is None), ModelError)
         config = _config_of(place, num_layers)
         task = task_of(config, family_of(config), task)
@@ -229,7 +229,7 @@ def _try(place: _Place, what: str, load: Any) -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """transformers' log lines and progress bars off, and back to what they were.
 
     Its bar over a GGUF file's tensors obeys no setting, so standard error is held back as well; errors are raised.

@@ -236,13 +236,18 @@ class OpenModel:
         if total > self.max_positions:
             seen = f"{total} positions, {joined.length} of them joined"
             faults.append(Fault("batch", seen, f"at most {self.max_positions}", "shorten the texts or the prompt"))
-        if joined.prompt is not None and tuple(joined.prompt.shape[1:]) != (self.hidden_size,):
-            faults.append(Fault("prompt", f"shape {tuple(joined.prompt.shape)}", f"(prompt, {self.hidden_size})"))
+        own = (len(batch.input_ids),)  # in front, where every example brings its own
+        if joined.prompt is not None:
+            shape = tuple(joined.prompt.shape)
+            if len(shape) < 2 or shape[:-2] not in ((), own) or shape[-1] != self.hidden_size:
+                faults.append(Fault("prompt", f"shape {shape}", f"(prompt, {self.hidden_size})"))
         prefix = [part for part in (joined.prefix_keys, joined.prefix_values) if part is not None]
         if len(prefix) == 1 or (prefix and joined.prompt is not None):
             faults.append(Fault("joined", "half a prefix, or a prefix and a prompt", "one whole thing to join"))
         for part in prefix:
-            if part.ndim != 4 or part.shape[:2] + part.shape[3:] != (self.num_layers, self.num_kv_heads, self.head_dim):
+            shape = tuple(part.shape)
+            fits = (shape[:1], shape[-3:-2], shape[-1:]) == ((self.num_layers,), (self.num_kv_heads,), (self.head_dim,))
+            if len(shape) < 4 or shape[1:-3] not in ((), own) or not fits:
                 expected = f"({self.num_layers}, {self.num_kv_heads}, prompt, {self.head_dim})"
-                faults.append(Fault("prefix", f"shape {tuple(part.shape)}", expected))
+                faults.append(Fault("prefix", f"shape {shape}", expected))
         return faults

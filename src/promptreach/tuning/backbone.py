@@ -35,8 +35,9 @@ class Joined:
     """What is joined to the frozen model in one forward pass; tensors may require gradients.
 
     Attributes:
-        prompt: (prompt, hidden), shared by the batch, or None.
-        prefix_keys, prefix_values: (layer, kv_head, prompt, head_dim), shared by the batch, or None.
+        prompt: (prompt, hidden), shared by the batch, or None; (batch, prompt, hidden) gives every example its own.
+        prefix_keys, prefix_values: (layer, kv_head, prompt, head_dim), shared by the batch, or None;
+            (layer, batch, kv_head, prompt, head_dim) gives every example its own.
     """
 
     prompt: Tensor | None = None
@@ -47,8 +48,8 @@ class Joined:
     def length(self) -> int:
         """How many positions stand in front of the content."""
         if self.prompt is not None:
-            return self.prompt.shape[0]
-        return self.prefix_keys.shape[2] if self.prefix_keys is not None else 0
+            return self.prompt.shape[-2:][0]
+        return self.prefix_keys.shape[-2] if self.prefix_keys is not None else 0
 
 
 @runtime_checkable

@@ -39,6 +39,16 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.sequences)
 
+    def take(self, indices: Sequence[int]) -> "Encoded":
+        """The examples at `indices`, in that order; `truncated` still counts all."""
+        lengths = self.answer_lengths
+        return Encoded(
+            tuple(self.sequences[i] for i in indices),
+            None if self.labels is None else self.labels[torch.tensor(indices)],
+            None if lengths is None else tuple(lengths[i] for i in indices),
+            self.truncated,
+        )
+
     @property
     def digest(self) -> str:
         """A hash of all that training can see of these examples."""

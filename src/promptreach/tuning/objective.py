@@ -110,14 +110,7 @@ class Completion:
         self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
     ) -> Outcomes:
         """One answer a completion token, predicted from the hidden state before it."""
-        assert data.answer_lengths is not None
-        ends = batch.mask.sum(1).tolist()
-        examples, positions = [], []
-        for index, (row, end) in enumerate(zip(rows, ends, strict=True)):
-            for position in range(end - data.answer_lengths[row], end):
-                examples.append(index)
-                positions.append(position)
-        where, at = torch.tensor(examples), torch.tensor(positions)
+        where, at = answer_positions(batch, data, rows)
         # The language head is the widest matrix of the model: only the rows that are scored go through it.
         logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
         targets = batch.input_ids[where, at]
@@ -140,6 +133,18 @@ class Completion:
 
     def load_head(self, state: dict[str, Tensor]) -> None:
         """Nothing to put back."""
+
+
+def answer_positions(batch: TokenBatch, data: Encoded, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The places of all completion tokens of `data`'s examples `rows`: which example of the batch, which position."""
+    assert data.answer_lengths is not None
+    ends = batch.mask.sum(1).tolist()
+    examples, positions = [], []
+    for index, (row, end) in enumerate(zip(rows, ends, strict=True)):
+        for position in range(end - data.answer_lengths[row], end):
+            examples.append(index)
+            positions.append(position)
+    return torch.tensor(examples), torch.tensor(positions)
 
 
 def gather(parts: Sequence[Outcomes], rows: Sequence[Sequence[int]]) -> Outcomes:

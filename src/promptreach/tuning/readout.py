@@ -79,8 +79,13 @@ class LinearHead(nn.Module):
         self, hidden: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "batch seq"]
     ) -> Float[Tensor, "batch classes"]:
         """Class logits."""
-        features = (pool(hidden, mask, self.pooling).to(self.centre) - self.centre) / self.spread
-        return features @ self.weight.T + self.bias
+        return self.standardised(hidden, mask) @ self.weight.T + self.bias
+
+    def standardised(
+        self, hidden: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "batch seq"]
+    ) -> Float[Tensor, "batch hidden"]:
+        """The features that the classifier weighs."""
+        return (pool(hidden, mask, self.pooling).to(self.centre) - self.centre) / self.spread
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """The same classifier as one (classes, hidden) matrix and bias on unstandardised features."""
@@ -153,6 +158,48 @@ def fit_probe(
         accuracy=accuracy,
         loss=loss,
         penalty=penalty,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """Linear classifiers on standardised features, each fitted without one fold of the training rows.
+
+    Attributes:
+        weight, bias: one classifier a fold.
+        fold: of each training row: the classifier that has not seen it.
+    """
+
+    weight: Float[Tensor, "folds classes hidden"]
+    bias: Float[Tensor, "folds classes"]
+    fold: Int[Tensor, " examples"]
+
+
+def cross_fit(
+    features: Float[Tensor, "examples hidden"],
+    labels: Int[Tensor, " examples"],
+    num_classes: int,
+    penalty: float,
+    seed: int,
+) -> CrossFit:
+    """For every row a classifier that has not seen its label, at the penalty that `fit_probe` chose.
+
+    Args:
+        features: standardised with the probe's centre and spread.
+        labels, num_classes, penalty: as for the probe.
+        seed: for the folds; the probe's seed gives the folds it was cross-validated on.
+    """
+    x, y = features.double().numpy(), labels.numpy()
+    fold_of = _folds(y, seed)
+    with threadpool_limits(1, user_api="blas"):
+        solved = [
+            _solve(x[fold_of != fold], y[fold_of != fold], num_classes, penalty) for fold in range(fold_of.max() + 1)
+        ]
+    weights, biases = zip(*solved, strict=True)
+    return CrossFit(
+        weight=torch.from_numpy(np.stack(weights)).float(),
+        bias=torch.from_numpy(np.stack(biases)).float(),
+        fold=torch.from_numpy(fold_of),
     )
 
 

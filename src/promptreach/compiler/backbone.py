@@ -1,0 +1,221 @@
+"""The backbone: one frozen transformer that every prompt of its construction programs.
+
+    x  ->  embed  ->  [prompt; tokens]  ->  passes  ->  read out at the content positions
+
+The weights are fixed by the plan before any function is seen. Prompt and content rows go through the same passes; a
+compiled prompt is an ordinary `SoftPrompt`. Each construction is a subclass that says where a function is looked up,
+how its values become prompt rows, and what is certain about the result.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from promptreach.certificate import Certificate
+from promptreach.compiler.blocks import Attention, FeedForward
+from promptreach.compiler.plan import Plan
+from promptreach.compiler.stream import Stream
+from promptreach.compiler.target import TargetFunction, as_target
+from promptreach.errors import Fault, raise_if_any
+from promptreach.files import write_atomically
+from promptreach.prompt import SoftPrompt
+
+CHUNK_BYTES = 2**26
+"""Working memory that one block of inputs may take."""
+
+
+class Backbone(nn.Module):
+    """A frozen transformer and the compiler of its prompts. Build one with `build_backbone`.
+
+    Args:
+        plan: the sizes that everything was derived from.
+        stream: the layout of the hidden state; needs the blocks "input" (dim), "position" (tokens) and "output" (dim).
+        passes: feed-forward and attention passes, in order.
+
+    Float32 certificates speak of IEEE float32: on CUDA, TF32 products stay off, as torch has them by default.
+
+    Subclasses implement `points`, `rows` and `certify`.
+    """
+
+    def __init__(self, plan: Plan, stream: Stream, passes: Sequence[FeedForward | Attention]) -> None:
+        super().__init__()
+        self.plan, self.stream = plan, stream
+        self.passes = nn.ModuleList(passes)
+        self.order = tuple(passes)
+        dtype = plan.torch_dtype
+        embed = torch.zeros(stream.size, plan.dim, dtype=dtype)
+        embed[stream.blocks["input"]] = torch.eye(plan.dim, dtype=dtype)
+        position = torch.zeros(plan.tokens, stream.size, dtype=dtype)
+        position[:, stream.blocks["position"]] = torch.eye(plan.tokens, dtype=dtype)
+        self.embed_weight = nn.Parameter(embed, requires_grad=False)
+        self.position = nn.Parameter(position, requires_grad=False)
+        readout = torch.zeros(plan.dim, stream.size, dtype=dtype)
+        readout[:, stream.blocks["output"]] = torch.eye(plan.dim, dtype=dtype)
+        self.readout = nn.Parameter(readout, requires_grad=False)
+
+    def points(self) -> Float[Tensor, "points tokens dim"]:
+        """Where a function is looked up, in the order that `rows` expects, in float64."""
+        raise NotImplementedError
+
+    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+        """The prompt that holds these values."""
+        raise NotImplementedError
+
+    def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
+        """The d_2 certificate of one prompt for the functions with this Lipschitz constant."""
+        raise NotImplementedError
+
+    def edges(self) -> Float[Tensor, " edges"]:
+        """Both ends of the quantiser's ramps on one axis, rising, and 0 and 1; in float64."""
+        raise NotImplementedError
+
+    def good(self, x: Float[Tensor, "batch tokens dim"]) -> Bool[Tensor, " batch"]:
+        """True for inputs with no coordinate inside a ramp, where sup certificates speak."""
+        edges = self.edges().to(x.device)
+        # Ramps lie between edges 1 and 2, 3 and 4, ...; 0 and 1 are not in any.
+        cast = x.to(self.plan.torch_dtype).double()
+        above = torch.searchsorted(edges, cast.contiguous(), right=True)
+        inside = (above % 2 == 0) & (above < len(edges)) & (torch.searchsorted(edges, cast.contiguous()) == above)
+        return ~inside.flatten(1).any(dim=1)
+
+    def prompt_for(
+        self, f: TargetFunction | Callable[..., Any], seed: int = 0, progress: Callable[[str], None] | None = None
+    ) -> SoftPrompt:
+        """The prompt that makes this backbone play `f`, with the certificate of its error.
+
+        Args:
+            f: array (tokens, dim) -> array (tokens, dim) on [0, 1]; a plain function declares the backbone's own
+                Lipschitz constant, a `TargetFunction` may declare a smaller one and gets a smaller certificate.
+            seed: of the points at which declarations are tried.
+            progress: called with the name of each step.
+
+        Raises:
+            InputError: when calls refute what was declared: shape, NaN, range, determinism, Lipschitz constant.
+        """
+        say = progress or (lambda _: None)
+        target = as_target(f, self.plan.dim, self.plan.tokens, self.plan.lipschitz)
+        say("try declarations")
+        target.check(seed=seed)
+        say("look up")
+        points = self.points()
+        values = target.at(points)
+        raise_if_any(self.refutations(target, points, values))
+        say("write prompt")
+        embeddings = self.rows(values)
+        say("certify")
+        return SoftPrompt(embeddings, self.certify(embeddings, target.lipschitz))
+
+    def refutations(
+        self,
+        target: TargetFunction,
+        points: Float[Tensor, "points tokens dim"],
+        values: Float[Tensor, "points tokens dim"],
+    ) -> list[Fault]:
+        """What neighbouring lookups refute: consecutive points, which are near one another in a grid."""
+        return target.slope_faults(points[1:], values[1:], points[:-1], values[:-1], target.lipschitz)
+
+    def embed(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens hidden"]:
+        """The token embeddings that stand behind the prompt."""
+        return nn.functional.linear(x, self.embed_weight) + self.position
+
+    def run(
+        self, content: Float[Tensor, "batch tokens hidden"], prompt: Float[Tensor, "prompt hidden"]
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """The states at the content positions after all passes. `content` is used up."""
+        rows = prompt[None].clone()
+        for item, needed in zip(self.order, self.needed_by_prompt(), strict=True):
+            if isinstance(item, Attention):
+                content, rows = item(content, rows, update_prompt=needed)
+            else:
+                content = item(content)
+                rows = item(rows) if needed else rows
+        return content
+
+    def needed_by_prompt(self) -> list[bool]:
+        """For each pass, whether what it writes into prompt rows is ever read again.
+
+        Outputs are read at content positions alone, so most passes need not run over the prompt, and prompt rows need
+        one copy for all inputs until they have seen content.
+        """
+        read: set[str] = set()
+        needed = []
+        for item in reversed(self.order):
+            writes_live = bool(read & set(item.writes))
+            needed.append(writes_live)
+            if isinstance(item, Attention):
+                read |= {*item.key_reads, *item.value_reads}
+                read |= set(item.query_reads) if writes_live else set()
+            elif writes_live:
+                read |= set(item.reads)
+        return needed[::-1]
+
+    def forward(self, x: Float[Tensor, "batch tokens dim"], prompt: SoftPrompt) -> Float[Tensor, "batch tokens dim"]:
+        """The outputs at the content positions, in the plan's dtype.
+
+        Args:
+            x: inputs in [0, 1].
+            prompt: compiled for this backbone, or anything of the same hidden size.
+
+        Raises:
+            InputError: for inputs that are not finite or outside [0, 1], a prompt of another hidden size, and a
+                backbone whose weights were converted to a dtype that its certificates do not cover.
+        """
+        self._check(x, prompt)
+        dtype, device = self.plan.torch_dtype, self.readout.device
+        embeddings = prompt.embeddings.to(device=device, dtype=dtype)
+        outputs = []
+        cast = x.to(device=device, dtype=dtype)
+        for block in torch.split(cast, self.rows_at_once(prompt.length)):
+            states = self.run(self.embed(block), embeddings)
+            outputs.append(nn.functional.linear(states, self.readout))
+        return torch.cat(outputs) if outputs else cast
+
+    def rows_at_once(self, prompt_length: int) -> int:
+        """How many inputs fit into `CHUNK_BYTES` of working memory."""
+        width = max((item.width for item in self.passes if isinstance(item, FeedForward)), default=0)
+        row = 3 * self.stream.size + 2 * width + 3 * (prompt_length + self.plan.tokens)
+        return max(1, CHUNK_BYTES // (8 * self.plan.tokens * row))
+
+    def _check(self, x: Tensor, prompt: SoftPrompt) -> None:
+        faults = []
+        shape = (self.plan.tokens, self.plan.dim)
+        if x.ndim != 3 or tuple(x.shape[1:]) != shape:
+            faults.append(Fault("x", f"shape {tuple(x.shape)}", f"(batch, {shape[0]}, {shape[1]})"))
+        elif x.numel() and not bool(((x >= 0) & (x <= 1)).all()):
+            worst = x[~((x >= 0) & (x <= 1))][0]
+            faults.append(Fault("x", f"an entry {float(worst)}", "entries in [0, 1], the domain of the certificates"))
+        if prompt.hidden_size != self.stream.size:
+            expected = f"{self.stream.size}, that of this backbone"
+            faults.append(
+                Fault("prompt", f"hidden size {prompt.hidden_size}", expected, "Compile it for this backbone")
+            )
+        if self.readout.dtype != self.plan.torch_dtype:
+            faults.append(
+                Fault(
+                    "backbone",
+                    f"weights converted to {self.readout.dtype}",
+                    f"{self.plan.dtype}, for which it was certified",
+                    "Build it with dtype=, which says whether the certificate allows that",
+                )
+            )
+        raise_if_any(faults)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and plan as one safetensors file; `build.load_backbone` reads it."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        question = {
+            "dim": self.plan.dim,
+            "tokens": self.plan.tokens,
+            "lipschitz": self.plan.lipschitz,
+            "tol": self.plan.tol,
+            "construction": self.plan.construction,
+            "dtype": self.plan.dtype,
+            "options": dict(self.plan.options),
+        }
+        write_atomically(path, safetensors.torch.save(tensors, metadata={"promptreach": json.dumps(question)}))

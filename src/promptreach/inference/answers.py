@@ -1,0 +1,133 @@
+"""From options to answers: methods that are judged on held-out rows, head by head, and their common report."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptreach.inference.holdout import certify
+from promptreach.inference.job import HeadJob
+from promptreach.inference.measure import value_range
+from promptreach.inference.problem import AttentionProblem, Head
+from promptreach.inference.report import AttentionReport, Candidate, ToleranceNotReachedError
+
+CONFIDENCE = 0.95
+
+SECONDS_PER_PAIR = 1.2e-9
+"""Wall time of one exact query-key pair at head size 32 on two cores, for predictions in seconds only: choices compare
+pairs, so that they do not depend on how busy the machine is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The outputs of all rows of one head.
+
+    Attributes:
+        output: (rows, value_dim).
+        rank: slots a query attended to.
+        better: a better answer at little cost, where there is one, for when this one just misses.
+    """
+
+    output: Float[Tensor, "rows value_dim"]
+    rank: int
+    better: "Callable[[], Answer] | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Option:
+    """One way to answer one head.
+
+    Attributes:
+        method: the method's name.
+        pairs: predicted cost, in query-key pairs of exact attention.
+        error: predicted.
+        reason: as in `Candidate`.
+        run: the answer, or ToleranceNotReachedError.
+    """
+
+    method: str
+    pairs: float
+    error: float
+    reason: str
+    run: Callable[[], Answer]
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate(self.method, self.pairs * SECONDS_PER_PAIR, self.error, self.reason)
+
+
+Options = Callable[[HeadJob, int], Sequence[Option]]
+
+
+def answer_all(
+    method: str,
+    problem: AttentionProblem,
+    tol: float,
+    relative_to: str,
+    generator: torch.Generator,
+    workspace: int,
+    options: Options,
+) -> tuple[Tensor, AttentionReport]:
+    """Every head by the first of its `options` that holds on its held-out rows.
+
+    The confidence is shared out over the heads, so that the certificates of all hold together.
+    """
+    if problem.causal:
+        raise ToleranceNotReachedError(method, tol, ["it is for attention where every query sees every key"])
+    heads = list(problem.heads())
+    outputs, reports = [], []
+    for head in heads:
+        job = HeadJob.of(head, relative_to, tol, generator)
+        output, report = first_that_holds(method, head, job, options(job, workspace), len(heads))
+        outputs.append(output)
+        reports.append(report)
+    worst = max(reports, key=lambda report: report.error.value)
+    ranks = [report.rank for report in reports if report.rank is not None]
+    reasons = tuple(dict.fromkeys(reason for report in reports for reason in report.reasons))
+    return problem.assemble(outputs), AttentionReport(method, worst.error, rank=max(ranks), reasons=reasons)
+
+
+def first_that_holds(
+    method: str, head: Head, job: HeadJob, options: Sequence[Option], heads: int = 1
+) -> tuple[Tensor, AttentionReport]:
+    """The answer (group, q, value_dim) of the first option whose certificate keeps to the tolerance.
+
+    Raises:
+        ToleranceNotReachedError: when none does, with every reason.
+    """
+    failed: list[str] = []
+    for option in options:
+        try:
+            output, report = certified(option, job, heads * len(options))
+        except ToleranceNotReachedError as failure:
+            failed += failure.reasons
+            continue
+        return output.view(*head.query.shape[:2], -1), replace(report, reasons=(option.reason,))
+    raise ToleranceNotReachedError(
+        method, job.tol, failed or ["the pilot predicts no number of slots that is worth its cost"]
+    )
+
+
+def certified(option: Option, job: HeadJob, looks: int) -> tuple[Float[Tensor, "rows value_dim"], AttentionReport]:
+    """The option's answer with its certificate, which keeps to the job's tolerance.
+
+    Args:
+        looks: how many options, over all heads, share the confidence; an answer and its better one share this one's.
+
+    Raises:
+        ToleranceNotReachedError: when the trial, or the held-out rows, say that it does not.
+    """
+    answer: Answer | None = option.run()
+    exact, spread = job.exact(job.held), value_range(job.value.detach())
+    confidence = 1 - (1 - CONFIDENCE) / (2 * looks)
+    values = []
+    while answer is not None:
+        certificate = certify(answer.output.detach()[job.held], exact, job.relative_to, spread, confidence)
+        if certificate.value <= job.tol:
+            return answer.output, AttentionReport(option.method, certificate, rank=answer.rank)
+        values.append(f"{certificate.value:.3g}")
+        answer = None if answer.better is None else answer.better()
+    reason = f"{option.reason}: {' and then '.join(values)} on the held-out rows"
+    raise ToleranceNotReachedError(option.method, job.tol, [reason])

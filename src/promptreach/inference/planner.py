@@ -1,0 +1,203 @@
+"""`auto`: for every key/value head, the cheapest method that should keep to the tolerance; exact attention otherwise.
+
+Costs are predicted in query-key pairs of exact attention, from sizes alone, so the same call always takes the same way.
+Errors are predicted from pilots, which are ordered so that a head that no method suits has cost little by the time that
+is known:
+
+1. The scores of a few queries and keys say which degree the polynomial method needs.
+2. The smallest landmark fit predicts what larger ones would reach.
+3. Only if landmarks do not promise to be cheaper than any clustering are the rows grouped, and a few blocks tried.
+
+What a pilot computed is used again by the method that it chose. A method whose certificate then misses the tolerance is
+given up for the next; exact attention is always the last.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from promptreach.inference import clustered, landmark
+from promptreach.inference.answers import SECONDS_PER_PAIR, Answer, Option, certified
+from promptreach.inference.features import rank
+from promptreach.inference.job import HeadJob
+from promptreach.inference.preprocess import prepare
+from promptreach.inference.problem import HALF, AttentionProblem, Head
+from promptreach.inference.report import AttentionReport, Candidate, ToleranceNotReachedError
+
+MethodFunction = Callable[[AttentionProblem, float, str, torch.Generator, int], tuple[Tensor, AttentionReport]]
+
+LEAST_PAIRS = 2**22
+"""Queries times keys of a head below which exact attention is over before a plan is made."""
+
+LEAST_ROWS = 2**14
+"""Queries and keys below which the pilots of landmarks and clusters cost more than a tenth of exact attention."""
+
+MOST_TRIED = 2
+"""Options with held-out rows that a head tries, at most; they share its part of the confidence."""
+
+WORTH = 0.6
+"""Predicted cost over that of exact attention, above which nothing is tried."""
+
+PREFERRED = 1.4
+"""Landmarks that cost at most so many times the cheapest clustering are tried without looking for a better one: looking
+costs as much."""
+
+SCORE_SAMPLE = 512
+DEVIATIONS = 30.0
+"""Ranges of a value in the deviation of the outputs, roughly, to compare tolerances in the two units."""
+
+FEATURE = 1.0
+"""What a monomial feature of a query or a key costs, in exact pairs at head size 32."""
+
+
+def automatic(
+    problem: AttentionProblem,
+    tol: float,
+    relative_to: str,
+    generator: torch.Generator,
+    workspace: int,
+    methods: Mapping[str, MethodFunction],
+) -> tuple[Tensor, AttentionReport]:
+    """Every key/value head by its own cheapest method; the report is that of the head with the largest error.
+
+    Args:
+        methods: "exact" and "polynomial" at least; the pilots bring landmarks and clusters along.
+    """
+    if any(item.dtype in HALF for item in (problem.query, problem.key, problem.value)) or _small(problem):
+        output, report = methods["exact"](problem, tol, relative_to, generator, workspace)
+        reason = "below the size, or in a precision, where a plan could pay"
+        return output, replace(report, reasons=(reason, *report.reasons))
+    parts = list(_one_by_one(problem))
+    solved = [_solve(part, tol, relative_to, generator, workspace, methods, len(parts)) for part in parts]
+    output = torch.stack([part for part, _ in solved]).reshape(*problem.query.shape[:-1], -1)
+    reports = [report for _, report in solved]
+    worst = max(reports, key=lambda report: report.error.value)
+    ranks = [report.rank for report in reports if report.rank is not None]
+    used = sorted({report.method for report in reports})
+    if len(reports) == 1:
+        return output, worst
+    counts = ", ".join(f"{name} {sum(report.method == name for report in reports)}" for name in used)
+    return output, AttentionReport(
+        method=used[0] if len(used) == 1 else "auto",
+        error=worst.error,
+        rank=max(ranks, default=None),
+        reasons=(f"heads by method: {counts}", *dict.fromkeys(line for report in reports for line in report.reasons)),
+        plan=worst.plan,
+    )
+
+
+def _solve(
+    problem: AttentionProblem,
+    tol: float,
+    relative_to: str,
+    generator: torch.Generator,
+    workspace: int,
+    methods: Mapping[str, MethodFunction],
+    heads: int,
+) -> tuple[Tensor, AttentionReport]:
+    """One key/value head: the options in the order of the plan, each tried until one holds."""
+    head = next(problem.heads())
+    pairs = float(len(head.rows) * len(head.key))
+    considered: list[Candidate] = []
+    given_up: list[str] = []
+    stages = _stages(head, relative_to, tol, generator, workspace)
+    for option, job in stages:
+        considered.append(option.candidate)
+        if option.pairs > WORTH * pairs:
+            continue
+        try:
+            if job is None:
+                output, report = methods[option.method](problem, tol, relative_to, generator, workspace)
+            else:
+                output, report = certified(option, job, MOST_TRIED * heads)
+        except ToleranceNotReachedError as failure:
+            given_up.append(f"{option.method} was given up: {'; '.join(failure.reasons)}")
+            continue
+        output = output.to(problem.output_dtype).reshape(*problem.query.shape[:-1], -1)
+        reasons = (*given_up, option.reason, *report.reasons)
+        return output, replace(report, reasons=reasons, plan=tuple(considered))
+    exact = Candidate("exact", pairs * SECONDS_PER_PAIR, 0.0, "no cheaper method promised to keep to the tolerance")
+    output, report = methods["exact"](problem, tol, relative_to, generator, workspace)
+    return output, replace(report, reasons=(*given_up, exact.reason), plan=(*considered, exact))
+
+
+def _stages(
+    head: Head, relative_to: str, tol: float, generator: torch.Generator, workspace: int
+) -> Iterator[tuple[Option, HeadJob | None]]:
+    """Options with the job that their pilot worked on, cheapest pilots first; later ones run only if they are asked
+    for."""
+    option = polynomial_option(head, tol if relative_to == "range" else tol / DEVIATIONS)
+    if option is not None:
+        yield option, None
+    if head.seen is not None or min(len(head.rows), len(head.key)) < LEAST_ROWS:
+        return
+    job = HeadJob.of(head, relative_to, tol, generator)
+    smooth = landmark.options(job, workspace)
+    direct = [option for option in smooth if option.pairs <= PREFERRED * clustered.least_pairs(job)][:1]
+    for option in direct:
+        yield option, job
+    others = [option for option in smooth if option not in direct]
+    limit = min((option.pairs for option in others), default=math.inf)
+    for option in [*clustered.options(job, workspace, limit), *others][:1]:
+        yield option, job
+
+
+def polynomial_option(head: Head, tol: float) -> Option | None:
+    """The polynomial method as a few queries and keys let it expect; None where its degree would exceed 12.
+
+    The Taylor remainder of exp at the largest sampled score after the free moves gives the degree. The method itself
+    proves its error, on all rows; here only the cost is predicted."""
+    step_q, step_k = (max(1, len(rows) // SCORE_SAMPLE) for rows in (head.rows, head.key))
+    sample = Head(
+        head.rows.detach()[::step_q][None], head.key.detach()[::step_k], head.value.detach()[::step_k], head.scale
+    )
+    prepared = prepare(sample, tol / 10, 2**26)
+    largest = float((prepared.query.mT @ prepared.key).abs().max())
+    degree = next((g for g in range(13) if _remainder(largest, g) <= tol), None)
+    if degree is None:
+        return None
+    features = rank(len(prepared.key), degree)
+    pairs = FEATURE * features * (len(head.rows) + len(head.key))
+    reason = f"sampled scores up to {largest:.2g} nats ask for degree {degree}, {features} features"
+
+    def run() -> Answer:
+        raise AssertionError("the polynomial method is run by name")
+
+    return Option("polynomial", pairs, tol, reason, run)
+
+
+def _remainder(largest: float, degree: int) -> float:
+    """The Taylor remainder of exp at `largest`, relative to exp(-largest)'s place: what a weight may be off."""
+    if largest == 0:
+        return 0.0
+    return math.exp((degree + 1) * math.log(largest) + largest - math.lgamma(degree + 2))
+
+
+def _small(problem: AttentionProblem) -> bool:
+    group = problem.num_heads // problem.num_kv_heads
+    return group * problem.query.shape[-2] * problem.key.shape[-2] < LEAST_PAIRS
+
+
+def _one_by_one(problem: AttentionProblem) -> Iterator[AttentionProblem]:
+    """Every key/value head of every batch row as a problem of its own, in the order of `AttentionProblem.heads`."""
+    count, n = problem.num_kv_heads, problem.key.shape[-2]
+    query = problem.query.reshape(-1, count, problem.num_heads // count, *problem.query.shape[-2:])
+    rows = len(query)
+    key, value = (
+        item.expand(*problem.batch, count, *item.shape[-2:]).reshape(rows, count, 1, *item.shape[-2:])
+        for item in (problem.key, problem.value)
+    )
+    mask = None if problem.mask is None else problem.mask.expand(*problem.batch, n).reshape(rows, n)
+    for row in range(rows):
+        for head in range(count):
+            yield AttentionProblem(
+                query[row, head],
+                key[row, head],
+                value[row, head],
+                problem.causal,
+                None if mask is None else mask[row],
+                problem.scale,
+            )

@@ -1,0 +1,233 @@
+"""One attention problem, checked: queries, keys, values, who sees whom, and how it falls apart into single heads.
+
+Every method works on one `Head` at a time: the queries of the group that shares a key/value head, and the keys that are
+visible at all, hidden ones taken out. What is left of a mask is then one number a query position: how many of the
+leading keys it sees. Batches, grouped-query heads, padding and causality meet here and nowhere else.
+
+Reference: papers B, section 3 (attention with a prompt is attention over prompt and content keys, prompt first).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from promptreach.errors import Fault, raise_if_any
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The queries that share one key/value head of one batch row, and the keys that they can see at all.
+
+    Attributes:
+        query: (group, q, head_dim), the query heads of the group.
+        key, value: (n, head_dim) and (n, value_dim), hidden positions left out.
+        scale: the factor on q.k.
+        seen: for causal attention, how many of the leading keys each query position sees: (q,), never decreasing, 0 for
+            a padded query. None when every query sees every key.
+    """
+
+    query: Float[Tensor, "group q head_dim"]
+    key: Float[Tensor, "n head_dim"]
+    value: Float[Tensor, "n value_dim"]
+    scale: float
+    seen: Int[Tensor, " q"] | None = None
+
+    @property
+    def rows(self) -> Float[Tensor, "rows head_dim"]:
+        """All queries as rows, one query head of the group after the other: (group * q, head_dim)."""
+        return self.query.reshape(-1, self.query.shape[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionProblem:
+    """softmax(scale * q k^T) v for a batch of heads, with its inputs checked.
+
+    Attributes:
+        query: (..., heads, q, head_dim); a 2-d tensor is one head.
+        key: (..., kv_heads, n, head_dim); query head h reads key/value head h * kv_heads // heads.
+        value: (..., kv_heads, n, value_dim).
+        causal: query position i sees the keys up to n - q + i: the queries are the last q positions, as for content
+            behind a prompt.
+        mask: (..., n), True at visible keys; None when all are. Under `causal` a query before the first visible key is
+            padding itself: its output is 0, and no error is stated for it.
+        scale: the factor on q.k; None means 1/sqrt(head_dim).
+
+    Raises:
+        InputError: listing every shape, dtype or entry that does not fit.
+    """
+
+    query: Float[Tensor, "*query_batch q head_dim"]
+    key: Float[Tensor, "*key_batch n head_dim"]
+    value: Float[Tensor, "*value_batch n value_dim"]
+    causal: bool = False
+    mask: Bool[Tensor, "*mask_batch n"] | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        raise_if_any(problem_faults(self.query, self.key, self.value, self.causal, self.mask, self.scale))
+
+    @property
+    def factor(self) -> float:
+        """The factor on q.k as a number."""
+        return float(self.query.shape[-1] ** -0.5 if self.scale is None else self.scale)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What methods compute in: the widest input dtype, and at least float32."""
+        wide = torch.promote_types(self.query.dtype, torch.promote_types(self.key.dtype, self.value.dtype))
+        return torch.promote_types(wide, torch.float32)
+
+    @property
+    def output_dtype(self) -> torch.dtype:
+        """The dtype of the result: that of the values, which the output is a mean of."""
+        return self.value.dtype
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The axes before the heads."""
+        return tuple(self.query.shape[:-3])
+
+    @property
+    def num_heads(self) -> int:
+        return _heads(self.query)
+
+    @property
+    def num_kv_heads(self) -> int:
+        return _heads(self.key)
+
+    @property
+    def wants_gradient(self) -> bool:
+        """True if autograd is recording and any input asks for a gradient."""
+        return torch.is_grad_enabled() and any(item.requires_grad for item in (self.query, self.key, self.value))
+
+    def heads(self) -> Iterator[Head]:
+        """Every key/value head of every batch row, batch-major, in the computing dtype."""
+        count, n = self.num_kv_heads, self.key.shape[-2]
+        query = self._flat(self.query, self.num_heads)
+        query = query.reshape(len(query), count, -1, *query.shape[2:])
+        key, value = self._flat(self.key, count), self._flat(self.value, count)
+        mask = None if self.mask is None else self.mask.expand(*self.batch, n).reshape(-1, n)
+        for row in range(len(query)):
+            visible = None if mask is None or bool(mask[row].all()) else mask[row]
+            seen = self._seen(visible, query.shape[-2])
+            for head in range(count):
+                keys, values = key[row, head], value[row, head]
+                if visible is not None:
+                    keys, values = keys[visible], values[visible]
+                yield Head(
+                    query[row, head].to(self.dtype), keys.to(self.dtype), values.to(self.dtype), self.factor, seen
+                )
+
+    def assemble(self, outputs: Sequence[Float[Tensor, "group q value_dim"]]) -> Tensor:
+        """The outputs of `heads()`, in its order, as one tensor (..., heads, q, value_dim) of the output dtype."""
+        stacked = torch.stack([output.to(self.output_dtype) for output in outputs])
+        return stacked.reshape(*self.query.shape[:-1], self.value.shape[-1])
+
+    def _flat(self, tensor: Tensor, heads: int) -> Tensor:
+        """The tensor as (batch rows, heads, positions, dim), batch axes broadcast; a view where possible."""
+        return tensor.expand(*self.batch, heads, *tensor.shape[-2:]).reshape(-1, heads, *tensor.shape[-2:])
+
+    def _seen(self, visible: Tensor | None, queries: int) -> Tensor | None:
+        if not self.causal:
+            return None
+        n = self.key.shape[-2]
+        position = torch.arange(n - queries, n, device=self.key.device)
+        return position + 1 if visible is None else visible.cumsum(0)[position]
+
+
+def problem_faults(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    causal: bool = False,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+) -> list[Fault]:
+    """Everything that does not fit in the inputs of an attention problem; shapes first, entries once the shapes fit."""
+    named = {"query": query, "key": key, "value": value}
+    faults = [
+        Fault(name, f"shape {tuple(tensor.shape)}", "at least two axes, (positions, dim)")
+        for name, tensor in named.items()
+        if tensor.ndim < 2
+    ]
+    faults += [
+        Fault(name, f"dtype {tensor.dtype}", "floating point")
+        for name, tensor in named.items()
+        if not tensor.is_floating_point()
+    ]
+    faults += [
+        Fault(name, f"an empty tensor of shape {tuple(tensor.shape)}", "at least one position of at least one entry")
+        for name, tensor in named.items()
+        if not tensor.numel()
+    ]
+    if scale is not None and not (math.isfinite(scale) and scale):
+        faults.append(Fault("scale", repr(scale), "a finite number that is not 0", "None means 1/sqrt(head_dim)"))
+    if faults:
+        return faults
+    faults = _shape_faults(query, key, value)
+    if causal and query.shape[-2] > key.shape[-2]:
+        seen = f"{query.shape[-2]} queries for {key.shape[-2]} keys under causal=True"
+        faults.append(Fault("query", seen, "at most one query a key: the queries are the last positions"))
+    faults += [] if mask is None else _mask_faults(mask, (*query.shape[:-3], key.shape[-2]))
+    return faults + _entry_faults(named)
+
+
+def _shape_faults(query: Tensor, key: Tensor, value: Tensor) -> list[Fault]:
+    faults = []
+    if key.shape[-1] != query.shape[-1]:
+        faults.append(Fault("key", f"head_dim {key.shape[-1]}", f"that of the query, {query.shape[-1]}"))
+    if value.shape[-2] != key.shape[-2]:
+        faults.append(Fault("value", f"{value.shape[-2]} positions", f"those of the keys, {key.shape[-2]}"))
+    if _heads(value) != _heads(key):
+        faults.append(Fault("value", f"{_heads(value)} heads", f"those of the keys, {_heads(key)}"))
+    if _heads(query) % _heads(key):
+        faults.append(Fault("key", f"{_heads(key)} key/value heads", f"a divisor of the {_heads(query)} query heads"))
+    for name, tensor in (("key", key), ("value", value)):
+        if not _broadcasts(tensor.shape[:-3], query.shape[:-3]):
+            seen = f"batch axes {tuple(tensor.shape[:-3])}"
+            faults.append(Fault(name, seen, f"axes that broadcast to those of the query, {tuple(query.shape[:-3])}"))
+    devices = {str(tensor.device) for tensor in (query, key, value)}
+    if len(devices) > 1:
+        faults.append(Fault("query, key, value", f"devices {', '.join(sorted(devices))}", "one device"))
+    return faults
+
+
+def _mask_faults(mask: Tensor, shape: tuple[int, ...]) -> list[Fault]:
+    if mask.dtype != torch.bool:
+        return [Fault("mask", f"dtype {mask.dtype}", "bool, True at visible keys")]
+    if mask.ndim < 1 or mask.shape[-1] != shape[-1] or not _broadcasts(mask.shape, shape):
+        return [Fault("mask", f"shape {tuple(mask.shape)}", f"{shape}: one flag a key, the same for every head")]
+    hidden = (~mask.any(dim=-1)).flatten().nonzero().flatten().tolist()
+    if hidden:
+        seen = f"no visible key in batch row{'s' * (len(hidden) > 1)} {', '.join(map(str, hidden[:5]))}"
+        return [Fault("mask", seen, "at least one visible key a row", "Leave fully masked rows out of the batch")]
+    return []
+
+
+def _entry_faults(named: dict[str, Tensor]) -> list[Fault]:
+    faults = []
+    for name, tensor in named.items():
+        # A finite sum has finite terms; a sum that is not may have overflowed, and only then each entry is looked at.
+        if not bool(tensor.detach().sum().isfinite()):
+            bad = (~tensor.detach().isfinite()).nonzero()
+            if len(bad):
+                entry = tuple(bad[0].tolist())
+                seen = f"{float(tensor[entry].detach())} at {entry} ({len(bad)} such entries)"
+                faults.append(Fault(name, seen, "finite numbers"))
+    return faults
+
+
+def _broadcasts(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    """True if a tensor of `shape` expands to exactly `wanted`."""
+    pairs = zip(reversed(shape), reversed(wanted), strict=False)
+    return len(shape) <= len(wanted) and all(have in (1, want) for have, want in pairs)
+
+
+def _heads(tensor: Tensor) -> int:
+    return 1 if tensor.ndim == 2 else tensor.shape[-3]
