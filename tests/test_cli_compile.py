@@ -10,7 +10,7 @@ from transformers import AutoModel
 from typer.testing import CliRunner, Result
 
 from promptreach import Certificate, SoftPrompt, cli
-from promptreach.audit.compiled import CompiledFunction
+from promptreach.audit.compiled import CompiledFunction, error_finding
 from promptreach.cli.compilation import check_options, parse_options
 from promptreach.compiler import CONSTRUCTIONS, build_backbone
 from promptreach.compiler.gallery import GALLERY, gallery_function
@@ -131,6 +131,21 @@ def test_the_luck_of_few_points_is_no_refutation_and_a_wrong_table_is():
     assert any(not compiled.measured.holds for compiled in lucky)
     assert all(compiled.holds for compiled in lucky)
     assert not any(tried(wrong, 2000, seed).holds for seed in range(5))
+
+
+@pytest.mark.parametrize(("rechecked", "reloaded", "said"), [(False, 0.0, "did not confirm"), (True, 0.5, "float32")])
+def test_what_speaks_against_a_prompt_stands_in_the_summary(rechecked, reloaded, said):
+    backbone, target = build_backbone(1, 1, 1.0, 0.3), gallery_function("reverse", 1, 1, 1.0)
+    prompt = backbone.prompt_for(target)
+    measured = measure(backbone, prompt, target, 100)
+
+    def compiled(rechecked: bool, reloaded: float) -> CompiledFunction:
+        numbers = (100, 0.0, rechecked, (0.0, reloaded))
+        return CompiledFunction(target, backbone, prompt, prompt.certificate, measured, *numbers)
+
+    assert said in error_finding(compiled(rechecked, reloaded)).summary
+    assert compiled(rechecked, reloaded).holds == rechecked
+    assert said not in error_finding(compiled(True, 0.0)).summary
 
 
 def test_a_function_that_breaks_its_word_exits_with_1(run):

@@ -87,6 +87,11 @@ TOLERANCES: dict[tuple[str, torch.dtype], tuple[float, float]] = {
     ("polynomial gradient", torch.float64): (1e-5, 1e-7),
     # The output itself carries 8 bits.
     ("attention output in bfloat16", torch.bfloat16): (8e-3, 1e-3),
+    # torch's fused kernel, with the mass from the sentinel's share, against the definition in float64.
+    ("fused statistic", torch.float64): (1e-11, 1e-11),
+    ("fused statistic", torch.float32): (1e-4, 2e-5),
+    # An approximate answer's gradient against the exact one's, both in float64: norm of the difference over that of the exact.
+    ("approximate gradient", torch.float64): (0.0, 0.2),
 }
 
 

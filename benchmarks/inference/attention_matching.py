@@ -1,5 +1,5 @@
-"""The attention-matching baseline, written from its description: kept keys, masses by nonnegative least squares, values by
-ridge regression, all in closed form against reference queries.
+"""The attention-matching baseline, written from its description: kept keys, masses by nonnegative least squares, values
+by ridge regression, all in closed form against reference queries.
 
 For reference queries with exact output o and log mass z: keep `count` of the keys, by the root mean square attention
 that they receive, or one after the other by orthogonal matching pursuit on the masses; fit weights w >= 0 with

@@ -11,8 +11,8 @@ distribution-free claims fail over many small problems.
 
 Config in (the options), JSON out (benchmarks/results/inference_real_heads.json), written after every head; a head that
 stands there for the same configuration is not run again. Documents are reviews of the installed rotten tomatoes corpus
-joined to at most 512 tokens. Relative error is |out - exact| / |exact - mean of exact|, Frobenius norms, on rows that no
-method saw, drawn with the benchmark's own seed. Exact attention runs in turns with `auto`; seconds are medians.
+joined to at most 512 tokens. Relative error is |out - exact| / |exact - mean of exact|, Frobenius norms, on rows drawn
+with the benchmark's own seed. Exact attention runs in turns with `auto`; seconds are medians.
 """
 
 import argparse
@@ -194,7 +194,7 @@ def slots(three: list[Tensor], seed: int) -> dict[str, Any]:
 
 
 def optimal_rank(job: HeadJob) -> tuple[int, dict[str, float]]:
-    """The least rank whose truncated SVD of the attention matrix of drawn rows keeps to 5 %, and errors at 64 and 256."""
+    """The least rank at which the truncated SVD of drawn attention rows keeps to 5 %, and its errors at 64 and 256."""
     rows = job.query[job.fit_order[-SVD_ROWS:]]
     attention = torch.softmax(rows @ job.key.T, dim=1)
     output = (attention @ job.value).double()
@@ -360,10 +360,7 @@ def main() -> None:
     with Progress() as progress, progress.task("heads", len(jobs)) as step:
         for part, name, pair, length, tol in jobs:
             three = torch.load(head_file(options.cache, *pair, length, options.seed), weights_only=True)
-            if tol is None:
-                row = slots(three, options.seed)
-            else:
-                row = speed(three, tol, options.repeats, options.seed)
+            row = slots(three, options.seed) if tol is None else speed(three, tol, options.repeats, options.seed)
             result.setdefault(part, {})[name] = row
             save()
             step(1, f"{part} {name}")

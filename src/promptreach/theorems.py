@@ -563,6 +563,21 @@ _ENTRIES = (
         function="inference.tensors:form_norms",
         test="tests/inference/test_laws_polynomial.py",
     ),
+    Theorem(
+        key="held-out-rows",
+        paper="here",
+        number="",
+        statement=(
+            "Errors of rows drawn independently and uniformly: the largest of h bounds all but a fraction "
+            "1 - delta^(1/h) of all rows with probability 1 - delta; and the smallest r at which bets against "
+            "E min(e, T) >= r^2 "
+            "E min(d, D) win 1/delta bounds the root of their ratio with probability 1 - delta."
+        ),
+        hypotheses=("rows drawn by `draw_rows`, not used in the fit", "caps set by other rows"),
+        function="inference.holdout:certify",
+        test="tests/inference/test_laws_holdout.py",
+        confidence="proved in inference/holdout.py (Ville's inequality); 2,000 problems in benchmarks/inference",
+    ),
 )
 
 THEOREMS: dict[str, Theorem] = {theorem.key: theorem for theorem in _ENTRIES}

@@ -1,6 +1,7 @@
 """A compiled backbone as a transformers model: saved and loaded, with its prompt put in front by PEFT."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -192,6 +193,17 @@ def test_a_prompt_of_another_size_is_refused(backbone, folders, tmp_path):
     other = wrap_backbone(build_backbone(1, 1, 1.0, 0.2))
     with pytest.raises(AdapterError, match="token_dim"):
         load_compiled_prompt(other, folders[1])
+
+
+def test_a_prompt_that_float32_would_break_is_saved_with_a_warning(backbone, prompt, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_compiled_prompt(tmp_path / "prompt", backbone, prompt)
+    far = prompt.embeddings.clone()
+    far[0, backbone.stream.blocks["slot_square"]] = 4097.0**2  # the first square that float32 does not hold
+    with pytest.warns(UserWarning, match="moves numbers of this prompt by 1,"):
+        save_compiled_prompt(tmp_path / "far", backbone, SoftPrompt(far))
+    assert torch.equal(load_file(tmp_path / "far" / "adapter_model.safetensors")["prompt_embeddings"], far)
 
 
 def test_damaged_prompt_folders_are_refused(backbone, prompt, tmp_path):

@@ -17,6 +17,7 @@ from promptreach.prompt import SoftPrompt
 CHANCE = 5.0
 """Standard errors by which fresh points must exceed a certificate to refute it."""
 
+_NOTICED = 0.01  # of tol: a difference of outputs that is worth a sentence
 _LINE_POINTS = 240
 _RASTER = 24
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples meet no edge of a grid, where the narrow ramps are
@@ -78,6 +79,11 @@ def error_finding(compiled: CompiledFunction) -> Finding:
         summary += f" {name} is steeper than its declared Lipschitz constant {compiled.target.lipschitz:g}."
     elif not compiled.measured.holds:
         summary += " Chance explains the excess: it is below five standard errors."
+    if compiled.reloaded[1] > _NOTICED * tol:
+        summary += (
+            f" Loaded by PEFT in float32 the outputs change by up to {compiled.reloaded[1]:.2g}: load the prompt with "
+            "promptreach.hf.load_compiled_prompt."
+        )
     if not compiled.rechecked:
         summary += " The certificate's second code path did not confirm it."
     rows: list[list[str | int | float | bool | None]] = [

@@ -176,18 +176,20 @@ def _shares(
 ) -> tuple[dict[tuple[int, int], list[Decimal]], Decimal]:
     """The softmax weights of all positions as each own token sees them, and the separation that they prove."""
     keys = [[Decimal(entry) for entry in row] for row in score.double().tolist()]
-    shares, least = {}, Decimal(1)
+    queries, least = _queries(codebook, score, turn), Decimal(1)
+    # With rank 1 all own tokens have the same query.
+    seen: dict[tuple[float, ...], list[Decimal]] = {}
     with localcontext(WIDE):
-        for token, query in _queries(codebook, score, turn).items():
+        for query in {tuple(query) for query in queries.values()}:
             exact = [Decimal(entry) for entry in query]
-            shares[token] = softmax_shares(
-                [sum((q * k for q, k in zip(exact, key, strict=True)), Decimal(0)) for key in keys]
-            )
+            scores = [sum((q * k for q, k in zip(exact, key, strict=True)), Decimal(0)) for key in keys]
+            seen[query] = softmax_shares(scores)
             lower = Decimal(0)
-            for share, count in zip(shares[token], counts, strict=True):
+            for share, count in zip(seen[query], counts, strict=True):
                 if count > 1:
                     least = min(least, share - lower)
                 lower += share * (count - 1)
+    shares = {token: seen[tuple(query)] for token, query in queries.items()}
     return shares, least
 
 

@@ -14,6 +14,7 @@ certificates speak of.
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from promptreach.hf.load import quietly
 from promptreach.prompt import SoftPrompt
 
 MODEL_TYPE = "promptreach-compiled"
+
+_ROUNDED_VALUE = 2.0**-24  # how far float32 may move a value in [0, 1]; twice as far as it does
 
 
 class CompiledConfig(PretrainedConfig):
@@ -264,11 +267,21 @@ def save_compiled_prompt(folder: str | Path, backbone: Backbone, prompt: SoftPro
     Raises:
         AdapterError: for a prompt of another hidden size.
         OutputError: when `folder` cannot be written or holds something else.
+
+    Warns:
+        UserWarning: when PEFT's float32 would not only round values but change numbers that select.
     """
     folder = Path(folder)
     if prompt.hidden_size != backbone.stream.size:
         seen = f"virtual tokens of size {prompt.hidden_size}"
         raise AdapterError(Fault("prompt", seen, f"{backbone.stream.size}, that of the backbone"))
+    moved = float((prompt.embeddings - prompt.embeddings.float().to(prompt.embeddings)).abs().max())
+    if moved > _ROUNDED_VALUE:
+        text = (
+            f"float32, in which PeftModel.from_pretrained keeps prompts, moves numbers of this prompt by {moved:.2g}, "
+            "which may change what it does; load it with promptreach.hf.load_compiled_prompt"
+        )
+        warnings.warn(text, stacklevel=2)
     config = PromptTuningConfig(
         task_type=TaskType.FEATURE_EXTRACTION,
         num_virtual_tokens=prompt.length,

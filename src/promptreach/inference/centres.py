@@ -33,7 +33,7 @@ class Slots(NamedTuple):
 
 def draw_slots(
     query: Float[Tensor, "rows head_dim"],
-    log_mass: Float[Tensor, " rows"],
+    log_mass: Float[Tensor, " leading"],
     key: Float[Tensor, "n head_dim"],
     value: Float[Tensor, "n value_dim"],
     count: int,

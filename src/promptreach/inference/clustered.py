@@ -50,9 +50,6 @@ SECOND = 0.04
 LEAST = 1024
 """Queries and keys below which grouping is not worth its cost."""
 
-WORTH = 0.6
-"""Predicted cost over that of exact attention, above which an option is not offered."""
-
 PILOT_BLOCKS, PILOT_ROWS = 48, 16
 
 SLOT, GATHER, SUMMARY, GROUPING = 1.3, 40.0, 5.0, 1200.0
@@ -260,14 +257,13 @@ def options(job: HeadJob, workspace: int, limit: float = math.inf) -> list[Optio
     """The cheapest near keys and heavy rows that keep to the tolerance on a few blocks.
 
     Args:
-        limit: a cost in exact pairs that must not be reached; far enough below exact attention is asked in any case.
+        limit: a cost in exact pairs that must not be reached.
     """
     queries, n = len(job.query), len(job.key)
     if min(queries, n) < LEAST:
         return []
     problem = cluster(job.query, job.key, job.value, _power(queries**0.5), _power(4 * n**0.5))
     near = [int(len(problem.key) * part) for part in NEAR]
-    limit = min(limit, WORTH * queries * n)
     near = [count for count in near if _pairs(problem, count, queries, n) < limit]
     choice = _pilot(problem, job, near, limit, workspace) if near else None
     if choice is None:

@@ -112,7 +112,7 @@ def options(job: HeadJob, workspace: int) -> list[Option]:
     found = []
     for slots, rows in RUNGS:
         predicted = error * (first[0] * first[1] / (slots * rows)) ** GAIN
-        fits = rows <= len(job.query) // 4 and slots <= len(job.key) // 4
+        fits = rows <= len(job.query) // 2 and slots <= len(job.key) // 2
         memory = job.key.element_size() * rows * (slots + 2 * min(slots, rows))
         if predicted <= job.aim and fits and memory <= workspace:
             found.append(_option(job, slots, rows, predicted, ridges))

@@ -50,7 +50,7 @@ def move_landmarks(
     for step in range(steps):
         phi = torch.exp(query @ key.T + offset)
         solution = _solve(phi, target)
-        # d/d key of |phi X - target|^2 / 2 through phi alone: row weights (residual X^T) phi, summed against the queries.
+        # d/d key of |phi X - target|^2 / 2, through phi alone.
         slope = (((phi @ solution - target) @ solution.T) * phi).T @ query
         first = 0.9 * first + 0.1 * slope
         second = 0.99 * second + 0.01 * slope.square()

@@ -140,7 +140,7 @@ def _stages(
     for option in direct:
         yield option, job
     others = [option for option in smooth if option not in direct]
-    limit = min((option.pairs for option in others), default=math.inf)
+    limit = min(WORTH * len(head.rows) * len(head.key), *(option.pairs for option in others), math.inf)
     for option in [*clustered.options(job, workspace, limit), *others][:1]:
         yield option, job
 
