@@ -47,7 +47,7 @@ TOLERANCES: dict[tuple[str, torch.dtype], tuple[float, float]] = {
     # Gradients of examples in one batch against one example at a time, through two layers in float32.
     ("tangent kernel", torch.float32): (1e-3, 1e-4),
     ("log odds", torch.float32): (1e-4, 1e-4),
-    # Newton's method stops at a relative step of 1e-9 in an objective that is quadratic there.
+    # Newton's method stops at relative gains of 1e-12 in an objective that is quadratic there.
     ("log odds", torch.float64): (1e-4, 1e-4),
     ("logistic regression", torch.float64): (1e-4, 1e-4),
     # A direction whose eigenvalue is within a few times 1e-8 of the mean is reached by degrees.
@@ -90,7 +90,7 @@ TOLERANCES: dict[tuple[str, torch.dtype], tuple[float, float]] = {
     # torch's fused kernel, with the mass from the sentinel's share, against the definition in float64.
     ("fused statistic", torch.float64): (1e-11, 1e-11),
     ("fused statistic", torch.float32): (1e-4, 2e-5),
-    # An approximate answer's gradient against the exact one's, both in float64: norm of the difference over that of the exact.
+    # An approximate answer's gradient against the exact one's: the norm of the difference over that of the exact one.
     ("approximate gradient", torch.float64): (0.0, 0.2),
 }
 

@@ -219,7 +219,7 @@ def main() -> None:
                 name = f"curve: {construction}, dim {dim}, tokens {tokens}"
                 keep(name, lambda c=construction, d=dim, t=tokens: curve(d, t, c, **few), few)
     if "boltzmann" in args.parts:
-        for vocabulary in range(3, 13):
+        for vocabulary in range(4, 13):
             for sharpness in (1.0, 4.0):
                 size = (vocabulary, vocabulary // 2, sharpness)
                 keep(f"boltzmann: {size}", lambda size=size: boltzmann(*size), {})

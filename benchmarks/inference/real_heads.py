@@ -52,7 +52,7 @@ RESULT = Path(__file__).parents[1] / "results" / "inference_real_heads.json"
 PARTS = ("certificates", "medium", "long", "slots")
 DOCUMENT = 512
 CHECKED_ROWS = 2048
-FIT_ROWS = 4096
+FIT_ROWS = 8192
 SVD_ROWS = 2048
 MOST_SLOTS = 1024
 

@@ -518,8 +518,8 @@ _ENTRIES = (
         number="Theorem 1",
         statement=(
             "A deep hardmax transformer (two heads of size 1 a layer) is prompted into every f of a codebook exactly, "
-            "outside the ramps of its quantiser: moving the rows at v up by B (max z - min z), for v = 0, 1, ..., gives "
-            "every (function, input, own token) its own whole number when B exceeds the codes of a row."
+            "outside the ramps of its quantiser: moving the rows at v up by B (max z - min z), for v = 0, 1, ..., "
+            "gives every (function, input, own token) its own whole number when B exceeds the codes of a row."
         ),
         hypotheses=(
             "f has the codeword that the prompt holds (a condition in the claim)",

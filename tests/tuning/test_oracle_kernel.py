@@ -1,5 +1,6 @@
 """Per-example gradients against plain autograd, one example at a time, and what blocking and sketching may change."""
 
+import importlib
 import math
 from dataclasses import replace
 
@@ -176,7 +177,7 @@ def test_rows_left_out_are_read_by_classifiers_that_have_not_seen_them() -> None
 
 def test_some_rows_are_left_out_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of("gpt2")
-    monkeypatch.setattr("promptreach.tuning.predict.LEFT_OUT", 7)
+    monkeypatch.setattr(importlib.import_module("promptreach.tuning.predict"), "LEFT_OUT", 7)
     train, some, _ = parts_of(task, 0)
     assert len(some.data) == len(some.example) == 7
     assert some.example.tolist() == sorted(set(some.example.tolist()))

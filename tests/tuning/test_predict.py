@@ -1,5 +1,6 @@
 """The front door of prediction: what comes out, what is refused, and rows whose answer is known by construction."""
 
+import importlib
 import math
 from dataclasses import replace
 from typing import Any
@@ -268,7 +269,8 @@ def test_without_a_head_there_is_nothing_to_move_it_with() -> None:
     ],
 )
 def test_wrong_arguments_are_refused(options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("promptreach.tuning.predict.forecasts", lambda *_: pytest.fail("work began"))
+    module = importlib.import_module("promptreach.tuning.predict")  # the room's `predict` is the function
+    monkeypatch.setattr(module, "forecasts", lambda *_: pytest.fail("work began"))
     with pytest.raises(InputError, match=message):
         predicted("classification", **options)
 

@@ -18,9 +18,9 @@ from promptreach.inference.refit import Landmarks
 
 RATE = 0.1
 """The first step's length in standard deviations of the centres; it falls to 0 linearly."""
-RIDGE = 1e-6
+RIDGE = 1e-4
 """Of the mean square of a feature."""
-STEPS = 100
+STEPS = 200
 
 
 @torch.no_grad()

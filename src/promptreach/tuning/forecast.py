@@ -28,7 +28,7 @@ CONFIDENCE = 0.9
 _QUANTILE = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 TRAINING_ERROR = 0.03
 """Standard deviation, in nats an answer, of what training reached around what was predicted, beyond what the number of
-rows explains; from benchmarks/results/predict.json."""
+rows explains. benchmarks/tuning/predict.py reports the value that its runs ask for (`training_error_for_coverage`)."""
 
 
 @dataclass(frozen=True)

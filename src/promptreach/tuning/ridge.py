@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 _STEPS = 50
-_TOLERANCE = 1e-9
+_TOLERANCE = 1e-12
 """Of the objective, relative: where Newton's method stops."""
 _HALVINGS = 30
 _LEAST_ROOT = 1e-150
@@ -60,7 +60,8 @@ def fit_log_odds(
             trial = pull + 0.5**halving * (ahead - pull)
             shift = kernel @ trial
             reached = _objective(start + shift, answers, trial, shift)
-            if reached <= value:
+            # The last step is right to more digits than the objective shows.
+            if reached <= value + _TOLERANCE * abs(value):
                 pull, log_odds, value = trial, start + shift, reached
                 break
         if before - value <= _TOLERANCE * abs(value):
