@@ -85,7 +85,7 @@ class Series(_Record):
 
 
 class Curve(_Record):
-    """One or more lines over a common axis."""
+    """One or more lines over a common axis; with `scatter`, their points alone."""
 
     kind: Literal["curve"] = "curve"
     title: str
@@ -95,6 +95,7 @@ class Curve(_Record):
     note: str = ""
     log_x: bool = False
     log_y: bool = False
+    scatter: bool = False
 
 
 Block = Annotated[Text | Code | Table | Heatmap | Curve, Field(discriminator="kind")]

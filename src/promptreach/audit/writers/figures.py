@@ -150,8 +150,9 @@ def curve_svg(curve: Curve) -> Markup:
             )
             for x, y in _points(series)
         )
-        parts.append(Markup('<path class="line {}" d="{}"/>').format(style, _path(series, place)))
-        crowd = " dense" if len(series.x) > _CROWDED else ""
+        if not curve.scatter:
+            parts.append(Markup('<path class="line {}" d="{}"/>').format(style, _path(series, place)))
+        crowd = " dense" if len(series.x) > _CROWDED and not curve.scatter else ""
         parts.append(Markup('<g class="row {}{}">{}</g>').format(style, crowd, marks))
     names = ", ".join(series.name for series in curve.series)
     described = f"{curve.title}: {curve.y_label} over {curve.x_label}. Lines: {names}. Arrow keys move between points."
