@@ -290,7 +290,9 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
     rows = list(result.get("slots", {}).values())
     if rows:
         ratios = [math.inf if row["ratio"] is None else row["ratio"] for row in rows]
-        found["slots"] = {"heads": len(rows), "median_slots_over_optimal": statistics.median(ratios)}
+        middle = statistics.median(ratios)
+        # None: more than the most slots tried. Infinity is not JSON.
+        found["slots"] = {"heads": len(rows), "median_slots_over_optimal": middle if math.isfinite(middle) else None}
         for count in (64, 256):
             parts = [row[f"at_{count}"] for row in rows]
             for name in SELECTIONS:
@@ -364,7 +366,8 @@ def main() -> None:
             result.setdefault(part, {})[name] = row
             save()
             step(1, f"{part} {name}")
-    print(json.dumps(result.get("summary", {}), indent=1))
+    save()
+    print(json.dumps(result["summary"], indent=1))
 
 
 if __name__ == "__main__":

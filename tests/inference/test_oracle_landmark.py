@@ -8,7 +8,7 @@ from promptreach.attention import statistics
 from promptreach.errors import InputError
 from promptreach.inference import ToleranceNotReachedError, attend
 from promptreach.inference.centres import draw_slots
-from promptreach.inference.clustered import attend_clustered, cluster, with_exact_rows
+from promptreach.inference.clustered import attend_clustered, cluster
 from promptreach.inference.fused import fused_attention, fused_statistics
 from promptreach.inference.groups import bisect, metric
 from promptreach.inference.job import HeadJob
@@ -92,7 +92,7 @@ def test_near_keys_lower_the_error_and_risk_finds_the_rows() -> None:
         assert float(squares[risky].mean()) > 2 * float(squares.mean())
     assert errors[0] > errors[1] > errors[2]
     job = HeadJob.of(Head(query[None], key, value, 8**-0.5), "deviation", 0.05, torch.Generator().manual_seed(0))
-    mended = with_exact_rows(output, risky, job)
+    mended = job.with_exact_rows(output, risky)
     assert_close(mended[risky], exact[risky].float(), "fused statistic")
     assert deviation_error(mended, exact) < errors[2]
 
@@ -242,3 +242,11 @@ def test_gradients_flow_through_slots() -> None:
     for gradient, truth in zip(gradients, truths, strict=True):
         off = (gradient - truth).norm() / truth.norm()
         assert_close(off, torch.zeros_like(off), "approximate gradient")
+
+
+def test_unusual_rows_come_first() -> None:
+    query, key, value = smooth_head(500, 400)
+    query[123] = 10 * query[123] + 5
+    job = HeadJob.of(Head(query[None], key, value, 8**-0.5), "deviation", 0.05, torch.Generator().manual_seed(0))
+    assert int(job.unusual_rows()[0]) == 123
+    assert sorted(job.unusual_rows().tolist()) == list(range(500))

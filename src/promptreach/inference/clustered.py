@@ -52,7 +52,7 @@ LEAST = 1024
 
 PILOT_BLOCKS, PILOT_ROWS = 48, 16
 
-SLOT, GATHER, SUMMARY, GROUPING = 1.3, 40.0, 5.0, 1200.0
+SLOT, GATHER, SUMMARY, GROUPING = 1.2, 40.0, 5.0, 800.0
 """What a query and a slot, the gathering of a near key, a block and a summarised key, and the grouping of a point cost,
 in
 exact pairs: measured at head size 32."""
@@ -70,6 +70,7 @@ class Clustered:
         value: (m, l, padded), with zeros behind the value_dim coordinates up to the width that the fused kernel
             needs; at least one, where slots carry their risk.
         value_dim: the values' own width.
+        content: keys without their last coordinate and values, side by side: what a slot takes the means of.
         spread: (m, head_dim^2), covariance of the keys of each group.
         slope: (m, head_dim * padded), covariance of keys and values of each group.
     """
@@ -80,6 +81,7 @@ class Clustered:
     key: Float[Tensor, "m l w"]
     value: Float[Tensor, "m l padded"]
     value_dim: int
+    content: Float[Tensor, "m l head_dim_and_padded"]
     spread: Float[Tensor, "m squared"]
     slope: Float[Tensor, "m product"]
 
@@ -113,6 +115,7 @@ def cluster(
         torch.cat([keys, columns.log_weight[:, :, None]], dim=2),
         values,
         value.shape[1],
+        torch.cat([keys, values], dim=2),
         (centred.mT @ centred / size).flatten(1),
         (centred.mT @ (values - values.mean(dim=1, keepdim=True)) / size).flatten(1),
     )
@@ -140,15 +143,6 @@ def attend_clustered(
     place[blocks.flatten()] = torch.arange(blocks.numel(), device=blocks.device)
     output = torch.cat(parts).flatten(0, 1)[place]
     return output[:, :-1], output[:, -1].detach()
-
-
-def with_exact_rows(
-    output: Float[Tensor, "q value_dim"], rows: Int[Tensor, " heavy"], job: HeadJob
-) -> Float[Tensor, "q value_dim"]:
-    """The output with some rows computed exactly."""
-    if not len(rows):
-        return output
-    return output.index_copy(0, rows, fused_attention(job.query[rows], job.key, job.value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,10 +175,9 @@ def _summaries(problem: Clustered, query: Float[Tensor, "b B w"]) -> _Far:
     groups, size, width = problem.key.shape
     scores = (problem.key.flatten(0, 1) @ middle.mT).view(groups, size, len(query))
     peak = scores.detach().amax(dim=1, keepdim=True)
-    weight = torch.exp(scores - peak)
+    weight = scores.sub_(peak).exp_()
     mass = weight.sum(dim=1)
-    content = torch.cat([problem.key[:, :, :-1], problem.value], dim=2)
-    means = (weight.mT @ content / mass[:, :, None]).transpose(0, 1)
+    means = (weight.mT @ problem.content / mass[:, :, None]).transpose(0, 1)
     key, value = means[:, :, : width - 1], means[:, :, width - 1 :]
     log_mass = (mass.log() + peak[:, 0]).mT
     bias = log_mass - (key * middle[:, None, :-1]).sum(dim=2)
@@ -274,10 +267,10 @@ def options(job: HeadJob, workspace: int, limit: float = math.inf) -> list[Optio
         order = risk.argsort(descending=True)
         heavy, more = choice.heavy_rows, round(SECOND * queries)
         rank = choice.near_keys + len(problem.key)
-        first = with_exact_rows(output, order[:heavy], job)
+        first = job.with_exact_rows(output, order[:heavy])
 
         def better() -> Answer:
-            return Answer(with_exact_rows(first, order[heavy : heavy + more], job), rank)
+            return Answer(job.with_exact_rows(first, order[heavy : heavy + more]), rank)
 
         return Answer(first, rank, better)
 
@@ -296,9 +289,8 @@ class _Choice(NamedTuple):
     error: float
 
 
-def least_pairs(job: HeadJob) -> float:
-    """What the cheapest option would cost, in exact pairs, before any grouping."""
-    queries, n = len(job.query), len(job.key)
+def least_pairs(queries: int, n: int) -> float:
+    """What the cheapest option would cost, in exact pairs."""
     return _cost(_power(queries**0.5), _power(4 * n**0.5), 0, queries, n)
 
 
@@ -329,14 +321,13 @@ def _pilot(problem: Clustered, job: HeadJob, near: list[int], limit: float, work
             choices.append(_Choice(count, round(part * queries), pairs, error))
         return [choice for choice in choices if choice.error <= job.aim and choice.pairs < limit]
 
-    good = tried(near[-1])
-    low, high = -1, len(near) - 1 if good else 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        found = tried(near[middle])
-        low, high = (low, middle) if found else (middle, high)
-        good += found
-    return min(good, key=lambda choice: choice.pairs) if good else None
+    # Two steps up at a time, since a trial costs as much as the near keys it looks at; then the one step between.
+    for place in range(1, len(near) + 1, 2):
+        good = tried(near[min(place, len(near) - 1)])
+        if good:
+            good += tried(near[place - 1])
+            return min(good, key=lambda choice: choice.pairs)
+    return None
 
 
 def _pairs(problem: Clustered, near_keys: int, queries: int, n: int) -> float:

@@ -35,13 +35,13 @@ LEAST_PAIRS = 2**22
 LEAST_ROWS = 2**14
 """Queries and keys below which the pilots of landmarks and clusters cost more than a tenth of exact attention."""
 
-MOST_TRIED = 2
+MOST_TRIED = 3
 """Options with held-out rows that a head tries, at most; they share its part of the confidence."""
 
 WORTH = 0.6
 """Predicted cost over that of exact attention, above which nothing is tried."""
 
-PREFERRED = 1.4
+PREFERRED = 2.0
 """Landmarks that cost at most so many times the cheapest clustering are tried without looking for a better one: looking
 costs as much."""
 
@@ -129,51 +129,57 @@ def _stages(
 ) -> Iterator[tuple[Option, HeadJob | None]]:
     """Options with the job that their pilot worked on, cheapest pilots first; later ones run only if they are asked
     for."""
+    queries, n = len(head.rows), len(head.key)
     option = polynomial_option(head, tol if relative_to == "range" else tol / DEVIATIONS)
-    if option is not None:
+    sampled = head.seen is None and min(queries, n) >= LEAST_ROWS
+    cheap = PREFERRED * clustered.least_pairs(queries, n) if sampled else math.inf
+    if option is not None and option.pairs <= cheap:
         yield option, None
-    if head.seen is not None or min(len(head.rows), len(head.key)) < LEAST_ROWS:
+    if not sampled:
         return
     job = HeadJob.of(head, relative_to, tol, generator)
     smooth = landmark.options(job, workspace)
-    direct = [option for option in smooth if option.pairs <= PREFERRED * clustered.least_pairs(job)][:1]
-    for option in direct:
-        yield option, job
-    others = [option for option in smooth if option not in direct]
-    limit = min(WORTH * len(head.rows) * len(head.key), *(option.pairs for option in others), math.inf)
-    for option in [*clustered.options(job, workspace, limit), *others][:1]:
-        yield option, job
+    for found in smooth:
+        if found.pairs <= cheap:
+            yield found, job
+    others = [found for found in smooth if found.pairs > cheap]
+    limit = min(WORTH * queries * n, *(found.pairs for found in others), math.inf)
+    for found in [*clustered.options(job, workspace, limit), *others][:1]:
+        yield found, job
+    if option is not None and option.pairs > cheap:
+        yield option, None
 
 
 def polynomial_option(head: Head, tol: float) -> Option | None:
-    """The polynomial method as a few queries and keys let it expect; None where its degree would exceed 12.
+    """The polynomial method as a few queries and keys let it expect; None where one degree more than that, or a degree
+    above 12, would not pay.
 
-    The Taylor remainder of exp at the largest sampled score after the free moves gives the degree. The method itself
-    proves its error, on all rows; here only the cost is predicted."""
+    After the free moves, the Taylor remainder's first term, its mean over the keys for the worst sampled query, says
+    which degree. The method itself proves its error, on all rows, and may need the next degree; here only the cost is
+    predicted.
+    """
     step_q, step_k = (max(1, len(rows) // SCORE_SAMPLE) for rows in (head.rows, head.key))
     sample = Head(
         head.rows.detach()[::step_q][None], head.key.detach()[::step_k], head.value.detach()[::step_k], head.scale
     )
     prepared = prepare(sample, tol / 10, 2**26)
-    largest = float((prepared.query.mT @ prepared.key).abs().max())
-    degree = next((g for g in range(13) if _remainder(largest, g) <= tol), None)
+    scores = (prepared.query.mT @ prepared.key).abs().double()
+    degree = next(
+        (g for g in range(13) if float((scores ** (g + 1)).mean(dim=1).max()) / math.factorial(g + 1) <= tol), None
+    )
     if degree is None:
         return None
-    features = rank(len(prepared.key), degree)
-    pairs = FEATURE * features * (len(head.rows) + len(head.key))
-    reason = f"sampled scores up to {largest:.2g} nats ask for degree {degree}, {features} features"
+    queries, n = len(head.rows), len(head.key)
+    features, next_features = (rank(len(prepared.key), order) for order in (degree, degree + 1))
+    if FEATURE * next_features * (queries + n) > WORTH * queries * n:
+        return None
+    pairs = FEATURE * features * (queries + n)
+    reason = f"sampled scores up to {float(scores.max()):.2g} nats ask for about degree {degree}, {features} features"
 
     def run() -> Answer:
         raise AssertionError("the polynomial method is run by name")
 
     return Option("polynomial", pairs, tol, reason, run)
-
-
-def _remainder(largest: float, degree: int) -> float:
-    """The Taylor remainder of exp at `largest`, relative to exp(-largest)'s place: what a weight may be off."""
-    if largest == 0:
-        return 0.0
-    return math.exp((degree + 1) * math.log(largest) + largest - math.lgamma(degree + 2))
 
 
 def _small(problem: AttentionProblem) -> bool:
