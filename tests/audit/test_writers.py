@@ -490,7 +490,10 @@ def test_a_picture_is_a_whole_document_with_title_legend_and_note():
 
 def test_a_heatmap_can_be_a_picture():
     heatmap = Heatmap(title="shares", row_name="layer", column_name="head", unit="of attention", values=[[0.1, 0.9]])
-    assert "shares" in "".join(ElementTree.fromstring(picture_svg(heatmap)).itertext())
+    picture = picture_svg(heatmap)
+    assert "shares" in "".join(ElementTree.fromstring(picture).itertext())
+    # The cells get their size and colour from rules for this class.
+    assert '<g class="heat">' in picture
 
 
 def test_a_logarithmic_axis_needs_positive_values():

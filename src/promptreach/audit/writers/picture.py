@@ -14,8 +14,9 @@ def picture_svg(figure: Curve | Heatmap) -> str:
     """`figure` with its title, legend and note, as a complete SVG document that follows the viewer's light or dark."""
     chart = figures.curve_svg(figure) if isinstance(figure, Curve) else figures.heatmap_svg(figure)
     width, height = figures.size_of(chart)
-    # Without its own frame, one unit of the figure is one unit here.
-    drawing = Markup(chart[chart.index(">") + 1 : chart.rindex("</svg>")])
+    # Without its own frame, one unit of the figure is one unit here; the style sheet still needs to know the kind.
+    inside = Markup(chart[chart.index(">") + 1 : chart.rindex("</svg>")])
+    drawing = Markup('<g class="{}">{}</g>').format("curve" if isinstance(figure, Curve) else "heat", inside)
     title = [_text(line, 'class="axis" style="font-weight: 600"') for line in _broken(figure.title, int(width / 6))]
     rows = [*_stacked(title, 8.0), _moved(drawing, _LINE * len(title))]
     rows += _stacked(_captions(figure, width), _LINE * (len(title) + 0.8) + height)
@@ -56,7 +57,7 @@ def _captions(figure: Curve | Heatmap, width: float) -> list[Markup]:
             for index, series in enumerate(figure.series)
         ]
     else:
-        legend = [_text(f"{figures.heatmap_extremes(figure)} {figure.unit}")]
+        legend = [_text(line) for line in _broken(figures.heatmap_extremes(figure), int(width / 4.9))]
     return legend + [_text(line) for line in _broken(figure.note, int(width / 4.9))]
 
 
