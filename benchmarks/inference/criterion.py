@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,7 @@ def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
         trivial = range_error(value.mean(dim=0).expand_as(reference), reference, spread)
         for method in ("polynomial", "auto"):
             attend(query[:2048], key[:2048], value[:2048], tol, method)
-            fast = lambda q=query, k=key, v=value, t=tol, m=method: attend(q, k, v, t, m)  # noqa: E731
-            seconds, (output, report) = timed(fast, 2 * options.repeats + 1)
+            seconds, (output, report) = timed(partial(attend, query, key, value, tol, method), 2 * options.repeats + 1)
             rows.append(
                 {
                     "head_size": head_size,

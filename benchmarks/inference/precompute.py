@@ -151,7 +151,7 @@ def main() -> None:
     results = measure(open_model(arguments.model or smollm2_file()), arguments)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     record = {
-        "config": {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()},
+        "config": {key: value.name if isinstance(value, Path) else value for key, value in vars(arguments).items()},
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,

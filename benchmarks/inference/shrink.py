@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
+    config = {key: value.name if isinstance(value, Path) else value for key, value in vars(arguments).items()}
     passing = ("out", "threads", "documents")
     record: dict[str, Any] = {"config": config, "results": []}
     if arguments.out.is_file():

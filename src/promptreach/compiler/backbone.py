@@ -8,6 +8,7 @@ how its values become prompt rows, and what is certain about the result.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ CHUNK_BYTES = 2**26
 """Working memory that one block of inputs may take."""
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """A frozen transformer and the compiler of its prompts. Build one with `build_backbone`.
 
     Args:
@@ -59,21 +60,21 @@ class Backbone(nn.Module):
         readout[:, stream.blocks["output"]] = torch.eye(plan.dim, dtype=dtype)
         self.readout = nn.Parameter(readout, requires_grad=False)
 
+    @abstractmethod
     def points(self) -> Float[Tensor, "points tokens dim"]:
         """Where a function is looked up, in the order that `rows` expects, in float64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
         """The prompt that holds these values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
         """The d_2 certificate of one prompt for the functions with this Lipschitz constant."""
-        raise NotImplementedError
 
+    @abstractmethod
     def edges(self) -> Float[Tensor, " edges"]:
         """Both ends of the quantiser's ramps on one axis, rising, and 0 and 1; in float64."""
-        raise NotImplementedError
 
     def good(self, x: Float[Tensor, "batch tokens dim"]) -> Bool[Tensor, " batch"]:
         """True for inputs with no coordinate inside a ramp, where sup certificates speak."""

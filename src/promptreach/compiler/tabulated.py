@@ -13,6 +13,7 @@ exist at toy sizes. `SingleLayer` and `Deep` differ in the contextual map. The p
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal, localcontext
@@ -143,9 +144,9 @@ class Tabulated(Backbone):
         prompt[:, self.stream.blocks["stored"]] = levels.to(dtype)
         return prompt
 
+    @abstractmethod
     def frame(self) -> Float[Tensor, "prompt hidden"]:
         """The part of a prompt that is the same for all functions: its position encoding."""
-        raise NotImplementedError
 
     def refutations(
         self,

@@ -215,7 +215,8 @@ def row_errors(
         rounded = 2 * account.relative * near.detach().double()
         lost = lost + rounded[-1] * up
     mean = sums.first.norm() * up + gamma(2 * sums.count) * sums.length
-    jensen = sums.mass * torch.exp(-size * mean / sums.mass.clamp_min(1e-300) * up) / up
+    # Without any mass the quotient is no number, and the bound is 0.
+    jensen = torch.where(sums.mass > 0, sums.mass * torch.exp(-size * mean / sums.mass * up) / up, 0.0)
     least = torch.maximum(jensen, mass * (1 - 2**-40) - lost) / up
     rows = torch.where(least > 0, rows / least, torch.inf)
     worst = _products(rows.amax(dim=1)[:, None], columns).sum(dim=0)
