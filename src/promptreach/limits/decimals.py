@@ -13,8 +13,9 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 WIDE = Context(prec=50, Emax=MAX_EMAX, Emin=MIN_EMIN)
 """What to compute in, as ``with localcontext(WIDE):``."""
 
-_WIDER = Decimal(1) + Decimal("1e-40")
-_NARROWER = Decimal(1) - Decimal("1e-40")
+# In WIDE: the default context has 28 digits, in which both would be 1.
+_WIDER = WIDE.add(Decimal(1), Decimal("1e-40"))
+_NARROWER = WIDE.subtract(Decimal(1), Decimal("1e-40"))
 _SHORT = 30
 
 
@@ -23,7 +24,7 @@ def round_up(value: Decimal) -> float:
 
     Thirty bits and not 53, so that a second path, whose matrix norms differ by 1e-12, still stays below.
     """
-    high = value * _WIDER
+    high = WIDE.multiply(value, _WIDER)
     near = float(high)
     if near == 0 or math.isinf(near):
         return near if high <= 0 or near else sys.float_info.min
@@ -36,9 +37,9 @@ def round_up(value: Decimal) -> float:
 
 def ceil(value: Decimal) -> Decimal:
     """The least integer that is certainly not below the number that `value` approximates."""
-    return (value * _WIDER).to_integral_value("ROUND_CEILING")
+    return WIDE.multiply(value, _WIDER).to_integral_value("ROUND_CEILING")
 
 
 def ceil_below(value: Decimal) -> Decimal:
     """An integer that is certainly not above the ceiling of the number that `value` approximates."""
-    return (value * _NARROWER).to_integral_value("ROUND_CEILING")
+    return WIDE.multiply(value, _NARROWER).to_integral_value("ROUND_CEILING")

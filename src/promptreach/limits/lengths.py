@@ -104,7 +104,8 @@ def _table_length(dim: int, tokens: int, lipschitz: float | int, tol: float | in
     """Tokens times cells^(dim tokens), rounded up, and at least one vector for each token."""
     size = dim * tokens
     root = Fraction(size) / Fraction(alpha) if math.isfinite(alpha) else Fraction(0)
-    exact = root.denominator == 1 and size * max(1.0, math.log2(2 * max(lipschitz, 1e-300) / tol)) < 4096
+    whole = size == 1 or root.denominator == 1
+    exact = whole and size * max(1.0, math.log2(2 * max(lipschitz, 1e-300) / tol)) < 4096
     if exact:
         count = tokens * (2 * Fraction(lipschitz) / Fraction(tol)) ** size * size**root.numerator
         return max(Decimal(math.ceil(count)) if count < 10**45 else decimals.ceil(_decimal(count)), Decimal(tokens))

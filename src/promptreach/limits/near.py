@@ -18,7 +18,7 @@ from torch import Tensor
 from promptreach import norms
 from promptreach.certificate import Certificate, Evidence, Side
 
-_UNIT = Decimal(2) ** -53
+_UNIT = Decimal(2**-53)
 
 Spectral = Callable[[Float[Tensor, "rows columns"]], float]
 Product = Callable[[Float[Tensor, "rows inner"], Float[Tensor, "inner columns"]], float]
