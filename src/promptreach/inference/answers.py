@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach.certificate import Certificate
 from promptreach.inference.holdout import certify
 from promptreach.inference.job import HeadJob
 from promptreach.inference.measure import value_range
@@ -14,6 +15,12 @@ from promptreach.inference.problem import AttentionProblem, Head
 from promptreach.inference.report import AttentionReport, Candidate, ToleranceNotReachedError
 
 CONFIDENCE = 0.95
+
+LOOKS = 3
+"""Certificates that one option may ask for; they share its part of the confidence."""
+
+NEAR_MISS = 1.5
+"""Times the tolerance, up to which a certificate is worth a second look."""
 
 SECONDS_PER_PAIR = 1.2e-9
 """Wall time of one exact query-key pair at head size 32 on two cores, for predictions in seconds only: choices compare
@@ -113,21 +120,35 @@ def first_that_holds(
 def certified(option: Option, job: HeadJob, looks: int) -> tuple[Float[Tensor, "rows value_dim"], AttentionReport]:
     """The option's answer with its certificate, which keeps to the job's tolerance.
 
+    A certificate that just misses is made once more from more rows, where these say it with less to spare (a largest
+    error they only raise), and then for the option's better answer: either costs little beside giving the option up.
+
     Args:
-        looks: how many options, over all heads, share the confidence; an answer and its better one share this one's.
+        looks: how many options, over all heads, share the confidence; the looks at one option share its part.
 
     Raises:
         ToleranceNotReachedError: when the trial, or the held-out rows, say that it does not.
     """
-    answer: Answer | None = option.run()
-    exact, spread = job.exact(job.held), value_range(job.value.detach())
-    confidence = 1 - (1 - CONFIDENCE) / (2 * looks)
+    answer = option.run()
+    spread = value_range(job.value.detach())
+    confidence = 1 - (1 - CONFIDENCE) / (LOOKS * looks)
     values = []
-    while answer is not None:
-        certificate = certify(answer.output.detach()[job.held], exact, job.relative_to, spread, confidence)
-        if certificate.value <= job.tol:
-            return answer.output, AttentionReport(option.method, certificate, rank=answer.rank)
+
+    def look(output: Tensor, rows: Tensor, exact: Tensor) -> Certificate:
+        certificate = certify(output.detach()[rows], exact, job.relative_to, spread, confidence)
         values.append(f"{certificate.value:.3g}")
-        answer = None if answer.better is None else answer.better()
+        return certificate
+
+    rows, exact = job.held, job.exact(job.held)
+    certificate = look(answer.output, rows, exact)
+    if job.tol < certificate.value <= NEAR_MISS * job.tol:
+        if job.relative_to == "deviation":
+            rows, exact = job.more_held, job.exact(job.more_held)
+            certificate = look(answer.output, rows, exact)
+        if certificate.value > job.tol and answer.better is not None:
+            answer = answer.better()
+            certificate = look(answer.output, rows, exact)
+    if certificate.value <= job.tol:
+        return answer.output, AttentionReport(option.method, certificate, rank=answer.rank)
     reason = f"{option.reason}: {' and then '.join(values)} on the held-out rows"
     raise ToleranceNotReachedError(option.method, job.tol, [reason])

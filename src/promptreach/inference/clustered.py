@@ -44,6 +44,10 @@ NEAR = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 HEAVY = (0.0, 0.01, 0.02, 0.04)
 """Shares of rows to choose from that are computed exactly: those with the largest risk."""
 
+NEAR_GAIN = 0.9
+"""The error falls at most like near keys to the power of minus this, from what MiniLM's heads show: where even that
+would not do, the pilot stops."""
+
 SECOND = 0.04
 """The share of rows that are computed exactly on top when the first certificate misses the tolerance."""
 
@@ -319,14 +323,19 @@ def _pilot(problem: Clustered, job: HeadJob, near: list[int], limit: float, work
             error = job.error(answer[:, :-1].index_copy(0, heavy, exact[heavy]), exact, len(chosen))
             pairs = _pairs(problem, count, queries, n) + part * queries * n
             choices.append(_Choice(count, round(part * queries), pairs, error))
+        return choices
+
+    def good(choices: list[_Choice]) -> list[_Choice]:
         return [choice for choice in choices if choice.error <= job.aim and choice.pairs < limit]
 
     # Two steps up at a time, since a trial costs as much as the near keys it looks at; then the one step between.
     for place in range(1, len(near) + 1, 2):
-        good = tried(near[min(place, len(near) - 1)])
-        if good:
-            good += tried(near[place - 1])
-            return min(good, key=lambda choice: choice.pairs)
+        count = near[min(place, len(near) - 1)]
+        choices = tried(count)
+        if good(choices):
+            return min(good(choices) + good(tried(near[place - 1])), key=lambda choice: choice.pairs)
+        if min(choice.error for choice in choices) * (count / max(1, *near)) ** NEAR_GAIN > job.aim:
+            return None
     return None
 
 

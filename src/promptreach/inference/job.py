@@ -1,7 +1,8 @@
 """One head as the methods that are judged on sampled rows see it: centred, scaled, with exact rows computed once.
 
 Three independent draws of rows: `fit` rows, which fits may look at and the planner's pilots share; `trial` rows, on
-which a choice is made; and `held` rows, which nobody looks at before the answer stands and the certificate is made."""
+which a choice is made; and `held` rows, which nobody looks at before the answer stands and the certificate is made;
+`more_held` are for an answer whose first certificate just misses."""
 
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from promptreach.inference.problem import Head
 
 TRIAL_ROWS = 512
 HELD_ROWS = 1024
+MORE_ROWS = 4096
 
 AIM = {"range": 0.6, "deviation": 0.9}
 """The part of the tolerance that a trial must reach, so that the certificate, which is larger, can keep to all of it.
@@ -36,7 +38,7 @@ class HeadJob:
         tol: what was asked.
         generator: the only source of randomness.
         fit_order: rows in random order, for fits.
-        trial, held: drawn rows.
+        trial, held, more_held: drawn rows.
     """
 
     query: Float[Tensor, "rows head_dim"]
@@ -48,6 +50,7 @@ class HeadJob:
     fit_order: Int[Tensor, " rows"]
     trial: Int[Tensor, " trial"]
     held: Int[Tensor, " held"]
+    more_held: Int[Tensor, " more"]
     _fitted: list[Statistics] = field(default_factory=list)
     _trial_exact: list[Tensor] = field(default_factory=list)
 
@@ -66,6 +69,7 @@ class HeadJob:
             torch.randperm(len(query), generator=generator).to(device),
             draw_rows(len(query), TRIAL_ROWS, generator).to(device),
             draw_rows(len(query), HELD_ROWS, generator).to(device),
+            draw_rows(len(query), MORE_ROWS, generator).to(device),
         )
 
     @property

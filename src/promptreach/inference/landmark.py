@@ -14,6 +14,7 @@ the query, so heads with smooth answers need few slots; heads that look for sing
 Reference: Nystrom's method with a prior; theorem key ``held-out-rows`` for the certificate.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -50,9 +51,6 @@ GAIN = 0.4
 HEAVY, SECOND = 0.005, 0.03
 """Shares of rows computed exactly, at once and when the first certificate misses: those whose queries are least like
 the sampled ones, where a fit knows least."""
-
-CLIMB = 2.0
-"""How many times the planned rung's cost may be spent on a larger one when the planned one just misses."""
 
 SLOT = 1.2
 """A query and a slot cost this many exact pairs, for the coordinate that carries the bias."""
@@ -117,8 +115,12 @@ def trial_error(job: HeadJob, landmarks: Landmarks) -> float:
         return job.error(landmarks(job.query[job.trial]).mean, job.trial_exact())
 
 
-def options(job: HeadJob, workspace: int) -> list[Option]:
-    """The cheapest rung that should keep to the tolerance, from a pilot at the first rung; none where none should."""
+def options(job: HeadJob, workspace: int, at_risk: float = math.inf) -> list[Option]:
+    """The cheapest rung that should keep to the tolerance, from a pilot at the first rung; none where none should.
+
+    Args:
+        at_risk: what fits may cost, in exact pairs, before a trial shows whether they will do.
+    """
     if min(len(job.key), len(job.query)) < 2 * RUNGS[0][1]:
         return []
     first = RUNGS[0]
@@ -128,21 +130,22 @@ def options(job: HeadJob, workspace: int) -> list[Option]:
         for slots, rows in RUNGS
         if rows <= len(job.query) // 2
         and slots <= len(job.key) // 2
+        and _fit_pairs(job, (slots, rows)) <= at_risk
         and job.key.element_size() * (rows * slots + 2 * min(slots, rows) ** 2) <= workspace
     ]
     error = trial_error(job, landmarks)
     rungs = _promising(job, first, error, rungs)
     # Larger fits want a ridge that is smaller by two decades or so.
     ridges = RIDGES[min(RIDGES.index(ridge) + 2, len(RIDGES) - 1) :]
-    return [_option(job, rungs, _predicted(first, error, rungs[0]), ridges)] if rungs else []
+    return [_option(job, rungs, _predicted(first, error, rungs[0]), ridges, at_risk)] if rungs else []
 
 
-def _option(job: HeadJob, rungs: Sequence[Rung], predicted: float, ridges: Sequence[float]) -> Option:
+def _option(job: HeadJob, rungs: Sequence[Rung], predicted: float, ridges: Sequence[float], at_risk: float) -> Option:
     slots, rows = rungs[0]
     pairs = _pairs(job, rungs[0])
 
     def run() -> Answer:
-        landmarks, tried = _climb(job, rungs, ridges, CLIMB * pairs)
+        landmarks, tried = _climb(job, rungs, ridges, at_risk)
         order = job.unusual_rows()
         heavy, more = (round(share * len(order)) for share in (HEAVY, SECOND))
         first = job.with_exact_rows(landmarks(job.query).mean, order[:heavy])
@@ -155,25 +158,32 @@ def _option(job: HeadJob, rungs: Sequence[Rung], predicted: float, ridges: Seque
     return Option("landmark", pairs, predicted, f"{slots} landmarks fitted on {rows} exact rows should do", run)
 
 
-def _climb(job: HeadJob, rungs: Sequence[Rung], ridges: Sequence[float], most: float) -> tuple[Landmarks, int]:
-    """The first rung, of a cost of at most `most` pairs, that reaches the aim on the trial rows, and its slots.
+def _climb(job: HeadJob, rungs: Sequence[Rung], ridges: Sequence[float], at_risk: float) -> tuple[Landmarks, int]:
+    """The first rung that reaches the aim on the trial rows, and its slots, while all fits together cost little enough.
 
     A trial that misses predicts the larger rungs better than the pilot did; those that it rules out are left out. With
     no rung left, one that reached the tolerance if not the aim still gets its chance: a certificate costs less than to
     give up.
     """
-    seen = ""
-    while rungs and _pairs(job, rungs[0]) <= most:
+    seen, spent, rows_known = "", 0.0, 0
+    while True:
         slots, rows = rungs[0]
         landmarks, _ = fit_landmarks(job, slots, rows, ridges)
         error = trial_error(job, landmarks)
         if error <= job.aim:
             return landmarks, slots
         seen = f"{slots} landmarks fitted on {rows} exact rows: {error:.2g} on the trial rows"
-        rungs = _promising(job, rungs[0], error, rungs[1:])
-        if error <= job.tol and not (rungs and _pairs(job, rungs[0]) <= most):
+        spent, rows_known = spent + _fit_pairs(job, rungs[0], rows_known), rows
+        rungs = [
+            rung
+            for rung in _promising(job, rungs[0], error, rungs[1:])
+            if spent + _fit_pairs(job, rung, rows_known) <= at_risk
+        ]
+        if rungs:
+            continue
+        if error <= job.tol:
             return landmarks, slots
-    raise ToleranceNotReachedError("landmark", job.tol, [seen])
+        raise ToleranceNotReachedError("landmark", job.tol, [seen])
 
 
 def _promising(job: HeadJob, tried: Rung, error: float, rungs: Sequence[Rung]) -> list[Rung]:
@@ -188,6 +198,10 @@ def _predicted(tried: Rung, error: float, rung: Rung) -> float:
 
 def _pairs(job: HeadJob, rung: Rung) -> float:
     """Predicted cost of a fit and of all queries, in exact pairs."""
+    return _fit_pairs(job, rung) + SLOT * rung[0] * len(job.query)
+
+
+def _fit_pairs(job: HeadJob, rung: Rung, rows_known: int = 0) -> float:
+    """Predicted cost of a fit, in exact pairs, where some of its exact rows are known already."""
     slots, rows = rung
-    fit = 2 * slots * rows * min(slots, rows) / GRAM_FLOPS + 16 * slots * slots
-    return SLOT * (rows * len(job.key) + slots * len(job.query)) + fit
+    return SLOT * (rows - rows_known) * len(job.key) + 2 * slots * rows * min(slots, rows) / GRAM_FLOPS + 16 * slots**2

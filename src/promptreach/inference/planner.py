@@ -38,6 +38,10 @@ LEAST_ROWS = 2**14
 MOST_TRIED = 3
 """Options with held-out rows that a head tries, at most; they share its part of the confidence."""
 
+AT_RISK = 0.1
+"""The part of exact attention's cost that landmark fits may take before a trial shows whether they will do: what a head
+that no landmarks suit loses by having tried."""
+
 WORTH = 0.6
 """Predicted cost over that of exact attention, above which nothing is tried."""
 
@@ -138,7 +142,7 @@ def _stages(
     if not sampled:
         return
     job = HeadJob.of(head, relative_to, tol, generator)
-    smooth = landmark.options(job, workspace)
+    smooth = landmark.options(job, workspace, AT_RISK * queries * n)
     for found in smooth:
         if found.pairs <= cheap:
             yield found, job
