@@ -15,6 +15,7 @@ from promptreach.tuning.task import Task, prepare
 
 FAMILIES = ("bert", "gpt2", "llama")
 SOFT = ("prompt", "prefix", "lora")
+TRAINED = (*SOFT, "unipelt", "full")
 END = 3  # [SEP], which `completer` takes as its end token
 
 
@@ -68,7 +69,8 @@ def config_of(method: str, **changes: Any) -> RunConfig:
     settings: dict[str, Any] = {
         "method": method,
         "tokens": 4 if METHODS[method].uses_tokens else 0,
-        "rank": 2 if method == "lora" else 0,
+        "rank": 2 if "rank" in METHODS[method].sizes else 0,
+        "bottleneck": 3 if "bottleneck" in METHODS[method].sizes else 0,
         "init": METHODS[method].inits[0],
         "learning_rate": 0.01,
         "steps": 0 if method == "head" else 6,

@@ -32,6 +32,7 @@ from promptreach.data import LabelledTexts
 from promptreach.hf import open_model
 from promptreach.progress import Progress
 from promptreach.tuning import METHODS, Limits, RunConfig, RunStore, prepare
+from promptreach.tuning.executor import InProcess
 from promptreach.tuning.forecast import CONFIDENCE, TRAINING_ERROR, Prediction
 from promptreach.tuning.predict import forecasts
 from promptreach.tuning.sweep import sweep
@@ -93,7 +94,7 @@ def run_cell(args: argparse.Namespace, name: str, backbone, dataset: str, seed: 
             batch_size=32,
             seed=seed,
         )
-        swept = sweep(task, config, RunStore(args.work), Progress(quiet=args.quiet))
+        swept = sweep(InProcess(task, RunStore(args.work), Progress(quiet=args.quiet)), config)
         best = swept.best
         yield {
             "model": name,
@@ -107,7 +108,7 @@ def run_cell(args: argparse.Namespace, name: str, backbone, dataset: str, seed: 
             "reached_train_loss": best.curve[-1].train_loss,
             "learning_rate": best.config.learning_rate,
             "status": best.status,
-            "run_seconds": sum(run.seconds for run in (*swept.trials, best)),
+            "run_seconds": swept.seconds,
             "cell_predict_seconds": seconds,
         }
 

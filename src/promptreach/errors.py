@@ -6,6 +6,7 @@ Bad input is found before work starts and reported all at once, so the input err
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class InputError(PromptreachError, ValueError):
             raise ValueError("an InputError needs at least one fault")
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From its faults, so that a worker process can send it home."""
+        return type(self), (self.faults,), self.__dict__
+
 
 class DataError(InputError):
     """The dataset cannot be used as it is."""
@@ -59,6 +64,10 @@ class ModelError(InputError):
     """The model cannot be opened: nothing there, no weights, or weights that cannot be read."""
 
 
+class MissingExtraError(InputError):
+    """What was asked for needs an optional package that is not installed; the fault says how to install it."""
+
+
 class UnsupportedModelError(PromptreachError):
     """The model opened, but its architecture is not one that this library can take apart.
 
@@ -70,8 +79,54 @@ class UnsupportedModelError(PromptreachError):
     def __init__(self, found: str, supported: Sequence[str], reason: str = "") -> None:
         self.found = found
         self.supported = tuple(supported)
+        self.reason = reason
         text = f"unsupported model: found {found}; supported are {', '.join(self.supported)}"
         super().__init__(f"{text}. {reason}" if reason else text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From its parts, so that a worker process can send it home."""
+        return type(self), (self.found, self.supported, self.reason), self.__dict__
+
+
+class WorkerError(PromptreachError):
+    """The processes or machines that train runs cannot go on. Finished runs are kept."""
+
+
+class WorkerLostError(WorkerError):
+    """A worker died, and so did the one that took over its work.
+
+    Attributes:
+        running: labels of the runs that were under way in it.
+    """
+
+    def __init__(self, running: Sequence[str], reason: str) -> None:
+        self.running = tuple(running)
+        self.reason = reason
+        super().__init__(
+            f"two workers in a row died while they trained {', '.join(self.running)}: {reason}. Finished runs are "
+            "kept where a folder was given; call again to go on. Out of memory is the usual cause: use fewer workers."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From its parts, so that it can cross processes."""
+        return type(self), (self.running, self.reason), self.__dict__
+
+
+class WorkerMismatchError(WorkerError):
+    """A worker has other software or another model than its caller, so its numbers would not belong to the same runs.
+
+    Attributes:
+        differences: one sentence each.
+    """
+
+    def __init__(self, worker: str, differences: Sequence[str]) -> None:
+        self.worker = worker
+        self.differences = tuple(differences)
+        super().__init__(f"the worker on {worker} cannot take part: {'; '.join(self.differences)}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From its parts, so that it can cross processes."""
+        return type(self), (self.worker, self.differences), self.__dict__
 
 
 class NotContractingError(PromptreachError):

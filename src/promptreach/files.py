@@ -2,22 +2,27 @@
 
 Everything is written under a temporary name beside its target and renamed at the end, so a full disk, Ctrl-C or a
 killed process leaves the old content as it was. (A process killed outright may leave the temporary name behind: it
-starts with a dot and ends in ``.partial``, and nothing reads it.)
+starts with a dot and ends in ``.partial``, nothing reads it, and `remove_partials` clears it away.)
 """
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from promptreach.errors import Fault, OutputError, raise_if_any
 
 SPACE_NEEDED = 50 * 2**20
 """Free bytes that `check_output` asks for: a report with its adapters takes less."""
+
+_STARTED = time.time()
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{12}\.partial")
 
 _MEANINGS = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another place."),
@@ -106,6 +111,17 @@ def check_output(folder: str | Path, *, finished_marker: str = "report.json", re
         faults.append(Fault(str(folder), f"{finished_marker} of a finished run", "a folder without one", remedy))
     raise_if_any(faults, OutputError)
     return folder
+
+
+def remove_partials(folder: str | Path) -> None:
+    """Remove what killed writers left half done in `folder` and in the folders right below it.
+
+    Only what bears a temporary name of this module and is older than this process; what cannot be removed stays.
+    """
+    for path in [*Path(folder).glob(".*.partial"), *Path(folder).glob("*/.*.partial")]:
+        with suppress(OSError):
+            if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < _STARTED:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _partial_beside(target: Path) -> Path:

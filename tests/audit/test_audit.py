@@ -21,7 +21,7 @@ from promptreach import cli
 from promptreach.audit import run as run_module
 from promptreach.audit.settings import BUDGETS
 from promptreach.audit.writers import read_report
-from promptreach.errors import InputError, OutputError
+from promptreach.errors import InputError, OutputError, WorkerLostError
 from promptreach.hf import save_adapter
 from promptreach.prompt import SoftPrompt
 from promptreach.tuning.initial import initial_prompt
@@ -109,9 +109,9 @@ def strip(record: Any) -> Any:
     """A report without its times, which no seed decides."""
     if isinstance(record, dict):
         kept = {key: strip(value) for key, value in record.items() if "seconds" not in key}
-        if kept.get("kind") == "table" and "seconds" in kept["columns"]:
-            at = kept["columns"].index("seconds")
-            kept["rows"] = [[cell for index, cell in enumerate(row) if index != at] for row in kept["rows"]]
+        if kept.get("kind") == "table":
+            timeless = [index for index, name in enumerate(kept["columns"]) if "seconds" not in name]
+            kept["rows"] = [[row[index] for index in timeless] for row in kept["rows"]]
         return kept
     return [strip(item) for item in record] if isinstance(record, list) else record
 
@@ -158,6 +158,44 @@ def test_a_finished_report_is_not_overwritten_and_resume_hands_it_back(arguments
     assert (tmp_path / "out" / "report.json").read_bytes() == written
 
 
+def test_a_lost_worker_ends_the_audit_so_that_resume_can_go_on(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(context: Any) -> Any:
+        raise WorkerLostError(["prompt 4 tokens"], "killed by SIGKILL")
+
+    checks = run_module.CHECKS
+    broken = tuple(check.__class__(check.name, check.title, lost) for check in checks)
+    monkeypatch.setattr(run_module, "CHECKS", broken)
+    stopped = invoke(arguments)
+    assert stopped.exit_code == 2
+    assert "prompt 4 tokens" in stopped.stderr
+    assert not (tmp_path / "out" / "report.json").exists()
+    monkeypatch.setattr(run_module, "CHECKS", checks)
+    assert invoke([*arguments, "--resume"]).exit_code in (0, 1, 3)
+
+
+def test_engine_options_are_checked_and_remembered(arguments: list[str], tmp_path: Path) -> None:
+    refused = invoke([*arguments, "--workers", "0", "--ray-address", "auto"])
+    assert refused.exit_code == 2
+    assert "workers" in refused.stderr
+    assert "ray_address" in refused.stderr
+    invoke([*arguments, "--workers", "1"])
+    assert "--workers 1" in read_report(tmp_path / "out" / "report.json").recommendation.blocks[-1].text
+
+
+@pytest.mark.slow
+def test_worker_processes_decide_no_number(model_folder: Path, tmp_path: Path) -> None:
+    for name, workers in (("one", 1), ("two", 2)):
+        promptreach.audit(model_folder, rows(), budget="quick", out=tmp_path / name, workers=workers)
+    one, two = (
+        strip(json.loads((tmp_path / name / "report.json").read_text().replace(str(tmp_path / name), "OUT")))
+        for name in ("one", "two")
+    )
+    assert one["findings"] == two["findings"]
+    assert one["verdict"] == two["verdict"]
+
+
 def test_resume_refuses_the_finished_report_of_another_call(arguments: list[str]) -> None:
     invoke(arguments)
     outcome = invoke([*arguments, "--resume", "--seed", "1"])
@@ -169,7 +207,7 @@ def test_all_faults_are_told_at_once_and_nothing_is_written(tmp_path: Path) -> N
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
     with pytest.raises(InputError) as raised:
-        promptreach.audit(tmp_path / "empty", tmp_path / "none.csv", engine="ray", out=out)
+        promptreach.audit(tmp_path / "empty", tmp_path / "none.csv", engine="slurm", out=out)
     text = str(raised.value)
     assert all(word in text for word in ("engine", "none.csv", "config.json"))
     assert not (out / "report.json").exists()
@@ -224,9 +262,9 @@ def test_a_full_disk_at_the_end_keeps_the_runs(arguments: list[str], tmp_path: P
 
 
 def test_ctrl_c_keeps_the_runs_and_says_how_to_go_on(arguments: list[str], tmp_path: Path, monkeypatch: Any) -> None:
-    from promptreach.tuning import sweep as sweep_module
+    from promptreach.tuning import executor
 
-    real: Callable[..., Any] = sweep_module.train
+    real: Callable[..., Any] = executor.train_side_by_side
     calls = []
 
     def interrupted(*args: Any) -> Any:
@@ -236,7 +274,7 @@ def test_ctrl_c_keeps_the_runs_and_says_how_to_go_on(arguments: list[str], tmp_p
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_module, "train", interrupted)
+        patch.setattr(executor, "train_side_by_side", interrupted)
         outcome = invoke(arguments)
     assert outcome.exit_code == 130
     assert "--resume" in outcome.stderr
@@ -250,12 +288,12 @@ def test_a_check_that_breaks_leaves_the_report_whole(tmp_path: Path, monkeypatch
         raise RuntimeError("the roof fell in")
 
     checks = tuple(
-        check.__class__(check.name, check.title, broken if check.name == "norm_criterion" else check.run)
+        check.__class__(check.name, check.title, broken if check.name == "inference_cost" else check.run)
         for check in run_module.CHECKS
     )
     monkeypatch.setattr(run_module, "CHECKS", checks)
     result = promptreach.audit(tiny_model("bert"), rows(), budget="quick", out=tmp_path / "out")
-    finding = result.finding("norm_criterion")
+    finding = result.finding("inference_cost")
     assert finding.status == "failed"
     assert "the roof fell in" in finding.reason
     assert "the roof fell in" in (tmp_path / "out" / "report.html").read_text()

@@ -13,7 +13,6 @@ from models import tiny_model
 from promptreach.audit.checks import CHECKS
 from promptreach.audit.checks import data as data_check
 from promptreach.audit.checks.attention_share import mean_share
-from promptreach.audit.checks.training import _paired
 from promptreach.audit.context import AuditContext
 from promptreach.audit.settings import BUDGETS, settings_for
 from promptreach.certificate import Certificate, Evidence
@@ -21,7 +20,7 @@ from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.hf import capture
 from promptreach.progress import Progress
 from promptreach.tuning.backbone import Joined
-from promptreach.tuning.objective import Outcomes
+from promptreach.tuning.diagnosis import floors
 from promptreach.tuning.runs import RunStore
 
 
@@ -56,8 +55,8 @@ def test_inputs_that_only_tokenization_makes_equal_contradict_each_other() -> No
 def test_no_classifier_beats_the_floor(pairs: list[tuple[str, str]]) -> None:
     """Sound side without slack: every map from input to label gets at most the stated share right."""
     pairs = [*pairs, ("the", "x"), ("a", "y")]
-    groups = data_check._groups([tuple(t.encode()) for t, _ in pairs], [label for _, label in pairs])
-    loss, accuracy = data_check._floors(groups, len(pairs))
+    groups = floors.group([tuple(t.encode()) for t, _ in pairs], [label for _, label in pairs])
+    loss, accuracy = floors.floors(groups, len(pairs))
     inputs = sorted(groups)
     guesses = {key: max(groups[key], key=lambda label: (groups[key][label], label)) for key in inputs}
     right = sum(guesses[tuple(t.encode())] == label for t, label in pairs)
@@ -81,20 +80,6 @@ def test_completion_floor_counts_tokens() -> None:
     answers = 2 * len(tiny_model("llama").tokenize([" sat"], special_tokens=False)[0])
     ends = 2 * (tiny_model("llama").end_token is not None)
     assert finding.values["loss_floor"] == pytest.approx(2 * math.log(2) / (answers + ends), rel=1e-12)
-
-
-def test_paired_interval_is_that_of_the_differences() -> None:
-    generator = torch.Generator().manual_seed(0)
-    ones = torch.ones(400)
-    easy = (torch.rand(400, generator=generator) < 0.8).float()
-    flip = torch.rand(400, generator=generator) < 0.05
-    hard = torch.where(flip, 1 - easy, easy)
-    found = _paired(Outcomes(ones, ones, hard), Outcomes(ones, ones, easy), "accuracy")
-    difference = (hard - easy).double()
-    assert found["gain"] == pytest.approx(float(difference.mean()))
-    assert found["error"] == pytest.approx(float(difference.std() / 20))
-    # Far narrower than the two scores' own intervals, which is why it is paired.
-    assert found["error"] < float(easy.double().std() / 20)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])

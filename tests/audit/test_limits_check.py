@@ -26,8 +26,8 @@ def context_for(family: str) -> AuditContext:
     """A context with a trained LoRA update."""
     small = replace(BUDGETS["quick"], limits=Limits(48, 24, 24, 16), tokens=(2, 4), steps=6, batch_size=8, probe_rows=6)
     context = AuditContext(tiny_model(family), read_task(rows()), small, RunStore(None), Progress(quiet=True))
-    config = context.config("lora", rank=2, init="zero")
-    context.sweeps[config.label] = sweep(context.task, config, context.store, context.progress, rates=[0.05])
+    config = context.study.config("lora", rank=2, init="zero")
+    context.sweeps[config.label] = sweep(context.executor(context.task), config, rates=[0.05])
     return context
 
 
@@ -46,9 +46,7 @@ def test_floors_at_cls_are_between_nothing_and_no_prompt_at_all(family: str) -> 
 def test_an_untrained_update_leaves_nothing_to_imitate() -> None:
     context = context_for("bert")
     config = context.sweeps["lora rank 2"].best.config
-    context.sweeps["lora rank 2"] = sweep(
-        context.task, replace(config, steps=0), context.store, context.progress, rates=[0.05]
-    )
+    context.sweeps["lora rank 2"] = sweep(context.executor(context.task), replace(config, steps=0), rates=[0.05])
     finding = limits.run(context)
     assert "left the first layer's heads as they were" in finding.summary
 

@@ -11,13 +11,13 @@ from models import smollm2_file, tiny_model
 from promptreach.audit.context import AuditContext
 from promptreach.audit.recommendation import ADAPTER_FOLDER, recommend
 from promptreach.audit.result import AuditVerdict
-from promptreach.audit.rules import Judgement
 from promptreach.audit.settings import Settings
 from promptreach.certificate import Evidence
 from promptreach.hf import open_model
 from promptreach.progress import Progress
 from promptreach.tables import read_task
 from promptreach.tuning import METHODS, Limits, RunStore
+from promptreach.tuning.diagnosis import Judgement
 from promptreach.tuning.sweep import sweep
 from tolerances import assert_close
 
@@ -31,8 +31,8 @@ def trained(folder: Path, family: str, method: str) -> tuple[AuditContext, str]:
     made.tokenizer.save_pretrained(folder)
     context = AuditContext(open_model(folder), read_task(rows()), SETTINGS, RunStore(None), Progress(quiet=True))
     tokens = 3 if METHODS[method].uses_tokens else 0
-    config = context.config(method, tokens=tokens, rank=2 * (method == "lora"), init=METHODS[method].inits[0])
-    context.sweeps[config.label] = sweep(context.task, config, context.store, context.progress, rates=[0.05])
+    config = context.study.config(method, tokens=tokens, rank=2 * (method == "lora"), init=METHODS[method].inits[0])
+    context.sweeps[config.label] = sweep(context.executor(context.task), config, rates=[0.05])
     return context, config.label
 
 
@@ -86,6 +86,6 @@ def test_smollm2_first_layers_audit_prompts_and_completions(tmp_path: Path, monk
     monkeypatch.setitem(BUDGETS, "quick", Settings("quick", 0, Limits(48, 16, 16, 32), (2, 4), 2, 4, 8, 4))
     pairs = [{"prompt": f"{row['text']}.\nVerdict:", "completion": f" {row['label']}"} for row in rows(80)]
     result = promptreach.audit(smollm2_file(), pairs, budget="quick", out=tmp_path / "out", num_layers=2)
-    assert [finding.reason for finding in result.findings if finding.status != "done"] == []
+    assert [finding.reason for finding in result.findings if finding.status == "failed"] == []
     assert result.model["family"] == "llama"
     assert result.exit_status in (0, 1, 3)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models import DECODERS, FAMILIES, VOCABULARY, tiny_model, tiny_module
 from promptreach.errors import AdapterError, InputError
 from promptreach.hf import OpenModel
-from promptreach.tuning.backbone import Backbone, Joined, LowRank
+from promptreach.tuning.backbone import Attachment, Backbone, Joined
 from tolerances import assert_close
 
 SEQUENCES = [[4, 5, 6, 7, 8, 9], [10, 11]]
@@ -29,7 +29,7 @@ def test_fulfils_the_protocol(family: str) -> None:
     assert model.max_positions == 64
     assert model.vocabulary.shape == (VOCABULARY, 32)
     with model.low_rank(1, 1.0, 0) as update:
-        assert isinstance(update, LowRank)
+        assert isinstance(update, Attachment)
 
 
 @settings(deadline=None, max_examples=15)

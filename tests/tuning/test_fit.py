@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-import promptreach.tuning.loop
+import promptreach.tuning.side_by_side
 from models import tiny_module, tiny_tokenizer
-from planted import SOFT, completer, completions, labelled, model_of
+from planted import SOFT, TRAINED, completer, completions, labelled, model_of
 from promptreach.errors import DataError, InputError, OutputError
 from promptreach.hf import OpenModel, open_model
 from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
 from promptreach.tuning import Limits, fit
 from promptreach.tuning.fit import _check
+from promptreach.tuning.methods import UNIPELT_SIZES
 from promptreach.tuning.readout import pool
+from promptreach.tuning.runs import applied
 from promptreach.tuning.task import prepare
 
 DATA = labelled()
@@ -39,14 +41,14 @@ def test_classification_from_rows(family: str, method: str) -> None:
     assert run.head["weight"].shape == (2, 32)
 
 
-@pytest.mark.parametrize("method", [*SOFT, "head"])
+@pytest.mark.parametrize("method", [*TRAINED, "head"])
 def test_completions_from_rows(method: str) -> None:
     rows = [{"prompt": a, "completion": b} for a, b in zip(PAIRS.prompts, PAIRS.completions, strict=True)]
     run = fit(completer(), rows, method, **FAST)
     assert run.held_out is not None
     assert (run.held_out.answers == 2).all()
     assert run.head == {}
-    assert (run.adapter is None) == (method == "head")
+    assert (run.adapter is None) == (method not in SOFT)
 
 
 def test_a_model_that_is_not_opened_yet_is_opened(tmp_path: Path) -> None:
@@ -78,10 +80,10 @@ def test_a_chosen_pooling_is_taken() -> None:
     assert not torch.equal(runs["mean"].head["centre"], runs["last"].head["centre"])
 
 
-def test_without_a_rate_three_are_tried(tmp_path: Path) -> None:
+def test_without_a_rate_several_are_tried(tmp_path: Path) -> None:
     settings = FAST | {"learning_rate": None, "folder": tmp_path}
     run = fit(model_of("gpt2"), DATA, "prompt", **settings)
-    assert len(list(tmp_path.glob("*/run.json"))) == 4
+    assert len(list(tmp_path.glob("*/run.json"))) >= 4  # three trials, more at the edge of the grid, and the full run
     assert run.config.learning_rate > 0
     assert (run.config.steps, run.held_out is None) == (4, False)
 
@@ -90,7 +92,7 @@ def test_a_second_call_finds_the_first(tmp_path: Path, monkeypatch: pytest.Monke
     settings = FAST | {"learning_rate": None, "folder": str(tmp_path / "runs")}
     first = fit(model_of("gpt2"), DATA, "prefix", **settings)
     with monkeypatch.context() as patch:
-        patch.setattr(promptreach.tuning.loop, "_evaluations", lambda *_: pytest.fail("trained again"))
+        patch.setattr(promptreach.tuning.side_by_side, "_take_step", lambda *_: pytest.fail("trained again"))
         second = fit(model_of("gpt2"), DATA, "prefix", **settings)
         assert second.seconds == first.seconds
         assert torch.equal(second.state["keys"], first.state["keys"])
@@ -98,13 +100,23 @@ def test_a_second_call_finds_the_first(tmp_path: Path, monkeypatch: pytest.Monke
             fit(model_of("gpt2"), DATA, "prefix", seed=1, **settings)
 
 
+# What pytest's type checker would not let through `fit`.
+CHECKED: dict[str, Any] = {
+    **{"method": "prompt", "counts": {"tokens": 1}, "learning_rate": None, "init": None, "start": None},
+    **{"prefix_options": {"reparameterise": False, "dropout": 0.0}, "pooling": None, "engine": ()},
+}
+
+
 def test_all_arguments_that_make_no_sense_are_named_at_once() -> None:
     """Before the model or the data is even looked at."""
-    wrong: dict[str, Any] = {"tokens": 0, "rank": -1, "steps": 0, "batch_size": 0, "learning_rate": math.nan}
+    wrong: dict[str, Any] = {
+        **{"tokens": 0, "rank": -1, "bottleneck": 0, "steps": 0, "batch_size": 0},
+        **{"learning_rate": math.nan, "dropout": 1.0, "reparameterise": True, "start": SoftPrompt(torch.ones(1, 1))},
+    }
     with pytest.raises(InputError) as caught:
         fit(object(), object(), "promt", **wrong)
     assert {fault.where for fault in caught.value.faults} == {"method", *wrong}
-    assert "method: 'promt'; expected one of prompt, prefix, lora, head" in str(caught.value)
+    assert "method: 'promt'; expected one of prompt, prefix, lora, unipelt, head, full" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +130,8 @@ def test_all_arguments_that_make_no_sense_are_named_at_once() -> None:
         ("learning_rate", -0.1),
         ("learning_rate", math.inf),
         ("init", "zeros"),
-        ("method", "full"),
+        ("bottleneck", 0),
+        ("method", "adapter"),
     ],
 )
 def test_each_argument_that_makes_no_sense_is_named(argument: str, value: object) -> None:
@@ -131,8 +144,60 @@ def test_each_argument_that_makes_no_sense_is_named(argument: str, value: object
 
 def test_a_place_to_read_that_does_not_exist_is_named() -> None:
     with pytest.raises(InputError, match="pooling: 'max'; expected one of mean, first, last"):
-        _check("prompt", 1, 1, None, None, 1, 1, "max")
-    _check("prompt", 1, 1, None, None, 1, 1, "last")
+        _check(**CHECKED | {"pooling": "max"})
+    _check(**CHECKED | {"pooling": "last"})
+
+
+def test_a_start_of_another_kind_is_named() -> None:
+    with pytest.raises(InputError, match="start: a str; expected a SoftPrompt, a Prefix, or a run that trained one"):
+        _check(**CHECKED | {"start": "here"})
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, math.nan])
+def test_dropout_is_a_probability_below_one(dropout: float) -> None:
+    with pytest.raises(InputError, match=f"dropout: {dropout}; expected at least 0 and below 1"):
+        fit(object(), object(), "prefix", dropout=dropout)
+
+
+@pytest.mark.parametrize("method", ["prompt", "lora", "unipelt", "head", "full"])
+def test_options_of_a_prefix_belong_to_a_prefix(method: str) -> None:
+    with pytest.raises(InputError) as caught:
+        fit(object(), object(), method, reparameterise=True, dropout=0.1)
+    assert [(fault.where, fault.seen) for fault in caught.value.faults] == [
+        ("reparameterise", f"True for {method!r}"),
+        ("dropout", f"0.1 for {method!r}"),
+    ]
+
+
+def test_a_start_is_checked_before_work_and_against_the_model() -> None:
+    run = fit(model_of("gpt2"), DATA, "prompt", **FAST)
+    again = fit(model_of("gpt2"), DATA, "prompt", start=run, **FAST | {"tokens": 5})
+    assert torch.equal(again.config.start.adapter.embeddings, run.adapter.embeddings)  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="start: 3 virtual tokens; expected at most the 2 to be trained"):
+        fit(object(), object(), "prompt", start=run, tokens=2)
+    with pytest.raises(InputError, match="start: a prompt for method 'lora'"):
+        fit(object(), object(), "lora", start=run)
+    other = fit(model_of("gpt2"), DATA, "lora", **FAST)
+    with pytest.raises(InputError, match="start: a run of 'lora'; expected a SoftPrompt, a Prefix"):
+        fit(object(), object(), "prompt", start=other)
+    with pytest.raises(InputError, match=r"start: sizes \(31,\); expected \(32,\)"):
+        fit(model_of("gpt2"), DATA, "prompt", start=SoftPrompt(torch.ones(2, 31)), **FAST)
+
+
+def test_prefix_options_reach_the_run() -> None:
+    run = fit(model_of("gpt2"), DATA, "prefix", reparameterise=True, dropout=0.1, **FAST)
+    assert (run.config.reparameterise, run.config.dropout) == (True, 0.1)
+    assert isinstance(run.adapter, Prefix)
+    assert run.parameters > run.adapter.keys.numel() + run.adapter.values.numel()
+
+
+@pytest.mark.parametrize("name", UNIPELT_SIZES)
+def test_unipelts_named_sizes_are_arguments(name: str) -> None:
+    run = fit(model_of("gpt2"), DATA, "unipelt", **FAST | dict(UNIPELT_SIZES[name]))
+    config = run.config
+    assert {"tokens": config.tokens, "rank": config.rank, "bottleneck": config.bottleneck} == UNIPELT_SIZES[name]
+    with applied(model_of("gpt2"), run) as joined:
+        assert joined.length == 0
 
 
 def test_an_init_belongs_to_its_method() -> None:

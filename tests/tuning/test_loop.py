@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from planted import FAMILIES, SOFT, config_of, no_step, task_of
-from promptreach.tuning.loop import _rate, train
+from promptreach.tuning.loop import train
 from promptreach.tuning.methods import METHODS
+from promptreach.tuning.ongoing import _rate
 from promptreach.tuning.runs import Run, RunConfig, RunStore
 
 NOWHERE = RunStore(None)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from models import tiny_model
-from planted import FAMILIES, SOFT, config_of, model_of, task_of
+from planted import FAMILIES, TRAINED, config_of, model_of, task_of
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel
 from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
@@ -14,7 +14,7 @@ from promptreach.tuning.readout import LinearHead
 from promptreach.tuning.task import Task
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
-each_method = pytest.mark.parametrize("method", SOFT)
+each_method = pytest.mark.parametrize("method", TRAINED)
 
 
 def outputs(model: OpenModel, task: Task, joined: object = None) -> Tensor:
@@ -24,19 +24,18 @@ def outputs(model: OpenModel, task: Task, joined: object = None) -> Tensor:
 
 
 @each_family
-def test_a_start_is_felt_except_loras(family: str) -> None:
+def test_a_start_is_felt_where_it_has_virtual_tokens(family: str) -> None:
     task = task_of(family)
     model = model_of(family)
     bare = outputs(model, task)
     for method, spec in METHODS.items():
         with spec.attach(model, config_of(method).shape, task.encoded["train"].sequences) as trainable:
             started = outputs(model, task, trainable.joined)
-        if method in ("prompt", "prefix"):
+        if spec.uses_tokens:
             assert (started - bare).abs().max() > 0.01
-            assert trainable.joined.length == 4
         else:
             assert torch.equal(started, bare)
-            assert trainable.joined.length == 0
+        assert trainable.joined.length == (4 if method in ("prompt", "prefix") else 0)
 
 
 @each_family
@@ -45,7 +44,16 @@ def test_sizes_are_what_the_method_says(family: str) -> None:
     # LoRA of rank 2: queries and values; GPT-2 has them in one matrix with the keys.
     kv = model.num_kv_heads * model.head_dim
     lora = {"gpt2": 2 * (32 + 96), "bert": 2 * (32 + 32) * 2, "llama": 2 * (32 + 32) + 2 * (32 + kv)}[family]
-    expected = {"prompt": 4 * 32, "prefix": 2 * 2 * 4 * kv, "lora": 2 * lora, "head": 0}
+    updates = 1 if family == "gpt2" else 2  # each with a gate, beside those of the slots and the adapter
+    adapter = 2 * 32 * 3 + 32 + 3
+    expected = {
+        "prompt": 4 * 32,
+        "prefix": 2 * 2 * 4 * kv,
+        "lora": 2 * lora,
+        "unipelt": 2 * (2 * 4 * kv + lora + adapter + (updates + 2) * 33),
+        "head": 0,
+        "full": sum(parameter.numel() for parameter in model.release().parameters()),
+    }
     for method, spec in METHODS.items():
         with spec.attach(model, config_of(method).shape, [[4, 5, 6]]) as trainable:
             assert trainable.size == expected[method]
@@ -74,11 +82,14 @@ def test_training_changes_the_methods_tensors_and_the_head_alone(family: str, me
             hidden = model.hidden(batch, trainable.joined)
             objective.outcomes(model, hidden, batch, task.encoded["train"], rows).loss.sum().backward()
             optimiser.step()
-        for then, now in zip(start, (*own, *head), strict=True):
-            assert not torch.equal(then, now)
-        for tensor, then in before.values():
-            assert torch.equal(tensor, then)
-            assert tensor.grad is None
+        moved = [not torch.equal(then, now) for then, now in zip(start, (*own, *head), strict=True)]
+        # A classifier on hidden states leaves no gradient in an output layer of its own.
+        assert moved.count(False) == (method == "full" and family == "llama")
+        if method != "full":
+            for tensor, then in before.values():
+                assert torch.equal(tensor, then)
+                assert tensor.grad is None
+    assert all(tensor.grad is None and not tensor.requires_grad for tensor, _ in before.values())
     after = module.state_dict(keep_vars=True)
     assert list(after) == list(before)
     assert all(after[name] is tensor and torch.equal(tensor, then) for name, (tensor, then) in before.items())
@@ -138,7 +149,7 @@ def test_a_state_becomes_the_record_that_is_saved() -> None:
     assert prefix.keys.shape == (2, 2, 4, 8)
     assert isinstance(lora, LowRankUpdate)
     assert (lora.rank, lora.alpha, len(lora.state)) == (2, 4.0, 8)
-    assert records["head"] is None
+    assert records["head"] is records["unipelt"] is records["full"] is None
 
 
 def test_the_unit_is_the_size_of_the_start() -> None:
@@ -148,7 +159,7 @@ def test_the_unit_is_the_size_of_the_start() -> None:
     with METHODS["prefix"].attach(model, config_of("prefix").shape, [[4, 5, 6]]) as trainable:
         both = torch.stack([parameter.detach() for parameter in trainable.parameters.values()])
         assert trainable.unit == pytest.approx(float(both.square().mean().sqrt()), rel=1e-6)
-    for method in ("lora", "head"):
+    for method in ("lora", "unipelt", "head", "full"):
         with METHODS[method].attach(model, config_of(method).shape, [[4]]) as trainable:
             assert trainable.unit == 1.0
 
@@ -161,7 +172,7 @@ def test_a_model_in_half_precision_gets_float32_tensors(method: str) -> None:
     with METHODS[method].attach(model, config_of(method).shape, [[4, 5, 6]]) as trainable:
         assert {parameter.dtype for parameter in trainable.parameters.values()} == {torch.float32}
         hidden = model.hidden(batch, trainable.joined)
-        assert hidden.dtype == torch.bfloat16
+        assert hidden.dtype == (torch.float32 if method == "full" else torch.bfloat16)
         LinearHead("last", torch.zeros(32), torch.ones(32), torch.ones(2, 32), torch.zeros(2))(
             hidden, batch.mask
         ).sum().backward()
@@ -170,5 +181,7 @@ def test_a_model_in_half_precision_gets_float32_tensors(method: str) -> None:
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
     assert method_named("prefix") is METHODS["prefix"]
-    with pytest.raises(InputError, match="method: 'adapter'; expected one of prompt, prefix, lora, head"):
+    with pytest.raises(
+        InputError, match="method: 'adapter'; expected one of prompt, prefix, lora, unipelt, head, full"
+    ):
         method_named("adapter")

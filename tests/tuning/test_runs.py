@@ -12,6 +12,9 @@ import torch
 
 from planted import config_of, no_step, other_data, task_of
 from promptreach.errors import OutputError
+from promptreach.prompt import SoftPrompt
+from promptreach.tuning import METHODS
+from promptreach.tuning.initial import WarmStart
 from promptreach.tuning.loop import train
 from promptreach.tuning.runs import Evaluation, Run, RunConfig, RunStore
 from promptreach.tuning.task import Task, prepare
@@ -74,7 +77,7 @@ def test_the_comparison_sees_every_difference(run: Run, changed: dict[str, Any])
         assert_same_run(replace(run, state=altered), run)
 
 
-@pytest.mark.parametrize("method", ["prompt", "prefix", "lora", "head"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["classification", "completions"])
 def test_what_is_put_is_got(method: str, kind: str, tmp_path: Path) -> None:
     for number, config in enumerate((config_of(method), config_of(method, score_held_out=False))):
@@ -106,6 +109,11 @@ def test_every_setting_changes_the_name() -> None:
         "patience": 4,
         "score_held_out": False,
         "seed": 1,
+        "pause": 3,
+        "bottleneck": 1,
+        "reparameterise": True,
+        "dropout": 0.1,
+        "start": WarmStart(SoftPrompt(torch.ones(1, 2))),
     }
     assert set(others) == {field.name for field in dataclasses.fields(RunConfig)}
     store = RunStore(None)
@@ -182,8 +190,11 @@ def test_without_a_folder_nothing_is_kept(run: Run, tmp_path: Path, monkeypatch:
 
 
 def test_labels_say_what_was_trained() -> None:
-    labels = [config_of(method).label for method in ("prompt", "prefix", "lora", "head")]
-    assert labels == ["prompt 4 tokens", "prefix 4 tokens", "lora rank 2", "head"]
+    labels = [config_of(method).label for method in METHODS]
+    sizes = "4 tokens, rank 2, bottleneck 3"
+    assert labels == ["prompt 4 tokens", "prefix 4 tokens", "lora rank 2", f"unipelt {sizes}", "head", "full"]
+    config = config_of("prefix", reparameterise=True, dropout=0.1, start=WarmStart(SoftPrompt(torch.ones(1, 2))))
+    assert config.label == "prefix 4 tokens, reparameterised, dropout 0.1, warm start"
 
 
 def test_logs_and_records_are_strict_json(run: Run, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What every check may look at, and what the training check leaves for the later ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -8,8 +9,12 @@ from promptreach.data import LabelledTexts, TaskData
 from promptreach.hf import OpenModel
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
-from promptreach.tuning.backbone import TokenBatch
-from promptreach.tuning.runs import Run, RunConfig, RunStore
+from promptreach.tuning.backbone import Classifier, TokenBatch
+from promptreach.tuning.diagnosis.study import Measured, Study
+from promptreach.tuning.diagnosis.theirs import Theirs
+from promptreach.tuning.executor import Executor, InProcess
+from promptreach.tuning.readout import Pooling
+from promptreach.tuning.runs import Run, RunStore
 from promptreach.tuning.sweep import Sweep
 from promptreach.tuning.task import Task, prepare
 
@@ -23,7 +28,12 @@ class AuditContext:
         store: keeps finished training runs.
         progress: shows them.
         adapter: the user's own adapter, or None.
+        reading: where the adapter's own classifier reads, or None where that is not known.
+        classifier: that classifier itself, where it can be run.
+        executor_of: who trains runs on a task; None trains them here, one after another.
         sweeps: by `RunConfig.label` (``"prompt 16 tokens"``, ``"lora rank 8"``, ``"head"``), once trained.
+        theirs: the adapter's scores, once the training check has them.
+        found: what was measured, by name: what the rules read.
     """
 
     model: OpenModel
@@ -32,7 +42,12 @@ class AuditContext:
     store: RunStore
     progress: Progress
     adapter: Adapter | None = None
+    reading: Pooling | None = None
+    classifier: Classifier | None = None
+    executor_of: Callable[[Task], Executor] | None = None
     sweeps: dict[str, Sweep] = field(default_factory=dict)
+    theirs: Theirs | None = None
+    found: dict[str, Measured] = field(default_factory=dict)
 
     @property
     def is_classification(self) -> bool:
@@ -47,8 +62,37 @@ class AuditContext:
                 self.data,
                 limits=self.settings.limits,
                 seed=self.settings.seed,
-                longest_prompt=max(self.settings.tokens),
+                longest_prompt=self.longest_prompt,
             )
+
+    @property
+    def longest_prompt(self) -> int:
+        """The room that the longest prompt needs, the user's own included."""
+        return max(*self.settings.tokens, getattr(self.adapter, "length", 0))
+
+    @cached_property
+    def study(self) -> Study:
+        """The same audit as the rooms that measure and judge see it; it keeps what they find."""
+        settings = self.settings
+        return Study(
+            data=self.data,
+            task=self.task,
+            executor_of=self.executor,
+            tokens=settings.tokens,
+            rank=settings.rank,
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            adapter=self.adapter,
+            reading=self.reading,
+            classifier=self.classifier,
+            sweeps=self.sweeps,
+            found=self.found,
+        )
+
+    def executor(self, task: Task) -> Executor:
+        """Who trains runs on a task."""
+        return self.executor_of(task) if self.executor_of else InProcess(task, self.store, self.progress)
 
     def prepare(self) -> None:
         """Encode the data and probe the frozen model now, so that data that does not fit is refused before training.
@@ -58,23 +102,9 @@ class AuditContext:
         """
         assert self.task is not None
 
-    def config(self, method: str, tokens: int = 0, rank: int = 0, init: str = "") -> RunConfig:
-        """The settings of a full run of a method; the learning rate is chosen by a sweep."""
-        return RunConfig(
-            method=method,
-            tokens=tokens,
-            rank=rank,
-            init=init,
-            learning_rate=0.0,
-            steps=self.settings.steps if method != "head" else 0,
-            batch_size=self.settings.batch_size,
-            seed=self.settings.seed,
-        )
-
     def best(self, method: str) -> Run | None:
         """The trained run of a method with the lowest validation loss, or None if none was trained."""
-        runs = [sweep.best for sweep in self.sweeps.values() if sweep.best.config.method == method]
-        return min(runs, key=lambda run: run.validation.mean_loss, default=None)
+        return self.study.best(method)
 
     @cached_property
     def probe_batch(self) -> TokenBatch:

@@ -8,9 +8,9 @@ from typing import Any, cast
 from promptreach.audit.context import AuditContext
 from promptreach.audit.findings import Block, Code
 from promptreach.audit.result import MethodName, Recommendation
-from promptreach.audit.rules import Judgement
 from promptreach.hf import save_adapter
 from promptreach.hf.adapters import Readout
+from promptreach.tuning.diagnosis.verdict import Judgement
 from promptreach.tuning.readout import LinearHead
 from promptreach.tuning.runs import Run
 

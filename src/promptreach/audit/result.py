@@ -4,7 +4,6 @@
 raises it.
 """
 
-import enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,27 +11,14 @@ from pydantic import Field
 
 from promptreach.audit.findings import Block, Finding, _Record
 from promptreach.certificate import Evidence
+from promptreach.tuning.diagnosis.verdict import Reason as Reason
+from promptreach.tuning.diagnosis.verdict import TuningVerdict
 
 SCHEMA_VERSION = 1
-MethodName = Literal["prompt", "prefix", "lora", "head"]
+MethodName = Literal["prompt", "prefix", "lora", "unipelt", "head", "full"]
 
 
-class AuditVerdict(enum.Enum):
-    """What the audit concludes. The comment is what a person should hear."""
-
-    FITS = "FITS"
-    """A soft prompt does the task as well as its rivals."""
-    OPTIMISER = "OPTIMISER"
-    """A prompt fits; the usual training does not find it."""
-    MORE_TOKENS = "MORE_TOKENS"
-    """Capacity binds; more virtual tokens are needed."""
-    FORM = "FORM"
-    """No number of tokens closes the gap; another form (a prefix, LoRA) does."""
-    DATA = "DATA"
-    """No method can: the labels conflict or nothing can be learnt from them."""
-    UNDECIDED = "UNDECIDED"
-    """The evidence does not decide; the report says what would."""
-
+AuditVerdict = TuningVerdict
 
 EXIT_STATUS = {
     AuditVerdict.FITS: 0,
@@ -45,19 +31,11 @@ EXIT_STATUS = {
 """0 a soft prompt fits (with what the report recommends), 1 it does not, 3 undecided; 2 is kept for wrong calls."""
 
 
-class Reason(_Record):
-    """One reason for the verdict, with how sure it is and which finding it rests on."""
-
-    text: str
-    evidence: Evidence
-    check: str
-
-
 class Recommendation(_Record):
     """What to do: a method with its settings, or in words where no method helps.
 
     Attributes:
-        method: ``prompt``, ``prefix``, ``lora``, ``head``, or None.
+        method: a tuning method by the name that `promptreach.tuning.fit` knows it by, or None.
         text: the advice as a sentence.
         tokens, rank, learning_rate, init: the settings, None where they do not apply.
         peft_config: the adapter configuration to paste, or None.

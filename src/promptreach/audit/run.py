@@ -13,18 +13,21 @@ from promptreach.audit.checks import CHECKS, Check
 from promptreach.audit.context import AuditContext
 from promptreach.audit.environment import environment
 from promptreach.audit.findings import Finding
+from promptreach.audit.judging import judge_findings
 from promptreach.audit.recommendation import recommend
 from promptreach.audit.result import AuditResult
-from promptreach.audit.rules import judge
 from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.audit.writers import read_report
 from promptreach.certificate import Evidence
 from promptreach.data import TaskData
-from promptreach.errors import Fault, InputError, OutputError, PromptreachError, raise_if_any
-from promptreach.files import check_output
+from promptreach.errors import Fault, InputError, OutputError, PromptreachError, WorkerError, raise_if_any
+from promptreach.files import check_output, remove_partials
 from promptreach.hf import OpenModel, load_adapter, open_model
+from promptreach.hf.classifier import load_classifier
 from promptreach.progress import Progress
 from promptreach.tables import read_task
+from promptreach.tuning.diagnosis.theirs import reading_of
+from promptreach.tuning.engines import engine_faults, open_engine
 from promptreach.tuning.runs import RunStore
 
 RUNS_FOLDER = "runs"
@@ -43,6 +46,8 @@ def audit(
     budget: BudgetName = "standard",
     out: str | Path | None = None,
     engine: str = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
     seed: int = 0,
     resume: bool = False,
     quiet: bool = True,
@@ -58,7 +63,10 @@ def audit(
         budget: ``"quick"``, ``"standard"`` or ``"thorough"``.
         out: where the report goes, with finished training runs beside it so that a killed audit can resume. Without
             it nothing is written, and `AuditResult.write` writes the report later, without an adapter.
-        engine: ``"local"``.
+        engine: ``"local"``, or ``"ray"`` for a Ray cluster; it decides no number.
+        workers: how many runs are trained at the same time; None trains one after another here, and on Ray as many as
+            there is room for. See `promptreach.tuning.engines.open_engine`.
+        ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
         resume: continue in a folder that holds finished runs, or hand back its finished report.
         quiet: no progress on standard error.
@@ -70,7 +78,10 @@ def audit(
 
     Raises:
         InputError: before any work, listing every fault of the arguments, the data, the model and the output folder.
+        MissingExtraError: for engine ``"ray"`` without the package ray.
         UnsupportedModelError: for an architecture that this library cannot take apart.
+        OutputError: when nothing more can be written to `out`.
+        WorkerError: when workers die, or are not what this process is; what is finished stays for `resume`.
     """
     began = time.monotonic()
     columns: dict[str, str | None] = {
@@ -79,7 +90,7 @@ def audit(
         "prompt_col": prompt_col,
         "completion_col": completion_col,
     }
-    faults = _argument_faults(budget, engine)
+    faults = _budget_faults(budget) + engine_faults(engine, workers, ray_address, model)
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
     task_data = _collect(faults, lambda: _read(data, columns, seed))
     opened = _collect(faults, lambda: _opened(model, model_options))
@@ -89,26 +100,35 @@ def audit(
     own = load_adapter(adapter, opened) if adapter is not None else None
     settings = settings_for(budget, seed, _parameters_without_embeddings(opened), opened.max_positions)
     # As JSON gives them back, so that a report read from its file equals the one that was written.
-    recorded = json.loads(
-        json.dumps(asdict(settings) | {"engine": engine, "adapter": str(adapter) if adapter else None})
-    )
+    recorded = json.loads(json.dumps(asdict(settings) | {"adapter": str(adapter) if adapter else None}))
     key = _key(opened, task_data, recorded)
     if folder is not None and (folder / "report.json").exists():
         return _finished(folder, key)
+    if folder is not None:
+        remove_partials(folder)
 
-    with Progress(quiet) as progress:
+    store = RunStore(folder / RUNS_FOLDER if folder else None)
+    with (
+        Progress(quiet) as progress,
+        open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
+    ):
         context = AuditContext(
             model=opened,
             data=task_data,
             settings=settings,
-            store=RunStore(folder / RUNS_FOLDER if folder else None),
+            store=store,
             progress=progress,
+            executor_of=executor_of,
             adapter=own,
+            reading=reading_of(Path(adapter), opened) if adapter is not None else None,
+            classifier=load_classifier(adapter, opened) if adapter is not None else None,
         )
         context.prepare()
         findings = [_measured(check, context) for check in CHECKS]
-    judgement = judge(findings)
-    call = _command(opened.name, task_data.source, columns, adapter, budget, out, seed)
+    judgement = judge_findings(findings, context.study)
+    elsewhere = None if engine == "local" else engine
+    options = columns | {"engine": elsewhere, "workers": workers, "ray_address": ray_address}
+    call = _command(opened.name, task_data.source, options, adapter, budget, out, seed)
     recommendation = recommend(context, judgement, folder, call)
     result = AuditResult(
         verdict=judgement.verdict,
@@ -119,7 +139,7 @@ def audit(
         findings=findings,
         model=_about_model(opened),
         data={"source": task_data.source, "rows": len(task_data), "kind": type(task_data).__name__},
-        settings=recorded | {"key": key},
+        settings=recorded | {"engine": engine, "key": key},
         environment=environment(),
         seconds=time.monotonic() - began,
     )
@@ -128,13 +148,9 @@ def audit(
     return result
 
 
-def _argument_faults(budget: str, engine: str) -> list[Fault]:
-    faults = []
-    if budget not in get_args(BudgetName):
-        faults.append(Fault("budget", repr(budget), f"one of {', '.join(get_args(BudgetName))}"))
-    if engine != "local":
-        faults.append(Fault("engine", repr(engine), "'local'", "Runs on a Ray cluster are not built yet"))
-    return faults
+def _budget_faults(budget: str) -> list[Fault]:
+    known = get_args(BudgetName)
+    return [] if budget in known else [Fault("budget", repr(budget), f"one of {', '.join(known)}")]
 
 
 def _collect(faults: list[Fault], step: Callable[[], Value]) -> Value | None:
@@ -195,8 +211,8 @@ def _measured(check: Check, context: AuditContext) -> Finding:
     began = time.monotonic()
     try:
         finding = check.run(context)
-    except OutputError:
-        # Nothing more can be kept, so going on would lose what follows.
+    except (OutputError, WorkerError):
+        # Nothing more can be kept or trained: going on would end in a report that lacks what a resumed audit finds.
         raise
     except Exception as error:
         detail = str(error) if isinstance(error, PromptreachError) else traceback.format_exc(limit=-3)
@@ -239,7 +255,7 @@ def _about_model(model: OpenModel) -> dict[str, Any]:
 def _command(
     model: str,
     source: str,
-    columns: dict[str, str | None],
+    options: Mapping[str, object],
     adapter: str | Path | None,
     budget: str,
     out: str | Path | None,
@@ -247,8 +263,8 @@ def _command(
 ) -> list[str]:
     """The command line that repeats this audit."""
     call = ["promptreach", "audit", model, source]
-    for name, value in columns.items():
-        call += [f"--{name.replace('_', '-')}", value] if value else []
+    for name, value in options.items():
+        call += [f"--{name.replace('_', '-')}", str(value)] if value else []
     call += ["--adapter", str(adapter)] if adapter else []
     call += ["--budget", budget, "--seed", str(seed)]
     return [*call, "--out", str(out)] if out else call

@@ -7,6 +7,8 @@ import typer
 
 from promptreach.cli.attend import attend
 from promptreach.cli.audit import audit
+from promptreach.cli.capacity import capacity
+from promptreach.cli.claims import claims
 from promptreach.cli.compile import compile
 from promptreach.cli.limits import limits
 from promptreach.cli.shrink import shrink
@@ -20,7 +22,7 @@ app = typer.Typer(
 )
 
 # In the order in which `--help` shows them.
-for command in (audit, limits, compile, attend, shrink):
+for command in (audit, limits, compile, attend, shrink, capacity, claims):
     app.command()(command)
 
 

@@ -30,6 +30,7 @@ from promptreach.errors import Fault, ModelError, UnsupportedModelError, raise_i
 from promptreach.hf.damage import json_fault, pickle_fault, safetensors_fault
 from promptreach.hf.families import FAMILIES, family_of, task_of
 from promptreach.hf.model import OpenModel
+from promptreach.tuning.backbone import Origin
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
@@ -70,12 +71,14 @@ def open_model(
         task: ``encoder`` (hidden states) or ``causal`` (next tokens too); None reads it from the config.
         revision: of a hub id.
         dtype: of the weights.
-        device: where the model goes, unless `device_map` spreads it, as in transformers.
+        device: where the model goes, unless `device_map` spreads it.
+        device_map: as in transformers, over devices that hold all of it: weights offloaded to disk, or from a GPU to
+            main memory, cannot be fingerprinted or tuned. What is joined goes to the device of the layer it is for.
         num_layers: keep only the first so many layers, for a quick look at a large model.
 
     Raises:
-        ModelError: nothing at `source`, no config, no tokenizer or no weights there, weights that are damaged, pickled
-            or incomplete, a hub id that cannot be had, or an optional package that is not installed.
+        ModelError: nothing at `source`, no config, no tokenizer or no weights there, weights that are damaged, pickled,
+            incomplete or offloaded, a hub id that cannot be had, or an optional package that is not installed.
         InputError: for a `task` that the model cannot do.
         UnsupportedModelError: for an architecture, or a quantised form, that this library cannot take apart.
     """
@@ -83,6 +86,8 @@ def open_model(
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
         return OpenModel(source, tokenizer, task=task)
     place = _locate(source, revision)  # a download may show its progress
+    options = {"tokenizer": tokenizer, "task": task, "revision": revision, "dtype": dtype}
+    options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
     with quietly():
         raise_if_any(_faults_of(place, tokenizer is None), ModelError)
         config = _config_of(place, num_layers)
@@ -92,7 +97,10 @@ def open_model(
             model = model.to(device)
         if tokenizer is None:
             tokenizer = _try(place, "tokenizer", lambda: AutoTokenizer.from_pretrained(**place.options))
-    return OpenModel(model, tokenizer, place.name, task)
+    path = Path(source).expanduser()
+    # Another process may stand in another folder.
+    origin = Origin(str(path.resolve() if path.exists() else source), options)
+    return OpenModel(model, tokenizer, place.name, task, origin)
 
 
 def _locate(source: str | Path, revision: str | None) -> _Place:
@@ -210,6 +218,11 @@ def _load(
         faults.append(
             Fault(place.name, f"weight {key!r} of shape {tuple(seen)}", f"{tuple(expected)}, as in its config")
         )
+    offloaded = [name for name, weight in model.named_parameters() if weight.is_meta]
+    if offloaded:
+        seen = f"{len(offloaded)} weights that no device has room for, such as {offloaded[0]!r}"
+        remedy = "spread it over more devices, take a smaller dtype, or only the first layers (num_layers)"
+        faults.append(Fault(f"{place.name}, device_map {device_map!r}", seen, "every weight on a device", remedy))
     raise_if_any(faults, ModelError)
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is not None:  # a GGUF file's weights are plain now, and its mark would keep them from being saved

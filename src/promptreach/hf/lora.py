@@ -13,11 +13,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from promptreach.errors import AdapterError, Fault, InputError
+from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 
 
 class AttachedLora:
-    """A LoRA update that is attached; fulfils `promptreach.tuning.backbone.LowRank`."""
+    """A LoRA update that is attached; fulfils `promptreach.tuning.backbone.Attachment`."""
 
     def __init__(self, wrapper: PeftModel) -> None:
         self._wrapper = wrapper
@@ -38,16 +38,23 @@ class AttachedLora:
         Raises:
             AdapterError: naming every tensor that is missing, of another shape, or not part of this update.
         """
-        own = {key: tuple(tensor.shape) for key, tensor in self.state().items()}
-        given = {key: tuple(tensor.shape) for key, tensor in state.items()}
-        faults = [
-            Fault(key, f"shape {given.get(key, 'missing')}", f"shape {own.get(key, 'none: no such tensor here')}")
-            for key in sorted(own.keys() | given.keys())
-            if own.get(key) != given.get(key)
-        ]
-        if faults:
-            raise AdapterError(faults)
+        check_state(state, self.state())
         set_peft_model_state_dict(self._wrapper, dict(state))
+
+
+def check_state(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse a state that was not made by something of this size.
+
+    Raises:
+        AdapterError: naming every tensor of `given` that is missing, of another shape than in `own`, or not in it.
+    """
+    seen, expected = ({key: tuple(tensor.shape) for key, tensor in state.items()} for state in (given, own))
+    faults = [
+        Fault(key, f"shape {seen.get(key, 'missing')}", f"shape {expected.get(key, 'none: no such tensor here')}")
+        for key in sorted(seen.keys() | expected.keys())
+        if seen.get(key) != expected.get(key)
+    ]
+    raise_if_any(faults, AdapterError)
 
 
 @contextmanager

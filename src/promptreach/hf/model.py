@@ -20,8 +20,10 @@ from transformers import DynamicCache, PreTrainedModel
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf.families import Family, family_of, task_of
 from promptreach.hf.lora import AttachedLora, attached
+from promptreach.hf.unipelt import AttachedUnipelt
+from promptreach.hf.unipelt import attached as attached_unipelt
 from promptreach.prompt import Prefix, join_mask
-from promptreach.tuning.backbone import Joined, TokenBatch
+from promptreach.tuning.backbone import Joined, Origin, TokenBatch
 
 
 class OpenModel:
@@ -32,9 +34,10 @@ class OpenModel:
         tokenizer: a transformers tokenizer; None leaves everything but `tokenize` usable.
         name: what to call it, usually its hub id or folder; the default is what the module says of itself.
         task: ``encoder`` or ``causal``; the default is read from the config.
+        origin: how `open_model` opened it; None for a module that was there already.
 
     Attributes:
-        model, tokenizer, name, task: as given.
+        model, tokenizer, name, task, origin: as given.
         row: where this architecture keeps its parts.
         hidden_size, num_layers, num_heads, num_kv_heads, head_dim, max_positions: as in the protocol.
 
@@ -49,6 +52,7 @@ class OpenModel:
         tokenizer: Any = None,
         name: str = "",
         task: Literal["encoder", "causal"] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         config = model.config
         self.row: Family = family_of(config)
@@ -57,6 +61,7 @@ class OpenModel:
             raise InputError(Fault("task", f"'causal' for a {type(model).__name__}", "'encoder': it has no head"))
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
+        self.origin = origin
         self.name = name or config.name_or_path or type(model).__name__
         self.family = self.row.name
         self.hidden_size: int = config.hidden_size
@@ -208,6 +213,25 @@ class OpenModel:
         _ = self.fingerprint  # taken before the weights get company
         with attached(self.model, config, seed) as update:
             yield update
+
+    @contextmanager
+    def unipelt(self, start: Prefix, rank: int, bottleneck: int, seed: int) -> Iterator[AttachedUnipelt]:
+        """Attach UniPELT to every layer: a gated prefix, gated LoRA and a gated adapter, see `promptreach.hf.unipelt`.
+
+        It joins no position, so nothing is passed to `hidden`. Sequences must come whole: with a cache the gates could
+        not see what came before. On leaving, the model is bit for bit what it was.
+
+        Args:
+            start: what the gated prefix starts as; its gate starts at one half.
+            rank: of the updates of the query and value projections, which start at zero.
+            bottleneck: of the adapters behind the feed-forward sublayers, which start at zero.
+            seed: for the factors that do not start at zero. The global generator is left alone.
+
+        Raises:
+            InputError: when it is attached already.
+        """
+        with attached_unipelt(self.model, self.layers, self.row, start, rank, bottleneck, seed) as own:
+            yield own
 
     @property
     def peft_task(self) -> TaskType:

@@ -2,19 +2,21 @@
 
 Training knows no Hugging Face object. It sees token ids going in, hidden states at the content positions coming out,
 and three places where something trainable may be joined: in front of the input (a prompt), at every layer (a prefix),
-or inside the weights (LoRA).
+or inside the model (LoRA, UniPELT, the weights themselves).
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from promptreach.prompt import Prefix
+from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
+from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +54,28 @@ class Joined:
         return self.prefix_keys.shape[-2] if self.prefix_keys is not None else 0
 
 
+@dataclass(frozen=True)
+class Origin:
+    """How a model was opened: all that another process needs to open the same one.
+
+    Attributes:
+        source: a hub id, or the absolute path of a folder or file.
+        options: what else `promptreach.hf.open_model` was told.
+    """
+
+    source: str
+    options: Mapping[str, Any]
+
+
 @runtime_checkable
-class LowRank(Protocol):
-    """A LoRA update attached to the model for the length of a `with` block."""
+class Attachment(Protocol):
+    """Something trainable inside the model for the length of a `with` block."""
 
     def parameters(self) -> list[nn.Parameter]:
-        """The trainable matrices."""
+        """The trainable tensors."""
 
     def state(self) -> dict[str, Tensor]:
-        """A detached copy of them, by PEFT's key."""
+        """A detached copy of what they have become; for LoRA, by PEFT's key."""
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Put a copy made by `state` back."""
@@ -80,6 +95,8 @@ class Backbone(Protocol):
     head_dim: int
     max_positions: int
     """The longest sequence the model accepts, prompt included."""
+    origin: Origin | None
+    """Where it was opened from; None for a model that exists only in this process."""
 
     @property
     def fingerprint(self) -> str:
@@ -111,8 +128,11 @@ class Backbone(Protocol):
     def cache_of(self, token_ids: Sequence[int]) -> Prefix:
         """The keys and values that these tokens leave at every layer: a prefix that the model has seen before."""
 
-    def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[LowRank]:
+    def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[Attachment]:
         """Attach LoRA to the query and value projections of every layer; the update starts at zero."""
+
+    def unipelt(self, start: Prefix, rank: int, bottleneck: int, seed: int) -> AbstractContextManager[Attachment]:
+        """Attach a gated prefix that starts as `start`, gated LoRA and gated adapters; the last two start at zero."""
 
     def release(self) -> nn.Module:
         """The Hugging Face module itself."""
@@ -128,3 +148,51 @@ def as_backbone(model: Any, **options: Any) -> Backbone:
         return model
     opened: Backbone = importlib.import_module("promptreach.hf").open_model(model, **options)
     return opened
+
+
+@contextmanager
+def attached(backbone: Backbone, adapter: Adapter) -> Iterator[Joined]:
+    """The backbone with `adapter` on it for a `with` block; pass what it gives to `Backbone.hidden`.
+
+    A low-rank update may sit anywhere in the weights, which only the room that opened the model can reach.
+    """
+    if isinstance(adapter, SoftPrompt):
+        yield Joined(prompt=adapter.embeddings)
+    elif isinstance(adapter, Prefix):
+        yield Joined(prefix_keys=adapter.keys, prefix_values=adapter.values)
+    else:
+        with importlib.import_module("promptreach.hf").attach(backbone, adapter) as joined:
+            yield joined
+
+
+Classifier = Callable[[Sequence[Sequence[int]]], Tensor]
+"""Class logits (examples, classes) of token sequences, in their order."""
+
+
+def own_classifier(folder: str | Path, backbone: Backbone) -> Classifier | None:
+    """The classifier that a PEFT folder holds beside its adapter, read as PEFT reads it; None where it cannot be run.
+
+    Raises:
+        AdapterError: when the folder is damaged.
+    """
+    found: Classifier | None = importlib.import_module("promptreach.hf.classifier").load_classifier(folder, backbone)
+    return found
+
+
+def as_adapter(adapter: Any, backbone: Backbone) -> Adapter:
+    """`adapter` itself if it is a record; otherwise the PEFT folder of that name, read for `backbone`.
+
+    Raises:
+        InputError: for something that is neither.
+        AdapterError: when the folder is damaged, holds an adapter of an unknown type, or was made for another model.
+    """
+    if isinstance(adapter, SoftPrompt | Prefix | LowRankUpdate):
+        raise_if_any(
+            importlib.import_module("promptreach.hf.adapters").misfits(adapter, backbone, "adapter"), AdapterError
+        )
+        return adapter
+    if not isinstance(adapter, str | Path):
+        expected = "a SoftPrompt, a Prefix, a LowRankUpdate, or the folder of a PEFT adapter"
+        raise InputError(Fault("adapter", type(adapter).__name__, expected))
+    loaded: Adapter = importlib.import_module("promptreach.hf").load_adapter(adapter, backbone)
+    return loaded

@@ -3,10 +3,15 @@
 PEFT's defaults draw from a normal distribution that knows nothing of the model; on many models that is several times
 farther out than any vocabulary row, and an optimiser's step hardly turns such a vector. Here a prompt starts as rows of
 the vocabulary and a prefix as the keys and values that real tokens leave behind.
+
+Either may also start from a trained one that is as long or shorter (`WarmStart`).
 """
 
+import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -18,6 +23,83 @@ from promptreach.tuning.backbone import Backbone
 
 PROMPT_INITS = ("vocabulary", "text", "random")
 PREFIX_INITS = ("text", "random")
+
+
+@dataclass(frozen=True, eq=False)
+class WarmStart:
+    """A trained prompt or prefix that a longer one starts from; equal to another when every number is.
+
+    Its rows come first, bit for bit, and the usual start's rows come behind them. So, with no row to add, the start
+    computes exactly what the trained one computes. With rows added, what is kept is each row itself (and, in a causal
+    model, every state of these positions, since they see nothing behind them), but not the function: content attends
+    to the added rows too, and is pushed back by their number.
+
+    Attributes:
+        adapter: the trained one.
+    """
+
+    adapter: SoftPrompt | Prefix
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "WarmStart":
+        """The start whose `tensors` these are.
+
+        Raises:
+            KeyError: when they are neither a prompt's nor a prefix's.
+        """
+        if "embeddings" in tensors:
+            return cls(SoftPrompt(tensors["embeddings"]))
+        return cls(Prefix(tensors["keys"], tensors["values"]))
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors, by the name that training gives them."""
+        if isinstance(self.adapter, SoftPrompt):
+            return {"embeddings": self.adapter.embeddings}
+        return {"keys": self.adapter.keys, "values": self.adapter.values}
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of every number in it, with names, types and shapes."""
+        digest = hashlib.sha256()
+        for name, tensor in self.tensors.items():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WarmStart) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def faults(self, method: str, tokens: int) -> list[Fault]:
+        """What keeps a run of that method and length from starting here, whatever the model."""
+        kind = "prompt" if isinstance(self.adapter, SoftPrompt) else "prefix"
+        if kind != method:
+            return [Fault("start", f"a {kind} for method {method!r}", "a prompt for 'prompt', a prefix for 'prefix'")]
+        if self.adapter.length > tokens:
+            return [Fault("start", f"{self.adapter.length} virtual tokens", f"at most the {tokens} to be trained")]
+        return []
+
+    def misfits(self, backbone: Backbone) -> list[Fault]:
+        """What shows that it was made for another model."""
+        if isinstance(self.adapter, SoftPrompt):
+            seen: tuple[int, ...] = (self.adapter.hidden_size,)
+            expected: tuple[int, ...] = (backbone.hidden_size,)
+        else:
+            seen = (*self.adapter.keys.shape[:2], self.adapter.keys.shape[3], self.adapter.values.shape[3])
+            expected = (backbone.num_layers, backbone.num_kv_heads, backbone.head_dim, backbone.head_dim)
+        return [] if seen == expected else [Fault("start", f"sizes {seen}", f"{expected}, those of {backbone.name}")]
+
+
+def lengthened(
+    usual: Float[Tensor, "*layers prompt size"], start: Float[Tensor, "*layers shorter size"]
+) -> Float[Tensor, "*layers prompt size"]:
+    """`start` with the rows of `usual` behind it that it lacks, in the finer of the two types."""
+    rest = usual[..., start.shape[-2] :, :]
+    dtype = torch.promote_types(usual.dtype, start.dtype)
+    return torch.cat([start.to(usual.device, dtype), rest.to(dtype)], dim=-2)
 
 
 def initial_prompt(

@@ -7,6 +7,7 @@ the head-only control, and every method starts from it, so that what a method ga
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -125,6 +126,7 @@ def fit_probe(
     num_classes: int,
     pooling: Pooling,
     seed: int,
+    penalties: Sequence[float] = _PENALTIES,
 ) -> Probe:
     """The ridge-penalised logistic regression on `features` with the best cross-validated loss.
 
@@ -137,6 +139,7 @@ def fit_probe(
         num_classes: how many rows the weight has.
         pooling: where the features were read; kept in the result.
         seed: for the folds.
+        penalties: the ridge strengths to choose from.
     """
     x = features.double().numpy()
     y = labels.numpy()
@@ -146,7 +149,7 @@ def fit_probe(
     fold_of = _folds(y, seed)
     # The problems are small: more threads than one wait for each other, ten times longer than they work.
     with threadpool_limits(1, user_api="blas"):
-        scored = [(*_cross_validate(x, y, num_classes, penalty, fold_of), penalty) for penalty in _PENALTIES]
+        scored = [(*_cross_validate(x, y, num_classes, penalty, fold_of), penalty) for penalty in penalties]
         loss, accuracy, penalty = min(scored)
         weight, bias = _solve(x, y, num_classes, penalty)
     return Probe(

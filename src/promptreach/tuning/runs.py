@@ -7,21 +7,24 @@ found under that name and not repeated; a killed one left no record, or one that
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from promptreach.files import as_output_error, write_atomically
+from promptreach.files import as_output_error, remove_partials, write_atomically
 from promptreach.prompt import Adapter
+from promptreach.tuning.backbone import Backbone, Joined
+from promptreach.tuning.initial import WarmStart
 from promptreach.tuning.methods import METHODS, Shape
 from promptreach.tuning.objective import Outcomes
 
-RUN_VERSION = 1
+RUN_VERSION = 2
 """Part of every run's name: raise it when the same settings would give another outcome."""
 
 
@@ -31,7 +34,8 @@ class RunConfig:
 
     Attributes:
         method: a key of `METHODS`.
-        tokens, rank, init: see `methods.Shape`; `tokens` is 0 for a method that has none.
+        tokens, rank, bottleneck: see `methods.Shape`; 0 for a method that has none.
+        init, reparameterise, dropout, start: see `methods.Shape`.
         learning_rate: of the method's own tensors (Adam), absolute.
         head_learning_rate: of the classifier head, whose features have unit variance.
         steps: optimiser steps; the rate rises over the first tenth and then falls linearly to zero.
@@ -39,6 +43,9 @@ class RunConfig:
         evaluations: how often the validation part is scored; the best state is kept.
         patience: stop after this many evaluations without a better validation loss.
         score_held_out: False for trials that only serve a choice.
+        pause: stop after this many of the `steps`, with all that is needed to go on kept in the store; 0 runs to the
+            end. A later run with the same settings and a later pause, or none, goes on from there, and gives bit for
+            bit what it would have given without the pause.
         seed: for the start and the order of the examples.
     """
 
@@ -54,17 +61,39 @@ class RunConfig:
     patience: int = 3
     score_held_out: bool = True
     seed: int = 0
+    pause: int = 0
+    bottleneck: int = 0
+    reparameterise: bool = False
+    dropout: float = 0.0
+    start: WarmStart | None = None
+
+    @property
+    def last_step(self) -> int:
+        """The step at which this run ends if nothing stops it earlier."""
+        return self.pause or self.steps
 
     @property
     def shape(self) -> Shape:
         """The part that the method itself needs."""
-        return Shape(self.tokens, self.rank, self.init, self.seed)
+        return Shape(**{item.name: getattr(self, item.name) for item in fields(Shape)})
 
     @property
     def label(self) -> str:
         """A few words for tables and progress."""
-        size = f" {self.tokens} tokens" if self.tokens else f" rank {self.rank}" if self.method == "lora" else ""
-        return f"{self.method}{size}"
+        parts = {
+            f"{self.tokens} tokens": self.tokens,
+            f"rank {self.rank}": self.rank,
+            f"bottleneck {self.bottleneck}": self.bottleneck,
+            "reparameterised": self.reparameterise,
+            f"dropout {self.dropout:g}": self.dropout,
+            "warm start": self.start is not None,
+        }
+        return f"{self.method} {', '.join(name for name, there in parts.items() if there)}".strip()
+
+    def to_record(self) -> dict[str, Any]:
+        """The settings as JSON knows them; a warm start stands there by its digest."""
+        record = {item.name: getattr(self, item.name) for item in fields(self)}
+        return record | {"start": None if self.start is None else self.start.digest}
 
 
 @dataclass(frozen=True)
@@ -108,7 +137,7 @@ class Run:
 
     @property
     def adapter(self) -> Adapter | None:
-        """The trained adapter, or None for a method that joins nothing to the model."""
+        """The trained adapter, or None for a method that PEFT has no folder for; `applied` serves every method."""
         return METHODS[self.config.method].adapter(self.state, self.config.shape)
 
     @property
@@ -117,16 +146,39 @@ class Run:
         return self.curve[-1].train_loss
 
 
+@contextmanager
+def applied(backbone: Backbone, run: Run) -> Iterator[Joined]:
+    """The backbone as `run` left it at its best state, for a `with` block; pass what it gives to `Backbone.hidden`.
+
+    For any method, also for those that PEFT has no folder for: inside the block the module of a fully fine-tuned model
+    holds the tuned weights and can be saved. On leaving, the model is bit for bit what it was.
+    """
+    # The start is replaced at once, so that any text will do for it.
+    with METHODS[run.config.method].attach(backbone, run.config.shape, [[0]]) as trainable:
+        trainable.load(run.state)
+        yield trainable.joined
+
+
 class RunStore:
     """Finished runs in a folder, one subfolder each; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self._paused: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {}
+
+    def tidy(self) -> None:
+        """Remove what writers that were killed before this process began left half done."""
+        if self.folder is not None:
+            remove_partials(self.folder)
 
     def name(self, task_digest: str, config: RunConfig) -> str:
         """The name under which a run of `config` on that task is kept."""
-        key = json.dumps([RUN_VERSION, task_digest, asdict(config)], sort_keys=True)
+        key = json.dumps([RUN_VERSION, task_digest, config.to_record()], sort_keys=True)
         return hashlib.sha256(key.encode()).hexdigest()[:20]
+
+    def whole_name(self, task_digest: str, config: RunConfig) -> str:
+        """The name of the run of which `config` may be a part: what all its pauses agree on."""
+        return self.name(task_digest, replace(config, pause=0, score_held_out=True))
 
     def logger(self, name: str) -> Callable[["Evaluation"], None]:
         """Appends evaluations to the run's JSON-lines log, begun afresh.
@@ -158,6 +210,7 @@ class RunStore:
 
     def put(self, name: str, run: Run) -> None:
         """Keep a finished run. The tensors are written first: a run exists once its run.json does."""
+        self._paused.pop(name, None)
         if self.folder is None:
             return
         tensors = {f"state/{key}": value for key, value in run.state.items()}
@@ -165,12 +218,42 @@ class RunStore:
         for part, outcomes in (("validation", run.validation), ("held_out", run.held_out)):
             if outcomes is not None:
                 tensors |= {f"{part}/{key}": value for key, value in vars(outcomes).items()}
+        if run.config.start is not None:
+            tensors |= {f"start/{key}": value for key, value in run.config.start.tensors.items()}
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "run.safetensors", save({key: value.contiguous() for key, value in tensors.items()}))
         plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
-        record = plain | {"config": asdict(run.config), "curve": [_to_json(look) for look in run.curve]}
+        record = plain | {"config": run.config.to_record(), "curve": [_to_json(look) for look in run.curve]}
         write_atomically(folder / "run.json", json.dumps(record, indent=1))
+        (folder / "paused.safetensors").unlink(missing_ok=True)
+
+    def pause(self, name: str, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        """Keep what an unfinished run needs to go on; without a folder, for as long as this store lives.
+
+        Args:
+            name: of the run that goes to the end.
+            tensors: its tensors.
+            record: its numbers, as JSON knows them.
+        """
+        if self.folder is None:
+            self._paused[name] = (tensors, record)
+            return
+        path = self.folder / name / "paused.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        contiguous = {key: value.contiguous() for key, value in tensors.items()}
+        write_atomically(path, save(contiguous, metadata={"record": json.dumps(record)}))
+
+    def paused(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `pause` kept under that name, or None; a file that cannot be read is as good as none."""
+        if self.folder is None:
+            return self._paused.get(name)
+        try:
+            with safe_open(self.folder / name / "paused.safetensors", "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+                return tensors, json.loads(file.metadata()["record"])
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+            return None
 
 
 def _to_json(look: Evaluation) -> dict[str, int | float | None]:
@@ -186,11 +269,14 @@ def _from_json(record: dict[str, Any]) -> Evaluation:
 def _read(folder: Path) -> Run:
     """The run that `RunStore.put` wrote there."""
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    groups: dict[str, dict[str, Tensor]] = {"state": {}, "head": {}, "validation": {}, "held_out": {}}
+    groups: dict[str, dict[str, Tensor]] = {"state": {}, "head": {}, "validation": {}, "held_out": {}, "start": {}}
     for key, tensor in load_file(folder / "run.safetensors").items():
         group, _, rest = key.partition("/")
         groups[group][rest] = tensor
-    record["config"] = RunConfig(**record["config"])
+    start = WarmStart.of(groups["start"]) if groups["start"] else None
+    if (start and start.digest) != record["config"]["start"]:
+        raise ValueError("the start is not the one of these settings")
+    record["config"] = RunConfig(**record["config"] | {"start": start})
     record["curve"] = tuple(_from_json(item) for item in record["curve"])
     return Run(
         **record,

@@ -1,66 +1,111 @@
-"""Choosing a learning rate: short trials, judged on the validation part, then one full run at the best."""
+"""Choosing a learning rate and a start: a search by halving, judged on the validation part, then the full run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from promptreach.progress import Progress
-from promptreach.tuning.loop import train
+from promptreach.tuning.executor import Executor
+from promptreach.tuning.halving import Halving, best_of, halving, halving_steps
 from promptreach.tuning.methods import method_named
-from promptreach.tuning.runs import Run, RunConfig, RunStore
+from promptreach.tuning.runs import Run, RunConfig
 from promptreach.tuning.task import Task
 
-TRIAL_SHARE = 0.25
-"""A trial's steps as a share of the full run's."""
+MOST_EXTENSIONS = 3
+"""How many rates a method's own grid grows by while its best rate stands at the edge."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A full run at the learning rate that its trials chose.
+    """A full run at the settings that its trials chose.
 
     Attributes:
-        trials: one short run a rate, in the order tried; empty when the rate was given.
+        trials: one short run a candidate, in the order tried; empty when nothing was to be chosen. The full run went on
+            from where the best of them stopped.
         best: the full run.
     """
 
     trials: tuple[Run, ...]
     best: Run
 
+    @property
+    def steps(self) -> int:
+        """All optimiser steps that the sweep took."""
+        return self.best.steps + sum(trial.steps for trial in self._dropped)
+
+    @property
+    def seconds(self) -> float:
+        """All time that the sweep took, in wall seconds of one worker."""
+        return self.best.seconds + sum(trial.seconds for trial in self._dropped)
+
+    @property
+    def _dropped(self) -> list[Run]:
+        """The trials that the full run did not go on from."""
+        return [trial for trial in self.trials if not _is_part(trial.config, self.best.config)]
+
 
 def sweep(
-    task: Task, config: RunConfig, store: RunStore, progress: Progress, rates: Sequence[float] | None = None
+    executor: Executor, config: RunConfig, rates: Sequence[float] | None = None, inits: Sequence[str] = ()
 ) -> Sweep:
-    """Train `config` at the best of several learning rates.
+    """Train `config` at the best of several learning rates, and from the best of several starts.
 
     Args:
-        task, config, store, progress: as for a single run; `config.learning_rate` is ignored when rates are tried.
-        rates: absolute learning rates; None tries the method's own, scaled to the size of its start; an empty or
-            one-element sequence tries nothing.
+        executor: trains the runs.
+        config: a full run; its learning rate is ignored when several are tried, its init when `inits` are given.
+        rates: absolute learning rates; None tries the method's own, scaled to the size of its start, and one more
+            beyond the best for as long as that stands at the edge of the grid, `MOST_EXTENSIONS` times at most. An
+            empty or one-element sequence tries nothing.
+        inits: starts to try; none tries that of `config` only.
     """
+    found = searched(executor, config, rates, inits)
+    return Sweep(found.trials, *executor.run([found.best]))
+
+
+def searched(
+    executor: Executor, config: RunConfig, rates: Sequence[float] | None = None, inits: Sequence[str] = ()
+) -> Halving:
+    """The search of `sweep` without its full run."""
+    starts = [replace(config, init=init) for init in inits] or [config]
+    candidates = [
+        replace(start, learning_rate=rate)
+        for start in starts
+        for rate in (own_rates(executor.task, start) if rates is None else rates or (config.learning_rate,))
+    ]
+    if len(candidates) == 1:
+        return Halving((), candidates[0])
+
+    def beyond(runs: Sequence[Run]) -> RunConfig | None:
+        if rates is not None or len(runs) >= len(candidates) + MOST_EXTENSIONS:
+            return None
+        init, rate = best_of(runs).config.init, _rate_beyond_the_edge(runs)
+        return None if rate is None else replace(config, init=init, learning_rate=rate)
+
+    return halving(executor, candidates, beyond)
+
+
+def own_rates(task: Task, config: RunConfig) -> list[float]:
+    """The method's own learning rates, in units of a typical entry of the start, ascending; two significant digits."""
     spec = method_named(config.method)
-    if rates is None:
-        with spec.attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
-            rates = [_rounded(rate * trainable.unit) for rate in spec.rates]
-    trials: list[Run] = []
-    if len(rates) > 1:
-        short = replace(config, steps=max(1, round(config.steps * TRIAL_SHARE)), evaluations=1, score_held_out=False)
-        for rate in rates:
-            trials.append(_shown(task, replace(short, learning_rate=rate), store, progress))
-        # A diverged trial is scored at its start, which may well beat the place that a finished one led to.
-        chosen = min(trials, key=lambda run: (run.status == "diverged", run.validation.mean_loss))
-        config = replace(config, learning_rate=chosen.config.learning_rate)
-    elif rates:
-        config = replace(config, learning_rate=rates[0])
-    return Sweep(tuple(trials), _shown(task, config, store, progress))
+    with spec.attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+        return [_rounded(rate * trainable.unit) for rate in spec.rates]
 
 
-def planned_steps(config: RunConfig, trials: int) -> int:
-    """The optimiser steps that a sweep with that many trials takes at most, for the time estimate."""
-    return config.steps + trials * max(1, round(config.steps * TRIAL_SHARE)) if trials > 1 else config.steps
+def planned_steps(config: RunConfig, candidates: int) -> int:
+    """The steps of progress that a sweep over that many candidates makes, extensions not counted."""
+    return config.steps + (halving_steps(config.steps, candidates) if candidates > 1 else 0)
 
 
-def _shown(task: Task, config: RunConfig, store: RunStore, progress: Progress) -> Run:
-    with progress.task(f"{config.label}, rate {config.learning_rate:.3g}", total=config.steps) as step:
-        return train(task, config, store, step)
+def _rate_beyond_the_edge(runs: Sequence[Run]) -> float | None:
+    """One rate beyond the best, if that stands at the edge of what was tried with its start."""
+    best = best_of(runs).config
+    tried = sorted(run.config.learning_rate for run in runs if run.config.init == best.init)
+    if len(tried) < 2 or tried[0] < best.learning_rate < tried[-1]:
+        return None
+    # At the distance of the neighbour: the grid keeps its ratio.
+    neighbour = tried[-2] if best.learning_rate == tried[-1] else tried[1]
+    return _rounded(best.learning_rate**2 / neighbour)
+
+
+def _is_part(trial: RunConfig, whole: RunConfig) -> bool:
+    return replace(trial, pause=whole.pause, score_held_out=whole.score_held_out) == whole
 
 
 def _rounded(rate: float) -> float:

@@ -126,9 +126,9 @@ def prepare(
     # Validation gets a third of what is not trained on: it only ranks runs, while held-out rows carry the conclusions.
     held_out, validation = split(rest, 1 / 3, seed + 1)
     parts = {
-        "train": _first(train, limits.train, seed),
-        "validation": _first(validation, limits.validation, seed),
-        "held_out": _first(held_out, limits.held_out, seed),
+        "train": first_rows(train, limits.train, seed),
+        "validation": first_rows(validation, limits.validation, seed),
+        "held_out": first_rows(held_out, limits.held_out, seed),
     }
     max_length = min(limits.max_length, backbone.max_positions - longest_prompt)
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
@@ -163,7 +163,12 @@ def _probes(task: Task, places: Sequence[Pooling], num_classes: int, seed: int) 
     return {place: fit_probe(pooled[place], labels, num_classes, place, seed) for place in places}
 
 
-def _check(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
+def check_room(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
+    """Refuse what cannot be trained on this model at all.
+
+    Raises:
+        InputError: when the prompt leaves no room for content, or completions are asked of an encoder.
+    """
     faults = []
     if not isinstance(data, LabelledTexts) and backbone.task == "encoder":
         faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder", "use a causal model"))
@@ -172,13 +177,17 @@ def _check(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
         seen = f"{longest_prompt} virtual tokens in a context of {backbone.max_positions}"
         faults.append(Fault("tokens", seen, f"at most {longest}"))
     raise_if_any(faults, InputError)
+
+
+def _check(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
+    check_room(backbone, data, longest_prompt)
     different = len(set(data.inputs))
     if different < MIN_INPUTS:
         expected = f"at least {MIN_INPUTS}, to train, choose and judge on"
         raise DataError(Fault(data.source, f"{different} different inputs", expected))
 
 
-def _first(data: TaskData, limit: int, seed: int) -> TaskData:
+def first_rows(data: TaskData, limit: int, seed: int) -> TaskData:
     """At most `limit` examples, drawn at random."""
     if len(data) <= limit:
         return data

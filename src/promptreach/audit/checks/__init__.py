@@ -7,12 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from promptreach.audit.checks import (
+    attempt,
     attention_share,
     bare_model,
+    collapse,
     data,
+    drift,
+    inference_cost,
     initialisation,
     limits,
-    norm_criterion,
+    planted,
+    prediction,
     training,
 )
 from promptreach.audit.context import AuditContext
@@ -39,7 +44,12 @@ CHECKS = (
     Check("bare_model", "The model without a prompt", bare_model.run),
     Check("training", "Matched training", training.run),
     Check("initialisation", "Where the virtual tokens start", initialisation.run),
+    Check("attempt", "What your adapter lost, and where", attempt.run),
+    Check("collapse", "How your adapter spreads its answers", collapse.run),
+    Check("planted", "Does training find a prompt that exists?", planted.run),
+    Check("prediction", "What was predicted before training", prediction.run),
+    Check("drift", "What tuning does to other text", drift.run),
     Check("attention_share", "Attention taken by the prompt", attention_share.run),
     Check("limits", "What no prompt can do", limits.run),
-    Check("norm_criterion", "Norm criterion for fast attention", norm_criterion.run),
+    Check("inference_cost", "What inference will cost", inference_cost.run),
 )

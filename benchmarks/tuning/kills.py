@@ -1,0 +1,195 @@
+"""kill -9 at a random moment, many times: does every resume end as if nothing had happened, and repeat nothing?
+
+    OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/audit:tests/tuning python benchmarks/tuning/kills.py
+        [--what audit ray] [--kills 20] [--seed 0] [--work FOLDER] [--out JSON]
+
+``audit``: a quick audit of a tiny model is killed, then run again with resume. ``ray``: a sweep on a local Ray cluster
+that outlives its callers (two workers) is killed, then run again on the same cluster. The moment is drawn: after how
+many finished runs, and how long after, up to the time between two of them. A kill that comes too late is drawn again,
+and counted apart. Compared are: the report without its times, or every run of the sweep bit for bit; and the records of
+the runs that were finished when the kill came, which nobody may write again.
+
+The result is written after every kill, so that a second call goes on where the first was stopped. The tiny model and
+its rows come from the tests.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from test_audit import rows, strip
+from test_executor import assert_same_runs
+
+import promptreach
+from models import tiny_model
+from planted import config_of, labelled
+from promptreach import files
+from promptreach.audit.settings import BUDGETS
+from promptreach.hf import open_model
+from promptreach.progress import Progress
+from promptreach.tuning import Limits, RunStore, prepare
+from promptreach.tuning.engines import open_engine
+from promptreach.tuning.sweep import sweep
+
+RATES = (0.01, 0.03, 0.1, 0.3)
+CLUSTER = """
+import ray, sys
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
+def audit_job(model: Path, folder: Path, address: str) -> None:
+    BUDGETS["quick"] = BUDGETS["quick"].__class__("quick", 0, Limits(64, 24, 48, 16), (2, 4), 2, 40, 8, 4)
+    promptreach.audit(model, rows(), budget="quick", out=folder, resume=True)
+
+
+def ray_job(model: Path, folder: Path, address: str) -> None:
+    ray_sweep(model, folder, "ray", address)
+
+
+def ray_sweep(model: Path, folder: Path, engine: str, address: str | None):
+    """A sweep with runs long enough to be hit."""
+    task = prepare(open_model(model), labelled(), longest_prompt=4)
+    config = config_of("prompt", steps=240, patience=99)
+    with open_engine(RunStore(folder / "runs"), Progress(quiet=True), engine, ray_address=address) as executor_of:
+        return sweep(executor_of(task), config, RATES)
+
+
+def same_audit(model: Path, folder: Path, whole: Path) -> bool:
+    """Whether two folders hold the same report, times and their own names aside."""
+    texts = [(at / "report.json").read_text().replace(str(at), "FOLDER") for at in (folder, whole)]
+    found, expected = (strip(json.loads(text)) for text in texts)
+    return {**found, "environment": None} == {**expected, "environment": None}
+
+
+def same_sweep(model: Path, folder: Path, whole: Path) -> bool:
+    """Whether two folders hold the same runs, times aside: everything is taken from there and nothing trained."""
+    found, expected = (ray_sweep(model, at, "local", None) for at in (folder, whole))
+    try:
+        assert_same_runs((*found.trials, found.best), (*expected.trials, expected.best))
+    except AssertionError:
+        return False
+    return True
+
+
+JOBS = {"audit": (audit_job, same_audit), "ray": (ray_job, same_sweep)}
+
+
+def start(job: Callable[[Path, Path, str], None], model: Path, folder: Path, address: str) -> int:
+    """The job in a fork of this process, which has loaded everything already."""
+    pid = os.fork()
+    if pid:
+        return pid
+    files._STARTED = time.time()  # a fork is a process of its own, though it imported nothing
+    try:
+        job(model, folder, address)
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        os._exit(1)
+    os._exit(0)
+
+
+def finish(pid: int) -> None:
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise SystemExit(f"a job ended with status {status}")
+
+
+def records(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/run.json")}
+
+
+def one_kill(what: str, model: Path, work: Path, whole: Path, draw: random.Random, address: str) -> dict:
+    """Kill a job, resume it, and look at what is there."""
+    written = sorted(records(whole).values())
+    runs, delay = draw.randint(0, len(written)), draw.random() * (written[-1] - written[0]) / len(written) / 1e9
+    job, same = JOBS[what]
+    folder = work / "killed"
+    shutil.rmtree(folder, ignore_errors=True)
+    pid = start(job, model, folder, address)
+    ended, status = 0, 0
+    while not ended and len(records(folder)) < runs:
+        time.sleep(0.002)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    if not ended:
+        time.sleep(delay)
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    before = records(folder)
+    finish(start(job, model, folder, address))
+    after = records(folder)
+    names = [{path.parent.name for path in found} for found in (after, records(whole))]
+    return {
+        "after_runs": runs,
+        "and_seconds": delay,
+        "was_running": os.WIFSIGNALED(status),
+        "finished_runs_then": len(before),
+        "runs_in_all": len(after),
+        "finished_runs_repeated": sum(after.get(path) != written for path, written in before.items()),
+        "same_result": names[0] == names[1] and same(model, folder, whole),
+        "half_files_left": len(list(folder.rglob("*.partial"))),
+    }
+
+
+def run(what: str, kills: int, seed: int, work: Path, out: Path, address: str) -> None:
+    """Add the kills that are missing to the result."""
+    model, whole = work / "model", work / "whole"
+    work.mkdir(parents=True, exist_ok=True)
+    if not model.exists():
+        tiny = tiny_model("gpt2")
+        tiny.model.save_pretrained(model)
+        tiny.tokenizer.save_pretrained(model)
+    result = json.loads(out.read_text()) if out.exists() else {}
+    entries = result.get(what, {}).get("each", [])
+    shutil.rmtree(whole, ignore_errors=True)
+    finish(start(JOBS[what][0], model, whole, address))
+    while sum(entry["was_running"] for entry in entries) < kills:
+        draw = random.Random(f"{seed} {what} {len(entries)}")
+        entries.append(one_kill(what, model, work, whole, draw, address))
+        result[what] = {
+            "kills": sum(entry["was_running"] for entry in entries),
+            "too_late": sum(not entry["was_running"] for entry in entries),
+            "resumes_equal": sum(entry["same_result"] for entry in entries),
+            "finished_runs_repeated": sum(entry["finished_runs_repeated"] for entry in entries),
+            "half_files_left": sum(entry["half_files_left"] for entry in entries),
+            "seed": seed,
+            "each": entries,
+        }
+        out.write_text(json.dumps(result, indent=1) + "\n")
+        print(what, len(entries), entries[-1], flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path("out/kills"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kills.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # the jobs are forks of this process, and threads do not survive a fork
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAY_AUTH_MODE": "token"}
+    for what in args.what:
+        if what == "audit":
+            run(what, args.kills, args.seed, args.work / what, args.out, "")
+            continue
+        with subprocess.Popen(
+            [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as cluster:
+            assert cluster.stdout is not None
+            run(what, args.kills, args.seed, args.work / what, args.out, cluster.stdout.readline().strip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""What inference with each adapter will cost on this model and these inputs, and what would make it cheaper.
+
+Times are measured on a typical held-out batch and said as ratios to the bare model's; costs at lengths that were not
+run are counted from shapes. Everything under a name with "seconds" in it is a time; nothing else depends on the
+machine's speed, so that the same seed gives the same report, times aside.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from promptreach.audit.context import AuditContext
+from promptreach.audit.findings import Block, Cell, Finding, Table, Text
+from promptreach.audit.inference_advice import Suggestion, suggestions
+from promptreach.audit.inference_heads import AtLength, at_length, head_blocks, norm_reports, norm_values
+from promptreach.audit.inference_times import answers, difference, median_seconds
+from promptreach.audit.inference_work import BARE, ForwardWork, Way, adapter_bytes, cache_bytes
+from promptreach.certificate import Evidence
+from promptreach.errors import InputError
+from promptreach.hf import precompute
+from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
+from promptreach.tuning.backbone import TokenBatch
+from promptreach.tuning.diagnosis.comparison import paired
+from promptreach.tuning.runs import Run
+
+BATCH = 8
+LENGTHS = (4096, 65536)
+
+Seconds = Mapping[str, dict[str, float]]
+Differences = Mapping[str, tuple[float, bool]]
+
+
+def run(context: AuditContext) -> Finding:
+    """Time, count and compare what was trained and what was given."""
+    ways, refusal = _ways(context)
+    if len(ways) == 1:
+        return Finding(
+            check="inference_cost",
+            title="What inference will cost",
+            status="skipped",
+            evidence=Evidence.UNKNOWN,
+            summary="There is no adapter to look at.",
+            reason="nothing was trained",
+        )
+    rows = _typical(context)
+    length = len(rows[0])
+    work = ForwardWork.of(context.model)
+    with context.progress.task("timing inference", total=None):
+        batch = context.model.batch(rows)
+        seconds = _seconds(context, ways, batch, context.model.batch(rows[:1]))
+        differences = _differences(context, ways, batch)
+    with context.progress.task("reading the heads", total=None):
+        reports = norm_reports(context)
+    advice = suggestions(context, ways, differences, lambda run, best: _compared(context, run, best))
+    advice.sort(key=lambda item: work.of_way(item.then, length) / work.of_way(item.now, length))
+    longest = max(map(len, context.task.encoded["held_out"].sequences))
+    at = {count: at_length(work, reports, ways, count) for count in sorted({length, longest, *LENGTHS})}
+    table = [_row(context, way, at[length], differences) for way in ways]
+    return Finding(
+        check="inference_cost",
+        title="What inference will cost",
+        evidence=Evidence.PREDICTED,
+        sample=f"{len(rows)} held-out inputs of about {length} tokens; heads on "
+        f"{reports[0].criterion.joined.length} tokens, prompt included",
+        summary=_summary(at[length], at[longest], advice),
+        values={
+            "tokens": length,
+            "ways": {row["name"]: row for row in table},
+            "seconds": seconds,
+            "not_precomputed": refusal,
+            "advice": [_advice_values(item, work, length) for item in advice],
+            "lengths": [asdict(item) for item in at.values()],
+        }
+        | norm_values(reports),
+        blocks=[
+            _time_table(table, seconds, len(rows), length),
+            _byte_table(table),
+            *_advice_blocks(advice, work, length, seconds, refusal),
+            *head_blocks(context.model, reports, ways, at, longest),
+        ],
+    )
+
+
+def _ways(context: AuditContext) -> tuple[list[Way], str]:
+    """The bare model, the best trained adapter of each kind and the user's own; and why none was precomputed, if so."""
+    found: list[tuple[str, Adapter]] = []
+    for method in ("prompt", "prefix", "lora"):
+        trained = context.best(method)
+        if trained is not None and trained.adapter is not None:
+            found.append((trained.config.label.replace("lora", "LoRA"), trained.adapter))
+    if context.adapter is not None:
+        kinds = {SoftPrompt: "prompt", Prefix: "prefix", LowRankUpdate: "LoRA"}
+        found.append((f"your {kinds.get(type(context.adapter), 'adapter')}", context.adapter))
+    ways, refusal = [BARE], ""
+    for name, adapter in found:
+        ways.append(Way(name, adapter))
+        if isinstance(adapter, SoftPrompt):
+            try:
+                ways.append(Way(f"{name} (precomputed)", adapter, precompute(context.model, adapter)))
+            except InputError as error:
+                refusal = error.faults[0].remedy
+    return ways, refusal
+
+
+def _typical(context: AuditContext) -> list[tuple[int, ...]]:
+    """Held-out inputs of about the median length, that nearest to it first; completions are left out."""
+    encoded = context.task.encoded["held_out"]
+    answers_of = encoded.answer_lengths or (0,) * len(encoded)
+    inputs = [ids[: len(ids) - count] for ids, count in zip(encoded.sequences, answers_of, strict=True)]
+    middle = statistics.median_low(map(len, inputs))
+    return sorted(inputs, key=lambda ids: abs(len(ids) - middle))[:BATCH]
+
+
+def _seconds(context: AuditContext, ways: Sequence[Way], batch: TokenBatch, one: TokenBatch) -> Seconds:
+    """Seconds of a batch, and of a single input's first new token on causal models, each also over the bare model."""
+    measured = {"batch": median_seconds(context.model, ways, batch)}
+    if context.model.task == "causal":
+        measured["first_token"] = median_seconds(context.model, ways, one, next_token=True)
+    found: dict[str, dict[str, float]] = {}
+    for way in ways:
+        found[way.name] = {kind: times[way.name] for kind, times in measured.items()}
+        found[way.name] |= {f"{kind}_over_bare": times[way.name] / times[BARE.name] for kind, times in measured.items()}
+    return found
+
+
+def _differences(context: AuditContext, ways: Sequence[Way], batch: TokenBatch) -> Differences:
+    """Of each precomputed way's answers from those of the prompt in front."""
+    return {
+        way.name: difference(answers(context.model, way, batch), answers(context.model, Way("", way.adapter), batch))
+        for way in ways
+        if way.cache is not None
+    }
+
+
+def _compared(context: AuditContext, run: Run, best: Run) -> tuple[dict[str, float], str]:
+    assert run.held_out is not None
+    assert best.held_out is not None
+    metric = "accuracy" if context.is_classification else "loss"
+    found = paired(run.held_out, best.held_out, metric)
+    scale, unit = (100, "points of accuracy") if metric == "accuracy" else (1, "nats a token")
+    gain, low, high = (scale * found[key] for key in ("gain", "low", "high"))
+    return found, f"{gain:+.2g} {unit} (90 % interval {low:+.2g} to {high:+.2g})"
+
+
+def _row(context: AuditContext, way: Way, here: AtLength, differences: Differences) -> dict[str, Any]:
+    """What is known of one way without a clock."""
+    gap, same = differences.get(way.name, (None, None))
+    # An encoder keeps nothing between requests: a prompt's states are made anew, only a prefix has keys of its own.
+    keeps = way.positions and (isinstance(way.adapter, Prefix) or not context.model.row.encoder)
+    held = cache_bytes(context.model, way.positions) if keeps else None
+    return {
+        "name": way.name,
+        "work_over_bare": here.over_bare.get(way.name, 1.0),
+        "logits_difference": gap,
+        "same_next_tokens": same,
+        "positions": way.positions,
+        "share_of_context": way.positions / context.model.max_positions,
+        "cache_bytes": held,
+        "cache_bytes_of_batch": None if held is None else held if way.cache is not None else BATCH * held,
+        "adapter_bytes": None if way.adapter is None else adapter_bytes(context.model, way.adapter),
+    }
+
+
+_TIMES = {
+    "what runs": "name",
+    "seconds, × bare": "batch_over_bare",
+    "first token: seconds, × bare": "first_token_over_bare",
+    "logits off by": "logits_difference",
+    "work, × bare": "work_over_bare",
+    "seconds": "batch",
+    "first token: seconds": "first_token",
+}
+_BYTES = {
+    "what runs": "name",
+    "positions taken": "positions",
+    "share of the context": "share_of_context",
+    "keys and values, bytes": "cache_bytes",
+    f"of {BATCH} requests at once": "cache_bytes_of_batch",
+    "adapter file, bytes": "adapter_bytes",
+}
+
+
+def _time_table(table: Sequence[dict[str, Any]], seconds: Seconds, rows: int, length: int) -> Table:
+    records = [row | seconds[row["name"]] for row in table]
+    causal = "first_token" in records[0]
+    columns = [name for name in _TIMES if causal or not name.startswith(("first token", "logits"))]
+    return Table(
+        title="Time of a forward pass",
+        columns=columns,
+        rows=[[record[_TIMES[name]] for name in columns] for record in records],
+        note=f"A batch of {rows} held-out inputs of about {length} tokens"
+        + (", and the first new token of one of them" if causal else "")
+        + ". Work is PREDICTED from shapes. Seconds are MEASURED: medians of rounds in which all take turns; read "
+        "their ratios, and a difference of a few percent as none."
+        + (" Logits: |precomputed - in front| / |in front|, MEASURED." if causal else ""),
+    )
+
+
+def _byte_table(table: Sequence[dict[str, Any]]) -> Table:
+    return Table(
+        title="Memory and context",
+        columns=list(_BYTES),
+        rows=[[row[key] for key in _BYTES.values()] for row in table if row["name"] != BARE.name],
+        note="MEASURED. Keys and values of the adapter's own positions, in all layers; those of the content come on "
+        "top. Precomputed ones are held once and shared.",
+    )
+
+
+def _advice_blocks(
+    advice: Sequence[Suggestion], work: ForwardWork, length: int, seconds: Seconds, refusal: str
+) -> list[Block]:
+    rows: list[list[Cell]] = []
+    for item in advice:
+        values = _advice_values(item, work, length)
+        now, then = (seconds.get(way.name) for way in (item.now, item.then))
+        ratio = then["batch"] / now["batch"] if now and then else None
+        rows.append([item.what, ratio, values["work_now"], values["work_then"], f"{item.evidence.value}: {item.cost}"])
+    table = Table(
+        title="What would make it cheaper",
+        columns=["what", "seconds, then over now", "work now, × bare", "work then", "what it costs"],
+        rows=rows,
+        note="Most work saved first. Seconds are MEASURED where both ran, work is PREDICTED from shapes.",
+    )
+    blocks: list[Block] = [table, *(item.code for item in advice)] if advice else []
+    return [*blocks, Text(text=f"Nothing can be precomputed here. {refusal}.")] if refusal else blocks
+
+
+def _advice_values(item: Suggestion, work: ForwardWork, length: int) -> dict[str, Any]:
+    bare = work.of_way(BARE, length)
+    return {
+        "what": item.what,
+        "work_now": work.of_way(item.now, length) / bare,
+        "work_then": work.of_way(item.then, length) / bare,
+        "positions_freed": item.now.positions - item.then.positions,
+        "cost": item.cost,
+        "evidence": item.evidence.value,
+    }
+
+
+def _summary(here: AtLength, longest: AtLength, advice: Sequence[Suggestion]) -> str:
+    costs = ", ".join(f"{ratio:.2f} with {name}" for name, ratio in here.over_bare.items())
+    text = f"For an input of {here.tokens} tokens, work over the bare model's is PREDICTED as {costs}."
+    if advice:
+        text += f" What saves most: {advice[0].what[0].lower()}{advice[0].what[1:]}."
+    return (
+        f"{text} Attention is {here.attention_share:.1%} of the bare model's work at this length and "
+        f"{longest.attention_share:.1%} at the longest input, {longest.tokens} tokens: making it faster saves no more."
+    )

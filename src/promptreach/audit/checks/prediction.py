@@ -1,0 +1,115 @@
+"""What `promptreach.tuning.predict` says before training, beside what training then reached: PREDICTED beside MEASURED.
+
+Only the methods and lengths that were trained are predicted, and only as many as cost a small share of that training.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from promptreach.audit.context import AuditContext
+from promptreach.audit.findings import Cell, Finding, Table
+from promptreach.certificate import Evidence
+from promptreach.tuning.forecast import CONFIDENCE, Prediction
+from promptreach.tuning.predict import GROUPS, LEFT_OUT, forecasts
+from promptreach.tuning.runs import Run
+from promptreach.tuning.task import Task
+
+MOST = 0.2
+"""Of the rows that training went through forward and backward, the share that predictions may cost."""
+MOST_HELD_OUT = 256
+"""Held-out rows that predictions are made for; they score a prediction and take part in nothing."""
+_ORDER = ("prompt", "lora", "prefix")
+_SHOWN = ("predicted_loss", "low", "high", "loss", "reachable_share")
+_TITLE = "What was predicted before training"
+
+
+def run(context: AuditContext) -> Finding:
+    """Predict the trained methods from gradients at their start, and put the outcomes beside it."""
+    methods = _affordable(context)
+    if not methods:
+        return Finding(
+            check="prediction",
+            title=_TITLE,
+            status="skipped",
+            evidence=Evidence.UNKNOWN,
+            summary="Nothing was predicted.",
+            reason=f"Gradients of every row would cost more than {MOST:.0%} of this training; promptreach.tuning."
+            "predict makes the predictions by itself.",
+        )
+    rows = torch.arange(min(MOST_HELD_OUT, len(context.task.held_out)))
+    pairs = list(_pairs(context, _cut(context.task, rows), methods))
+    found = {
+        name: {
+            "predicted_loss": prediction.held_out_loss,
+            "low": prediction.interval[0],
+            "high": prediction.interval[1],
+            "predicted_accuracy": prediction.accuracy,
+            "reachable_share": prediction.reachable_share,
+            "loss": _loss(run, rows),
+            "inside": prediction.interval[0] <= _loss(run, rows) <= prediction.interval[1],
+        }
+        for name, prediction, run in pairs
+    }
+    inside = sum(bool(entry["inside"]) for entry in found.values())
+    return Finding(
+        check="prediction",
+        title=_TITLE,
+        evidence=Evidence.PREDICTED,
+        sample=pairs[0][1].sample,
+        summary=f"{inside} of {len(found)} outcomes lie in the {CONFIDENCE:.0%} interval that was predicted for them "
+        "from gradients at the start.",
+        values={"methods": found},
+        blocks=[_table(found)],
+        certificates=[prediction.certificates[0].to_dict() for _, prediction, _ in pairs],
+    )
+
+
+def _affordable(context: AuditContext) -> list[str]:
+    """As many methods as may be predicted, those first that matter most."""
+    settings, task = context.settings, context.task
+    trained = sum(entry.steps for entry in context.sweeps.values()) * settings.batch_size
+    backward = 1 if context.is_classification else GROUPS
+    rows = len(task.train) + min(LEFT_OUT, len(task.train)) + min(MOST_HELD_OUT, len(task.held_out))
+    done = {entry.best.config.method for entry in context.sweeps.values() if entry.best.status == "finished"}
+    return [method for method in _ORDER if method in done][: int(MOST * trained / (backward * rows))]
+
+
+def _pairs(context: AuditContext, task: Task, methods: list[str]) -> Iterator[tuple[str, Prediction, Run]]:
+    """Each prediction with the run that it was made for."""
+    runs = {name: entry.best for name, entry in context.sweeps.items() if entry.best.status == "finished"}
+    for method in methods:
+        own = {name: run for name, run in runs.items() if run.config.method == method}
+        sizes = sorted({run.config.tokens or run.config.rank for run in own.values()})
+        with context.progress.task(f"predicting {method}", total=1) as step:
+            made = list(forecasts(task, [method], sizes, sizes, context.settings.seed, step))
+        for prediction in made:
+            for name, run in own.items():
+                if (run.config.tokens, run.config.rank) == (prediction.tokens, prediction.rank):
+                    yield name, prediction, run
+
+
+def _cut(task: Task, rows: torch.Tensor) -> Task:
+    """The same task with these held-out rows only."""
+    indices = rows.tolist()
+    encoded = {**task.encoded, "held_out": task.encoded["held_out"].take(indices)}
+    return replace(task, held_out=task.held_out.take(indices), encoded=encoded)
+
+
+def _loss(run: Run, rows: torch.Tensor) -> float:
+    assert run.held_out is not None
+    return float(run.held_out.loss[rows].double().sum() / run.held_out.answers[rows].double().sum())
+
+
+def _table(found: dict[str, dict[str, float]]) -> Table:
+    rows: list[list[Cell]] = [
+        [name.replace("lora", "LoRA"), *(entry[key] for key in _SHOWN)] for name, entry in found.items()
+    ]
+    return Table(
+        title="Prediction beside outcome",
+        columns=["form", "predicted loss", "from", "to", "reached (MEASURED)", "reachable to first order"],
+        rows=rows,
+        note=f"Held-out loss in nats per answer; {CONFIDENCE:.0%} intervals, PREDICTED. The last column is the share "
+        "of the training rows' squared residual that some small change of this form answers.",
+    )

@@ -1,0 +1,128 @@
+"""A claim of the papers as an experiment: what it says, what it needs, what was seen, and what follows.
+
+Running a claim and saying what it means are separate: an experiment returns an `Outcome`, numbers and pictures with a
+verdict and its reason; `run_claim` adds what every experiment has in common and makes the record that is written. The
+records are pydantic models because their JSON is a published format.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from promptreach.audit.findings import Block, Curve, Heatmap
+from promptreach.certificate import Evidence
+
+SCHEMA_VERSION = 1
+"""Of a claim's JSON: raised when a field is renamed, removed or changes its meaning."""
+
+
+class ClaimVerdict(StrEnum):
+    """What running a claim says of it; never more than "here", on the sizes and data that were run."""
+
+    HOLDS = "holds here"
+    CAVEAT = "holds with caveat"
+    NOT_EXECUTABLE = "not executable as stated"
+    FAILS = "does not hold here"
+
+
+class Hypothesis(BaseModel):
+    """One thing that the claim takes for granted.
+
+    Attributes:
+        text: what has to hold.
+        status: CHECKED where the experiment looked at these very tensors; DECLARED where the reader's word, or a
+            conjecture such as SETH, stands for it.
+        detail: how it was checked, or why it cannot be.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    status: Literal["CHECKED", "DECLARED"]
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an experiment may vary.
+
+    Attributes:
+        full: the sizes whose results are committed; otherwise sizes that take seconds.
+        seed: of everything drawn.
+    """
+
+    full: bool = False
+    seed: int = 0
+
+    def pick(self, quick: Any, full: Any) -> Any:
+        """The one of two sizes that this setting asks for."""
+        return full if self.full else quick
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found.
+
+    Attributes:
+        verdict, because: the verdict and its reason, one or two sentences with the numbers that carry it.
+        evidence: the weakest kind of knowledge that the verdict rests on.
+        hypotheses: of the claim, each CHECKED or DECLARED.
+        numbers: what was found, by name; JSON types only.
+        figure: the picture.
+        blocks: tables and remarks below it.
+    """
+
+    verdict: ClaimVerdict
+    because: str
+    evidence: Evidence
+    hypotheses: tuple[Hypothesis, ...]
+    numbers: dict[str, Any]
+    figure: Curve | Heatmap
+    blocks: tuple[Block, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the papers.
+
+    Attributes:
+        key: A1 to A5 and B1 to B5 for the ten claims of the two abstracts, R1 for their rivals.
+        title: a few words.
+        source: paper and theorem.
+        statement: the claim in plain words, with its quantifiers.
+        run: the experiment.
+        needs: distributions without which it cannot run, by the names that pip knows.
+    """
+
+    key: str
+    title: str
+    source: str
+    statement: str
+    run: Callable[[Setting], Outcome]
+    needs: tuple[str, ...] = ()
+
+
+class ClaimResult(BaseModel):
+    """The record of one run of one claim; its attributes are those of `Claim`, `Setting` and `Outcome`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    schema_version: int = SCHEMA_VERSION
+    key: str
+    title: str
+    source: str
+    statement: str
+    verdict: ClaimVerdict
+    because: str
+    evidence: Evidence
+    hypotheses: list[Hypothesis]
+    numbers: dict[str, Any]
+    figure: Block
+    blocks: list[Block] = Field(default_factory=list)
+    full: bool
+    seed: int
+    seconds: float
+    environment: dict[str, Any]

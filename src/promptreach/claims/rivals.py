@@ -1,0 +1,109 @@
+"""R1: prompt tuning and the methods it is compared with, at equal numbers of trainable parameters."""
+
+from promptreach.audit.findings import Cell, Curve, Series, Table, Text
+from promptreach.certificate import Evidence
+from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
+from promptreach.claims.packaged import MINILM, TEXTS, minilm, reviews
+from promptreach.tuning import Limits, Run, equal_sizes, fit
+from promptreach.tuning.budget import MethodSize
+
+METHODS = ("prompt", "prefix", "lora", "unipelt")
+
+
+def run(setting: Setting) -> Outcome:
+    """Every method at each budget on the same rows, steps and read-out; several seeds in full."""
+    layers = setting.pick(2, None)
+    budgets = setting.pick((24_000,), (12_000, 48_000, 192_000))
+    seeds = [setting.seed + index for index in range(setting.pick(1, 3))]
+    steps = setting.pick(16, 300)
+    limits = setting.pick(Limits(96, 48, 128, 64), Limits(2048, 256, 1024, 128))
+    model, data = minilm(layers), reviews()
+
+    def trained(size: MethodSize, seed: int) -> Run:
+        return fit(
+            model,
+            data,
+            size.method,
+            tokens=max(1, size.tokens),
+            rank=max(1, size.rank),
+            bottleneck=max(1, size.bottleneck),
+            steps=steps,
+            seed=seed,
+            limits=limits,
+            quiet=True,
+        )
+
+    rows: list[list[Cell]] = []
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for budget in budgets:
+        for method, size in equal_sizes(model, budget, METHODS).items():
+            if size is None:
+                continue
+            scores = [_accuracy(trained(size, seed)) for seed in seeds]
+            mean, spread = sum(scores) / len(scores), max(scores) - min(scores)
+            sizes = ", ".join(f"{name} {value}" for name, value in size.arguments.items())
+            rows.append([budget, method, sizes, size.parameters, mean, spread])
+            x, y = found.setdefault(method, ([], []))
+            x.append(float(size.parameters))
+            y.append(mean)
+    head = [_accuracy(fit(model, data, "head", seed=seed, limits=limits, quiet=True)) for seed in seeds]
+    rows.append([0, "head alone", "", 0, sum(head) / len(head), max(head) - min(head)])
+    best = max(rows, key=lambda row: float(row[4] or 0))
+    prompts = [row for row in rows if row[1] == "prompt"]
+    last = max(prompts, key=lambda row: float(row[4] or 0))
+    return Outcome(
+        verdict=ClaimVerdict.CAVEAT,
+        because=f"Best of the table: {best[1]} with {best[3]:,} parameters, {float(best[4] or 0):.1%} of held-out rows "
+        f"right; prompt tuning {float(last[4] or 0):.1%}, the head alone {sum(head) / len(head):.1%}. The published "
+        "gains are averages over many tasks and models; one encoder and one dataset cannot confirm or refute them"
+        + ("." if setting.full else f", and quick sizes ({layers} layers, {steps} steps) only show that it runs."),
+        evidence=Evidence.MEASURED,
+        hypotheses=(
+            Hypothesis(
+                text="equal numbers of trainable parameters",
+                status="CHECKED",
+                detail="the largest size of each method below the budget; the shared head is not counted",
+            ),
+            Hypothesis(
+                text="every method at its best learning rate",
+                status="DECLARED",
+                detail="a short search of each, on validation rows",
+            ),
+        ),
+        numbers={"rows": rows, "budgets": list(budgets), "seeds": seeds, "head": head},
+        figure=Curve(
+            title="Held-out accuracy at equal parameters",
+            x_label="trainable numbers",
+            y_label="accuracy",
+            log_x=True,
+            series=[Series(name=name, x=x, y=y) for name, (x, y) in found.items()],
+            note=f"MiniLM{f', its first {layers} layers' if layers else ''}, film reviews; mean of {len(seeds)} seeds.",
+        ),
+        blocks=(
+            Table(
+                title="One table",
+                columns=["budget", "method", "sizes", "parameters", "accuracy", "largest - smallest seed"],
+                rows=rows,
+            ),
+            Text(
+                text="P-tuning v2 is a prefix at every layer. UniPELT's gates are built so that a closed one is truly "
+                "off (docs of promptreach.hf.unipelt); the published gate is not."
+            ),
+        ),
+    )
+
+
+def _accuracy(found: Run) -> float:
+    assert found.held_out is not None
+    return found.held_out.accuracy
+
+
+CLAIM = Claim(
+    key="R1",
+    title="The rivals at equal parameters",
+    source="P-tuning v2 (Liu et al. 2022), UniPELT (Mao et al. 2022), LoRA (Hu et al. 2022)",
+    statement="Prefixes at every layer, LoRA and gated mixtures of them do better than a prompt at the input with as "
+    "many trainable parameters.",
+    run=run,
+    needs=(MINILM, TEXTS),
+)

@@ -1,0 +1,120 @@
+"""Running a claim, and showing what came of it."""
+
+import importlib.metadata
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from promptreach.audit.environment import environment
+from promptreach.audit.findings import Block, Cell, Curve, Finding, Heatmap, Table, Text
+from promptreach.audit.writers import picture_svg, render_page
+from promptreach.claims.claim import Claim, ClaimResult, Setting
+from promptreach.claims.registry import CLAIMS
+from promptreach.errors import Fault, InputError
+from promptreach.files import check_output, write_atomically
+
+
+def claim_named(key: str) -> Claim:
+    """The claim called `key`, in either case.
+
+    Raises:
+        InputError: listing the keys that exist.
+    """
+    by_key: Mapping[str, Claim] = {claim.key: claim for claim in CLAIMS}
+    if key.upper() not in by_key:
+        raise InputError(Fault("claim", repr(key), f"one of {', '.join(by_key)}"))
+    return by_key[key.upper()]
+
+
+def run_claim(key: str, *, full: bool = False, seed: int = 0) -> ClaimResult:
+    """Run one claim's experiment.
+
+    Args:
+        key: of the claim, for example ``"A2"``.
+        full: the sizes whose results are committed; otherwise sizes that take seconds.
+        seed: the same seed gives the same numbers on the same machine, times aside.
+
+    Raises:
+        InputError: for a key that does not exist, or a claim that needs a package which is not installed.
+    """
+    claim = claim_named(key)
+    missing = [name for name in claim.needs if not _is_installed(name)]
+    if missing:
+        remedy = f"pip install --no-deps {' '.join(missing)}"
+        raise InputError(Fault(f"claim {claim.key}", f"{', '.join(missing)} not installed", "installed", remedy))
+    began = time.monotonic()
+    outcome = claim.run(Setting(full, seed))
+    return ClaimResult(
+        key=claim.key,
+        title=claim.title,
+        source=claim.source,
+        statement=claim.statement,
+        verdict=outcome.verdict,
+        because=outcome.because,
+        evidence=outcome.evidence,
+        hypotheses=list(outcome.hypotheses),
+        numbers=outcome.numbers,
+        figure=outcome.figure,
+        blocks=list(outcome.blocks),
+        full=full,
+        seed=seed,
+        seconds=time.monotonic() - began,
+        environment=environment(),
+    )
+
+
+def as_finding(result: ClaimResult) -> Finding:
+    """The result as every writer of this project shows it."""
+    blocks: list[Block] = [Text(text=result.statement), _hypotheses(result), result.figure, *result.blocks]
+    return Finding(
+        check=result.key,
+        title=f"{result.key}: {result.title}",
+        evidence=result.evidence,
+        sample=f"{'full' if result.full else 'quick'} sizes, seed {result.seed}",
+        summary=f"{result.verdict.value}. {result.because}",
+        values=result.numbers,
+        blocks=blocks,
+        seconds=result.seconds,
+    )
+
+
+def as_page(result: ClaimResult) -> str:
+    """The result as a page that works offline."""
+    return render_page(
+        f"{result.key}: {result.title}",
+        f"{result.verdict.value}: {result.because}",
+        [as_finding(result)],
+        result.environment,
+    )
+
+
+def as_picture(result: ClaimResult) -> str:
+    """The result's figure as SVG."""
+    assert isinstance(result.figure, Curve | Heatmap)
+    return str(picture_svg(result.figure))
+
+
+def write_claim(result: ClaimResult, folder: Path) -> Path:
+    """Write ID.html, ID.svg and ID.json into `folder`, and return the page's path.
+
+    Raises:
+        OutputError: when the folder cannot be written.
+    """
+    check_output(folder, resume=True)
+    write_atomically(folder / f"{result.key}.svg", as_picture(result))
+    write_atomically(folder / f"{result.key}.html", as_page(result))
+    write_atomically(folder / f"{result.key}.json", result.model_dump_json(indent=1) + "\n")
+    return folder / f"{result.key}.html"
+
+
+def _hypotheses(result: ClaimResult) -> Table:
+    rows: list[list[Cell]] = [[item.status, item.text, item.detail] for item in result.hypotheses]
+    return Table(title="What it takes for granted", columns=["", "hypothesis", "how it is known"], rows=rows)
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""A5: on a real model and real text, does the loss stop falling with the prompt's length while LoRA goes lower?"""
+
+from promptreach.audit.findings import Cell, Curve, Series, Table, Text
+from promptreach.certificate import Evidence
+from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
+from promptreach.claims.packaged import SMOLLM2, TEXTS, continued_speeches, smollm2
+from promptreach.tuning import Limits, Run, fit
+
+FLAT = 0.02
+"""Nats that the longest prompts may differ by where the loss has stopped falling."""
+
+
+def run(setting: Setting) -> Outcome:
+    """Prompts of growing length and small LoRA updates, trained alike, judged on held-out text."""
+    layers = setting.pick(2, None)
+    lengths, ranks = setting.pick(((1, 8), (1,)), ((1, 2, 4, 8, 16, 32, 64), (1, 2, 4)))
+    steps, batch_size = setting.pick((16, 8), (300, 16))
+    limits = setting.pick(Limits(48, 16, 32, 32), Limits(1024, 128, 256, 96))
+    model, data = smollm2(layers), continued_speeches(words=setting.pick(8, 24))
+
+    def trained(method: str, size: int) -> Run:
+        return fit(
+            model,
+            data,
+            method,
+            tokens=size,
+            rank=size,
+            steps=steps,
+            batch_size=batch_size,
+            seed=setting.seed,
+            limits=limits,
+            quiet=True,
+        )
+
+    bare = fit(model, data, "head", seed=setting.seed, limits=limits, quiet=True)
+    runs = {("prompt", length): trained("prompt", length) for length in lengths}
+    runs |= {("lora", rank): trained("lora", rank) for rank in ranks}
+    losses = {name: _loss(found) for name, found in runs.items()}
+    rows: list[list[Cell]] = [["bare model", 0, None, None, _loss(bare)]]
+    rows += [
+        [f"{method} {size}", found.parameters, found.config.learning_rate, found.train_loss, losses[method, size]]
+        for (method, size), found in runs.items()
+    ]
+    prompts = [losses["prompt", length] for length in lengths]
+    best_prompt = min(prompts)
+    smaller = [
+        losses["lora", rank] for rank in ranks if runs["lora", rank].parameters < runs["prompt", lengths[-1]].parameters
+    ]
+    saturates = prompts[-2] - prompts[-1] < FLAT
+    lora_lower = bool(smaller) and min(smaller) < best_prompt
+    both = saturates and lora_lower
+    verdict = ClaimVerdict.CAVEAT if both else ClaimVerdict.FAILS if setting.full else ClaimVerdict.NOT_EXECUTABLE
+    because = (
+        f"From {lengths[-2]} to {lengths[-1]} tokens the held-out loss moved by {prompts[-1] - prompts[-2]:+.3f} nats "
+        f"a token; the best prompt reaches {best_prompt:.3f}, LoRA with fewer parameters than the longest "
+        f"{min(smaller):.3f}, the bare model {_loss(bare):.3f}."
+        if smaller
+        else f"No LoRA update here has fewer parameters than the longest prompt, which reaches {prompts[-1]:.3f}."
+    )
+    because += (
+        " One model, one corpus, one seed."
+        if setting.full
+        else f" Quick sizes: {layers} layers and {steps} steps show that it runs, not what is true; run it with --full."
+    )
+    return Outcome(
+        verdict=verdict,
+        because=because,
+        evidence=Evidence.MEASURED,
+        hypotheses=(
+            Hypothesis(
+                text="the losses are those of well-trained prompts and updates",
+                status="DECLARED",
+                detail="learning rates are searched; a failed optimiser is not an impossibility",
+            ),
+            Hypothesis(
+                text="a causal model and real text", status="CHECKED", detail="SmolLM2-135M, convention speeches"
+            ),
+            Hypothesis(
+                text="the paper's own model, LLaMA-7B",
+                status="DECLARED",
+                detail="not run: the weights do not come with any package",
+            ),
+        ),
+        numbers={
+            "lengths": list(lengths),
+            "prompt_losses": prompts,
+            "prompt_parameters": [runs["prompt", length].parameters for length in lengths],
+            "ranks": list(ranks),
+            "lora_losses": [losses["lora", rank] for rank in ranks],
+            "lora_parameters": [runs["lora", rank].parameters for rank in ranks],
+            "bare_loss": _loss(bare),
+            "saturates": saturates,
+            "lora_lower_with_fewer": lora_lower,
+        },
+        figure=Curve(
+            title="Held-out loss against trainable parameters",
+            x_label="trainable numbers",
+            y_label="nats a token",
+            log_x=True,
+            series=[
+                Series(
+                    name=f"{'prompts' if method == 'prompt' else 'LoRA'}",
+                    x=[float(found.parameters) for (kind, _), found in runs.items() if kind == method],
+                    y=[losses[name] for name in runs if name[0] == method],
+                )
+                for method in ("prompt", "lora")
+            ],
+            note=f"SmolLM2-135M{f', its first {layers} layers' if layers else ''}; {steps} steps at a searched rate.",
+        ),
+        blocks=(
+            Table(
+                title="Every run",
+                columns=["method and size", "parameters", "learning rate", "training loss", "held-out loss"],
+                rows=rows,
+            ),
+            Text(
+                text="Which part of a gap is the optimiser's and which the form's is what `promptreach audit` asks of "
+                "one's own model and data."
+            ),
+        ),
+    )
+
+
+def _loss(found: Run) -> float:
+    assert found.held_out is not None
+    return found.held_out.mean_loss
+
+
+CLAIM = Claim(
+    key="A5",
+    title="The loss saturates in the prompt's length, LoRA goes lower",
+    source="Wang et al. 2023, section 7",
+    statement="On a real language model the loss of prompt tuning stops falling as the prompt gets longer, while LoRA "
+    "with fewer parameters reaches a lower one.",
+    run=run,
+    needs=(SMOLLM2, TEXTS),
+)

@@ -1,0 +1,102 @@
+"""A1: one frozen transformer that a prompt alone turns into any Lipschitz function."""
+
+from promptreach.audit.findings import Cell, Curve, Series, Table, Text
+from promptreach.certificate import Evidence
+from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
+from promptreach.compiler import PlanTooLargeError, build_backbone, measure
+from promptreach.compiler.gallery import random_function
+
+POINTS = 20_000
+
+
+def run(setting: Setting) -> Outcome:
+    """Freeze backbones by size and tolerance, give each several functions by prompt, and measure."""
+    shapes = setting.pick(((1, 1), (1, 2)), ((1, 1), (1, 2), (2, 1), (1, 3), (2, 2)))
+    tols = setting.pick((0.3, 0.1), (0.3, 0.2, 0.1, 0.05, 0.02))
+    functions = setting.pick(3, 10)
+    rows: list[list[Cell]] = []
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    kept, papers = True, []
+    for dim, tokens in shapes:
+        for tol in tols:
+            try:
+                backbone = build_backbone(dim, tokens, 1.0, tol)
+            except PlanTooLargeError:
+                rows.append([f"{tokens} x {dim}", tol, None, None, None, None])
+                continue
+            errors, bounds = [], []
+            for index in range(functions):
+                target = random_function(dim, tokens, 1.0, setting.seed + index)
+                prompt = backbone.prompt_for(target)
+                assert prompt.certificate is not None
+                errors.append(measure(backbone, prompt, target, POINTS, seed=setting.seed + 100 + index).error.value)
+                bounds.append(prompt.certificate.value)
+            kept &= max(errors) <= max(bounds) <= tol
+            rows.append(
+                [f"{tokens} x {dim}", tol, backbone.plan.slots, backbone.plan.parameters, max(errors), max(bounds)]
+            )
+            lengths, found = curves.setdefault(f"{tokens} tokens of {dim}", ([], []))
+            lengths.append(float(backbone.plan.slots))
+            found.append(max(errors))
+    for tol in setting.pick((0.3,), (0.3, 0.2, 0.1, 0.05)):
+        try:
+            papers.append((tol, build_backbone(1, 1, 1.0, tol, "deep").plan.parameters))
+        except PlanTooLargeError:
+            break
+    smallest = min(tol for tol, _ in papers) if papers else None
+    own = build_backbone(1, 1, 1.0, smallest or tols[0]).plan.parameters
+    return Outcome(
+        verdict=ClaimVerdict.HOLDS if kept else ClaimVerdict.FAILS,
+        because=f"{functions} random functions a size, each given to the same frozen weights by a prompt alone, all "
+        "stay within their certificates and those within the tolerance. The paper's own construction is a table over "
+        f"pairs of prompt and input: at tolerance {smallest} it takes {papers[-1][1] if papers else 0:,} weights where "
+        f"the one here takes {own:,}.",
+        evidence=Evidence.PROVED if kept else Evidence.MEASURED,
+        hypotheses=(
+            Hypothesis(
+                text="continuous inputs in the unit cube, no causal mask, no norms: a specially built backbone",
+                status="CHECKED",
+                detail="it says nothing of a given pretrained model",
+            ),
+            Hypothesis(
+                text="the functions have Lipschitz constant 1",
+                status="CHECKED",
+                detail="by how they are made (compiler/gallery.py)",
+            ),
+            Hypothesis(text="the error is a mean over inputs, d_2, not the worst input", status="CHECKED"),
+        ),
+        numbers={
+            "sizes": [list(shape) for shape in shapes],
+            "rows": rows,
+            "functions": functions,
+            "paper_construction": [{"tol": tol, "parameters": count} for tol, count in papers],
+        },
+        figure=Curve(
+            title="Error against the length of the prompt",
+            x_label="virtual tokens",
+            y_label="largest measured d_2 error",
+            log_x=True,
+            log_y=True,
+            series=[Series(name=name, x=x, y=y) for name, (x, y) in curves.items()],
+            note=f"The largest over {functions} functions of constant 1, on {POINTS:,} fresh points each.",
+        ),
+        blocks=(
+            Table(
+                title="By size and tolerance",
+                columns=["input", "tol", "virtual tokens", "frozen weights", "largest error", "certificate"],
+                rows=rows,
+                note="A dash: it takes more than 2 GiB.",
+            ),
+            Text(text="The proof and the construction: docs/theory/programmable.md."),
+        ),
+    )
+
+
+CLAIM = Claim(
+    key="A1",
+    title="One transformer, any function, by prompt alone",
+    source="Wang et al. 2023, Theorem 1",
+    statement="There is one transformer such that for every Lipschitz sequence-to-sequence function and every "
+    "tolerance some prompt makes it approximate that function.",
+    run=run,
+)

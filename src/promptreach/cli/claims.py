@@ -1,0 +1,73 @@
+"""``promptreach claims``: the claims of the papers, listed, and each as an experiment that runs."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptreach.cli.refusal import refuse
+
+
+def claims(
+    what: Annotated[
+        list[str] | None, typer.Argument(metavar="[run ID...]", help="Nothing: list them. IDs: A2 B3 ..., or all.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full/--quick", help="Sizes whose results are committed.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for a page, a picture and JSON a claim.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, one a line.")] = False,
+) -> None:
+    """The papers' claims as experiments: list them, or run some and say what holds here.
+
+    Exit status: 0 every one that ran holds, perhaps with a caveat; 1 one does not; 2 the call is wrong.
+    """
+    from promptreach.claims import CLAIMS
+    from promptreach.errors import Fault, InputError, PromptreachError
+
+    if not what:
+        _show_list()
+        return
+    try:
+        if what[0] != "run" or len(what) == 1:
+            raise InputError(Fault("claims", " ".join(what), "run ID..., with A1 to B5, R1, or all"))
+        keys = [claim.key for claim in CLAIMS] if what[1:] == ["all"] else what[1:]
+        holds = _run(keys, full, out, seed, json)
+    except PromptreachError as error:
+        refuse(error)
+    raise SystemExit(0 if holds else 1)
+
+
+def _show_list() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from promptreach.claims import CLAIMS
+
+    table = Table("", "claim", "source", box=None)
+    for claim in CLAIMS:
+        table.add_row(claim.key, claim.title, claim.source)
+    Console().print(table)
+
+
+def _run(keys: list[str], full: bool, out: Path | None, seed: int, json: bool) -> bool:
+    """Whether none of them fails."""
+    from promptreach.audit.writers import print_finding
+    from promptreach.claims import ClaimVerdict, as_finding, claim_named, run_claim, write_claim
+    from promptreach.files import check_output
+
+    chosen = [claim_named(key).key for key in keys]
+    if out is not None:
+        check_output(out, resume=True)
+    verdicts = []
+    for key in chosen:
+        result = run_claim(key, full=full, seed=seed)
+        verdicts.append(result.verdict)
+        if out is not None:
+            write_claim(result, out)
+        if json:
+            sys.stdout.write(result.model_dump_json() + "\n")
+        else:
+            typer.echo(f"{result.key}: {result.title}")
+            print_finding(as_finding(result))
+    return ClaimVerdict.FAILS not in verdicts

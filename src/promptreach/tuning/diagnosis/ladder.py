@@ -1,0 +1,116 @@
+"""The ladder: the head alone, prompts of several lengths, a prefix and LoRA, on the same rows with the same steps.
+
+Each rung lifts a restriction of the one before: a prompt may only speak at the input, a prefix has keys and values of
+its own at every layer, LoRA changes how content attends to content. Where the loss falls tells which restriction binds,
+and the prompts among each other tell whether it is their number.
+"""
+
+import math
+from typing import Any
+
+from promptreach.certificate import Evidence
+from promptreach.tuning.diagnosis.comparison import paired, run_values, score_values
+from promptreach.tuning.diagnosis.study import Measured, Study
+from promptreach.tuning.methods import METHODS
+from promptreach.tuning.objective import Outcomes
+from promptreach.tuning.runs import Run
+from promptreach.tuning.sweep import Sweep, sweep
+
+
+def train_control(study: Study) -> Run:
+    """The head-only control (for completions: the bare model), trained once."""
+    if "head" not in study.sweeps:
+        study.sweeps["head"] = sweep(study.executor_of(study.task), study.config("head"), rates=[0.0])
+    return study.sweeps["head"].best
+
+
+def train_ladder(study: Study) -> dict[str, Sweep]:
+    """One sweep a method; prompts of other lengths take the learning rate that the middle length chose."""
+    middle, theirs = study.prefix_tokens, study.theirs
+    configs = [study.config("prompt", tokens=middle)]
+    configs += [study.config("prompt", tokens=tokens) for tokens in study.tokens if tokens != middle]
+    configs += [study.config("prefix", tokens=middle), study.config("lora", rank=study.rank or equal_rank(study))]
+    if theirs is not None:
+        configs.append(study.config(theirs.method, tokens=theirs.tokens, rank=theirs.rank))
+    executor = study.executor_of(study.task)
+    chosen: dict[str, float] = {}
+    for config in configs:
+        if config.label in study.sweeps:
+            continue
+        rates = [chosen[config.method]] if config.method in chosen else None
+        found = sweep(executor, config, rates=rates)
+        chosen.setdefault(config.method, found.best.config.learning_rate)
+        study.sweeps[config.label] = found
+    return {name: entry for name, entry in study.sweeps.items() if name != "head"}
+
+
+def equal_rank(study: Study) -> int:
+    """The LoRA rank whose parameters come closest to those of the longest prompt; at least 1."""
+    sequences = study.task.encoded["train"].sequences
+    with METHODS["lora"].attach(study.task.backbone, study.config("lora", rank=1).shape, sequences) as one:
+        return max(1, round(max(study.tokens) * study.task.backbone.hidden_size / one.size))
+
+
+def measure(study: Study, own: Outcomes | None, own_status: str = "finished") -> Measured:
+    """Train the control and the ladder, and compare all of them with LoRA, the control and the user's own.
+
+    Args:
+        study: its `sweeps` are filled.
+        own: the outcomes of the user's own adapter or attempt on the held-out rows, or None.
+        own_status: ``diverged`` when the attempt's loss stopped being a number.
+    """
+    control = train_control(study)
+    runs = {"head": control} | {name: entry.best for name, entry in train_ladder(study).items()}
+    outcomes = {name: run.held_out for name, run in runs.items() if run.held_out is not None}
+    if own is not None:
+        outcomes["yours"] = own
+    lora = next(name for name, run in runs.items() if run.config.method == "lora")
+
+    def against(other: str) -> dict[str, dict[str, float]]:
+        if other not in outcomes:
+            return {}
+        return {
+            name: paired(found, outcomes[other], study.metric, every_row=study.every_row)
+            for name, found in outcomes.items()
+            if name != other
+        }
+
+    theirs = study.theirs
+    yours: dict[str, Any] | None = None
+    if own is not None and theirs is not None:
+        yours = score_values(own) | {
+            "status": own_status,
+            "kind": "adapter" if study.adapter is not None else "attempt",
+            "method": theirs.method,
+            "tokens": theirs.tokens,
+            "rank": theirs.rank,
+        }
+    values = {
+        "metric": study.metric,
+        "goal": study.goal,
+        "rows_judged": study.judged_rows,
+        "train_rows": len(study.task.train),
+        "held_out_rows": len(study.task.held_out),
+        "methods": {name: run_values(run, _largest_rate(study, run.config.method)) for name, run in runs.items()},
+        "against_lora": against(lora),
+        "against_head": against("head"),
+        "against_yours": against("yours"),
+        "lora": lora,
+        "yours": yours,
+        "training_seconds": sum(entry.seconds for entry in study.sweeps.values()),
+    }
+    return Measured("training", Evidence.MEASURED, study.sample, values)
+
+
+def _largest_rate(study: Study, method: str) -> float:
+    """The largest rate tried for a method in more than one trial; infinite without trials.
+
+    The smallest does not matter: where it is the best, training only did harm, and a smaller one would do less.
+    """
+    rates = [
+        trial.config.learning_rate
+        for entry in study.sweeps.values()
+        for trial in entry.trials
+        if trial.config.method == method
+    ]
+    return max(rates) if len(rates) > 1 else math.inf

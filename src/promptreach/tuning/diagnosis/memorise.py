@@ -1,0 +1,50 @@
+"""The task whose rows are all one part: the question is whether the training rows themselves can be fitted."""
+
+from dataclasses import replace
+
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.tuning.backbone import Backbone
+from promptreach.tuning.encoding import encode
+from promptreach.tuning.readout import POOLINGS, Pooling, fit_probe
+from promptreach.tuning.task import Limits, Task, check_room, features, first_rows
+
+_WEAKEST = (1e-4,)
+"""The head alone is the control, so it may memorise as much as it can."""
+
+
+def prepare_same_rows(
+    backbone: Backbone,
+    data: TaskData,
+    *,
+    limits: Limits,
+    seed: int,
+    longest_prompt: int,
+    pooling: Pooling | None = None,
+) -> Task:
+    """At most `limits.train` rows as the training, validation and held-out part at once.
+
+    No row is left over to choose a read-out by: it is the first of `POOLINGS`, unless it is given.
+
+    Args:
+        backbone: the frozen model.
+        data: at least two rows.
+        limits: how many rows, and how long they may be.
+        seed: for the choice of rows.
+        longest_prompt: room to keep free in the context, in tokens.
+        pooling: where a classifier's head reads; None takes the usual place.
+
+    Raises:
+        InputError: when the prompt leaves no room for content, or completions are asked of an encoder.
+    """
+    check_room(backbone, data, longest_prompt)
+    rows = first_rows(data, limits.train, seed)
+    encoded = encode(backbone, rows, min(limits.max_length, backbone.max_positions - longest_prompt))
+    parts = dict.fromkeys(("train", "validation", "held_out"), encoded)
+    task = Task(backbone, rows, rows, rows, encoded=parts, probes={}, pooling=None)
+    if not isinstance(rows, LabelledTexts):
+        return task
+    place = pooling or POOLINGS[backbone.task][0]
+    assert encoded.labels is not None
+    pooled = features(task, "train", [place])[place]
+    probe = fit_probe(pooled, encoded.labels, len(rows.label_names), place, seed, _WEAKEST)
+    return replace(task, probes={place: probe}, pooling=place)
