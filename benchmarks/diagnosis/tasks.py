@@ -1,0 +1,339 @@
+"""Tasks whose true cause is known by construction: one function per kind.
+
+What is expected of a task follows from how it is made, and stands here before anything is diagnosed. `truth.py` checks
+the constructions by training that has nothing to do with the diagnosis. The rows of a task change with the seed, what
+is hidden in them does not.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from backbones import IDS, LETTERS, SKILLS, VALUES
+
+from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.hf import OpenModel
+from promptreach.tuning import Limits
+from promptreach.tuning.backbone import Joined
+from promptreach.tuning.diagnosis import Attempt
+
+HALVES = ("tuning", "reported")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the suite.
+
+    Attributes:
+        name: unique; the diagnosis never sees it.
+        kind: how it is made.
+        model: a key of `backbones.MODELS`.
+        expected: the verdicts that are right.
+        why: the reason, in a sentence.
+        rows: makes the data for a seed.
+        options: for `diagnose`.
+        hidden: the tokens of the prompt that solves it, where one was planted.
+        truth: the trainings that `truth.py` checks the construction with, as (method, size, steps).
+    """
+
+    name: str
+    kind: str
+    model: str
+    expected: tuple[str, ...]
+    why: str
+    rows: Callable[[OpenModel, int], TaskData]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
+    truth: tuple[tuple[str, int, int], ...] = ()
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
+
+LETTER_LIMITS = Limits(train=600, validation=150, held_out=300, max_length=32)
+TEXT_LIMITS = Limits(train=400, validation=100, held_out=200, max_length=32)
+ANIMALS = ("cat", "dog", "horse", "cow", "sheep", "lion", "wolf", "goat", "duck", "mouse", "pig", "bear")
+TOOLS = ("hammer", "saw", "knife", "spoon", "shovel", "drill", "axe", "rake", "broom", "wrench", "fork", "brush")
+PLACES = ("kitchen", "bedroom", "hall", "office", "forest", "field", "river", "beach", "garden", "street")
+QUALITIES = ("old", "small", "red", "nice", "wet", "large", "blue", "quiet", "heavy", "strange")
+
+
+def words(count: int, letters: str, seed: int, shortest: int = 4, longest: int = 8) -> list[str]:
+    """Different words of random letters."""
+    draw = random.Random(seed)
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found["".join(draw.choices(letters, k=draw.randint(shortest, longest)))] = None
+    return list(found)
+
+
+def phrases(count: int, seed: int) -> list[str]:
+    """Different short phrases: a quality, a place, a thing."""
+    all_of_them = [f"{q} {place} {thing}" for q in QUALITIES for place in PLACES for thing in ANIMALS + TOOLS]
+    return random.Random(seed).sample(all_of_them, count)
+
+
+def spelled(found: Sequence[str], answers: Sequence[str]) -> Completions:
+    """Words letter by letter, each with one token to answer."""
+    return Completions(tuple(" ".join(word) for word in found), tuple(answers))
+
+
+def labelled(texts: Sequence[str], answers: Sequence[str]) -> LabelledTexts:
+    names = tuple(sorted(set(answers)))
+    return LabelledTexts(tuple(texts), tuple(names.index(answer) for answer in answers), names)
+
+
+def letters_labelled(found: Sequence[str], answers: Sequence[str]) -> LabelledTexts:
+    return labelled([" ".join(word) for word in found], answers)
+
+
+def prompt_of(model: OpenModel, hidden: Sequence[str]) -> torch.Tensor:
+    """The vocabulary rows of the small GPT's words `hidden`."""
+    return model.vocabulary[torch.tensor([IDS[word] for word in hidden])]
+
+
+def answers_of(model: OpenModel, found: Sequence[str], hidden: Sequence[str]) -> list[str]:
+    """What the frozen model answers to each word behind the prompt `hidden`."""
+    batch = model.batch(model.tokenize([" ".join(word) for word in found]))
+    with torch.no_grad():
+        states = model.hidden(batch, Joined(prompt=prompt_of(model, hidden)))
+        last = states[torch.arange(len(found)), batch.mask.sum(1) - 1]
+        return model.tokenizer.convert_ids_to_tokens(model.vocabulary_logits(last).argmax(-1).tolist())
+
+
+def table(letters: str, seed: int) -> tuple[str, ...]:
+    """A random table of pairs, as tokens."""
+    draw = random.Random(seed)
+    return tuple(token for letter in letters for token in (letter, draw.choice(VALUES)))
+
+
+# The kinds ------------------------------------------------------------------------------------------------------------
+
+MARKERS = {skill: (f"<{skill}>",) * 4 for skill in SKILLS}
+SHORT = {"tokens": (2, 4, 8), "steps": 200, "limits": LETTER_LIMITS}
+PHRASES = {"tokens": (2, 4), "steps": 80, "batch_size": 16, "limits": TEXT_LIMITS}
+
+
+def written_by(hidden: Sequence[str], letters: str = LETTERS, noise: int = 0) -> Callable[[OpenModel, int], TaskData]:
+    """Rows that the frozen model answers itself behind a hidden prompt; `noise` of them again, with wrong answers."""
+
+    def rows(model: OpenModel, seed: int) -> TaskData:
+        found = words(1050 - noise, letters, seed)
+        answers = answers_of(model, found, hidden)
+        draw = random.Random(seed)
+        wrong = [draw.choice([value for value in sorted(set(answers)) if value != own]) for own in answers[:noise]]
+        return spelled(found + found[:noise], answers + wrong)
+
+    return rows
+
+
+def animal_or_tool(model: OpenModel, seed: int) -> TaskData:
+    """Completions that name the kind of the thing in a phrase."""
+    found = phrases(750, seed)
+    return Completions(tuple(found), tuple(f" {kind}" for kind in kinds_of(found)))
+
+
+def place_or_thing_first(model: OpenModel, seed: int) -> TaskData:
+    """Phrases with their last two words in either order; the label says which stands first."""
+    draw = random.Random(seed)
+    texts, answers = [], []
+    for phrase in phrases(750, seed):
+        quality, place, thing = phrase.split()
+        swapped = draw.random() < 0.5
+        texts.append(f"{quality} {thing} {place}" if swapped else phrase)
+        answers.append("thing" if swapped else "place")
+    return labelled(texts, answers)
+
+
+def kinds_of(found: Sequence[str]) -> list[str]:
+    return ["animal" if phrase.split()[-1] in ANIMALS else "tool" for phrase in found]
+
+
+def planted() -> Iterator[Task]:
+    """FITS: the frozen model wrote the answers itself, behind a hidden prompt that nobody is told of."""
+    why = "A prompt of so many tokens exists: it wrote the answers."
+    truth = (("head", 0, 0), ("prompt", 4, 600))
+    for skill in ("max", "first", "next"):
+        rows = written_by(MARKERS[skill])
+        yield Task(f"planted-{skill}", "planted", "small_gpt", ("FITS",), why, rows, SHORT, MARKERS[skill], truth)
+    noisy = written_by(MARKERS["min"], noise=50)
+    why_noisy = "The prompt that wrote them gets all but the 50 rows right that were spoilt."
+    yield Task("planted-noisy", "planted", "small_gpt", ("FITS",), why_noisy, noisy, SHORT, MARKERS["min"], truth)
+    why = "The kind of the thing is linear in the last state, and the trained prompt of `truth.py` names it."
+    truth = (("head", 0, 0), ("prompt", 4, 300))
+    yield Task("animal-or-tool", "planted", "smollm2", ("FITS",), why, animal_or_tool, PHRASES, truth=truth)
+
+
+def crippled() -> Iterator[Task]:
+    """OPTIMISER: a prompt exists, as above, and the attempt could not have found it."""
+    why = "A prompt of that length exists; the attempt's {} keeps it from moving there."
+    truth = (("head", 0, 0), ("prompt", 4, 600))
+    attempts = {
+        "max": ("learning rate", Attempt("prompt", 4, learning_rate=1e-5, init="vocabulary", steps=200)),
+        "first": ("start, five times too far out, at its learning rate", PEFT_DEFAULT),
+        "next": ("three steps", Attempt("prompt", 4, learning_rate=0.01, init="vocabulary", steps=3)),
+    }
+    for skill, (what, attempt) in attempts.items():
+        rows, options = written_by(MARKERS[skill]), {**SHORT, "attempt": attempt}
+        text = why.format(what)
+        yield Task(
+            f"crippled-{skill}", "crippled", "small_gpt", ("OPTIMISER",), text, rows, options, MARKERS[skill], truth
+        )
+    truth = (("head", 0, 0), ("prompt", 4, 300))
+    options = {**PHRASES, "attempt": Attempt("prompt", 4, learning_rate=1e-5, init="random", steps=80)}
+    text = why.format("learning rate and start")
+    yield Task("crippled-phrases", "crippled", "smollm2", ("OPTIMISER",), text, animal_or_tool, options, truth=truth)
+    attempt = Attempt("prompt", 16, learning_rate=1e-3, init="random", steps=10, pooling="first")
+    options = {**PHRASES, "tokens": (4, 16), "attempt": attempt}
+    text = "Vocabulary rows leave the head what it reads; a random start drowns it, and ten steps do not undo that."
+    truth = (("head", 0, 0), ("prompt", 16, 80))
+    yield Task("crippled-head", "crippled", "minilm", ("OPTIMISER",), text, place_or_thing_first, options, truth=truth)
+
+
+PEFT_DEFAULT = Attempt("prompt", 4, learning_rate=1e-3, init="random", steps=200)
+"""What a first try with PEFT looks like: its random start, and a rate at which such a start hardly turns."""
+
+
+def memorised() -> Iterator[Task]:
+    """MORE_TOKENS: a table of random pairs, written by the frozen model behind the whole table of 32 tokens.
+
+    The table alone holds 16 x 4 bits. It can be given as a prompt of 32 tokens by construction; how far shorter ones
+    fall short, and that a longer one is nearer, `truth.py` measures.
+    """
+    why = "The table as 32 tokens wrote the answers; prompts of up to 4 tokens, trained long, hold a part of it."
+    truth = (("head", 0, 0), ("prompt", 1, 600), ("prompt", 4, 1500), ("prompt", 32, 600), ("lora", 16, 1500))
+    for number, goal in enumerate(("memorise", "memorise", "generalise")):
+        hidden = table(LETTERS, number)
+        options = {"tokens": (1, 2, 4), "rank": 16, "steps": 300, "limits": LETTER_LIMITS, "goal": goal}
+        yield Task(
+            f"table-{number}",
+            "memorised",
+            "small_gpt",
+            ("MORE_TOKENS",),
+            why,
+            written_by(hidden),
+            options,
+            hidden,
+            truth,
+        )
+
+
+def new_attention() -> Iterator[Task]:
+    """FORM: the answer needs attention that the frozen model does not have and a LoRA update can learn."""
+    why = "No skill of the model's counts or looks there; `truth.py`: long LoRA training does it, long prompts do not."
+    truth = (("head", 0, 0), ("prompt", 8, 2000), ("prompt", 32, 1000), ("lora", 8, 2000))
+    limits = Limits(train=1500, validation=150, held_out=300, max_length=32)
+    options = {"tokens": (2, 4, 8), "rank": 8, "steps": 400, "limits": limits}
+
+    def picked(place: int) -> Callable[[OpenModel, int], TaskData]:
+        def rows(model: OpenModel, seed: int) -> TaskData:
+            found = words(2500, LETTERS[:8], seed, 5, 6)
+            return spelled(found, [word[place] for word in found])
+
+        return rows
+
+    def counted(model: OpenModel, seed: int) -> TaskData:
+        found = words(2500, LETTERS[:4], seed, 6, 8)
+        return letters_labelled(found, [str(min(3, word[:-1].count(word[-1]))) for word in found])
+
+    def compared(model: OpenModel, seed: int) -> TaskData:
+        found = words(2500, LETTERS[:4], seed, 6, 8)
+        return letters_labelled(found, [str(min(3, word.count(word[0]))) for word in found])
+
+    kinds = {"third-letter": picked(-3), "second-letter": picked(-2), "count-last": counted, "count-first": compared}
+    for name, rows in kinds.items():
+        yield Task(name, "new attention", "small_gpt", ("FORM",), why, rows, options, truth=truth)
+
+
+def contradicted() -> Iterator[Task]:
+    """DATA: nearly all inputs stand twice in the data, once with each answer."""
+    why = "Of two rows with one input and two answers no method gets both: half of them, plus the few single ones."
+
+    def doubled(inputs: Callable[[int, int], list[str]], make: Callable[..., TaskData], answers: tuple[str, str]):
+        def rows(model: OpenModel, seed: int) -> TaskData:
+            found = inputs(420, seed)
+            single = [answers[index % 2] for index in range(20)]
+            return make(found + found[20:], single + [answers[0]] * 400 + [answers[1]] * 400)
+
+        return rows
+
+    def spaced(count: int, seed: int) -> list[str]:
+        return words(count, LETTERS, seed)
+
+    def asked(texts: Sequence[str], answers: Sequence[str]) -> Completions:
+        return Completions(tuple(texts), tuple(answers))
+
+    kinds = (
+        ("contradicted-letters", "small_gpt", doubled(spaced, letters_labelled, ("no", "yes")), SHORT),
+        ("contradicted-answers", "small_gpt", doubled(spaced, spelled, ("A", "B")), SHORT),
+        ("contradicted-phrases", "minilm", doubled(phrases, labelled, ("no", "yes")), PHRASES),
+        ("contradicted-completions", "smollm2", doubled(phrases, asked, (" no", " yes")), PHRASES),
+    )
+    for name, model, rows, options in kinds:
+        yield Task(name, "contradicted", model, ("DATA",), why, rows, options)
+
+
+def shuffled() -> Iterator[Task]:
+    """DATA: the labels are drawn without looking at the inputs."""
+    why = "The labels are independent of the inputs, so no method beats the most frequent one on rows it has not seen."
+
+    def drawn(inputs: Callable[[int, int], list[str]], count: int, names: str):
+        def rows(model: OpenModel, seed: int) -> TaskData:
+            draw = random.Random(seed + 1000)
+            found = inputs(count, seed)
+            return labelled(found, [draw.choice(names) for _ in found])
+
+        return rows
+
+    def spaced(count: int, seed: int) -> list[str]:
+        return [" ".join(word) for word in words(count, LETTERS, seed)]
+
+    kinds = (
+        ("shuffled-letters", "small_gpt", drawn(spaced, 1050, "ny"), SHORT),
+        ("shuffled-classes", "small_gpt", drawn(spaced, 1050, "abcd"), SHORT),
+        ("shuffled-phrases", "minilm", drawn(phrases, 750, "ny"), PHRASES),
+        ("shuffled-states", "smollm2", drawn(phrases, 750, "ny"), PHRASES),
+    )
+    for name, model, rows, options in kinds:
+        yield Task(name, "shuffled", model, ("DATA",), why, rows, options)
+
+
+def few() -> Iterator[Task]:
+    """UNDECIDED: so few rows that no interval on the held-out ones is narrower than what counts as a difference."""
+    why = "Of 20 rows about 5 are held out: 5 agreements in a row still leave a difference of 40 points possible."
+
+    def drawn(inputs: Callable[[int, int], list[str]]) -> Callable[[OpenModel, int], TaskData]:
+        def rows(model: OpenModel, seed: int) -> TaskData:
+            draw = random.Random(seed + 2000)
+            found = inputs(20, seed)
+            return labelled(found, draw.sample(["no", "yes"] * 10, 20))
+
+        return rows
+
+    def spaced(count: int, seed: int) -> list[str]:
+        return [" ".join(word) for word in words(count, LETTERS, seed)]
+
+    kinds = (
+        ("few-letters", "small_gpt", drawn(spaced), SHORT),
+        ("few-phrases", "minilm", drawn(phrases), PHRASES),
+        ("few-states", "smollm2", drawn(phrases), PHRASES),
+    )
+    for name, model, rows, options in kinds:
+        yield Task(name, "few", model, ("UNDECIDED",), why, rows, options)
+
+
+KINDS = (planted, crippled, memorised, new_attention, contradicted, shuffled, few)
+TASKS = {task.name: task for kind in KINDS for task in kind()}
+
+
+def half_of(name: str) -> str:
+    """Which half a task is in: within each kind the tasks take turns, in the order of their names' hashes."""
+    kind = TASKS[name].kind
+    order = sorted((t.name for t in TASKS.values() if t.kind == kind), key=_hash)
+    return HALVES[(order.index(name) + _hash(kind) % 2) % 2]
+
+
+def _hash(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
