@@ -3,7 +3,7 @@
     python benchmarks/tuning/predict.py [--models minilm smollm2] [--datasets reviews tweets] [--tokens 4 16 64]
         [--ranks 2 8 32] [--seeds 0 1 2] [--steps 200] [--train 1024] [--held-out 512] [--work FOLDER] [--out JSON]
 
-Every form is predicted first, then trained as `promptreach.tuning.fit` trains it: three learning rates in short trials,
+Every form is predicted first, then trained as `promptreach.tuning.fit` trains it: learning rates by successive halving,
 one full run. Finished runs stay in --work, and the result is written after every one of them, so that a second call
 goes on where the first was stopped. A cell is one model, dataset and seed; times are wall seconds in one process, so
 only ratios within a cell mean anything.

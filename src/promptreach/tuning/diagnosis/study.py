@@ -58,7 +58,7 @@ class Study:
         executor_of: who trains runs on a task; the planted prompt and another read-out are tasks of their own.
         tokens: lengths of the prompts trained, ascending; the prefix gets the middle one.
         rank: of the LoRA update; 0 takes the one whose parameters come closest to those of the longest prompt.
-        steps, batch_size: of a full run; trials of a learning rate take a quarter of the steps.
+        steps, batch_size: of a full run; the search for a rate starts with a sixteenth of the steps a candidate.
         seed: for starts and orders.
         goal: ``"generalise"`` judges on held-out rows, ``"memorise"`` on the training rows themselves.
         attempt: what the user trained, to be trained again in the same way, or None.
