@@ -21,6 +21,7 @@ from torch import Tensor
 import promptreach as pr
 from promptreach.audit.findings import Curve, Series
 from promptreach.audit.writers import picture_svg
+from promptreach.claims.searches import least_error
 from promptreach.limits.witness import last_outputs
 
 LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -57,8 +58,7 @@ def main() -> None:
 
     def best(targets: Tensor, outputs: Callable[..., Tensor], draw: Callable[[], list[Tensor]], name: str) -> float:
         began = time.perf_counter()
-        error = min(train(draw(), outputs, targets, options.steps) for _ in range(options.starts))
-        error /= float(targets.square().mean().sqrt())
+        error = least_error((draw() for _ in range(options.starts)), outputs, targets, options.steps)
         print(f"{name:>28}: {error:.3g} of the targets' size ({time.perf_counter() - began:.0f} s)", flush=True)
         return error
 
@@ -115,27 +115,6 @@ def read_head(model: str | None, layer: int, head: int) -> pr.AttentionWeights:
         model = str(next(Path(found.submodule_search_locations[0]).rglob("config.json")).parent)
     opened = pr.hf.open_model(model)
     return pr.hf.layer_weights(opened, layer).attention.head(head).to(torch.float64)
-
-
-def train(parameters: list[Tensor], outputs: Callable[..., Tensor], targets: Tensor, steps: int) -> float:
-    """The least root-mean-square error that L-BFGS sees from these parameters."""
-    for parameter in parameters:
-        parameter.requires_grad_()
-    search = torch.optim.LBFGS(
-        parameters, max_iter=steps, line_search_fn="strong_wolfe", tolerance_grad=1e-14, tolerance_change=1e-16
-    )
-    least = float("inf")
-
-    def closure() -> Tensor:
-        nonlocal least
-        search.zero_grad()
-        loss = (outputs(*parameters) - targets).square().mean()
-        loss.backward()
-        least = min(least, float(loss.detach()) ** 0.5)
-        return loss
-
-    search.step(closure)
-    return least
 
 
 if __name__ == "__main__":
