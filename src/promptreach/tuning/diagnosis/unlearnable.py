@@ -22,8 +22,8 @@ def conflicting_labels(data: Mapping[str, Any]) -> Judgement | None:
     return Judgement(
         TuningVerdict.DATA,
         Evidence.PROVED,
-        f"No method can do this task: equal inputs carry different labels, and no function of the input gets more than "
-        f"{best:.1%} of the rows right (the most frequent label alone: {majority:.1%}).",
+        "Contradictions stand in the way of every method: equal inputs carry different labels, and no function of the "
+        f"input gets more than {best:.1%} of the rows right (the most frequent label alone: {majority:.1%}).",
         (
             Reason(
                 text=f"{data['conflicting_rows']:,} of {data['rows']:,} rows contradict each other.",
@@ -44,8 +44,9 @@ def conflicting_completions(seen: Measurements) -> Judgement | None:
     return Judgement(
         TuningVerdict.DATA,
         Evidence.PROVED,
-        f"No method can do this task: equal prompts carry different completions, and no function of the prompt gives "
-        f"more than {seen.data['best_accuracy']:.1%} of them, or gets below {floor:.3f} nats per token.",
+        "Contradictions stand in the way of every method: equal prompts carry different completions, and no function "
+        f"of the prompt gives more than {seen.data['best_accuracy']:.1%} of them, or gets below {floor:.3f} nats per "
+        "token.",
         (
             Reason(
                 text=f"{seen.data['conflicting_rows']:,} of {seen.data['rows']:,} rows contradict each other.",
