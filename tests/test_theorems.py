@@ -56,7 +56,7 @@ def test_a_missing_function_or_test_would_be_found():
 
 
 def test_no_two_entries_share_a_key():
-    assert len(THEOREMS) == len(theorems._ENTRIES)
+    assert len(THEOREMS) == len(theorems.ENTRIES)
 
 
 def test_every_theorem_that_the_code_cites_is_registered():
