@@ -88,6 +88,18 @@ def test_without_a_rate_several_are_tried(tmp_path: Path) -> None:
     assert (run.config.steps, run.held_out is None) == (4, False)
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_rates_tried_at_once_share_a_pass(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: list[int] = []
+    take_step = promptreach.tuning.side_by_side._take_step
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            promptreach.tuning.side_by_side, "_take_step", lambda runs: shared.append(len(runs)) or take_step(runs)
+        )
+        fit(model_of("gpt2"), DATA, "prompt", **FAST | {"learning_rate": None}, at_once=at_once)
+    assert max(shared) == at_once
+
+
 def test_a_second_call_finds_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = FAST | {"learning_rate": None, "folder": str(tmp_path / "runs")}
     first = fit(model_of("gpt2"), DATA, "prefix", **settings)
@@ -111,7 +123,13 @@ def test_all_arguments_that_make_no_sense_are_named_at_once() -> None:
     """Before the model or the data is even looked at."""
     wrong: dict[str, Any] = {
         **{"tokens": 0, "rank": -1, "bottleneck": 0, "steps": 0, "batch_size": 0},
-        **{"learning_rate": math.nan, "dropout": 1.0, "reparameterise": True, "start": SoftPrompt(torch.ones(1, 1))},
+        **{
+            "at_once": 0,
+            "learning_rate": math.nan,
+            "dropout": 1.0,
+            "reparameterise": True,
+            "start": SoftPrompt(torch.ones(1, 1)),
+        },
     }
     with pytest.raises(InputError) as caught:
         fit(object(), object(), "promt", **wrong)

@@ -71,6 +71,23 @@ def test_a_candidate_that_falls_back_later_is_dropped_later() -> None:
     assert found.best.learning_rate == 2
 
 
+def test_a_dropped_candidate_comes_back_when_the_others_rise_above_it() -> None:
+    """Rates 2 and 3 lead after ten steps and rise; 1 fell less and goes on falling."""
+    executor = Scripted(lambda rate, step: {1: 5.0 - step / 100, 2: step / 2 - 1, 3: step / 2 - 2}[int(rate)])
+    found = halving(executor, candidates(1, 2, 3))
+    assert executor.asked == [[(1, 10), (2, 10), (3, 10)], [(2, 20), (3, 20)], [(1, 20)]]
+    assert found.best.learning_rate == 1
+    assert [trial.steps for trial in found.trials] == [20, 20, 20]
+
+
+def test_one_that_came_back_is_judged_at_the_same_step() -> None:
+    """Rate 9 stopped below where the survivors rose to, and with their steps stands above them."""
+    executor = Scripted(lambda rate, step: 4.5 if (rate, step) == (9, 10) else rate * step / 10)
+    found = halving(executor, candidates(2.4, 2.3, 9.0))
+    assert executor.asked[-1] == [(9, 20)]
+    assert found.best.learning_rate == 2.3
+
+
 @pytest.mark.parametrize(("rates", "best"), [((1, 2, 3, 4), 3), ((2, 1, 4), 4), ((1, 2), 1), ((1,), 1)])
 def test_a_diverged_candidate_is_chosen_only_when_all_diverged(rates: tuple[float, ...], best: float) -> None:
     """The first two of the rates diverge, and look better than any other where they fell back to."""

@@ -45,6 +45,7 @@ def open_engine(
     *,
     workers: int | None = None,
     ray_address: str | None = None,
+    at_once: int = 1,
 ) -> Iterator[Callable[[Task], Executor]]:
     """What makes the executor of a task, for as long as the block lasts.
 
@@ -59,6 +60,9 @@ def open_engine(
             all threads, and on two workers for 1.125 on half of them, so two workers must do 1.64 times the work of one
             process to be worth their memory (``benchmarks/tuning/workers.py`` measures it).
         ray_address: see `promptreach.tuning.cluster.Cluster`.
+        at_once: how many prompts of one size, or prefixes, that are to be trained together share every forward pass of
+            the frozen model. It pays where a step of one run leaves the device idle, which no CPU does; the shape of a
+            batch decides the last bits of a result.
 
     Yields:
         A function from a task to its executor. Every executor gives the same runs, bit for bit where workers have as
@@ -75,21 +79,21 @@ def open_engine(
         from promptreach.tuning.cluster import Cluster  # so that the others never look for ray
 
         with Cluster(ray_address, workers, torch.get_num_threads()) as cluster:
-            yield lambda task: _distributed(task, store, progress, cluster)
+            yield lambda task: _distributed(task, store, progress, cluster, at_once)
     elif workers is None or workers == 1:
-        yield lambda task: InProcess(task, store, progress)
+        yield lambda task: InProcess(task, store, progress, at_once)
     else:
         threads = max(1, torch.get_num_threads() // workers)
         with Processes(store.folder, workers, threads) as processes:
-            yield lambda task: _distributed(task, store, progress, processes)
+            yield lambda task: _distributed(task, store, progress, processes, at_once)
 
 
-def _distributed(task: Task, store: RunStore, progress: Progress, workers: Workers) -> Executor:
+def _distributed(task: Task, store: RunStore, progress: Progress, workers: Workers, at_once: int) -> Executor:
     source = TaskSource.of(task)
     if source is not None:
-        return Distributed(task, source, store, progress, workers)
+        return Distributed(task, source, store, progress, workers, at_once)
     if workers.shares_store:
-        return InProcess(task, store, progress)
+        return InProcess(task, store, progress, at_once)
     raise InputError(_not_portable(task.backbone.name))
 
 

@@ -16,10 +16,6 @@ from promptreach.tuning.side_by_side import groups, train_side_by_side
 from promptreach.tuning.source import TaskSource
 from promptreach.tuning.task import Task
 
-AT_ONCE = 1
-"""How many runs of one method and size share a forward pass. Every engine cuts a search into the same groups, because
-the shape of a batch decides the last bit of a result."""
-
 Paused = tuple[dict[str, Tensor], dict[str, Any]]
 """What `RunStore.pause` keeps of a run that is to go on."""
 
@@ -43,17 +39,19 @@ class InProcess:
         task: what the runs train on.
         store: keeps finished runs.
         progress: shows them.
+        at_once: how many runs of one method and size share a forward pass, see `engines.open_engine`.
     """
 
-    def __init__(self, task: Task, store: RunStore, progress: Progress) -> None:
+    def __init__(self, task: Task, store: RunStore, progress: Progress, at_once: int = 1) -> None:
         self.task = task
         self.store = store
         self.progress = progress
+        self.at_once = at_once
 
     def run(self, configs: Sequence[RunConfig]) -> list[Run]:
         """The finished run of each of `configs`, in their order; those in the store are not trained again."""
         found: dict[int, Run] = {}
-        for indices in groups(configs, AT_ONCE):
+        for indices in groups(configs, self.at_once):
             chosen = [configs[index] for index in indices]
             with self.progress.task(label_of(chosen), total=steps_of(chosen)) as step:
                 found |= zip(indices, train_side_by_side(self.task, chosen, self.store, step), strict=True)
@@ -121,13 +119,17 @@ class Distributed:
         store: keeps finished runs.
         progress: shows how many steps are done.
         workers: do the work.
+        at_once: as that of `InProcess`; the runs of two engines are equal bit for bit when it is the same.
     """
 
-    def __init__(self, task: Task, source: TaskSource, store: RunStore, progress: Progress, workers: Workers) -> None:
+    def __init__(
+        self, task: Task, source: TaskSource, store: RunStore, progress: Progress, workers: Workers, at_once: int = 1
+    ) -> None:
         self.task = task
         self.store = store
         self.progress = progress
         self.workers = workers
+        self.at_once = at_once
         self._source = source
         self._digest = task.digest
 
@@ -135,7 +137,7 @@ class Distributed:
         """The finished run of each of `configs`, in their order; those in the store are not trained again."""
         names = [self.store.name(self._digest, config) for config in configs]
         found = {index: run for index, name in enumerate(names) if (run := self.store.get(name)) is not None}
-        missing = [indices for indices in groups(configs, AT_ONCE) if not found.keys() >= set(indices)]
+        missing = [indices for indices in groups(configs, self.at_once) if not found.keys() >= set(indices)]
         known = [index for index in range(len(configs)) if all(index not in indices for indices in missing)]
         with self.progress.task(self._label(configs), total=steps_of(configs)) as step:
             step(steps_of([configs[index] for index in known]), "done before" if known else "")

@@ -43,6 +43,7 @@ def fit(
     engine: str = "local",
     workers: int | None = None,
     ray_address: str | None = None,
+    at_once: int = 1,
     quiet: bool = False,
 ) -> Run:
     """Train a prompt or one of its rivals on a frozen model, and score it on held-out examples.
@@ -74,6 +75,8 @@ def fit(
         workers: how many runs are trained at the same time; None trains one after another here, and on Ray as many as
             there is room for. Local workers are processes, see `promptreach.tuning.engines.open_engine`.
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
+        at_once: how many of the rates that are tried share every forward pass of the frozen model, for prompts and
+            prefixes; worth more than 1 on a device that one run leaves idle.
         quiet: no progress bar.
 
     Returns:
@@ -92,7 +95,8 @@ def fit(
     """
     _check(
         method=method,
-        counts={"tokens": tokens, "rank": rank, "bottleneck": bottleneck, "steps": steps, "batch_size": batch_size},
+        counts={"tokens": tokens, "rank": rank, "bottleneck": bottleneck, "steps": steps, "batch_size": batch_size}
+        | {"at_once": at_once},
         learning_rate=learning_rate,
         init=init,
         start=start,
@@ -125,7 +129,7 @@ def fit(
     store = RunStore(None if folder is None else Path(folder))
     with (
         Progress(quiet) as progress,
-        open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
+        open_engine(store, progress, engine, workers=workers, ray_address=ray_address, at_once=at_once) as executor_of,
     ):
         task = prepare(
             backbone,

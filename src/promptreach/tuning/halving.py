@@ -8,6 +8,10 @@ survives is the full run: nothing is trained twice, and no decay is spent on a c
 The schedule stays the linear one of every run, although a rung is then judged before its decay. That blurs the choice
 between neighbouring rates, whose full runs differ little; what costs much is a grid that ends short of the best rate,
 and a sweep mends that by growing it.
+
+The first rung favours rates that fall fast and rise again. So a candidate that was dropped comes back when the
+survivors' further steps took all of them above where it stopped: it then takes the same steps, and the rung is judged
+with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,13 +59,17 @@ def halving(
     while (extra := more(last)) is not None:
         configs.append(extra)
         last += executor.run([_at_rung(extra, 0)])
-    alive, rung = list(range(len(configs))), 0
-    while len(alive) > 1:
+    alive, kept, rung = list(range(len(configs))), len(configs), 0
+    while kept > 1:
         ranked = sorted(alive, key=lambda index: _rank(last[index]))
-        alive, rung = sorted(ranked[: (len(alive) + 1) // 2]), rung + 1
-        if len(alive) > 1:
+        kept, rung = (kept + 1) // 2, rung + 1
+        alive = sorted(ranked[:kept])
+        if kept > 1:
             for index, run in zip(alive, executor.run([_at_rung(configs[i], rung) for i in alive]), strict=True):
                 last[index] = run
+            while (leader := min(range(len(last)), key=lambda index: _rank(last[index]))) not in alive:
+                last[leader] = executor.run([_at_rung(configs[leader], rung)])[0]
+                alive.append(leader)
     return Halving(tuple(last), configs[alive[0]])
 
 
@@ -69,7 +77,7 @@ def halving_steps(steps: int, candidates: int) -> int:
     """The optimiser steps of the runs that `halving` asks for, the full run not counted.
 
     A survivor's rungs are counted from its first step each time, as its progress is; those it took before are not
-    taken again.
+    taken again. Candidates that come back are not counted: whether any does is not known before.
     """
     total, rung = 0, 0
     alive = candidates
