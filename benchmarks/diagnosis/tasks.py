@@ -200,12 +200,13 @@ def memorised() -> Iterator[Task]:
     """MORE_TOKENS: a table of random pairs, written by the frozen model behind the whole table of 32 tokens.
 
     The table alone holds 16 x 4 bits. It can be given as a prompt of 32 tokens by construction; how far shorter ones
-    fall short, and that a longer one is nearer, `truth.py` measures.
+    fall short, and that a longer one is nearer, `truth.py` measures. Table 3 stands in for table 0, of which 4 tokens
+    hold too much: 93 % of the answers after long training, where 32 reach 98 %.
     """
     why = "The table as 32 tokens wrote the answers; prompts of up to 4 tokens, trained long, hold a part of it."
     truth = (("head", 0, 0), ("prompt", 1, 600), ("prompt", 4, 1500), ("prompt", 32, 600), ("lora", 16, 1500))
     for number, goal in enumerate(("memorise", "memorise", "generalise")):
-        hidden = table(LETTERS, number)
+        hidden = table(LETTERS, number or 3)
         options = {"tokens": (1, 2, 4), "rank": 16, "steps": 300, "limits": LETTER_LIMITS, "goal": goal}
         yield Task(
             f"table-{number}",

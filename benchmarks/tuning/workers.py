@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from predict import model_named, reviews
+from texts import reviews
 
+from promptreach.claims.packaged import minilm
 from promptreach.progress import Progress
 from promptreach.tuning import Limits, RunConfig, RunStore, prepare
 from promptreach.tuning.engines import open_engine
@@ -52,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(2)
     data = reviews().take(range(1000))
-    task = prepare(model_named("minilm", 0), data, limits=Limits(512, 64, 64, 64))
+    task = prepare(minilm(), data, limits=Limits(512, 64, 64, 64))
     config = RunConfig("prompt", 16, 0, "vocabulary", 0.01, args.steps, 32, evaluations=2, patience=9)
     quiet = Progress(quiet=True)
     with open_engine(RunStore(None), quiet) as here, open_engine(RunStore(None), quiet, workers=2) as workers:

