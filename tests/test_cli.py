@@ -1,17 +1,13 @@
 """The command line: quick help, the design's options, and exit status 2 for wrong calls."""
 
-import re
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from promptreach import cli
-
-ROOT = Path(__file__).parent.parent
 
 
 def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -41,16 +37,6 @@ def test_audit_has_the_options_of_the_design() -> None:
     options = ("text-col", "label-col", "prompt-col", "completion-col", "adapter", "budget", "out", "engine", "seed")
     missing = [option for option in (*options, "resume", "quiet", "json") if f"--{option}" not in text]
     assert missing == []
-
-
-def test_every_option_that_the_readme_names_exists() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = {command.callback.__name__ for command in cli.app.registered_commands}
-    text = "".join(CliRunner().invoke(cli.app, [c, "--help"], env={"COLUMNS": "200"}).stdout for c in commands)
-    for line in readme.splitlines():
-        if line.startswith("promptreach "):
-            assert line.split()[1] in commands
-        assert [option for option in re.findall(r"--[a-z]+[a-z-]*", line) if option not in text] == [], line
 
 
 @pytest.mark.parametrize(

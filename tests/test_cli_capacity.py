@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from models import WORDS, tiny_model
 from promptreach import cli
-from promptreach.audit.findings import Finding
+from promptreach.audit.findings import FINDING_VERSION, Finding
 
 SHORT = ("--steps", 4, "--sequences", 2, "--longest", 12)
 
@@ -41,11 +41,13 @@ def test_it_prints_what_so_many_tokens_hold(folders: tuple[Path, Path]) -> None:
 def test_json_is_the_finding(folders: tuple[Path, Path]) -> None:
     model, _ = folders
     status, out, _ = run(
-        *("capacity", model, "--random", "--tokens", 1, "--method", "prefix", "--layers", 1, "--vocabulary", 8),
+        *("capacity", model, "--random", "--tokens", 1, "--method", "prefix", "--num-layers", 1, "--vocabulary", 8),
         *("--json", *SHORT),
     )
     assert status == 0
-    finding = Finding.model_validate_json(out)
+    record = json.loads(out)
+    assert record.pop("schema_version") == FINDING_VERSION
+    finding = Finding.model_validate(record)
     assert finding.check == "capacity"
     (level,) = finding.values["levels"]
     assert (level["method"], level["kind"], level["tokens"]) == ("prefix", "random", 1)

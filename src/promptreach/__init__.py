@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from . import attention as attention
     from . import audit as audit
     from . import compiler as compiler
+    from . import doctor as doctor
     from . import hf as hf
     from . import inference as inference
     from . import limits as limits
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from . import tuning as tuning
 
 __version__ = "0.1.0"
+"""The release, as the installed package's metadata say it."""
 
 # Rooms: `pr.tuning.fit`. The package `audit` is itself callable, so that `pr.audit(model, data)` works as well.
 _ROOMS = (
     "attention",
     "audit",
     "compiler",
+    "doctor",
     "hf",
     "inference",
     "limits",

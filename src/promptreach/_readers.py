@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from promptreach._lines import MAX_ROW_BYTES, BadFile, BadRow, Lines
-from promptreach.errors import DataError, Fault, InputError
+from promptreach.errors import DataError, Fault, MissingExtraError, install_command
 
 _PEEKED_ROWS = 20  # rows without a header show their columns by example: this many are looked at
 
@@ -98,7 +98,7 @@ def open_file(path: Path) -> Iterator[Table]:
 
     Raises:
         DataError: when the file cannot be opened, its format is unknown, or its header cannot be read.
-        InputError: for Parquet without pyarrow.
+        MissingExtraError: for Parquet without pyarrow.
     """
     name, suffix = str(path), format_of(path)
     try:
@@ -240,8 +240,8 @@ def _parquet(name: str, stream: BufferedIOBase) -> Table:
         arrow = importlib.import_module("pyarrow")
         parquet = importlib.import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
-        remedy = "pip install 'promptreach[parquet]'"
-        raise InputError(Fault(name, "a Parquet file, but pyarrow is not installed", "pyarrow", remedy)) from error
+        seen = "a Parquet file, but pyarrow is not installed"
+        raise MissingExtraError(Fault(name, seen, "pyarrow", install_command("parquet"))) from error
     damage = (arrow.ArrowException, OSError, ValueError)
 
     def fault(error: Exception) -> Fault:
@@ -274,15 +274,15 @@ def open_hub(name: str) -> Table:
     """The training split of the hub dataset `name`.
 
     Raises:
-        InputError: without the datasets package.
+        MissingExtraError: without the datasets package.
         DataError: when the dataset cannot be loaded.
     """
     try:
         datasets = importlib.import_module("datasets")
     except ModuleNotFoundError as error:
         seen = "no such file, and the datasets package, which would look on the hub, is not installed"
-        remedy = "Mend the path, or pip install 'promptreach[data]'."
-        raise InputError(Fault(name, seen, "a file, or the package `datasets`", remedy)) from error
+        remedy = f"Mend the path, or {install_command('data')}"
+        raise MissingExtraError(Fault(name, seen, "a file, or the package `datasets`", remedy)) from error
     try:
         dataset = datasets.load_dataset(name, split="train")
     except Exception as error:  # the hub, the network and each dataset fail in their own ways

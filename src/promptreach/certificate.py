@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from promptreach.errors import SideMismatchError
+from promptreach.formats import check_version
 
 CERTIFICATE_VERSION = 1
 
@@ -166,10 +167,9 @@ class Certificate:
         """The certificate that `to_dict` wrote.
 
         Raises:
-            ValueError: for a version that this library does not know.
+            FormatError: for a version that this library does not know.
         """
-        if record.get("version") != CERTIFICATE_VERSION:
-            raise ValueError(f"certificate version {record.get('version')!r}; this library reads {CERTIFICATE_VERSION}")
+        check_version(record, CERTIFICATE_VERSION, "certificate", "version")
         return Certificate(
             claim=record["claim"],
             value=_unpack(record["value"]),

@@ -64,8 +64,17 @@ class ModelError(InputError):
     """The model cannot be opened: nothing there, no weights, or weights that cannot be read."""
 
 
+class FormatError(InputError):
+    """A record was written in a version of its format that this release does not read."""
+
+
 class MissingExtraError(InputError):
     """What was asked for needs an optional package that is not installed; the fault says how to install it."""
+
+
+def install_command(extra: str) -> str:
+    """What installs one of this package's extras; every shell knows these quotes."""
+    return f'pip install "promptreach[{extra}]"'
 
 
 class UnsupportedModelError(PromptreachError):

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
 from models import FAMILIES, minilm_folder, tiny_config, tiny_module, tiny_tokenizer
-from promptreach.errors import InputError, ModelError, UnsupportedModelError
+from promptreach.errors import InputError, MissingExtraError, ModelError, UnsupportedModelError
 from promptreach.hf import open_model
 
 
@@ -281,4 +281,5 @@ def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
 def test_gguf_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(tmp_path / "tiny.gguf")
     monkeypatch.setattr("promptreach.hf.load.find_spec", lambda name: None)
-    refused(path, "promptreach[gguf]")
+    with pytest.raises(MissingExtraError, match=r'pip install "promptreach\[gguf\]"'):
+        open_model(path)

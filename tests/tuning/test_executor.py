@@ -252,7 +252,7 @@ def test_bad_arguments_are_refused_all_at_once() -> None:
 
 def test_without_ray_the_extra_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("promptreach.tuning.cluster.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'promptreach\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "promptreach\[ray\]"'):
         fit(saved, labelled(), engine="ray", quiet=True)
 
 

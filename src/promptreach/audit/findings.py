@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from promptreach.certificate import Evidence
 
+FINDING_VERSION = 1
+"""Of a finding's JSON where it stands alone: raised when a field is renamed, removed or changes its meaning."""
+
 Cell = str | int | float | bool | None
 """One table cell; None is shown as a dash."""
 

@@ -2,6 +2,16 @@
 
 from promptreach.claims.claim import Claim, ClaimResult, ClaimVerdict
 from promptreach.claims.registry import CLAIMS
-from promptreach.claims.run import as_finding, claim_named, run_claim, write_claim
+from promptreach.claims.run import as_finding, claim_named, read_claim, run_claim, write_claim
 
-__all__ = ["CLAIMS", "Claim", "ClaimResult", "ClaimVerdict", "as_finding", "claim_named", "run_claim", "write_claim"]
+__all__ = [
+    "CLAIMS",
+    "Claim",
+    "ClaimResult",
+    "ClaimVerdict",
+    "as_finding",
+    "claim_named",
+    "read_claim",
+    "run_claim",
+    "write_claim",
+]

@@ -27,3 +27,4 @@ CLAIMS = (
     linear_time.CLAIM,
     rivals.CLAIM,
 )
+"""Every claim, in the papers' order; `promptreach claims` lists them."""

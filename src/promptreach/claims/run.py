@@ -7,11 +7,12 @@ from pathlib import Path
 
 from promptreach.audit.environment import environment
 from promptreach.audit.findings import Block, Cell, Curve, Finding, Heatmap, Table, Text
-from promptreach.audit.writers import picture_svg, render_page
-from promptreach.claims.claim import Claim, ClaimResult, Setting
+from promptreach.audit.writers import picture_svg, render_page, validated
+from promptreach.claims.claim import SCHEMA_VERSION, Claim, ClaimResult, Setting
 from promptreach.claims.registry import CLAIMS
 from promptreach.errors import Fault, InputError
 from promptreach.files import check_output, write_atomically
+from promptreach.formats import read_record
 
 
 def claim_named(key: str) -> Claim:
@@ -105,6 +106,16 @@ def write_claim(result: ClaimResult, folder: Path) -> Path:
     write_atomically(folder / f"{result.key}.html", as_page(result))
     write_atomically(folder / f"{result.key}.json", result.model_dump_json(indent=1) + "\n")
     return folder / f"{result.key}.html"
+
+
+def read_claim(path: str | Path) -> ClaimResult:
+    """The result that `write_claim` left in an ID.json.
+
+    Raises:
+        FormatError: for a schema version that this library does not know.
+        InputError: when the file cannot be read, is not JSON, or does not follow the schema.
+    """
+    return validated(ClaimResult, read_record(path, SCHEMA_VERSION), path)
 
 
 def _hypotheses(result: ClaimResult) -> Table:

@@ -10,8 +10,15 @@ from promptreach.cli.audit import audit
 from promptreach.cli.capacity import capacity
 from promptreach.cli.claims import claims
 from promptreach.cli.compile import compile
+from promptreach.cli.doctor import doctor
 from promptreach.cli.limits import limits
 from promptreach.cli.shrink import shrink
+
+
+def _reflowed(text: str | None) -> str:
+    """Paragraphs as single lines: typer would keep the line breaks of the source, which suit no terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n"))
+
 
 app = typer.Typer(
     name="promptreach",
@@ -22,8 +29,8 @@ app = typer.Typer(
 )
 
 # In the order in which `--help` shows them.
-for command in (audit, limits, compile, attend, shrink, capacity, claims):
-    app.command()(command)
+for command in (audit, limits, compile, attend, shrink, capacity, claims, doctor):
+    app.command(help=_reflowed(command.__doc__))(command)
 
 
 @app.callback()

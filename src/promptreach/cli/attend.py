@@ -18,7 +18,7 @@ class _Unit(StrEnum):
 def attend(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file.")],
     text: Annotated[
-        list[Path] | None, typer.Option(help="Text to read; may be given again. Without it, random tokens.")
+        list[Path] | None, typer.Option(show_default="random tokens", help="Text to read; may be given again.")
     ] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT folder with a prompt or a prefix.")] = None,
     tokens: Annotated[int, typer.Option(help="How many tokens to read, without the prompt.")] = 256,
@@ -30,12 +30,12 @@ def attend(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
 ) -> None:
-    """What fast attention could do on a model's own heads: norms, needs, and the method that the planner takes.
+    """What fast attention could do on a model's heads, and which method the planner takes.
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     from promptreach.audit.model_attention import attention_of_model
-    from promptreach.audit.writers import print_finding
+    from promptreach.audit.writers import print_finding, render_finding
     from promptreach.errors import PromptreachError
     from promptreach.hf import open_model
     from promptreach.hf.adapters import load_prompt
@@ -61,6 +61,6 @@ def attend(
     except PromptreachError as error:
         refuse(error)
     if json:
-        sys.stdout.write(finding.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(render_finding(finding))
     else:
         print_finding(finding)

@@ -9,6 +9,9 @@ import typer
 
 from promptreach.cli.refusal import refuse
 
+_COLUMNS = "Columns of DATA, where their names do not tell"
+_MODEL = "How to open MODEL"
+
 
 class _Budget(StrEnum):
     quick = "quick"
@@ -36,31 +39,36 @@ class _Dtype(StrEnum):
 def audit(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="JSONL, CSV, TSV or Parquet file, or a hub id.")],
-    text_col: Annotated[str | None, typer.Option(help="Column with the text to classify.")] = None,
-    label_col: Annotated[str | None, typer.Option(help="Column with its label.")] = None,
-    prompt_col: Annotated[str | None, typer.Option(help="Column with the prompt.")] = None,
-    completion_col: Annotated[str | None, typer.Option(help="Column with its completion.")] = None,
+    text_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The text to classify.")] = None,
+    label_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its label.")] = None,
+    prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
+    completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT folder to audit as well.")] = None,
-    budget: Annotated[_Budget, typer.Option(help="How much to train.")] = _Budget.standard,
+    budget: Annotated[
+        _Budget, typer.Option(metavar="BUDGET", help=f"Training: {', '.join(_Budget)}.")
+    ] = _Budget.standard,
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("promptreach-report"),
     engine: Annotated[_Engine, typer.Option(help="Where training runs go.")] = _Engine.local,
-    workers: Annotated[int | None, typer.Option(help="How many runs to train at the same time.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Runs to train at the same time.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Of a Ray cluster, as in ray.init.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped audit in OUT.")] = False,
-    task: Annotated[_Task | None, typer.Option(help="Override what the config says.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
-    dtype: Annotated[_Dtype, typer.Option(help="Of the weights.")] = _Dtype.float32,
-    device: Annotated[str, typer.Option(help="Where the model goes.")] = "cpu",
-    device_map: Annotated[str | None, typer.Option(help="Spread over devices, as in transformers.")] = None,
-    num_layers: Annotated[int | None, typer.Option(help="Only the first N layers: a quick look.")] = None,
+    task: Annotated[_Task | None, typer.Option(rich_help_panel=_MODEL, help="Instead of what its config says.")] = None,
+    revision: Annotated[str | None, typer.Option(rich_help_panel=_MODEL, help="Of a hub id.")] = None,
+    dtype: Annotated[_Dtype, typer.Option(rich_help_panel=_MODEL, help="Of its weights.")] = _Dtype.float32,
+    device: Annotated[str, typer.Option(rich_help_panel=_MODEL, help="Where it goes.")] = "cpu",
+    device_map: Annotated[
+        str | None, typer.Option(rich_help_panel=_MODEL, help="Spread it, as in transformers.")
+    ] = None,
+    num_layers: Annotated[
+        int | None, typer.Option(rich_help_panel=_MODEL, help="Only the first N layers: a quick look.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Can a soft prompt do this task on this model, and if not, what can?
 
-    Exit status: 0 a soft prompt fits; 1 it does not, use what the report recommends; 3 undecided; 2 the call or its
-    input is wrong.
+    Exit status: 0 a soft prompt fits; 1 it does not; 3 undecided; 2 the call or its input is wrong.
     """
     import torch
 

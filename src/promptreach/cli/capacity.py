@@ -17,32 +17,35 @@ class _Method(StrEnum):
 
 def capacity(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file; a causal model.")],
-    tokens: Annotated[list[int] | None, typer.Option(help="Virtual tokens; may be given again. [1, 2, 4, 8]")] = None,
+    tokens: Annotated[
+        list[int] | None, typer.Option(show_default="1, 2, 4, 8", help="Virtual tokens; may be given again.")
+    ] = None,
     method: Annotated[
-        list[_Method] | None, typer.Option(help="Where they stand: input or every layer; may be given again. [prompt]")
+        list[_Method] | None,
+        typer.Option(show_default="prompt", metavar="METHOD", help="prompt or prefix; may be given again."),
     ] = None,
     text: Annotated[
         list[Path] | None,
-        typer.Option(help="Natural text; may be given again. Without it, the language reference that Python brings."),
+        typer.Option(show_default="Python's language reference", help="Natural text; may be given again."),
     ] = None,
     random: Annotated[bool, typer.Option("--random", help="Random text only.")] = False,
     vocabulary: Annotated[int | None, typer.Option(help="Different tokens in random text; else all.")] = None,
     sequences: Annotated[int, typer.Option(help="Texts of each kind.")] = 3,
     longest: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 1024,
     length: Annotated[int | None, typer.Option(help="Train on exactly so many tokens: no growing text.")] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps of a run at most; two runs a text.")] = 5000,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of a run at most, two runs a text.")] = 5000,
     learning_rate: Annotated[float, typer.Option(help="Of a prompt; a prefix's is scaled to its size.")] = 1e-2,
     seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Where the page and finished points go; else nothing is kept.")
+        Path | None, typer.Option(show_default="nothing is kept", help="Where page and finished points go.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in an OUT that holds a finished result.")] = False,
     revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Only the first N layers: a quick look.")] = None,
+    num_layers: Annotated[int | None, typer.Option(help="Only the first N layers: a quick look.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
 ) -> None:
-    """How much text 1, 2, 4, ... virtual tokens hold: bits, and tokens that the model writes by heart.
+    """How much text virtual tokens hold: bits, and tokens that the model writes by heart.
 
     For each text one set of virtual tokens is trained until the model writes the text from them alone. OUT receives
     capacity.html, capacity.json and, in the folder points, what is finished: a killed run goes on from there.
@@ -51,7 +54,7 @@ def capacity(
     """
     from promptreach.audit.environment import environment
     from promptreach.audit.memorised import memorised_finding
-    from promptreach.audit.writers import print_finding, render_page
+    from promptreach.audit.writers import print_finding, render_finding, render_page
     from promptreach.errors import PromptreachError
     from promptreach.files import check_output, write_atomically
     from promptreach.hf import open_model
@@ -64,7 +67,7 @@ def capacity(
         if out is not None:
             check_output(out, finished_marker="capacity.json", resume=resume)
         found = measure(
-            open_model(model, revision=revision, num_layers=layers),
+            open_model(model, revision=revision, num_layers=num_layers),
             text="\n\n".join(texts) or None,
             methods=[one.value for one in method or [_Method.prompt]],
             tokens=tokens or (1, 2, 4, 8),
@@ -77,7 +80,7 @@ def capacity(
             quiet=quiet or json,
         )
         finding = memorised_finding(found)
-        record = finding.model_dump_json(indent=1) + "\n"
+        record = render_finding(finding)
         if out is not None:
             page = render_page(f"What prompts of {found.model} hold", finding.summary, [finding], environment())
             write_atomically(out / "capacity.html", page)

@@ -26,6 +26,9 @@ from promptreach.progress import Progress
 
 MODEL, PROMPT, CERTIFICATE, RECORD, PAGE = "model", "prompt", "certificate.json", "compiled.json", "page.html"
 
+RECORD_VERSION = 1
+"""Of compiled.json: raised when a field is renamed, removed or changes its meaning."""
+
 _ASKED_OF_ALL = ("dim", "tokens", "lipschitz", "tol", "dtype")
 
 
@@ -175,6 +178,7 @@ def _record(compiled: CompiledFunction, out: Path) -> dict[str, Any]:
     certificate = compiled.certificate.to_dict()
     del certificate["witness"]
     return {
+        "schema_version": RECORD_VERSION,
         "function": compiled.target.name,
         "holds": compiled.holds,
         "refuted": compiled.refuted,

@@ -14,14 +14,14 @@ def compile(
         str,
         typer.Argument(
             metavar="FUNCTION",
-            help="package.module:function, found from the current folder (importing it runs its code), or a name of "
-            "the gallery: ridge, smooth, distance, lookup, product, mixture, reverse, sort, average.",
+            help="package.module:function, found from the current folder (importing it runs its code), or one of the "
+            "gallery: ridge, smooth, distance, lookup, product, mixture, reverse, sort, average.",
         ),
     ],
     dim: Annotated[int, typer.Option(help="Size of one token.")] = 1,
     tokens: Annotated[int, typer.Option(help="Tokens of one input.")] = 1,
     lipschitz: Annotated[float, typer.Option(help="Constant that you declare, 2-norm over all entries.")] = 1.0,
-    tol: Annotated[float, typer.Option(help="Error wanted: root of the mean squared error over inputs.")] = 0.1,
+    tol: Annotated[float, typer.Option(help="Root of the mean squared error over inputs that you want.")] = 0.1,
     construction: Annotated[
         str, typer.Option(help="programmable, multilinear, single_layer, deep or kernel.")
     ] = "programmable",
@@ -39,12 +39,10 @@ def compile(
     """Compile a function into a frozen transformer and a prompt, try it, draw it, save it.
 
     The function maps an array (tokens, dim) with entries in [0, 1] to one of the same kind. OUT receives page.html,
-    model (for transformers), prompt (a PEFT folder), certificate.json and compiled.json; what an earlier compilation
-    left there is replaced.
+    model (for transformers), prompt (a PEFT folder), certificate.json and compiled.json, instead of an earlier result.
 
     Exit status: 0 the certificate is within tol and the fresh points do not speak against it; 1 they do, by more than
-    five standard errors, so the function is steeper than declared; 2 the call or its input is wrong, or the plan takes
-    more memory than granted.
+    five standard errors, so the function is steeper than declared; 2 the call is wrong, or memory too small.
     """
     import torch
 

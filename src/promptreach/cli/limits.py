@@ -16,12 +16,12 @@ def limits(
     num_layers: Annotated[int | None, typer.Option(help="Only the first N layers.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
 ) -> None:
-    """What can be said of a model's layers without data: how steep they are, certified and measured.
+    """How steep a model's layers are, certified and measured; no data needed.
 
     Exit status: 0 every layer is certified injective, 3 that is open, 2 the call or its input is wrong.
     """
     from promptreach.audit.model_limits import limits_of_model
-    from promptreach.audit.writers import print_finding
+    from promptreach.audit.writers import print_finding, render_finding
     from promptreach.errors import PromptreachError
     from promptreach.hf import open_model
 
@@ -31,7 +31,7 @@ def limits(
     except PromptreachError as error:
         refuse(error)
     if json:
-        sys.stdout.write(finding.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(render_finding(finding))
     else:
         print_finding(finding)
     raise SystemExit(0 if finding.values["certified_layers"] == finding.values["layers"] else 3)

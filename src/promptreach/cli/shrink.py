@@ -18,12 +18,16 @@ class _Budgets(StrEnum):
 def shrink(
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A PEFT folder with a prompt or a prefix.")],
     tokens: Annotated[int, typer.Option(help="Slots wanted.")],
-    model: Annotated[str | None, typer.Option(help="Hub id, folder, or GGUF file; else as ADAPTER says.")] = None,
+    model: Annotated[
+        str | None, typer.Option(show_default="as ADAPTER says", help="Hub id, folder, or GGUF file.")
+    ] = None,
     text: Annotated[
         list[Path] | None,
-        typer.Option(help="Text like that to come; may be given again. Without it, the model writes its own."),
+        typer.Option(show_default="the model writes its own", help="Text like that to come; may be given again."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the shorter prefix goes; else beside ADAPTER.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(show_default="beside ADAPTER", help="Where the shorter prefix goes.")
+    ] = None,
     budgets: Annotated[_Budgets, typer.Option(help="The same for every head, or by need.")] = _Budgets.equal,
     steps: Annotated[int, typer.Option(help="Of gradient refinement.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed gives the same prefix.")] = 0,
@@ -31,17 +35,17 @@ def shrink(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
 ) -> None:
-    """A trained prompt or prefix with fewer slots, fitted so that attention hardly notices, and the loss it costs.
+    """A trained prompt or prefix with fewer slots, and the loss that it costs.
 
-    A prompt becomes a prefix on the way. The last quarter of the text is kept aside to measure on. OUT is a PEFT
-    folder.
+    It is fitted so that attention hardly notices. A prompt becomes a prefix on the way. The last quarter of
+    the text is kept aside to measure on. OUT is a PEFT folder.
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     import torch
 
     from promptreach.audit.shortened import shortened_finding
-    from promptreach.audit.writers import print_finding
+    from promptreach.audit.writers import print_finding, render_finding
     from promptreach.errors import PromptreachError
     from promptreach.hf import open_model, precompute, save_adapter, shorten
     from promptreach.hf.adapters import base_model_of
@@ -72,7 +76,7 @@ def shrink(
         refuse(error)
     finding = shortened_finding(short, cache.length)
     if json:
-        sys.stdout.write(finding.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(render_finding(finding))
     else:
         print_finding(finding)
         typer.echo(f"\nShorter prefix: {target}")

@@ -72,6 +72,7 @@ CONSTRUCTIONS: dict[str, Construction] = {
         about="Softmax over the prompt is a kernel smoother: keys are centres, values the function there.",
     ),
 }
+"""Every way to build a backbone, by the name that `build_backbone` takes."""
 
 
 def build_backbone(

@@ -134,5 +134,6 @@ GALLERY: dict[str, Maker] = {
     "sort": _of_tokens(lambda x: x.sort(dim=1).values),
     "average": _of_tokens(lambda x: x.mean(dim=1, keepdim=True).expand_as(x)),
 }
+"""The functions that `gallery_function` makes, by name."""
 RANDOM = ("ridge", "distance", "lookup", "product", "mixture")
 """The families that `random_function` goes through."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from promptreach.errors import AdapterError, Fault, raise_if_any
 from promptreach.files import atomic_folder
+from promptreach.formats import read_record
 from promptreach.hf.damage import json_fault, pickle_fault, safetensors_fault
 from promptreach.hf.model import OpenModel
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
@@ -24,6 +25,8 @@ from promptreach.tuning.backbone import Joined
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 READOUT, READOUT_INFO = "readout.safetensors", "readout.json"
+READOUT_VERSION = 1
+"""Of readout.json: raised when a field is renamed, removed or changes its meaning."""
 
 _PROMPTS = ("PROMPT_TUNING", "P_TUNING")
 _PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
@@ -54,7 +57,8 @@ def save_adapter(folder: str | Path, model: OpenModel, adapter: Adapter, *, read
         write_adapter(partial, config, tensors)
         if readout is not None:
             (partial / READOUT).write_bytes(_packed(readout[0]))
-            (partial / READOUT_INFO).write_text(json.dumps(dict(readout[1]), indent=2, sort_keys=True), "utf-8")
+            info = {"version": READOUT_VERSION, **readout[1]}
+            (partial / READOUT_INFO).write_text(json.dumps(info, indent=2, sort_keys=True), "utf-8")
     return folder
 
 
@@ -112,6 +116,7 @@ def load_readout(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
 
     Raises:
         AdapterError: when one of its two files is missing or damaged.
+        FormatError: for a version of readout.json that this library does not know.
     """
     weights, info = Path(folder) / READOUT, Path(folder) / READOUT_INFO
     if not weights.exists() and not info.exists():
@@ -119,7 +124,9 @@ def load_readout(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
     missing = None if weights.is_file() else Fault(str(weights), "no such file", "the read-out's tensors")
     faults = [missing or safetensors_fault(weights), json_fault(info)]
     raise_if_any([fault for fault in faults if fault is not None], AdapterError)
-    return load_file(weights), json.loads(info.read_text(encoding="utf-8"))
+    said = read_record(info, READOUT_VERSION, "version")
+    del said["version"]
+    return load_file(weights), said
 
 
 @contextmanager

@@ -135,5 +135,10 @@ def mask(
     return spelled
 
 
+def is_registered() -> bool:
+    """Whether transformers, asked for this name, finds this module's attention and mask."""
+    return AttentionInterface().get(NAME) is attention and AttentionMaskInterface().get(NAME) is mask
+
+
 AttentionInterface.register(NAME, attention)
 AttentionMaskInterface.register(NAME, mask)

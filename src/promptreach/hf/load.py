@@ -26,7 +26,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from promptreach.errors import Fault, ModelError, UnsupportedModelError, raise_if_any
+from promptreach.errors import (
+    Fault,
+    MissingExtraError,
+    ModelError,
+    UnsupportedModelError,
+    install_command,
+    raise_if_any,
+)
 from promptreach.hf.damage import json_fault, pickle_fault, safetensors_fault
 from promptreach.hf.families import FAMILIES, family_of, task_of
 from promptreach.hf.model import OpenModel
@@ -78,7 +85,8 @@ def open_model(
 
     Raises:
         ModelError: nothing at `source`, no config, no tokenizer or no weights there, weights that are damaged, pickled,
-            incomplete or offloaded, a hub id that cannot be had, or an optional package that is not installed.
+            incomplete or offloaded, or a hub id that cannot be had.
+        MissingExtraError: for a GGUF file without the package gguf.
         InputError: for a `task` that the model cannot do.
         UnsupportedModelError: for an architecture, or a quantised form, that this library cannot take apart.
     """
@@ -168,9 +176,8 @@ def _gguf_faults(path: Path) -> list[Fault]:
     if magic != b"GGUF":
         return [Fault(str(path), f"a file that starts with {magic!r}", "a GGUF file, or a folder with a model")]
     if find_spec("gguf") is None:
-        return [
-            Fault(str(path), "a GGUF file, without the package to read it", "gguf", "pip install 'promptreach[gguf]'")
-        ]
+        seen = "a GGUF file, without the package to read it"
+        raise MissingExtraError(Fault(str(path), seen, "gguf", install_command("gguf")))
     return []
 
 

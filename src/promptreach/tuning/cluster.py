@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from promptreach.errors import Fault, InputError, MissingExtraError, WorkerLostError
+from promptreach.errors import Fault, InputError, MissingExtraError, WorkerLostError, install_command
 from promptreach.progress import Step
 from promptreach.tuning.executor import Done, Work, do, steps_of
 from promptreach.tuning.runs import RunStore
@@ -49,9 +49,7 @@ class Cluster:
 
     def __init__(self, address: str | None, count: int | None, threads: int) -> None:
         if find_spec("ray") is None:
-            raise MissingExtraError(
-                Fault("engine", "'ray', without the package", "ray", "pip install 'promptreach[ray]'")
-            )
+            raise MissingExtraError(Fault("engine", "'ray', without the package", "ray", install_command("ray")))
         self.address = address
         self.count = count
         self.threads = threads

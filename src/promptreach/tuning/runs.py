@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from promptreach.files import as_output_error, remove_partials, write_atomically
+from promptreach.formats import check_version
 from promptreach.prompt import Adapter
 from promptreach.tuning.backbone import Backbone, Joined
 from promptreach.tuning.initial import WarmStart
@@ -25,7 +26,7 @@ from promptreach.tuning.methods import METHODS, Shape
 from promptreach.tuning.objective import Outcomes
 
 RUN_VERSION = 2
-"""Part of every run's name: raise it when the same settings would give another outcome."""
+"""Part of every run's name and record: raise it when the same settings would give another outcome, or another form."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,8 @@ class RunStore:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "run.safetensors", save({key: value.contiguous() for key, value in tensors.items()}))
         plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
-        record = plain | {"config": run.config.to_record(), "curve": [_to_json(look) for look in run.curve]}
+        record = {"version": RUN_VERSION, **plain, "config": run.config.to_record()}
+        record["curve"] = [_to_json(look) for look in run.curve]
         write_atomically(folder / "run.json", json.dumps(record, indent=1))
         (folder / "paused.safetensors").unlink(missing_ok=True)
 
@@ -269,6 +271,9 @@ def _from_json(record: dict[str, Any]) -> Evaluation:
 def _read(folder: Path) -> Run:
     """The run that `RunStore.put` wrote there."""
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record.setdefault("version", RUN_VERSION)  # the folder's name says it; the file does so only since lately
+    check_version(record, RUN_VERSION, str(folder / "run.json"), "version")
+    del record["version"]
     groups: dict[str, dict[str, Tensor]] = {"state": {}, "head": {}, "validation": {}, "held_out": {}, "start": {}}
     for key, tensor in load_file(folder / "run.safetensors").items():
         group, _, rest = key.partition("/")

@@ -5,9 +5,12 @@ from pathlib import Path
 from promptreach.audit.result import AuditResult
 from promptreach.audit.writers.html import render_html as render_html
 from promptreach.audit.writers.html import render_page as render_page
+from promptreach.audit.writers.json_twin import read_finding as read_finding
 from promptreach.audit.writers.json_twin import read_report as read_report
+from promptreach.audit.writers.json_twin import render_finding as render_finding
 from promptreach.audit.writers.json_twin import render_json as render_json
 from promptreach.audit.writers.json_twin import schema as schema
+from promptreach.audit.writers.json_twin import validated as validated
 from promptreach.audit.writers.picture import picture_svg as picture_svg
 from promptreach.audit.writers.text import print_finding as print_finding
 from promptreach.audit.writers.text import print_summary as print_summary
@@ -17,11 +20,14 @@ __all__ = [
     "picture_svg",
     "print_finding",
     "print_summary",
+    "read_finding",
     "read_report",
+    "render_finding",
     "render_html",
     "render_json",
     "render_page",
     "schema",
+    "validated",
     "write_report",
 ]
 

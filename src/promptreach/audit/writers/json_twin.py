@@ -1,4 +1,4 @@
-"""The report's JSON twin: everything the page shows, for programs, in a published format.
+"""The JSON of reports and findings: everything that is shown, for programs, in a published format.
 
 Keys are sorted, so the same result gives the same bytes. JSON has no numbers for NaN and the infinities; they stand as
 the strings "NaN", "Infinity" and "-Infinity". Where the schema asks for a number they are read back as numbers; in
@@ -7,43 +7,61 @@ table cells and in a finding's `values`, whose types are open, they stay strings
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from promptreach.audit.findings import FINDING_VERSION, Finding
 from promptreach.audit.result import SCHEMA_VERSION, AuditResult
 from promptreach.errors import Fault, InputError
+from promptreach.formats import REMEDY, read_record
 
-_REMEDY = "Read it with the promptreach release that wrote it, or run the audit again."
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def render_json(result: AuditResult) -> str:
     """`result` as JSON text with sorted keys, indented by one space, ending with a newline."""
-    record = _without_nonfinite(result.model_dump(mode="json"))
-    return json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return _text(result.model_dump(mode="json"))
+
+
+def render_finding(finding: Finding) -> str:
+    """The same for one finding, as the commands print and write it, with its version."""
+    return _text({"schema_version": FINDING_VERSION} | finding.model_dump(mode="json"))
 
 
 def read_report(path: str | Path) -> AuditResult:
     """The result that was written to the report.json at `path`.
 
     Raises:
-        InputError: when the file cannot be read, is not JSON, has a schema version that this library does not know, or
-            does not follow the schema; every place that does not is named.
+        FormatError: for a schema version that this library does not know.
+        InputError: when the file cannot be read, is not JSON, or does not follow the schema; every place that does not
+            is named.
     """
-    record = _read_json(Path(path))
-    version = record.get("schema_version") if isinstance(record, Mapping) else None
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise InputError(Fault(str(path), f"schema_version {version!r}", f"schema_version {SCHEMA_VERSION}", _REMEDY))
+    return validated(AuditResult, read_record(path, SCHEMA_VERSION), path)
+
+
+def read_finding(path: str | Path) -> Finding:
+    """The finding in a file that a command wrote, or that its ``--json`` went to. Same errors as `read_report`."""
+    record = read_record(path, FINDING_VERSION)
+    del record["schema_version"]  # a finding inside a report has none of its own
+    return validated(Finding, record, path)
+
+
+def validated(kind: type[_Model], record: dict[str, Any], path: str | Path) -> _Model:
+    """The record of a file as what it is a record of.
+
+    Raises:
+        InputError: naming every place that does not follow the schema.
+    """
     try:
-        return AuditResult.model_validate_json(json.dumps(record))
+        return kind.model_validate_json(json.dumps(record))
     except ValidationError as error:
         raise InputError(
             [
-                Fault(f"{path}, {'.'.join(map(str, item['loc']))}", repr(item["input"])[:80], item["msg"], _REMEDY)
+                Fault(f"{path}, {'.'.join(map(str, item['loc']))}", repr(item["input"])[:80], item["msg"], REMEDY)
                 for item in error.errors()
             ]
         ) from error
@@ -61,13 +79,8 @@ class _TwinSchema(GenerateJsonSchema):
         return {"anyOf": [super().float_schema(schema), {"enum": ["NaN", "Infinity", "-Infinity"]}]}
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(Fault(str(path), error.strerror or str(error), "a readable report.json")) from error
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise InputError(Fault(str(path), str(error), "a report.json written by promptreach", _REMEDY)) from error
+def _text(record: dict[str, Any]) -> str:
+    return json.dumps(_without_nonfinite(record), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _without_nonfinite(value: Any) -> Any:
