@@ -1,24 +1,157 @@
-"""The Python blocks of the documentation run as they stand."""
+"""Everything that a page shows as code is code: Python runs, and commands are ones that the command line takes.
 
+A page's Python blocks run in order, as a reader would run them, in a folder with tiny models and a few reviews under
+the names that the pages use. `print(...)  # text` promises that line; a page that promises one promises all it prints.
+"""
+
+import csv
+import itertools
 import re
+import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
+import torch
+import typer
+from typer.testing import CliRunner
 
-DOCS = Path(__file__).parent.parent / "docs"
-BLOCKS = [
-    pytest.param(code, id=f"{page.relative_to(DOCS)}-{index}")
-    for page in sorted(DOCS.rglob("*.md"))
-    for index, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
-]
+from models import tiny_model
+from promptreach import cli
+from promptreach.audit.settings import BUDGETS, Settings
+from promptreach.hf import save_adapter
+from promptreach.prompt import SoftPrompt
+from promptreach.tuning import Limits
+
+PROJECT = Path(__file__).parent.parent
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+LANGUAGES = {"python", "shell", "text", ""}
+"""Blocks without a language hold output, or commands, which are checked all the same."""
+
+CHEAP = {"promptreach claims": 0, "promptreach compile sort --tokens 2 --tol 0.05": 0}
+"""Commands on the pages that are also run, with their exit status."""
+
+_FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+_INLINE = re.compile(r"`(promptreach [^`]+)`")
 
 
-@pytest.mark.parametrize("code", BLOCKS)
-def test_block_prints_what_its_comments_say(code: str, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(code, {})
-    promised = re.findall(r"^print\(.*\)\s+# (.*)$", code, re.MULTILINE)
-    assert capsys.readouterr().out.splitlines() == promised
+def blocks(page: Path, language: str) -> list[str]:
+    """The code of a page in one language."""
+    return [textwrap.dedent(code) for _, found, code in _FENCE.findall(page.read_text("utf-8")) if found == language]
 
 
-def test_there_are_blocks() -> None:
-    assert BLOCKS
+def commands(page: Path) -> list[str]:
+    """The command lines on a page: those of shell blocks, those of unnamed blocks that look like one, those in text."""
+    text = page.read_text("utf-8")
+    shown = [line for code in blocks(page, "shell") for line in code.splitlines()]
+    shown += [line for code in blocks(page, "") for line in code.splitlines() if is_known(line)]
+    shown += [line for line in _INLINE.findall(_FENCE.sub("", text)) if len(line.split()) > 2]
+    return [line.split("  #")[0].strip() for line in shown if line.strip()]
+
+
+def is_known(line: str) -> bool:
+    return line.split(" ")[0] in ("promptreach", "make", "python")
+
+
+def refusal(line: str) -> str:
+    """Why the project would not take a command line; empty when it would."""
+    program, *arguments = shlex.split(line)
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text("utf-8"), re.MULTILINE)
+        return "" if set(arguments) <= set(targets) else f"make has {targets}"
+    if program == "python":
+        return "" if (PROJECT / arguments[0]).is_file() else f"there is no {arguments[0]}"
+    if program != "promptreach":
+        return f"{program} is not checked here; show it as text"
+    group = typer.main.get_command(cli.app)
+    command = group.commands.get(arguments[0])
+    if command is None:
+        return f"there is no command {arguments[0]}"
+    try:
+        command.make_context(arguments[0], arguments[1:])
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages' code finds in its folder: an encoder, a causal model, an adapter of each, and reviews."""
+    folder, draw = tmp_path_factory.mktemp("docs"), torch.Generator().manual_seed(0)
+    for name, family, adapter in (
+        ("a-model-folder", "bert", "my-failed-prompt"),
+        ("a-causal-model", "llama", "my-prompt"),
+    ):
+        model = tiny_model(family, max_position_embeddings=128, num_hidden_layers=1)
+        model.model.save_pretrained(folder / name)
+        model.tokenizer.save_pretrained(folder / name)
+        save_adapter(folder / adapter, model, SoftPrompt(torch.randn(4, model.hidden_size, generator=draw)))
+    words = [("the", "a"), ("cat", "dog", "film", "book"), ("was", "is"), ("very", "not"), ("good", "bad", "awful")]
+    texts = [" ".join(text) for text in itertools.product(*words)]
+    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows([text, "rotten" if "bad" in text or "awful" in text else "fresh"] for text in texts)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick budget, shrunk until a tiny model takes seconds."""
+    monkeypatch.setitem(BUDGETS, "quick", Settings("quick", 0, Limits(64, 24, 48, 16), (2, 4), 2, 8, 8, 4))
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in PAGES if blocks(page, "python")]
+)
+def test_the_python_of_a_page_runs_and_prints_what_it_promises(
+    page: Path, material: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(material)
+    code = blocks(page, "python")
+    names: dict[str, object] = {"__name__": "documentation"}
+    for index, block in enumerate(code):
+        exec(compile(block, f"{page.name}, block {index + 1}", "exec"), names)
+    promised = re.findall(r"^print\(.*\)\s+# (.*)$", "\n".join(code), re.MULTILINE)
+    assert not promised or capsys.readouterr().out.splitlines() == promised
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in PAGES])
+def test_commands_on_a_page_are_ones_that_the_project_takes(page: Path) -> None:
+    assert {line: why for line in commands(page) if (why := refusal(line))} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "promptreach audti MODEL DATA",
+        "promptreach audit MODEL",
+        "promptreach audit MODEL DATA --bugdet quick",
+        "promptreach capacity MODEL --tokens many",
+        "make demos",
+        "python examples/no_such.py",
+        "pip install promptreach",
+    ],
+)
+def test_a_wrong_command_would_be_found(line: str) -> None:
+    assert refusal(line)
+
+
+@pytest.mark.parametrize("line", CHEAP)
+def test_cheap_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert any(found.startswith(line) for page in PAGES for found in commands(page)), "no page shows it any more"
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(cli.app, shlex.split(line)[1:]).exit_code == CHEAP[line]
+
+
+def test_no_block_is_left_unchecked() -> None:
+    found = {page: _FENCE.findall(page.read_text("utf-8")) for page in PAGES}
+    assert {language for fences in found.values() for _, language, _ in fences} <= LANGUAGES
+    # More marks than two a block mean a block that was not closed, or not seen.
+    marks = {page: len(re.findall(r"^ *```", page.read_text("utf-8"), re.MULTILINE)) for page in PAGES}
+    assert {page.name: count for page, count in marks.items() if count != 2 * len(found[page])} == {}
+
+
+def test_blocks_are_found_also_inside_lists() -> None:
+    page = Path(__file__).parent.parent / "docs" / "extend" / "claim.md"
+    assert any("docs/made.py" in line for line in commands(page))

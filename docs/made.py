@@ -1,0 +1,304 @@
+"""The parts of these pages that are made from the project itself, so that they cannot drift away from it.
+
+A page marks such a part with `<!-- made: NAME ARGUMENT -->` and `<!-- end -->`; what stands between the two is written
+here, and a test holds every page and picture to what would be written now.
+
+python docs/made.py                     write every part and every picture anew
+python docs/made.py --claims FOLDER     before that, gather what `promptreach claims run all --full --out FOLDER` wrote
+"""
+
+import argparse
+import ast
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from promptreach.audit.writers.html import packaged
+from promptreach.claims import CLAIMS, Claim, ClaimResult
+from promptreach.claims.run import as_picture, read_claim
+from promptreach.theorems import THEOREMS, as_markdown
+from promptreach.tuning.diagnosis.rules import RULES
+
+DOCS = Path(__file__).parent
+PROJECT = DOCS.parent
+PACKAGE = PROJECT / "src" / "promptreach"
+RESULTS = PROJECT / "benchmarks" / "results"
+PICTURES = DOCS / "pictures"
+
+NOT_RUN = "not run in full yet"
+"""What stands where a committed result is missing; never a guess."""
+
+VERDICT_TASKS = {
+    "fits": ("planted-max", "“Name the largest letter”: the answers came from a prompt, so one exists"),
+    "optimiser": ("crippled-first", "“Name the first letter”: the same length, two ways of training"),
+    "more_tokens": ("table-1", "A table of 16 pairs, which takes 32 tokens to write down"),
+    "form": ("count-last", "“How often did the last letter occur before?”: no skill of the model's"),
+    "data": ("contradicted-letters", "Nearly every input occurs twice, with two different answers"),
+}
+"""The task of the diagnosis suite that each verdict's page shows: its name, and what the picture is called."""
+
+QUESTIONS = {
+    "nothing_measured": ("Did a measurement that every verdict needs fail?", "UNDECIDED"),
+    "conflicting_labels": ("Do contradictions take most of what any method could gain?", "DATA"),
+    "conflicting_completions": ("Completions: do contradictions make up most of the loss?", "DATA"),
+    "nothing_learnt": ("Does nothing, LoRA included, beat the most frequent label?", "DATA"),
+    "blame_training": ("Does yours fall short where one trained here does not?", "OPTIMISER, MORE_TOKENS"),
+    "soft_prompt_keeps_up": ("Is a prompt or a prefix as good as LoRA?", "FITS"),
+    "gap_not_settled": ("Is the difference too close to call?", "UNDECIDED"),
+    "training_not_done": ("Was the loss still falling, or the best rate the largest tried?", "UNDECIDED"),
+    "more_tokens_help": ("Does the loss still fall with the length?", "MORE_TOKENS"),
+    "nothing_memorised": ("Were rows to be memorised, and LoRA does not either?", "UNDECIDED"),
+    "training_not_trusted": ("Does this training miss a prompt that is known to exist?", "UNDECIDED"),
+    "form_falls_short": ("None of these: what is left to blame is the form.", "FORM"),
+}
+"""What each rule asks, and the verdict that a yes leads to."""
+
+_TONES = {"FITS": "s2", "OPTIMISER": "s1", "MORE_TOKENS": "s1", "FORM": "s4", "DATA": "s4", "UNDECIDED": "s3"}
+_MARK = re.compile(r"(<!-- made: ([a-z]+) ?([\w./-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(page: str) -> str:
+    """The page with every marked part as it should be now."""
+    return _MARK.sub(lambda mark: f"{mark[1]}\n{PARTS[mark[2]](mark[3])}\n{mark[4]}", page)
+
+
+def theorem(key: str) -> str:
+    """What the registry knows of one theorem."""
+    row = THEOREMS[key]
+    facts = {
+        "source": ", ".join(part for part in (row.paper, row.number) if part),
+        "as it is used here": row.statement,
+        "takes for granted": "; ".join(row.hypotheses),
+        "function": f"`promptreach.{row.function.replace(':', '.')}`",
+        "attacked by": f"`{row.test}`",
+        "as an experiment": f"[{row.claim}](../claims.md#{row.claim.lower()})" if row.claim else "",
+        "how the statement is known": row.confidence,
+    }
+    rows = [f"| {name} | {_cell(fact)} |" for name, fact in facts.items() if fact]
+    return "\n".join([f"| `{key}` | |", "|---|---|", *rows]) + "\n"
+
+
+def theorems(_: str) -> str:
+    """The whole registry; its seven columns need names that break at their joints."""
+    return re.sub(r"`([^`]+)`", _breakable, _untagged(as_markdown()))
+
+
+def claims(_: str) -> str:
+    """The table of the claims, and a section for each."""
+    results = claim_results()
+    lines = ["| | claim | source | here |", "|---|---|---|---|"]
+    for claim in CLAIMS:
+        result = results.get(claim.key)
+        said = f"**{result.verdict.value}**" if result else NOT_RUN
+        lines.append(f"| [{claim.key}](#{claim.key.lower()}) | {claim.title} | {claim.source} | {said} |")
+    return "\n".join(lines) + "\n\n" + "\n".join(_claim(claim, results.get(claim.key)) for claim in CLAIMS)
+
+
+def reference(room: str) -> str:
+    """A directive for each public name of a room, at the place where it is defined."""
+    options = "    options:\n      heading_level: 3\n" if _is_module(room) else ""
+    return "\n".join(f"::: {path}\n{options}" for path in public_names(room).values())
+
+
+PARTS: dict[str, Callable[[str], str]] = {
+    "theorem": theorem,
+    "theorems": theorems,
+    "claims": claims,
+    "reference": reference,
+}
+
+
+def claim_results() -> dict[str, ClaimResult]:
+    """The committed results at full sizes by the claim's key; empty while there are none."""
+    path = RESULTS / "claims.json"
+    if not path.exists():
+        return {}
+    records = json.loads(path.read_text(encoding="utf-8"))
+    return {key: ClaimResult.model_validate(record) for key, record in records.items()}
+
+
+def gather_claims(folder: Path) -> None:
+    """Write the claims' records in `folder` into one file, to be committed. Those at quick sizes do not count."""
+    results = [read_claim(folder / f"{claim.key}.json") for claim in CLAIMS]
+    quick = [result.key for result in results if not result.full]
+    if quick:
+        raise SystemExit(f"at quick sizes, so not what the table shows: {', '.join(quick)}; run them with --full")
+    records = {result.key: result.model_dump(mode="json") for result in results}
+    (RESULTS / "claims.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+
+
+def public_names(room: str) -> dict[str, str]:
+    """The public names of a room and where each is defined, read from its source.
+
+    Args:
+        room: a package, a module beside the packages, or ``records`` for the names at the very top.
+    """
+    path = PACKAGE / (
+        "__init__.py" if room == "records" else f"{room}.py" if _is_module(room) else f"{room}/__init__.py"
+    )
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if room == "records":
+        (modules,) = _assigned(tree, "_NAMES")
+        found = {name: f"promptreach.{module}.{name}" for name, module in modules.items()}
+    elif _is_module(room):
+        made_here = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        # Checkers are called by certificates, by name.
+        public = [node.name for node in made_here if node.name[0] != "_" and not _is_marked(node, "rechecks")]
+        found = {name: f"promptreach.{room}.{name}" for name in public}
+    else:
+        froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+        imported = [(node.module, alias) for node in froms for alias in node.names]
+        listed = _assigned(tree, "__all__")
+        # Without a list, `from x import y as y` is how a name is made public.
+        public = listed[0] if listed else [alias.name for _, alias in imported if alias.asname == alias.name]
+        found = {alias.name: f"{module}.{alias.name}" for module, alias in imported if alias.name in public}
+    return dict(sorted(found.items(), key=lambda item: (item[0][0].islower(), item[0].lower())))
+
+
+def pictures() -> dict[Path, str]:
+    """Every picture that is made here, by its path."""
+    truth = json.loads((RESULTS / "diagnosis_truth.json").read_text(encoding="utf-8"))
+    made = {
+        PICTURES / f"verdict_{verdict}.svg": bars(title, truth[task]["accuracy"])
+        for verdict, (task, title) in VERDICT_TASKS.items()
+    }
+    made[PICTURES / "verdict_order.svg"] = order()
+    return made | {PICTURES / f"claim_{key}.svg": as_picture(result) for key, result in claim_results().items()}
+
+
+def bars(title: str, shares: dict[str, float]) -> str:
+    """Shares of right answers as bars, in the colours of the project's other pictures."""
+    names = {"possible": "no function of the input gets more", "majority": "most frequent answer alone"}
+    names |= {"head": "head alone, no prompt", "hidden prompt": "the prompt that wrote the answers"}
+    names["attempt"] = "the attempt to be diagnosed"
+    rows = []
+    for index, (key, share) in enumerate(shares.items()):
+        method, _, size = key.rpartition(" ")
+        trained = {"prompt": f"prompt, {size} tokens, trained", "lora": f"LoRA, rank {size}"}
+        rows.append(
+            Markup(
+                '<g transform="translate(0 {})"><text class="axis" x="0" y="11">{}</text><rect x="190" width="{}" '
+                'height="14" style="fill: var(--{})"/><text class="axis" x="{}" y="11">{:.1%}</text></g>'
+            ).format(
+                34 + 21 * index,
+                names.get(key) or trained[method],
+                round(200 * share, 1),
+                "s0" if method == "prompt" else "s1" if key == "attempt" else "s2" if method == "lora" else "line",
+                round(196 + 200 * share, 1),
+                share,
+            )
+        )
+    note = Markup('<text x="0" y="{}">Share of right answers on held-out rows, one seed.</text>').format(
+        42 + 21 * len(rows)
+    )
+    return _drawing(title, 440, 50 + 21 * len(rows), Markup("").join([*rows, note]))
+
+
+def order() -> str:
+    """The questions of the rules in the order in which they are asked, each with the verdict that a yes leads to."""
+    names = ["nothing_measured", "conflicting_labels", *(rule.__name__ for rule in RULES)]
+    rows = []
+    for index, name in enumerate(names):
+        question, verdict = QUESTIONS[name]
+        style = "fill: var(--{}); font-weight: 600".format(_TONES[verdict.split(",")[0]])
+        rows.append(
+            Markup(
+                '<g transform="translate(0 {})"><circle cx="8" cy="7" r="8" style="fill: var(--line)"/>'
+                '<text class="axis" x="8" y="10.5" text-anchor="middle">{}</text>'
+                '<text class="axis" x="24" y="11">{}</text>'
+                '<path class="frame" d="M338 7h16m-4 -3l4 3l-4 3" fill="none"/>'
+                '<text x="362" y="11" style="{}">{}</text></g>'
+            ).format(30 + 22 * index, index + 1, question, style, verdict)
+        )
+    return _drawing("The first yes decides", 530, 34 + 22 * len(rows), Markup("").join(rows))
+
+
+def _drawing(title: str, width: int, height: int, content: Markup) -> str:
+    """A picture of its own in the style of the project's other pictures."""
+    return Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="-12 0 {0} {1}" width="{2}" role="img" '
+        'aria-label="{3}"><style>svg {{ font-family: system-ui, sans-serif; }}\n{4}</style>'
+        '<rect x="-12" width="{0}" height="{1}" style="fill: var(--paper)"/>'
+        '<text class="axis" x="0" y="18" style="font-weight: 600">{3}</text>{5}</svg>\n'
+    ).format(width + 24, height, round(1.5 * (width + 24)), title, Markup(packaged("figures.css")), content)
+
+
+def _claim(claim: Claim, result: ClaimResult | None) -> str:
+    needs = f" Needs the packages {' and '.join(claim.needs)}." if claim.needs else ""
+    module = claim.run.__module__.removeprefix("promptreach.")
+    lines = [
+        f"## {claim.key}",
+        "",
+        f"**{claim.title}.**",
+        "",
+        f"> {_untagged(claim.statement)}",
+        ">",
+        f"> {claim.source}",
+        "",
+        f"Run it: `promptreach claims run {claim.key} --full --out claims`. Vary it: the sizes stand in "
+        f"`{module.replace('.', '/')}.py`.{needs}",
+        "",
+    ]
+    if result is None:
+        return "\n".join([*lines, f"*Verdict: {NOT_RUN}.*", ""])
+    lines += [
+        f"**{result.verdict.value}** [{result.evidence.value}]. {_untagged(result.because)}",
+        "",
+        f"![{claim.title}](pictures/claim_{claim.key}.svg)",
+        "",
+        "| | takes for granted | how that is known |",
+        "|---|---|---|",
+        *(f"| {item.status} | {_cell(item.text)} | {_cell(item.detail)} |" for item in result.hypotheses),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text that does not end the cell of a table that it stands in."""
+    return _untagged(text).replace("|", "\\|")
+
+
+def _untagged(text: str) -> str:
+    """Text in which nothing is taken for a tag: a statement may well speak of <M, N>."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+
+
+def _breakable(code: re.Match[str]) -> str:
+    joints = re.sub(r"([./_])", r"\1<wbr>", code[1])
+    return f"<code>{joints}</code>"
+
+
+def _is_module(room: str) -> bool:
+    return (PACKAGE / f"{room}.py").is_file()
+
+
+def _is_marked(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> bool:
+    return decorator in [ast.unparse(mark) for mark in node.decorator_list]
+
+
+def _assigned(tree: ast.Module, name: str) -> list[Any]:
+    """What a module assigns to a name, once for each time it does."""
+    nodes = [node for node in tree.body if isinstance(node, ast.Assign)]
+    return [ast.literal_eval(node.value) for node in nodes if name in map(ast.unparse, node.targets)]
+
+
+def main() -> None:
+    """Write everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--claims", type=Path, metavar="FOLDER", help="gather the claims' full results from here first")
+    folder = parser.parse_args().claims
+    if folder is not None:
+        gather_claims(folder)
+    for path, picture in pictures().items():
+        path.write_text(picture, encoding="utf-8")
+    for page in DOCS.rglob("*.md"):
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

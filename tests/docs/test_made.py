@@ -1,0 +1,160 @@
+"""The generated parts of the pages are what the project says now."""
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from promptreach.audit.findings import Curve, Series
+from promptreach.certificate import Evidence
+from promptreach.claims import CLAIMS, ClaimResult, ClaimVerdict
+from promptreach.theorems import THEOREMS
+from promptreach.tuning import TuningVerdict
+from promptreach.tuning.diagnosis.rules import RULES
+
+PROJECT = Path(__file__).parent.parent.parent
+DOCS = PROJECT / "docs"
+ROOMS = ("audit", "tuning", "limits", "compiler", "inference", "hf", "claims")
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("made", DOCS / "made.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+made = _load()
+MADE = [page for page in sorted(DOCS.rglob("*.md")) if "<!-- made:" in page.read_text("utf-8")]
+
+
+def full_result(key: str, full: bool = True) -> ClaimResult:
+    """A record as a run at full sizes writes it."""
+    claim = next(claim for claim in CLAIMS if claim.key == key)
+    return ClaimResult(
+        key=key,
+        title=claim.title,
+        source=claim.source,
+        statement=claim.statement,
+        verdict=ClaimVerdict.CAVEAT,
+        because="Seen in a test.",
+        evidence=Evidence.MEASURED,
+        hypotheses=[],
+        numbers={},
+        figure=Curve(title="A point", x_label="x", y_label="y", series=[Series(name="one", x=[1.0], y=[2.0])]),
+        full=full,
+        seed=0,
+        seconds=1.0,
+        environment={},
+    )
+
+
+@pytest.mark.parametrize("page", MADE, ids=lambda page: str(page.relative_to(DOCS)))
+def test_a_page_says_what_the_project_says_now(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert made.filled(text) == text, "python docs/made.py writes it anew"
+
+
+def test_pictures_are_drawn_from_the_committed_numbers() -> None:
+    stale = [path.name for path, picture in made.pictures().items() if path.read_text("utf-8") != picture]
+    assert stale == [], "python docs/made.py draws them anew"
+
+
+def test_a_stale_part_would_be_found() -> None:
+    stale = "before\n<!-- made: theorem max-norm -->\nold\n<!-- end -->\nafter\n"
+    fresh = made.filled(stale)
+    assert THEOREMS["max-norm"].statement in fresh
+    assert "old" not in fresh
+    assert fresh.startswith("before\n")
+    assert fresh.endswith("<!-- end -->\nafter\n")
+    assert made.filled(fresh) == fresh
+
+
+def test_a_statement_is_not_taken_for_html() -> None:
+    assert "<M, N" in THEOREMS["one-query-dual-bound"].statement
+    for part in (made.theorem("one-query-dual-bound"), made.theorems("")):
+        assert "&lt;M, N" in part
+        assert not re.search(r"<(?!/?code>|wbr>)[A-Za-z/!?]", part)
+
+
+def test_a_claim_without_a_committed_result_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(made, "RESULTS", tmp_path)
+    table = made.claims("")
+    assert table.count(made.NOT_RUN) == 2 * len(CLAIMS)
+    assert not any(verdict.value in table for verdict in ClaimVerdict)
+
+
+def test_committed_results_are_what_the_table_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(made, "RESULTS", tmp_path)
+    for claim in CLAIMS:
+        (tmp_path / f"{claim.key}.json").write_text(full_result(claim.key).model_dump_json(), encoding="utf-8")
+    made.gather_claims(tmp_path)
+    assert made.claim_results() == {claim.key: full_result(claim.key) for claim in CLAIMS}
+    table = made.claims("")
+    assert made.NOT_RUN not in table
+    assert table.count(ClaimVerdict.CAVEAT.value) == 2 * len(CLAIMS)
+    assert "Seen in a test." in table
+
+
+def test_results_at_quick_sizes_are_not_gathered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(made, "RESULTS", tmp_path)
+    for claim in CLAIMS:
+        record = full_result(claim.key, full=claim.key != "B2")
+        (tmp_path / f"{claim.key}.json").write_text(record.model_dump_json(), encoding="utf-8")
+    with pytest.raises(SystemExit, match="B2"):
+        made.gather_claims(tmp_path)
+    assert not (tmp_path / "claims.json").exists()
+
+
+def test_every_theorem_of_the_two_papers_has_a_page() -> None:
+    papers = {key for key, row in THEOREMS.items() if row.paper.startswith(("Wang et al. 2023", "Hu et al. 2025"))}
+    pages = "\n".join(page.read_text("utf-8") for page in (DOCS / "theory").glob("*.md"))
+    assert papers
+    assert {key for key in papers if f"<!-- made: theorem {key} -->" not in pages} == set()
+
+
+def test_every_verdict_has_a_guide_that_the_first_page_links() -> None:
+    first = (DOCS / "index.md").read_text("utf-8")
+    for verdict in TuningVerdict:
+        guide = f"verdicts/{verdict.value.lower()}.md"
+        assert f"[`{verdict.value}`]({guide})" in first
+        assert (DOCS / guide).is_file()
+
+
+def test_the_picture_of_the_order_knows_every_rule() -> None:
+    assert [rule.__name__ for rule in RULES if rule.__name__ not in made.QUESTIONS] == []
+    verdicts = {word for _, verdict in made.QUESTIONS.values() for word in verdict.split(", ")}
+    assert verdicts == {verdict.value for verdict in TuningVerdict}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_reference_names_all_that_is_public(room: str) -> None:
+    module = importlib.import_module(f"promptreach.{room}")
+    paths = made.public_names(room)
+    for name, path in paths.items():
+        place, _, own = path.rpartition(".")
+        assert getattr(importlib.import_module(place), own) is getattr(module, name)
+    assert set(paths) == set(getattr(module, "__all__", paths))
+    assert paths
+
+
+@pytest.mark.parametrize("room", ["attention", "norms", "reference", "doctor"])
+def test_the_reference_names_what_a_module_makes(room: str) -> None:
+    module = importlib.import_module(f"promptreach.{room}")
+    made_there = {
+        name
+        for name, thing in vars(module).items()
+        if getattr(thing, "__module__", "") == module.__name__ and callable(thing) and not name.startswith("_")
+    }
+    checkers = {name for name in made_there if hasattr(getattr(module, name), "_rechecks_certificates")}
+    assert set(made.public_names(room)) == made_there - checkers
+
+
+def test_the_reference_names_every_record_at_the_top() -> None:
+    top = importlib.import_module("promptreach")
+    assert set(made.public_names("records")) | set(top._ROOMS) | {"__version__"} == set(top.__all__)
