@@ -36,7 +36,7 @@ VERDICT_TASKS = {
     "fits": ("planted-max", "“Name the largest letter”: the answers came from a prompt, so one exists"),
     "optimiser": ("crippled-first", "“Name the first letter”: the same length, two ways of training"),
     "more_tokens": ("table-1", "A table of 16 pairs, which takes 32 tokens to write down"),
-    "form": ("count-last", "“How often did the last letter occur before?”: no skill of the model's"),
+    "form": ("count-last", "“How often did the last letter occur before?”: no skill of this one layer"),
     "data": ("contradicted-letters", "Nearly every input occurs twice, with two different answers"),
 }
 """The task of the diagnosis suite that each verdict's page shows: its name, and what the picture is called."""
@@ -178,7 +178,8 @@ def bars(title: str, shares: dict[str, float]) -> str:
     rows = []
     for index, (key, share) in enumerate(shares.items()):
         method, _, size = key.rpartition(" ")
-        trained = {"prompt": f"prompt, {size} tokens, trained", "lora": f"LoRA, rank {size}"}
+        trained = {"prompt": f"prompt, {size} tokens, trained", "prefix": f"prefix, {size} slots, trained"}
+        trained["lora"] = f"LoRA, rank {size}"
         rows.append(
             Markup(
                 '<g transform="translate(0 {})"><text class="axis" x="0" y="11">{}</text><rect x="190" width="{}" '
@@ -187,7 +188,7 @@ def bars(title: str, shares: dict[str, float]) -> str:
                 34 + 21 * index,
                 names.get(key) or trained[method],
                 round(200 * share, 1),
-                "s0" if method == "prompt" else "s1" if key == "attempt" else "s2" if method == "lora" else "line",
+                "s0" if method in ("prompt", "prefix") else "s1" if key == "attempt" else "s2" if method == "lora" else "line",
                 round(196 + 200 * share, 1),
                 share,
             )

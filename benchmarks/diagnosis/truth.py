@@ -61,7 +61,7 @@ def possible(data: TaskData) -> float:
 
 def holds(task: Task, found: dict[str, float]) -> bool:
     """Whether the numbers are those of the task's kind."""
-    prompts = {name: value for name, value in found.items() if name.startswith("prompt")}
+    prompts = {name: value for name, value in found.items() if name.startswith(("prompt", "prefix"))}
     best = max(prompts.values(), default=0.0)
     if task.kind == "contradicted":
         return found["possible"] - found["majority"] < 0.04

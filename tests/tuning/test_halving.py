@@ -106,9 +106,23 @@ def test_more_candidates_join_at_the_first_rung() -> None:
         return None if len(runs) == 4 else replace(CONFIG, learning_rate=10.0 * len(runs))
 
     found = halving(executor, candidates(1, 2), more)
-    assert seen == [2, 3, 4]
+    assert seen == [2, 3, 4, 4]
     assert executor.asked == [[(1, 10), (2, 10)], [(20, 10)], [(30, 10)], [(20, 20), (30, 20)]]
     assert found.best.learning_rate == 30
+
+
+def test_a_candidate_that_joins_last_takes_as_many_steps_as_the_leader() -> None:
+    """Rate 3 leads only after twenty steps; what lies beyond it is asked for then, until that is no better."""
+    executor = Scripted(lambda rate, step: abs(rate - 3) if step == 10 else abs(rate - 4.4))
+    asked = iter([None, 4.0, 5.0, None])
+    found = halving(
+        executor,
+        candidates(1, 2, 3),
+        lambda runs: None if (rate := next(asked)) is None else replace(CONFIG, learning_rate=rate),
+    )
+    assert executor.asked == [[(1, 10), (2, 10), (3, 10)], [(2, 20), (3, 20)], [(4, 20)], [(5, 20)]]
+    assert found.best.learning_rate == 4
+    assert len(found.trials) == 5
 
 
 @given(steps=st.integers(1, 2000), count=st.integers(1, 20))

@@ -49,7 +49,8 @@ def halving(
     Args:
         executor: trains the runs.
         candidates: at least one; full runs of equal `steps`. None of them is trained to the end here.
-        more: looks at the first rung's runs and names a candidate to add, or None. Asked until it names none.
+        more: looks at the runs so far and names a candidate to add, or None. Asked until it names none, after the first
+            rung and once more after the last.
 
     Returns:
         Ties go to the earlier candidate; a diverged one is chosen only where all diverged.
@@ -70,7 +71,12 @@ def halving(
             while (leader := min(range(len(last)), key=lambda index: _rank(last[index]))) not in alive:
                 last[leader] = executor.run([_at_rung(configs[leader], rung)])[0]
                 alive.append(leader)
-    return Halving(tuple(last), configs[alive[0]])
+    # The last rung that was run: one more candidate that is named now takes as many steps as the leader has taken.
+    rung = max(0, rung - 1)
+    while (extra := more(last)) is not None:
+        configs.append(extra)
+        last += executor.run([_at_rung(extra, rung)])
+    return Halving(tuple(last), configs[min(range(len(last)), key=lambda index: _rank(last[index]))])
 
 
 def halving_steps(steps: int, candidates: int) -> int:

@@ -18,6 +18,7 @@ from promptreach.tuning.initial import initial_prompt
 from promptreach.tuning.methods import METHODS
 from promptreach.tuning.objective import Completion
 from promptreach.tuning.readout import POOLINGS
+from promptreach.tuning.runs import RunConfig
 from promptreach.tuning.task import Limits, features, prepare
 from tolerances import assert_close
 
@@ -73,6 +74,25 @@ def test_what_is_foreseen_by_the_bare_model_is_not_planted() -> None:
     new = torch.randn(400, 1, generator=generator, dtype=torch.float64)
     direction = planted._least_foreseen(bare, torch.cat([3 * bare[:, :6], new], dim=1))
     assert abs(direction[-1]) > 3 * direction[:-1].abs().max()
+
+
+def test_a_prompt_that_changes_nothing_gives_way_to_another_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_of("gpt2", "completion")
+    config = study.config("prompt", tokens=2)
+    tried: list[torch.Tensor] = []
+    plant_one = planted._continuations
+
+    def third_time(study: Study, config: RunConfig, prompt: torch.Tensor) -> planted.Planted | None:
+        tried.append(prompt)
+        return plant_one(study, config, prompt) if len(tried) == 3 else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(planted, "_continuations", third_time)
+        assert torch.equal(plant(study).prompt, tried[2])
+    assert len({tuple(row) for prompt in tried for row in prompt.tolist()}) == 6
+    with monkeypatch.context() as patch:
+        patch.setattr(planted, "_continuations", lambda *_: None)
+        assert "None of 4 planted prompts" in str(planted.plant(study, config))
 
 
 def test_without_a_trained_prompt_nothing_is_planted() -> None:

@@ -85,6 +85,12 @@ class Measurements:
             return own - float(self.data["loss_floor"])
         return own - float(self.training["methods"][self.lora]["validation_loss"])
 
+    def falls_short(self, name: str) -> str:
+        """What a run that trails does not reach, in words."""
+        if self.has_memorised(name):
+            return f"trails LoRA ({self.gain(self.against_lora(name))})"
+        return f"has not memorised the rows ({self.score(name)}; LoRA {self.score(self.lora)})"
+
     def numbers(self, name: str) -> Mapping[str, Any]:
         """The numbers of a run, or of the user's own."""
         found: Mapping[str, Any] = self.training["yours"] if name == "yours" else self.training["methods"][name]

@@ -26,6 +26,8 @@ from promptreach.tuning.task import Task, features
 
 SCALES = (1.0, 3.0)
 """How long the planted rows are, in vocabulary rows; the first that is no gift to the head alone is taken."""
+DRAWS = 4
+"""Prompts that are tried on a causal model until one changes what it says."""
 MOST_FOR_THE_HEAD = 0.85
 """Accuracy from which a head on the bare model leaves a prompt too little to find."""
 LONGEST_ANSWER = 8
@@ -90,12 +92,14 @@ def measure(study: Study) -> Measured:
 def plant(study: Study, config: RunConfig) -> Planted | str:
     """A planted task for the student `config`, or why none could be made."""
     if study.task.backbone.task == "causal":
-        return _continuations(study, config)
+        tried = (_continuations(study, config, _prompt(study, config, draw)) for draw in range(DRAWS))
+        found = next((planted for planted in tried if planted is not None), None)
+        return found or f"None of {DRAWS} planted prompts changes enough of what the model says."
     for scale in SCALES:
         prompt = scale * _prompt(study, config)
-        found = _classes(study, prompt)
-        if found is not None:
-            return Planted(found, prompt)
+        classes = _classes(study, prompt)
+        if classes is not None:
+            return Planted(classes, prompt)
     return "A head on the bare model tells the planted classes apart by itself, so there is nothing for a prompt to do."
 
 
@@ -105,8 +109,8 @@ def _usual(study: Study) -> RunConfig | None:
     return None if run is None else run.config
 
 
-def _prompt(study: Study, config: RunConfig) -> Float[Tensor, "prompt hidden"]:
-    """Vocabulary rows that the student does not start from."""
+def _prompt(study: Study, config: RunConfig, draw: int = 0) -> Float[Tensor, "prompt hidden"]:
+    """Vocabulary rows that the student does not start from; other rows for every draw."""
     backbone, sequences = study.task.backbone, study.task.encoded["train"].sequences
     start = initial_prompt(backbone, config.tokens, config.init, sequences, config.seed).embeddings
     vocabulary = backbone.vocabulary
@@ -115,7 +119,7 @@ def _prompt(study: Study, config: RunConfig) -> Float[Tensor, "prompt hidden"]:
     exactly = "donot_use_mm_for_euclid_dist"  # or rounding would tell equal rows apart
     taken = torch.cdist(rows.float(), start.float(), compute_mode=exactly).min(1).values == 0
     fresh = rows[~taken] if int((~taken).sum()) else rows
-    return fresh[torch.arange(config.tokens) % len(fresh)].clone()
+    return fresh[torch.arange(draw * config.tokens, (draw + 1) * config.tokens) % len(fresh)].clone()
 
 
 def _classes(study: Study, prompt: Float[Tensor, "prompt hidden"]) -> Task | None:
@@ -176,13 +180,14 @@ def _inverse_root(matrix: Float[Tensor, "size size"]) -> Float[Tensor, "size siz
     return root
 
 
-def _continuations(study: Study, config: RunConfig) -> Planted | str:
-    """The task whose completions are the planted model's own likeliest continuations of the user's inputs.
+def _continuations(study: Study, config: RunConfig, prompt: Float[Tensor, "prompt hidden"]) -> Planted | None:
+    """The task whose completions are the planted model's own likeliest continuations of the user's inputs; None where
+    these are no likelier with the prompt than without it.
 
     Texts to classify are continued as well: what is in question is the search for a prompt, and every word that the
     prompt changes shows it, while a class shows little.
     """
-    task, prompt = study.task, _prompt(study, config)
+    task = study.task
     room = task.backbone.max_positions - config.tokens
     encoded: dict[str, Encoded] = {}
     for part, data in task.encoded.items():
@@ -195,7 +200,7 @@ def _continuations(study: Study, config: RunConfig) -> Planted | str:
     new = replace(task, encoded=encoded, probes={}, pooling=None)
     bare, teacher = (new.evaluate("held_out", Completion(), joined) for joined in (None, Joined(prompt=prompt)))
     if bare.mean_loss - teacher.mean_loss <= 0:
-        return "The planted prompt changes too little of what the model says."
+        return None
     return Planted(new, prompt)
 
 

@@ -188,8 +188,7 @@ def training_not_done(seen: Measurements) -> Judgement | None:
     if not signs:
         return None
     return undecided(
-        f"{sentence(name)} trails LoRA ({seen.gain(seen.training['against_lora'][name])}), but its training was not "
-        "at its best yet.",
+        f"{sentence(name)} {seen.falls_short(name)}, but its training was not at its best yet.",
         tuple(Reason(text=text, evidence=Evidence.MEASURED, check="training") for text in signs),
         "Train longer, or over more learning rates; until then LoRA is the safer choice.",
         chosen=seen.lora,
@@ -210,8 +209,7 @@ def more_tokens_help(seen: Measurements) -> Judgement | None:
         TuningVerdict.MORE_TOKENS,
         Evidence.MEASURED,
         f"A longer prompt is needed: from {shorter['tokens']} to {longest['tokens']} tokens the loss still fell by "
-        f"{saved:.3f} nats, and {longest['tokens']} tokens trail LoRA: "
-        f"{seen.gain(seen.training['against_lora'][name])}.",
+        f"{saved:.3f} nats, and {name} {seen.falls_short(name)}.",
         (
             Reason(
                 text=f"Training and validation loss fall together with the length ({fitted:.3f} and {saved:.3f} nats).",
@@ -254,8 +252,7 @@ def training_not_trusted(seen: Measurements) -> Judgement | None:
             f"Of the gain of a prompt that was planted, and so exists, the same training found {max(0.0, share):.0%}."
         )
     return undecided(
-        f"{sentence(name)} trails LoRA ({seen.gain(seen.training['against_lora'][name])}), and that may be its "
-        "training as well as its form.",
+        f"{sentence(name)} {seen.falls_short(name)}, and that may be its training as well as its form.",
         (Reason(text=text, evidence=Evidence.MEASURED if share is not None else Evidence.UNKNOWN, check="planted"),),
         "Train longer, until the planted prompt is found; a gap that is left then is the form's. LoRA is the safer "
         "choice until then.",
