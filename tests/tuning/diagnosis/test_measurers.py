@@ -95,6 +95,25 @@ def test_a_prompt_that_changes_nothing_gives_way_to_another_draw(monkeypatch: py
         assert "None of 4 planted prompts" in str(planted.plant(study, config))
 
 
+def test_planted_answers_that_need_no_prompt_measure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few rows the head may be right on all that are judged, although it erred in its folds."""
+    study = study_of()
+    ladder.train_ladder(study)
+    whole = plant(study)
+    head = study.executor_of(whole.task).run([replace(study.config("head"), learning_rate=0.0)])[0]
+    assert head.held_out is not None
+    rows = whole.task.encoded["held_out"]
+    assert rows.labels is not None
+    right = head.held_out.right.nonzero().flatten()
+    easy = replace(rows.take(right.tolist()), labels=rows.labels[right])
+    task = replace(whole.task, encoded={**whole.task.encoded, "held_out": easy})
+    with monkeypatch.context() as patch:
+        patch.setattr(planted, "plant", lambda *_: planted.Planted(task, whole.prompt))
+        assert "Without a prompt" in planted.measure(study).reason
+        patch.setattr(planted, "plant", lambda *_: whole)
+        assert not planted.measure(study).reason
+
+
 def test_without_a_trained_prompt_nothing_is_planted() -> None:
     assert "No prompt finished" in planted.measure(study_of()).reason
 
