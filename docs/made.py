@@ -122,12 +122,17 @@ def claim_results() -> dict[str, ClaimResult]:
 
 
 def gather_claims(folder: Path) -> None:
-    """Write the claims' records in `folder` into one file, to be committed. Those at quick sizes do not count."""
-    results = [read_claim(folder / f"{claim.key}.json") for claim in CLAIMS]
+    """Write the claims' records in `folder` into one file, to be committed; the file's others stay as they are.
+
+    Those at quick sizes do not count.
+    """
+    paths = [folder / f"{claim.key}.json" for claim in CLAIMS]
+    results = [read_claim(path) for path in paths if path.exists()]
     quick = [result.key for result in results if not result.full]
     if quick:
         raise SystemExit(f"at quick sizes, so not what the table shows: {', '.join(quick)}; run them with --full")
-    records = {result.key: result.model_dump(mode="json") for result in results}
+    known = claim_results() | {result.key: result for result in results}
+    records = {claim.key: known[claim.key].model_dump(mode="json") for claim in CLAIMS if claim.key in known}
     (RESULTS / "claims.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
