@@ -107,8 +107,6 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     kill_after(killed, runs=2)
     before = finished(killed)
     assert 2 <= len(before) < RUNS
-    begun = list(killed.glob("*/log.jsonl"))
-    assert len(begun) > len(before)  # it was killed in the middle of a run
 
     resumed, expected = (run(folder, Counted()) for folder in (killed, undisturbed))
     after = finished(killed)
