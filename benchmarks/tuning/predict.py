@@ -1,7 +1,8 @@
 """Predicted against reached: held-out loss and accuracy of prompts and LoRA updates, and what both cost.
 
     python benchmarks/tuning/predict.py [--models minilm smollm2] [--datasets reviews tweets] [--tokens 4 16 64]
-        [--ranks 2 8 32] [--seeds 0 1 2] [--steps 200] [--train 1024] [--held-out 512] [--work FOLDER] [--out JSON]
+        [--ranks 2 8 32] [--seeds 0 1 2] [--steps 200] [--batch-size 32] [--train 1024] [--held-out 512]
+        [--work FOLDER] [--out JSON]
 
 Every form is predicted first, then trained as `promptreach.tuning.fit` trains it: learning rates by successive halving,
 one full run. Finished runs stay in --work, and the result is written after every one of them, so that a second call
@@ -56,7 +57,7 @@ def run_cell(args: argparse.Namespace, name: str, backbone, dataset: str, seed: 
             init=METHODS[prediction.method].inits[0],
             learning_rate=0.0,
             steps=args.steps,
-            batch_size=32,
+            batch_size=args.batch_size,
             seed=seed,
         )
         inner = InProcess(task, RunStore(args.work), Progress(quiet=args.quiet))
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--ranks", nargs="+", type=int, default=[2, 8, 32])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--train", type=int, default=1024)
     parser.add_argument("--validation", type=int, default=256)
     parser.add_argument("--held-out", type=int, default=512)

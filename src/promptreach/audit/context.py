@@ -79,6 +79,7 @@ class AuditContext:
             task=self.task,
             executor_of=self.executor,
             tokens=settings.tokens,
+            every_length=False,
             rank=settings.rank,
             steps=settings.steps,
             batch_size=settings.batch_size,

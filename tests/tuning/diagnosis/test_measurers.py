@@ -16,7 +16,7 @@ from promptreach.tuning.diagnosis.blame import PLACES
 from promptreach.tuning.diagnosis.start import geometry_of
 from promptreach.tuning.initial import initial_prompt
 from promptreach.tuning.methods import METHODS
-from promptreach.tuning.objective import Completion
+from promptreach.tuning.objective import Completion, Outcomes
 from promptreach.tuning.readout import POOLINGS
 from promptreach.tuning.runs import RunConfig
 from promptreach.tuning.task import Limits, features, prepare
@@ -169,6 +169,45 @@ def test_equal_rank_comes_closest_in_parameters() -> None:
     with METHODS["lora"].attach(study.task.backbone, study.config("lora", rank=1).shape, [[0]]) as one:
         wanted = 8 * study.task.backbone.hidden_size
         assert all(abs(rank * one.size - wanted) <= abs(other * one.size - wanted) for other in range(1, 20))
+
+
+def with_scores(study: Study, wrong: int, saved: float) -> Study:
+    """The ladder's outcomes on 400 rows replaced: the middle prompt errs on so many more than LoRA, and its loss lies
+    so far below the shorter one's."""
+    for name, entry in list(study.sweeps.items()):
+        right = torch.ones(400)
+        right[: wrong if name == "prompt 3 tokens" else 0] = 0.0
+        loss = torch.full((400,), 1.0 - (saved if name == "prompt 3 tokens" else 0.0))
+        outcomes = Outcomes(loss, torch.ones(400), right)
+        best = replace(entry.best, held_out=outcomes, validation=outcomes, status="finished")
+        study.sweeps[name] = replace(entry, best=best)
+    return study
+
+
+@pytest.mark.parametrize(
+    ("wrong", "saved", "cannot"), [(0, 0.0, True), (0, 0.03, False), (60, 0.0, False), (0, -0.5, True)]
+)
+def test_longer_prompts_are_left_out_only_where_tokens_do_not_bind(wrong: int, saved: float, cannot: bool) -> None:
+    study = study_of(tokens=(2, 3, 4))
+    ladder.train_ladder(study)
+    assert ladder.longer_cannot_help(with_scores(study, wrong, saved)) is cannot
+
+
+def test_a_diverged_middle_length_leaves_nothing_out() -> None:
+    study = study_of(tokens=(2, 3, 4))
+    ladder.train_ladder(study)
+    entry = with_scores(study, 0, 0.0).sweeps["prompt 3 tokens"]
+    study.sweeps["prompt 3 tokens"] = replace(entry, best=replace(entry.best, status="diverged"))
+    assert not ladder.longer_cannot_help(study)
+
+
+@pytest.mark.parametrize("every_length", [True, False])
+def test_what_is_left_out_is_said(every_length: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "longer_cannot_help", lambda study: True)
+    study = study_of(tokens=(2, 3, 4), every_length=every_length)
+    measured = ladder.measure(study, None)
+    assert measured["lengths_left_out"] == ([] if every_length else [4])
+    assert ("prompt 4 tokens" in measured["methods"]) is every_length
 
 
 def test_the_read_out_of_an_adapter_is_judged_through_a_head_fitted_to_it() -> None:

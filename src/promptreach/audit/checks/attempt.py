@@ -13,9 +13,7 @@ _TITLE = "What your adapter lost, and where"
 def run(context: AuditContext) -> Finding:
     """Read the user's adapter elsewhere, and say what that is worth."""
     study = context.study
-    places = study.keep(reading.measure(study, context.theirs.outcomes if context.theirs else None))
-    found = study.keep(ablation.measure(study))
-    if found.reason:
+    if context.theirs is None:
         return Finding(
             check="attempt",
             title=_TITLE,
@@ -24,6 +22,8 @@ def run(context: AuditContext) -> Finding:
             summary="No adapter was given.",
             reason="Pass the folder of your adapter to see what it lost, and where.",
         )
+    places = study.keep(reading.measure(study, context.theirs.outcomes))
+    found = study.keep(ablation.measure(study))
     blocks: list[Block] = [_path_table(study)]
     if places.values.get("adapter"):
         blocks.append(_reading_table(study))

@@ -16,7 +16,7 @@ from promptreach.tuning.predict import GROUPS, LEFT_OUT, forecasts
 from promptreach.tuning.runs import Run
 from promptreach.tuning.task import Task
 
-MOST = 0.2
+MOST = 0.1
 """Of the rows that training went through forward and backward, the share that predictions may cost."""
 MOST_HELD_OUT = 256
 """Held-out rows that predictions are made for; they score a prediction and take part in nothing."""

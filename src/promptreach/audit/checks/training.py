@@ -74,8 +74,16 @@ def _method_table(
         rows=rows,
         highlight=list(outcomes).index(best),
         note="Same rows, same steps, same starting head; the best validation state of each run. Parameters do not "
-        "count the head, which all share. Train loss is the mean over the last stretch of training.",
+        "count the head, which all share. Train loss is the mean over the last stretch of training."
+        + _left_out(values["lengths_left_out"]),
     )
+
+
+def _left_out(lengths: Sequence[int]) -> str:
+    if not lengths:
+        return ""
+    named = " and ".join(map(str, lengths))
+    return f" Prompts of {named} tokens were not trained: a shorter one is as good as LoRA, and tokens do not bind it."
 
 
 def _name(context: AuditContext, name: str) -> str:

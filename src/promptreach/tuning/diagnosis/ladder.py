@@ -6,14 +6,16 @@ and the prompts among each other tell whether it is their number.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from promptreach.certificate import Evidence
 from promptreach.tuning.diagnosis.comparison import paired, run_values, score_values
+from promptreach.tuning.diagnosis.measurements import LENGTH_HELPS, MARGIN
 from promptreach.tuning.diagnosis.study import Measured, Study
 from promptreach.tuning.methods import METHODS
 from promptreach.tuning.objective import Outcomes
-from promptreach.tuning.runs import Run
+from promptreach.tuning.runs import Run, RunConfig
 from promptreach.tuning.sweep import Sweep, sweep
 
 
@@ -25,23 +27,48 @@ def train_control(study: Study) -> Run:
 
 
 def train_ladder(study: Study) -> dict[str, Sweep]:
-    """One sweep a method; prompts of other lengths take the learning rate that the middle length chose."""
+    """One sweep a method; prompts of other lengths take the learning rate that the middle length chose.
+
+    Prompts longer than the middle one come last, and not at all where `longer_cannot_help`.
+    """
     middle, theirs = study.prefix_tokens, study.theirs
-    configs = [study.config("prompt", tokens=middle)]
-    configs += [study.config("prompt", tokens=tokens) for tokens in study.tokens if tokens != middle]
+    shorter, longer = ([t for t in study.tokens if t < middle], [t for t in study.tokens if t > middle])
+    configs = [study.config("prompt", tokens=tokens) for tokens in (middle, *shorter)]
     configs += [study.config("prefix", tokens=middle), study.config("lora", rank=study.rank or equal_rank(study))]
     if theirs is not None:
         configs.append(study.config(theirs.method, tokens=theirs.tokens, rank=theirs.rank))
+    _train(study, configs)
+    if study.every_length or not longer_cannot_help(study):
+        _train(study, [study.config("prompt", tokens=tokens) for tokens in longer])
+    return {name: entry for name, entry in study.sweeps.items() if name != "head"}
+
+
+def longer_cannot_help(study: Study) -> bool:
+    """Whether the prompt of middle length is as good as LoRA, and no better than the next shorter one.
+
+    Then tokens do not bind, and the verdict is that of the middle length whatever longer prompts do.
+    """
+    runs = [entry.best for entry in study.sweeps.values() if entry.best.status == "finished"]
+    prompts = sorted((run for run in runs if run.config.method == "prompt"), key=lambda run: run.config.tokens)
+    below = [run for run in prompts if run.config.tokens < study.prefix_tokens]
+    middle = next((run for run in prompts if run.config.tokens == study.prefix_tokens), None)
+    lora = next((run for run in runs if run.config.method == "lora"), None)
+    if middle is None or lora is None or not below or middle.held_out is None or lora.held_out is None:
+        return False
+    against = paired(middle.held_out, lora.held_out, study.metric, every_row=study.every_row)
+    saved = below[-1].validation.mean_loss - middle.validation.mean_loss
+    return against["low"] >= -MARGIN[study.metric] and saved < LENGTH_HELPS
+
+
+def _train(study: Study, configs: Sequence[RunConfig]) -> None:
+    """Add the sweep of each of `configs` that is not there yet."""
     executor = study.executor_of(study.task)
-    chosen: dict[str, float] = {}
     for config in configs:
         if config.label in study.sweeps:
             continue
-        rates = [chosen[config.method]] if config.method in chosen else None
-        found = sweep(executor, config, rates=rates)
-        chosen.setdefault(config.method, found.best.config.learning_rate)
-        study.sweeps[config.label] = found
-    return {name: entry for name, entry in study.sweeps.items() if name != "head"}
+        known = [entry.best.config for entry in study.sweeps.values()]
+        rates = [one.learning_rate for one in known if one.method == config.method][:1]
+        study.sweeps[config.label] = sweep(executor, config, rates=rates or None)
 
 
 def equal_rank(study: Study) -> int:
@@ -96,6 +123,9 @@ def measure(study: Study, own: Outcomes | None, own_status: str = "finished") ->
         "against_head": against("head"),
         "against_yours": against("yours"),
         "lora": lora,
+        "lengths_left_out": [
+            tokens for tokens in study.tokens if study.config("prompt", tokens=tokens).label not in study.sweeps
+        ],
         "yours": yours,
         "training_seconds": sum(entry.seconds for entry in study.sweeps.values()),
     }

@@ -7,6 +7,8 @@ from typing import Any
 MARGIN = {"accuracy": 0.04, "loss": 0.05}
 """What counts as "as good": share of right answers, or nats per token. Reruns of one configuration with other seeds
 differ by up to 4 points on the public PEFT benchmark, so a smaller margin would judge luck."""
+LENGTH_HELPS = 0.02
+"""Nats by which a prompt beats the next shorter one where tokens still bind."""
 
 
 _SAME = {"gain": 0.0, "low": 0.0, "high": 0.0, "error": 0.0}

@@ -14,7 +14,7 @@ from typing import Any
 
 from promptreach.certificate import Evidence
 from promptreach.tuning.diagnosis.blame import blame_training, training_reasons
-from promptreach.tuning.diagnosis.measurements import Measurements, sentence, settings_of
+from promptreach.tuning.diagnosis.measurements import LENGTH_HELPS, Measurements, sentence, settings_of
 from promptreach.tuning.diagnosis.unlearnable import conflicting_completions, conflicting_labels, nothing_learnt
 from promptreach.tuning.diagnosis.verdict import Judgement, Reason, TuningVerdict, undecided
 
@@ -22,8 +22,6 @@ STILL_FALLING = 0.02
 """Nats by which the validation loss fell over the last quarter of a training run that was not done."""
 LONGER = 4.0
 """Falling on as in the last quarter for as long again as the whole training: the gap that this would close is open."""
-LENGTH_HELPS = 0.02
-"""Nats by which the longest prompt beats the next shorter one where tokens still bind."""
 LENGTH_CLOSES = 0.1
 """The share of the shorter prompt's gap to LoRA that the longer one closes where tokens still bind."""
 FOUND = 0.5

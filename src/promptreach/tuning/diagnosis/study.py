@@ -57,6 +57,8 @@ class Study:
         task: the same rows split, encoded and with a read-out.
         executor_of: who trains runs on a task; the planted prompt and another read-out are tasks of their own.
         tokens: lengths of the prompts trained, ascending; the prefix gets the middle one.
+        every_length: whether prompts longer than the middle one are trained even where that one is as good as LoRA and
+            no better than the next shorter one, so that more tokens cannot change the verdict.
         rank: of the LoRA update; 0 takes the one whose parameters come closest to those of the longest prompt.
         steps, batch_size: of a full run; the search for a rate starts with a sixteenth of the steps a candidate.
         seed: for starts and orders.
@@ -77,6 +79,7 @@ class Study:
     steps: int
     batch_size: int
     rank: int = 0
+    every_length: bool = True
     seed: int = 0
     goal: Goal = "generalise"
     attempt: Attempt | None = None
