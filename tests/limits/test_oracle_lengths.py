@@ -109,8 +109,16 @@ def test_a_table_of_sufficient_length_holds_every_function(lipschitz, tol):
         assert float((f - f[centre]).abs().max()) <= tol
 
 
+def test_wide_tokens_count_as_the_bits_they_hold():
+    wide, precise = prompt_length(2, 2, 1.0, 0.1, hidden_size=20), prompt_length(2, 2, 1.0, 0.1, precision=320)
+    assert wide.necessary_tokens == precise.necessary_tokens < prompt_length(2, 2, 1.0, 0.1).necessary_tokens
+    assert wide.necessary.recheck()
+
+
 def test_a_bound_is_only_claimed_below_half_the_range():
-    assert prompt_length(4, 4, 100.0, 0.5).necessary_tokens == 0
+    nothing = prompt_length(4, 4, 100.0, 0.5)
+    assert (nothing.necessary_tokens, nothing.necessary_log10) == (0, -math.inf)
+    assert nothing.necessary.witness["steps"] == 0
     assert prompt_length(1, 1, 0.0, 0.01).sufficient_tokens == 1
 
 

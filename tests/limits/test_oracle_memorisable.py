@@ -174,6 +174,28 @@ def test_captured_statistics_give_the_same_answer_as_the_weights():
     assert_close(captured.prefix.values, direct.prefix.values, "oracle value")
 
 
+def test_captured_statistics_behind_an_output_projection_give_the_same_answer_too():
+    weights, sequences = random_weights(6, 4, 13, out=7, bias=False), random_sequences(6, 4, 13)
+    targets = normal(13)(4, 7)
+    direct = memorisable(weights, sequences, targets)
+    parts = head_statistics(weights, sequences)
+    captured = memorisable_statistics(
+        weights.query[0] @ sequences[0][-1], parts.log_mass, parts.mean, targets, output=weights.output
+    )
+    assert captured.floor.value == pytest.approx(direct.floor.value, rel=VALUE)
+    assert captured.upper.value == pytest.approx(direct.upper.value, rel=VALUE)
+    assert captured.groups[0].examples == direct.groups[0].examples == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_keys_that_see_no_token_make_every_token_weigh_the_same(count):
+    weights = random_weights(6, 3, 14)
+    weights = dataclasses.replace(weights, key=torch.zeros_like(weights.key))
+    sequences = random_sequences(6, 3, 14)
+    result = memorisable(weights, sequences, prompted(weights, sequences, count, 14))
+    assert (result.prompt_verdict, result.min_tokens) == (Verdict.POSSIBLE, (count,))
+
+
 def test_causal_weights_and_half_precision_inputs_are_welcome():
     weights, sequences = random_weights(6, 4, 12), random_sequences(6, 3, 12)
     targets = normal(12)(3, 4)
@@ -229,3 +251,5 @@ def test_bad_statistics_are_named():
     with pytest.raises(InputError, match="log_mass") as caught:
         memorisable_statistics(draw(4), torch.full((3,), math.nan).double(), draw(2, 4), draw(3, 4))
     assert len(caught.value.faults) == 2
+    with pytest.raises(InputError, match="log_mass: no examples"):
+        memorisable_statistics(draw(4), draw(0), draw(0, 4), draw(0, 4))

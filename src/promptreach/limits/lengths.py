@@ -37,7 +37,8 @@ class PromptLength:
         sufficient: UPPER. The table length of paper B: so many tokens are enough for one specially built backbone. It
             says nothing of a given pretrained model, and not that fewer tokens fail.
         necessary: LOWER. No backbone manages with fewer tokens at the stated precision.
-        sufficient_log10, necessary_log10: the same as powers of ten, finite at any size (-infinity for 0 tokens).
+        sufficient_log10, necessary_log10: the same as powers of ten, finite at any size (-infinity where no token is
+            necessary).
         sufficient_tokens, necessary_tokens: the same as whole numbers; None above 10^18.
     """
 
@@ -93,7 +94,7 @@ def prompt_length(
         return PromptLength(
             sufficient=_sufficient(table, problem, setting),
             necessary=_necessary(needed, packing, {**problem, "precision": precision, "hidden": hidden}, setting),
-            sufficient_log10=float(table.log10()) if table else -math.inf,
+            sufficient_log10=float(table.log10()),
             necessary_log10=float(needed.log10()) if needed else -math.inf,
             sufficient_tokens=int(table) if table <= LARGEST_COUNT else None,
             necessary_tokens=int(needed) if needed <= LARGEST_COUNT else None,
