@@ -1,15 +1,35 @@
-"""Tiny models gain nothing from a second thread, and lose much on a busy machine."""
+"""What holds for all tests: one thread a process, and `--times N` for N times as many examples of every property."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import is_hypothesis_test, settings
 from threadpoolctl import threadpool_limits
+
+# Tests share their cores with others: how long one example takes says nothing.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--times", type=int, default=1, help="so many times the examples of every property; use with -m hypothesis"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests state how many examples suit their cost, so a long run multiplies them; hypothesis has no option for it."""
+    times = config.getoption("--times")
+    for test in {getattr(item, "obj", None) for item in items} if times > 1 else ():
+        if test is not None and is_hypothesis_test(test):
+            own = test._hypothesis_internal_use_settings
+            test._hypothesis_internal_use_settings = settings(own, max_examples=times * own.max_examples)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """One thread a test process; two processes run side by side."""
+    """Tiny models gain nothing from a second thread, and lose much on a busy machine; two processes run at once."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with threadpool_limits(1):

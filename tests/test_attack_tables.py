@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from faulty import GOOD, assert_told, write_csv, write_json
@@ -179,7 +179,6 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 damage = st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3) | st.sampled_from([b'"', b",", b"\n", b"\0"])))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.csv.gz", "a.jsonl.xz", "a.parquet"]), damage)
 def test_any_damage_is_told_as_an_input_error(
     tmp_path_factory: pytest.TempPathFactory, name: str, damage: list[tuple[int, bytes]]

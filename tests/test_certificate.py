@@ -125,7 +125,7 @@ WITNESSES = st.dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(WITNESSES, FLOATS, st.none() | st.floats(0, 1), st.text(min_size=1))
 def test_json_restores_every_certificate_exactly(witness, value, confidence, claim):
     original = certificate(

@@ -61,7 +61,7 @@ def dense(query, keys, values, prompt_keys, prompt_values, scale=None, mask=None
     return weights, weights @ values
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems())
 def test_the_mixture_is_softmax_attention(problem):
     weights, output = dense(**problem)
@@ -76,7 +76,7 @@ def test_the_mixture_is_softmax_attention(problem):
     assert (result.output[~sees_something] == 0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems())
 def test_the_prompt_never_changes_the_content_output(problem):
     without = split(
@@ -87,7 +87,7 @@ def test_the_prompt_never_changes_the_content_output(problem):
     assert (without.prompt == 0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems())
 def test_split_is_two_statistics(problem):
     content = statistics(*(problem[name] for name in ("query", "keys", "values", "scale", "mask")))
@@ -105,7 +105,7 @@ def assert_same(first: Statistics, second: Statistics) -> None:
     assert_close(first.mean, second.mean, "attention output")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.sampled_from([0.1, 1.0, 100.0]), st.tuples(*[st.integers(0, 3)] * 3))
 def test_merging_is_commutative_associative_and_has_a_neutral_element(seed, spread, sizes):
     generator = torch.Generator().manual_seed(seed)
@@ -137,7 +137,7 @@ def test_merging_is_attention_over_the_union():
     assert_same(merged, statistics(query, keys, values))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems())
 def test_gradients_are_finite_and_those_of_dense_attention(problem):
     leaves = [problem[name].requires_grad_() for name in ("query", "keys", "values", "prompt_keys", "prompt_values")]

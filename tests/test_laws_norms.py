@@ -29,7 +29,7 @@ def scores_of(query, key, mask, scale):
     return (scale * query @ key.mT).masked_fill(~mask[:, None, None, :], -math.inf)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(heads())
 def test_centring_with_key_weights_leaves_the_softmax_alone(problem):
     query, key, mask, scale = problem
@@ -42,7 +42,7 @@ def test_centring_with_key_weights_leaves_the_softmax_alone(problem):
     assert_close(ours[seen], torch.softmax(scores_of(query, key, mask, scale), dim=-1)[seen], "centred weights")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(heads())
 def test_centred_states_have_mean_zero_and_stay_centred(problem):
     query, _, mask, _ = problem
@@ -52,7 +52,7 @@ def test_centred_states_have_mean_zero_and_stay_centred(problem):
     assert (once.masked_select(~mask[:, None, :, None]) == 0).all()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(heads())
 def test_the_centred_score_is_at_most_four_times_the_raw_one(problem):
     # It is the raw score minus its row mean, minus its column mean, plus the overall mean.
@@ -70,7 +70,7 @@ def test_centring_can_raise_the_largest_score():
     assert norms.score_max.item() == 1.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(heads(), st.integers(0, 2**32))
 def test_a_prompt_never_lowers_a_raw_maximum(problem, seed):
     query, key, mask, scale = problem
@@ -91,7 +91,7 @@ def test_a_prompt_never_lowers_a_raw_maximum(problem, seed):
     assert result.joined.length == alone.length + 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(heads())
 def test_what_padding_holds_changes_nothing(problem):
     query, key, mask, scale = problem

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from faulty import GOOD, assert_told, write_csv, write_json
@@ -142,7 +142,6 @@ def test_limit_draws_a_seeded_subset_in_order_after_checking_everything() -> Non
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])).filter(lambda s: s.strip())
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(text, text), min_size=2, max_size=8, unique_by=lambda row: row[0]), st.data())
 def test_any_texts_survive_the_way_through_a_file(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], data: st.DataObject

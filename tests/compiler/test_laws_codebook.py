@@ -59,7 +59,7 @@ def test_the_tables_listed_are_the_admissible_ones(dim, tokens, cells, levels, l
         assert (codebook.faults(torch.tensor(table), "f") == []) == admissible(codebook, table)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.sampled_from([(1, 1), (1, 2), (2, 1)]), st.floats(0.05, 1.2), st.floats(0.1, 3))
 def test_a_chosen_codebook_reaches_tol_and_has_the_entries_it_says(shape, tol, lipschitz):
     choice = choose(*shape, lipschitz, tol, 2.0**-40, 5000)

@@ -32,7 +32,7 @@ def test_fulfils_the_protocol(family: str) -> None:
         assert isinstance(update, Attachment)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     family=st.sampled_from(FAMILIES),
     rows=st.lists(st.lists(TOKENS, min_size=1, max_size=8), min_size=1, max_size=4),
@@ -44,7 +44,7 @@ def test_padding_and_company_change_nothing(family: str, rows: list[list[int]]) 
         assert_close(model.hidden(model.batch([row]))[0], states[: len(row)], "reordered states")
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     family=st.sampled_from(DECODERS),
     ids=st.lists(TOKENS, min_size=2, max_size=12),

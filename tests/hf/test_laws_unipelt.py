@@ -101,7 +101,7 @@ def test_the_slots_at_an_open_gate_are_transformers_own_prefix(family: str) -> N
             assert_close(states_of(model), expected, "reordered states")
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(family=st.sampled_from(FAMILIES), copies=st.integers(1, 4))
 def test_a_gate_counts_slots(family: str, copies: int) -> None:
     """A gate of 1/c on c copies of every slot is the open gate on one: the gate scales the slots' share, no less."""
@@ -125,7 +125,7 @@ def test_a_gate_counts_slots(family: str, copies: int) -> None:
     assert_close(seen[1], seen[0], "reordered states")
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     family=st.sampled_from(FAMILIES),
     rows=st.lists(st.lists(TOKENS, min_size=1, max_size=8), min_size=1, max_size=4),
@@ -140,7 +140,7 @@ def test_padding_and_company_change_nothing(family: str, rows: list[list[int]]) 
             assert_close(states_of(model, [row]), states[: len(row)], "reordered states")
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(family=st.sampled_from(DECODERS), ids=st.lists(TOKENS, min_size=2, max_size=12), data=st.data())
 def test_a_causal_gate_sees_nothing_that_comes_later(family: str, ids: list[int], data: st.DataObject) -> None:
     model = MODELS[family]
@@ -159,7 +159,7 @@ def test_an_encoders_gate_is_one_number_an_example(family: str) -> None:
     torch.testing.assert_close(means, expected)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     logits=st.lists(st.floats(-30, 30), min_size=1, max_size=6),
     padding=st.integers(0, 3),

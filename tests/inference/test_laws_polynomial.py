@@ -24,7 +24,7 @@ def normal(seed: int, *shape: int, dtype=torch.float64):
 
 
 @given(st.integers(0, 6), st.integers(0, 6), SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_features_make_the_truncated_exponential(variables, degree, seed):
     table = monomials(variables, degree)
     query, key = normal(seed, variables, 5), normal(seed + 1, variables, 7)
@@ -47,7 +47,7 @@ def test_blocks_and_chunks_of_features_add_up():
 
 
 @given(st.integers(1, 5), st.integers(1, 5), SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_form_norms_bound_every_direction_and_nearly_reach_one(variables, degree, seed):
     table = monomials(variables, degree)
     key, columns = normal(seed, variables, 30), normal(seed + 1, 2, 30)
@@ -72,7 +72,7 @@ def test_form_norms_hold_for_every_split(monkeypatch):
 
 
 @given(st.integers(1, 12), st.integers(1, 12), SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_spectral_norms_are_bounded(rows, columns, seed):
     matrix = normal(seed, 3, rows, columns) * torch.tensor([1e-9, 1.0, 1e9], dtype=torch.float64)[:, None, None]
     norm = torch.linalg.matrix_norm(matrix, 2)
@@ -92,7 +92,7 @@ def test_places_of_products():
 
 
 @given(st.integers(0, 20), st.floats(1e-3, 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_theta_bounds_the_scaled_remainder(degree, x):
     from decimal import Decimal, localcontext
 
@@ -106,7 +106,7 @@ def test_theta_bounds_the_scaled_remainder(degree, x):
 
 
 @given(st.integers(0, 5), SEEDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_tail_factor_bounds_the_root_of_squared_remainders(degree, seed):
     for dtype in (torch.float64, torch.float32):
         query, key = normal(seed, 3, 10, dtype=dtype), normal(seed + 1, 3, 40, dtype=dtype)
@@ -120,7 +120,7 @@ def test_the_tail_factor_bounds_the_root_of_squared_remainders(degree, seed):
 
 
 @given(SEEDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_free_moves_change_no_output(seed):
     """Scores after the moves differ from those before by a constant a row, up to what is stated."""
     query, key = normal(seed, 2, 9, 5) + 2, normal(seed + 1, 30, 5) * torch.tensor([1e-3, 1, 1, 10, 0.0]) - 3

@@ -50,7 +50,7 @@ def shrunk(tokens: int, seed: int = 0, **options: Any) -> tuple[Shrunk, tuple[Pr
     )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 10**6), st.integers(1, LENGTH - 1), st.sampled_from(["equal", "by head"]))
 def test_errors_are_those_of_dense_attention_on_the_prefix_that_is_handed_out(
     seed: int, tokens: int, budgets: str
@@ -115,7 +115,7 @@ def test_more_slots_and_refinement_help_and_the_subset_is_worse() -> None:
     assert float(layer.errors(fitted).mean()) < 0.8 * float(layer.errors(kept).mean())
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6), st.integers(1, 8))
 def test_refinement_never_makes_a_head_worse_where_it_looks(seed: int, count: int) -> None:
     prefix, queries, keys, values = problem(seed)

@@ -25,7 +25,7 @@ def setting(hidden, head_dim, seed):
     return weights, head_statistics(weights, random_sequences(hidden, 2, seed))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.floats(-30, 30))
 def test_one_slot_has_any_mass_and_mean(seed, log_mass):
     weights, statistics = setting(6, 4, seed)
@@ -36,7 +36,7 @@ def test_one_slot_has_any_mass_and_mean(seed, log_mass):
     assert torch.equal(values[0], mean)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.floats(-20, 20))
 def test_one_token_suffices_when_values_do_not_see_every_direction(seed, log_mass):
     weights, statistics = setting(6, 4, seed)
@@ -48,7 +48,7 @@ def test_one_token_suffices_when_values_do_not_see_every_direction(seed, log_mas
     assert_close(got_mean, mean, "built prompt")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 9))
 def test_a_square_value_projection_needs_what_the_entropy_says_and_no_more(seed, length):
     """Any prompt of `length` tokens is matched by one of at most as many, never by fewer than exp(entropy)."""

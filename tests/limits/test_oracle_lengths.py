@@ -49,7 +49,7 @@ def test_a_wrong_certificate_is_not_confirmed():
             assert_confirmed(Certificate.from_dict({**right.to_dict(), "value": factor * right.value}))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(1, 6),
     st.integers(1, 6),

@@ -15,7 +15,7 @@ GROWING = tuple(method for method, spec in METHODS.items() if spec.sizes)
 FIXED = tuple(method for method in METHODS if method not in GROWING)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(family=st.sampled_from(FAMILIES), parameters=st.integers(1, 6000))
 def test_the_largest_that_is_not_larger(family: str, parameters: int) -> None:
     model = model_of(family)

@@ -79,7 +79,7 @@ def test_classified_texts_get_no_end_token() -> None:
 lines = st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(pairs=st.lists(st.tuples(lines, lines), min_size=1, max_size=5), max_length=st.integers(11, 20))
 def test_a_completion_is_never_cut(pairs: list[tuple[str, str]], max_length: int) -> None:
     model = completer()

@@ -110,7 +110,7 @@ def test_a_run_put_back_scores_as_it_did(family: str, method: str) -> None:
 # Reparameterisation
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(length=st.integers(1, 6), width=st.integers(1, 9), seed=st.integers(0, 5), trained=st.booleans())
 def test_folded_is_unfolded(length: int, width: int, seed: int, trained: bool) -> None:
     """Entry by entry against the definition; untrained, it is the start itself, bit for bit."""

@@ -58,7 +58,7 @@ def test_a_pause_that_is_scored_starts_its_curve_at_the_start_and_changes_nothin
     assert_same(train(task_of("llama"), config, store, no_step), expected)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     pauses=st.lists(st.integers(1, 10), max_size=3), rate=st.sampled_from([0.05, 1.0, 5.0]), patience=st.integers(1, 4)
 )

@@ -28,7 +28,7 @@ def parts_of(task: Task) -> list[TaskData]:
     return [task.train, task.validation, task.held_out]
 
 
-@settings(deadline=None, max_examples=12, phases=[Phase.generate])  # shrinking a failure would train for minutes
+@settings(max_examples=12, phases=[Phase.generate])  # shrinking a failure would train for minutes
 @given(
     rows=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 2)), min_size=30, max_size=60),
     seed=st.integers(0, 1000),

@@ -26,7 +26,6 @@ def random_hidden(lengths: list[int], hidden_size: int = 6, seed: int = 0) -> tu
     return torch.where(mask[..., None], states, 1e6), mask
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.sampled_from(POOLINGS))
 def test_pooling_is_the_plain_loop(lengths: list[int], pooling: Pooling) -> None:
     hidden, mask = random_hidden(lengths)
@@ -135,7 +134,7 @@ def test_folds_spread_every_class_evenly(labels: list[int], seed: int) -> None:
     assert np.array_equal(fold_of, _folds(y, seed))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     pooling=st.sampled_from(POOLINGS),
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
@@ -155,7 +154,7 @@ def test_the_folded_head_gives_the_same_logits(pooling: Pooling, lengths: list[i
     assert_close(head(hidden, mask).detach(), expected, "folded logits")
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     seen=st.sets(st.integers(0, 4), min_size=1, max_size=4),
     seed=st.integers(0, 1000),

@@ -28,7 +28,7 @@ def assert_optimal(fit: Fit, kernel: Tensor, offset: Tensor, answers: Tensor) ->
     assert_close(kernel @ fit.pull, kernel @ (answers * torch.sigmoid(-fit.log_odds)), "log odds")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     rows=st.integers(1, 30),
     numbers=st.integers(1, 40),
@@ -61,7 +61,7 @@ def test_two_classes_are_logistic_regression() -> None:
     assert_close(found, expected, "logistic regression")
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31), each=st.integers(1, 3), numbers=st.integers(1, 12))
 def test_leaving_out_is_refitting_where_the_loss_is_quadratic(seed: int, each: int, numbers: int) -> None:
     """Least squares with weights w: minimise sum_i w_i (y_i - f_i)^2 / 2 + the squared norm of the parameters / 2."""
@@ -98,7 +98,7 @@ def test_leaving_out_is_close_to_refitting_the_logistic_loss() -> None:
     assert abs(float((answers * (nats(exact) - nats(found))).sum() / answers.sum())) < 0.02
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 20), numbers=st.integers(1, 30), seed=st.integers(0, 2**31))
 def test_a_row_is_never_better_off_left_out(rows: int, numbers: int, seed: int) -> None:
     _, kernel, offset, answers, example = problem(rows, numbers, seed)
@@ -125,7 +125,7 @@ def test_nothing_moves_without_a_kernel() -> None:
     assert torch.equal(left_out(fit, torch.arange(2), start, zeros, torch.arange(2)), start)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=st.integers(2, 12), numbers=st.integers(1, 16), seed=st.integers(0, 2**31))
 def test_the_reachable_share_is_that_of_least_squares(rows: int, numbers: int, seed: int) -> None:
     features, kernel, residual, _, _ = problem(rows, numbers, seed)
