@@ -40,7 +40,7 @@ def weight_faults(weights: AttentionWeights) -> list[Fault]:
 def number_faults(where: str, tensor: Tensor) -> list[Fault]:
     """A fault for a tensor that is not floating, or that holds something other than numbers of ordinary size."""
     if not tensor.is_floating_point():
-        return [Fault(where, f"dtype {tensor.dtype}", "a floating dtype", "convert with .double()")]
+        return [Fault(where, f"dtype {tensor.dtype}", "a floating dtype", "Convert with .double()")]
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
         return [Fault(where, f"{bad} entries that are NaN or infinite", "finite numbers")]

@@ -84,7 +84,7 @@ def prompt_length(
     Reference: Hu et al. 2025, Theorem 2.5; theorem keys ``table-prompt-length`` and ``counting-prompt-length``.
     """
     hidden = dim if hidden_size is None else hidden_size
-    raise_if_any(_faults(dim, tokens, lipschitz, tol, alpha, precision, hidden))
+    raise_if_any(_faults(dim, tokens, lipschitz, tol, alpha, precision, hidden_size))
     with localcontext(decimals.WIDE):
         table = _table_length(dim, tokens, lipschitz, tol, alpha)
         packing = _best_packing(dim * tokens, lipschitz, tol, alpha)
@@ -236,12 +236,12 @@ def _faults(
     tol: float | int,
     alpha: float | int,
     precision: float | int,
-    hidden: int,
+    hidden_size: int | None,
 ) -> list[Fault]:
     faults = [
         Fault(name, str(count), "at least 1")
-        for name, count in (("dim", dim), ("tokens", tokens), ("hidden_size", hidden))
-        if count < 1
+        for name, count in (("dim", dim), ("tokens", tokens), ("hidden_size", hidden_size))
+        if count is not None and count < 1
     ]
     if not (0 <= lipschitz < math.inf):
         faults.append(Fault("lipschitz", str(lipschitz), "a finite number, not negative"))

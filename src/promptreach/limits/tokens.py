@@ -164,7 +164,7 @@ def tokens_needed(weights: AttentionWeights, examples: int, seed: int = 0) -> To
     faults = weight_faults(weights)
     room = min(weights.value.shape[1], weights.output_size) // 2
     if weights.num_heads != 1:
-        faults.append(Fault("weights", f"{weights.num_heads} heads", "one head", "take one with weights.head(index)"))
+        faults.append(Fault("weights", f"{weights.num_heads} heads", "one head", "Take one with weights.head(index)"))
     if not 1 <= examples <= room:
         faults.append(Fault("examples", str(examples), f"1 to {room}, half the value dimension"))
     raise_if_any(faults)
