@@ -42,6 +42,8 @@ def test_a_zero_query_counts_its_slots():
     assert found.lower == pytest.approx((0.7 - 4 / 6) * math.sqrt(2), rel=VALUE)
     nothing = minimise(log_mass, column(1.0, -1.0), column(1.2, -1.2), whole_slots=True)
     assert nothing.log_mass == -math.inf
+    assert nothing.mean.tolist() == [0.0]
+    assert math.isinf(nothing.boxes[-1, -1])
     assert nothing.lower == pytest.approx(0.2 * math.sqrt(2), rel=VALUE)
 
 
@@ -74,6 +76,7 @@ def test_contradicting_targets_leave_half_their_distance():
     targets = normal(1)(2, 5)
     result = memorisable(weights, [sequence, sequence], targets)
     assert result.verdict is Verdict.IMPOSSIBLE
+    assert "no prompt of any length errs by less than" in result.reason
     assert result.floor.value == pytest.approx(float((targets[0] - targets[1]).norm()) / 2 / math.sqrt(5), rel=VALUE)
     assert result.floor.recheck()
 
@@ -129,6 +132,8 @@ def test_zero_weights_get_a_verdict(name):
     assert result.verdict in (Verdict.IMPOSSIBLE, Verdict.UNKNOWN)
     assert result.floor.value <= result.upper.value
     assert result.floor.recheck()
+    if name == "output":
+        assert result.floor.value == pytest.approx(float(normal(8)(3, 4).square().mean().sqrt()), rel=VALUE)
 
 
 @pytest.mark.parametrize("groups", [2, 3])

@@ -10,6 +10,9 @@ from promptreach.certificate import Evidence, Side, Verdict
 from promptreach.errors import InputError
 from promptreach.limits import memorisable, unmemorisable_pair
 from promptreach.limits.witness import last_outputs
+from tolerances import TOLERANCES
+
+VALUE = TOLERANCES["oracle value", torch.float64][0]
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -24,6 +27,9 @@ def test_one_head_is_defeated_and_its_control_is_not(hidden, head_dim, out, bias
     assert (certificate.evidence, certificate.side) == (Evidence.PROVED, Side.LOWER)
     assert certificate.recheck()
     assert not dataclasses.replace(certificate, value=certificate.value * 1.001).recheck()
+    # The step from one target to the other is one that no prompt of infinite values makes.
+    step, along = targets[0] - targets[1], torch.sub(*last_outputs(weights, sequences))
+    assert abs(float(step @ along)) <= VALUE * float(step.norm() * along.norm())
     # In the layer's range: each target alone has a prompt.
     for sequence, target in zip(sequences, targets, strict=True):
         assert memorisable(weights, [sequence], target[None]).verdict is Verdict.POSSIBLE
