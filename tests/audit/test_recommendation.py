@@ -9,11 +9,11 @@ from test_audit import rows
 
 from models import smollm2_file, tiny_model
 from promptreach.audit.context import AuditContext
-from promptreach.audit.recommendation import ADAPTER_FOLDER, recommend
-from promptreach.audit.result import AuditVerdict
+from promptreach.audit.recommendation import ADAPTER_FOLDER, HEAD_FOLDER, recommend
+from promptreach.audit.result import AuditVerdict, Recommendation
 from promptreach.audit.settings import Settings
 from promptreach.certificate import Evidence
-from promptreach.hf import open_model
+from promptreach.hf import load_readout, open_model
 from promptreach.progress import Progress
 from promptreach.tables import read_task
 from promptreach.tuning import METHODS, Limits, RunStore
@@ -36,7 +36,7 @@ def trained(folder: Path, family: str, method: str) -> tuple[AuditContext, str]:
     return context, config.label
 
 
-def advised(context: AuditContext, chosen: str, folder: Path) -> Any:
+def advised(context: AuditContext, chosen: str, folder: Path) -> Recommendation:
     judgement = Judgement(AuditVerdict.FITS, Evidence.MEASURED, "fits", (), chosen, "do it")
     return recommend(context, judgement, folder, ["promptreach", "audit", "a model", "data.csv"])
 
@@ -48,6 +48,23 @@ def test_the_loading_lines_give_the_audits_logits(family: str, method: str, tmp_
     advice = advised(context, chosen, tmp_path)
     assert advice.adapter == ADAPTER_FOLDER
     assert advice.peft_config["peft_type"] in ("PROMPT_TUNING", "PREFIX_TUNING", "LORA")
+    assert_lines_give_the_audits_logits(context, chosen, advice)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_a_head_that_is_all_it_needs_is_written_and_loads_without_peft(family: str, tmp_path: Path) -> None:
+    context, chosen = trained(tmp_path / "model", family, "head")
+    advice = advised(context, chosen, tmp_path)
+    assert (advice.method, advice.adapter, advice.peft_config) == ("head", None, None)
+    assert not any("peft" in block.text for block in advice.blocks)
+    found = load_readout(tmp_path / HEAD_FOLDER)
+    assert found is not None
+    assert found[1]["labels"] == list(context.data.label_names)
+    assert_lines_give_the_audits_logits(context, chosen, advice)
+    assert advised(context, chosen, tmp_path) == advice  # written over what stands there
+
+
+def assert_lines_give_the_audits_logits(context: AuditContext, chosen: str, advice: Recommendation) -> None:
     texts = ["the cat is good", "a dog is very awful and it ran"]
     code = next(block.text for block in advice.blocks if block.title == "Load it")
     namespace: dict[str, Any] = {}
@@ -57,7 +74,7 @@ def test_the_loading_lines_give_the_audits_logits(family: str, method: str, tmp_
     objective = context.task.objective()
     objective.load_head(run.head)
     batch = context.model.batch(context.model.tokenize(texts))
-    spec = METHODS[method]
+    spec = METHODS[run.config.method]
     with torch.no_grad(), spec.attach(context.model, run.config.shape, [[5, 6, 7]]) as trainable:
         trainable.load(run.state)
         expected = objective.head(context.model.hidden(batch, trainable.joined), batch.mask)

@@ -8,17 +8,17 @@ from typing import Any, cast
 from promptreach.audit.context import AuditContext
 from promptreach.audit.findings import Block, Code
 from promptreach.audit.result import MethodName, Recommendation
-from promptreach.hf import save_adapter
+from promptreach.hf import save_adapter, save_readout
 from promptreach.hf.adapters import Readout
 from promptreach.tuning.diagnosis.verdict import Judgement
 from promptreach.tuning.readout import LinearHead
 from promptreach.tuning.runs import Run
 
-ADAPTER_FOLDER = "adapter"
+ADAPTER_FOLDER, HEAD_FOLDER = "adapter", "head"
 
 
 def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, call: list[str]) -> Recommendation:
-    """The advice, with the chosen run's adapter written into `folder` if there is one.
+    """The advice, with the chosen run's adapter, or the head where that is all it needs, written into `folder`.
 
     Args:
         context: the audit, with its trained runs.
@@ -29,14 +29,17 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
     run = context.sweeps[judgement.chosen].best if judgement.chosen in context.sweeps else None
     if run is None:
         return Recommendation(method=None, text=judgement.advice, blocks=[_again(call)])
-    adapter = run.adapter
+    adapter, readout = run.adapter, _readout(context, run)
     saved: str | None = None
     peft_config: dict[str, Any] | None = None
     blocks: list[Block] = []
     if adapter is not None and folder is not None:
-        path = save_adapter(folder / ADAPTER_FOLDER, context.model, adapter, readout=_readout(context, run))
+        path = save_adapter(folder / ADAPTER_FOLDER, context.model, adapter, readout=readout)
         saved = ADAPTER_FOLDER
         peft_config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        blocks.append(Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
+    elif readout is not None and folder is not None:
+        path = save_readout(folder / HEAD_FOLDER, readout)
         blocks.append(Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
     blocks.append(_again(call))
     return Recommendation(
@@ -70,7 +73,7 @@ _POOLED = {
 
 
 def loading_code(context: AuditContext, run: Run, folder: str) -> str:
-    """Python lines that load the adapter with PEFT and give the same numbers as this audit.
+    """Python lines that load the adapter with PEFT, or the head alone, and give the same numbers as this audit.
 
     The read-out is not the architecture's own, so for classification the lines apply it as well.
     """
@@ -79,22 +82,25 @@ def loading_code(context: AuditContext, run: Run, folder: str) -> str:
     source = Path(context.model.name)
     gguf = source.suffix == ".gguf"
     where = f"{str(source.parent)!r}, gguf_file={source.name!r}" if gguf else repr(context.model.name)
+    base = f"{auto}.from_pretrained({where}, dtype=torch.float32)"
     lines = [
         "import torch",
-        "from peft import PeftModel",
+        *(["from peft import PeftModel"] if run.adapter is not None else []),
         f"from transformers import AutoTokenizer, {auto}",
         "",
         f"tokenizer = AutoTokenizer.from_pretrained({where})",
-        f"base = {auto}.from_pretrained({where}, dtype=torch.float32)",
-        f"model = PeftModel.from_pretrained(base, {folder!r}).eval()",
     ]
+    if run.adapter is None:
+        lines += [f"model = {base}.eval()"]
+    else:
+        lines += [f"base = {base}", f"model = PeftModel.from_pretrained(base, {folder!r}).eval()"]
     if context.task.pooling is None:
         return "\n".join(lines)
     # A prompt's own positions come out in front of the content's; a prefix and LoRA add none.
     joined = run.config.tokens if run.config.method == "prompt" else 0
     output = "output_hidden_states=True).hidden_states[-1]" if causal else ").last_hidden_state"
     call = f"model(**inputs, {output}" if causal else f"model(**inputs{output}"
-    lines[2:2] = ["from safetensors.torch import load_file"]
+    lines.insert(lines.index(""), "from safetensors.torch import load_file")
     lines += [
         f"head = load_file({str(Path(folder) / 'readout.safetensors')!r})",
         f"labels = {list(getattr(context.data, 'label_names', ()))!r}",

@@ -1,6 +1,6 @@
 """Hugging Face models and adapters, translated into this library's records: the only room that imports them."""
 
-from promptreach.hf.adapters import attach, load_adapter, load_readout, save_adapter
+from promptreach.hf.adapters import attach, load_adapter, load_readout, save_adapter, save_readout
 from promptreach.hf.attention_interface import attention_reports, use_attention
 from promptreach.hf.cache import PromptCache, load_cache, precompute
 from promptreach.hf.capture import LayerCapture, capture, visit
@@ -44,6 +44,7 @@ __all__ = [
     "save_backbone",
     "save_compiled_prompt",
     "save_prompt_embeds",
+    "save_readout",
     "shorten",
     "text_loss",
     "use_attention",

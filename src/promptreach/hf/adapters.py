@@ -56,10 +56,28 @@ def save_adapter(folder: str | Path, model: OpenModel, adapter: Adapter, *, read
     with atomic_folder(folder, replace=(folder / CONFIG).is_file()) as partial:
         write_adapter(partial, config, tensors)
         if readout is not None:
-            (partial / READOUT).write_bytes(_packed(readout[0]))
-            info = {"version": READOUT_VERSION, **readout[1]}
-            (partial / READOUT_INFO).write_text(json.dumps(info, indent=2, sort_keys=True), "utf-8")
+            _write_readout(partial, readout)
     return folder
+
+
+def save_readout(folder: str | Path, readout: Readout) -> Path:
+    """Write a read-out without an adapter, for `load_readout`, and return the folder's path.
+
+    The folder appears whole or not at all; one that holds a read-out is replaced.
+
+    Raises:
+        OutputError: when `folder` is a file, or a folder with something else in it, or cannot be written.
+    """
+    folder = Path(folder)
+    with atomic_folder(folder, replace=(folder / READOUT).is_file()) as partial:
+        _write_readout(partial, readout)
+    return folder
+
+
+def _write_readout(folder: Path, readout: Readout) -> None:
+    (folder / READOUT).write_bytes(_packed(readout[0]))
+    info = {"version": READOUT_VERSION, **readout[1]}
+    (folder / READOUT_INFO).write_text(json.dumps(info, indent=2, sort_keys=True), "utf-8")
 
 
 def write_adapter(folder: Path, config: PeftConfig, tensors: Mapping[str, Tensor]) -> None:
@@ -112,7 +130,7 @@ def base_model_of(folder: str | Path) -> str:
 
 
 def load_readout(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The read-out that `save_adapter` put beside the adapter, or None where there is none.
+    """The read-out that `save_adapter` or `save_readout` put into a folder, or None where there is none.
 
     Raises:
         AdapterError: when one of its two files is missing or damaged.
