@@ -49,14 +49,15 @@ def test_blocks_and_chunks_of_features_add_up():
 @given(st.integers(1, 5), st.integers(1, 5), SEEDS)
 @settings(max_examples=40)
 def test_form_norms_bound_every_direction_and_nearly_reach_one(variables, degree, seed):
+    """Moments of whole numbers carry no rounding, so that nothing but the norm is judged."""
     table = monomials(variables, degree)
-    key, columns = normal(seed, variables, 30), normal(seed + 1, 2, 30)
+    key, columns = normal(seed, variables, 30).mul(2).round(), normal(seed + 1, 2, 30).mul(2).round()
     bound = form_norms(table, moments(table, key, columns), degree)
     directions = torch.cat([normal(seed + 2, variables, 3000), key], dim=1)
     directions = torch.nn.functional.normalize(directions, dim=0)
     reached = (columns @ (key.mT @ directions) ** degree).abs().amax(dim=1)
     assert (reached <= bound).all()
-    assert (bound <= 4 * reached).all()
+    assert (bound <= (4 * reached).clamp_min(1e-200)).all()  # moments may cancel to nothing at all
 
 
 def test_form_norms_hold_for_every_split(monkeypatch):

@@ -30,7 +30,10 @@ SQUARINGS = 5
 
 
 def form_norms(table: Monomials, state: Float[Tensor, "columns rank"], degree: int) -> Float[Tensor, " columns"]:
-    """At least max over unit q of |sum_j c_j (q.k_j)^degree| for each column c of the moments `state`.
+    """At least max over unit q of |sum_j c_j (q.k_j)^degree| for each column c whose moments are `state`.
+
+    The moments count as they stand. What rounding them to `state` moved belongs to the account of all sums over keys
+    (`remainder.Account.relative`), which covers the degrees that queries leave out as well as those they read.
 
     Args:
         table: of the moments, up to at least `degree`.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from promptreach.tuning.executor import Executor
-from promptreach.tuning.halving import Halving, best_of, halving, halving_steps
+from promptreach.tuning.halving import Halving, best_of, halving, halving_steps, rung_steps
 from promptreach.tuning.methods import method_named
 from promptreach.tuning.runs import Run, RunConfig
 from promptreach.tuning.task import Task
@@ -51,8 +51,8 @@ def sweep(
         executor: trains the runs.
         config: a full run; its learning rate is ignored when several are tried, its init when `inits` are given.
         rates: absolute learning rates; None tries the method's own, scaled to the size of its start, and one more
-            beyond the best for as long as that stands at the edge of the grid, `MOST_EXTENSIONS` times at most. An
-            empty or one-element sequence tries nothing.
+            beyond the best for as long as that stands at the edge of the grid, `MOST_EXTENSIONS` times at most; smaller
+            ones only once the search has passed its first rung. An empty or one-element sequence tries nothing.
         inits: starts to try; none tries that of `config` only.
     """
     found = searched(executor, config, rates, inits)
@@ -75,7 +75,9 @@ def searched(
     def beyond(runs: Sequence[Run]) -> RunConfig | None:
         if rates is not None or len(runs) >= len(candidates) + MOST_EXTENSIONS:
             return None
-        init, rate = best_of(runs).config.init, _rate_beyond_the_edge(runs)
+        # After the first rung a small rate may lead because it did least, where training does harm before it helps.
+        at_first = all(run.config.pause == rung_steps(config.steps, 0) for run in runs)
+        init, rate = best_of(runs).config.init, _rate_beyond_the_edge(runs, downwards=not at_first)
         return None if rate is None else replace(config, init=init, learning_rate=rate)
 
     return halving(executor, candidates, beyond)
@@ -93,11 +95,12 @@ def planned_steps(config: RunConfig, candidates: int) -> int:
     return config.steps + (halving_steps(config.steps, candidates) if candidates > 1 else 0)
 
 
-def _rate_beyond_the_edge(runs: Sequence[Run]) -> float | None:
+def _rate_beyond_the_edge(runs: Sequence[Run], *, downwards: bool) -> float | None:
     """One rate beyond the best, if that stands at the edge of what was tried with its start."""
     best = best_of(runs).config
     tried = sorted(run.config.learning_rate for run in runs if run.config.init == best.init)
-    if len(tried) < 2 or tried[0] < best.learning_rate < tried[-1]:
+    edges = (tried[0], tried[-1]) if downwards else (tried[-1],)
+    if len(tried) < 2 or best.learning_rate not in edges:
         return None
     # At the distance of the neighbour: the grid keeps its ratio.
     neighbour = tried[-2] if best.learning_rate == tried[-1] else tried[1]
