@@ -4,7 +4,7 @@ A page marks such a part with `<!-- made: NAME ARGUMENT -->` and `<!-- end -->`;
 here, and a test holds every page and picture to what would be written now.
 
 python docs/made.py                     write every part and every picture anew
-python docs/made.py --claims FOLDER     before that, gather what `promptreach claims run all --full --out FOLDER` wrote
+python docs/made.py --claims FOLDER     before that, gather what `promptreach claims run .. --out FOLDER` wrote
 """
 
 import argparse
@@ -29,8 +29,10 @@ PACKAGE = PROJECT / "src" / "promptreach"
 RESULTS = PROJECT / "benchmarks" / "results"
 PICTURES = DOCS / "pictures"
 
-NOT_RUN = "not run in full yet"
+NOT_RUN = "not run yet"
 """What stands where a committed result is missing; never a guess."""
+QUICK = " (quick sizes)"
+"""Stands behind a verdict that was not reached at full sizes."""
 
 VERDICT_TASKS = {
     "fits": ("planted-max", "“Name the largest letter”: the answers came from a prompt, so one exists"),
@@ -93,7 +95,7 @@ def claims(_: str) -> str:
     lines = ["| | claim | source | here |", "|---|---|---|---|"]
     for claim in CLAIMS:
         result = results.get(claim.key)
-        said = f"**{result.verdict.value}**" if result else NOT_RUN
+        said = _said(result) if result else NOT_RUN
         lines.append(f"| [{claim.key}](#{claim.key.lower()}) | {claim.title} | {claim.source} | {said} |")
     return "\n".join(lines) + "\n\n" + "\n".join(_claim(claim, results.get(claim.key)) for claim in CLAIMS)
 
@@ -113,7 +115,7 @@ PARTS: dict[str, Callable[[str], str]] = {
 
 
 def claim_results() -> dict[str, ClaimResult]:
-    """The committed results at full sizes by the claim's key; empty while there are none."""
+    """The committed results by the claim's key; empty while there are none."""
     path = RESULTS / "claims.json"
     if not path.exists():
         return {}
@@ -124,14 +126,13 @@ def claim_results() -> dict[str, ClaimResult]:
 def gather_claims(folder: Path) -> None:
     """Write the claims' records in `folder` into one file, to be committed; the file's others stay as they are.
 
-    Those at quick sizes do not count.
+    One at quick sizes never takes the place of a full one.
     """
     paths = [folder / f"{claim.key}.json" for claim in CLAIMS]
-    results = [read_claim(path) for path in paths if path.exists()]
-    quick = [result.key for result in results if not result.full]
-    if quick:
-        raise SystemExit(f"at quick sizes, so not what the table shows: {', '.join(quick)}; run them with --full")
-    known = claim_results() | {result.key: result for result in results}
+    known = claim_results()
+    for result in [read_claim(path) for path in paths if path.exists()]:
+        if result.full or result.key not in known or not known[result.key].full:
+            known[result.key] = result
     records = {claim.key: known[claim.key].model_dump(mode="json") for claim in CLAIMS if claim.key in known}
     (RESULTS / "claims.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
@@ -253,7 +254,7 @@ def _claim(claim: Claim, result: ClaimResult | None) -> str:
     if result is None:
         return "\n".join([*lines, f"*Verdict: {NOT_RUN}.*", ""])
     lines += [
-        f"**{result.verdict.value}** [{result.evidence.value}]. {_untagged(result.because)}",
+        f"{_said(result)} [{result.evidence.value}]. {_untagged(result.because)}",
         "",
         f"![{claim.title}](pictures/claim_{claim.key}.svg)",
         "",
@@ -263,6 +264,10 @@ def _claim(claim: Claim, result: ClaimResult | None) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _said(result: ClaimResult) -> str:
+    return f"**{result.verdict.value}**{'' if result.full else QUICK}"
 
 
 def _cell(text: str) -> str:
@@ -297,7 +302,7 @@ def _assigned(tree: ast.Module, name: str) -> list[Any]:
 def main() -> None:
     """Write everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--claims", type=Path, metavar="FOLDER", help="gather the claims' full results from here first")
+    parser.add_argument("--claims", type=Path, metavar="FOLDER", help="gather the claims' results from here first")
     folder = parser.parse_args().claims
     if folder is not None:
         gather_claims(folder)

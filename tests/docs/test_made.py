@@ -101,14 +101,21 @@ def test_committed_results_are_what_the_table_shows(monkeypatch: pytest.MonkeyPa
     assert "Seen in a test." in table
 
 
-def test_results_at_quick_sizes_are_not_gathered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_results_at_quick_sizes_are_marked_and_give_way_to_full_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(made, "RESULTS", tmp_path)
-    for claim in CLAIMS:
-        record = full_result(claim.key, full=claim.key != "B2")
-        (tmp_path / f"{claim.key}.json").write_text(record.model_dump_json(), encoding="utf-8")
-    with pytest.raises(SystemExit, match="B2"):
+
+    def gathered(full: bool) -> bool:
+        (tmp_path / "B2.json").write_text(full_result("B2", full=full).model_dump_json(), encoding="utf-8")
         made.gather_claims(tmp_path)
-    assert not (tmp_path / "claims.json").exists()
+        return made.claim_results()["B2"].full
+
+    assert not gathered(full=False)
+    assert made.claims("").count(made.QUICK) == 2
+    assert gathered(full=True)
+    assert gathered(full=False)  # stays
+    assert made.QUICK not in made.claims("")
 
 
 def test_every_theorem_of_the_two_papers_has_a_page() -> None:

@@ -1,6 +1,7 @@
 """What `promptreach.tuning.predict` says before training, beside what training then reached: PREDICTED beside MEASURED.
 
-Only the methods and lengths that were trained are predicted, and only as many as cost a small share of that training.
+Only the methods and lengths that were trained are predicted, only as many as cost a small share of that training, and
+from fewer training rows where all of them would cost more.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from promptreach.tuning.task import Task
 
 MOST = 0.1
 """Of the rows that training went through forward and backward, the share that predictions may cost."""
+LEAST_ROWS = 0.5
+"""Of the training rows, the share below which nothing is predicted: from fewer, more is lost than training loses."""
 MOST_HELD_OUT = 256
 """Held-out rows that predictions are made for; they score a prediction and take part in nothing."""
 _ORDER = ("prompt", "lora", "prefix")
@@ -27,7 +30,7 @@ _TITLE = "What was predicted before training"
 
 def run(context: AuditContext) -> Finding:
     """Predict the trained methods from gradients at their start, and put the outcomes beside it."""
-    methods = _affordable(context)
+    methods, train_rows = _affordable(context)
     if not methods:
         return Finding(
             check="prediction",
@@ -39,7 +42,7 @@ def run(context: AuditContext) -> Finding:
             "predict makes the predictions by itself.",
         )
     rows = torch.arange(min(MOST_HELD_OUT, len(context.task.held_out)))
-    pairs = list(_pairs(context, _cut(context.task, rows), methods))
+    pairs = list(_pairs(context, _cut(context.task, train_rows, rows), methods))
     found = {
         name: {
             "predicted_loss": prediction.held_out_loss,
@@ -66,14 +69,19 @@ def run(context: AuditContext) -> Finding:
     )
 
 
-def _affordable(context: AuditContext) -> list[str]:
-    """As many methods as may be predicted, those first that matter most."""
+def _affordable(context: AuditContext) -> tuple[list[str], int]:
+    """As many methods as may be predicted, those first that matter most, and from how many training rows."""
     settings, task = context.settings, context.task
-    trained = sum(entry.steps for entry in context.sweeps.values()) * settings.batch_size
-    backward = 1 if context.is_classification else GROUPS
-    rows = len(task.train) + min(LEFT_OUT, len(task.train)) + min(MOST_HELD_OUT, len(task.held_out))
     done = {entry.best.config.method for entry in context.sweeps.values() if entry.best.status == "finished"}
-    return [method for method in _ORDER if method in done][: int(MOST * trained / (backward * rows))]
+    methods = [method for method in _ORDER if method in done]
+    backward = 1 if context.is_classification else GROUPS
+    rows = MOST * sum(entry.steps for entry in context.sweeps.values()) * settings.batch_size / backward
+    beside = min(LEFT_OUT, len(task.train)) + min(MOST_HELD_OUT, len(task.held_out))
+    for count in range(len(methods), 0, -1):
+        left = int(rows / count) - beside
+        if left >= LEAST_ROWS * len(task.train):
+            return methods[:count], min(left, len(task.train))
+    return [], 0
 
 
 def _pairs(context: AuditContext, task: Task, methods: list[str]) -> Iterator[tuple[str, Prediction, Run]]:
@@ -90,11 +98,13 @@ def _pairs(context: AuditContext, task: Task, methods: list[str]) -> Iterator[tu
                     yield name, prediction, run
 
 
-def _cut(task: Task, rows: torch.Tensor) -> Task:
-    """The same task with these held-out rows only."""
-    indices = rows.tolist()
-    encoded = {**task.encoded, "held_out": task.encoded["held_out"].take(indices)}
-    return replace(task, held_out=task.held_out.take(indices), encoded=encoded)
+def _cut(task: Task, train_rows: int, held_out: torch.Tensor) -> Task:
+    """The same task with its first training rows and these held-out rows only; the split has shuffled them."""
+    rows = {"train": list(range(train_rows)), "held_out": held_out.tolist()}
+    encoded = {**task.encoded, **{part: task.encoded[part].take(indices) for part, indices in rows.items()}}
+    return replace(
+        task, train=task.train.take(rows["train"]), held_out=task.held_out.take(rows["held_out"]), encoded=encoded
+    )
 
 
 def _loss(run: Run, rows: torch.Tensor) -> float:
