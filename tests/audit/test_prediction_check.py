@@ -17,7 +17,7 @@ def test_predictions_take_all_rows_or_none(
     found = prediction.run(context)
     if rows is None:
         assert found.status == "skipped"
-        assert "Gradients of every row would cost more" in found.reason
+        assert "Gradients of 50% of the rows would cost more than 0% of this training" in found.reason
         return
     assert found.sample.startswith(f"{rows} training and 24 held-out rows")
     assert set(found.values["methods"]) == {name}

@@ -32,7 +32,7 @@ def change(folder: Path, **fields: Any) -> None:
     (folder / CONFIG).write_text(json.dumps({**config, **fields}))
 
 
-def refused(folder: Path, *messages: str, model: OpenModel = MODEL) -> None:
+def assert_refused(folder: Path, *messages: str, model: OpenModel = MODEL) -> None:
     with pytest.raises(AdapterError) as error:
         load_adapter(folder, model)
     assert len(error.value.faults) == len(messages)
@@ -41,24 +41,24 @@ def refused(folder: Path, *messages: str, model: OpenModel = MODEL) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", f"{CONFIG}: no such file", f"{WEIGHTS}: no such file")
+    assert_refused(tmp_path / "nowhere", f"{CONFIG}: no such file", f"{WEIGHTS}: no such file")
 
 
 def test_every_file_fault_at_once(folder: Path) -> None:
     (folder / CONFIG).write_text("{")
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1])
-    refused(folder, "not JSON", "as its header says")
+    assert_refused(folder, "not JSON", "as its header says")
 
 
 @pytest.mark.parametrize("kept", [0, 4, 20])
 def test_a_truncated_header(folder: Path, kept: int) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:kept])
-    refused(folder, "end inside the header")
+    assert_refused(folder, "end inside the header")
 
 
 def test_a_header_of_rubbish(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((3).to_bytes(8, "little") + b"[0]")
-    refused(folder, "not safetensors'")
+    assert_refused(folder, "not safetensors'")
 
 
 def test_a_pickle_is_never_opened(folder: Path) -> None:
@@ -68,12 +68,12 @@ def test_a_pickle_is_never_opened(folder: Path) -> None:
 
     (folder / WEIGHTS).unlink()
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Hostile()))
-    refused(folder, "pickled weights")
+    assert_refused(folder, "pickled weights")
 
 
 def test_an_unknown_kind_names_the_known_ones(folder: Path) -> None:
     change(folder, peft_type="IA3")
-    refused(folder, "one of PROMPT_TUNING, P_TUNING, PREFIX_TUNING, CARTRIDGE, LORA")
+    assert_refused(folder, "one of PROMPT_TUNING, P_TUNING, PREFIX_TUNING, CARTRIDGE, LORA")
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,11 @@ def test_an_unknown_kind_names_the_known_ones(folder: Path) -> None:
 )
 def test_no_usable_prompt(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
     save_file(tensors, folder / WEIGHTS)
-    refused(folder, "no usable prompt_embeddings")
+    assert_refused(folder, "no usable prompt_embeddings")
 
 
 def test_a_prompt_of_another_model(folder: Path) -> None:
-    refused(folder, "expected 48", model=tiny_model("llama", hidden_size=48))
+    assert_refused(folder, "expected 48", model=tiny_model("llama", hidden_size=48))
 
 
 def test_a_prompt_longer_than_the_context(tmp_path: Path) -> None:
@@ -93,30 +93,30 @@ def test_a_prompt_longer_than_the_context(tmp_path: Path) -> None:
     save_adapter(tmp_path / "short", wide, prompt(63))
     load_adapter(tmp_path / "short", MODEL)
     save_adapter(tmp_path / "long", wide, prompt(64))
-    refused(tmp_path / "long", "fewer than the 64 positions")
+    assert_refused(tmp_path / "long", "fewer than the 64 positions")
 
 
 @pytest.mark.parametrize("other", [{"num_hidden_layers": 3}, {"num_key_value_heads": 1}])
 def test_a_prefix_of_another_model(tmp_path: Path, other: dict[str, int]) -> None:
     stranger = tiny_model("llama", **other)
     folder = save_adapter(tmp_path / "a", stranger, stranger.cache_of([4, 5]))
-    refused(folder, "(layers, kv heads, head size)")
+    assert_refused(folder, "(layers, kv heads, head size)")
 
 
 def test_a_prefix_that_contradicts_its_config(tmp_path: Path) -> None:
     folder = save_adapter(tmp_path / "a", MODEL, MODEL.cache_of([4, 5]))
     change(folder, num_layers=5)
-    refused(folder, "5 layers")
+    assert_refused(folder, "5 layers")
 
 
 def test_lora_of_another_model(tmp_path: Path) -> None:
     with MODEL.low_rank(2, 4.0, 0) as update:
         adapter = LowRankUpdate(2, 4.0, update.state())
     folder = save_adapter(tmp_path / "a", MODEL, adapter)
-    refused(folder, *["an update of"] * 8, model=tiny_model("bert"))
+    assert_refused(folder, *["an update of"] * 8, model=tiny_model("bert"))
     # Half the width: A of both projections, and B of both, in two layers.
     narrow = tiny_model("llama", hidden_size=16)
-    refused(folder, *["inputs", "outputs"] * 4, model=narrow)
+    assert_refused(folder, *["inputs", "outputs"] * 4, model=narrow)
 
 
 def test_lora_without_matrices(tmp_path: Path) -> None:
@@ -124,13 +124,13 @@ def test_lora_without_matrices(tmp_path: Path) -> None:
         folder = save_adapter(tmp_path / "a", MODEL, LowRankUpdate(2, 4.0, update.state()))
     whole = load_file(folder / WEIGHTS)
     save_file({"base_model.model.classifier.weight": torch.zeros(1)}, folder / WEIGHTS)
-    refused(folder, "no LoRA matrices")
+    assert_refused(folder, "no LoRA matrices")
     save_file(whole, folder / WEIGHTS)
     change(folder, r="2")
-    refused(folder, "no rank")
+    assert_refused(folder, "no rank")
     change(folder, r=2)
     save_file({key: tensor / 0 if "lora_B" in key else tensor for key, tensor in whole.items()}, folder / WEIGHTS)
-    refused(folder, *["NaN"] * 4)
+    assert_refused(folder, *["NaN"] * 4)
 
 
 def test_half_a_readout(folder: Path) -> None:

@@ -25,7 +25,7 @@ def saved(folder: Path, family: str = "bert", **overrides: Any) -> Path:
     return folder
 
 
-def refused(source: Any, *messages: str, **options: Any) -> None:
+def assert_refused(source: Any, *messages: str, **options: Any) -> None:
     with pytest.raises(ModelError) as error:
         open_model(source, **options)
     assert len(error.value.faults) == len(messages), str(error.value)
@@ -56,8 +56,8 @@ def test_first_layers_dtype_and_task(tmp_path: Path) -> None:
     assert model.vocabulary.dtype == torch.float64
     assert torch.equal(model.vocabulary.float(), whole.vocabulary)
     assert model.fingerprint != whole.fingerprint
-    refused(tmp_path, "expected 1 to 2", num_layers=3)
-    refused(tmp_path, "expected 1 to 2", num_layers=0)
+    assert_refused(tmp_path, "expected 1 to 2", num_layers=3)
+    assert_refused(tmp_path, "expected 1 to 2", num_layers=0)
     assert torch.equal(open_model(tmp_path, device_map="auto").vocabulary, whole.vocabulary)
 
 
@@ -76,9 +76,9 @@ def test_shards(tmp_path: Path) -> None:
     assert torch.equal(open_model(tmp_path).vocabulary, module.get_input_embeddings().weight)
     shards[1].write_bytes(shards[1].read_bytes()[:-3])
     shards[0].unlink()
-    refused(tmp_path, "the shard that model.safetensors.index.json names", "as its header says")
+    assert_refused(tmp_path, "the shard that model.safetensors.index.json names", "as its header says")
     (tmp_path / "model.safetensors.index.json").write_text("{}")
-    refused(tmp_path, "no weight_map")
+    assert_refused(tmp_path, "no weight_map")
 
 
 def test_a_trained_head_is_told_by_the_config(tmp_path: Path) -> None:
@@ -97,13 +97,13 @@ def test_opening_is_silent_and_leaves_logging_as_it_was(tmp_path: Path, capfd: p
 
 @pytest.mark.parametrize("source", ["./nothing", "/nothing/here", "model.gguf", Path("nothing"), "not a name!"])
 def test_nothing_there(source: str | Path) -> None:
-    refused(source, "nothing there")
+    assert_refused(source, "nothing there")
 
 
 def test_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    refused("someone/some-model", "not on this machine")
+    assert_refused("someone/some-model", "not on this machine")
 
 
 def test_a_hub_id_that_was_downloaded_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -119,16 +119,16 @@ def test_a_hub_id_that_was_downloaded_before(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
     (saved(tmp_path) / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/else"}')
-    refused(tmp_path, "open its base model")
+    assert_refused(tmp_path, "open its base model")
 
 
 def test_an_empty_folder_lists_everything_missing(tmp_path: Path) -> None:
-    refused(tmp_path, "config.json: no such file", "no weights", "no tokenizer")
+    assert_refused(tmp_path, "config.json: no such file", "no weights", "no tokenizer")
 
 
 def test_a_folder_without_config(tmp_path: Path) -> None:
     (saved(tmp_path) / "config.json").unlink()
-    refused(tmp_path, "config.json: no such file")
+    assert_refused(tmp_path, "config.json: no such file")
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:
@@ -136,9 +136,9 @@ def test_a_truncated_file(tmp_path: Path) -> None:
     whole = weights.read_bytes()
     for kept, message in ((len(whole) - 1, "as its header says"), (50, "inside the header"), (0, "inside the header")):
         weights.write_bytes(whole[:kept])
-        refused(tmp_path, message)
+        assert_refused(tmp_path, message)
     weights.write_bytes(whole + b"\0")
-    refused(tmp_path, "as its header says")
+    assert_refused(tmp_path, "as its header says")
 
 
 def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
 
     (saved(tmp_path) / "model.safetensors").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile()))
-    refused(tmp_path, "pickled weights")
+    assert_refused(tmp_path, "pickled weights")
 
 
 def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_missing_and_misshapen_weights_are_all_named(tmp_path: Path) -> None:
     del tensors["encoder.layer.1.output.dense.bias"]
     tensors["embeddings.word_embeddings.weight"] = torch.zeros(7, 32)
     save_file(tensors, weights, metadata={"format": "pt"})
-    refused(tmp_path, "no weight 'encoder.layer.1.output.dense.bias'", "of shape (7, 32)")
+    assert_refused(tmp_path, "no weight 'encoder.layer.1.output.dense.bias'", "of shape (7, 32)")
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bert"])
@@ -270,12 +270,12 @@ def test_a_truncated_gguf_file(tmp_path: Path, share: float) -> None:
     path = write_gguf(tmp_path / "tiny.gguf")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    refused(path, "cannot be read")
+    assert_refused(path, "cannot be read")
 
 
 def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"PK\3\4 something else")
-    refused(tmp_path / "model.gguf", "starts with b'PK")
+    assert_refused(tmp_path / "model.gguf", "starts with b'PK")
 
 
 def test_gguf_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

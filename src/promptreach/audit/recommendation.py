@@ -30,6 +30,7 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
     if run is None:
         return Recommendation(method=None, text=judgement.advice, blocks=[_again(call)])
     adapter, readout = run.adapter, _readout(context, run)
+    path: Path | None = None
     saved: str | None = None
     peft_config: dict[str, Any] | None = None
     blocks: list[Block] = []
@@ -37,9 +38,9 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
         path = save_adapter(folder / ADAPTER_FOLDER, context.model, adapter, readout=readout)
         saved = ADAPTER_FOLDER
         peft_config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
-        blocks.append(Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
     elif readout is not None and folder is not None:
         path = save_readout(folder / HEAD_FOLDER, readout)
+    if path is not None:
         blocks.append(Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
     blocks.append(_again(call))
     return Recommendation(

@@ -38,8 +38,8 @@ def run(context: AuditContext) -> Finding:
             status="skipped",
             evidence=Evidence.UNKNOWN,
             summary="Nothing was predicted.",
-            reason=f"Gradients of every row would cost more than {MOST:.0%} of this training; promptreach.tuning."
-            "predict makes the predictions by itself.",
+            reason=f"Gradients of {LEAST_ROWS:.0%} of the rows would cost more than {MOST:.0%} of this training; "
+            "promptreach.tuning.predict makes the predictions by itself.",
         )
     rows = torch.arange(min(MOST_HELD_OUT, len(context.task.held_out)))
     pairs = list(_pairs(context, _cut(context.task, train_rows, rows), methods))

@@ -46,7 +46,7 @@ def train_ladder(study: Study) -> dict[str, Sweep]:
 def longer_cannot_help(study: Study) -> bool:
     """Whether the prompt of middle length is as good as LoRA, and no better than the next shorter one.
 
-    Then tokens do not bind, and the verdict is that of the middle length whatever longer prompts do.
+    Then tokens do not bind: longer prompts may still be a little better, but the middle one fits whatever they do.
     """
     runs = [entry.best for entry in study.sweeps.values() if entry.best.status == "finished"]
     prompts = sorted((run for run in runs if run.config.method == "prompt"), key=lambda run: run.config.tokens)

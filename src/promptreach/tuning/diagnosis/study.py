@@ -58,7 +58,7 @@ class Study:
         executor_of: who trains runs on a task; the planted prompt and another read-out are tasks of their own.
         tokens: lengths of the prompts trained, ascending; the prefix gets the middle one.
         every_length: whether prompts longer than the middle one are trained even where that one is as good as LoRA and
-            no better than the next shorter one, so that more tokens cannot change the verdict.
+            no better than the next shorter one, so that tokens do not bind.
         rank: of the LoRA update; 0 takes the one whose parameters come closest to those of the longest prompt.
         steps, batch_size: of a full run; the search for a rate starts with a sixteenth of the steps a candidate.
         seed: for starts and orders.
