@@ -227,6 +227,21 @@ def test_a_file_in_the_way_is_never_replaced_by_a_folder(tmp_path: Path, replace
     assert listing(tmp_path) == {"out": b"mine"}
 
 
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_the_folder_that_the_program_runs_in_is_not_swapped_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    here = tmp_path / "here"
+    (here / below).mkdir(parents=True)
+    monkeypatch.chdir(here / below)
+    with pytest.raises(OutputError) as error, atomic_folder(here, replace=True):
+        raise AssertionError("the block must not run")
+    assert "Name a new folder inside it." in told(error)
+    with atomic_folder("new") as folder:
+        (folder / "a").write_text("1")
+    assert (here / below / "new" / "a").read_text() == "1"
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), ValueError("no"), SystemExit(1)])
 def test_a_failure_inside_leaves_things_as_they_were(tmp_path: Path, failure: BaseException) -> None:
     target = tmp_path / "out"

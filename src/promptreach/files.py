@@ -67,14 +67,17 @@ def atomic_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     A symbolic link is followed. With `replace`, an existing folder stays as it is until the new one is complete.
 
     Raises:
-        OutputError: when `path` is a file, or a folder that is not empty while `replace` is False; and for any OSError
-            in the block or in moving the folder into place.
+        OutputError: when `path` is a file, a folder that is not empty while `replace` is False, or the working
+            directory or one above it; and for any OSError in the block or in moving the folder into place.
     """
     target = Path(path).resolve()
     with as_output_error(target):
         if target.exists() and any(target.iterdir()) and not replace:
             remedy = "Choose another folder or allow this one to be replaced."
             raise OutputError(Fault(str(target), "a folder with something in it", "an empty or new folder", remedy))
+        if Path.cwd().is_relative_to(target):  # it would be swapped away from under the shell that waits there
+            remedy = "Name a new folder inside it."
+            raise OutputError(Fault(str(target), "the folder that this program runs in", "another folder", remedy))
         partial = _partial_beside(target)
         try:
             partial.mkdir(parents=True)

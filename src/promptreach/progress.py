@@ -40,6 +40,7 @@ class Progress:
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
+        self.quiet = quiet
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),  # descriptions and notes may hold the user's brackets
             BarColumn(),

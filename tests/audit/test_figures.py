@@ -13,7 +13,7 @@ from promptreach.audit.writers import (
     picture_svg,
 )
 from promptreach.audit.writers.axes import linear_axis, log_axis
-from promptreach.audit.writers.figures import NUM_COLOURS, Scale, curve_svg, heatmap_scale, heatmap_svg
+from promptreach.audit.writers.figures import NUM_COLOURS, Scale, curve_svg, heatmap_scale, heatmap_svg, size_of
 from promptreach.audit.writers.formatting import format_number, format_seconds, format_value
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
@@ -190,6 +190,15 @@ def test_a_heatmap_can_be_a_picture():
 def test_a_logarithmic_axis_needs_positive_values():
     curve = Curve(title="t", x_label="x", y_label="y", series=[Series(name="s", x=[1], y=[0.0])], log_y=True)
     assert "log scale" not in curve_svg(curve)
+
+
+def test_a_long_name_of_the_upright_axis_gets_the_height_that_it_needs():
+    def height(name: str) -> float:
+        curve = Curve(title="t", x_label="x", y_label=name, series=[Series(name="s", x=[1], y=[1.0])], log_y=True)
+        return size_of(curve_svg(curve))[1]
+
+    assert height("work") == height("loss, nats a token") == 218
+    assert height("the share of exact attention's work in percent") > 280
 
 
 def test_a_scatter_has_points_and_no_line():

@@ -17,6 +17,9 @@ from promptreach.claims.claim import Outcome, Setting
 from promptreach.errors import InputError
 from promptreach.theorems import THEOREMS
 
+TRAINED = {"A5", "R1"}
+"""Claims that train adapters, and so must go on where they were killed."""
+
 KEYS = [f"{paper}{number}" for paper in "AB" for number in range(1, 6)]
 
 
@@ -29,6 +32,11 @@ def made_up(verdict: ClaimVerdict, needs: tuple[str, ...] = ()) -> Claim:
         return Outcome(verdict, "It was said so.", Evidence.MEASURED, (), numbers, figure)
 
     return Claim("Z1", "Made up", "nobody", "Nothing is claimed.", run, needs)
+
+
+def written_at(folder: Path) -> dict[Path, int]:
+    """When each finished run in `folder` was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/run.json")}
 
 
 def test_the_ten_claims_and_their_rivals_are_there_once_and_in_order() -> None:
@@ -48,7 +56,7 @@ def test_a_claim_runs_at_quick_sizes(claim: Claim, tmp_path: Path) -> None:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             pytest.skip(f"needs the package {name}, which is not installed")
-    result = run_claim(claim.key.lower())
+    result = run_claim(claim.key.lower(), folder=tmp_path / "runs")
     assert result.verdict is not ClaimVerdict.FAILS, result.because
     assert result.hypotheses
     assert all(item.detail for item in result.hypotheses if item.status == "DECLARED"), "why it cannot be checked"
@@ -58,6 +66,12 @@ def test_a_claim_runs_at_quick_sizes(claim: Claim, tmp_path: Path) -> None:
     assert (tmp_path / f"{claim.key}.svg").read_text(encoding="utf-8").startswith("<svg")
     again = ClaimResult.model_validate_json((tmp_path / f"{claim.key}.json").read_text(encoding="utf-8"))
     assert again == result
+    kept = written_at(tmp_path / "runs")
+    assert bool(kept) == (claim.key in TRAINED)
+    if kept:
+        second = run_claim(claim.key, folder=tmp_path / "runs")
+        assert second.numbers == result.numbers
+        assert written_at(tmp_path / "runs") == kept, "a finished run was trained again"
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others() -> None:
@@ -106,3 +120,20 @@ def test_claims_are_listed_and_printed_as_json(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("arguments", [["run", "C9"], ["run"], ["nonsense"]])
 def test_a_wrong_call_exits_with_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(cli.app, ["claims", *arguments]).exit_code == 2
+
+
+def test_a_stopped_call_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stop(setting: Setting) -> Outcome:
+        for _ in setting.followed((1, 2), "numbers"):
+            raise KeyboardInterrupt
+        raise AssertionError("followed nothing")
+
+    monkeypatch.setattr(running, "CLAIMS", (Claim("Z1", "Made up", "nobody", "Nothing is claimed.", stop),))
+    seen = CliRunner().invoke(cli.app, ["claims", "run", "Z1", "--out", str(tmp_path / "out")])
+    assert seen.exit_code == 130
+    assert "call it again" in seen.stderr
+    assert str(tmp_path / "out") in seen.stderr.replace("\n", "")
+
+
+def test_what_is_followed_comes_whole_and_in_order() -> None:
+    assert list(Setting().followed("abc", "letters")) == ["a", "b", "c"]

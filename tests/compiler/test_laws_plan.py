@@ -110,3 +110,10 @@ def test_constants_and_coarse_tols_take_one_cell():
         x = torch.rand(20, *backbone.points().shape[1:], dtype=torch.float64)
         error = float((backbone(x, prompt) - 0.25).flatten(1).norm(dim=1).max())
         assert error <= backbone.sup_certificate(prompt).value
+
+
+def test_an_option_that_the_construction_does_not_have_is_refused_with_those_it_has():
+    with pytest.raises(InputError, match=r"option.*'rung'.*options of single_layer: rank, form"):
+        plan_backbone(1, 1, 1.0, 0.3, "single_layer", rung=2)
+    with pytest.raises(InputError, match=r"options of programmable: none"):
+        build_backbone(1, 1, 1.0, 0.3, rank=2)

@@ -5,15 +5,19 @@ verdict and its reason; `run_claim` adds what every experiment has in common and
 records are pydantic models because their JSON is a published format.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from promptreach.audit.findings import Block, Curve, Heatmap
 from promptreach.certificate import Evidence
+from promptreach.progress import Progress
+
+Item = TypeVar("Item")
 
 SCHEMA_VERSION = 1
 """Of a claim's JSON: raised when a field is renamed, removed or changes its meaning."""
@@ -52,14 +56,26 @@ class Setting:
     Attributes:
         full: the sizes whose results are committed; otherwise sizes that take seconds.
         seed: of everything drawn.
+        folder: where a claim that trains keeps its finished runs, for `promptreach.tuning.fit`: a claim that was
+            killed goes on from there. None keeps nothing.
+        progress: shows how far it is.
     """
 
     full: bool = False
     seed: int = 0
+    folder: Path | None = None
+    progress: Progress = field(default_factory=lambda: Progress(quiet=True))
 
     def pick(self, quick: Any, full: Any) -> Any:
         """The one of two sizes that this setting asks for."""
         return full if self.full else quick
+
+    def followed(self, items: Sequence[Item], doing: str) -> Iterator[Item]:
+        """The items one by one, while a bar on standard error tells how many are done."""
+        with self.progress.task(doing, total=len(items)) as step:
+            for item in items:
+                yield item
+                step()
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def run(setting: Setting) -> Outcome:
     kept = True
     ratios: dict[str, list[float]] = {"matching": [], "clustered": []}
     methods: dict[str, list[str]] = {"matching": [], "clustered": []}
-    for size in sizes:
+    for size in setting.followed(sizes, "sizes of the entries"):
         for name, draw in (("matching", matching), ("clustered", clusters)):
             query, key, value = draw(length, size, torch.Generator().manual_seed(setting.seed))
             fast = partial(attend, query, key, value, TOL, relative_to="deviation")
@@ -67,7 +67,7 @@ def run(setting: Setting) -> Outcome:
         figure=Curve(
             title="Equally large entries, hard and easy",
             x_label="size of queries and keys",
-            y_label="times faster than exact attention",
+            y_label="times faster than exact",
             log_x=True,
             series=[
                 Series(name="one key to find, no structure", x=list(sizes), y=ratios["matching"]),

@@ -26,7 +26,7 @@ def run(setting: Setting) -> Outcome:
     first, second = (_inside(CONTENT, generator) for _ in range(2))
     apart = float((first - second).norm())
     floors, reached, steepest = [], [], []
-    for scale in scales:
+    for scale in setting.followed(scales, "scales of the weights"):
         scaled = [_scaled(layer, scale) for layer in layers]
         certificate = injective_consequence(scaled, RADIUS, CONTENT + PROMPT)
         floors.append(certificate.value * apart / 2)

@@ -24,7 +24,7 @@ def run(setting: Setting) -> Outcome:
     repeats = 3  # the median of fewer would be at the mercy of one hiccup
     rows: list[list[Cell]] = []
     fast, exact, kept = [], [], True
-    for length in lengths:
+    for length in setting.followed(lengths, "lengths"):
         query, key, value = inside_criterion(length, setting.seed)
         seconds, (output, report) = timed(partial(attend, query, key, value, TOL, "polynomial"), repeats)
         slow, (truth, _) = timed(partial(attend, query, key, value, TOL, "exact"), repeats)

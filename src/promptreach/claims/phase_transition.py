@@ -30,7 +30,7 @@ def run(setting: Setting) -> Outcome:
     ratios: list[float] = []
     works: list[float | None] = []
     rows: list[list[Cell]] = []
-    for size in sizes:
+    for size in setting.followed(sizes, "sizes of the entries"):
         query, key, _ = inside_criterion(length, setting.seed, size)
         report = norm_report(query[None, None], key[None, None], tol=TOL)
         ratio = float(report.criterion.joined.centred_ratio.max())
@@ -77,7 +77,7 @@ def run(setting: Setting) -> Outcome:
         figure=Curve(
             title="What the polynomial method would cost, by the size of queries and keys",
             x_label="largest centred entry / sqrt(log n)",
-            y_label="predicted work over exact attention's",
+            y_label="predicted work, exact = 1",
             log_x=True,
             log_y=True,
             series=[

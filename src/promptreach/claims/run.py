@@ -13,6 +13,7 @@ from promptreach.claims.registry import CLAIMS
 from promptreach.errors import Fault, InputError
 from promptreach.files import check_output, write_atomically
 from promptreach.formats import read_record
+from promptreach.progress import Progress
 
 
 def claim_named(key: str) -> Claim:
@@ -27,16 +28,22 @@ def claim_named(key: str) -> Claim:
     return by_key[key.upper()]
 
 
-def run_claim(key: str, *, full: bool = False, seed: int = 0) -> ClaimResult:
+def run_claim(
+    key: str, *, full: bool = False, seed: int = 0, folder: str | Path | None = None, quiet: bool = False
+) -> ClaimResult:
     """Run one claim's experiment.
 
     Args:
         key: of the claim, for example ``"A2"``.
         full: the sizes whose results are committed; otherwise sizes that take seconds.
         seed: the same seed gives the same numbers on the same machine, times aside.
+        folder: keeps the finished training runs of claims that train: one that was killed goes on from there, and
+            `seconds` are then those of the last call. None keeps nothing.
+        quiet: no progress bars.
 
     Raises:
         InputError: for a key that does not exist, or a claim that needs a package which is not installed.
+        OutputError: when nothing can be written to `folder`.
     """
     claim = claim_named(key)
     missing = [name for name in claim.needs if not _is_installed(name)]
@@ -44,7 +51,8 @@ def run_claim(key: str, *, full: bool = False, seed: int = 0) -> ClaimResult:
         remedy = f"pip install --no-deps {' '.join(missing)}"
         raise InputError(Fault(f"claim {claim.key}", f"{', '.join(missing)} not installed", "installed", remedy))
     began = time.monotonic()
-    outcome = claim.run(Setting(full, seed))
+    with Progress(quiet) as progress:
+        outcome = claim.run(Setting(full, seed, None if folder is None else Path(folder), progress))
     return ClaimResult(
         key=claim.key,
         title=claim.title,

@@ -6,16 +6,20 @@ from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, S
 from promptreach.claims.packaged import SMOLLM2, TEXTS, continued_speeches, smollm2
 from promptreach.tuning import Limits, Run, fit
 
+LAYERS = 30
+"""Of the whole model: one that lacks layers is no language model, and its loss says nothing of real ones."""
+
 FLAT = 0.02
 """Nats that the longest prompts may differ by where the loss has stopped falling."""
 
 
 def run(setting: Setting) -> Outcome:
     """Prompts of growing length and small LoRA updates, trained alike, judged on held-out text."""
-    layers = setting.pick(2, 8)
-    lengths, ranks = setting.pick(((1, 8), (1,)), ((1, 4, 16, 32, 64), (1, 2)))
-    steps, batch_size = setting.pick((16, 8), (200, 8))
+    layers = setting.pick(2, LAYERS)
+    lengths, ranks = setting.pick(((1, 8), (1,)), ((4, 16, 64, 128), (1,)))
+    steps, batch_size = setting.pick((16, 8), (150, 8))
     limits = setting.pick(Limits(48, 16, 32, 32), Limits(1024, 128, 256, 64))
+    cut = "" if layers == LAYERS else f", its first {layers} layers"
     model, data = smollm2(layers), continued_speeches(words=setting.pick(8, 16))
 
     def trained(method: str, size: int) -> Run:
@@ -29,12 +33,13 @@ def run(setting: Setting) -> Outcome:
             batch_size=batch_size,
             seed=setting.seed,
             limits=limits,
-            quiet=True,
+            folder=setting.folder,
+            quiet=setting.progress.quiet,
         )
 
     bare = fit(model, data, "head", seed=setting.seed, limits=limits, quiet=True)
-    runs = {("prompt", length): trained("prompt", length) for length in lengths}
-    runs |= {("lora", rank): trained("lora", rank) for rank in ranks}
+    sizes = [("prompt", length) for length in lengths] + [("lora", rank) for rank in ranks]
+    runs = {(method, size): trained(method, size) for method, size in setting.followed(sizes, "prompts and updates")}
     losses = {name: _loss(found) for name, found in runs.items()}
     rows: list[list[Cell]] = [["bare model", 0, None, None, _loss(bare)]]
     rows += [
@@ -58,7 +63,7 @@ def run(setting: Setting) -> Outcome:
         else f"No LoRA update here has fewer parameters than the longest prompt, which reaches {prompts[-1]:.3f}."
     )
     because += (
-        f" {layers} of the model's 30 layers, one corpus, one seed."
+        " One model, one corpus, one seed."
         if setting.full
         else f" Quick sizes: {layers} layers and {steps} steps show that it runs, not what is true; run it with --full."
     )
@@ -75,7 +80,7 @@ def run(setting: Setting) -> Outcome:
             Hypothesis(
                 text="a causal model and real text",
                 status="CHECKED",
-                detail=f"SmolLM2-135M, its first {layers} layers, convention speeches",
+                detail=f"SmolLM2-135M{cut}, convention speeches",
             ),
             Hypothesis(
                 text="the paper's own model, LLaMA-7B",
@@ -107,7 +112,7 @@ def run(setting: Setting) -> Outcome:
                 )
                 for method in ("prompt", "lora")
             ],
-            note=f"SmolLM2-135M, its first {layers} layers; {steps} steps at a searched rate.",
+            note=f"SmolLM2-135M{cut}; {steps} steps at a searched rate.",
         ),
         blocks=(
             Table(

@@ -16,7 +16,7 @@ def run(setting: Setting) -> Outcome:
     rows: list[list[Cell]] = []
     sizes: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in PLANNED}
     kept = True
-    for tol in tols:
+    for tol in setting.followed(tols, "tolerances"):
         counts: list[Cell] = []
         for name in PLANNED:
             try:

@@ -1,5 +1,7 @@
 """A1: one frozen transformer that a prompt alone turns into any Lipschitz function."""
 
+import itertools
+
 from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
@@ -17,27 +19,24 @@ def run(setting: Setting) -> Outcome:
     rows: list[list[Cell]] = []
     curves: dict[str, tuple[list[float], list[float]]] = {}
     kept, papers = True, []
-    for dim, tokens in shapes:
-        for tol in tols:
-            try:
-                backbone = build_backbone(dim, tokens, 1.0, tol)
-            except PlanTooLargeError:
-                rows.append([f"{tokens} x {dim}", tol, None, None, None, None])
-                continue
-            errors, bounds = [], []
-            for index in range(functions):
-                target = random_function(dim, tokens, 1.0, setting.seed + index)
-                prompt = backbone.prompt_for(target)
-                assert prompt.certificate is not None
-                errors.append(measure(backbone, prompt, target, POINTS, seed=setting.seed + 100 + index).error.value)
-                bounds.append(prompt.certificate.value)
-            kept &= max(errors) <= max(bounds) <= tol
-            rows.append(
-                [f"{tokens} x {dim}", tol, backbone.plan.slots, backbone.plan.parameters, max(errors), max(bounds)]
-            )
-            lengths, found = curves.setdefault(f"{tokens} tokens of {dim}", ([], []))
-            lengths.append(float(backbone.plan.slots))
-            found.append(max(errors))
+    for (dim, tokens), tol in setting.followed(list(itertools.product(shapes, tols)), "sizes and tolerances"):
+        try:
+            backbone = build_backbone(dim, tokens, 1.0, tol)
+        except PlanTooLargeError:
+            rows.append([f"{tokens} x {dim}", tol, None, None, None, None])
+            continue
+        errors, bounds = [], []
+        for index in range(functions):
+            target = random_function(dim, tokens, 1.0, setting.seed + index)
+            prompt = backbone.prompt_for(target)
+            assert prompt.certificate is not None
+            errors.append(measure(backbone, prompt, target, POINTS, seed=setting.seed + 100 + index).error.value)
+            bounds.append(prompt.certificate.value)
+        kept &= max(errors) <= max(bounds) <= tol
+        rows.append([f"{tokens} x {dim}", tol, backbone.plan.slots, backbone.plan.parameters, max(errors), max(bounds)])
+        lengths, found = curves.setdefault(f"{tokens} tokens of {dim}", ([], []))
+        lengths.append(float(backbone.plan.slots))
+        found.append(max(errors))
     for tol in setting.pick((0.3,), (0.3, 0.2, 0.1, 0.05)):
         try:
             papers.append((tol, build_backbone(1, 1, 1.0, tol, "deep").plan.parameters))

@@ -16,9 +16,12 @@ def claims(
     full: Annotated[bool, typer.Option("--full/--quick", help="Sizes whose results are committed.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for a page, a picture and JSON a claim.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, one a line.")] = False,
 ) -> None:
     """The papers' claims as experiments: list them, or run some and say what holds here.
+
+    Claims that train keep their finished runs in OUT/runs and go on from there when called again.
 
     Exit status: 0 every one that ran holds, perhaps with a caveat; 1 one does not; 2 the call is wrong.
     """
@@ -32,9 +35,13 @@ def claims(
         if what[0] != "run" or len(what) == 1:
             raise InputError(Fault("claims", " ".join(what), "run ID..., with A1 to B5, R1, or all"))
         keys = [claim.key for claim in CLAIMS] if what[1:] == ["all"] else what[1:]
-        holds = _run(keys, full, out, seed, json)
+        holds = _run(keys, full, out, seed, quiet or json, json)
     except PromptreachError as error:
         refuse(error)
+    except KeyboardInterrupt:
+        kept = f" Finished training runs are kept: call it again to go on in {out}." if out else ""
+        typer.echo(f"\nStopped.{kept}", err=True)
+        raise SystemExit(130) from None
     raise SystemExit(0 if holds else 1)
 
 
@@ -50,7 +57,7 @@ def _show_list() -> None:
     Console().print(table)
 
 
-def _run(keys: list[str], full: bool, out: Path | None, seed: int, json: bool) -> bool:
+def _run(keys: list[str], full: bool, out: Path | None, seed: int, quiet: bool, json: bool) -> bool:
     """Whether none of them fails."""
     from promptreach.audit.writers import print_finding
     from promptreach.claims import ClaimVerdict, as_finding, claim_named, run_claim, write_claim
@@ -61,7 +68,7 @@ def _run(keys: list[str], full: bool, out: Path | None, seed: int, json: bool) -
         check_output(out, resume=True)
     verdicts = []
     for key in chosen:
-        result = run_claim(key, full=full, seed=seed)
+        result = run_claim(key, full=full, seed=seed, folder=None if out is None else out / "runs", quiet=quiet)
         verdicts.append(result.verdict)
         if out is not None:
             write_claim(result, out)

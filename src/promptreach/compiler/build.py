@@ -1,5 +1,6 @@
 """Build a backbone: plan it, refuse what will not fit, then freeze the weights. One row a construction."""
 
+import inspect
 import json
 import math
 from collections.abc import Callable
@@ -39,6 +40,9 @@ class Construction:
     source: str
     about: str
 
+
+_QUESTION = ("dim", "tokens", "lipschitz", "tol", "dtype")
+"""What every construction's plan takes; its own options stand behind these."""
 
 CONSTRUCTIONS: dict[str, Construction] = {
     "programmable": Construction(
@@ -125,6 +129,10 @@ def plan_backbone(
     faults = question_faults(dim, tokens, lipschitz, tol)
     if construction not in CONSTRUCTIONS:
         faults.append(Fault("construction", repr(construction), f"one of {', '.join(CONSTRUCTIONS)}"))
+    else:
+        own = list(inspect.signature(CONSTRUCTIONS[construction].plan).parameters)[len(_QUESTION) :]
+        expected = f"options of {construction}: {', '.join(own) or 'none'}"
+        faults += [Fault("option", repr(option), expected) for option in options if option not in own]
     name = str(dtype).removeprefix("torch.")
     if name not in ITEM_BYTES:
         faults.append(Fault("dtype", str(dtype), "torch.float64 or torch.float32"))

@@ -24,6 +24,7 @@ NUM_LINE_STYLES = 6
 """Different colour-and-dash styles of a curve's lines in the style sheet."""
 
 _ENLARGE = 1.5  # how much larger than on a phone a figure may be shown
+_LETTER = 5.2  # units that a letter of an axis name takes, on average
 _CROWDED = 32  # a line of more points shows its points only when they are pointed at
 
 
@@ -125,7 +126,10 @@ def curve_svg(curve: Curve) -> Markup:
     is_log_y = curve.log_y and all(y > 0 for y in ys)
     x_axis = log_axis(xs) if is_log else linear_axis(xs)
     y_axis = decade_axis(ys) if is_log_y else linear_axis(ys, pad=0.06)
-    width, height, left, right, top, bottom = 344.0, 218.0, 46.0, 14.0, 8.0, 38.0
+    x_name = f"{curve.x_label} (log scale)" if is_log else curve.x_label
+    y_name = f"{curve.y_label} (log scale)" if is_log_y else curve.y_label
+    width, left, right, top, bottom = 344.0, 46.0, 14.0, 8.0, 38.0
+    height = max(218.0, top + _LETTER * len(y_name) + bottom)  # the name stands upright beside the plot
     floor, wall = height - bottom, width - right
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -139,8 +143,6 @@ def curve_svg(curve: Curve) -> Markup:
         x, _ = place(tick, y_axis.start)
         parts += [_line(x, floor, x, floor + 4, "frame"), _label(x, floor + 15, label, "middle")]
     parts.append(_line(left, floor, wall, floor, "frame"))
-    x_name = f"{curve.x_label} (log scale)" if is_log else curve.x_label
-    y_name = f"{curve.y_label} (log scale)" if is_log_y else curve.y_label
     parts.append(_axis_names(x_name, (left + wall) / 2, height - 6, y_name, (top + floor) / 2))
     for index, series in enumerate(curve.series):
         style = f"s{index % NUM_LINE_STYLES}"
