@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+_STDERR = Console(stderr=True)
+"""One for all: bars inside bars are stacked only when they are drawn on the same console."""
+
 
 @runtime_checkable
 class Step(Protocol):
@@ -39,7 +42,7 @@ class Progress:
     """
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
-        console = console or Console(stderr=True)
+        console = console or _STDERR
         self.quiet = quiet
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),  # descriptions and notes may hold the user's brackets

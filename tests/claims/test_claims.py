@@ -2,16 +2,19 @@
 
 import importlib.metadata
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from markupsafe import escape
 from typer.testing import CliRunner
 
 from promptreach import cli
-from promptreach.audit.findings import Curve, Series
+from promptreach.audit.findings import Cell, Curve, Series
 from promptreach.certificate import Evidence
-from promptreach.claims import CLAIMS, Claim, ClaimResult, ClaimVerdict, run_claim, write_claim
+from promptreach.claims import CLAIMS, Claim, ClaimResult, ClaimVerdict, rivals, run_claim, write_claim
 from promptreach.claims import run as running
 from promptreach.claims.claim import Outcome, Setting
 from promptreach.errors import InputError
@@ -58,6 +61,8 @@ def test_a_claim_runs_at_quick_sizes(claim: Claim, tmp_path: Path) -> None:
             pytest.skip(f"needs the package {name}, which is not installed")
     result = run_claim(claim.key.lower(), folder=tmp_path / "runs")
     assert result.verdict is not ClaimVerdict.FAILS, result.because
+    assert all(result.conditions.values())
+    assert result.conditions or result.verdict is ClaimVerdict.NOT_EXECUTABLE, "nothing could make it fail"
     assert result.hypotheses
     assert all(item.detail for item in result.hypotheses if item.status == "DECLARED"), "why it cannot be checked"
     assert not result.full
@@ -91,6 +96,54 @@ def test_an_unknown_claim_is_refused_with_those_that_exist() -> None:
         run_claim("C1")
 
 
+def test_a_condition_that_does_not_hold_makes_the_claim_fail_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = made_up(ClaimVerdict.HOLDS)
+
+    def run(setting: Setting) -> Outcome:
+        seen = {"the sky is up": True, "pigs fly": False, "fish walk": False}
+        return replace(claim.run(setting), evidence=Evidence.PROVED, conditions=seen)
+
+    monkeypatch.setattr(running, "CLAIMS", (replace(claim, run=run),))
+    result = run_claim("Z1")
+    assert result.verdict is ClaimVerdict.FAILS
+    assert result.because == "Not seen here: pigs fly; fish walk."
+    assert result.evidence is Evidence.MEASURED
+
+
+@pytest.mark.parametrize(
+    ("name", "because"),
+    [("A1", "within its certificate"), ("B1", "within its certificate"), ("B2", "keeps to its certificates")],
+)
+def test_a_measured_error_above_the_certificate_makes_a_proved_claim_fail(
+    name: str, because: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = next(claim for claim in CLAIMS if claim.key == name)
+    module = sys.modules[claim.run.__module__]
+    monkeypatch.setattr(module, "measure", lambda *_, **__: SimpleNamespace(error=SimpleNamespace(value=10.0)))
+    result = run_claim(name)
+    assert result.verdict is ClaimVerdict.FAILS
+    assert because in result.because
+
+
+def test_a_rival_is_ahead_only_by_more_than_the_seeds_differ() -> None:
+    def rows(lead: float) -> list[list[Cell]]:
+        return [[1, "prompt", "", 1, 0.7, 0.03], [1, "lora", "", 1, 0.7 + lead, 0.01], [1, "prefix", "", 1, 0.6, 0.5]]
+
+    assert not rivals._is_ahead(rows(0.02))
+    assert rivals._is_ahead(rows(0.04))
+
+
+def test_packages_of_all_chosen_claims_are_asked_for_before_the_first_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = made_up(ClaimVerdict.HOLDS)
+    others = [replace(first, key=key, needs=(f"no-such-{key}",)) for key in ("Y1", "Y2")]
+    monkeypatch.setattr(running, "CLAIMS", (first, *others))
+    monkeypatch.setattr(running, "run_claim", lambda *_, **__: pytest.fail("one ran"))
+    seen = CliRunner().invoke(cli.app, ["claims", "run", "Z1", "Y1", "Y2"])
+    assert seen.exit_code == 2
+    assert "no-such-Y1" in seen.stderr
+    assert "no-such-Y2" in seen.stderr
+
+
 def test_a_missing_package_is_named_before_work_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "CLAIMS", (made_up(ClaimVerdict.HOLDS, needs=("no-such-package-here",)),))
     with pytest.raises(InputError, match="no-such-package-here"):
@@ -112,6 +165,8 @@ def test_claims_are_listed_and_printed_as_json(monkeypatch: pytest.MonkeyPatch) 
     listed = CliRunner().invoke(cli.app, ["claims"], env={"COLUMNS": "200"})
     assert listed.exit_code == 0
     assert all(claim.title in listed.stdout for claim in CLAIMS)
+    records = [json.loads(line) for line in CliRunner().invoke(cli.app, ["claims", "--json"]).stdout.splitlines()]
+    assert [record["key"] for record in records] == [claim.key for claim in CLAIMS]
     monkeypatch.setattr(running, "CLAIMS", (made_up(ClaimVerdict.HOLDS),))
     printed = CliRunner().invoke(cli.app, ["claims", "run", "Z1", "--json"])
     assert json.loads(printed.stdout)["verdict"] == "holds here"

@@ -2,7 +2,7 @@
 
 from promptreach.claims.claim import Claim, ClaimResult, ClaimVerdict
 from promptreach.claims.registry import CLAIMS
-from promptreach.claims.run import as_finding, claim_named, read_claim, run_claim, write_claim
+from promptreach.claims.run import as_finding, claim_named, missing_packages, read_claim, run_claim, write_claim
 
 __all__ = [
     "CLAIMS",
@@ -11,6 +11,7 @@ __all__ = [
     "ClaimVerdict",
     "as_finding",
     "claim_named",
+    "missing_packages",
     "read_claim",
     "run_claim",
     "write_claim",

@@ -6,7 +6,7 @@ records are pydantic models because their JSON is a published format.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -83,7 +83,9 @@ class Outcome:
     """What an experiment found.
 
     Attributes:
-        verdict, because: the verdict and its reason, one or two sentences with the numbers that carry it.
+        verdict, because: the verdict and its reason, one or two sentences with the numbers that carry it; both hold
+            where every condition does. Otherwise `run_claim` says "does not hold here" and which did not.
+        conditions: what has to be seen for the verdict, and whether it was.
         evidence: the weakest kind of knowledge that the verdict rests on.
         hypotheses: of the claim, each CHECKED or DECLARED.
         numbers: what was found, by name; JSON types only.
@@ -98,6 +100,15 @@ class Outcome:
     numbers: dict[str, Any]
     figure: Curve | Heatmap
     blocks: tuple[Block, ...] = field(default_factory=tuple)
+    conditions: dict[str, bool] = field(default_factory=dict)
+
+    def judged(self) -> "Outcome":
+        """The outcome itself where every condition holds; else that it fails, with those that do not."""
+        missing = [condition for condition, seen in self.conditions.items() if not seen]
+        if not missing:
+            return self
+        because = f"Not seen here: {'; '.join(missing)}."
+        return replace(self, verdict=ClaimVerdict.FAILS, because=because, evidence=Evidence.MEASURED)
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,7 @@ class ClaimResult(BaseModel):
     evidence: Evidence
     hypotheses: list[Hypothesis]
     numbers: dict[str, Any]
+    conditions: dict[str, bool] = Field(default_factory=dict)
     figure: Block
     blocks: list[Block] = Field(default_factory=list)
     full: bool

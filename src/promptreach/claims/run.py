@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptreach.audit.environment import environment
@@ -10,7 +10,7 @@ from promptreach.audit.findings import Block, Cell, Curve, Finding, Heatmap, Tab
 from promptreach.audit.writers import picture_svg, render_page, validated
 from promptreach.claims.claim import SCHEMA_VERSION, Claim, ClaimResult, Setting
 from promptreach.claims.registry import CLAIMS
-from promptreach.errors import Fault, InputError
+from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output, write_atomically
 from promptreach.formats import read_record
 from promptreach.progress import Progress
@@ -26,6 +26,17 @@ def claim_named(key: str) -> Claim:
     if key.upper() not in by_key:
         raise InputError(Fault("claim", repr(key), f"one of {', '.join(by_key)}"))
     return by_key[key.upper()]
+
+
+def missing_packages(claims: Sequence[Claim]) -> list[Fault]:
+    """One fault for each claim that needs a package which is not installed."""
+    faults = []
+    for claim in claims:
+        missing = [name for name in claim.needs if not _is_installed(name)]
+        if missing:
+            remedy = f"pip install --no-deps {' '.join(missing)}"
+            faults.append(Fault(f"claim {claim.key}", f"{', '.join(missing)} not installed", "installed", remedy))
+    return faults
 
 
 def run_claim(
@@ -46,13 +57,10 @@ def run_claim(
         OutputError: when nothing can be written to `folder`.
     """
     claim = claim_named(key)
-    missing = [name for name in claim.needs if not _is_installed(name)]
-    if missing:
-        remedy = f"pip install --no-deps {' '.join(missing)}"
-        raise InputError(Fault(f"claim {claim.key}", f"{', '.join(missing)} not installed", "installed", remedy))
+    raise_if_any(missing_packages([claim]))
     began = time.monotonic()
     with Progress(quiet) as progress:
-        outcome = claim.run(Setting(full, seed, None if folder is None else Path(folder), progress))
+        outcome = claim.run(Setting(full, seed, None if folder is None else Path(folder), progress)).judged()
     return ClaimResult(
         key=claim.key,
         title=claim.title,
@@ -63,6 +71,7 @@ def run_claim(
         evidence=outcome.evidence,
         hypotheses=list(outcome.hypotheses),
         numbers=outcome.numbers,
+        conditions=outcome.conditions,
         figure=outcome.figure,
         blocks=list(outcome.blocks),
         full=full,

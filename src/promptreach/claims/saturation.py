@@ -1,9 +1,11 @@
 """A5: on a real model and real text, does the loss stop falling with the prompt's length while LoRA goes lower?"""
 
+import math
+
 from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
-from promptreach.claims.packaged import SMOLLM2, TEXTS, continued_speeches, smollm2
+from promptreach.claims.packaged import GGUF, SMOLLM2, TEXTS, continued_speeches, smollm2
 from promptreach.tuning import Limits, Run, fit
 
 LAYERS = 30
@@ -53,24 +55,21 @@ def run(setting: Setting) -> Outcome:
     ]
     saturates = prompts[-2] - prompts[-1] < FLAT
     lora_lower = bool(smaller) and min(smaller) < best_prompt
-    both = saturates and lora_lower
-    verdict = ClaimVerdict.CAVEAT if both else ClaimVerdict.FAILS if setting.full else ClaimVerdict.NOT_EXECUTABLE
-    because = (
+    seen = (
         f"From {lengths[-2]} to {lengths[-1]} tokens the held-out loss moved by {prompts[-1] - prompts[-2]:+.3f} nats "
         f"a token; the best prompt reaches {best_prompt:.3f}, LoRA with fewer parameters than the longest "
-        f"{min(smaller):.3f}, the bare model {_loss(bare):.3f}."
-        if smaller
-        else f"No LoRA update here has fewer parameters than the longest prompt, which reaches {prompts[-1]:.3f}."
+        f"{min(smaller, default=math.nan):.3f}, the bare model {_loss(bare):.3f}."
     )
-    because += (
-        " One model, one corpus, one seed."
-        if setting.full
-        else f" Quick sizes: {layers} layers and {steps} steps show that it runs, not what is true; run it with --full."
-    )
+    quick = f"{layers} layers and {steps} steps show that it runs, not what is true; run it with --full. {seen}"
+    conditions = {
+        f"from {lengths[-2]} to {lengths[-1]} tokens the loss falls by less than {FLAT} nats": saturates,
+        "LoRA with fewer parameters than the longest prompt ends lower than every prompt": lora_lower,
+    }
     return Outcome(
-        verdict=verdict,
-        because=because,
+        verdict=setting.pick(ClaimVerdict.NOT_EXECUTABLE, ClaimVerdict.CAVEAT),
+        because=setting.pick(quick, f"{seen} One model, one corpus, one seed."),
         evidence=Evidence.MEASURED,
+        conditions=setting.pick({}, conditions),
         hypotheses=(
             Hypothesis(
                 text="the losses are those of well-trained prompts and updates",
@@ -140,5 +139,5 @@ CLAIM = Claim(
     statement="On a real language model the loss of prompt tuning stops falling as the prompt gets longer, while LoRA "
     "with fewer parameters reaches a lower one.",
     run=run,
-    needs=(SMOLLM2, TEXTS),
+    needs=(SMOLLM2, TEXTS, GGUF),
 )

@@ -29,7 +29,7 @@ def claims(
     from promptreach.errors import Fault, InputError, PromptreachError
 
     if not what:
-        _show_list()
+        _show_list(json)
         return
     try:
         if what[0] != "run" or len(what) == 1:
@@ -45,12 +45,18 @@ def claims(
     raise SystemExit(0 if holds else 1)
 
 
-def _show_list() -> None:
+def _show_list(json: bool) -> None:
+    from json import dumps
+
     from rich.console import Console
     from rich.table import Table
 
     from promptreach.claims import CLAIMS
 
+    if json:
+        for claim in CLAIMS:
+            typer.echo(dumps({name: getattr(claim, name) for name in ("key", "title", "source", "statement", "needs")}))
+        return
     table = Table("", "claim", "source", box=None)
     for claim in CLAIMS:
         table.add_row(claim.key, claim.title, claim.source)
@@ -60,15 +66,17 @@ def _show_list() -> None:
 def _run(keys: list[str], full: bool, out: Path | None, seed: int, quiet: bool, json: bool) -> bool:
     """Whether none of them fails."""
     from promptreach.audit.writers import print_finding
-    from promptreach.claims import ClaimVerdict, as_finding, claim_named, run_claim, write_claim
+    from promptreach.claims import ClaimVerdict, as_finding, claim_named, missing_packages, run_claim, write_claim
+    from promptreach.errors import raise_if_any
     from promptreach.files import check_output
 
-    chosen = [claim_named(key).key for key in keys]
+    chosen = [claim_named(key) for key in keys]
+    raise_if_any(missing_packages(chosen))
     if out is not None:
         check_output(out, resume=True)
     verdicts = []
-    for key in chosen:
-        result = run_claim(key, full=full, seed=seed, folder=None if out is None else out / "runs", quiet=quiet)
+    for claim in chosen:
+        result = run_claim(claim.key, full=full, seed=seed, folder=None if out is None else out / "runs", quiet=quiet)
         verdicts.append(result.verdict)
         if out is not None:
             write_claim(result, out)
