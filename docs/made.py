@@ -17,6 +17,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from promptreach.audit.writers.formatting import format_seconds
 from promptreach.audit.writers.html import packaged
 from promptreach.claims import CLAIMS, Claim, ClaimResult
 from promptreach.claims.run import as_picture, read_claim
@@ -54,6 +55,7 @@ QUESTIONS = {
     "training_not_done": ("Was the loss still falling, or the best rate the largest tried?", "UNDECIDED"),
     "more_tokens_help": ("Does the loss still fall with the length?", "MORE_TOKENS"),
     "nothing_memorised": ("Were rows to be memorised, and LoRA does not either?", "UNDECIDED"),
+    "lengths_not_compared": ("Was only one length of this form trained to the end?", "UNDECIDED"),
     "training_not_trusted": ("Does this training miss a prompt that is known to exist?", "UNDECIDED"),
     "form_falls_short": ("None of these: what is left to blame is the form.", "FORM"),
 }
@@ -247,8 +249,8 @@ def _claim(claim: Claim, result: ClaimResult | None) -> str:
         ">",
         f"> {claim.source}",
         "",
-        f"Run it: `promptreach claims run {claim.key} --full --out claims`. Vary it: the sizes stand in "
-        f"`{module.replace('.', '/')}.py`.{needs}",
+        f"Run it: `promptreach claims run {claim.key} --full --out claims`{_took(result)}. Vary it: the sizes stand in "
+        f"`src/promptreach/{module.replace('.', '/')}.py`.{needs}",
         "",
     ]
     if result is None:
@@ -264,6 +266,10 @@ def _claim(claim: Claim, result: ClaimResult | None) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _took(result: ClaimResult | None) -> str:
+    return f" (took {format_seconds(result.seconds)})" if result and result.full else ""
 
 
 def _said(result: ClaimResult) -> str:

@@ -14,10 +14,9 @@ from promptreach.certificate import (
     Certificate,
     Evidence,
     Side,
-    add,
     rechecks,
 )
-from promptreach.errors import SideMismatchError
+from promptreach.errors import FormatError
 
 
 def certificate(**changes) -> Certificate:
@@ -50,40 +49,6 @@ def test_full_claims_are_accepted():
     certificate(evidence=Evidence.MEASURED, sample="3 rows", assumptions=declared)
     certificate(evidence=Evidence.UNKNOWN, reason="out of time", value=math.nan)
     assert certificate(value=math.inf).value == math.inf
-
-
-# --- sides and evidence
-
-
-SIDES = st.sampled_from(Side)
-
-
-@given(st.lists(SIDES, min_size=1, max_size=5))
-def test_combined_sides_are_the_common_one_or_refused(sides):
-    if {Side.LOWER, Side.UPPER} <= set(sides):
-        with pytest.raises(SideMismatchError):
-            Side.combine(sides)
-    else:
-        bounding = set(sides) - {Side.EXACT}
-        assert Side.combine(sides) is (bounding.pop() if bounding else Side.EXACT)
-
-
-@given(st.lists(st.sampled_from(Evidence), min_size=1, max_size=5))
-def test_a_conclusion_is_worth_its_weakest_part(kinds):
-    order = [Evidence.PROVED, Evidence.MEASURED, Evidence.PREDICTED, Evidence.UNKNOWN]
-    assert Evidence.weakest(kinds) is order[max(order.index(kind) for kind in kinds)]
-
-
-def test_sums_keep_side_evidence_and_hypotheses():
-    shared = Assumption("x > 0", checked=True)
-    low = certificate(value=1.5, side=Side.LOWER, assumptions=(shared,))
-    seen = certificate(value=2.0, evidence=Evidence.MEASURED, sample="3 rows", assumptions=(shared,))
-    total = add([low, seen], "the total is at least value")
-    assert (total.value, total.side, total.evidence) == (3.5, Side.LOWER, Evidence.MEASURED)
-    assert total.assumptions == (shared,)
-    assert total.sample == "3 rows"
-    with pytest.raises(SideMismatchError, match="bound nothing"):
-        add([low, certificate(side=Side.UPPER)], "nonsense")
 
 
 # --- through a file and back
@@ -181,6 +146,14 @@ def test_unknown_versions_are_refused():
     assert record["version"] == CERTIFICATE_VERSION
     with pytest.raises(ValueError, match="version 99"):
         Certificate.from_dict({**record, "version": 99})
+
+
+def test_every_missing_field_is_named():
+    record = certificate().to_dict()
+    del record["side"], record["witness"]
+    with pytest.raises(FormatError) as caught:
+        Certificate.from_dict(record)
+    assert [fault.seen for fault in caught.value.faults] == ["no 'side'", "no 'witness'"]
 
 
 # --- whom recheck calls

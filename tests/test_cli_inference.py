@@ -1,6 +1,7 @@
 """``promptreach shrink`` and ``promptreach attend`` on tiny models: what they write, print and refuse."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,28 @@ def test_shrink_refuses_with_every_reason(folders: tuple[Path, Path, Path], tmp_
     assert (status, err.count("cannot be read")) == (2, 2)
     assert run("shrink", tmp_path / "nothing", "--tokens", 3)[0] == 2
     assert run("shrink", adapter)[0] == 2
+
+
+def test_shrink_of_the_folder_it_stands_in_writes_beside_it(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, adapter, text = folders
+    shutil.copytree(adapter, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert run("shrink", ".", "--tokens", 4, "--steps", 1, "--text", text)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine-4"]
+    assert load_adapter(tmp_path / "mine-4", open_model(model)).length == 4
+    assert run("shrink", ".", "--tokens", 4, "--steps", 1, "--text", text)[0] == 0  # an adapter is replaced
+
+
+def test_shrink_leaves_a_folder_with_something_else_before_it_works(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promptreach.hf.open_model", lambda *args, **options: pytest.fail("the model was opened"))
+    (tmp_path / "thesis.tex").write_text("years of work")
+    status, _, err = run("shrink", folders[1], "--tokens", 4, "--out", tmp_path)
+    assert (status, "with something in it" in err) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("behind", [True, False])

@@ -194,6 +194,32 @@ def test_every_wrong_shape_is_named(change, monkeypatch):
     assert [fault.where for fault in caught.value.faults] == [named]
 
 
+@pytest.mark.parametrize(
+    ("batches", "named"),
+    [
+        ((1, 2, 3, 1, 1), ["values"]),  # keys and values apart, where the query goes with both
+        ((1, 2, 2, 3, 3), ["prompt_keys", "prompt_values"]),  # content and prompt apart, likewise
+    ],
+)
+def test_batches_that_do_not_broadcast_among_all_are_named(batches, named, monkeypatch):
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+    with pytest.raises(InputError) as caught:
+        split(*(torch.zeros(batch, 1, 3, 4) for batch in batches))
+    assert [fault.where for fault in caught.value.faults] == named
+
+
+def test_a_mask_may_follow_the_batch_of_the_keys(monkeypatch):
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+    query, keys, mask = torch.zeros(1, 1, 3, 4), torch.zeros(2, 1, 3, 4), torch.ones(2, 1, 3, 3, dtype=torch.bool)
+    assert split(query, keys, keys, keys, keys, mask=mask).output.shape == (2, 1, 3, 4)
+
+
+def test_no_heads_at_all_are_named(monkeypatch):
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+    with pytest.raises(InputError, match="0 key/value heads"):
+        split(*(torch.zeros(0, 3, 4) for _ in range(5)))
+
+
 def test_all_wrong_shapes_are_named_at_once(monkeypatch):
     monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
     with pytest.raises(InputError) as caught:

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from jaxtyping import config as jaxtyping_config
 
 from promptreach import norms
 from promptreach.errors import InputError
-from promptreach.norms import frobenius, max_norm, norm_criterion, spectral_lower, spectral_upper
+from promptreach.norms import frobenius, max_norm, norm_criterion, product_upper, spectral_lower, spectral_upper
 
 
 def test_norms_of_a_matrix_with_known_singular_values():
@@ -98,3 +99,27 @@ def test_wrong_arguments_are_all_named():
     assert [fault.where for fault in caught.value.faults] == ["key", "prompt_length"]
     with pytest.raises(InputError, match=r"query: 3 positions; expected 6 \(all\), or 4"):
         norm_criterion(torch.zeros(1, 2, 3, 2), torch.zeros(1, 2, 6, 2), prompt_length=2)
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "named"),
+    [
+        ((1, 2, 4, 8), (1, 2, 4, 6), ["key"]),
+        ((2, 2, 4, 8), (3, 2, 4, 8), ["key"]),
+        ((2, 2, 4, 8), (3, 2, 4, 6), ["key", "key"]),
+        ((2, 4, 8), (2, 4, 8), ["query", "key"]),
+        ((1, 2, 4, 8), (1, 0, 4, 8), ["key"]),
+    ],
+)
+def test_captured_shapes_that_do_not_fit_are_named(query, key, named, monkeypatch):
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+    with pytest.raises(InputError) as caught:
+        norm_criterion(torch.zeros(query), torch.zeros(key))
+    assert [fault.where for fault in caught.value.faults] == named
+
+
+def test_factors_whose_product_leaves_the_range_are_refused():
+    small = 1e-80 * torch.ones(2, 2, dtype=torch.float64)
+    assert product_upper(small, torch.ones(2, 2, dtype=torch.float64)).recheck()
+    with pytest.raises(InputError, match="largest absolute entry"):
+        product_upper(small, small)

@@ -1,10 +1,12 @@
 """Prompts, prefixes, weights and errors: shapes are checked when a record is made, and every fault is named."""
 
+import pickle
+
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
 
-from promptreach.errors import DataError, Fault, InputError, UnsupportedModelError, raise_if_any
+from promptreach.errors import DataError, Fault, InputError, NotContractingError, UnsupportedModelError, raise_if_any
 from promptreach.prompt import Prefix, SoftPrompt, join_mask
 from promptreach.reference import attend
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
@@ -126,6 +128,48 @@ def test_conversion_reaches_every_tensor():
     assert weights.feed_forward_norm is None
 
 
+def test_words_that_mean_nothing_here_are_refused(faults_of):
+    """`Pre` would be read as no norm in front, `LayerNorm` as RMSNorm and `tanh` as ReLU."""
+    norm = NormWeights("rms", torch.ones(6))
+    assert faults_of(lambda: LayerWeights(attention(), None, norm, None, "Pre")) == ["norm_position"]
+    assert faults_of(lambda: NormWeights("LayerNorm", torch.ones(6))) == ["kind"]
+    assert faults_of(lambda: FeedForwardWeights(torch.ones(8, 6), torch.ones(6, 8), "tanh")) == ["activation"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"down": torch.ones(6, 7)}, ["down"]),
+        ({"up_bias": torch.ones(6), "down_bias": torch.ones(8)}, ["up_bias", "down_bias"]),
+        ({"gate": torch.ones(8, 5), "gate_bias": torch.ones(1, 8)}, ["gate", "gate_bias"]),
+        ({"up": torch.ones(8), "activation": "tanh"}, ["activation", "up"]),
+    ],
+)
+def test_every_shape_of_a_feed_forward_that_does_not_fit_is_named(changes, named, faults_of):
+    fields = {"up": torch.ones(8, 6), "down": torch.ones(6, 8), "activation": "relu"}
+    assert faults_of(lambda: FeedForwardWeights(**(fields | changes))) == named
+
+
+def test_norms_of_another_size_are_refused(faults_of):
+    assert faults_of(lambda: NormWeights("layer", torch.ones(6), torch.ones(5))) == ["bias"]
+    assert faults_of(lambda: NormWeights("rms", torch.ones(1, 6))) == ["weight"]
+    norm, both = NormWeights("rms", torch.ones(5)), ["query_norm.weight", "key_norm.weight"]
+    assert faults_of(lambda: attention(query_norm=norm, key_norm=norm)) == both
+    named = ["attention_norm.weight", "feed_forward_norm.weight"]
+    assert faults_of(lambda: LayerWeights(attention(), None, norm, norm, "pre")) == named
+
+
+def test_all_projections_that_are_none_are_named(faults_of):
+    assert faults_of(lambda: attention(query=torch.ones(3), value=torch.ones(0, 5, 6))) == ["query", "value"]
+
+
+def test_a_detached_copy_has_no_graph_at_any_depth():
+    norm = NormWeights("rms", torch.ones(3, requires_grad=True))
+    weights = LayerWeights(attention(query_norm=norm)).detached()
+    assert weights.attention.query_norm.weight.dtype == torch.float64
+    assert not weights.attention.query_norm.weight.requires_grad
+
+
 def test_a_norm_without_a_place_is_refused(faults_of):
     norm = NormWeights("rms", torch.ones(6))
     assert faults_of(lambda: LayerWeights(attention(), attention_norm=norm)) == ["norm_position"]
@@ -149,6 +193,12 @@ def test_all_faults_come_at_once():
     raise_if_any([])
     with pytest.raises(ValueError, match="at least one fault"):
         InputError([])
+
+
+def test_refused_inverses_cross_processes():
+    error = NotContractingError("no inverse", ["layer 0 has norms"])
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.reasons) == (str(error), error.reasons)
 
 
 def test_unsupported_models_say_what_would_have_worked():

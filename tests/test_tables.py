@@ -117,26 +117,10 @@ def test_numbers_of_numpy_and_torch_are_labels() -> None:
 def test_a_task_record_is_returned_as_it_is() -> None:
     task = LabelledTexts(("a", "b", "c"), (0, 1, 0), ("x", "y"))
     assert read_task(task) is task
-    assert read_task(task, limit=2, seed=1).inputs in (("a", "b"), ("a", "c"), ("b", "c"))
 
 
 def test_a_class_with_one_row_is_allowed() -> None:
     assert read_task((["a", "b", "c"], ["x", "x", "y"])).answers == ("x", "x", "y")
-
-
-def test_limit_draws_a_seeded_subset_in_order_after_checking_everything() -> None:
-    records = [{"text": f"text {i}", "label": i % 3} for i in range(50)]
-    whole = read_task(records)
-    some = read_task(records, limit=10, seed=3)
-    assert len(some) == 10
-    assert list(some.rows) == sorted(some.rows)
-    assert all(some.inputs[k] == whole.inputs[row - 1] for k, row in enumerate(some.rows))
-    assert some == read_task(records, limit=10, seed=3)
-    assert some != read_task(records, limit=10, seed=4)
-    assert read_task(records, limit=50) == whole
-    assert len({read_task(records, limit=2, seed=seed).rows for seed in range(20)}) > 10
-    assert_told([*records, {"text": "", "label": 1}], "row 51", "column 'text'", limit=2)
-    assert_told(records, "limit", "1", "at least 2", limit=1)
 
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])).filter(lambda s: s.strip())

@@ -29,6 +29,7 @@ first and results stay in float32, since a mass in bfloat16 says little.
 Reference: Petrov, Torr, Bibi 2024, 2310.19698 (the mixture).
 """
 
+from collections.abc import Mapping
 from functools import reduce
 from typing import NamedTuple
 
@@ -112,6 +113,9 @@ def split(
         faults.append(
             Fault("prompt_values", f"value_dim {prompt_values.shape[-1]}", f"{values.shape[-1]}, as in values")
         )
+    if not faults:
+        prompts = {"prompt_keys": prompt_keys, "prompt_values": prompt_values}
+        faults = _batch_faults({"query": query, "keys": keys, "values": values, **prompts})[1]
     raise_if_any(faults)
     dtype = _common_dtype(query, keys, values, prompt_keys, prompt_values)
     content_scores = _scores(query.to(dtype), keys.to(dtype), scale, mask)
@@ -219,12 +223,24 @@ def _faults_of(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None,
     if values.shape[-2] != keys.shape[-2]:
         faults.append(Fault(f"{which}values", f"{values.shape[-2]} positions", f"those of the keys, {keys.shape[-2]}"))
     for name, tensor in ((f"{which}keys", keys), (f"{which}values", values)):
-        if heads % _heads(tensor):
+        if not _heads(tensor) or heads % _heads(tensor):
             faults.append(Fault(name, f"{_heads(tensor)} key/value heads", f"a divisor of the {heads} query heads"))
-        batches = zip(reversed(tensor.shape[:-3]), reversed(query.shape[:-3]), strict=False)
-        if any(a != b and 1 not in (a, b) for a, b in batches):
-            faults.append(Fault(name, f"batch axes {tuple(tensor.shape[:-3])}", f"those of {tuple(query.shape[:-3])}"))
-    return faults + ([] if mask is None else _mask_faults(mask, (*query.shape[:-1], keys.shape[-2])))
+    batch, apart = _batch_faults({"query": query, f"{which}keys": keys, f"{which}values": values})
+    faults += apart
+    return faults + ([] if mask is None else _mask_faults(mask, (*batch, *query.shape[-3:-1], keys.shape[-2])))
+
+
+def _batch_faults(tensors: Mapping[str, Tensor]) -> tuple[tuple[int, ...], list[Fault]]:
+    """The common batch axes, and a fault for each tensor whose own do not broadcast with all of those before it."""
+    joined: tuple[int, ...] = ()
+    faults = []
+    for name, tensor in tensors.items():
+        axes = tuple(tensor.shape[:-3])
+        try:
+            joined = tuple(torch.broadcast_shapes(joined, axes))  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            faults.append(Fault(name, f"batch axes {axes}", f"ones that broadcast with {joined}"))
+    return joined, faults
 
 
 def _mask_faults(mask: Tensor, shape: tuple[int, ...]) -> list[Fault]:

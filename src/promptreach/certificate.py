@@ -7,17 +7,18 @@ A certificate is re-checked by a *second* code path: `checker` names a function 
 package, marked with `rechecks`, that receives the certificate and says whether the witness still supports the claim.
 """
 
+import dataclasses
 import enum
 import importlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from promptreach.errors import SideMismatchError
-from promptreach.formats import check_version
+from promptreach.errors import Fault, FormatError
+from promptreach.formats import REMEDY, check_version
 
 CERTIFICATE_VERSION = 1
 
@@ -34,12 +35,6 @@ class Evidence(enum.Enum):
     UNKNOWN = "UNKNOWN"
     """Not decided, with the reason."""
 
-    @staticmethod
-    def weakest(kinds: "Iterable[Evidence]") -> "Evidence":
-        """The weakest of `kinds`: what a conclusion drawn from all of them is worth."""
-        order = list(Evidence)
-        return max(kinds, key=order.index)
-
 
 class Side(enum.Enum):
     """Which way a number bounds the true value."""
@@ -47,20 +42,6 @@ class Side(enum.Enum):
     LOWER = "LOWER"
     UPPER = "UPPER"
     EXACT = "EXACT"
-
-    @staticmethod
-    def combine(sides: "Iterable[Side]") -> "Side":
-        """The side of a monotone increasing combination (a sum, a maximum) of numbers with these sides.
-
-        Raises:
-            SideMismatchError: when both LOWER and UPPER occur; the result would bound nothing.
-        """
-        seen = set(sides)
-        if {Side.LOWER, Side.UPPER} <= seen:
-            raise SideMismatchError("a LOWER and an UPPER bound cannot be combined: the result would bound nothing")
-        if Side.LOWER in seen:
-            return Side.LOWER
-        return Side.UPPER if Side.UPPER in seen else Side.EXACT
 
 
 class Verdict(enum.Enum):
@@ -167,9 +148,13 @@ class Certificate:
         """The certificate that `to_dict` wrote.
 
         Raises:
-            FormatError: for a version that this library does not know.
+            FormatError: for a version that this library does not know, and listing every field that is missing.
         """
         check_version(record, CERTIFICATE_VERSION, "certificate", "version")
+        fields = (item.name for item in dataclasses.fields(Certificate))
+        missing = [name for name in fields if name not in record]
+        if missing:
+            raise FormatError([Fault("certificate", f"no {name!r}", "every field", REMEDY) for name in missing])
         return Certificate(
             claim=record["claim"],
             value=_unpack(record["value"]),
@@ -183,24 +168,6 @@ class Certificate:
             confidence=record["confidence"],
             reason=record["reason"],
         )
-
-
-def add(certificates: Iterable[Certificate], claim: str) -> Certificate:
-    """The sum of numbers with one side: its side is the common one, its evidence the weakest.
-
-    Raises:
-        SideMismatchError: when lower and upper bounds are mixed.
-    """
-    parts = list(certificates)
-    return Certificate(
-        claim=claim,
-        value=math.fsum(part.value for part in parts),
-        side=Side.combine(part.side for part in parts),
-        evidence=Evidence.weakest(part.evidence for part in parts),
-        assumptions=tuple(dict.fromkeys(item for part in parts for item in part.assumptions)),
-        sample="; ".join(dict.fromkeys(part.sample for part in parts if part.sample)),
-        reason="; ".join(dict.fromkeys(part.reason for part in parts if part.reason)),
-    )
 
 
 Checker = Callable[[Certificate], bool]

@@ -142,16 +142,18 @@ class NotContractingError(PromptreachError):
     """What was asked for exists only where layers certainly contract, and here that is not certified.
 
     Attributes:
+        wanted: what could not be had, as a sentence.
         reasons: what stands in the way, one sentence each.
     """
 
     def __init__(self, wanted: str, reasons: Sequence[str]) -> None:
+        self.wanted = wanted
         self.reasons = tuple(reasons)
         super().__init__(f"{wanted}: {'; '.join(self.reasons)}")
 
-
-class SideMismatchError(PromptreachError, ValueError):
-    """A lower and an upper bound were combined into one number, which would bound nothing."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From its parts, so that it can cross processes."""
+        return type(self), (self.wanted, self.reasons), self.__dict__
 
 
 def raise_if_any(faults: Sequence[Fault], kind: type[InputError] = InputError) -> None:

@@ -27,15 +27,20 @@ from promptreach.errors import Fault, InputError, raise_if_any
 CHUNK_BYTES = 2**26
 """The most memory that one block of scores takes, in bytes."""
 
-_UNIT = 2.0**-53
+UNIT = 2.0**-53
+"""The unit roundoff of float64."""
+
+
+def gamma(count: int) -> float:
+    """At least the relative error of `count` roundings in float64; the extra unit covers those made here."""
+    return (count + 1) * UNIT / (1 - (count + 1) * UNIT)
 
 
 def max_norm(matrix: Float[Tensor, "rows columns"]) -> Certificate:
     """The largest absolute entry, EXACT: the norm in which paper B states its criterion.
 
     Raises:
-        InputError: for an empty or non-finite matrix, or a largest entry outside [1e-100, 1e100] (0 is welcome); so do
-            the other norms.
+        InputError: for an empty or non-finite matrix, or a largest entry outside [1e-100, 1e100] but 0, as all norms.
     """
     matrix = _checked(matrix)
     claim = "value is the largest absolute entry of the witness matrix"
@@ -68,14 +73,15 @@ def product_upper(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner
     """An UPPER bound on the spectral norm of the exact product: for every vector v, |A B v| <= value |v|.
 
     For an inner size far below the others, as in W_k^T W_q of one head: the factors of `spectral_upper` come from two
-    QR factorisations and one small SVD, and the rounding of the product itself is added.
+    QR factorisations and one small SVD, and the rounding of the product itself is added. Both factors and their product
+    have to be matrices that the other norms take.
 
     Reference: theorem key ``spectral-upper``.
     """
     left, right = _checked(left), _checked(right)
     (left_basis, left_triangle), (right_basis, right_triangle) = torch.linalg.qr(left), torch.linalg.qr(right.mT)
     inner, singular, outer = torch.linalg.svd(left_triangle @ right_triangle.mT, full_matrices=False)
-    value = _norm_above(left @ right, left_basis @ inner, singular, right_basis @ outer.mT)
+    value = _norm_above(_checked(left @ right), left_basis @ inner, singular, right_basis @ outer.mT)
     return Certificate(
         claim="for every vector v, |A B v| <= value |v|, where A and B are the witness's left and right",
         value=(value + _product_lost(left, right)) * _above(2),
@@ -99,8 +105,8 @@ def spectral_lower(matrix: Float[Tensor, "rows columns"]) -> Certificate:
     vector = torch.linalg.svd(matrix, full_matrices=False)[2][0]
     columns = matrix.shape[1]
     image = _frobenius_below(matrix @ vector)
-    lost = _gamma(columns) * _above(columns) * _frobenius_above(matrix.abs() @ vector.abs())
-    value = max(0.0, image - lost * _above(3)) / _frobenius_above(vector) * (1 - _gamma(4))
+    lost = gamma(columns) * _above(columns) * _frobenius_above(matrix.abs() @ vector.abs())
+    value = max(0.0, image - lost * _above(3)) / _frobenius_above(vector) * (1 - gamma(4))
     claim = "the witness vector v has |A v| >= value |v|, where A is the witness matrix and |.| the Euclidean norm"
     return _proved(claim, value, Side.LOWER, "spectral-lower", matrix, vector=vector)
 
@@ -256,7 +262,16 @@ def _largest_score(
 
 
 def _criterion_faults(query: Tensor, key: Tensor, prompt_length: int, mask: Tensor | None) -> list[Fault]:
-    faults = []
+    faults = [
+        Fault(name, f"shape {tuple(tensor.shape)}", "(batch, heads, positions, head_dim), nothing empty")
+        for name, tensor in (("query", query), ("key", key))
+        if tensor.ndim != 4 or not tensor.numel()
+    ]
+    if faults:
+        return faults
+    for axis, what in ((3, "head_dim"), (0, "batch")):
+        if query.shape[axis] != key.shape[axis]:
+            faults.append(Fault("key", f"{what} {key.shape[axis]}", f"that of the query, {query.shape[axis]}"))
     if query.shape[1] % key.shape[1]:
         faults.append(Fault("key", f"{key.shape[1]} key/value heads", f"a divisor of the {query.shape[1]} query heads"))
     positions = key.shape[2]
@@ -270,14 +285,9 @@ def _criterion_faults(query: Tensor, key: Tensor, prompt_length: int, mask: Tens
     return faults
 
 
-def _gamma(count: int) -> float:
-    """At least gamma(count); the extra unit covers the roundings made here."""
-    return (count + 1) * _UNIT / (1 - (count + 1) * _UNIT)
-
-
 def _above(count: int) -> float:
     """A factor that undoes `count` roundings down, its own rounding and that of the product with it included."""
-    return 1 + _gamma(count + 3)
+    return 1 + gamma(count + 3)
 
 
 def _frobenius_above(tensor: Tensor) -> float:
@@ -285,19 +295,19 @@ def _frobenius_above(tensor: Tensor) -> float:
 
 
 def _frobenius_below(tensor: Tensor) -> float:
-    return math.sqrt(float((tensor * tensor).sum())) * (1 - _gamma(tensor.numel() + 4))
+    return math.sqrt(float((tensor * tensor).sum())) * (1 - gamma(tensor.numel() + 4))
 
 
 def _product_lost(left: Tensor, right: Tensor) -> float:
     """At least the Frobenius norm of what rounding does to the product."""
-    return _gamma(left.shape[1]) * _frobenius_above(left) * _frobenius_above(right) * _above(3)
+    return gamma(left.shape[1]) * _frobenius_above(left) * _frobenius_above(right) * _above(3)
 
 
 def _norm_above(matrix: Tensor, left: Tensor, singular: Tensor, right: Tensor) -> float:
     """An upper bound on |matrix| from any factors left (rows, r), singular (r), right (columns, r)."""
     scaled = left * singular
     # The product errs by gamma(r + 1) |U| s |V|^T, the subtraction by u (|A| + |product|).
-    remainder = _frobenius_above(matrix - scaled @ right.mT) + _gamma(len(singular) + 3) * (
+    remainder = _frobenius_above(matrix - scaled @ right.mT) + gamma(len(singular) + 3) * (
         _frobenius_above(scaled) * _frobenius_above(right) + _frobenius_above(matrix)
     )
     stretch = math.sqrt(_stretch_above(left) * _stretch_above(right))
@@ -308,7 +318,7 @@ def _stretch_above(factor: Float[Tensor, "rows r"]) -> float:
     """An upper bound on |F|^2 for nearly orthonormal columns: |F|^2 = |F^T F| <= 1 + |F^T F - I|."""
     rows, rank = factor.shape
     defect = factor.mT @ factor - torch.eye(rank, dtype=factor.dtype)
-    lost = _gamma(rows + 1) * (_frobenius_above(factor) ** 2 + math.sqrt(rank))
+    lost = gamma(rows + 1) * (_frobenius_above(factor) ** 2 + math.sqrt(rank))
     return (1 + _frobenius_above(defect) + lost) * _above(6)
 
 
@@ -375,7 +385,7 @@ def recheck_spectral_upper(certificate: Certificate) -> bool:
     matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
     size, length = matrix.shape
     square = value * value
-    margin = (_gamma(size + 4) * size + 6 * _UNIT) * square + _gamma(length) * _frobenius_above(matrix) ** 2
+    margin = (gamma(size + 4) * size + 6 * UNIT) * square + gamma(length) * _frobenius_above(matrix) ** 2
     corner = square - margin * _above(8)
     factor, failed = torch.linalg.cholesky_ex(corner * torch.eye(size, dtype=torch.float64) - matrix @ matrix.mT)
     return value >= 0 and not bool(failed) and bool(factor.isfinite().all())
@@ -385,5 +395,5 @@ def recheck_spectral_upper(certificate: Certificate) -> bool:
 def recheck_product_upper(certificate: Certificate) -> bool:
     """Second path of `product_upper`: that of `spectral_upper`, for the computed product and what rounding leaves."""
     left, right = (certificate.witness[name].to(torch.float64) for name in ("left", "right"))
-    rest = (certificate.value - _product_lost(left, right)) * (1 - _gamma(2))
+    rest = (certificate.value - _product_lost(left, right)) * (1 - gamma(2))
     return recheck_spectral_upper(replace(certificate, value=rest, witness={"matrix": left @ right}))

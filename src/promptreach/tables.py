@@ -6,7 +6,6 @@ format are read stands in `promptreach._readers`.
 
 import math
 import os
-import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +26,7 @@ from promptreach._readers import (
     shorten,
 )
 from promptreach.data import Completions, LabelledTexts, TaskData
-from promptreach.errors import DataError, Fault, InputError
+from promptreach.errors import DataError, Fault
 
 SHOWN_FAULTS = 20
 """How many faults of one source are listed; the rest are counted."""
@@ -50,8 +49,6 @@ def read_task(
     label_col: str | None = None,
     prompt_col: str | None = None,
     completion_col: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
 ) -> TaskData:
     """The classification or completion task in `source`, every row of it checked.
 
@@ -65,17 +62,13 @@ def read_task(
             mapping of columns; a pair (texts, labels); or a task record, which is taken as it is.
         text_col, label_col: the columns of a classification task; None looks for the usual names (`COLUMN_NAMES`).
         prompt_col, completion_col: the columns of a completion task, likewise.
-        limit: keep this many rows, at least 2, drawn at random and left in their order; None keeps all.
-        seed: for that draw.
 
     Raises:
         DataError: listing the faults of the data, up to `SHOWN_FAULTS` of them and the number of the rest.
-        InputError: for a wrong limit, or where an optional package is missing.
+        MissingExtraError: for Parquet or a hub id without the package that reads it.
     """
-    if limit is not None and limit < 2:
-        raise InputError(Fault("limit", str(limit), "at least 2 rows, or None for all"))
     if isinstance(source, (LabelledTexts, Completions)):
-        return _limited(source, limit, seed)
+        return source
     wishes = {"text": text_col, "label": label_col, "prompt": prompt_col, "completion": completion_col}
     faults = _Faults()
     with _opened(source) as table:
@@ -83,7 +76,7 @@ def read_task(
         examples = _check_rows(table, columns, faults)
     _check_whole(table.name, columns, examples, faults)
     faults.raise_if_any(table.name)
-    return _limited(_task_of(table.name, columns, examples), limit, seed)
+    return _task_of(table.name, columns, examples)
 
 
 @dataclass
@@ -282,9 +275,3 @@ def _task_of(name: str, columns: Mapping[str, str], examples: _Examples) -> Task
         return Completions(tuple(inputs), tuple(map(str, answers)), name, rows)
     numbers = {label: number for number, label in enumerate(sorted(set(answers)))}
     return LabelledTexts(tuple(inputs), tuple(numbers[a] for a in answers), tuple(map(str, numbers)), name, rows)
-
-
-def _limited(task: TaskData, limit: int | None, seed: int) -> TaskData:
-    if limit is None or limit >= len(task):
-        return task
-    return task.take(sorted(random.Random(seed).sample(range(len(task)), limit)))

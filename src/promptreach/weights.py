@@ -7,8 +7,9 @@ Numbers are kept in the dtype they came in; rooms that prove something convert w
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,8 @@ from torch import Tensor
 from promptreach.errors import Fault, InputError, raise_if_any
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
+NormKind = Literal["layer", "rms"]
+NormPosition = Literal["pre", "post", "none"]
 
 
 # Not typing.Self: the runtime type check of the tests decorates methods one by one and cannot resolve it there.
@@ -28,24 +31,53 @@ class _Record:
 
     def to(self: Record, dtype: torch.dtype) -> Record:
         """A copy with every tensor, at any depth, in `dtype`."""
+        return self._converted(lambda tensor: tensor.to(dtype))
 
-        def convert(value: object) -> object:
-            if isinstance(value, (torch.Tensor, _Record)):
-                return value.to(dtype)
-            return value
+    def detached(self: Record) -> Record:
+        """A copy to prove things about: every tensor, at any depth, in float64 on the CPU and without a graph."""
+        return self._converted(lambda tensor: tensor.detach().to("cpu", torch.float64))
 
-        fields = {item.name: convert(getattr(self, item.name)) for item in dataclasses.fields(self)}  # type: ignore[arg-type]
+    def _converted(self: Record, convert: Callable[[Tensor], Tensor]) -> Record:
+        fields = {}
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if isinstance(value, torch.Tensor):
+                value = convert(value)
+            elif isinstance(value, _Record):
+                value = value._converted(convert)
+            fields[item.name] = value
         return type(self)(**fields)
+
+
+def _choice_faults(where: str, value: str, choices: object) -> list[Fault]:
+    """A fault for a word that is none of a Literal's: anything else would silently be taken for one of them."""
+    expected = " or ".join(repr(choice) for choice in get_args(choices))
+    return [] if value in get_args(choices) else [Fault(where, repr(value), expected)]
+
+
+def _shape_faults(where: str, tensor: Tensor | None, shape: tuple[int, ...]) -> list[Fault]:
+    if tensor is None or tuple(tensor.shape) == shape:
+        return []
+    return [Fault(where, f"shape {tuple(tensor.shape)}", str(shape))]
 
 
 @dataclass(frozen=True, eq=False)
 class NormWeights(_Record):
-    """A LayerNorm (`kind="layer"`: subtract the mean, divide by the deviation) or RMSNorm (`kind="rms"`)."""
+    """A LayerNorm (`kind="layer"`: subtract the mean, divide by the deviation) or RMSNorm (`kind="rms"`).
 
-    kind: Literal["layer", "rms"]
+    Raises:
+        InputError: for another kind, or a weight and bias that are not vectors of one size.
+    """
+
+    kind: NormKind
     weight: Float[Tensor, " hidden"]
     bias: Float[Tensor, " hidden"] | None = None
     eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        faults = _choice_faults("kind", self.kind, NormKind)
+        faults += _shape_faults("weight", self.weight, (self.weight.numel(),))
+        raise_if_any(faults + _shape_faults("bias", self.bias, (self.weight.numel(),)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +114,14 @@ class AttentionWeights(_Record):
     causal: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("query", "key", "value"):
-            tensor = getattr(self, name)
-            if tensor.ndim != 3 or 0 in tensor.shape:
-                raise InputError(
-                    Fault(name, f"shape {tuple(tensor.shape)}", "(heads, head_dim, hidden), nothing empty")
-                )
+        # Without these three no other shape can be told to fit.
+        raise_if_any(
+            [
+                Fault(name, f"shape {tuple(tensor.shape)}", "(heads, head_dim, hidden), nothing empty")
+                for name, tensor in (("query", self.query), ("key", self.key), ("value", self.value))
+                if tensor.ndim != 3 or 0 in tensor.shape
+            ]
+        )
         heads, head_dim, hidden = self.query.shape
         kv_heads = self.key.shape[0]
         value_dim = self.value.shape[1]
@@ -100,15 +134,13 @@ class AttentionWeights(_Record):
             faults.append(Fault("value", f"shape {tuple(self.value.shape)}", f"({kv_heads}, value_dim, {hidden})"))
         if self.output is not None and (self.output.ndim != 2 or self.output.shape[1] != heads * value_dim):
             faults.append(Fault("output", f"shape {tuple(self.output.shape)}", f"(out, {heads * value_dim})"))
-        for name, shape in (
-            ("query_bias", (heads, head_dim)),
-            ("key_bias", (kv_heads, head_dim)),
-            ("value_bias", (kv_heads, value_dim)),
-            ("output_bias", (self.output_size,)),
-        ):
-            bias = getattr(self, name)
-            if bias is not None and tuple(bias.shape) != shape:
-                faults.append(Fault(name, f"shape {tuple(bias.shape)}", str(shape)))
+        faults += _shape_faults("query_bias", self.query_bias, (heads, head_dim))
+        faults += _shape_faults("key_bias", self.key_bias, (kv_heads, head_dim))
+        faults += _shape_faults("value_bias", self.value_bias, (kv_heads, value_dim))
+        if self.output is None or self.output.ndim == 2:
+            faults += _shape_faults("output_bias", self.output_bias, (self.output_size,))
+        for name, norm in (("query_norm", self.query_norm), ("key_norm", self.key_norm)):
+            faults += [] if norm is None else _shape_faults(f"{name}.weight", norm.weight, (head_dim,))
         dtypes = {str(t.dtype) for t in (self.query, self.key, self.value, self.output) if t is not None}
         if len(dtypes) > 1:
             faults.append(Fault("weights", f"mixed dtypes {sorted(dtypes)}", "one dtype", "convert with .to(dtype)"))
@@ -166,7 +198,11 @@ class AttentionWeights(_Record):
 
 @dataclass(frozen=True, eq=False)
 class FeedForwardWeights(_Record):
-    """A token-wise network: ``down(act(up x))``, or gated ``down(act(gate x) * up x)`` where `gate` is given."""
+    """A token-wise network: ``down(act(up x))``, or gated ``down(act(gate x) * up x)`` where `gate` is given.
+
+    Raises:
+        InputError: for an activation that is not one of `Activation`, and listing every shape that does not fit.
+    """
 
     up: Float[Tensor, "width hidden"]
     down: Float[Tensor, "hidden width"]
@@ -176,6 +212,19 @@ class FeedForwardWeights(_Record):
     gate: Float[Tensor, "width hidden"] | None = None
     gate_bias: Float[Tensor, " width"] | None = None
 
+    def __post_init__(self) -> None:
+        faults = _choice_faults("activation", self.activation, Activation)
+        for name, tensor in (("up", self.up), ("down", self.down)):
+            if tensor.ndim != 2:
+                faults.append(Fault(name, f"shape {tuple(tensor.shape)}", "a matrix"))
+        raise_if_any(faults)
+        width = self.up.shape[0]
+        faults += _shape_faults("down", self.down, (self.down.shape[0], width))
+        faults += _shape_faults("up_bias", self.up_bias, (width,))
+        faults += _shape_faults("down_bias", self.down_bias, (self.down.shape[0],))
+        faults += _shape_faults("gate", self.gate, tuple(self.up.shape))
+        raise_if_any(faults + _shape_faults("gate_bias", self.gate_bias, (width,)))
+
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights(_Record):
@@ -183,15 +232,23 @@ class LayerWeights(_Record):
 
     `norm_position` says where the norms stand: ``"pre"`` (x + f(norm(x)): GPT-2, Llama), ``"post"``
     (norm(x + f(x)): BERT) or ``"none"`` (x + f(x): papers A and B).
+
+    Raises:
+        InputError: for another position, ``"none"`` with a norm given, or a norm of another size than the stream's.
     """
 
     attention: AttentionWeights
     feed_forward: FeedForwardWeights | None = None
     attention_norm: NormWeights | None = None
     feed_forward_norm: NormWeights | None = None
-    norm_position: Literal["pre", "post", "none"] = "none"
+    norm_position: NormPosition = "none"
 
     def __post_init__(self) -> None:
-        norms = (self.attention_norm, self.feed_forward_norm)
-        if self.norm_position == "none" and any(norm is not None for norm in norms):
-            raise InputError(Fault("norm_position", "'none' with a norm given", "'pre' or 'post'"))
+        faults = _choice_faults("norm_position", self.norm_position, NormPosition)
+        norms = {"attention_norm": self.attention_norm, "feed_forward_norm": self.feed_forward_norm}
+        if self.norm_position == "none" and any(norm is not None for norm in norms.values()):
+            faults.append(Fault("norm_position", "'none' with a norm given", "'pre' or 'post'"))
+        for name, norm in norms.items():
+            size = (self.attention.hidden_size,)
+            faults += [] if norm is None else _shape_faults(f"{name}.weight", norm.weight, size)
+        raise_if_any(faults)

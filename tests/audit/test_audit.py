@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import promptreach
-from models import tiny_model
+from models import tiny_model, tiny_tokenizer
 from promptreach import cli
 from promptreach.audit import run as run_module
 from promptreach.audit.settings import BUDGETS
@@ -201,6 +203,39 @@ def test_resume_refuses_the_finished_report_of_another_call(arguments: list[str]
     outcome = invoke([*arguments, "--resume", "--seed", "1"])
     assert outcome.exit_code == 2
     assert "another call" in outcome.stderr
+
+
+def test_resume_looks_into_the_adapter_and_the_tokenizer(model_folder: Path, tmp_path: Path) -> None:
+    """An adapter that was trained again lies in the same folder, and is another; a folder that moved is the same."""
+    model = tiny_model("bert")
+
+    def save(name: str, length: int) -> Path:
+        return save_adapter(tmp_path / name, model, SoftPrompt(torch.ones(length, 32)))
+
+    def audit(adapter: Path, **options: Any) -> Any:
+        call = {"budget": "quick", "out": tmp_path / "out", "resume": True}
+        return promptreach.audit(model_folder, rows(), adapter=adapter, **call, **options)
+
+    first = audit(save("mine", 3))
+    assert audit(save("moved", 3)) == first
+    with pytest.raises(InputError, match="another call"):
+        audit(save("mine", 2))
+    with pytest.raises(InputError, match="another call"):
+        audit(save("mine", 3), tokenizer=tiny_tokenizer("llama"))
+
+
+def test_the_command_in_the_report_repeats_the_whole_call(arguments: list[str], tmp_path: Path) -> None:
+    asked = ["--task", "encoder", "--dtype", "float64", "--num-layers", "1", "--seed", "0", "--revision", "main"]
+    first = invoke([*arguments, *asked])
+    again = read_report(tmp_path / "out" / "report.json").recommendation.blocks[-1].text
+    words = shlex.split(again)[1:]
+    for name, value in zip(asked[::2], asked[1::2], strict=True):
+        assert words[words.index(name) + 1] == value
+    second = invoke([*words, "--quiet"])
+    assert second.exit_code == first.exit_code
+    assert words[words.index("--out") + 1] == str(tmp_path / "out-again")
+    keys = [read_report(tmp_path / name / "report.json").settings["key"] for name in ("out", "out-again")]
+    assert keys[0] == keys[1]
 
 
 def test_all_faults_are_told_at_once_and_nothing_is_written(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 @lru_cache
 def trained(family: str) -> AuditContext:
     """A context with everything trained that an audit trains."""
-    context = AuditContext(tiny_model(family), read_task(rows(), seed=0), SETTINGS, RunStore(None), Progress(True))
+    context = AuditContext(tiny_model(family), read_task(rows()), SETTINGS, RunStore(None), Progress(True))
     for method, tokens in (("prompt", 4), ("prompt", 2), ("prefix", 4), ("lora", 0)):
         run = fit(
             context.model,
@@ -235,7 +235,7 @@ def test_without_an_adapter_there_is_nothing_to_time() -> None:
 
 def test_completions_are_not_part_of_the_input() -> None:
     pairs = [{"prompt": row["text"], "completion": " good good good"} for row in rows()]
-    context = replace(trained("llama"), data=read_task(pairs, seed=0), sweeps={})
+    context = replace(trained("llama"), data=read_task(pairs), sweeps={})
     good = context.model.tokenize([" good"], special_tokens=False)[0]
     whole = context.task.encoded["held_out"].sequences
     assert all(list(ids[-3:]) == 3 * good for ids in whole)
@@ -327,7 +327,7 @@ def test_the_code_to_copy_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with open("data.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows())
     (tmp_path / "texts.txt").write_text(" ".join(row["text"] for row in rows()), encoding="utf-8")
-    model = open_model("model")
+    model = open_model("model", task="causal")  # an option that the code has to repeat
     context = replace(trained("llama"), model=model, data=read_task("data.jsonl"))
     prompt, lora = random_adapter("llama", "prompt", LONG), random_adapter("llama", "LoRA")
     best = trained("llama").sweeps["prompt 4 tokens"].best
@@ -340,6 +340,7 @@ def test_the_code_to_copy_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
     found = suggestions(context, ways, {"prompt (precomputed)": (0.0, True)}, lambda run, best: ({"low": 0.0}, ""))
     assert [item.what.split()[0] for item in found] == ["Precompute", "Use", "Shrink", "Merge"]
+    assert any("open_model('model', task='causal')" in item.code.text for item in found)
     scope: dict[str, Any] = {"input_ids": torch.tensor([[4, 5, 6]]), "base": model.release()}
     for item, adapter in zip(found, (prompt, None, prompt, lora), strict=True):
         if adapter is not None:

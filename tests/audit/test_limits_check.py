@@ -4,28 +4,32 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from test_audit import rows
 from typer.testing import CliRunner
 
-from models import tiny_model
+from models import tiny_model, tiny_module, tiny_tokenizer
 from promptreach import cli
 from promptreach.audit.checks import limits
 from promptreach.audit.context import AuditContext
 from promptreach.audit.model_limits import limits_of_model, steepness_finding
 from promptreach.audit.settings import BUDGETS
 from promptreach.errors import InputError
+from promptreach.hf import capture, open_model
 from promptreach.progress import Progress
 from promptreach.tables import read_task
 from promptreach.tuning import Limits, RunStore
 from promptreach.tuning.sweep import sweep
 
 
-def context_for(family: str) -> AuditContext:
+def context_for(family: str, tokenizer: Any = None, **options: Any) -> AuditContext:
     """A context with a trained LoRA update."""
+    model = open_model(tiny_module(family), tokenizer=tokenizer or tiny_tokenizer(family), **options)
     small = replace(BUDGETS["quick"], limits=Limits(48, 24, 24, 16), tokens=(2, 4), steps=6, batch_size=8, probe_rows=6)
-    context = AuditContext(tiny_model(family), read_task(rows()), small, RunStore(None), Progress(quiet=True))
+    context = AuditContext(model, read_task(rows()), small, RunStore(None), Progress(quiet=True))
     config = context.study.config("lora", rank=2, init="zero")
     context.sweeps[config.label] = sweep(context.executor(context.task), config, rates=[0.05])
     return context
@@ -90,3 +94,20 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
     record = json.loads(CliRunner().invoke(cli.app, ["limits", str(tmp_path), "--tokens", "8", "--json"]).stdout)
     assert record["values"]["layers"] == 2
     assert CliRunner().invoke(cli.app, ["limits", str(tmp_path / "none")]).exit_code == 2
+
+
+def test_a_decoder_without_its_head_is_a_decoder() -> None:
+    """Opened as an encoder of texts, it still has no query that its examples share."""
+    context = context_for("gpt2", task="encoder")
+    assert context.model.task == "encoder"
+    first = capture(context.model, context.probe_batch, layers=[0])[0].query[:, :, 0]
+    assert not torch.allclose(first, first[:1].expand_as(first))
+    assert "no two examples share a query" in limits.run(context).values["oracle_missing"]
+
+
+def test_an_encoder_whose_rows_start_with_different_tokens_has_no_shared_query() -> None:
+    """A tokenizer that puts no [CLS] in front."""
+    context = context_for("bert", tokenizer=tiny_tokenizer("llama"))
+    finding = limits.run(context)
+    assert "different tokens" in finding.values["oracle_missing"]
+    assert "oracle_impossible" not in finding.values

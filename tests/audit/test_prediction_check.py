@@ -1,11 +1,17 @@
 """Predictions beside outcomes: what they may cost, and from how many rows they are made."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import test_recommendation
+from test_audit import rows
 from test_recommendation import trained
 
 from promptreach.audit.checks import prediction
+from promptreach.tuning.forecast import Prediction
+from promptreach.tuning.task import Task
 
 
 @pytest.mark.parametrize(("most", "rows"), [(100.0, 48), (0.0, None)])
@@ -35,3 +41,33 @@ def test_predictions_are_made_from_fewer_rows_where_all_would_cost_too_much(
         assert prediction.run(context).sample.startswith(f"{wanted} training")
     monkeypatch.setattr(prediction, "MOST", (beside + 23.5) / trained_rows)
     assert prediction._affordable(context) == ([], 0)
+
+
+def test_the_rows_of_a_file_sorted_by_label_are_cut_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The split keeps the order of the file, so that its first rows may all be of one class."""
+    monkeypatch.setattr(test_recommendation, "rows", lambda: sorted(rows(), key=lambda row: row["label"]))
+    context, name = trained(tmp_path / "model", "bert", "prompt")
+    whole = context.task
+    monkeypatch.setattr(prediction, "MOST_HELD_OUT", 12)
+    monkeypatch.setattr(prediction, "_affordable", lambda context: (["prompt"], 24))
+    seen: list[Task] = []
+
+    def watched(task: Task, *asked: Any) -> Iterator[Prediction]:
+        seen.append(task)
+        return forecasts(task, *asked)
+
+    forecasts = prediction.forecasts
+    monkeypatch.setattr(prediction, "forecasts", watched)
+    found = prediction.run(context).values["methods"][name]
+    (cut,) = seen
+    for part, count in (("train", 24), ("held_out", 12)):
+        labels, ids = cut.encoded[part].labels, cut.encoded[part].sequences
+        assert labels is not None
+        assert len(labels) == count
+        assert 0.25 < labels.double().mean() < 0.75
+        assert labels.tolist() == sorted(labels.tolist())  # still in the order of the file
+        assert set(ids) < set(whole.encoded[part].sequences)
+    held_out = context.sweeps[name].best.held_out
+    assert held_out is not None
+    chosen = [whole.encoded["held_out"].sequences.index(ids) for ids in cut.encoded["held_out"].sequences]
+    assert found["loss"] == pytest.approx(float(held_out.loss[chosen].double().mean()))

@@ -13,23 +13,27 @@ from promptreach.audit.recommendation import ADAPTER_FOLDER, HEAD_FOLDER, recomm
 from promptreach.audit.result import AuditVerdict, Recommendation
 from promptreach.audit.settings import Settings
 from promptreach.certificate import Evidence
+from promptreach.data import LabelledTexts
 from promptreach.hf import load_readout, open_model
 from promptreach.progress import Progress
 from promptreach.tables import read_task
 from promptreach.tuning import METHODS, Limits, RunStore
 from promptreach.tuning.diagnosis import Judgement
+from promptreach.tuning.encoding import encode
 from promptreach.tuning.sweep import sweep
 from tolerances import assert_close
 
 SETTINGS = Settings("quick", 0, Limits(48, 24, 24, 16), (3,), 2, 6, 8, 4)
 
 
-def trained(folder: Path, family: str, method: str) -> tuple[AuditContext, str]:
+def trained(folder: Path, family: str, method: str, **options: Any) -> tuple[AuditContext, str]:
     """A context with one trained method, on a model that lies in `folder` and opens from there."""
     made = tiny_model(family)
     made.model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
-    context = AuditContext(open_model(folder), read_task(rows()), SETTINGS, RunStore(None), Progress(quiet=True))
+    context = AuditContext(
+        open_model(folder, **options), read_task(rows()), SETTINGS, RunStore(None), Progress(quiet=True)
+    )
     tokens = 3 if METHODS[method].uses_tokens else 0
     config = context.study.config(method, tokens=tokens, rank=2 * (method == "lora"), init=METHODS[method].inits[0])
     context.sweeps[config.label] = sweep(context.executor(context.task), config, rates=[0.05])
@@ -41,13 +45,22 @@ def advised(context: AuditContext, chosen: str, folder: Path) -> Recommendation:
     return recommend(context, judgement, folder, ["promptreach", "audit", "a model", "data.csv"])
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "llama"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "llama", "gpt2"])
 @pytest.mark.parametrize("method", ["prompt", "prefix", "lora"])
 def test_the_loading_lines_give_the_audits_logits(family: str, method: str, tmp_path: Path) -> None:
     context, chosen = trained(tmp_path / "model", family, method)
     advice = advised(context, chosen, tmp_path)
     assert advice.adapter == ADAPTER_FOLDER
     assert advice.peft_config["peft_type"] in ("PROMPT_TUNING", "PREFIX_TUNING", "LORA")
+    assert_lines_give_the_audits_logits(context, chosen, advice)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+def test_the_loading_lines_open_the_model_as_the_audit_did(family: str, tmp_path: Path) -> None:
+    options = {"num_layers": 1, "dtype": torch.float64, "revision": "main"}
+    context, chosen = trained(tmp_path / "model", family, "prompt", **options)
+    advice = advised(context, chosen, tmp_path)
+    assert "revision='main'" in advice.blocks[0].text
     assert_lines_give_the_audits_logits(context, chosen, advice)
 
 
@@ -65,7 +78,8 @@ def test_a_head_that_is_all_it_needs_is_written_and_loads_without_peft(family: s
 
 
 def assert_lines_give_the_audits_logits(context: AuditContext, chosen: str, advice: Recommendation) -> None:
-    texts = ["the cat is good", "a dog is very awful and it ran"]
+    long = "a dog is very awful and it ran " * 3  # longer than the audit reads
+    texts = ["the cat is good", long]
     code = next(block.text for block in advice.blocks if block.title == "Load it")
     namespace: dict[str, Any] = {}
     exec(code.replace("['a text to classify']", repr(texts)), namespace)
@@ -73,7 +87,10 @@ def assert_lines_give_the_audits_logits(context: AuditContext, chosen: str, advi
     run = context.sweeps[chosen].best
     objective = context.task.objective()
     objective.load_head(run.head)
-    batch = context.model.batch(context.model.tokenize(texts))
+    data = LabelledTexts(tuple(texts), (0, 0), context.data.label_names)
+    encoded = encode(context.model, data, SETTINGS.limits.max_length)
+    assert encoded.truncated == 1
+    batch = context.model.batch(encoded.sequences)
     spec = METHODS[run.config.method]
     with torch.no_grad(), spec.attach(context.model, run.config.shape, [[5, 6, 7]]) as trainable:
         trainable.load(run.state)

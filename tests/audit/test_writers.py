@@ -8,14 +8,16 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
 from sample_result import hostile_result, sample_result
 
 from promptreach.audit.findings import Curve, Finding
-from promptreach.audit.result import AuditResult, AuditVerdict
+from promptreach.audit.result import AuditResult, AuditVerdict, MethodName, Recommendation
 from promptreach.audit.writers import (
+    print_finding,
     print_summary,
     read_report,
     render_html,
@@ -24,7 +26,7 @@ from promptreach.audit.writers import (
     schema,
     write_report,
 )
-from promptreach.audit.writers.wording import EVIDENCE_MEANING, VERDICT_WORDS, method_table
+from promptreach.audit.writers.wording import EVIDENCE_MEANING, METHOD_NAMES, VERDICT_WORDS, method_table, settings
 from promptreach.certificate import Evidence
 from promptreach.errors import InputError, OutputError
 
@@ -308,6 +310,29 @@ def test_a_skipped_finding_without_a_reason_says_so() -> None:
     result = sample_result().model_copy(update={"findings": [finding]})
     assert "no reason was given" in _summary(result)
     assert "no reason was given" in render_html(result)
+
+
+@pytest.mark.parametrize("evidence", Evidence)
+def test_a_finding_by_itself_says_how_sure_it_is_and_on_which_sample(evidence: Evidence) -> None:
+    finding = Finding(check="c", title="t", evidence=evidence, sample="20 \x1b points", summary="It fits.")
+    out = io.StringIO()
+    print_finding(finding, Console(file=out, width=80))
+    assert out.getvalue() == f"It fits. [{evidence.value}]\nSample: 20 \\x1b points\n"
+
+
+def test_a_finding_by_itself_that_was_not_made_says_why() -> None:
+    finding = Finding(
+        check="c", title="t", status="skipped", evidence=Evidence.UNKNOWN, summary="Not here.", reason="no text"
+    )
+    out = io.StringIO()
+    print_finding(finding, Console(file=out, width=80))
+    assert out.getvalue().split() == ["Not", "here.", "[UNKNOWN]", "skipped,", "no", "text"]
+
+
+@pytest.mark.parametrize("method", get_args(MethodName))
+def test_every_method_that_may_be_recommended_has_a_name(method: MethodName) -> None:
+    named = settings(Recommendation(method=method, text="do it"))
+    assert named == [("method", METHOD_NAMES[method])]
 
 
 def test_a_page_shows_findings_without_an_audit():

@@ -78,7 +78,7 @@ class Stack(Backbone):
     def _nothing_compiles_for_it(self, *_):
         raise AssertionError
 
-    points = rows = certify = edges = _nothing_compiles_for_it
+    points = rows = edges = prompt_faults = _certificate = _nothing_compiles_for_it
 
 
 @pytest.mark.parametrize("order", ["fafa", "aafa", "af", "ffa", "a", "f", ""])

@@ -113,24 +113,60 @@ def test_lora_of_another_model(tmp_path: Path) -> None:
     with MODEL.low_rank(2, 4.0, 0) as update:
         adapter = LowRankUpdate(2, 4.0, update.state())
     folder = save_adapter(tmp_path / "a", MODEL, adapter)
-    assert_refused(folder, *["an update of"] * 8, model=tiny_model("bert"))
+    assert_refused(folder, *["an update of"] * 4, model=tiny_model("bert"))
     # Half the width: A of both projections, and B of both, in two layers.
     narrow = tiny_model("llama", hidden_size=16)
-    assert_refused(folder, *["inputs", "outputs"] * 4, model=narrow)
+    assert_refused(folder, *["lora_A.weight: (2, 32)", "lora_B.weight: (32, 2)"] * 4, model=narrow)
 
 
-def test_lora_without_matrices(tmp_path: Path) -> None:
+@pytest.fixture
+def lora(tmp_path: Path) -> Path:
     with MODEL.low_rank(2, 4.0, 0) as update:
-        folder = save_adapter(tmp_path / "a", MODEL, LowRankUpdate(2, 4.0, update.state()))
-    whole = load_file(folder / WEIGHTS)
-    save_file({"base_model.model.classifier.weight": torch.zeros(1)}, folder / WEIGHTS)
-    assert_refused(folder, "no LoRA matrices")
-    save_file(whole, folder / WEIGHTS)
-    change(folder, r="2")
-    assert_refused(folder, "no rank")
-    change(folder, r=2)
-    save_file({key: tensor / 0 if "lora_B" in key else tensor for key, tensor in whole.items()}, folder / WEIGHTS)
-    assert_refused(folder, *["NaN"] * 4)
+        return save_adapter(tmp_path / "a", MODEL, LowRankUpdate(2, 4.0, update.state()))
+
+
+def test_lora_without_matrices(lora: Path) -> None:
+    whole = load_file(lora / WEIGHTS)
+    save_file({"base_model.model.classifier.weight": torch.zeros(1)}, lora / WEIGHTS)
+    change(lora, r="2")
+    assert_refused(lora, "no LoRA matrices", "no rank")
+    change(lora, r=2)
+    save_file({key: tensor / 0 if "lora_B" in key else tensor for key, tensor in whole.items()}, lora / WEIGHTS)
+    assert_refused(lora, *["NaN"] * 4)
+
+
+def test_lora_matrices_that_are_not_of_their_rank_or_belong_to_no_matrix(lora: Path) -> None:
+    whole = load_file(lora / WEIGHTS)
+    change(lora, r=3)
+    assert_refused(lora, *["at rank 3"] * 8)
+    change(lora, r=2)
+    attention = "base_model.model.model.layers.0.self_attn"
+    del whole[f"{attention}.q_proj.lora_B.weight"]
+    whole[f"{attention}.q_proj.lora_diag"] = torch.ones(2)
+    whole[f"{attention}.v_proj.lora_A.weight"] = torch.ones(32)
+    whole[f"{attention}.lora_A.weight"] = torch.ones(2, 32)
+    whole["base_model.model.model.layers.0.input_layernorm.lora_A.weight"] = torch.ones(2, 32)
+    save_file(whole, lora / WEIGHTS)
+    messages = ["lora_B.weight: missing", "lora_diag: (2,)", "lora_A.weight: (32,)", *["a weight matrix"] * 2]
+    assert_refused(lora, *messages)
+
+
+def test_settings_that_make_more_of_lora_than_a_low_rank_update_are_told_at_once(lora: Path) -> None:
+    change(
+        lora,
+        bias="all",
+        lora_bias=True,
+        alora_invocation_tokens=[5],
+        layer_replication=[[0, 1]],
+        trainable_token_indices=[3],
+        target_parameters=["mlp.weight"],
+        of_a_later_release={"form": "unknown"},
+        init_lora_weights="pissa_niter_4",
+        rank_pattern=[1],
+        lora_alpha=None,
+    )
+    names = ["bias 'all'", "lora_bias", "alora", "replication", "indices", "target_parameters", "later_release"]
+    assert_refused(lora, *names, "path_initial_model_for_weight_conversion", "rank_pattern", "lora_alpha None")
 
 
 def test_half_a_readout(folder: Path) -> None:

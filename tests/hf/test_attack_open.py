@@ -10,6 +10,7 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
@@ -31,6 +32,28 @@ def assert_refused(source: Any, *messages: str, **options: Any) -> None:
     assert len(error.value.faults) == len(messages), str(error.value)
     for fault, message in zip(error.value.faults, messages, strict=True):
         assert message in str(fault)
+
+
+def test_a_call_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    for device in (absent, "nonsense", "meta"):
+        with pytest.raises(InputError, match=f"device: '{device}'"):
+            open_model(tmp_path / "nowhere", device=device)
+    wrapped = get_peft_model(tiny_module("bert"), LoraConfig(target_modules=["query"]))
+    with pytest.raises(InputError, match="adapter=") as refused:
+        open_model(wrapped, device="nonsense")
+    assert len(refused.value.faults) == 2
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(tmp_path)
+
+    def denied(self: Path, *args: Any, **options: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    monkeypatch.setattr(Path, "open", denied)
+    assert_refused(folder, "config.json: it cannot be read (Permission denied)", "model.safetensors: it cannot be")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

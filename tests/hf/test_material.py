@@ -36,6 +36,17 @@ def test_the_model_writes_the_same_for_a_seed_and_leaves_the_global_generator() 
     assert written != written_by(cache, room=7, seed=2, count=3)
 
 
+def test_what_the_model_writes_is_its_own_whatever_its_generation_config_says() -> None:
+    model = tiny_model("llama")
+    before = written_by(precompute(model, PROMPT), room=20, seed=1)
+    theirs = model.release().generation_config
+    theirs.update(repetition_penalty=5.0, no_repeat_ngram_size=1, suppress_tokens=[4, 5, 6], min_p=0.5)
+    assert written_by(precompute(model, PROMPT), room=20, seed=1) == before
+    assert model.release().generation_config is theirs
+    theirs.eos_token_id = 7
+    assert not any(7 in piece[1:] for piece in written_by(precompute(model, PROMPT), room=20, seed=1))
+
+
 def test_no_room_and_too_little_text() -> None:
     with pytest.raises(InputError, match="room for 0 tokens"):
         written_by(precompute(MODEL, PROMPT), room=-3, seed=0)

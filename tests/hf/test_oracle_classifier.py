@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification
 from models import ENCODERS, tiny_module, tiny_tokenizer
 from promptreach.errors import AdapterError
 from promptreach.hf import open_model
-from promptreach.hf.classifier import load_classifier
+from promptreach.hf.classifier import load_classifier, reading_of
+from tolerances import assert_close
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "this film was not very good"]
 
@@ -38,16 +39,32 @@ def saved(family: str, folder: Path, kind: str = "prompt", classes: int = 3) -> 
 
 
 @pytest.mark.parametrize("kind", ["prompt", "lora"])
-@pytest.mark.parametrize("family", [*ENCODERS, "llama"])
-def test_logits_are_pefts_own(family: str, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", [*ENCODERS, "llama", "gpt2"])
+def test_logits_are_pefts_own_of_each_row_alone(family: str, kind: str, tmp_path: Path) -> None:
+    """Whatever stands beside a row, and with the token 0, which is no padding where it is content."""
     place, adapter, wrapped = saved(family, tmp_path, kind)
     model = open_model(place)
     found = load_classifier(adapter, model)
     assert found is not None
-    batch = model.batch(model.tokenize(TEXTS))
+    sequences = model.tokenize(TEXTS)
+    if model.tokenizer.pad_token_id is None:
+        sequences[0] = [*sequences[0][:-2], 0]
+    if family not in ENCODERS:  # then the last position of one sequence is the one to read
+        wrapped.get_base_model().config.pad_token_id = None
     with torch.no_grad():
-        expected = wrapped(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits
-    assert torch.equal(found(model.tokenize(TEXTS)), expected)
+        expected = torch.cat([wrapped(input_ids=torch.tensor([ids])).logits for ids in sequences])
+    assert_close(found(sequences), expected, "classifier logits")
+    assert_close(found(sequences[::-1]), expected.flip(0), "classifier logits")
+
+
+def test_loading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place, adapter, _ = saved("llama", tmp_path)
+    model = open_model(place)
+    capfd.readouterr()
+    found = load_classifier(adapter, model)
+    assert found is not None
+    found(model.tokenize(TEXTS))
+    assert capfd.readouterr().err == ""
 
 
 def test_an_adapter_without_a_head_has_no_classifier(tmp_path: Path) -> None:
@@ -55,6 +72,13 @@ def test_an_adapter_without_a_head_has_no_classifier(tmp_path: Path) -> None:
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "task_type": "FEATURE_EXTRACTION"}))
     assert load_classifier(adapter, open_model(place)) is None
+    assert reading_of(adapter, open_model(place)) is None
+
+
+@pytest.mark.parametrize(("family", "place"), [("bert", "first"), ("llama", "last")])
+def test_a_saved_classifier_says_where_it_reads(family: str, place: str, tmp_path: Path) -> None:
+    folder, adapter, _ = saved(family, tmp_path)
+    assert reading_of(adapter, open_model(folder)) == place
 
 
 def test_a_model_that_lacks_what_the_head_reads_through_has_no_classifier(tmp_path: Path) -> None:
@@ -73,8 +97,9 @@ def test_a_model_that_is_not_from_a_folder_has_no_classifier(tmp_path: Path) -> 
 def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
     place, adapter, _ = saved("bert", tmp_path)
     (adapter / "adapter_model.safetensors").write_bytes(b"none")
-    with pytest.raises(AdapterError):
-        load_classifier(adapter, open_model(place))
+    for look in (load_classifier, reading_of):
+        with pytest.raises(AdapterError):
+            look(adapter, open_model(place))
 
 
 def test_the_generator_is_left_alone(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """PEFT is the oracle: what is saved here loads there, what is saved there loads here, and the states agree."""
 
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from models import FAMILIES, tiny_model, tiny_module
+from promptreach.errors import AdapterError
 from promptreach.hf import OpenModel, attach, load_adapter, load_readout, open_model, save_adapter
 from promptreach.hf.adapters import Adapter
 from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
@@ -16,6 +19,8 @@ from tolerances import assert_close
 
 SEQUENCES = [[4, 5, 6, 7, 8, 9, 10, 11], [12, 13]]
 LENGTH = 3
+HALF = {r".*\.0\..*": 7}  # the first layer
+START: dict[str, Any] = {"init_lora_weights": False}
 QUIET = pytest.mark.filterwarnings("ignore")  # PEFT's remarks on models without a hub id
 
 
@@ -74,8 +79,9 @@ def peft_configs(task: str) -> dict[str, peft.PeftConfig]:
         ),
         "lora": peft.LoraConfig(task_type=task, r=2, lora_alpha=3, init_lora_weights=False),
         "lora with options": peft.LoraConfig(
-            task_type=task, r=2, use_rslora=True, use_dora=True, alpha_pattern={"layer.0": 7}, init_lora_weights=False
+            task_type=task, r=2, use_rslora=True, use_dora=True, alpha_pattern=HALF, rank_pattern=HALF, **START
         ),
+        "lora started anew": peft.LoraConfig(task_type=task, r=2, init_lora_weights="orthogonal"),
     }
 
 
@@ -93,18 +99,59 @@ def test_what_peft_saves_loads_here(family: str, name: str, tmp_path: Path) -> N
 
 
 @QUIET
-def test_a_classifiers_adapter_loads_on_the_bare_encoder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"alpha_pattern": {"^bert.encoder.layer.0.attention.self.query": 9}}])
+def test_a_classifiers_adapter_loads_on_the_bare_encoder(options: dict[str, Any], tmp_path: Path) -> None:
     model = tiny_model("bert")
     whole = AutoModelForSequenceClassification.from_config(model.model.config)
     whole.bert.load_state_dict(model.model.state_dict(), strict=False)
     torch.manual_seed(5)
-    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, init_lora_weights=False)
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, **START, **options)
     module = peft.get_peft_model(whole, config).eval()
     batch = model.batch(SEQUENCES)
     with torch.no_grad():
         output = module(input_ids=batch.input_ids, attention_mask=batch.mask.long(), output_hidden_states=True)
     module.save_pretrained(str(tmp_path))
     assert_close(ours(model, load_adapter(tmp_path, model)), output.hidden_states[-1][batch.mask], "joined states")
+
+
+@QUIET
+def test_lora_on_the_embeddings_loads_though_peft_saves_them_along(tmp_path: Path) -> None:
+    model = tiny_model("gpt2")
+    torch.manual_seed(5)
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["wte", "c_attn"], **START)
+    module = peft.get_peft_model(tiny_module("gpt2"), config)
+    expected = theirs(module, model)
+    module.save_pretrained(str(tmp_path), save_embedding_layers=True)
+    assert any("lora_" not in key for key in load_file(tmp_path / "adapter_model.safetensors"))
+    assert_close(ours(model, load_adapter(tmp_path, model)), expected, "joined states")
+
+
+@QUIET
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        ({"bias": "all"}, ["bias 'all'", "tensors beside LoRA's own"]),
+        ({"modules_to_save": ["LayerNorm"]}, ["LayerNorm"]),
+        ({"init_lora_weights": "pissa"}, ["'pissa'"]),
+        ({"alora_invocation_tokens": [5]}, ["alora_invocation_tokens"]),
+        ({"trainable_token_indices": [3]}, ["trainable_token_indices", "token_adapter"]),
+    ],
+)
+def test_lora_that_is_more_than_low_rank_is_refused(
+    options: dict[str, Any], messages: list[str], tmp_path: Path
+) -> None:
+    """Read for its matrices alone, each of these folders gave other hidden states than PEFT."""
+    model = tiny_model("bert")
+    config = peft.LoraConfig(task_type="FEATURE_EXTRACTION", r=2, target_modules=["query", "value"], **options)
+    module = peft.get_peft_model(tiny_module("bert"), config)
+    with torch.no_grad():  # as if trained
+        for parameter in module.parameters():
+            parameter.add_(0.1 * parameter.requires_grad)
+    module.save_pretrained(str(tmp_path))
+    with pytest.raises(AdapterError) as refused:
+        load_adapter(tmp_path, model)
+    assert len(refused.value.faults) == len(messages)
+    assert [message for message in messages if message not in str(refused.value)] == []
 
 
 def test_a_readout_lies_beside_the_adapter(tmp_path: Path) -> None:

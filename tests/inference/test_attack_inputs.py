@@ -1,14 +1,11 @@
 """What is wrong with a call is said by name, all of it at once, before any work."""
 
-import sys
-
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
 
 from promptreach.errors import InputError
 from promptreach.inference import ToleranceNotReachedError, attend
-from promptreach.inference.exact import exact
 from promptreach.inference.norm_report import norm_report
 from promptreach.inference.problem import problem_faults
 
@@ -77,18 +74,6 @@ def test_all_faults_come_at_once():
 def test_a_mask_of_another_dtype_is_named():
     (told,) = faults(mask=torch.ones(6))
     assert "mask: dtype torch.float32" in told
-
-
-def test_a_gradient_through_a_path_without_one_is_refused(monkeypatch):
-
-    module = sys.modules[attend.__module__]
-    monkeypatch.setitem(module.METHODS, "rigid", module.Method(exact, differentiable=False))
-    wanting = QUERY.clone().requires_grad_()
-    (told,) = faults(wanting, KEY, VALUE, method="rigid")
-    assert "'rigid', which has no gradient" in told
-    assert "polynomial" in told
-    with torch.no_grad():
-        attend(wanting, KEY, VALUE, method="rigid")
 
 
 def test_large_finite_entries_are_not_taken_for_infinite_ones():

@@ -202,7 +202,7 @@ def test_every_fault_at_once() -> None:
         shrink(prefix, queries[:, :, :7], 3)
     with pytest.raises(InputError, match="heads a multiple of 2"):
         shrink(prefix, queries[:, :3], 3)
-    with pytest.raises(InputError, match="NaN"):
+    with pytest.raises(InputError, match="nan"):
         shrink(prefix, queries.index_fill(2, torch.tensor([1]), torch.nan), 3)
     with pytest.raises(InputError) as caught:
         shrink(prefix, queries, 3, content=Statistics(content.log_mass[:, :1], content.mean * torch.nan))

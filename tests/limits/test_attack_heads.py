@@ -13,7 +13,8 @@ from promptreach.limits import memorisable
 from promptreach.limits.box_bound import box_bounds, mass_problem, reference
 from promptreach.limits.box_check import bounded, tiles
 from promptreach.limits.heads import branch_and_bound
-from promptreach.limits.several import _separate, heads_floor
+from promptreach.limits.several import _combined, _separate, _taken_apart, heads_floor
+from promptreach.limits.single_head import head_floor
 from promptreach.limits.statistics import HeadStatistics, head_statistics
 from tolerances import TOLERANCES
 
@@ -196,10 +197,11 @@ def test_hard_problems_are_certified_or_refused_and_what_is_certified_holds(seed
     assert tiles(boxes)
     assert bounded(statistics, outputs, targets, boxes, lower, upper)
     assert errors_at(statistics, outputs, targets, place[None])[0] >= lower
-    best = heads_floor(statistics, torch.cat(outputs, dim=1), targets).best
+    group = heads_floor(statistics, torch.cat(outputs, dim=1), targets)
+    best = group.best
     found = torch.sigmoid(best.log_mass - torch.tensor([reference(item) for item in statistics], dtype=torch.float64))
     shifts = shifts_within(statistics, np.random.default_rng(seed))
-    assert errors_at(statistics, outputs, targets, torch.stack([place, found]), shifts).min() >= best.lower
+    assert errors_at(statistics, outputs, targets, torch.stack([place, found]), shifts).min() >= group.lower
 
 
 @pytest.mark.parametrize("condition", [1.0, 1e3, 1e6, 1e10])
@@ -276,6 +278,39 @@ def test_heads_that_can_be_taken_apart_are(heads, out):
     assert noisy.upper.recheck()
     if out is None:
         assert noisy.upper.value <= noisy.floor.value * (1 + 1e-6)
+
+
+def test_the_second_path_takes_the_wishes_of_a_machine_that_factorises_otherwise(monkeypatch):
+    weights, sequences = random_weights(12, 4, 2, 2), random_sequences(12, 6, 2)
+    floor = memorisable(weights, sequences, normal(2)(6, 8)).floor
+    assert floor.theorem == "separate-heads-bound"
+    group = floor.witness["groups"][0]
+    stored = torch.cat([part["targets"] for part in group["heads"]], dim=1)
+    factorise = torch.linalg.svd
+
+    def otherwise(matrix, full_matrices=True):
+        basis, singular, right = factorise(matrix, full_matrices=full_matrices)
+        return basis * (1 + 2.0**-51), singular, right
+
+    monkeypatch.setattr(torch.linalg, "svd", otherwise)
+    assert not torch.equal(_taken_apart(torch.eye(8).double(), group["targets"]).wanted, stored)
+    assert floor.recheck()
+    assert not dataclasses.replace(floor, value=1.01 * floor.value).recheck()
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-9, 1e-3, 1.0])
+def test_heads_taken_apart_keep_below_every_error_whatever_their_wishes(off):
+    for seed in range(5):
+        statistics, outputs, targets = setting(2, 6, seed, out=12)
+        whole = torch.cat(outputs, dim=1)
+        wanted = targets @ torch.linalg.pinv(whole).mT
+        apart = _taken_apart(whole, targets, wanted + off * normal(seed)(*wanted.shape))
+        blocks = torch.split(apart.wanted, outputs[0].shape[1], dim=1)
+        floors = [head_floor(item, block).lower for item, block in zip(statistics, blocks, strict=True)]
+        lower = _combined(apart, sum(floor**2 for floor in floors))
+        places = torch.rand(30, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        assert errors_at(statistics, outputs, targets, places).min() >= lower
+        assert lower > 0 or off == 1.0
 
 
 def test_more_than_four_heads_that_cannot_be_taken_apart_stay_undecided_with_both_numbers():

@@ -10,7 +10,9 @@ from limits.oracle_problems import attack, normal, prompted, random_sequences, r
 from promptreach.certificate import Certificate, Evidence, Side, Verdict
 from promptreach.limits import memorisable
 from promptreach.limits.certified import minimise
-from promptreach.limits.witness import last_outputs
+from promptreach.limits.statistics import head_statistics
+from promptreach.limits.witness import last_outputs, one_slot
+from promptreach.prompt import Prefix
 from tolerances import TOLERANCES
 
 CASES = [(hidden, count) for hidden in (2, 3, 5, 8, 16) for count in (2, 3, 6, 10)]
@@ -57,6 +59,29 @@ def test_a_prompt_that_exists_is_found(hidden, count):
     assert result.prompt is not None
     error = (last_outputs(weights, sequences, None, result.prompt) - targets).square().mean().sqrt()
     assert float(error) <= 1e-8 * float(targets.square().mean().sqrt())
+
+
+@pytest.mark.parametrize("small", [1e-9, 1e-11, 1e-13, 1e-15, None])
+def test_enormous_values_get_no_lower_where_a_projection_nearly_loses_directions(small):
+    """Singular values 1, 1, small, small, or a product of thin matrices: all four directions can be reached."""
+    for seed in range(4):
+        draw = normal(seed)
+        left, right = torch.linalg.qr(draw(8, 4))[0], torch.linalg.qr(draw(4, 4))[0]
+        sizes = torch.tensor([1.0, 1.0, small or 0.0, small or 0.0]).double()
+        output = left * sizes @ right if small else draw(8, 2) @ draw(2, 4)
+        weights = dataclasses.replace(random_weights(6, 4, seed, out=8, bias=False), output=output)
+        sequences, targets = random_sequences(6, 3, seed), draw(3, 8)
+        statistics = head_statistics(weights, sequences)
+        basis, singular, inner = torch.linalg.svd(output, full_matrices=False)
+        found = minimise(statistics.log_mass, statistics.mean @ output.mT @ basis, targets @ basis)
+        slots = one_slot(statistics, weights.softmax_scale, found.log_mass, inner.mT @ (found.mean / singular))
+        prefix = Prefix(slots.keys[None, None], slots.values[None, None])
+        error = float((last_outputs(weights, sequences, prefix) - targets).square().mean().sqrt())
+        result = memorisable(weights, sequences, targets)
+        assert_not_below(error, result.floor.value)
+        assert result.floor.recheck()
+        assert result.floor.value <= result.upper.value
+        assert result.floor.value > 0
 
 
 def test_the_attack_can_see_a_floor_that_is_too_high():

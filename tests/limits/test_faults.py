@@ -21,7 +21,7 @@ from promptreach.limits import (
     tokens_needed,
     unmemorisable_pair,
 )
-from promptreach.weights import AttentionWeights
+from promptreach.weights import AttentionWeights, NormWeights
 
 
 def weights(**changes: object) -> AttentionWeights:
@@ -40,6 +40,10 @@ def captured(**changes: object) -> object:
     return memorisable_statistics(
         **{"query": draw(4), "log_mass": draw(3), "mean": draw(3, 4), "targets": draw(3, 4), **changes}
     )
+
+
+def rms(**changes: float) -> NormWeights:
+    return NormWeights("rms", ones(4), **changes)
 
 
 def ones(*shape: int) -> torch.Tensor:
@@ -70,7 +74,7 @@ CASES = [
     ),
     (
         lambda: asked(sequences=[ones(3, 4), 1e200 * ones(2, 4)]),
-        "sequences[1]: an entry of size 1e+200; expected at most 1e+100",
+        "sequences[1]: an entry of size 1e+200; expected at most 1e+30",
     ),
     (lambda: asked(targets=ones(3, 4)), "targets: shape (3, 4); expected (2, 4), one row a sequence"),
     (
@@ -104,7 +108,21 @@ CASES = [
     (lambda: captured(query=math.nan * ones(4)), "query: 4 entries that are NaN or infinite; expected finite numbers"),
     (
         lambda: captured(log_mass=torch.tensor([0.0, 1.0, 700.0]).double()),
-        "sequences: log masses that spread over 700 nats; expected at most 600. Rescale the weights or the inputs",
+        "log_mass: log masses that spread over 700 nats; expected at most 600. Rescale the weights or the inputs",
+    ),
+    (lambda: captured(scale=math.inf), "scale: inf; expected a finite number"),
+    (lambda: captured(scale=math.nan), "scale: nan; expected a finite number"),
+    (lambda: captured(scale=1e200), "scale: 1e+200; expected at most 1e+30"),
+    (
+        lambda: asked(weights=weights(query_norm=NormWeights("rms", math.nan * ones(4)), key_norm=rms(eps=math.nan))),
+        "weights.query_norm.weight: 4 entries that are NaN or infinite; expected finite numbers\n"
+        "weights.key_norm.eps: nan; expected a positive finite number",
+    ),
+    (
+        # Nothing that is accepted may overflow: a score is the product of four such numbers.
+        lambda: asked(weights=weights(query=1e90 * ones(1, 4, 4), key=1e90 * ones(1, 4, 4))),
+        "weights.query: an entry of size 1e+90; expected at most 1e+30\n"
+        "weights.key: an entry of size 1e+90; expected at most 1e+30",
     ),
     (lambda: prompt_length(0, 1, 1.0, 0.1), "dim: 0; expected at least 1"),
     (lambda: prompt_length(1, 0, 1.0, 0.1), "tokens: 0; expected at least 1"),
@@ -121,11 +139,17 @@ CASES = [
     ),
     (
         lambda: token_lower_bound(ones(2, 3), ones(3, 3)),
-        "targets: shape (3, 3); expected that of outputs, (2, 3), not empty",
+        "targets: shape (3, 3); expected that of outputs, (2, 3)",
     ),
     (
         lambda: token_lower_bound(ones(0, 3), ones(0, 3)),
-        "targets: shape (0, 3); expected that of outputs, (0, 3), not empty",
+        "outputs: shape (0, 3); expected (examples, dim), not empty",
+    ),
+    (lambda: token_lower_bound(ones(3), ones(3)), "outputs: shape (3,); expected (examples, dim), not empty"),
+    (lambda: low_rank_fit(ones(3), ones(3)), "inputs: shape (3,); expected (examples, dim), not empty"),
+    (
+        lambda: low_rank_fit(normal(0)(2, 3), math.nan * ones(2, 3)),
+        "targets: 6 entries that are NaN or infinite; expected finite numbers",
     ),
     (lambda: low_rank_fit(ones(2, 3), ones(3, 3)), "targets: shape (3, 3); expected that of inputs, (2, 3)"),
     (
@@ -145,6 +169,10 @@ CASES = [
         lambda: unmemorisable_pair(random_weights(4, 4, 0, out=1)),
         "weights: output dimension 1; expected at least 2."
         " One output dimension has no direction that a prompt cannot follow",
+    ),
+    (
+        lambda: unmemorisable_pair(weights(value=math.nan * ones(1, 4, 4))),
+        "weights.value: 16 entries that are NaN or infinite; expected finite numbers",
     ),
     (lambda: unmemorisable_pair(weights(value=ones(1, 4, 4))), "weights.value[0]: rank 1; expected full rank, 4"),
     (
@@ -167,3 +195,11 @@ def test_bad_arguments_are_told_word_for_word(call, told):
     with pytest.raises(InputError) as caught:
         call()
     assert str(caught.value) == told
+
+
+def test_the_largest_numbers_that_are_welcome_do_not_overflow():
+    """A score is a product of the query's and the key's weights, two tokens and the scale."""
+    huge = weights(query=1e30 * ones(1, 4, 4), key=1e30 * ones(1, 4, 4), scale=1e30)
+    sequences = [1e30 * torch.tensor([[size] * 4, [0.5] * 4]).double() for size in (1.0, 0.75)]
+    with pytest.raises(InputError, match=r"log masses that spread over \d+ nats"):
+        asked(weights=huge, sequences=sequences)

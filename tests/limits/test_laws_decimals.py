@@ -1,5 +1,7 @@
 """Rounding outward: what is claimed to lie above lies above, at every size."""
 
+import math
+import sys
 from decimal import Decimal, localcontext
 
 import pytest
@@ -33,3 +35,24 @@ def test_a_whole_number_that_may_be_a_little_more_is_rounded_away_from_it(number
     below = decimals.WIDE.subtract(Decimal(number), Decimal("1e-45"))
     assert decimals.ceil(below) == number + 1
     assert decimals.ceil_below(decimals.WIDE.add(Decimal(number), Decimal("1e-45"))) == number
+
+
+@given(positive)
+def test_float64_neighbours_stand_on_their_sides(value: Decimal) -> None:
+    low, high = decimals.float_below(value), decimals.float_above(value)
+    assert Decimal(low) <= value <= Decimal(high)
+    assert high in (low, math.nextafter(low, math.inf))
+
+
+def test_beyond_float64_lie_its_largest_number_and_infinity() -> None:
+    assert decimals.float_below(Decimal("1e400")) == sys.float_info.max
+    assert decimals.float_above(Decimal("1e400")) == math.inf
+
+
+@given(st.floats(allow_nan=False) | st.integers())
+def test_numbers_in_claims_read_back_as_themselves(number: float | int) -> None:
+    assert type(number)(decimals.shown(number)) == number
+
+
+def test_short_numbers_are_shown_short() -> None:
+    assert [decimals.shown(number) for number in (2, 2.0, 0.1, 1e-9, math.inf)] == ["2", "2", "0.1", "1e-09", "inf"]

@@ -1,6 +1,8 @@
 """Inverses against inputs that are known, refusals, and the two-layer map that loses its content."""
 
 import dataclasses
+import re
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
@@ -9,8 +11,11 @@ from lipschitz_cases import ACTIVATIONS, normal
 from promptreach import reference
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.errors import InputError, NotContractingError
+from promptreach.limits import decimals
 from promptreach.limits.enclosure import Enclosed, attention, feed_forward
 from promptreach.limits.invert import injective_consequence, invert
+from promptreach.limits.lipschitz import layer_sizes, lipschitz
+from promptreach.limits.packing import packed
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
 
 
@@ -63,6 +68,32 @@ def test_a_coarse_tolerance_is_still_certified_and_a_false_error_is_refuted():
         assert_recovered(found, inputs + 0.1)
 
 
+def test_claims_name_no_larger_ball_than_the_one_that_was_looked_at():
+    radius = 1.2345678
+    layers = [contracting(0, causal=True)]
+    assert f"radius {radius}," in injective_consequence(layers, radius, 4).claim
+    bound = lipschitz(layers, radius, 4)[0]
+    assert f"norm at most {radius}," in bound.attention.claim
+    stated = float(re.search(r"norm at most (\S+),", bound.mlp.claim)[1])
+    with localcontext(decimals.WIDE):
+        assert stated <= layer_sizes(layers[0], Decimal(radius), 4).mlp_radius <= bound.mlp_radius
+    found = invert(layers, reference.transformer(layers, normal(torch.Generator().manual_seed(1), 3, 4, scale=0.4)))
+    assert f"at most {found.radii[0]}, exactly one" in found.error.claim
+
+
+def test_weights_under_training_leave_no_graph():
+    layer = contracting(0, causal=True)
+    learning = dataclasses.replace(
+        layer, attention=dataclasses.replace(layer.attention, value=layer.attention.value.clone().requires_grad_())
+    )
+    outputs = normal(torch.Generator().manual_seed(1), 3, 4, scale=0.4)
+    found = invert([learning], outputs)
+    assert not found.inputs.requires_grad
+    assert found.error.recheck()
+    assert injective_consequence([learning], 1.0, 4).recheck()
+    assert lipschitz([learning], 1.0, 4)[0].attention.recheck()
+
+
 def test_what_is_not_certified_is_refused_with_every_reason():
     outputs = torch.zeros(2, 4, dtype=torch.float64)
     norm = NormWeights("rms", torch.ones(4, dtype=torch.float64))
@@ -101,6 +132,13 @@ def test_no_two_contents_come_closer_than_certified_behind_one_prompt(seed):
     consequence = injective_consequence(layers, radius=1.0, tokens=6)
     assert consequence.evidence is Evidence.PROVED
     assert 0 < consequence.value < 1
+    assert Certificate.from_dict(consequence.to_dict()).recheck()
+    assert not dataclasses.replace(consequence, value=consequence.value * (1 + 1e-6)).recheck()
+    loose = [
+        dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, causal=False)) for layer in layers
+    ]
+    for tampered in ({"layers": [packed(layer) for layer in loose]}, {"radius": 2.0}, {"radius": 1e6}):
+        assert not dataclasses.replace(consequence, witness={**consequence.witness, **tampered}).recheck()
     g = torch.Generator().manual_seed(seed)
     prompt = torch.nn.functional.normalize(normal(g, 2, 4), dim=1)
     for size in (1.0, 1e-3):
@@ -119,6 +157,7 @@ def test_bidirectional_and_steep_stacks_get_no_consequence():
         assert consequence.evidence is Evidence.UNKNOWN
         assert consequence.value == 0
         assert reason in consequence.reason
+        assert not consequence.recheck()
 
 
 def test_a_jointly_injective_bidirectional_map_may_lose_its_content():

@@ -122,6 +122,20 @@ def test_a_bound_is_only_claimed_below_half_the_range():
     assert prompt_length(1, 1, 0.0, 0.01).sufficient_tokens == 1
 
 
+@pytest.mark.parametrize(("lipschitz", "tol"), [(0.0, 1e30), (1e-200, 1e200), (1e300, 1e-300), (0, 1)])
+def test_sizes_far_apart_are_welcome(lipschitz, tol):
+    found = prompt_length(2, 2, lipschitz, tol)
+    assert found.sufficient.recheck()
+    assert found.necessary.recheck()
+
+
+def test_claims_name_the_very_arguments():
+    found = prompt_length(1, 1, 1.2345678, 0.123456789, precision=16.7654321)
+    for certificate in (found.sufficient, found.necessary):
+        assert "(C=1.2345678, tol=0.123456789, alpha=2)" in certificate.claim
+    assert "16.7654321 bits each" in found.necessary.claim
+
+
 def test_every_bad_argument_is_named():
     with pytest.raises(InputError) as error:
         prompt_length(0, 0, -1.0, math.nan, 0.5, 0.0, 0)

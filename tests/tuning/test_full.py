@@ -14,8 +14,8 @@ from promptreach.errors import InputError
 from promptreach.hf import OpenModel
 from promptreach.tuning import RunStore
 from promptreach.tuning.full import unfrozen
-from promptreach.tuning.loop import train
 from promptreach.tuning.runs import applied
+from training import train
 
 
 def copies(module: nn.Module) -> dict[str, tuple[int, Tensor]]:

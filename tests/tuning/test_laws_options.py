@@ -19,12 +19,12 @@ from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.tuning import METHODS, RunConfig, RunStore
 from promptreach.tuning.backbone import Joined
 from promptreach.tuning.initial import WarmStart, lengthened
-from promptreach.tuning.loop import train
 from promptreach.tuning.methods import Trainable
 from promptreach.tuning.reparameterised import OFFSET, fold, reach, reparameterised
 from promptreach.tuning.runs import Run, applied
 from promptreach.tuning.task import Task
 from tolerances import assert_close
+from training import train
 
 TEXT = [[4, 5, 6, 7], [8, 9, 10]]
 FREE: dict[str, dict[str, Any]] = {

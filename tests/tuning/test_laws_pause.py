@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planted import SOFT, config_of, no_step, task_of
-from promptreach.tuning.loop import train
 from promptreach.tuning.runs import Run, RunConfig, RunStore
+from training import train
 
 
 def assert_same(first: Run, second: Run) -> None:

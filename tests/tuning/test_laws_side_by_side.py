@@ -10,11 +10,11 @@ import torch
 
 from planted import config_of, no_step, task_of
 from promptreach.errors import InputError
-from promptreach.tuning.loop import train
 from promptreach.tuning.methods import METHODS
 from promptreach.tuning.runs import Run, RunConfig, RunStore
 from promptreach.tuning.side_by_side import JOINED_METHODS, groups, train_side_by_side
 from tolerances import assert_close
+from training import train
 
 CASES = [("bert", "classification"), ("gpt2", "completions"), ("llama", "classification")]
 SETTINGS = [(0.05, 0), (0.3, 0), (0.01, 1), (0.1, 2)]
@@ -148,7 +148,17 @@ def test_only_runs_of_one_size_that_leave_the_weights_alone_share_a_pass() -> No
 def test_what_changes_the_weights_trains_alone(method: str) -> None:
     with pytest.raises(InputError, match=method):
         together("gpt2", [config_of("prompt"), config_of(method)])
+    with pytest.raises(InputError, match=method):
+        together("gpt2", [config_of(method), config_of(method, seed=1)])
     assert len(together("gpt2", [config_of(method)])) == 1
+
+
+@pytest.mark.parametrize(
+    "other", [config_of("prompt", tokens=5), config_of("prefix"), config_of("prefix", tokens=5)], ids=lambda c: c.label
+)
+def test_runs_of_two_sizes_or_methods_share_no_pass(other: RunConfig) -> None:
+    with pytest.raises(InputError, match=f"runs of prompt 4 tokens and {other.label}; expected one run"):
+        together("gpt2", [config_of("prompt"), other])
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -10,11 +10,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import promptreach.tuning.task
-from models import tiny_module, tiny_tokenizer
+from models import tiny_model, tiny_module, tiny_tokenizer
 from planted import completer, completions, labelled, model_of, task_of
-from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.data import Completions, LabelledTexts, TaskData, split
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel
+from promptreach.tuning import diagnose, fit, predict
 from promptreach.tuning.backbone import Joined
 from promptreach.tuning.objective import gather
 from promptreach.tuning.readout import POOLINGS, pool
@@ -197,3 +198,17 @@ def test_a_frozen_model_gets_no_gradient() -> None:
     task = prepare(model, labelled())
     task.evaluate("train", task.objective())
     assert all(parameter.grad is None for parameter in model.release().parameters())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_hidden_states_that_are_not_finite_are_refused(half: bool) -> None:
+    """All of them, or those of the texts that hold one broken token."""
+    model, data = tiny_model("bert"), labelled()
+    broken = model.tokenize(["cat"], special_tokens=False)[0] if half else slice(None)
+    with torch.no_grad():
+        model.release().get_input_embeddings().weight[broken] = torch.nan
+    train = split(data, 0.4, 0)[0]
+    count = sum("cat" in text.split() for text in train.inputs) if half else len(train)
+    for work in (prepare, fit, lambda *asked: predict(*asked, ("prompt", "head"), (2,)), diagnose):
+        with pytest.raises(InputError, match=rf"model: {count} examples whose hidden states are not finite"):
+            work(model, data)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from planted import FAMILIES, SOFT, config_of, no_step, task_of
-from promptreach.tuning.loop import train
 from promptreach.tuning.methods import METHODS
 from promptreach.tuning.ongoing import _rate
 from promptreach.tuning.runs import Run, RunConfig, RunStore
+from training import train
 
 NOWHERE = RunStore(None)
 RATES = {"prompt": 0.1, "prefix": 0.3, "lora": 0.05}

@@ -13,7 +13,7 @@ from planted import FAMILIES, SOFT, completer, completions, config_of, labelled,
 from promptreach.errors import InputError
 from promptreach.tuning import readout
 from promptreach.tuning.backbone import Joined
-from promptreach.tuning.kernel import Measured, Part, measure, start_scores
+from promptreach.tuning.kernel import Part, ScoreGradients, measure, start_scores
 from promptreach.tuning.methods import METHODS
 from promptreach.tuning.predict import LEFT_OUT, parts_of
 from promptreach.tuning.ridge import nats
@@ -35,7 +35,7 @@ def held_out(task: Task) -> Part:
     return parts_of(task, 0)[2]
 
 
-def measured(task: Task, method: str, groups: int = 2, seed: int = 0, **options: int) -> Measured:
+def measured(task: Task, method: str, groups: int = 2, seed: int = 0, **options: int) -> ScoreGradients:
     """The training rows of `task`, with `SIZES` of the method."""
     sequences = task.encoded["train"].sequences
     with TANGENTS[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 0) as tangent:
@@ -114,7 +114,10 @@ def test_small_batches_give_the_same_numbers(kind: str, method: str) -> None:
     assert one.scores.example.tolist() == other.scores.example.tolist()
 
 
-def test_a_batch_shrinks_with_the_activations_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "joined"), [("prompt", SIZES[-1]), ("prefix", SIZES[-1]), ("lora", 0)])
+def test_a_batch_shrinks_with_the_activations_of_the_model(
+    method: str, joined: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task, sizes = task_of("gpt2"), []
     original = type(task.backbone).hidden
 
@@ -123,9 +126,9 @@ def test_a_batch_shrinks_with_the_activations_of_the_model(monkeypatch: pytest.M
         return original(self, batch, joined)
 
     monkeypatch.setattr(type(task.backbone), "hidden", watched)
-    longest = max(map(len, task.encoded["train"].sequences)) + SIZES[-1]
+    longest = max(map(len, task.encoded["train"].sequences)) + joined
     monkeypatch.setattr("promptreach.tuning.kernel._ACTIVATIONS", 7 * 100 * 2 * 32 * longest)
-    measured(task, "prefix")
+    measured(task, method)
     assert max(sizes[-3:]) == 7
 
 

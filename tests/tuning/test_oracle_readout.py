@@ -13,7 +13,7 @@ from sklearn.model_selection import PredefinedSplit
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from promptreach.tuning.readout import _PENALTIES, LinearHead, Pooling, Probe, _folds, fit_probe, pool
+from promptreach.tuning.readout import PENALTIES, LinearHead, Pooling, Probe, _folds, fit_probe, pool
 from tolerances import assert_close
 
 POOLINGS = get_args(Pooling)
@@ -80,7 +80,7 @@ def test_the_probe_is_scikit_learns_by_hand(classes: int, kept: tuple[int, ...],
     probe = fit_probe(features, labels, num_classes, "mean", seed=0)
 
     x, y = features.double().numpy(), labels.numpy()
-    scores = {penalty: cross_validated(x, y, _folds(y, 0), penalty) for penalty in _PENALTIES}
+    scores = {penalty: cross_validated(x, y, _folds(y, 0), penalty) for penalty in PENALTIES}
     assert probe.penalty == min(scores, key=scores.__getitem__)
     loss, accuracy = scores[probe.penalty]
     # The absent classes cost a probability of e^-10 each, or less.

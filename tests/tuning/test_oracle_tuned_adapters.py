@@ -10,10 +10,10 @@ import torch
 from models import tiny_module
 from planted import SOFT, config_of, no_step, task_of
 from promptreach.hf import OpenModel, save_adapter
-from promptreach.tuning.loop import train
 from promptreach.tuning.methods import METHODS
 from promptreach.tuning.runs import RunStore
 from tolerances import assert_close
+from training import train
 
 RATES = {"prompt": 0.1, "prefix": 0.3, "lora": 0.05}
 

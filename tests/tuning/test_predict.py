@@ -53,8 +53,10 @@ def test_every_method_and_size_is_predicted(kind: str) -> None:
         assert one.interval[0] <= one.held_out_loss <= one.interval[1]
         assert 0 <= one.accuracy <= 1
         assert 0 <= one.reachable_share <= 1
+        evidence = Evidence.MEASURED if one.method == "head" else Evidence.PREDICTED
         for certificate in one.certificates:
-            assert certificate.evidence is Evidence.PREDICTED
+            assert (certificate.evidence, bool(certificate.assumptions)) == (evidence, one.method != "head")
+            assert ("interval" in certificate.claim) <= (one.method != "head")
             assert "training" in certificate.sample
             assert "held-out rows" in certificate.sample
             assert Certificate.from_dict(certificate.to_dict()) == certificate

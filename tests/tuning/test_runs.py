@@ -15,9 +15,9 @@ from promptreach.errors import OutputError
 from promptreach.prompt import SoftPrompt
 from promptreach.tuning import METHODS
 from promptreach.tuning.initial import WarmStart
-from promptreach.tuning.loop import train
 from promptreach.tuning.runs import Evaluation, Run, RunConfig, RunStore
 from promptreach.tuning.task import Task, prepare
+from training import train
 
 CONFIG = config_of("prompt", learning_rate=0.03)
 
@@ -212,6 +212,20 @@ def test_logs_and_records_are_strict_json(run: Run, tmp_path: Path) -> None:
     assert json.loads(texts[0], parse_constant=refuse)["train_loss"] is None
     assert all(json.loads(text, parse_constant=refuse) for text in texts)
     assert math.isnan(store.get("name").curve[0].train_loss)
+
+
+@pytest.mark.parametrize("write", ["put", "pause", "logger"])
+def test_a_file_where_a_folder_is_needed_is_an_output_error(write: str, run: Run, tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    (tmp_path / "name").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match="a file stands where a folder is needed"):
+        getattr(store, write)("name", *{"put": [run], "pause": [{}, {}], "logger": []}[write])
+
+
+def test_a_pause_that_cannot_be_removed_is_an_output_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "name" / "paused.safetensors").mkdir(parents=True)
+    with pytest.raises(OutputError, match="name"):
+        RunStore(tmp_path).put("name", run)
 
 
 def test_a_full_disk_under_the_log_is_an_output_error(run: Run, tmp_path: Path) -> None:

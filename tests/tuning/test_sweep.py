@@ -1,4 +1,4 @@
-"""Choosing a learning rate and a start: where the best trial led decides, and a grid grows where its edge is best."""
+"""Choosing a learning rate: where the best trial led decides, and a grid grows where its edge is best."""
 
 import math
 from dataclasses import replace
@@ -121,20 +121,6 @@ def test_the_grid_grows_while_its_edge_is_best(target: float, expected: list[flo
 def test_a_given_grid_stays_as_it_is() -> None:
     unit_free = scripted(1e9, rates=(0.1, 0.2))
     assert len(unit_free) == 2
-
-
-def test_every_start_gets_its_own_unit() -> None:
-    """A start far out, such as PEFT's, needs rates as much larger."""
-    config = config_of("prompt", steps=80)
-    task = task_of("bert")
-    executor = Scripted(lambda rate, step: abs(math.log(rate / own_rates(task, replace(config, init="random"))[1])))
-    executor.task = task
-    found = sweep(executor, config, inits=("vocabulary", "random"))
-    tried = [(trial.config.init, trial.config.learning_rate) for trial in found.trials]
-    assert tried == [
-        (init, rate) for init in ("vocabulary", "random") for rate in own_rates(task, replace(config, init=init))
-    ]
-    assert found.best.config.init == "random"
 
 
 @pytest.mark.parametrize(("steps", "rates"), [(48, (0.1, 0.2, 0.3)), (48, (0.1,)), (1, (0.1, 0.2)), (7, ())])

@@ -16,7 +16,7 @@ from promptreach.tuning.executor import Executor, InProcess
 from promptreach.tuning.readout import Pooling
 from promptreach.tuning.runs import Run, RunStore
 from promptreach.tuning.sweep import Sweep
-from promptreach.tuning.task import Task, prepare
+from promptreach.tuning.task import Task, drawn_rows, prepare
 
 
 @dataclass(eq=False)
@@ -101,7 +101,7 @@ class AuditContext:
         Raises:
             InputError: as `promptreach.tuning.prepare` does.
         """
-        assert self.task is not None
+        _ = self.task
 
     def best(self, method: str) -> Run | None:
         """The trained run of a method with the lowest validation loss, or None if none was trained."""
@@ -109,6 +109,7 @@ class AuditContext:
 
     @cached_property
     def probe_batch(self) -> TokenBatch:
-        """A few held-out examples, tokenized, for looking inside the model."""
-        sequences = self.task.encoded["held_out"].sequences[: self.settings.probe_rows]
-        return self.model.batch(sequences)
+        """A few held-out examples, drawn with the audit's seed and tokenized, for looking inside the model."""
+        sequences = self.task.encoded["held_out"].sequences
+        rows = drawn_rows(len(sequences), self.settings.probe_rows, self.settings.seed)
+        return self.model.batch([sequences[row] for row in rows])

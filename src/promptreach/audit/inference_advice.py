@@ -7,6 +7,8 @@ is the same on every machine; the measured times of both stand beside it where b
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from promptreach.audit.context import AuditContext
 from promptreach.audit.findings import Code
 from promptreach.audit.inference_work import Way
@@ -159,6 +161,10 @@ def _merge(ways: Sequence[Way]) -> Iterator[Suggestion]:
 
 def _training_code(context: AuditContext, run: Run) -> Code:
     config = run.config
+    given = dict(context.model.origin.options) if context.model.origin else {}
+    options = {name: given.get(name) for name in ("task", "revision", "num_layers", "dtype")}
+    options = {name: value for name, value in options.items() if value not in (None, torch.float32)}
+    opening = "".join(f", {name}={value!r}" for name, value in options.items())
     call = (
         f"run = pr.tuning.fit(model, {context.data.source!r}, {config.method!r}, tokens={config.tokens}, "
         f"learning_rate={config.learning_rate:g}, steps={config.steps})"
@@ -166,7 +172,7 @@ def _training_code(context: AuditContext, run: Run) -> Code:
     return Code(
         title=f"Train {config.label}",
         language="python",
-        text="import promptreach as pr\n\n"
-        f"model = pr.hf.open_model({context.model.name!r})\n{call}\n"
+        text=("import torch\n\n" if "dtype" in options else "") + "import promptreach as pr\n\n"
+        f"model = pr.hf.open_model({context.model.name!r}{opening})\n{call}\n"
         "pr.hf.save_adapter('adapter', model, run.adapter)",
     )

@@ -43,11 +43,7 @@ def attention_of_model(
     if token_ids is None:
         generator = torch.Generator().manual_seed(seed)
         token_ids = torch.randint(len(model.vocabulary), (tokens,), generator=generator).tolist()
-    joined = Joined()
-    if isinstance(prompt, SoftPrompt):
-        joined = Joined(prompt=prompt.embeddings)
-    elif prompt is not None:
-        joined = Joined(prefix_keys=prompt.keys, prefix_values=prompt.values)
+    joined = None if prompt is None else Joined.of(prompt)
 
     def rows_of(layer: LayerCapture) -> list[list[Cell]]:
         if progress is not None:

@@ -76,20 +76,23 @@ _POOLED = {
 def loading_code(context: AuditContext, run: Run, folder: str) -> str:
     """Python lines that load the adapter with PEFT, or the head alone, and give the same numbers as this audit.
 
-    The read-out is not the architecture's own, so for classification the lines apply it as well.
+    They open the model as the audit did, on the CPU, and cut texts where the audit cut them. The read-out is not the
+    architecture's own, so for classification the lines apply it as well.
     """
     causal = context.model.task == "causal"
     auto = "AutoModelForCausalLM" if causal else "AutoModel"
-    source = Path(context.model.name)
-    gguf = source.suffix == ".gguf"
-    where = f"{str(source.parent)!r}, gguf_file={source.name!r}" if gguf else repr(context.model.name)
-    base = f"{auto}.from_pretrained({where}, dtype=torch.float32)"
+    where = _where(context)
+    config = _config_lines(context, where)
+    cut_short = ", config=config" if config else ""
+    base = f"{auto}.from_pretrained({where}{cut_short}, dtype={context.model.release().dtype})"
     lines = [
         "import torch",
         *(["from peft import PeftModel"] if run.adapter is not None else []),
-        f"from transformers import AutoTokenizer, {auto}",
+        *(["from safetensors.torch import load_file"] if context.task.pooling is not None else []),
+        f"from transformers import {'AutoConfig, ' if config else ''}AutoTokenizer, {auto}",
         "",
         f"tokenizer = AutoTokenizer.from_pretrained({where})",
+        *config,
     ]
     if run.adapter is None:
         lines += [f"model = {base}.eval()"]
@@ -101,20 +104,46 @@ def loading_code(context: AuditContext, run: Run, folder: str) -> str:
     joined = run.config.tokens if run.config.method == "prompt" else 0
     output = "output_hidden_states=True).hidden_states[-1]" if causal else ").last_hidden_state"
     call = f"model(**inputs, {output}" if causal else f"model(**inputs{output}"
-    lines.insert(lines.index(""), "from safetensors.torch import load_file")
+    longest = min(context.settings.limits.max_length, context.model.max_positions - context.longest_prompt)
+    # An encoder's last token, [SEP], stays.
+    cut = f"row[:{longest}]" if causal else f"row[:{longest - 1}] + row[{longest - 1}:][-1:]"
     lines += [
         f"head = load_file({str(Path(folder) / 'readout.safetensors')!r})",
         f"labels = {list(getattr(context.data, 'label_names', ()))!r}",
         "",
         "texts = ['a text to classify']",
-        "inputs = tokenizer(texts, padding=True, return_tensors='pt', padding_side='right')",
+        f"rows = [torch.tensor({cut}) for row in tokenizer(texts)['input_ids']]",
+        "pad = torch.nn.utils.rnn.pad_sequence",
+        "inputs = {'input_ids': pad(rows, True), 'attention_mask': pad([torch.ones_like(row) for row in rows], True)}",
         "with torch.no_grad():",
         f"    hidden = {call}" + (f"[:, {joined}:]" if joined else ""),
         *_POOLED[context.task.pooling].split("\n"),
-        "logits = pooled @ head['weight'].T + head['bias']",
+        "logits = pooled.float() @ head['weight'].T + head['bias']",
         "print([labels[index] for index in logits.argmax(-1)])",
     ]
     return "\n".join(lines)
+
+
+def _where(context: AuditContext) -> str:
+    """The first arguments of every `from_pretrained`: where the model lies."""
+    source = Path(context.model.name)
+    if source.suffix == ".gguf":
+        return f"{str(source.parent)!r}, gguf_file={source.name!r}"
+    revision = context.model.origin.options.get("revision") if context.model.origin else None
+    return repr(context.model.name) + (f", revision={revision!r}" if revision else "")
+
+
+def _config_lines(context: AuditContext, where: str) -> list[str]:
+    """The lines that leave away the layers that the audit left away."""
+    model = context.model
+    if model.origin is None or model.origin.options.get("num_layers") is None:
+        return []
+    kept = ["config.layer_types = config.layer_types[: config.num_hidden_layers]"]
+    return [
+        f"config = AutoConfig.from_pretrained({where})",
+        f"config.num_hidden_layers = {model.num_layers}",
+        *(kept if getattr(model.release().config, "layer_types", None) else []),
+    ]
 
 
 def _again(call: list[str]) -> Code:

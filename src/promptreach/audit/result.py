@@ -55,7 +55,7 @@ class Recommendation(_Record):
 
 
 class AuditResult(_Record):
-    """An audit's outcome. `write` puts report.html, report.json and the recommended adapter into a folder.
+    """An audit's outcome. `write` puts report.html and report.json into a folder, without the recommended adapter.
 
     Attributes:
         schema_version: see `SCHEMA_VERSION`.

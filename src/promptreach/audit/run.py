@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import torch
+
 from promptreach.audit.checks import CHECKS, Check
 from promptreach.audit.context import AuditContext
 from promptreach.audit.environment import environment
@@ -23,10 +25,10 @@ from promptreach.data import TaskData
 from promptreach.errors import Fault, InputError, OutputError, PromptreachError, WorkerError, raise_if_any
 from promptreach.files import check_output, remove_partials
 from promptreach.hf import OpenModel, load_adapter, open_model
-from promptreach.hf.classifier import load_classifier
+from promptreach.hf.adapters import CONFIG, WEIGHTS
+from promptreach.hf.classifier import load_classifier, reading_of
 from promptreach.progress import Progress
 from promptreach.tables import read_task
-from promptreach.tuning.diagnosis.theirs import reading_of
 from promptreach.tuning.engines import engine_faults, open_engine
 from promptreach.tuning.runs import RunStore
 
@@ -92,7 +94,7 @@ def audit(
     }
     faults = _budget_faults(budget) + engine_faults(engine, workers, ray_address, model)
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
-    task_data = _collect(faults, lambda: _read(data, columns, seed))
+    task_data = _collect(faults, lambda: _read(data, columns))
     opened = _collect(faults, lambda: _opened(model, model_options))
     raise_if_any(faults)
     assert task_data is not None
@@ -101,7 +103,7 @@ def audit(
     settings = settings_for(budget, seed, _parameters_without_embeddings(opened), opened.max_positions)
     # As JSON gives them back, so that a report read from its file equals the one that was written.
     recorded = json.loads(json.dumps(asdict(settings) | {"adapter": str(adapter) if adapter else None}))
-    key = _key(opened, task_data, recorded)
+    key = _key(opened, task_data, asdict(settings), adapter)
     if folder is not None and (folder / "report.json").exists():
         return _finished(folder, key)
     if folder is not None:
@@ -120,15 +122,21 @@ def audit(
             progress=progress,
             executor_of=executor_of,
             adapter=own,
-            reading=reading_of(Path(adapter), opened) if adapter is not None else None,
+            reading=reading_of(adapter, opened) if adapter is not None else None,
             classifier=load_classifier(adapter, opened) if adapter is not None else None,
         )
         context.prepare()
         findings = [_measured(check, context) for check in CHECKS]
     judgement = judge_findings(findings, context.study)
     elsewhere = None if engine == "local" else engine
-    options = columns | {"engine": elsewhere, "workers": workers, "ray_address": ray_address}
-    call = _command(opened.name, task_data.source, options, adapter, budget, out, seed)
+    options: dict[str, object] = columns | {
+        "adapter": adapter,
+        "engine": elsewhere,
+        "workers": workers,
+        "ray_address": ray_address,
+    }
+    options |= _opening(opened) | {"budget": budget, "seed": seed, "out": f"{Path(out)}-again" if out else None}
+    call = _command(opened.name, task_data.source, options)
     recommendation = recommend(context, judgement, folder, call)
     result = AuditResult(
         verdict=judgement.verdict,
@@ -176,15 +184,8 @@ def _output(folder: Path, resume: bool) -> Path:
     return checked
 
 
-def _read(data: Any, columns: Mapping[str, str | None], seed: int) -> TaskData:
-    return read_task(
-        data,
-        text_col=columns["text_col"],
-        label_col=columns["label_col"],
-        prompt_col=columns["prompt_col"],
-        completion_col=columns["completion_col"],
-        seed=seed,
-    )
+def _read(data: Any, columns: Mapping[str, str | None]) -> TaskData:
+    return read_task(data, **columns)
 
 
 def _opened(model: Any, options: dict[str, Any]) -> OpenModel:
@@ -227,10 +228,15 @@ def _measured(check: Check, context: AuditContext) -> Finding:
     return finding.model_copy(update={"seconds": time.monotonic() - began})
 
 
-def _key(model: OpenModel, data: TaskData, settings: dict[str, Any]) -> str:
-    """A hash of everything that decides the report."""
-    content = hashlib.sha256(repr((data.inputs, data.answers)).encode()).hexdigest()
-    return hashlib.sha256(json.dumps([model.fingerprint, content, settings], sort_keys=True).encode()).hexdigest()[:20]
+def _key(model: OpenModel, data: TaskData, settings: dict[str, Any], adapter: str | Path | None) -> str:
+    """A hash of everything that decides the report: contents, whatever the folders are called."""
+    tokens = model.tokenize(data.inputs), model.tokenize(data.answers, special_tokens=False), model.end_token
+    said = [model.fingerprint, data.inputs, data.answers, tokens, settings]
+    files = [] if adapter is None else [Path(adapter) / CONFIG, Path(adapter) / WEIGHTS]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:20]
 
 
 def _parameters_without_embeddings(model: OpenModel) -> int:
@@ -252,19 +258,24 @@ def _about_model(model: OpenModel) -> dict[str, Any]:
     }
 
 
-def _command(
-    model: str,
-    source: str,
-    options: Mapping[str, object],
-    adapter: str | Path | None,
-    budget: str,
-    out: str | Path | None,
-    seed: int,
-) -> list[str]:
-    """The command line that repeats this audit."""
+def _opening(model: OpenModel) -> dict[str, object]:
+    """The options that the model was opened with, as the command line has them; none for one that was open already."""
+    given = dict(model.origin.options) if model.origin else {}
+    dtype, spread = str(given.get("dtype", torch.float32)).removeprefix("torch."), given.get("device_map")
+    device = str(given.get("device", "cpu"))
+    return {
+        "task": given.get("task"),
+        "revision": given.get("revision"),
+        "dtype": None if dtype == "float32" else dtype,
+        "device": None if device == "cpu" else device,
+        "device_map": spread if isinstance(spread, str) else None,  # a mapping has no place there
+        "num_layers": given.get("num_layers"),
+    }
+
+
+def _command(model: str, source: str, options: Mapping[str, object]) -> list[str]:
+    """The command line that does this audit again; what is None is left to its default."""
     call = ["promptreach", "audit", model, source]
     for name, value in options.items():
-        call += [f"--{name.replace('_', '-')}", str(value)] if value else []
-    call += ["--adapter", str(adapter)] if adapter else []
-    call += ["--budget", budget, "--seed", str(seed)]
-    return [*call, "--out", str(out)] if out else call
+        call += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+    return call

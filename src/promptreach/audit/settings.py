@@ -40,11 +40,6 @@ class Settings:
     batch_size: int
     probe_rows: int
 
-    @property
-    def prefix_tokens(self) -> int:
-        """The number of slots of the prefix."""
-        return self.tokens[len(self.tokens) // 2]
-
 
 BUDGETS: dict[BudgetName, Settings] = {
     "quick": Settings("quick", 0, Limits(1200, 256, 1024, 128), (4, 16), 8, 75, 32, 32),

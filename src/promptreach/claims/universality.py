@@ -96,7 +96,8 @@ CLAIM = Claim(
     key="A1",
     title="One transformer, any function, by prompt alone",
     source="Wang et al. 2023, Theorem 1",
-    statement="There is one transformer such that for every Lipschitz sequence-to-sequence function and every "
-    "tolerance some prompt makes it approximate that function.",
+    statement="For every size of input, Lipschitz constant and tolerance there is one transformer such that for every "
+    "sequence-to-sequence function of that class some prompt makes it approximate the function to within the "
+    "tolerance.",
     run=run,
 )

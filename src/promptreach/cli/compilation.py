@@ -1,8 +1,8 @@
 """The steps of ``promptreach compile``: plan, find the function, build, compile, try, save, draw."""
 
 import importlib
-import inspect
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ import torch
 from promptreach.audit.compiled import CompiledFunction, compiled_findings
 from promptreach.audit.environment import environment
 from promptreach.audit.writers import render_page
-from promptreach.compiler import CONSTRUCTIONS, TargetFunction, build_backbone, plan_backbone
+from promptreach.compiler import TargetFunction, build_backbone, plan_backbone
 from promptreach.compiler.gallery import GALLERY, gallery_function
 from promptreach.compiler.target import as_target
 from promptreach.compiler.verify import measure
@@ -28,8 +28,6 @@ MODEL, PROMPT, CERTIFICATE, RECORD, PAGE = "model", "prompt", "certificate.json"
 
 RECORD_VERSION = 1
 """Of compiled.json: raised when a field is renamed, removed or changes its meaning."""
-
-_ASKED_OF_ALL = ("dim", "tokens", "lipschitz", "tol", "dtype")
 
 
 def compile_function(
@@ -62,7 +60,6 @@ def compile_function(
         PromptreachError: for whatever is wrong with the call, the function or the folder.
     """
     raise_if_any([Fault("--points", str(points), "at least 1")] if points < 1 else [])
-    check_options(construction, options)
     plan = plan_backbone(dim, tokens, lipschitz, tol, construction, dtype=dtype, memory=memory, **options)
     target = find_function(function, dim, tokens, lipschitz, seed)
     say(plan.summary())
@@ -140,19 +137,14 @@ def parse_options(pairs: Sequence[str]) -> dict[str, float | int | str]:
     return {name: _number_or_text(value) for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def check_options(construction: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that the construction does not have; a construction that does not exist is refused elsewhere.
+def bytes_of(memory: float) -> int:
+    """GiB as bytes.
 
     Raises:
-        InputError: naming each of them.
+        InputError: for what is not a positive finite number.
     """
-    if construction not in CONSTRUCTIONS:
-        return
-    known = [
-        name for name in inspect.signature(CONSTRUCTIONS[construction].plan).parameters if name not in _ASKED_OF_ALL
-    ]
-    expected = f"an option of {construction}: {', '.join(known) or 'it has none'}"
-    raise_if_any([Fault("--option", name, expected) for name in options if name not in known])
+    raise_if_any([] if 0 < memory < math.inf else [Fault("--memory", f"{memory} GiB", "a positive finite number")])
+    return int(memory * 2**30)
 
 
 def _number_or_text(text: str) -> float | int | str:

@@ -48,7 +48,7 @@ def compile(
 
     from promptreach.audit.compiled import error_finding
     from promptreach.audit.writers import print_finding
-    from promptreach.cli.compilation import compile_function, parse_options
+    from promptreach.cli.compilation import bytes_of, compile_function, parse_options
     from promptreach.errors import PromptreachError
     from promptreach.progress import Progress
 
@@ -63,7 +63,7 @@ def compile(
                 construction=construction,
                 options=parse_options(option or []),
                 dtype=torch.float32 if float32 else torch.float64,
-                memory=int(memory * 2**30),
+                memory=bytes_of(memory),
                 points=points,
                 seed=seed,
                 out=out,

@@ -47,31 +47,37 @@ def shrink(
     from promptreach.audit.shortened import shortened_finding
     from promptreach.audit.writers import print_finding, render_finding
     from promptreach.errors import PromptreachError
+    from promptreach.files import atomic_folder
     from promptreach.hf import open_model, precompute, save_adapter, shorten
-    from promptreach.hf.adapters import base_model_of
+    from promptreach.hf.adapters import CONFIG, base_model_of
     from promptreach.hf.material import pieces_of, read_texts, written_by
     from promptreach.progress import Progress
 
     try:
         texts = read_texts(text or [])
-        opened = open_model(model or base_model_of(adapter), revision=revision)
-        cache = precompute(opened, adapter)
-        room = opened.max_positions - cache.length
-        pieces = pieces_of(opened, texts, room) if texts else written_by(cache, room, seed)
-        kept = max(1, len(pieces) // 4)
-        with Progress(quiet=quiet or json) as progress, progress.task("fitting", total=opened.num_layers) as step:
-            short = shorten(
-                opened,
-                cache.prefix,
-                tokens,
-                pieces[:-kept],
-                pieces[-kept:],
-                budgets=budgets.value,
-                steps=steps,
-                generator=torch.Generator().manual_seed(seed),
-                progress=lambda done, total: step(),
-            )
-        target = save_adapter(out or adapter.with_name(f"{adapter.name}-{tokens}"), opened, short.prefix)
+        base = model or base_model_of(adapter)
+        named = adapter if adapter.name.strip(".") else adapter.resolve()  # "." has no name to go by
+        target = out or named.parent / f"{named.name}-{tokens}"
+        # Around the work, so that a folder that cannot be written or replaced is refused before it.
+        with atomic_folder(target, replace=(target / CONFIG).is_file()) as folder:
+            opened = open_model(base, revision=revision)
+            cache = precompute(opened, adapter)
+            room = opened.max_positions - cache.length
+            pieces = pieces_of(opened, texts, room) if texts else written_by(cache, room, seed)
+            kept = max(1, len(pieces) // 4)
+            with Progress(quiet=quiet or json) as progress, progress.task("fitting", total=opened.num_layers) as step:
+                short = shorten(
+                    opened,
+                    cache.prefix,
+                    tokens,
+                    pieces[:-kept],
+                    pieces[-kept:],
+                    budgets=budgets.value,
+                    steps=steps,
+                    generator=torch.Generator().manual_seed(seed),
+                    progress=lambda done, total: step(),
+                )
+            save_adapter(folder, opened, short.prefix)
     except PromptreachError as error:
         refuse(error)
     finding = shortened_finding(short, cache.length)

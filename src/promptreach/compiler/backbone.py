@@ -8,6 +8,7 @@ how its values become prompt rows, and what is certain about the result.
 """
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from promptreach.certificate import Certificate
+from promptreach.compiler import frozen
 from promptreach.compiler.blocks import Attention, FeedForward
 from promptreach.compiler.plan import Plan
 from promptreach.compiler.stream import Stream
@@ -41,7 +43,8 @@ class Backbone(nn.Module, ABC):
 
     Float32 certificates speak of IEEE float32: on CUDA, TF32 products stay off, as torch has them by default.
 
-    Subclasses implement `points`, `rows` and `certify`.
+    Subclasses implement `points`, `rows`, `edges`, `prompt_faults` and `_certificate`, and end their constructor with
+    `freeze`.
     """
 
     def __init__(self, plan: Plan, stream: Stream, passes: Sequence[FeedForward | Attention]) -> None:
@@ -69,12 +72,52 @@ class Backbone(nn.Module, ABC):
         """The prompt that holds these values."""
 
     @abstractmethod
-    def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
-        """The d_2 certificate of one prompt for the functions with this Lipschitz constant."""
+    def prompt_faults(self, embeddings: Float[Tensor, "prompt hidden"]) -> list[Fault]:
+        """What keeps the rows from being a prompt that `rows` made."""
+
+    @abstractmethod
+    def _certificate(
+        self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float, everywhere: bool
+    ) -> Certificate:
+        """What `certify` says, or `sup_certificate` if `everywhere`, of weights and rows that were looked at."""
 
     @abstractmethod
     def edges(self) -> Float[Tensor, " edges"]:
         """Both ends of the quantiser's ramps on one axis, rising, and 0 and 1; in float64."""
+
+    def freeze(self) -> None:
+        """Remember the weights as they are now: those of the plan."""
+        self.fingerprint = frozen.fingerprint(self.state_dict())
+
+    def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
+        """The d_2 error of one prompt, for every function with this Lipschitz constant that its rows hold.
+
+        Raises:
+            InputError: for weights or rows that the construction did not make, and a constant that is negative or not
+                finite.
+        """
+        self._refuse(embeddings, lipschitz)
+        return self._certificate(embeddings, lipschitz, everywhere=False)
+
+    def sup_certificate(self, prompt: SoftPrompt, lipschitz: float | None = None) -> Certificate:
+        """The largest error at any input outside the ramps (`good`), in the 2-norm over all entries.
+
+        Args:
+            prompt: compiled for this backbone.
+            lipschitz: of the functions; None means the constant that the backbone was built for.
+
+        Raises:
+            InputError: as `certify`.
+        """
+        constant = self.plan.lipschitz if lipschitz is None else lipschitz
+        self._refuse(prompt.embeddings, constant)
+        return self._certificate(prompt.embeddings, constant, everywhere=True)
+
+    def _refuse(self, embeddings: Tensor, lipschitz: float) -> None:
+        faults = self.prompt_faults(embeddings) + frozen.weight_faults(self.state_dict(), self.fingerprint)
+        if not 0 <= lipschitz < math.inf:
+            faults.append(Fault("lipschitz", repr(lipschitz), "a finite number, at least 0"))
+        raise_if_any(faults)
 
     def good(self, x: Float[Tensor, "batch tokens dim"]) -> Bool[Tensor, " batch"]:
         """True for inputs with no coordinate inside a ramp, where sup certificates speak."""

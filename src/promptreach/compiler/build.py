@@ -20,7 +20,7 @@ from promptreach.compiler import (
     single_layer,
 )
 from promptreach.compiler.backbone import Backbone
-from promptreach.compiler.plan import ITEM_BYTES, MEMORY, Plan, question_faults, refuse_if_too_large
+from promptreach.compiler.plan import ITEM_BYTES, MEMORY, Plan, is_number, question_faults, refuse_if_too_large
 from promptreach.errors import Fault, InputError, raise_if_any
 
 
@@ -29,7 +29,8 @@ class Construction:
     """One way to make a promptable backbone.
 
     Attributes:
-        plan: (dim, tokens, lipschitz, tol, dtype, **options) -> Plan, by arithmetic alone.
+        plan: (dim, tokens, lipschitz, tol, dtype, **options) -> Plan, without building anything; "single_layer" and
+            "deep" list their table for it, where that has at most `tabulated.MOST_ENTRIES` entries.
         build: the plan -> the backbone.
         source: where the construction comes from.
         about: one sentence.
@@ -108,7 +109,7 @@ def build_backbone(
 
     Raises:
         InputError: listing every argument out of range, or naming a dtype that leaves no certificate within `tol`.
-        PlanTooLargeError: when the plan takes more than `memory`, before anything is allocated.
+        PlanTooLargeError: when the plan takes more than `memory`, before any weight is made.
     """
     plan = plan_backbone(dim, tokens, lipschitz, tol, construction, dtype=dtype, memory=memory, **options)
     return CONSTRUCTIONS[construction].build(plan)
@@ -136,8 +137,8 @@ def plan_backbone(
     name = str(dtype).removeprefix("torch.")
     if name not in ITEM_BYTES:
         faults.append(Fault("dtype", str(dtype), "torch.float64 or torch.float32"))
-    if memory < 1:
-        faults.append(Fault("memory", str(memory), "a number of bytes above 0"))
+    if not is_number(memory) or not 1 <= memory < math.inf:
+        faults.append(Fault("memory", repr(memory), "a finite number of bytes above 0"))
     raise_if_any(faults)
 
     def planned(wanted: float) -> Plan:

@@ -117,8 +117,7 @@ def context_map(codebook: Codebook, dtype: str, rank: int) -> ContextMap:
     rungs = Rungs(3 / gap, ids[steps] * (3 / gap) + 1, heights.diff(dim=0)[steps], heights[0])
     highest = Fraction(spread * own * tokens + spread)
     resolved = _resolved(score, separation, highest, max(counts), dtype)
-    rows = _vocabulary(codebook, score, counts)
-    norms, distances = rows.norm(dim=1), torch.pdist(rows) if len(rows) > 1 else torch.ones(1, dtype=torch.float64)
+    smallest, largest, apart = _vocabulary(codebook, score, counts)
     return ContextMap(
         codebook=codebook,
         score=score,
@@ -127,9 +126,9 @@ def context_map(codebook: Codebook, dtype: str, rank: int) -> ContextMap:
         separation=float(separation) * (1 - 2.0**-50),
         rungs=rungs,
         resolved=resolved,
-        smallest=float(norms.min()),
-        largest=float(norms.max()),
-        apart=float(distances.min()),
+        smallest=smallest,
+        largest=largest,
+        apart=apart,
     )
 
 
@@ -242,10 +241,15 @@ def _resolved(score: Tensor, separation: Decimal, highest: Fraction, largest: in
     return moved * 3 < Fraction(separation) * Fraction(63, 64)
 
 
-def _vocabulary(codebook: Codebook, score: Tensor, counts: list[int]) -> Float[Tensor, "vocabulary read"]:
-    """Every row that the attention can read: (position, features, code)."""
+def _vocabulary(codebook: Codebook, score: Tensor, counts: list[int]) -> tuple[float, float, float]:
+    """The smallest and largest norm and the least distance of all rows (position, features, code) that can be read.
+
+    Rows of one position differ in the code alone, by whole numbers, and every position has code 0: so rows of different
+    positions are nearest at equal codes, and there as far apart as their positions.
+    """
     flags = torch.zeros(len(counts), codebook.tokens, dtype=torch.float64)
     flags[codebook.prompt_length :] = torch.eye(codebook.tokens)
-    rows = torch.cat([flags, score.double()], dim=1).repeat_interleave(torch.tensor(counts), dim=0)
-    codes = torch.cat([torch.arange(count, dtype=torch.float64) for count in counts])
-    return torch.cat([rows, codes[:, None]], dim=1)
+    positions = torch.cat([flags, score.double()], dim=1)
+    norms, highest = positions.norm(dim=1), torch.tensor(counts, dtype=torch.float64) - 1
+    between = float(torch.pdist(positions).min())
+    return float(norms.min()), float(norms.hypot(highest).max()), min(between, 1.0) if max(counts) > 1 else between

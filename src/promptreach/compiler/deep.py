@@ -42,11 +42,10 @@ from promptreach.compiler import rounding, tabulated
 from promptreach.compiler.blocks import Attention, FeedForward
 from promptreach.compiler.codebook import Choice, Codebook, choose
 from promptreach.compiler.ladder import Rungs, changes
-from promptreach.compiler.plan import Comparison, Plan
+from promptreach.compiler.plan import Comparison, Plan, paper_length_log10
 from promptreach.compiler.separation import Separation, separation_of
 from promptreach.compiler.stream import Stream
 from promptreach.errors import Fault, raise_if_any
-from promptreach.prompt import SoftPrompt
 from promptreach.weights import AttentionWeights
 
 _COLD = 64.0
@@ -75,7 +74,7 @@ def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> 
 
 def _sized(choice: Choice, lipschitz: float, tol: float, dtype: str, form: str) -> Plan:
     codebook = choice.codebook
-    base, size = base_of(codebook), codebook.size
+    base = base_of(codebook)
     rows = codebook.prompt_length + codebook.tokens
     rungs = id_rungs(codebook).number if choice.fits else choice.entries
     layers = rows * base
@@ -83,7 +82,7 @@ def _sized(choice: Choice, lipschitz: float, tol: float, dtype: str, form: str) 
     weights, names = 10 * layers + 5, _names(layers) if choice.fits else ()
     numbers = tabulated.Sizes(codebook, choice.entries, rungs, 0, form, _obstacle(choice, dtype), weights, names)
     accuracy = max(-math.log10(tol), 0.0)
-    length = math.log10(codebook.tokens) + size * math.log10(max(2 * codebook.lipschitz * math.sqrt(size) / tol, 1))
+    length = paper_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
     compared = tabulated.compared(codebook, tol, rungs, "Wang et al. 2023, Theorem 1", "counted by Hu et al. 2025")
     paper_layers = length + codebook.dim * accuracy
     compared += (Comparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, _log10(layers)),)
@@ -100,7 +99,7 @@ def _obstacle(choice: Choice, dtype: str) -> str:
     """Why the backbone cannot be built, or empty."""
     if choice.fits:
         return ""
-    if choice.entries <= tabulated.MOST_ENTRIES or not is_exact(choice.codebook, dtype):
+    if not is_exact(choice.codebook, dtype):
         return f"its ids outgrow the whole numbers that {dtype} holds exactly"
     return tabulated.too_many(choice.entries)
 
@@ -266,17 +265,7 @@ class Deep(tabulated.Tabulated):
         prompt[:, self.stream.blocks["token"]] = base_of(self.codebook) * numbers[:, None]
         return prompt
 
-    def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
-        """The d_2 error of one prompt, for every function with this Lipschitz constant and this codeword."""
-        return self._certificate(embeddings, lipschitz, everywhere=False)
-
-    def sup_certificate(self, prompt: SoftPrompt, lipschitz: float | None = None) -> Certificate:
-        """The largest error at any input outside the ramps (`good`), in the 2-norm over all entries."""
-        constant = self.plan.lipschitz if lipschitz is None else lipschitz
-        return self._certificate(prompt.embeddings, constant, everywhere=True)
-
     def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
-        self.refuse_what_was_changed(embeddings)
         return Certificate(
             claim=tabulated.claim_of(self.plan, lipschitz, everywhere),
             value=tabulated.error_of(self.codebook, lipschitz, self.plan.dtype, everywhere),

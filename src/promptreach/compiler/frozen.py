@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptreach.compiler.backbone import Backbone
 from promptreach.compiler.plan import Plan
 from promptreach.errors import Fault
 
@@ -31,14 +30,14 @@ def question_of(plan: Plan) -> dict[str, Any]:
     return {**asked, **plan.options}
 
 
-def frame_faults(backbone: Backbone, embeddings: Tensor, frame: Tensor, free: str) -> list[Fault]:
+def frame_faults(embeddings: Tensor, frame: Tensor, free: slice) -> list[Fault]:
     """What keeps prompt rows from being `frame` everywhere but in the block `free`, whose entries lie in [0, 1]."""
     if embeddings.shape != frame.shape or embeddings.dtype != frame.dtype:
         seen, expected = f"shape {tuple(embeddings.shape)}, {embeddings.dtype}", f"{tuple(frame.shape)}, {frame.dtype}"
         return [Fault("prompt", seen, expected, "Compile it for this backbone")]
-    rest, block = embeddings.detach().cpu().clone(), backbone.stream.blocks[free]
-    entries = rest[:, block].clone()
-    rest[:, block] = frame[:, block]
+    rest = embeddings.detach().cpu().clone()
+    entries = rest[:, free].clone()
+    rest[:, free] = frame[:, free]
     faults = []
     if not torch.equal(rest, frame):
         row = int((rest != frame).any(dim=1).nonzero()[0])
@@ -48,9 +47,9 @@ def frame_faults(backbone: Backbone, embeddings: Tensor, frame: Tensor, free: st
     return faults
 
 
-def weight_faults(backbone: Backbone, expected: str) -> list[Fault]:
-    """A fault when the weights are not those that the plan led to."""
-    if fingerprint(backbone.state_dict()) == expected:
+def weight_faults(weights: Mapping[str, Tensor], expected: str) -> list[Fault]:
+    """A fault when a backbone's weights are not those that its plan led to."""
+    if fingerprint(weights) == expected:
         return []
     return [
         Fault("backbone", "weights that its plan does not lead to", "the weights as they were built", "Build it again")

@@ -22,25 +22,21 @@ Notation
     beta      sharpness: nodes other than c and c + 1 are lower by at least 2 beta - Lambda nats
 """
 
-import dataclasses
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
+from promptreach.compiler import frozen, programmable_passes, relu
 from promptreach.compiler import interpolation_passes as passes
-from promptreach.compiler import programmable_passes, relu
 from promptreach.compiler.backbone import Backbone
 from promptreach.compiler.grid import grid_refutations, ramp_edges
 from promptreach.compiler.interpolation_plan import ledger_of
 from promptreach.compiler.ledger import EXP_UNITS
 from promptreach.compiler.plan import Plan
 from promptreach.compiler.sampling import sample_clause
-from promptreach.compiler.stream import Stream
 from promptreach.compiler.target import TargetFunction
-from promptreach.errors import Fault, raise_if_any
-from promptreach.prompt import SoftPrompt
+from promptreach.errors import Fault
 
 
 class Multilinear(Backbone):
@@ -63,6 +59,7 @@ class Multilinear(Backbone):
                 programmable_passes.clamp(plan, stream),
             ],
         )
+        self.freeze()
 
     def points(self) -> Float[Tensor, "points tokens dim"]:
         """All nodes; the last axis of the last token varies fastest."""
@@ -96,22 +93,20 @@ class Multilinear(Backbone):
         """Both ends of every ramp, and 0 and 1."""
         return ramp_edges(self.starts, self.plan.ramp)
 
-    def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
-        """d_2 error of one prompt, for every function with these constants and this table."""
-        return self._certificate(embeddings, lipschitz, "mean")
-
-    def sup_certificate(self, prompt: SoftPrompt, lipschitz: float | None = None) -> Certificate:
-        """The largest error at any input outside the ramps (`good`), in the 2-norm over all entries."""
-        constant = self.plan.lipschitz if lipschitz is None else lipschitz
-        return self._certificate(prompt.embeddings, constant, "sup")
-
     @property
     def curvature(self) -> float:
         """The largest second derivative along an axis that the backbone was built for."""
         return float(self.plan.options["curvature"])
 
-    def _certificate(self, embeddings: Tensor, lipschitz: float, part: str) -> Certificate:
-        raise_if_any(_prompt_faults(self.plan, self.stream, embeddings))
+    def prompt_faults(self, embeddings: Float[Tensor, "prompt hidden"]) -> list[Fault]:
+        """What keeps the rows from being nodes with entries in [0, 1]."""
+        frame = self.rows(torch.zeros(self.plan.slots, self.plan.tokens, self.plan.dim, dtype=torch.float64))
+        return frozen.frame_faults(embeddings, frame, self.stream.blocks["table"])
+
+    def _certificate(
+        self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float, everywhere: bool
+    ) -> Certificate:
+        part = "sup" if everywhere else "mean"
         curvature, shape = self.curvature, f"[0,1]^({self.plan.tokens} x {self.plan.dim})"
         ledger = ledger_of(self.plan, lipschitz, curvature)
         sampled = sample_clause(self.plan.tokens * self.plan.dim * len(self.starts) * self.plan.ramp * 5 / 4)
@@ -128,12 +123,12 @@ class Multilinear(Backbone):
                 f"arithmetic is IEEE {self.plan.dtype} with an exponential right to {EXP_UNITS} units in the last "
                 "place."
             ),
-            value=ledger.mean if part == "mean" else ledger.sup,
+            value=ledger.sup if everywhere else ledger.mean,
             side=Side.UPPER,
             evidence=Evidence.PROVED,
             assumptions=(
                 Assumption("slots are numbered and hold entries in [0, 1]", True, "looked at each row"),
-                Assumption("the passes are those of the construction", True, "built from the plan; recheck reads each"),
+                Assumption("the passes are those of the construction", True, "weights compared; recheck reads each"),
             ),
             theorem="programmable-interpolation",
             witness={
@@ -144,7 +139,6 @@ class Multilinear(Backbone):
                 "tokens": self.plan.tokens,
                 "cells": self.plan.cells,
                 "dtype": self.plan.dtype,
-                "items": dataclasses.asdict(ledger),
                 "weights": {name: tensor.detach() for name, tensor in self.state_dict().items()},
                 "prompt": embeddings,
             },
@@ -173,21 +167,3 @@ def bend_faults(
             seen = f"second difference {float(bends.flatten()[worst]):.4g} along axis {axis} at {where}"
             return [Fault(target.name, seen, f"at most the declared curvature {curvature:g}")]
     return []
-
-
-def _prompt_faults(plan: Plan, stream: Stream, embeddings: Float[Tensor, "prompt hidden"]) -> list[Fault]:
-    """What keeps the rows from being a table prompt of this backbone."""
-    if tuple(embeddings.shape) != (plan.slots, stream.size) or embeddings.dtype != plan.torch_dtype:
-        seen = f"shape {tuple(embeddings.shape)}, {embeddings.dtype}"
-        return [Fault("prompt", seen, f"shape ({plan.slots}, {stream.size}), torch.{plan.dtype}")]
-    faults, numbers, frame = [], passes.node_numbers(plan), embeddings.clone()
-    frame[:, stream.blocks["table"]] = 0
-    frame[:, stream.blocks["node"]] -= numbers
-    frame[:, stream.blocks["node_square"]] -= numbers.square().sum(dim=1, keepdim=True)
-    if bool(frame.any()):
-        row = int(frame.any(dim=1).nonzero()[0])
-        faults.append(Fault(f"prompt, row {row}", "not a node, its square and table entries alone", "that node"))
-    table = embeddings[:, stream.blocks["table"]]
-    if not bool(((table >= 0) & (table <= 1)).all()):
-        faults.append(Fault("prompt", "table entries outside [0, 1]", "entries in [0, 1]"))
-    return faults

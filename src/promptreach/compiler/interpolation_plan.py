@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from fractions import Fraction
+from numbers import Real
 
 import torch
 
@@ -10,30 +11,33 @@ from promptreach.compiler import programmable_plan, relu
 from promptreach.compiler.backbone import CHUNK_BYTES
 from promptreach.compiler.interpolation_ledger import InterpolationLedger, interpolation_ledger, logit_error
 from promptreach.compiler.interpolation_passes import tilt_table
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Plan
+from promptreach.compiler.plan import EXTREME, FLOPS, ITEM_BYTES, Plan
 from promptreach.errors import Fault, InputError
 
 _WEIGHT_SHARE = 1 / 50
 """The part of tol that the piecewise-linear logit may take; leaks take less than a thousandth."""
 
 
-def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, curvature: float | int = math.nan) -> Plan:
+def plan(
+    dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, curvature: float | int | str = math.nan
+) -> Plan:
     """The sizes that make the certificate at most `tol` for functions with second derivatives of at most `curvature`.
 
     Raises:
         InputError: without a curvature, or with one that is negative or infinite.
     """
-    if not 0 <= curvature < math.inf:
-        raise InputError(
-            Fault("curvature", str(curvature), "a finite bound, at least 0, on |d^2 f / dx_a^2| for every axis a")
-        )
+    if not isinstance(curvature, Real) or isinstance(curvature, bool) or not 0 <= curvature <= EXTREME:
+        expected = f"a finite bound, 0 to {EXTREME:g}, on |d^2 f / dx_a^2| for every axis a"
+        raise InputError(Fault("curvature", repr(curvature), expected))
     size = dim * tokens
     coarsest = max(1, math.ceil(math.sqrt(curvature / 2 * math.sqrt(size / 30 + size * (size - 1) / 36) / tol)))
     sizes: dict[int, Plan] = {}
 
     def bounds(cells: int) -> InterpolationLedger:
-        sizes[cells] = _sized(dim, tokens, lipschitz, tol, dtype, float(curvature), cells)
-        return ledger_of(sizes[cells], lipschitz, float(curvature))
+        draft = _sized(dim, tokens, lipschitz, tol, dtype, float(curvature), cells)
+        ledger = ledger_of(draft, lipschitz, float(curvature))
+        sizes[cells] = dataclasses.replace(draft, bound=ledger.mean)
+        return ledger
 
     tried = (coarsest + extra + coarsest * extra // 50 for extra in range(10))
     cells, _ = programmable_plan.first_within(((cells, bounds(cells)) for cells in tried), tol)
@@ -41,6 +45,7 @@ def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, curvat
 
 
 def _sized(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, curvature: float, cells: int) -> Plan:
+    """The plan with so many cells, its bound left open."""
     size, units, slots = dim * tokens, dim * (cells - 1), (cells + 1) ** (dim * tokens)
     # sigma of a chord errs by at most (step^2 / 8) / (6 sqrt 3), and beyond the ends by sigma(-Lambda).
     weight_error = min(max(_WEIGHT_SHARE * tol * cells / (size * lipschitz), 1e-9), 0.05) if lipschitz else 0.05
@@ -64,7 +69,7 @@ def _sized(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, curv
     parameters = sum(shapes.values()) + (2 * dim + tokens) * hidden
     table = size * slots
     flops = 2000 * tokens * (sum(shapes.values()) + (slots + tokens) * (2 * size + 20))
-    draft = Plan(
+    return Plan(
         construction="multilinear",
         dim=dim,
         tokens=tokens,
@@ -88,7 +93,6 @@ def _sized(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, curv
         options={"curvature": curvature},
         derived={"beta": beta, "reach": reach, "apart": apart, "knots": knots},
     )
-    return dataclasses.replace(draft, bound=ledger_of(draft, lipschitz, curvature).mean)
 
 
 def ledger_of(plan: Plan, lipschitz: float, curvature: float) -> InterpolationLedger:

@@ -49,8 +49,7 @@ from promptreach.compiler.codebook import power_up_to_beyond
 from promptreach.compiler.ledger import EXP_UNITS
 from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan
 from promptreach.compiler.stream import Stream
-from promptreach.errors import Fault, raise_if_any
-from promptreach.prompt import SoftPrompt
+from promptreach.errors import Fault
 
 SHARPEST = 32.0
 """The largest s: beyond, the kernel is a table in all but name."""
@@ -212,7 +211,7 @@ class Kernel(Backbone):
         passes: list[FeedForward | Attention] = [*(gathers if plan.tokens > 1 else [])]
         passes += [smooth(plan, stream, self.sizes), own(plan, stream)]
         super().__init__(plan, stream, passes)
-        self.fingerprint = frozen.fingerprint(self.state_dict())
+        self.freeze()
 
     def points(self) -> Float[Tensor, "points tokens dim"]:
         """The centres; the last axis of the last token varies fastest."""
@@ -237,22 +236,12 @@ class Kernel(Backbone):
         """True for every input: the sup certificate of a kernel has no exceptions."""
         return torch.ones(len(x), dtype=torch.bool)
 
-    def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
-        """The d_2 error of one prompt, for every function with this Lipschitz constant and these values."""
-        return self._certificate(embeddings, lipschitz, everywhere=False)
-
-    def sup_certificate(self, prompt: SoftPrompt, lipschitz: float | None = None) -> Certificate:
-        """The largest error at any input of the cube, in the 2-norm over all entries."""
-        constant = self.plan.lipschitz if lipschitz is None else lipschitz
-        return self._certificate(prompt.embeddings, constant, everywhere=True)
-
     def prompt_faults(self, embeddings: Tensor) -> list[Fault]:
         """What keeps the rows from being centres with values in [0, 1]."""
         frame = self.rows(torch.zeros(self.plan.slots, self.plan.tokens, self.plan.dim, dtype=torch.float64))
-        return frozen.frame_faults(self, embeddings, frame, "value")
+        return frozen.frame_faults(embeddings, frame, self.stream.blocks["value"])
 
     def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
-        raise_if_any(self.prompt_faults(embeddings) + frozen.weight_faults(self, self.fingerprint))
         what = "at every X of the cube the error" if everywhere else "the root mean square error over uniform X"
         return Certificate(
             claim=(
@@ -348,8 +337,9 @@ def _rebuilt(**question: Any) -> Kernel:
 def recheck_kernel(certificate: Certificate) -> bool:
     """Second path: integrate V on a fine grid in floats, axis by axis, instead of bounding it, and compare.
 
-    The numerical d_2 bound C sqrt(D mean V), and the largest C sqrt(D V) that the grid finds, must not exceed `value`;
-    leaks are bounded again in logarithms. The backbone is built again from its plan and compared with the weights.
+    The numerical d_2 bound C sqrt(D mean V), or the largest C sqrt(D V) that the grid finds, must not exceed `value`
+    with the leaks of both softmaxes, bounded again by one exponential each; roundings are not looked at again. The
+    backbone is built again from its plan and compared with the weights.
     """
     seen = certificate.witness
     backbone = _rebuilt(**seen["question"])

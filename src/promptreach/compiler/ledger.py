@@ -30,7 +30,6 @@ class Ledger:
         ramps: at most the mean, over the whole cube, of the squared error inside ramps.
         leak: what the wrong slots add to the output, in the 2-norm.
         rounding: what floating-point arithmetic adds, table entries included, in the 2-norm.
-        radius: of a cell along one axis: every good X is this close to its centre in each coordinate.
         ramp, sharpness: as in `Plan`.
         mean: the d_2 bound, rounded up; infinite where the arithmetic cannot tell slots or digits apart.
         sup: the bound at every point outside the ramps.
@@ -40,7 +39,6 @@ class Ledger:
     ramps: float
     leak: float
     rounding: float
-    radius: float
     ramp: float
     sharpness: int
     mean: float
@@ -75,7 +73,7 @@ def table_ledger(
     # Scores are whole numbers up to 3 beta n^2; beyond the last exact one, slots cannot be told apart.
     if 3 * sharpness * (slots // 2 + 1) ** 2 >= rounding.LARGEST_WHOLE[dtype]:
         none = math.inf
-        return Ledger(none, none, none, none, none, ramp, sharpness, none, none)
+        return Ledger(none, none, none, none, ramp, sharpness, none, none)
     constant, root = Fraction(lipschitz), rounding.sqrt_up(Fraction(size))
     # |X - centre|^2 is at most a sum of `size` squares of uniform numbers up to r: of mean size r^2 / 3, at most 3
     # times that, and of variance 4 / (5 size) times its square.
@@ -102,7 +100,6 @@ def table_ledger(
         ramps=rounding.up(ramps),
         leak=rounding.up(leak),
         rounding=rounding.up(rounded),
-        radius=rounding.up(radius),
         ramp=ramp,
         sharpness=sharpness,
         mean=rounding.up(mean) if told_apart else math.inf,

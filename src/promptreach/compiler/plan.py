@@ -1,8 +1,9 @@
-"""What a construction will cost, known before anything is allocated, and the refusal of what will not fit."""
+"""What a construction will cost, known before any weight is made, and the refusal of what will not fit."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 
@@ -10,6 +11,9 @@ from promptreach.errors import Fault, PromptreachError
 
 MEMORY = 2**31
 """Bytes that a plan may take unless the caller grants more."""
+
+EXTREME = 1e30
+"""Lipschitz constants, tol and its reciprocal stay below this, so that no size derived from them leaves the floats."""
 
 ITEM_BYTES = {"float64": 8, "float32": 4}
 FLOPS = 4e9
@@ -49,6 +53,7 @@ class Plan:
         bound: the certificate that this plan leads to, at the declared Lipschitz constant.
         compared: sizes beside the papers'.
         options: what the construction was asked for beyond this.
+        derived: whole numbers that only this construction has, by name; empty for most.
         obstacle: what stands in the way, memory aside; empty when nothing does.
     """
 
@@ -97,7 +102,7 @@ class Plan:
 
 
 class PlanTooLargeError(PromptreachError):
-    """The plan needs more memory than it was granted; nothing has been allocated.
+    """The plan needs more memory than it was granted; no weight has been made.
 
     Attributes:
         plan: the whole plan, with its numbers.
@@ -156,15 +161,27 @@ def count(number: int) -> str:
     return f"{number:,}" if number < 10**12 else f"10^{math.log10(number):.1f}"
 
 
+def paper_length_log10(dim: int, tokens: int, lipschitz: float, tol: float) -> float:
+    """The papers' prompt length in tokens, (2 C (dL)^(1/2) / tol)^(dL) L without a constant, as a power of ten."""
+    size = dim * tokens
+    return size * math.log10(max(2 * lipschitz * math.sqrt(size) / tol, 1)) + math.log10(tokens)
+
+
 def question_faults(dim: int, tokens: int, lipschitz: float | int, tol: float | int) -> list[Fault]:
     """Everything wrong with what every construction is asked for."""
     faults = [
-        Fault(name, str(value), "a whole number of at least 1")
+        Fault(name, repr(value), "a whole number of at least 1")
         for name, value in (("dim", dim), ("tokens", tokens))
-        if value < 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1
     ]
-    if not 0 <= lipschitz < math.inf:
-        faults.append(Fault("lipschitz", f"{lipschitz}", "a finite number, at least 0"))
-    if not 0 < tol < math.inf:
-        faults.append(Fault("tol", f"{tol}", "a finite number above 0", "It is the error wanted, in the papers' d_2"))
+    if not is_number(lipschitz) or not 0 <= lipschitz <= EXTREME:
+        faults.append(Fault("lipschitz", repr(lipschitz), f"a finite number, 0 to {EXTREME:g}"))
+    if not is_number(tol) or not 1 / EXTREME <= tol <= EXTREME:
+        expected = f"a number above 0, {1 / EXTREME:g} to {EXTREME:g}"
+        faults.append(Fault("tol", repr(tol), expected, "It is the error wanted, in the papers' d_2"))
     return faults
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a number and not a flag."""
+    return isinstance(value, Real) and not isinstance(value, bool)

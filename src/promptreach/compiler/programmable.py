@@ -31,18 +31,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
+from promptreach.compiler import frozen, relu, rounding
 from promptreach.compiler import programmable_passes as passes
-from promptreach.compiler import relu, rounding
 from promptreach.compiler.backbone import Backbone
 from promptreach.compiler.blocks import Attention
 from promptreach.compiler.grid import cell_radius, grid_refutations, ramp_edges
 from promptreach.compiler.ledger import EXP_UNITS, Ledger, table_ledger
 from promptreach.compiler.plan import Plan
 from promptreach.compiler.sampling import sample_clause
-from promptreach.compiler.stream import Stream
 from promptreach.compiler.target import TargetFunction
-from promptreach.errors import Fault, raise_if_any
-from promptreach.prompt import SoftPrompt
+from promptreach.errors import Fault
 
 
 class Programmable(Backbone):
@@ -65,6 +63,7 @@ class Programmable(Backbone):
                 passes.clamp(plan, stream),
             ],
         )
+        self.freeze()
 
     def points(self) -> Float[Tensor, "points tokens dim"]:
         """The centres of all boxes; the last axis of the last token varies fastest."""
@@ -103,15 +102,6 @@ class Programmable(Backbone):
         """Both ends of every ramp, and 0 and 1."""
         return ramp_edges(self.starts, self.plan.ramp)
 
-    def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
-        """d_2 error of one prompt, for every function with this Lipschitz constant and this table."""
-        return self._certificate(embeddings, lipschitz, "mean")
-
-    def sup_certificate(self, prompt: SoftPrompt, lipschitz: float | None = None) -> Certificate:
-        """The largest error at any input outside the ramps (`good`), in the 2-norm over all entries."""
-        constant = self.plan.lipschitz if lipschitz is None else lipschitz
-        return self._certificate(prompt.embeddings, constant, "sup")
-
     def ledger(self, lipschitz: float) -> Ledger:
         """The items of the certificate, from the thresholds and keys that stand in the weights."""
         head = next(item for item in self.order if isinstance(item, Attention))
@@ -128,8 +118,15 @@ class Programmable(Backbone):
             dtype=plan.dtype,
         )
 
-    def _certificate(self, embeddings: Tensor, lipschitz: float, part: str) -> Certificate:
-        raise_if_any(prompt_faults(self.plan, self.stream, embeddings))
+    def prompt_faults(self, embeddings: Float[Tensor, "prompt hidden"]) -> list[Fault]:
+        """What keeps the rows from being numbered slots with entries in [0, 1]."""
+        frame = self.rows(torch.zeros(self.plan.evaluations, self.plan.tokens, self.plan.dim, dtype=torch.float64))
+        return frozen.frame_faults(embeddings, frame, self.stream.blocks["row"])
+
+    def _certificate(
+        self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float, everywhere: bool
+    ) -> Certificate:
+        part = "sup" if everywhere else "mean"
         ledger, shape = self.ledger(lipschitz), f"[0,1]^({self.plan.tokens} x {self.plan.dim})"
         sampled = sample_clause(self.plan.tokens * self.plan.dim * len(self.starts) * self.plan.ramp * 5 / 4)
         what = {
@@ -144,12 +141,12 @@ class Programmable(Backbone):
                 f"X is rounded to {self.plan.dtype} first; arithmetic is IEEE {self.plan.dtype} with an exponential "
                 f"right to {EXP_UNITS} units in the last place."
             ),
-            value=ledger.mean if part == "mean" else ledger.sup,
+            value=ledger.sup if everywhere else ledger.mean,
             side=Side.UPPER,
             evidence=Evidence.PROVED,
             assumptions=(
                 Assumption("slots are numbered and hold entries in [0, 1]", True, "looked at each row"),
-                Assumption("the passes are those of the construction", True, "built from the plan; recheck runs each"),
+                Assumption("the passes are those of the construction", True, "weights compared; recheck runs each"),
             ),
             theorem="programmable-table",
             witness={
@@ -159,34 +156,8 @@ class Programmable(Backbone):
                 "tokens": self.plan.tokens,
                 "cells": self.plan.cells,
                 "dtype": self.plan.dtype,
-                "items": {
-                    "cells": ledger.cells,
-                    "ramps": ledger.ramps,
-                    "leak": ledger.leak,
-                    "rounding": ledger.rounding,
-                },
                 "weights": {name: tensor.detach() for name, tensor in self.state_dict().items()},
                 "prompt": embeddings,
             },
             checker="compiler.programmable_recheck:recheck_programmable",
         )
-
-
-def prompt_faults(plan: Plan, stream: Stream, embeddings: Float[Tensor, "prompt hidden"]) -> list[Fault]:
-    """What keeps the rows from being a table prompt of this backbone."""
-    if tuple(embeddings.shape) != (plan.slots, stream.size) or embeddings.dtype != plan.torch_dtype:
-        seen = f"shape {tuple(embeddings.shape)}, {embeddings.dtype}"
-        return [Fault("prompt", seen, f"shape ({plan.slots}, {stream.size}), torch.{plan.dtype}")]
-    faults = []
-    numbers = passes.slot_numbers(plan)
-    frame = embeddings.clone()
-    frame[:, stream.blocks["row"]] = 0
-    frame[:, stream.blocks["slot"]] -= numbers[:, None]
-    frame[:, stream.blocks["slot_square"]] -= numbers[:, None] ** 2
-    if bool(frame.any()):
-        row = int(frame.any(dim=1).nonzero()[0])
-        faults.append(Fault(f"prompt, row {row}", "not slot, slot^2 and table entries alone", f"slot number {row}"))
-    table = embeddings[:, stream.blocks["row"]]
-    if not bool(((table >= 0) & (table <= 1)).all()):
-        faults.append(Fault("prompt", "table entries outside [0, 1]", "entries in [0, 1]"))
-    return faults

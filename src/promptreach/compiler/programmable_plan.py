@@ -11,7 +11,7 @@ from promptreach.compiler import rounding
 from promptreach.compiler.backbone import CHUNK_BYTES
 from promptreach.compiler.interpolation_ledger import InterpolationLedger
 from promptreach.compiler.ledger import Ledger, table_ledger
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, paper_length_log10
 from promptreach.compiler.relu import narrowest_ramp
 
 SHARE = Fraction(1, 1000)
@@ -70,12 +70,6 @@ def prompt_comparison(dim: int, tokens: int, lipschitz: float, tol: float, table
         paper_length_log10(dim, tokens, lipschitz, tol) + math.log10(dim),
         math.log10(table),
     )
-
-
-def paper_length_log10(dim: int, tokens: int, lipschitz: float, tol: float) -> float:
-    """Paper B's prompt length in tokens, as a power of ten."""
-    size = dim * tokens
-    return size * math.log10(max(2 * lipschitz * math.sqrt(size) / tol, 1)) + math.log10(tokens)
 
 
 def _sized(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, cells: int, ledger: Ledger) -> Plan:

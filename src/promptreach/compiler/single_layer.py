@@ -33,7 +33,6 @@ from promptreach.compiler.separation import (
 )
 from promptreach.compiler.stream import Stream
 from promptreach.errors import Fault, raise_if_any
-from promptreach.prompt import SoftPrompt
 
 MOST_RANK = 64
 """The largest rank of the attention weights."""
@@ -122,17 +121,7 @@ class SingleLayer(tabulated.Tabulated):
         prompt[:, self.stream.blocks["score"]] = self.map.score[: self.plan.slots]
         return prompt
 
-    def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
-        """The d_2 error of one prompt, for every function with this Lipschitz constant and this codeword."""
-        return self._certificate(embeddings, lipschitz, everywhere=False)
-
-    def sup_certificate(self, prompt: SoftPrompt, lipschitz: float | None = None) -> Certificate:
-        """The largest error at any input outside the ramps (`good`), in the 2-norm over all entries."""
-        constant = self.plan.lipschitz if lipschitz is None else lipschitz
-        return self._certificate(prompt.embeddings, constant, everywhere=True)
-
     def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
-        self.refuse_what_was_changed(embeddings)
         return Certificate(
             claim=tabulated.claim_of(self.plan, lipschitz, everywhere)
             + f" The exponential is right to {EXP_UNITS} units in the last place.",

@@ -31,10 +31,10 @@ from promptreach.compiler.blocks import Attention, FeedForward
 from promptreach.compiler.codebook import Codebook
 from promptreach.compiler.grid import ramp_edges
 from promptreach.compiler.ladder import Ladder, NarrowLadder, Rungs
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, count
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, count, paper_length_log10
 from promptreach.compiler.stream import Stream
 from promptreach.compiler.target import TargetFunction
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import Fault
 
 MOST_ENTRIES = 2**17
 """The largest table that is listed: (function, cell, token) triples."""
@@ -160,7 +160,7 @@ class Tabulated(Backbone):
 
     def prompt_faults(self, embeddings: Tensor) -> list[Fault]:
         """What keeps the rows from holding a codeword."""
-        faults = frozen.frame_faults(self, embeddings, self.frame(), "stored")
+        faults = frozen.frame_faults(embeddings, self.frame(), self.stream.blocks["stored"])
         if faults:
             return faults
         codebook, stored = self.codebook, embeddings[:, self.stream.blocks["stored"]].detach().cpu()
@@ -168,14 +168,6 @@ class Tabulated(Backbone):
         if not torch.equal(codebook.decode(table).to(stored), stored):
             return [Fault("prompt", "stored entries between levels", f"(l + 1/2) / {codebook.levels}, l whole")]
         return codebook.faults(table.reshape(codebook.num_cells, -1), "prompt")
-
-    def freeze(self) -> None:
-        """Remember the weights as they are now: those of the plan."""
-        self.fingerprint = frozen.fingerprint(self.state_dict())
-
-    def refuse_what_was_changed(self, embeddings: Tensor) -> None:
-        """Raise InputError for weights or prompt rows that the construction did not make."""
-        raise_if_any(self.prompt_faults(embeddings) + frozen.weight_faults(self, self.fingerprint))
 
     def edges(self) -> Float[Tensor, " edges"]:
         """Both ends of every ramp of the content's quantiser, and 0 and 1."""
@@ -322,7 +314,7 @@ def plan_of(
 def compared(codebook: Codebook, tol: float, rungs: int, source: str, theorem: str) -> tuple[Comparison, ...]:
     """Prompt length and size of the table beside the papers' formulas, both without their constants."""
     size = codebook.size
-    length = math.log10(codebook.tokens) + size * math.log10(max(2 * codebook.lipschitz * math.sqrt(size) / tol, 1))
+    length = paper_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
     pairs = codebook.dim * (10 ** min(length, 300) + codebook.tokens) * max(-math.log10(tol), 0.0)
     achieved = math.log10(codebook.tokens) + size * math.log10(codebook.cells)
     return (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig
+from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from promptreach.errors import AdapterError, Fault, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_record
 from promptreach.hf.damage import json_fault, pickle_fault, safetensors_fault
+from promptreach.hf.lora_folders import lora_config, lora_misfits, lora_update
 from promptreach.hf.model import OpenModel
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.tuning.backbone import Joined
@@ -33,9 +34,6 @@ _PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
 SUPPORTED_TYPES = (*_PROMPTS, *_PREFIXES, "LORA")
 """PEFT's names of the adapters that can be read. P-tuning saves the prompt that its encoder computes, and a cartridge
 is a prefix, so that these need no reader of their own."""
-
-_LORA_OPTIONS = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
-_LORA_ROOT = "base_model.model."
 
 Readout = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 """A read-out head as the caller keeps it: tensors by name, and what JSON can say of them."""
@@ -92,7 +90,8 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
     A classifier head that PEFT saved along with it is left aside.
 
     Raises:
-        AdapterError: listing what is missing, damaged or pickled, or what shows that it was made for another model.
+        AdapterError: listing what is missing, damaged or pickled, what shows that it was made for another model, or by
+            what a LoRA folder is more than a low-rank update (see `promptreach.hf.lora_folders`).
     """
     folder = Path(folder)
     raise_if_any(file_faults(folder), AdapterError)
@@ -150,20 +149,18 @@ def load_readout(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
 @contextmanager
 def attach(model: OpenModel, adapter: Adapter) -> Iterator[Joined]:
     """The model with `adapter` on it for a `with` block; pass what it gives to `OpenModel.hidden`."""
-    if isinstance(adapter, SoftPrompt):
-        yield Joined(prompt=adapter.embeddings)
-    elif isinstance(adapter, Prefix):
-        yield Joined(prefix_keys=adapter.keys, prefix_values=adapter.values)
-    else:
-        with model.lora(_lora_config(adapter, model), seed=0) as update:
+    if isinstance(adapter, LowRankUpdate):
+        with model.lora(lora_config(adapter, model), seed=0) as update:
             update.load(adapter.state)
             yield Joined()
+    else:
+        yield Joined.of(adapter)
 
 
 def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[str, Tensor]]:
     """PEFT's config and tensors for an adapter."""
     if isinstance(adapter, LowRankUpdate):
-        config: PeftConfig = _lora_config(adapter, model)
+        config: PeftConfig = lora_config(adapter, model)
         tensors = adapter.state
     else:
         shape: dict[str, Any] = {
@@ -190,7 +187,7 @@ def _from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: 
     if kind not in SUPPORTED_TYPES:
         raise AdapterError(Fault(str(folder / CONFIG), f"peft_type {kind!r}", f"one of {', '.join(SUPPORTED_TYPES)}"))
     if kind == "LORA":
-        return _lora_from(config, tensors, model, folder)
+        return lora_update(config, tensors, model, str(folder))
     embeddings = tensors.get("prompt_embeddings")
     if embeddings is None or embeddings.ndim != 2 or not embeddings.isfinite().all():
         raise AdapterError(Fault(str(folder / WEIGHTS), "no usable prompt_embeddings", "a finite matrix of that name"))
@@ -214,51 +211,10 @@ def _unflatten(embeddings: Tensor, num_layers: int, num_heads: int) -> Prefix:
     return Prefix(parts[0], parts[1])
 
 
-def _lora_config(update: LowRankUpdate, model: OpenModel) -> LoraConfig:
-    return LoraConfig(
-        r=update.rank,
-        lora_alpha=update.alpha,
-        target_modules=_modules_of(update),
-        fan_in_fan_out=model.row.transposed,
-        task_type=model.peft_task,
-        **update.options,
-    )
-
-
-def _lora_from(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: OpenModel, folder: Path
-) -> LowRankUpdate:
-    """The update, its keys led to this model: a classifier's body lies one level deeper than the bare encoder's."""
-    known = {name for name, _ in model.model.named_modules()}
-    prefix = f"{model.model.base_model_prefix}."
-
-    def lead(key: str) -> str:
-        path = key.removeprefix(_LORA_ROOT)
-        for candidate in (path, path.removeprefix(prefix), prefix + path):
-            if _module_of(_LORA_ROOT + candidate) in known:
-                return _LORA_ROOT + candidate
-        return key
-
-    state = {lead(key): tensor for key, tensor in tensors.items() if ".lora_" in key}
-    if not state or not isinstance(config.get("r"), int):
-        raise AdapterError(Fault(str(folder), "no LoRA matrices, or no rank 'r' in its config", "a LoRA adapter"))
-    options = {name: config[name] for name in _LORA_OPTIONS if config.get(name)}
-    return LowRankUpdate(config["r"], float(config.get("lora_alpha", config["r"])), state, options)
-
-
-def _modules_of(update: LowRankUpdate) -> list[str]:
-    """The adapted modules, by their path in the model."""
-    return sorted({_module_of(key) for key in update.state})
-
-
-def _module_of(key: str) -> str:
-    return key.removeprefix(_LORA_ROOT).partition(".lora_")[0]
-
-
 def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
     """What shows that the adapter was made for another model."""
     if isinstance(adapter, LowRankUpdate):
-        return _lora_misfits(adapter, model, where)
+        return lora_misfits(adapter, model, where)
     faults = []
     if isinstance(adapter, SoftPrompt) and adapter.hidden_size != model.hidden_size:
         faults.append(Fault(where, f"virtual tokens of size {adapter.hidden_size}", f"{model.hidden_size}"))
@@ -271,25 +227,6 @@ def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
         faults.append(
             Fault(where, f"{adapter.length} virtual tokens", f"fewer than the {model.max_positions} positions")
         )
-    return faults
-
-
-def _lora_misfits(update: LowRankUpdate, model: OpenModel, where: str) -> list[Fault]:
-    modules = dict(model.model.named_modules())
-    faults = []
-    for key, tensor in update.state.items():
-        path = _module_of(key)
-        if path not in modules:
-            faults.append(Fault(where, f"an update of {path}", f"a module of {model.name}"))
-            continue
-        weight = modules[path].weight
-        outputs, inputs = reversed(weight.shape) if model.row.transposed else weight.shape
-        if not tensor.isfinite().all():
-            faults.append(Fault(where, f"{key} with entries that are NaN or infinite", "finite numbers"))
-        if ".lora_A" in key and tensor.shape[1] != inputs:
-            faults.append(Fault(where, f"{key} with {tensor.shape[1]} inputs", f"{inputs}"))
-        if ".lora_B" in key and tensor.shape[0] != outputs:
-            faults.append(Fault(where, f"{key} with {tensor.shape[0]} outputs", f"{outputs}"))
     return faults
 
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
+from transformers.masking_utils import bidirectional_mask_function, causal_mask_function
 
 from promptreach.errors import Fault, InputError, UnsupportedModelError
+from promptreach.hf.masks import spelled_mask
 from promptreach.hf.model import OpenModel
 from promptreach.inference.attend import METHODS, attend
 from promptreach.inference.measure import RELATIVE_TO
@@ -120,8 +121,7 @@ def mask(
             return padding[:, None, None].bool()
         if q_offset + q_length == kv_length:
             return padding.bool()
-    options |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
-    spelled: Tensor = sdpa_mask(
+    return spelled_mask(
         batch_size,
         q_length,
         kv_length,
@@ -132,7 +132,6 @@ def mask(
         device=device,
         **options,
     )
-    return spelled
 
 
 def is_registered() -> bool:

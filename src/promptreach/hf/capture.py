@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from promptreach.errors import Fault, raise_if_any
+from promptreach.hf.masks import spelled_mask
 from promptreach.hf.model import OpenModel
 from promptreach.tuning.backbone import Joined, TokenBatch
 
@@ -145,11 +145,5 @@ def _attend(
     return output, None
 
 
-def _mask(*args: Any, **options: Any) -> Tensor:
-    """The mask spelled out, where transformers would leave it away for being plainly causal or plainly full."""
-    mask: Tensor = sdpa_mask(*args, **{**options, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
-    return mask
-
-
 AttentionInterface.register(_NAME, _attend)
-AttentionMaskInterface.register(_NAME, _mask)
+AttentionMaskInterface.register(_NAME, spelled_mask)

@@ -19,18 +19,19 @@ def safetensors_fault(path: Path) -> Fault | None:
     place; the file must end where the last tensor does.
     """
     remedy = "copy or download it again"
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(_HEADER_LIMIT, size - 8):
-            return Fault(str(path), f"{size} bytes, which end inside the header", "a whole safetensors file", remedy)
-        try:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(_HEADER_LIMIT, size - 8):
+                seen = f"{size} bytes, which end inside the header"
+                return Fault(str(path), seen, "a whole safetensors file", remedy)
             header = json.loads(file.read(length))
-            last = max(
-                (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
-            )
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            return Fault(str(path), "a header that is not safetensors'", "a safetensors file", remedy)
+        last = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    except OSError as error:
+        return unreadable_fault(path, error)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return Fault(str(path), "a header that is not safetensors'", "a safetensors file", remedy)
     if size != 8 + length + last:
         return Fault(str(path), f"{size} bytes", f"{8 + length + last} bytes, as its header says", remedy)
     return None
@@ -46,12 +47,19 @@ def pickle_fault(path: Path) -> Fault:
     )
 
 
+def unreadable_fault(path: Path, error: OSError) -> Fault:
+    """The refusal of a file that is there and cannot be read."""
+    return Fault(str(path), f"it cannot be read ({error.strerror or type(error).__name__})", "a file that can be read")
+
+
 def json_fault(path: Path) -> Fault | None:
     """What keeps the file at `path` from being read as a JSON object, or None."""
     if not path.is_file():
         return Fault(str(path), "no such file", "a JSON file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return unreadable_fault(path, error)
     except ValueError as error:
         return Fault(str(path), f"not JSON ({error})", "a JSON file", "copy or download it again")
     return None if isinstance(content, dict) else Fault(str(path), f"a JSON {type(content).__name__}", "a JSON object")

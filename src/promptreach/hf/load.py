@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -28,13 +29,14 @@ from transformers.utils import logging
 
 from promptreach.errors import (
     Fault,
+    InputError,
     MissingExtraError,
     ModelError,
     UnsupportedModelError,
     install_command,
     raise_if_any,
 )
-from promptreach.hf.damage import json_fault, pickle_fault, safetensors_fault
+from promptreach.hf.damage import json_fault, pickle_fault, safetensors_fault, unreadable_fault
 from promptreach.hf.families import FAMILIES, family_of, task_of
 from promptreach.hf.model import OpenModel
 from promptreach.tuning.backbone import Origin
@@ -59,7 +61,7 @@ class _Place:
 
 
 def open_model(
-    source: str | Path | PreTrainedModel,
+    source: str | Path | nn.Module,
     *,
     tokenizer: Any = None,
     task: Literal["encoder", "causal"] | None = None,
@@ -85,14 +87,22 @@ def open_model(
 
     Raises:
         ModelError: nothing at `source`, no config, no tokenizer or no weights there, weights that are damaged, pickled,
-            incomplete or offloaded, or a hub id that cannot be had.
+            incomplete or offloaded, a hub id that cannot be had, or a `num_layers` that the model does not have.
         MissingExtraError: for a GGUF file without the package gguf.
-        InputError: for a `task` that the model cannot do.
+        InputError: for a `source` that is no model, such as a `PeftModel`, a `device` that is not there, a `task` that
+            the model cannot do, or a `num_layers` for a model that is open.
         UnsupportedModelError: for an architecture, or a quantised form, that this library cannot take apart.
     """
     if isinstance(source, PreTrainedModel):
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
         return OpenModel(source, tokenizer, task=task)
+    faults = _device_faults(device) if device_map is None else []
+    if not isinstance(source, str | Path):
+        expected = "a hub id, a folder, a .gguf file or a transformers model"
+        remedy = "of a PeftModel pass the base model, and the adapter as adapter="
+        faults.append(Fault("model", f"a {type(source).__name__}", expected, remedy))
+        raise InputError(faults)
+    raise_if_any(faults)
     place = _locate(source, revision)  # a download may show its progress
     options = {"tokenizer": tokenizer, "task": task, "revision": revision, "dtype": dtype}
     options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
@@ -109,6 +119,16 @@ def open_model(
     # Another process may stand in another folder.
     origin = Origin(str(path.resolve() if path.exists() else source), options)
     return OpenModel(model, tokenizer, place.name, task, origin)
+
+
+def _device_faults(device: str | torch.device) -> list[Fault]:
+    """What is wrong with `device`, found with nothing on it."""
+    try:
+        torch.empty(0, device=device).cpu()  # "meta" is a device, but nothing comes back from it
+    except (RuntimeError, AssertionError) as error:  # the second from a torch that was built without CUDA
+        reason = str(error).partition("\n")[0]
+        return [Fault("device", f"{str(device)!r} ({reason})", "a device of this machine, such as 'cpu'")]
+    return []
 
 
 def _locate(source: str | Path, revision: str | None) -> _Place:
@@ -171,8 +191,11 @@ def _weight_faults(folder: Path) -> list[Fault | None]:
 
 
 def _gguf_faults(path: Path) -> list[Fault]:
-    with path.open("rb") as file:
-        magic = file.read(4)
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        return [unreadable_fault(path, error)]
     if magic != b"GGUF":
         return [Fault(str(path), f"a file that starts with {magic!r}", "a GGUF file, or a folder with a model")]
     if find_spec("gguf") is None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import GenerationConfig
 
 from promptreach.errors import Fault, raise_if_any
 from promptreach.hf.cache import PromptCache
@@ -58,8 +59,9 @@ def pieces_of(model: OpenModel, texts: Sequence[str], room: int, count: int = PI
 def written_by(cache: PromptCache, room: int, seed: int, count: int = PIECES) -> list[list[int]]:
     """What the model writes behind the prompt: `count` pieces of `PIECE` tokens, each from a random first token.
 
-    Sampled from the model's own distribution, so that a fit on them matches what it would do. torch's global generator
-    is left as it was.
+    Sampled from the model's own distribution over all tokens but those that end a text, so that a fit on them matches
+    what it would do: whatever its generation_config says of penalties or cut tails does not count. torch's global
+    generator is left as it was.
 
     Raises:
         InputError: when there is no room for a piece behind the prompt.
@@ -67,19 +69,26 @@ def written_by(cache: PromptCache, room: int, seed: int, count: int = PIECES) ->
     size = min(PIECE, room)
     raise_if_any(_room_faults(room))
     vocabulary = len(cache.model.vocabulary)
+    module = cache.model.release()
+    theirs = module.generation_config
+    plain = GenerationConfig(
+        max_new_tokens=size - 1,
+        min_new_tokens=size - 1,  # an early end would leave pieces of no use
+        eos_token_id=theirs.eos_token_id,
+        pad_token_id=0,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+    )
     first = torch.randint(vocabulary, (count, 1), generator=torch.Generator().manual_seed(seed))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        ids = cache.model.release().generate(
-            **cache.inputs(first.to(cache.model.vocabulary.device)),
-            max_new_tokens=size - 1,
-            min_new_tokens=size - 1,  # an early end would leave pieces of no use
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            pad_token_id=0,
-        )
+        try:
+            module.generation_config = plain  # passed as an argument, what it leaves open would be filled with theirs
+            ids = module.generate(**cache.inputs(first.to(cache.model.vocabulary.device)))
+        finally:
+            module.generation_config = theirs
     written: list[list[int]] = ids.tolist()
     return written
 

@@ -115,7 +115,7 @@ def shorten(
 
 def sample_queries(model: OpenModel, prefix: Prefix, texts: Sequence[Sequence[int]]) -> PrefixQueries:
     """The queries of every layer and head at every token of the texts, read behind the prefix."""
-    joined = Joined(prefix_keys=prefix.keys, prefix_values=prefix.values)
+    joined = Joined.of(prefix)
     layers: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in range(model.num_layers)]
     scales = set()
     for start in range(0, len(texts), BATCH):
@@ -140,7 +140,7 @@ def sample_queries(model: OpenModel, prefix: Prefix, texts: Sequence[Sequence[in
 @torch.no_grad()
 def text_loss(model: OpenModel, prefix: Prefix | None, texts: Sequence[Sequence[int]]) -> float:
     """Mean next-token loss over the texts behind the prefix, in nats; the first token of each is given."""
-    joined = None if prefix is None else Joined(prefix_keys=prefix.keys, prefix_values=prefix.values)
+    joined = None if prefix is None else Joined.of(prefix)
     total, count = 0.0, 0
     for start in range(0, len(texts), BATCH):
         batch = model.batch(texts[start : start + BATCH])

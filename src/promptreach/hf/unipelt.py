@@ -36,11 +36,11 @@ from torch.nn.functional import logsigmoid
 from torch.utils.hooks import RemovableHandle
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf.families import Family
 from promptreach.hf.lora import check_state
+from promptreach.hf.masks import spelled_mask
 from promptreach.prompt import Prefix
 
 _NAME = "promptreach_unipelt"
@@ -310,11 +310,5 @@ def _attend(
     return _attached.get().attend(module, query, key, value, attention_mask, **options)
 
 
-def _mask(*args: Any, **options: Any) -> Tensor:
-    """The mask spelled out, where transformers would leave it away for being plainly causal or plainly full."""
-    mask: Tensor = sdpa_mask(*args, **{**options, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
-    return mask
-
-
 AttentionInterface.register(_NAME, _attend)
-AttentionMaskInterface.register(_NAME, _mask)
+AttentionMaskInterface.register(_NAME, spelled_mask)

@@ -12,9 +12,7 @@ from promptreach.inference.holdout import certify
 from promptreach.inference.job import HeadJob
 from promptreach.inference.measure import value_range
 from promptreach.inference.problem import AttentionProblem, Head
-from promptreach.inference.report import AttentionReport, Candidate, ToleranceNotReachedError
-
-CONFIDENCE = 0.95
+from promptreach.inference.report import CONFIDENCE, AttentionReport, Candidate, ToleranceNotReachedError, of_heads
 
 LOOKS = 3
 """Certificates that one option may ask for; they share its part of the confidence."""
@@ -90,10 +88,7 @@ def answer_all(
         output, report = first_that_holds(method, head, job, options(job, workspace), len(heads))
         outputs.append(output)
         reports.append(report)
-    worst = max(reports, key=lambda report: report.error.value)
-    ranks = [report.rank for report in reports if report.rank is not None]
-    reasons = tuple(dict.fromkeys(reason for report in reports for reason in report.reasons))
-    return problem.assemble(outputs), AttentionReport(method, worst.error, rank=max(ranks), reasons=reasons)
+    return problem.assemble(outputs), of_heads(reports)
 
 
 def first_that_holds(

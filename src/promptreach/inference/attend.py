@@ -5,7 +5,6 @@ raises `ToleranceNotReachedError`. Adding one is adding a row to `METHODS`.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,12 +16,10 @@ from promptreach.inference.clustered import clustered
 from promptreach.inference.exact import exact
 from promptreach.inference.landmark import landmark
 from promptreach.inference.measure import RELATIVE_TO
-from promptreach.inference.planner import automatic
+from promptreach.inference.planner import MethodFunction, automatic
 from promptreach.inference.polynomial import polynomial
 from promptreach.inference.problem import HALF, AttentionProblem
 from promptreach.inference.report import AttentionReport
-
-MethodFunction = Callable[[AttentionProblem, float, str, torch.Generator, int], tuple[Tensor, AttentionReport]]
 
 LEAST_WORKSPACE = 2**20
 
@@ -33,12 +30,10 @@ class Method:
 
     Attributes:
         run: the function.
-        differentiable: whether gradients flow through it to queries, keys and values.
         half: whether it takes float16 and bfloat16; a path that states an error below their rounding does not.
     """
 
     run: MethodFunction
-    differentiable: bool = True
     half: bool = False
 
 
@@ -66,9 +61,10 @@ def attend(
 ) -> tuple[Tensor, AttentionReport]:
     """softmax(scale * query key^T) value, (..., heads, q, value_dim), and a report of how it was computed.
 
-    For every head the error in the report is an UPPER bound of the kind that its evidence names: PROVED for every entry
-    (polynomial), or MEASURED on held-out exact rows with a stated confidence (landmark). A method chosen by name either
-    keeps to `tol` or raises; "auto" plans, and falls back to exact attention.
+    The error in the report is of the kind that its evidence names: an UPPER bound PROVED for every entry (polynomial);
+    an UPPER bound MEASURED on held-out exact rows with a stated confidence (landmark, clustered); or what a few rows
+    show, without a bound for the others (exact). A method chosen by name either keeps to `tol` or raises; "auto" plans,
+    and falls back to exact attention.
 
     Args:
         query: (..., heads, q, head_dim); two axes are one head.
@@ -117,16 +113,10 @@ def _call_faults(
     if method not in ("auto", *METHODS):
         return [*faults, Fault("method", repr(method), f"one of auto, {', '.join(METHODS)}")]
     chosen = METHODS["exact" if method == "auto" else method]
-    inputs = (query, key, value)
-    halves = sorted({str(item.dtype) for item in inputs if item.dtype in HALF})
+    halves = sorted({str(item.dtype) for item in (query, key, value) if item.dtype in HALF})
     if halves and not chosen.half:
         remedy = 'Convert with .float(), or use method="exact"'
         faults.append(
             Fault("query, key, value", " and ".join(halves), "float32 or float64 to certify an error", remedy)
         )
-    if not chosen.differentiable and torch.is_grad_enabled() and any(item.requires_grad for item in inputs):
-        remedy = (
-            f"Detach the inputs, or use one of {', '.join(name for name in METHODS if METHODS[name].differentiable)}"
-        )
-        faults.append(Fault("method", f"{method!r}, which has no gradient", "no input that requires one", remedy))
     return faults

@@ -49,7 +49,7 @@ def all_keys(
         sums = evaluate(table, prepared.query[:, rows], state)
         output = sums[:-1] / sums[-1]
         size = prepared.query_norm[rows]
-        yield Block(output, row_errors(tail[rows], size, output, sums[-1], account, columns.scale))
+        yield Block(output, row_errors(tail[rows], size, output, sums[-1], account, columns.unit))
 
 
 def leading_keys(
@@ -88,7 +88,7 @@ def leading_keys(
             near = values.detach().abs() @ shares.detach()
             size = sizes[:, done:last].flatten()
             tail = tail_factor(rows, size, account.sums, account.degree)
-            yield Block(output, row_errors(tail, size, output, sums[-1], account, columns.scale, near))
+            yield Block(output, row_errors(tail, size, output, sums[-1], account, columns.unit, near))
             done = last
         if stop < prepared.key.shape[1]:
             state = state + moments(table, keys, values)
@@ -101,4 +101,4 @@ def leading_keys(
 def near_roundings(variables: int, score: float, dtype: torch.dtype) -> float:
     """At least the relative error of a chunk's sums: of scores up to `score` nats, their exponentials, and the sums."""
     exponent = gamma(variables + 2, dtype) * score + 4 * unit(dtype)
-    return math.expm1(min(exponent, 1.0)) + gamma(CHUNK + 8, dtype) * 2 if exponent < 1 else math.inf
+    return math.expm1(exponent) + gamma(CHUNK + 8, dtype) * 2 if exponent < 1 else math.inf

@@ -35,6 +35,7 @@ from promptreach.inference.answers import Answer, Option, answer_all
 from promptreach.inference.fused import fused_attention, with_one
 from promptreach.inference.groups import Groups, bisect, metric
 from promptreach.inference.job import HeadJob
+from promptreach.inference.landmark import SLOT
 from promptreach.inference.problem import AttentionProblem
 from promptreach.inference.report import AttentionReport
 
@@ -56,10 +57,9 @@ LEAST = 1024
 
 PILOT_BLOCKS, PILOT_ROWS = 48, 16
 
-SLOT, GATHER, SUMMARY, GROUPING = 1.2, 40.0, 5.0, 800.0
-"""What a query and a slot, the gathering of a near key, a block and a summarised key, and the grouping of a point cost,
-in
-exact pairs: measured at head size 32."""
+GATHER, SUMMARY, GROUPING = 40.0, 5.0, 800.0
+"""What the gathering of a near key, a block and a summarised key, and the grouping of a point cost, in exact pairs:
+measured at head size 32."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ done. What rounding can do, `relative_rounding` and `fixed_errors`, is part of t
 dtype.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -74,18 +74,13 @@ def head_problem(head: Head, tol: float, workspace: int) -> HeadProblem:
     return HeadProblem(head, prepared, columns, reach, largest, workspace)
 
 
-def converted(head: Head, dtype: torch.dtype) -> Head:
-    """The head in another dtype."""
-    return replace(head, query=head.query.to(dtype), key=head.key.to(dtype), value=head.value.to(dtype))
-
-
 def needed_degree(head: Head, tol: float, workspace: int) -> tuple[int, int]:
     """PREDICTED least degree, and the coordinates, for a range error of `tol` at one head, found without its moments.
 
     Raises:
         ToleranceNotReachedError: when no degree fits the workspace.
     """
-    problem = head_problem(converted(head, torch.float64), tol, workspace)
+    problem = head_problem(head.to(torch.float64), tol, workspace)
     return first_degree(problem, tol, torch.float64, spare=False), problem.variables
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.inference.measure import sampled_error
-from promptreach.inference.problem import AttentionProblem, Head
+from promptreach.inference.problem import AttentionProblem, Head, largest_entry
 from promptreach.inference.report import AttentionReport
 
 SAMPLED_ROWS = 16
@@ -20,7 +20,7 @@ SAMPLED_ROWS = 16
 def exact(
     problem: AttentionProblem, tol: float, relative_to: str, generator: torch.Generator, workspace: int
 ) -> tuple[Tensor, AttentionReport]:
-    """Attention as defined, in the computing dtype; `tol` plays no part.
+    """Attention as defined, in the computing dtype, or in float64 where sums could overflow it; `tol` plays no part.
 
     Its error is that of rounding, MEASURED on a few rows against float64: the fused kernel's exponential has no proof.
     No array beyond the inputs, the output and about `workspace` bytes is held.
@@ -29,11 +29,11 @@ def exact(
     output = problem.assemble(outputs)
     # What the caller gets is what is measured: with half-precision values that includes the last conversion.
     shown = list(output.detach().reshape(len(outputs), *outputs[0].shape))
-    value, sample = sampled_error(problem, shown, relative_to, generator, SAMPLED_ROWS)
+    value, sample = sampled_error(problem, shown, relative_to, generator, SAMPLED_ROWS, workspace=workspace)
     certificate = Certificate(
         claim=f"the largest error of exact attention on the sampled rows, relative to {relative_to}, is value",
         value=value,
-        side=Side.UPPER,
+        side=Side.EXACT,
         evidence=Evidence.MEASURED,
         sample=sample,
     )
@@ -42,6 +42,8 @@ def exact(
 
 def exact_head(head: Head, workspace: int) -> Float[Tensor, "group q value_dim"]:
     """Exact attention of one head; a query that sees no key has output 0."""
+    if _may_overflow(head):
+        return exact_head(head.to(torch.float64), workspace)
     key, value, width = _same_width(head.key, head.value)
     query = pad(head.query, (0, key.shape[-1] - head.query.shape[-1]))
     if head.seen is None:
@@ -49,6 +51,14 @@ def exact_head(head: Head, workspace: int) -> Float[Tensor, "group q value_dim"]
     if len(head.seen) == len(key) == int(head.seen[-1]) and int(head.seen[0]) == 1:
         return _fused(query, key, value, head.scale, causal=True)[..., :width]
     return _causal_blocks(query, key, value, head, workspace)[..., :width]
+
+
+def _may_overflow(head: Head) -> bool:
+    """Whether a score, or a sum of values over the keys, may leave the dtype's range; never in float64, whose inputs
+    are limited."""
+    query, key, value = (largest_entry(item) for item in (head.query, head.key, head.value))
+    score = head.key.shape[-1] * query * key * max(1.0, abs(head.scale))
+    return head.key.dtype != torch.float64 and max(score, len(head.key) * value) > torch.finfo(head.key.dtype).max / 2
 
 
 def _causal_blocks(query: Tensor, key: Tensor, value: Tensor, head: Head, workspace: int) -> Tensor:

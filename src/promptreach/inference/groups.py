@@ -51,7 +51,7 @@ def bisect(points: Float[Tensor, "n dim"], groups: int) -> Groups:
 
 
 def metric(points: Float[Tensor, "n dim"]) -> Float[Tensor, "dim dim"]:
-    """A root R of the points' covariance: |R (x - y)| is the root mean square of point.(x - y) over centred points."""
+    """A root R of the points' covariance: |(x - y) R| is the root mean square of point.(x - y) over centred points."""
     centred = points.detach() - points.detach().mean(dim=0)
     values, axes = torch.linalg.eigh(centred.T @ centred / len(points))
     root: Tensor = axes * values.clamp_min(0.0).sqrt()

@@ -54,7 +54,8 @@ def certify(
     claim says is true.
 
     Args:
-        output, exact: the method's and the exact output at the drawn rows, in the order of the draw; at least 64.
+        output, exact: the method's and the exact output at the drawn rows, in the order of the draw; at least 64. An
+            entry that is not finite is an infinite error.
         relative_to: "range" or "deviation".
         spread: max - min of each value coordinate; coordinates with spread 0 are left out of the range error.
 
@@ -65,7 +66,7 @@ def certify(
     """
     if len(output) < LEAST_ROWS:
         raise ValueError(f"{len(output)} held-out rows; at least {LEAST_ROWS} are needed")
-    difference = (output.double() - exact.double()).abs()
+    difference = (output.double() - exact.double()).abs().nan_to_num(nan=math.inf, posinf=math.inf)
     if relative_to == "range":
         kept = spread > 0
         errors = (difference[:, kept] / spread[kept].double()).amax(dim=1) if bool(kept.any()) else torch.zeros(1)
@@ -125,6 +126,8 @@ def _least_ratio(above: Float[Tensor, " pairs"], below: Float[Tensor, " pairs"],
 
 def _fraction_above(seen: int, count: int, delta: float) -> float:
     """The largest fraction with which `seen` or fewer of `count` draws still have probability `delta`, from above."""
+    if seen == count:
+        return 1.0
     ways = [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(seen + 1)]
     low, high = 0.0, 1.0
     for _ in range(60):

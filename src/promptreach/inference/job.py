@@ -22,8 +22,7 @@ MORE_ROWS = 4096
 
 AIM = {"range": 0.6, "deviation": 0.9}
 """The part of the tolerance that a trial must reach, so that the certificate, which is larger, can keep to all of it.
-The
-largest of 1,024 errors is further above that of 512 than a mean is."""
+The largest of 1,024 errors is further above that of 512 than a mean is."""
 
 
 @dataclass(eq=False)

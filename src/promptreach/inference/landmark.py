@@ -81,6 +81,7 @@ def fit_landmarks(job: HeadJob, slots: int, rows: int, ridges: Sequence[float] =
 
     Raises:
         InputError: for more slots than keys or more rows than queries.
+        ToleranceNotReachedError: when the normal equations are singular for every ridge.
     """
     limits = (("slots", slots, len(job.key), "keys"), ("rows", rows, len(job.query), "queries"))
     faults = [

@@ -5,6 +5,8 @@ with how much the exact output moves at all, so that a head that only returns it
 never mixed: `relative_to` names the one that is meant.
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -16,8 +18,9 @@ RELATIVE_TO = ("range", "deviation")
 
 
 def value_range(value: Float[Tensor, "n value_dim"]) -> Float[Tensor, " value_dim"]:
-    """max - min of each value coordinate over the visible keys: the unit of the range error."""
-    return value.amax(dim=0) - value.amin(dim=0)
+    """max - min of each value coordinate over the visible keys, in float64: the unit of the range error."""
+    # In the values' own dtype it may overflow, and errors relative to infinity would be 0.
+    return value.amax(dim=0).double() - value.amin(dim=0).double()
 
 
 def range_error(
@@ -27,15 +30,22 @@ def range_error(
 ) -> float:
     """The largest |output - exact| of any entry over its coordinate's range; constant coordinates are left out.
 
-    A constant coordinate has the constant as its output, whatever the weights: there is nothing to approximate.
+    A constant coordinate has the constant as its output, whatever the weights: there is nothing to approximate. An
+    entry that is not finite, in any coordinate, is an infinite error.
     """
-    errors = (output.double() - exact.double()).abs()[..., spread > 0] / spread[spread > 0].double()
+    difference = (output.double() - exact.double()).abs()
+    if not bool(difference.isfinite().all()):
+        return math.inf
+    errors = difference[..., spread > 0] / spread[spread > 0].double()
     return float(errors.max()) if errors.numel() else 0.0
 
 
 def deviation_error(output: Float[Tensor, "rows value_dim"], exact: Float[Tensor, "rows value_dim"]) -> float:
-    """|output - exact| over |exact - its mean over rows|, Frobenius; infinite where the exact output is constant."""
+    """|output - exact| over |exact - its mean over rows|, Frobenius; infinite where the exact output is constant and
+    the other is not, and where an entry is not finite."""
     exact, output = exact.double(), output.double()
+    if not bool((output - exact).isfinite().all()):
+        return math.inf
     error, deviation = (output - exact).norm(), (exact - exact.mean(dim=0)).norm()
     return 0.0 if error == 0 else float(error / deviation)
 
@@ -45,8 +55,8 @@ def exact_rows(
 ) -> Statistics:
     """Log mass and mean of the queries at `rows` of ``head.rows`` over the keys they see, a block of keys at a time.
 
-    The reference that errors are measured against; the mean of a query that sees nothing is 0. No more than about
-    `workspace` bytes are held at once.
+    The reference that errors are measured against; the mean of a query that sees nothing is 0, and that of a constant
+    coordinate the constant, without any rounding. No more than about `workspace` bytes are held at once.
     """
     query = head.rows[rows].detach().to(dtype)
     seen = None if head.seen is None else head.seen[rows % head.query.shape[1]]
@@ -57,7 +67,8 @@ def exact_rows(
         key, value = (item[start : start + block].detach().to(dtype) for item in (head.key, head.value))
         mask = None if seen is None else torch.arange(start, start + len(key), device=key.device) < seen[:, None]
         total = merge(total, statistics(query, key, value, head.scale, mask))
-    return total
+    constant = (value_range(head.value.detach()) == 0) & (total.log_mass > -torch.inf)[:, None]
+    return Statistics(total.log_mass, torch.where(constant, head.value[0].detach().to(dtype), total.mean))
 
 
 def sampled_error(
@@ -67,6 +78,7 @@ def sampled_error(
     generator: torch.Generator,
     rows: int = 16,
     heads: int = 4,
+    workspace: int = 2**28,
 ) -> tuple[float, str]:
     """The largest error of `heads` drawn heads on `rows` drawn queries each, and the sample in words.
 
@@ -77,7 +89,7 @@ def sampled_error(
     for index, head in enumerate(problem.heads()):
         if index in chosen:
             drawn = torch.randint(len(head.rows), (rows,), generator=generator).to(head.query.device)
-            exact = exact_rows(head, drawn).mean
+            exact = exact_rows(head, drawn, workspace=workspace).mean
             output = outputs[index].detach().reshape(-1, exact.shape[-1])[drawn]
             if relative_to == "range":
                 error = range_error(output, exact, value_range(head.value.detach()))

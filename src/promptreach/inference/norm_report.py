@@ -5,6 +5,7 @@ do with these queries and keys: the degree and the number of features that the p
 and the work that would be next to exact attention, with the prompt and without it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.inference.degrees import needed_degree
 from promptreach.inference.features import rank
-from promptreach.inference.problem import Head
+from promptreach.inference.problem import Head, entry_faults
 from promptreach.inference.report import ToleranceNotReachedError
 from promptreach.norms import NormCriterion, centred, norm_criterion
 
@@ -145,7 +146,7 @@ def norm_report(
             positions, or for the content's only.
         key: (batch, kv_heads, n, head_dim), the prompt's positions first.
         prompt_length: how many leading positions are the prompt's.
-        mask: (batch, n), True at visible positions.
+        mask: (batch, n), True at visible positions, some of the content in each row.
         scale: the factor on q.k; None means 1/sqrt(head_dim).
         tol: range error, positive.
         workspace: bytes that features may take.
@@ -156,10 +157,10 @@ def norm_report(
     Reference: Hu et al. 2025, Theorems 3.1 and 3.2; theorem keys ``almost-linear-hardness`` and
     ``polynomial-remainder``.
     """
-    faults = [] if 0 < tol < float("inf") else [Fault("tol", repr(tol), "a positive finite number")]
     query, key = (item[(None,) * max(0, 4 - item.ndim)].detach() for item in (query, key))
+    faults = _faults(query, key, prompt_length, mask, scale, tol)
     try:
-        criterion = norm_criterion(query, key, prompt_length, mask, scale)
+        criterion = norm_criterion(query, key, prompt_length, None if faults else mask, scale)
     except InputError as error:
         raise InputError([*faults, *error.faults]) from None
     raise_if_any(faults)
@@ -171,6 +172,25 @@ def norm_report(
         query[:, :, -content:], key[:, :, prompt_length:], visible[:, prompt_length:], factor, tol, workspace
     )
     return NormReport(criterion, joined, without, tol)
+
+
+def _faults(
+    query: Tensor, key: Tensor, prompt_length: int, mask: Tensor | None, scale: float | None, tol: float
+) -> list[Fault]:
+    """What `norms.norm_criterion` does not look at."""
+    faults = [] if 0 < tol < float("inf") else [Fault("tol", repr(tol), "a positive finite number")]
+    if scale is not None and not math.isfinite(scale):
+        faults.append(Fault("scale", repr(scale), "a finite number", "None means 1/sqrt(head_dim)"))
+    elif query.numel() and key.numel():
+        faults += entry_faults({"query": query, "key": key}, query, scale)
+    if mask is not None and mask.dtype != torch.bool:
+        faults.append(Fault("mask", f"dtype {mask.dtype}", "bool, True at visible positions"))
+    elif mask is not None and mask.ndim == 2:
+        hidden = (~mask[:, prompt_length:].any(dim=1)).nonzero().flatten().tolist()
+        if hidden:
+            seen = f"no visible content in batch rows {', '.join(map(str, hidden[:5]))}"
+            faults.append(Fault("mask", seen, "visible content in each row", "Leave such rows out of the batch"))
+    return faults
 
 
 def _sizes(query: Tensor, key: Tensor, mask: Tensor, scale: float, tol: float, workspace: int) -> Sizes:

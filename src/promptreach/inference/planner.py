@@ -25,7 +25,7 @@ from promptreach.inference.features import rank
 from promptreach.inference.job import HeadJob
 from promptreach.inference.preprocess import prepare
 from promptreach.inference.problem import HALF, AttentionProblem, Head
-from promptreach.inference.report import AttentionReport, Candidate, ToleranceNotReachedError
+from promptreach.inference.report import AttentionReport, Candidate, ToleranceNotReachedError, of_heads
 
 MethodFunction = Callable[[AttentionProblem, float, str, torch.Generator, int], tuple[Tensor, AttentionReport]]
 
@@ -53,9 +53,6 @@ SCORE_SAMPLE = 512
 DEVIATIONS = 30.0
 """Ranges of a value in the deviation of the outputs, roughly, to compare tolerances in the two units."""
 
-FEATURE = 1.0
-"""What a monomial feature of a query or a key costs, in exact pairs at head size 32."""
-
 
 def automatic(
     problem: AttentionProblem,
@@ -65,7 +62,7 @@ def automatic(
     workspace: int,
     methods: Mapping[str, MethodFunction],
 ) -> tuple[Tensor, AttentionReport]:
-    """Every key/value head by its own cheapest method; the report is that of the head with the largest error.
+    """Every key/value head by its own cheapest method, and the report of all heads.
 
     Args:
         methods: "exact" and "polynomial" at least; the pilots bring landmarks and clusters along.
@@ -77,20 +74,7 @@ def automatic(
     parts = list(_one_by_one(problem))
     solved = [_solve(part, tol, relative_to, generator, workspace, methods, len(parts)) for part in parts]
     output = torch.stack([part for part, _ in solved]).reshape(*problem.query.shape[:-1], -1)
-    reports = [report for _, report in solved]
-    worst = max(reports, key=lambda report: report.error.value)
-    ranks = [report.rank for report in reports if report.rank is not None]
-    used = sorted({report.method for report in reports})
-    if len(reports) == 1:
-        return output, worst
-    counts = ", ".join(f"{name} {sum(report.method == name for report in reports)}" for name in used)
-    return output, AttentionReport(
-        method=used[0] if len(used) == 1 else "auto",
-        error=worst.error,
-        rank=max(ranks, default=None),
-        reasons=(f"heads by method: {counts}", *dict.fromkeys(line for report in reports for line in report.reasons)),
-        plan=worst.plan,
-    )
+    return output, of_heads([report for _, report in solved])
 
 
 def _solve(
@@ -175,9 +159,10 @@ def polynomial_option(head: Head, tol: float) -> Option | None:
         return None
     queries, n = len(head.rows), len(head.key)
     features, next_features = (rank(len(prepared.key), order) for order in (degree, degree + 1))
-    if FEATURE * next_features * (queries + n) > WORTH * queries * n:
+    # A monomial feature of a query or a key costs about one exact pair of head size 32.
+    if next_features * (queries + n) > WORTH * queries * n:
         return None
-    pairs = FEATURE * features * (queries + n)
+    pairs = float(features * (queries + n))
     reason = f"sampled scores up to {float(scores.max()):.2g} nats ask for about degree {degree}, {features} features"
 
     def run() -> Answer:

@@ -31,7 +31,6 @@ from promptreach.inference.degrees import (
     RoundingError,
     cheap_degree,
     check_rank,
-    converted,
     first_degree,
     fixed_errors,
     head_problem,
@@ -42,7 +41,7 @@ from promptreach.inference.degrees import (
 from promptreach.inference.features import moments, monomials, rank
 from promptreach.inference.problem import AttentionProblem, Head
 from promptreach.inference.remainder import Account, moment_norms, tail_factor, underflow
-from promptreach.inference.report import AttentionReport
+from promptreach.inference.report import HEAD_CHECKER, AttentionReport, ToleranceNotReachedError
 from promptreach.inference.rounding import gamma
 
 
@@ -113,13 +112,18 @@ def solve_head(
     """
     aim = tol
     while True:
-        answer = _solve_range(head, aim, workspace, output_dtype)
+        try:
+            answer = _solve_range(head, aim, workspace, output_dtype)
+        except ToleranceNotReachedError as failure:
+            aimed = [] if aim == tol else [f"a relative error of {tol:g} was aimed at by a range error of {aim:.2g}"]
+            raise ToleranceNotReachedError("polynomial", tol, [*failure.reasons, *aimed]) from failure
         error = answer.range_error
         if relative_to == "deviation":
             error = _relative(answer.output.detach().to(output_dtype), answer.error_norm, head)
         if error <= tol:
             return answer, error
-        # An answer that certifies no relative error at all was off by more than the output moves.
+        # An answer that certifies no relative error at all was off by more than the output moves. Its range error is
+        # above 0: without any, where values do not differ, the relative error is 0 too.
         aim = min(answer.range_error, aim) * (min(0.5, 0.9 * tol / error) if math.isfinite(error) else 0.1)
 
 
@@ -128,7 +132,7 @@ def _solve_range(head: Head, tol: float, workspace: int, output_dtype: torch.dty
     if head.query.dtype != torch.float64:
         with contextlib.suppress(RoundingError):
             return _solve_in(head_problem(head, tol, workspace), tol, output_dtype)
-    return _solve_in(head_problem(converted(head, torch.float64), tol, workspace), tol, output_dtype)
+    return _solve_in(head_problem(head.to(torch.float64), tol, workspace), tol, output_dtype)
 
 
 def _solve_in(problem: HeadProblem, tol: float, output_dtype: torch.dtype) -> HeadAnswer:
@@ -196,11 +200,15 @@ def _finish(
     shift = fixed_errors(problem, largest, output_dtype)
     moving = columns.spread > 0
     ranged = ((worst + shift) / columns.spread)[moving]
-    fixed = float((shift * columns.scale.double()).norm()) * length**0.5
+    fixed = float((shift * columns.unit).norm()) * length**0.5
     total = (norm.norm(dim=1) + fixed) * (1 + gamma(norm.numel() + width + 64))
+    largest_error = float(ranged.max()) * (1 + gamma(16)) if len(ranged) else 0.0
+    if not bool(output.detach().isfinite().all()):
+        # A mass of 0 has no quotient; where all values are the same only this tells.
+        largest_error, total = math.inf, torch.full_like(total, math.inf)
     return HeadAnswer(
         output,
-        float(ranged.max()) * (1 + gamma(16)) if len(ranged) else 0.0,
+        largest_error,
         total,
         degree,
         known,
@@ -219,7 +227,9 @@ def _relative(output: Tensor, error: Tensor, head: Head) -> float:
     # About another point than their mean, rows deviate more: by at most what rounding moved the mean, once a row.
     moved = gamma(2 * rows.shape[1] + 8) * (rows.abs().amax(dim=1).norm(dim=1) * rows.shape[1] ** 0.5)
     least = deviation - moved - error
-    return float(torch.where(least > 0, error / least * (1 + gamma(8)), torch.inf).max())
+    relative = torch.where(least > 0, error / least * (1 + gamma(8)), torch.inf)
+    # No error at all is no part of any deviation, be it 0.
+    return float(relative.masked_fill(error == 0, 0.0).max())
 
 
 def _certificate(problem: AttentionProblem, output: Tensor, value: float, relative_to: str) -> Certificate:
@@ -249,5 +259,5 @@ def _certificate(problem: AttentionProblem, output: Tensor, value: float, relati
             "output": output.detach(),
             "relative_to": relative_to,
         },
-        checker="inference.recheck:recheck_attention",
+        checker=HEAD_CHECKER,
     )

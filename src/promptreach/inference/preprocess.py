@@ -52,7 +52,6 @@ class Prepared:
         weight: (n,), in [0, 1]; the largest is 1.
         score_error: nats; for every query and key, rounding and dropped coordinates together.
         weight_error: nats.
-        dropped: how many coordinates were left out.
     """
 
     query: Float[Tensor, "variables rows"]
@@ -62,7 +61,6 @@ class Prepared:
     weight: Float[Tensor, " n"]
     score_error: float
     weight_error: float
-    dropped: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +108,6 @@ def prepare(head: Head, drop: float, workspace: int) -> Prepared:
         # Rounding to the working dtype moves each product of entries by less than 3 units of it, or is underflow.
         score_error=(lost + moved + 3 * unit(dtype) * products + tiny) * (1 + gamma(8)),
         weight_error=logit_error + 1.5 * unit(dtype),
-        dropped=int((~kept).sum()),
     )
 
 
@@ -136,6 +133,11 @@ class Columns:
     centre: Float[Tensor, " value_dim"]
     scale: Float[Tensor, " value_dim"]
     spread: Float[Tensor, " value_dim"]
+
+    @property
+    def unit(self) -> Float[Tensor, " value_dim"]:
+        """What an error of 1 in v' is in the values, float64; 0 for a constant coordinate, whose sums all are 0."""
+        return self.scale.double() * (self.spread > 0)
 
 
 def prepare_values(head: Head, weight: Float[Tensor, " n"]) -> Columns:

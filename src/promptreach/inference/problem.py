@@ -9,7 +9,7 @@ Reference: papers B, section 3 (attention with a prompt is attention over prompt
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,6 +18,10 @@ from torch import Tensor
 from promptreach.errors import Fault, raise_if_any
 
 HALF = (torch.float16, torch.bfloat16)
+
+LARGEST = 2.0**200
+"""Entries up to here, about 1.6e60, have fourth powers that float64 can sum: what the moments of queries and keys take.
+Every finite float32 number is far below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,10 @@ class Head:
     def rows(self) -> Float[Tensor, "rows head_dim"]:
         """All queries as rows, one query head of the group after the other: (group * q, head_dim)."""
         return self.query.reshape(-1, self.query.shape[-1])
+
+    def to(self, dtype: torch.dtype) -> "Head":
+        """The head in another dtype."""
+        return replace(self, query=self.query.to(dtype), key=self.key.to(dtype), value=self.value.to(dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +108,6 @@ class AttentionProblem:
     @property
     def num_kv_heads(self) -> int:
         return _heads(self.key)
-
-    @property
-    def wants_gradient(self) -> bool:
-        """True if autograd is recording and any input asks for a gradient."""
-        return torch.is_grad_enabled() and any(item.requires_grad for item in (self.query, self.key, self.value))
 
     def heads(self) -> Iterator[Head]:
         """Every key/value head of every batch row, batch-major, in the computing dtype."""
@@ -175,7 +178,7 @@ def problem_faults(
         seen = f"{query.shape[-2]} queries for {key.shape[-2]} keys under causal=True"
         faults.append(Fault("query", seen, "at most one query a key: the queries are the last positions"))
     faults += [] if mask is None else _mask_faults(mask, (*query.shape[:-3], key.shape[-2]))
-    return faults + _entry_faults(named)
+    return faults + entry_faults(named, query, scale)
 
 
 def _shape_faults(query: Tensor, key: Tensor, value: Tensor) -> list[Fault]:
@@ -210,17 +213,25 @@ def _mask_faults(mask: Tensor, shape: tuple[int, ...]) -> list[Fault]:
     return []
 
 
-def _entry_faults(named: dict[str, Tensor]) -> list[Fault]:
+def entry_faults(named: dict[str, Tensor], query: Tensor, scale: float | None, most: float = LARGEST) -> list[Fault]:
+    """Tensors with an entry that is NaN or larger than `most`, each by its name, and a scale that makes a query so."""
     faults = []
     for name, tensor in named.items():
-        # A finite sum has finite terms; a sum that is not may have overflowed, and only then each entry is looked at.
-        if not bool(tensor.detach().sum().isfinite()):
-            bad = (~tensor.detach().isfinite()).nonzero()
-            if len(bad):
-                entry = tuple(bad[0].tolist())
-                seen = f"{float(tensor[entry].detach())} at {entry} ({len(bad)} such entries)"
-                faults.append(Fault(name, seen, "finite numbers"))
+        # NaN is passed on by the extremes, so that one look finds everything; only then each entry is looked at.
+        if not largest_entry(tensor) <= most:
+            bad = (~(tensor.detach().abs().double() <= most)).nonzero()
+            entry = tuple(bad[0].tolist())
+            seen = f"{float(tensor[entry].detach())} at {entry} ({len(bad)} such entries)"
+            faults.append(Fault(name, seen, f"finite numbers of at most {most:.2g}"))
+    if scale is not None and not faults and not abs(scale) * largest_entry(query) <= most:
+        seen = f"{scale!r} for queries up to {largest_entry(query):.2g}"
+        faults.append(Fault("scale", seen, f"scaled queries of at most {most:.2g}"))
     return faults
+
+
+def largest_entry(tensor: Tensor) -> float:
+    """The largest size of any entry; NaN if one is NaN."""
+    return float(torch.stack(torch.aminmax(tensor.detach())).abs().max())
 
 
 def _broadcasts(shape: Sequence[int], wanted: Sequence[int]) -> bool:

@@ -1,5 +1,8 @@
 """The second code path of a certified output: exact attention in float64, row by row, in quadratic time."""
 
+import math
+from dataclasses import replace
+
 import torch
 
 from promptreach.certificate import Certificate, rechecks
@@ -32,4 +35,11 @@ def recheck_attention(certificate: Certificate) -> bool:
             worst = max(worst, range_error(found, exact, value_range(head.value)))
         else:
             worst = max(worst, *(deviation_error(*pair) for pair in zip(found, exact, strict=True)))
-    return worst <= certificate.value
+    return math.isfinite(worst) and worst <= certificate.value
+
+
+@rechecks
+def recheck_heads(certificate: Certificate) -> bool:
+    """Whether every head's witness keeps to the certificate of all."""
+    heads = certificate.witness["heads"]
+    return bool(heads) and all(recheck_attention(replace(certificate, witness=witness)) for witness in heads)

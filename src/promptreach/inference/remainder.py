@@ -175,7 +175,7 @@ def row_errors(
     output: Float[Tensor, "value_dim rows"],
     mass: Float[Tensor, " rows"],
     account: Account,
-    scale: Float[Tensor, " value_dim"],
+    unit: Float[Tensor, " value_dim"],
     near: Float[Tensor, "columns rows"] | None = None,
 ) -> RowErrors:
     """Bounds on |exact - output|; infinite where the mass may be 0.
@@ -187,7 +187,7 @@ def row_errors(
         output: the computed quotients, without their own rounding, in units of v'.
         mass: the computed masses.
         account: of the keys that the polynomial stands for.
-        scale: the unit of v' in each coordinate.
+        unit: of v' in each coordinate, 0 for constant ones.
         near: for keys that were summed exactly but for rounding (causal chunks), the computed sums of w e^s |v'| for
             each coordinate and, last, of w e^s, which is part of `mass`.
     """
@@ -220,11 +220,11 @@ def row_errors(
     least = torch.maximum(jensen, mass * (1 - 2**-40) - lost) / up
     rows = torch.where(least > 0, rows / least, torch.inf)
     worst = _products(rows.amax(dim=1)[:, None], columns).sum(dim=0)
-    norm = _products((columns * scale.double()).norm(dim=1)[:, None], rows).sum(dim=0)
+    norm = _products((columns * unit).norm(dim=1)[:, None], rows).sum(dim=0)
     if near is not None:
         entries = (rounded[:-1] + largest[:, None] * rounded[-1]) * rows[1]
         worst = worst + entries.amax(dim=1)
-        norm = norm + (entries * scale.double()[:, None]).norm(dim=0)
+        norm = norm + _products(entries, unit[:, None]).norm(dim=0)
     return RowErrors(worst * up, norm * up)
 
 

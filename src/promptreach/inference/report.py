@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from promptreach.certificate import Certificate
+from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.errors import PromptreachError
+
+HEAD_CHECKER = "inference.recheck:recheck_attention"
+"""The second code path of one problem's output."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,8 @@ class Candidate:
 
     Attributes:
         method: a key of `attend.METHODS`.
-        seconds: PREDICTED wall time on this machine, fitting included.
+        seconds: PREDICTED wall time, fitting included, at the speed that two cores of one small machine have shown: a
+            constant, so that the same call gives the same plan.
         error: PREDICTED error, in the unit that the tolerance was asked in.
         reason: why it stands where it stands in the plan, as a sentence.
     """
@@ -44,6 +48,55 @@ class AttentionReport:
     rank: int | None = None
     reasons: tuple[str, ...] = ()
     plan: tuple[Candidate, ...] = ()
+
+
+CONFIDENCE = 0.95
+"""With which all statements about held-out rows in one call hold together."""
+
+
+def of_heads(reports: Sequence[AttentionReport]) -> AttentionReport:
+    """What holds for all key/value heads at once, from a report for each.
+
+    The error is the largest, its evidence the weakest of any head. Certificates from held-out rows share the call's
+    confidence, so that together they hold with `CONFIDENCE`. It can be rechecked where every head's can.
+    """
+    if len(reports) == 1:
+        return reports[0]
+    errors = [report.error for report in reports]
+    kinds: dict[tuple[Evidence, str], list[Certificate]] = {}
+    for error in errors:
+        kinds.setdefault((error.evidence, error.theorem), []).append(error)
+    claims = [
+        f"{len(part)} {evidence.value}, of which the largest: {max(part, key=lambda error: error.value).claim}"
+        for (evidence, _), part in kinds.items()
+    ]
+    confidence = CONFIDENCE if any(error.confidence is not None for error in errors) else None
+    together = "" if confidence is None else f"with probability {confidence:g} over all held-out rows, "
+    checked = {error.checker for error in errors} == {HEAD_CHECKER}
+    methods = sorted({report.method for report in reports})
+    counts = ", ".join(f"{name} {sum(report.method == name for report in reports)}" for name in methods)
+    worst = max(reports, key=lambda report: report.error.value)
+    return AttentionReport(
+        method=methods[0] if len(methods) == 1 else "auto",
+        error=Certificate(
+            claim=(
+                f"{together}each of the {len(errors)} key/value heads has an error of at most value, in the sense of "
+                f"its own claim: {'; '.join(claims)}"
+            ),
+            value=worst.error.value,
+            side=Side.UPPER,
+            evidence=max((error.evidence for error in errors), key=list(Evidence).index),
+            assumptions=tuple(dict.fromkeys(item for error in errors for item in error.assumptions)),
+            theorem=worst.error.theorem if len(kinds) == 1 else "",
+            witness={"heads": [error.witness for error in errors]} if checked else {},
+            checker="inference.recheck:recheck_heads" if checked else "",
+            sample="; ".join(dict.fromkeys(error.sample for error in errors if error.sample)),
+            confidence=confidence,
+        ),
+        rank=max((report.rank for report in reports if report.rank is not None), default=None),
+        reasons=(f"heads by method: {counts}", *dict.fromkeys(line for report in reports for line in report.reasons)),
+        plan=worst.plan,
+    )
 
 
 class ToleranceNotReachedError(PromptreachError):

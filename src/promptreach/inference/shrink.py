@@ -16,9 +16,13 @@ from promptreach.attention import Statistics
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.errors import Fault, raise_if_any
 from promptreach.inference.compaction import compact
+from promptreach.inference.problem import entry_faults
 from promptreach.inference.refinement import refine
 from promptreach.inference.sampled import SampledHeads, Slots, sampled_heads
 from promptreach.prompt import Prefix
+
+LARGEST = 2.0**50
+"""Entries up to here have squares, and products with one another, that float32 can sum."""
 
 HELD_OUT = 0.25
 LEAST_SAMPLES = 8
@@ -204,12 +208,12 @@ def _faults(
 ) -> list[Fault]:
     layers, kv_heads, length, head_dim = prefix.keys.shape
     faults = []
-    if not 1 <= tokens < length:
-        faults.append(Fault("tokens", str(tokens), f"1 to {length - 1}, fewer than the prefix has"))
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or not 1 <= tokens < length:
+        faults.append(Fault("tokens", repr(tokens), f"a whole number, 1 to {length - 1}, fewer than the prefix has"))
     if budgets not in BUDGETS:
         faults.append(Fault("budgets", repr(budgets), f"one of {', '.join(map(repr, BUDGETS))}"))
-    if steps < 0:
-        faults.append(Fault("steps", str(steps), "0 or more"))
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        faults.append(Fault("steps", repr(steps), "a whole number, 0 or more"))
     if scale is not None and not 0 < scale < float("inf"):
         faults.append(Fault("scale", repr(scale), "a positive finite number"))
     if queries.ndim != 4 or queries.shape[0] != layers or queries.shape[3] != head_dim or queries.shape[1] % kv_heads:
@@ -218,14 +222,17 @@ def _faults(
     if queries.shape[2] < LEAST_SAMPLES:
         remedy = "a quarter of them is held out; some hundreds are better"
         faults.append(Fault("queries", f"{queries.shape[2]} samples", f"at least {LEAST_SAMPLES}", remedy))
-    if not queries.isfinite().all():
-        faults.append(Fault("queries", "entries that are NaN or infinite", "finite numbers"))
+    named = {"queries": queries, "prefix.keys": prefix.keys, "prefix.values": prefix.values}
+    faults += entry_faults({name: item for name, item in named.items() if item.numel()}, queries, scale, LARGEST)
     if content is not None:
         wanted = {"log_mass": queries.shape[:3], "mean": (*queries.shape[:3], prefix.values.shape[3])}
         for name, shape in wanted.items():
             part = getattr(content, name)
             if part.shape != shape:
                 faults.append(Fault(f"content.{name}", f"shape {tuple(part.shape)}", f"{tuple(shape)}"))
-            elif part.isnan().any() or (name == "mean" and part.isinf().any()):
-                faults.append(Fault(f"content.{name}", "entries that are NaN or infinite", "finite numbers"))
+            elif name == "mean":
+                faults += entry_faults({"content.mean": part}, queries, None, LARGEST)
+            elif not (part < torch.inf).all():
+                seen = "entries that are NaN or infinite mass"
+                faults.append(Fault("content.log_mass", seen, "numbers, or -inf for no mass"))
     return faults

@@ -44,11 +44,11 @@ def attend(
 ) -> Float[Tensor, "tokens out"]:
     """Attention over the sequence; every token sees every other, or only itself and those before it."""
     groups = weights.num_heads // weights.num_kv_heads
-    query = normed(weights.query_norm, _projected(weights.query, weights.query_bias, states))
-    key = normed(weights.key_norm, _projected(weights.key, weights.key_bias, states))
+    query = normed(weights.query_norm, projected(weights.query, weights.query_bias, states))
+    key = normed(weights.key_norm, projected(weights.key, weights.key_bias, states))
     if rotate is not None:
         query, key = rotate(query), rotate(key)
-    value = _projected(weights.value, weights.value_bias, states).repeat_interleave(groups, dim=0)
+    value = projected(weights.value, weights.value_bias, states).repeat_interleave(groups, dim=0)
     scores = weights.softmax_scale * query @ key.repeat_interleave(groups, dim=0).mT
     if weights.causal:
         hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
@@ -92,10 +92,11 @@ def activated(activation: Activation, values: Float[Tensor, "..."]) -> Float[Ten
     return functional.silu(values) if activation == "silu" else functional.relu(values)
 
 
-def _projected(
+def projected(
     matrices: Float[Tensor, "heads size hidden"],
     bias: Float[Tensor, "heads size"] | None,
     states: Float[Tensor, "tokens hidden"],
 ) -> Float[Tensor, "heads tokens size"]:
-    projected = states @ matrices.mT
-    return projected if bias is None else projected + bias[:, None]
+    """One projection of all tokens for each head."""
+    images = states @ matrices.mT
+    return images if bias is None else images + bias[:, None]

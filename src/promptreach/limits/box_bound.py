@@ -42,7 +42,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.limits.single_head import mass_error
-from promptreach.limits.statistics import HeadStatistics, gamma
+from promptreach.limits.statistics import HeadStatistics
+from promptreach.norms import gamma
 
 MOST_NATS = 200.0
 """The widest spread of one head's log masses for which boxes are bounded."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from promptreach.limits.certified import errors_over_masses
 from promptreach.limits.groups import Slots, Wish, fitted_slots, shared_slots, tokens_for_slots
-from promptreach.limits.witness import MOST_TOKENS, SoftTokens, one_slot, soft_tokens
+from promptreach.limits.witness import SoftTokens, one_slot, soft_tokens
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights
 
@@ -26,7 +26,7 @@ def prefix_for(weights: AttentionWeights, wishes: Sequence[Sequence[Wish]], targ
         targets: per query group, without the output bias.
     """
     scale = weights.softmax_scale
-    if len(wishes) == 1 and weights.num_heads == 1 and wishes[0][0].log_mass == -math.inf:
+    if all(wish.log_mass == -math.inf for group in wishes for wish in group):
         return None
     slots = []
     for kv_head in range(weights.num_kv_heads):
@@ -49,10 +49,7 @@ def _of_kv_head(weights: AttentionWeights, wishes: Sequence[Sequence[Wish]], kv_
 
 def _slots(wishes: Sequence[Wish], targets: Sequence[Tensor], output: Tensor | None, scale: float) -> Slots | None:
     if len(wishes) == 1:
-        # A zero query needs one slot for each unit of mass.
-        if wishes[0].statistics.zero_query and wishes[0].log_mass > math.log(MOST_TOKENS):
-            return None
-        return Slots(*one_slot(wishes[0].statistics, scale, wishes[0].log_mass, wishes[0].mean))
+        return one_slot(wishes[0].statistics, scale, wishes[0].log_mass, wishes[0].mean)
     shared = shared_slots(wishes, scale)
     if shared is not None:
         return shared

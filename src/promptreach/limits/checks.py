@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from promptreach.errors import Fault
-from promptreach.weights import AttentionWeights
+from promptreach.weights import AttentionWeights, NormWeights
 
-_LARGEST = 1e100  # beyond which float64 sums of squares overflow
+MOST_NATS = 600.0
+"""The widest spread of log masses that float64 carries through the search of one head."""
+
+_LARGEST = 1e30  # a score has four factors and the scale: even its square, summed, stays far below float64's overflow
 
 
 def oracle_faults(weights: AttentionWeights, sequences: Sequence[Tensor], targets: Tensor, tol: float) -> list[Fault]:
@@ -23,7 +26,7 @@ def oracle_faults(weights: AttentionWeights, sequences: Sequence[Tensor], target
 
 
 def weight_faults(weights: AttentionWeights) -> list[Fault]:
-    """Rotary weights and numbers that are none."""
+    """Rotary weights and numbers that are none, those of the norms on queries and keys included."""
     faults = []
     if weights.rotary:
         remedy = "Capture the rotated queries and keys and use memorisable_statistics"
@@ -32,15 +35,37 @@ def weight_faults(weights: AttentionWeights) -> list[Fault]:
         tensor = getattr(weights, name)
         if tensor is not None:
             faults += number_faults(f"weights.{name}", tensor)
-    if not math.isfinite(weights.softmax_scale):
-        faults.append(Fault("weights.scale", str(weights.scale), "a finite number"))
-    return faults
+    for name in ("query_norm", "key_norm"):
+        norm: NormWeights | None = getattr(weights, name)
+        if norm is not None:
+            faults += number_faults(f"weights.{name}.weight", norm.weight)
+            faults += [] if norm.bias is None else number_faults(f"weights.{name}.bias", norm.bias)
+            if not 0.0 < norm.eps < math.inf:
+                faults.append(Fault(f"weights.{name}.eps", str(norm.eps), "a positive finite number"))
+    return [*faults, *scale_faults("weights.scale", weights.scale)]
+
+
+def scale_faults(where: str, scale: float | None) -> list[Fault]:
+    """The factor on q.k: None for the usual one, or a number of ordinary size."""
+    if scale is None or abs(scale) <= _LARGEST:
+        return []
+    return [Fault(where, str(scale), "a finite number" if not math.isfinite(scale) else f"at most {_LARGEST:.0e}")]
+
+
+def spread_faults(where: str, log_mass: Tensor) -> list[Fault]:
+    """A fault where one head's log masses at one query are too far apart for its search, or no numbers."""
+    spread = float(log_mass.max() - log_mass.min())
+    if spread <= MOST_NATS:
+        return []
+    seen = f"log masses that spread over {spread:.0f} nats"
+    return [Fault(where, seen, f"at most {MOST_NATS:.0f}", "Rescale the weights or the inputs")]
 
 
 def number_faults(where: str, tensor: Tensor) -> list[Fault]:
     """A fault for a tensor that is not floating, or that holds something other than numbers of ordinary size."""
     if not tensor.is_floating_point():
         return [Fault(where, f"dtype {tensor.dtype}", "a floating dtype", "Convert with .double()")]
+    tensor = tensor.detach()
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
         return [Fault(where, f"{bad} entries that are NaN or infinite", "finite numbers")]

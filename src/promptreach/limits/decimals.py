@@ -35,6 +35,26 @@ def round_up(value: Decimal) -> float:
     return math.ldexp(short, exponent - _SHORT)
 
 
+def float_above(value: Decimal) -> float:
+    """The least float64 that is not below this very decimal; infinity beyond float64."""
+    near = float(value)
+    return near if math.isinf(near) or Decimal(near) >= value else math.nextafter(near, math.inf)
+
+
+def float_below(value: Decimal) -> float:
+    """The largest float64 that is not above this very decimal, for one that is not negative."""
+    near = min(float(value), sys.float_info.max)
+    return near if Decimal(near) <= value else math.nextafter(near, 0.0)
+
+
+def shown(number: float | int) -> str:
+    """The number for a sentence that is proved: what stands there reads back as exactly this number."""
+    if isinstance(number, int):
+        return str(number)
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
+
+
 def ceil(value: Decimal) -> Decimal:
     """The least integer that is certainly not below the number that `value` approximates."""
     return WIDE.multiply(value, _WIDER).to_integral_value("ROUND_CEILING")

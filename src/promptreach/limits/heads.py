@@ -24,34 +24,33 @@ MOST_HEADS = 4
 BUDGET = 100_000
 """How many boxes are cut in two before the search gives back what it has."""
 
+_GAP = 0.0095
 _NEGLIGIBLE = 1e-9
 _BATCH = 512
 
 
-class HeadsFloor(NamedTuple):
-    """Several heads at one query.
+class HeadsPoint(NamedTuple):
+    """What a prompt gives several heads at one query, and what is left.
 
     Attributes:
-        lower: certified lower bound of the Euclidean norm of all residuals.
-        upper: the norm reached at `log_mass` and `means`, as computed.
+        error: the Euclidean norm of all residuals at `log_mass` and `means`, as computed.
         log_mass: one log a per head, in nats.
         means: (heads, value_dim), one b / a per head.
     """
 
-    lower: float
-    upper: float
+    error: float
     log_mass: Float[Tensor, " heads"]
     means: Float[Tensor, "heads value_dim"]
 
 
 def branch_and_bound(
-    problem: MassProblem, gap: float = 0.0095, budget: int = BUDGET
+    problem: MassProblem, budget: int = BUDGET
 ) -> tuple[float, float, Float[Tensor, " heads"], Float[Tensor, "leaves heads 2"]]:
     """(lower, upper, z, boxes): no masses and value sums have an error below `lower`; `upper` was found at masses z.
 
     `boxes` (leaves, heads, 2) tile all masses; each of them has its own bound of at least `lower`.
 
-    Stops when upper - lower <= gap * upper, after `budget` cuts, or when the error found is negligible next to the
+    Stops when upper - lower <= 0.0095 upper, after `budget` cuts, or when the error found is negligible next to the
     numbers it is a difference of; then the gap is what it is.
     """
     heads = len(problem.zeta)
@@ -61,7 +60,7 @@ def branch_and_bound(
     bounds = torch.zeros(1, dtype=torch.float64)
     leaves, cuts = [], 0
     while True:
-        done = bounds >= upper * (1 - gap)
+        done = bounds >= upper * (1 - _GAP)
         leaves.append(boxes[done])
         boxes, bounds = boxes[~done], bounds[~done]
         if not len(boxes) or cuts >= budget or upper <= negligible:
@@ -69,18 +68,18 @@ def branch_and_bound(
         order = bounds.argsort()
         worst, rest = order[:_BATCH], order[_BATCH:]
         children = _halved(boxes[worst], problem)
-        found, errors = box_bounds(problem, children, upper, upper * (1 - gap))
+        found, errors = box_bounds(problem, children, upper, upper * (1 - _GAP))
         if float(errors.min()) < upper:
             upper, best = _descend(problem, heads, children[errors.argmin()].mean(dim=1))
         cuts += len(worst)
         boxes, bounds = torch.cat([boxes[rest], children]), torch.cat([bounds[rest], found])
-    lower = min([upper * (1 - gap), *bounds.tolist()])
+    lower = min([upper * (1 - _GAP), *bounds.tolist()])
     return lower, upper, best, torch.cat([*leaves, boxes])
 
 
 def solved_at(
     statistics: Sequence[HeadStatistics], outputs: Sequence[Tensor], targets: Tensor, place: Tensor
-) -> HeadsFloor:
+) -> HeadsPoint:
     """The best value sums at given masses z, as log masses and means of each head."""
     log_mass, means = [], []
     columns, fixed = [], -targets.flatten()
@@ -90,11 +89,11 @@ def solved_at(
         fixed = fixed + ((1 - share) * (item.mean @ output.mT)).flatten()
         columns.append((share[:, :, None] * output).reshape(-1, output.shape[1]))
         log_mass.append(log_a)
-    design = torch.cat(columns, dim=1)
-    values = torch.linalg.lstsq(design, -fixed[:, None], driver="gelsd").solution[:, 0]
-    error = float((fixed + design @ values).norm())
+    matrix = torch.cat(columns, dim=1)
+    values = torch.linalg.lstsq(matrix, -fixed[:, None], driver="gelsd").solution[:, 0]
+    error = float((fixed + matrix @ values).norm())
     means = values.reshape(len(statistics), -1)
-    return HeadsFloor(0.0, error, torch.tensor(log_mass, dtype=torch.float64), means)
+    return HeadsPoint(error, torch.tensor(log_mass, dtype=torch.float64), means)
 
 
 def _descend(problem: MassProblem, heads: int, start: Tensor | None = None) -> tuple[float, Tensor]:

@@ -9,7 +9,7 @@ Reference: Wang et al. 2023 (paper A), Theorem 5; docs/theory/lipschitz.md, sect
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
 import torch
@@ -20,8 +20,11 @@ from promptreach import reference
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.errors import Fault, NotContractingError, raise_if_any
 from promptreach.limits import blocks, decimals, enclosure
+from promptreach.limits.decimals import shown
 from promptreach.limits.enclosure import Enclosed
-from promptreach.limits.lipschitz import LayerSizes, layer_faults, layer_sizes, packed, unpacked
+from promptreach.limits.lipschitz import LayerSizes, layer_faults, layer_sizes
+from promptreach.limits.near import FAST, THOROUGH, NormRoutines
+from promptreach.limits.packing import packed, unpacked_layer
 from promptreach.weights import LayerWeights
 
 _GROWTH_STEPS = 200
@@ -82,7 +85,7 @@ def invert(
     radii: list[float] = []
     with localcontext(decimals.WIDE):
         for index, layer in reversed(list(enumerate(layers))):
-            for branch in reversed(_branches(index, layer.to(torch.float64), states, error)):
+            for branch in reversed(_branches(index, layer.detached(), states, error)):
                 states, error, steps = _solve(branch, states, error, tol, index)
                 iterations += steps
             radii.insert(0, float(branch.radius))
@@ -110,6 +113,32 @@ def injective_consequence(layers: Sequence[LayerWeights], radius: float | int, t
     faults = layer_faults(layers)
     faults += [] if 0 < radius < math.inf else [Fault("radius", str(radius), "a positive finite number")]
     raise_if_any(faults + ([] if tokens >= 1 else [Fault("tokens", str(tokens), "at least 1")]))
+    kept, reasons = _kept(layers, radius, tokens, FAST, widened=Decimal("1e-9"))
+    claim = (
+        f"For every prompt and all contents X, X' whose tokens lie in the ball of radius {shown(radius)}, prompt and "
+        f"content at most {tokens} tokens: the outputs at the content positions differ by at least value |X - X'| "
+        f"(Frobenius). So two inputs with one target sequence cannot be fitted."
+    )
+    return Certificate(
+        claim=claim,
+        value=kept,
+        side=Side.LOWER,
+        evidence=Evidence.UNKNOWN if reasons else Evidence.PROVED,
+        assumptions=(Assumption("causal, prompt first, every branch contracts on its ball", not reasons),),
+        theorem="contracting-injective",
+        witness={} if reasons else {"layers": [packed(layer) for layer in layers], "radius": radius, "tokens": tokens},
+        checker="" if reasons else "limits.invert:recheck_injective",
+        reason="; ".join(reasons),
+    )
+
+
+def _kept(
+    layers: Sequence[LayerWeights], radius: float | int, tokens: int, routines: NormRoutines, widened: Decimal
+) -> tuple[float, list[str]]:
+    """The product over all branches of 1 minus their Lipschitz bounds, rounded down; 0 with the reasons for none.
+
+    `widened` is the share by which every bound grows, so that a second path, whose bounds differ by 1e-12, stays below.
+    """
     with localcontext(decimals.WIDE):
         margin, ball, reasons = Decimal(1), Decimal(radius), []
         for index, layer in enumerate(layers):
@@ -121,31 +150,23 @@ def injective_consequence(layers: Sequence[LayerWeights], radius: float | int, t
             if layer.norm_position == "post" and (layer.attention_norm or layer.feed_forward_norm):
                 reasons.append(f"layer {index} has a norm behind its residual sum")
                 continue
-            sizes = layer_sizes(layer.to(torch.float64), ball, tokens)
+            sizes = layer_sizes(layer.detached(), ball, tokens, routines)
+            ball = sizes.output_radius * (1 + widened)
+            sizes = replace(
+                sizes,
+                attention=sizes.attention * (1 + widened),
+                feed_forward=sizes.feed_forward * (1 + widened),
+            )
             reasons += _steep(index, sizes)
-            margin, ball = margin * (1 - sizes.attention) * (1 - sizes.feed_forward), sizes.output_radius
-        value = 0.0 if reasons else math.nextafter(float(margin * (1 - Decimal("1e-30"))), 0.0)
-    claim = (
-        f"For every prompt and all contents X, X' whose tokens lie in the ball of radius {radius:g}, prompt and "
-        f"content at most {tokens} tokens: the outputs at the content positions differ by at least value |X - X'| "
-        f"(Frobenius). So two inputs with one target sequence cannot be fitted."
-    )
-    return Certificate(
-        claim=claim,
-        value=value,
-        side=Side.LOWER,
-        evidence=Evidence.UNKNOWN if reasons else Evidence.PROVED,
-        assumptions=(Assumption("causal, prompt first, every branch contracts on its ball", not reasons),),
-        theorem="contracting-injective",
-        reason="; ".join(reasons),
-    )
+            margin *= (1 - sizes.attention) * (1 - sizes.feed_forward)
+        return 0.0 if reasons else decimals.float_below(margin * (1 - Decimal("1e-30"))), reasons
 
 
 def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) -> list[_Branch]:
     """Attention, then feed-forward, with bounds on a ball that holds every token of every solution's stream.
 
     The ball is grown until it holds what the layer can have been given: each token of x = y - G(x) is at most
-    |y| + reach(G) long.
+    |y| + reach(G) long. The ball of the attention branch is the layer's own, its radius a float64, as claims name it.
     """
     target = Decimal(float(outputs.norm(dim=1).max())) * (1 + Decimal("1e-9")) + error
     radius = target
@@ -167,7 +188,7 @@ def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) 
             blocks.attention_branch(layer),
             lambda states: enclosure.attention(attention, states),
             sizes.attention,
-            radius,
+            Decimal(decimals.float_below(radius)),
         ),
         _Branch(
             blocks.feed_forward_branch(layer),
@@ -204,7 +225,7 @@ def _solve(
 def _certificate(
     value: float, radii: list[float], layers: Sequence[LayerWeights], inputs: Tensor, outputs: Tensor
 ) -> Certificate:
-    norms = ", ".join(f"{radius:g}" for radius in radii)
+    norms = ", ".join(shown(radius) for radius in radii)
     return Certificate(
         claim=(
             f"Among inputs whose stream enters the layers with token norms of at most {norms}, exactly one is "
@@ -228,9 +249,18 @@ def recheck_inverse(certificate: Certificate) -> bool:
     Each layer has a Lipschitz constant below (1 + 1) (1 + 1). This can refute a claim; the proof is the first path's.
     """
     seen = certificate.witness
-    layers = [unpacked(layer) for layer in seen["layers"]]
+    layers = [unpacked_layer(layer) for layer in seen["layers"]]
     missed = float((reference.transformer(layers, seen["inputs"]) - seen["outputs"]).norm())
     return missed <= 4.0 ** len(layers) * certificate.value
+
+
+@rechecks
+def recheck_injective(certificate: Certificate) -> bool:
+    """Second path: the product again, with all matrices formed and all norms from singular values."""
+    seen = certificate.witness
+    layers = [unpacked_layer(layer) for layer in seen["layers"]]
+    kept, reasons = _kept(layers, seen["radius"], int(seen["tokens"]), THOROUGH, widened=Decimal(0))
+    return not reasons and 0.0 <= certificate.value <= kept
 
 
 def _steep(index: int, sizes: LayerSizes) -> list[str]:

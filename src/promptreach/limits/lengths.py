@@ -16,7 +16,6 @@ many prompts as there are functions that `tol` tells apart. Derivations: docs/th
 """
 
 import math
-import sys
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -24,6 +23,7 @@ from fractions import Fraction
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.errors import Fault, raise_if_any
 from promptreach.limits import decimals
+from promptreach.limits.decimals import shown
 
 LARGEST_COUNT = 10**18
 """Up to here, lengths are also given as whole numbers."""
@@ -90,7 +90,7 @@ def prompt_length(
         packing = _best_packing(dim * tokens, lipschitz, tol, alpha)
         needed = _counted_length(packing[-1], Decimal(precision) * hidden)
         problem = {"dim": dim, "tokens": tokens, "lipschitz": lipschitz, "tol": tol, "alpha": alpha}
-        setting = f"C={lipschitz:g}, tol={tol:g}, alpha={alpha:g}"
+        setting = f"C={shown(lipschitz)}, tol={shown(tol)}, alpha={shown(alpha)}"
         return PromptLength(
             sufficient=_sufficient(table, problem, setting),
             necessary=_necessary(needed, packing, {**problem, "precision": precision, "hidden": hidden}, setting),
@@ -106,7 +106,9 @@ def _table_length(dim: int, tokens: int, lipschitz: float | int, tol: float | in
     size = dim * tokens
     root = Fraction(size) / Fraction(alpha) if math.isfinite(alpha) else Fraction(0)
     whole = size == 1 or root.denominator == 1
-    exact = whole and size * max(1.0, math.log2(2 * max(lipschitz, 1e-300) / tol)) < 4096
+    # The ratio itself could leave the range of float64.
+    bits = 1 + math.log2(max(lipschitz, 1e-300)) - math.log2(tol)
+    exact = whole and size * max(1.0, bits) < 4096
     if exact:
         count = tokens * (2 * Fraction(lipschitz) / Fraction(tol)) ** size * size**root.numerator
         return max(Decimal(math.ceil(count)) if count < 10**45 else decimals.ceil(_decimal(count)), Decimal(tokens))
@@ -161,7 +163,7 @@ def _sufficient(table: Decimal, problem: dict[str, float | int], setting: str) -
             f"({setting}), a function within tol of f at every input. It is the length of one construction: nothing is "
             f"said of a given model, nor that fewer tokens fail."
         ),
-        value=_float_above(table),
+        value=decimals.float_above(table),
         side=Side.UPPER,
         evidence=Evidence.PROVED,
         assumptions=(Assumption("cells small enough that C times half a cell's diameter is at most tol", True),),
@@ -179,9 +181,9 @@ def _necessary(
         claim=(
             f"For every backbone there is an f of the class ({setting}) that no prompt of fewer than value soft tokens "
             f"selects to within tol at every input, when a token has {problem['hidden']} entries of "
-            f"{problem['precision']:g} bits each."
+            f"{shown(problem['precision'])} bits each."
         ),
-        value=_float_below(needed),
+        value=decimals.float_below(needed),
         side=Side.LOWER,
         evidence=Evidence.PROVED,
         assumptions=(Assumption("the functions counted are in the class and more than 2 tol apart", True),),
@@ -189,16 +191,6 @@ def _necessary(
         witness={**problem, "coordinates": coordinates, "steps": steps, "points": str(points)},
         checker="limits.lengths:recheck_counting",
     )
-
-
-def _float_above(count: Decimal) -> float:
-    near = float(count)
-    return near if math.isinf(near) or Decimal(near) >= count else math.nextafter(near, math.inf)
-
-
-def _float_below(count: Decimal) -> float:
-    near = min(float(count), sys.float_info.max)
-    return near if Decimal(near) <= count else math.nextafter(near, 0.0)
 
 
 @rechecks

@@ -25,7 +25,8 @@ from promptreach.limits.attention_bounds import AttentionBound, Reading, attenti
 from promptreach.limits.feed_forward_bounds import FeedForwardBound, feed_forward_bound
 from promptreach.limits.jacobian import points_in_ball, steepness
 from promptreach.limits.near import FAST, THOROUGH, Near, NormRoutines
-from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
+from promptreach.limits.packing import packed, unpacked_layer
+from promptreach.weights import LayerWeights, NormWeights
 
 _TOKENS = 4
 
@@ -48,7 +49,8 @@ class LayerBound:
         not_covered: what the bounds do not speak of.
         published: formulas of the literature for the attention branch, where they are proved too (see
             `attention_bounds`), by paper; for comparison.
-        mlp_radius: the radius of the ball on which `mlp` holds: every stream after attention lies in it.
+        mlp_radius: of the ball on which `mlp` holds and in which every stream after attention lies, rounded up by less
+            than a part in 1e8; the claim of `mlp` names a radius that is rounded down.
         output_radius: every token that leaves the layer is at most this long.
     """
 
@@ -192,7 +194,7 @@ def _layer_bound(
     iterations: int,
     generator: torch.Generator,
 ) -> LayerBound:
-    given, layer = layer, layer.to(torch.float64)
+    given, layer = layer, layer.detached()
     with localcontext(decimals.WIDE):
         sizes = layer_sizes(layer, Decimal(radius), tokens)
         local = None if state is None else _local_sizes(layer, state, rotate)
@@ -254,11 +256,12 @@ _PARTS = {"attention": "attention branch", "mlp": "feed-forward branch", "total"
 
 def _certified(part: str, layer: LayerWeights, radius: float | int, tokens: int, sizes: LayerSizes) -> Certificate:
     value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[part]
-    ball = decimals.round_up(sizes.mlp_radius) if part == "mlp" else radius
+    ball = decimals.float_below(sizes.mlp_radius) if part == "mlp" else radius
     return Certificate(
         claim=(
-            f"For all inputs X, X' of at most {tokens} tokens, each of Euclidean norm at most {ball:g}, the outputs of "
-            f"the layer's {_PARTS[part]} differ by at most value |X - X'|, in the Frobenius norm over stacked tokens."
+            f"For all inputs X, X' of at most {tokens} tokens, each of Euclidean norm at most {decimals.shown(ball)}, "
+            f"the outputs of the layer's {_PARTS[part]} differ by at most value |X - X'|, in the Frobenius norm over "
+            f"stacked tokens."
         ),
         value=decimals.round_up(value),
         side=Side.UPPER,
@@ -307,34 +310,9 @@ def recheck_lipschitz(certificate: Certificate) -> bool:
     """Second path: the formulas again, with all products formed and all norms from singular values."""
     seen = certificate.witness
     with localcontext(decimals.WIDE):
-        sizes = layer_sizes(unpacked(seen["layer"]), Decimal(seen["radius"]), int(seen["tokens"]), THOROUGH)
+        sizes = layer_sizes(unpacked_layer(seen["layer"]), Decimal(seen["radius"]), int(seen["tokens"]), THOROUGH)
         value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[seen["part"]]
         return bool(value <= Decimal(certificate.value))
-
-
-def packed(record: Any) -> Any:
-    """A weight record as nested dictionaries, which a certificate's witness can hold."""
-    if not dataclasses.is_dataclass(record):
-        return record
-    return {item.name: packed(getattr(record, item.name)) for item in dataclasses.fields(record)}
-
-
-def unpacked(fields: Mapping[str, Any]) -> LayerWeights:
-    """The float64 layer that `packed` took apart."""
-
-    def norm(values: Mapping[str, Any] | None) -> NormWeights | None:
-        return None if values is None else NormWeights(**values)
-
-    attention = {**fields["attention"]}
-    for name in ("query_norm", "key_norm"):
-        attention[name] = norm(attention[name])
-    return LayerWeights(
-        attention=AttentionWeights(**attention),
-        feed_forward=None if fields["feed_forward"] is None else FeedForwardWeights(**fields["feed_forward"]),
-        attention_norm=norm(fields["attention_norm"]),
-        feed_forward_norm=norm(fields["feed_forward_norm"]),
-        norm_position=fields["norm_position"],
-    ).to(torch.float64)
 
 
 def _faults(

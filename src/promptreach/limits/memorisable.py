@@ -19,8 +19,8 @@ from promptreach import attention
 from promptreach.certificate import Certificate, Evidence, Side, Verdict
 from promptreach.errors import Fault, raise_if_any
 from promptreach.limits.build import prefix_for, soft_prompt_for
-from promptreach.limits.checks import number_faults, oracle_faults, tol_faults
-from promptreach.limits.groups import Wish
+from promptreach.limits.checks import number_faults, oracle_faults, scale_faults, spread_faults, tol_faults
+from promptreach.limits.groups import Slots, Wish
 from promptreach.limits.measured import measured_error
 from promptreach.limits.several import heads_certificate, heads_floor
 from promptreach.limits.single_head import HeadFloor, floor_certificate, head_floor
@@ -39,7 +39,8 @@ class QueryGroup:
         floor: the least root-mean-square error over the entries of these examples alone, certified from below.
         log_mass, mean: log a (nats) and b / a of the prompt that comes closest, for one head; else None.
         min_tokens: the least number of soft tokens with this mass and mean; None when undecided, when no number of soft
-            tokens has them, or when the infimum is not attained.
+            tokens has them, when the infimum is not attained, or where other masses fit as well and more than one token
+            is needed: which of them needs the fewest is not decided.
     """
 
     examples: tuple[int, ...]
@@ -90,9 +91,11 @@ def memorisable(
     """Whether any prompt of any length gives the targets at the last tokens, with a certificate or a prompt.
 
     For one head and one query token the answer is exact: ``floor`` is the least error over all prefixes of all lengths,
-    up to a relative 1e-9. For several query tokens, ``floor`` adds up the groups' own floors (one prompt must serve
-    them all, so the truth may be higher) and ``upper`` is what a constructed prompt reaches. With several heads,
-    ``floor`` is proved and ``upper`` was reached; between them the answer is UNKNOWN, and both numbers are there.
+    up to a relative 1e-9, where the output projection has full column or row rank; else it is that of a head that
+    reaches every output direction, since enormous values reach what such a projection nearly loses. For several query
+    tokens, ``floor`` adds up the groups' own floors (one prompt must serve them all, so the truth may be higher) and
+    ``upper`` is what a constructed prompt reaches. With several heads, ``floor`` is proved and ``upper`` was reached;
+    between them the answer is UNKNOWN, and both numbers are there.
 
     Args:
         weights: one attention layer, or one head of it (`AttentionWeights.head`).
@@ -109,7 +112,7 @@ def memorisable(
     ``one-slot-prefix``, ``soft-token-count`` and ``unmemorisable-pair``.
     """
     raise_if_any(oracle_faults(weights, sequences, targets, tol))
-    weights = weights.to(torch.float64)
+    weights = weights.detached()
     inputs = [sequence.detach().to("cpu", torch.float64) for sequence in sequences]
     wanted = targets.detach().to("cpu", torch.float64)
     threshold = tol * (float(wanted.square().mean().sqrt()) or 1.0)
@@ -174,7 +177,7 @@ def memorisable_statistics(
     Raises:
         InputError: listing every argument that does not fit.
     """
-    raise_if_any(_statistics_faults(query, log_mass, mean, targets, output, tol))
+    raise_if_any(_statistics_faults(query, log_mass, mean, targets, output, scale, tol))
     query, log_mass, mean, targets = (
         item.detach().to("cpu", torch.float64) for item in (query, log_mass, mean, targets)
     )
@@ -185,21 +188,9 @@ def memorisable_statistics(
     statistics = HeadStatistics(log_mass, mean, none, none, query=query, zero_query=zero)
     part = head_floor(statistics, targets, output)
     floor = floor_certificate([(statistics, targets, part)], output, targets.numel(), "one captured attention head")
-    outputs, prefix = mean, None
-    if part.log_mass > -math.inf:
-        keys, values = one_slot(statistics, factor, part.log_mass, part.mean)
-        prefix = Prefix(keys[None, None], values[None, None])
-        added = attention.statistics(query[None], keys, values, factor)
-        share = torch.sigmoid(added.log_mass - log_mass)[:, None]
-        outputs = (1 - share) * mean + share * added.mean
-    reached = (outputs if output is None else outputs @ output.mT) - targets
-    upper = Certificate(
-        claim="with the prefix, the root-mean-square error over all target entries is at most value",
-        value=float(reached.square().mean().sqrt()),
-        side=Side.UPPER,
-        evidence=Evidence.MEASURED,
-        sample=f"the captured statistics of all {len(mean)} examples",
-    )
+    slots = one_slot(statistics, factor, part.log_mass, part.mean)
+    prefix = None if slots is None else Prefix(slots[0][None, None], slots[1][None, None])
+    upper = _reached_captured(statistics, targets, output, factor, slots)
     threshold = tol * (float(targets.square().mean().sqrt()) or 1.0)
     verdict, reason = _verdict(floor.value, upper.value, threshold)
     group = QueryGroup(tuple(range(len(mean))), floor.value, part.log_mass, part.mean, None)
@@ -220,6 +211,26 @@ def memorisable_statistics(
     )
 
 
+def _reached_captured(
+    statistics: HeadStatistics, targets: Tensor, output: Tensor | None, factor: float, slots: Slots | None
+) -> Certificate:
+    """The error with these slots, or without any, by the algebra of masses: the content's keys are not there to run."""
+    outputs = statistics.mean
+    if slots is not None and statistics.query is not None:
+        added = attention.statistics(statistics.query[None], slots.keys, slots.values, factor)
+        share = torch.sigmoid(added.log_mass - statistics.log_mass)[:, None]
+        outputs = (1 - share) * outputs + share * added.mean
+    missed = (outputs if output is None else outputs @ output.mT) - targets
+    what = "without a prompt" if slots is None else "with the prefix"
+    return Certificate(
+        claim=f"{what}, the root-mean-square error over all target entries is at most value",
+        value=float(missed.square().mean().sqrt()),
+        side=Side.UPPER,
+        evidence=Evidence.MEASURED,
+        sample=f"the captured statistics of all {len(outputs)} examples",
+    )
+
+
 def _floor(
     weights: AttentionWeights, statistics: list[list[HeadStatistics]], parts: list[Tensor]
 ) -> tuple[Certificate, list[list[Wish]], bool, list[float]]:
@@ -234,7 +245,7 @@ def _floor(
             ]
             for heads, bound in zip(statistics, bounds, strict=True)
         ]
-        lowers = [bound.best.lower / math.sqrt(part.numel()) for bound, part in zip(bounds, parts, strict=True)]
+        lowers = [bound.lower / math.sqrt(part.numel()) for bound, part in zip(bounds, parts, strict=True)]
         return heads_certificate(bounds, entries), wishes, True, lowers
     floors: list[HeadFloor] = [
         head_floor(heads[0], part, weights.output) for heads, part in zip(statistics, parts, strict=True)
@@ -271,9 +282,15 @@ def _verdict(floor: float, upper: float, threshold: float) -> tuple[Verdict, str
 
 
 def _statistics_faults(
-    query: Tensor, log_mass: Tensor, mean: Tensor, targets: Tensor, output: Tensor | None, tol: float
+    query: Tensor,
+    log_mass: Tensor,
+    mean: Tensor,
+    targets: Tensor,
+    output: Tensor | None,
+    scale: float | None,
+    tol: float,
 ) -> list[Fault]:
-    faults = tol_faults(tol)
+    faults = [*tol_faults(tol), *scale_faults("scale", scale)]
     named = {"query": query, "log_mass": log_mass, "mean": mean, "targets": targets, "output": output}
     axes = {"query": 1, "log_mass": 1}
     for name, tensor in named.items():
@@ -287,6 +304,8 @@ def _statistics_faults(
     size = mean.shape[1] if output is None else output.shape[0]
     if not n:
         faults.append(Fault("log_mass", "no examples", "at least one"))
+    elif bool(log_mass.isfinite().all()):
+        faults += spread_faults("log_mass", log_mass)
     if mean.shape[0] != n:
         faults.append(Fault("mean", f"{mean.shape[0]} examples", f"{n}, as in log_mass"))
     if output is not None and output.shape[1] != mean.shape[1]:

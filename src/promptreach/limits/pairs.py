@@ -74,8 +74,9 @@ def unmemorisable_pair(weights: AttentionWeights, seed: int = 0) -> Unmemorisabl
 
     Reference: Wang et al. 2023 (paper A), Theorem 2; theorem key ``unmemorisable-pair``.
     """
-    raise_if_any([*weight_faults(weights), *_rank_faults(weights)])
-    weights = weights.to(torch.float64)
+    raise_if_any(weight_faults(weights))  # first: there is no rank without numbers
+    raise_if_any(_rank_faults(weights))
+    weights = weights.detached()
     generator = torch.Generator().manual_seed(seed)
     for _ in range(_TRIES):
         sequences = _sequences(weights, _examples(weights), generator)
@@ -147,7 +148,7 @@ def _rank_faults(weights: AttentionWeights) -> list[Fault]:
     if weights.output is not None:
         named["output"] = weights.output[None]
     for name, tensor in named.items():
-        for head, matrix in enumerate(tensor.double()):
+        for head, matrix in enumerate(tensor.detach().to("cpu", torch.float64)):
             rank, full = int(torch.linalg.matrix_rank(matrix)), min(matrix.shape)
             if rank < full:
                 faults.append(Fault(f"weights.{name}[{head}]", f"rank {rank}", f"full rank, {full}"))

@@ -21,9 +21,10 @@ from torch import Tensor
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.limits.box_bound import mass_problem
 from promptreach.limits.box_check import bounded, tiles
-from promptreach.limits.heads import BUDGET, MOST_HEADS, HeadsFloor, branch_and_bound, solved_at
+from promptreach.limits.heads import BUDGET, MOST_HEADS, HeadsPoint, branch_and_bound, solved_at
 from promptreach.limits.single_head import checked_floor, head_floor, packed_group
-from promptreach.limits.statistics import HeadStatistics, gamma
+from promptreach.limits.statistics import HeadStatistics
+from promptreach.norms import gamma
 
 _BOX_COST = 1e8  # multiplications, roughly, that the branch and bound may spend on factorising designs
 
@@ -32,11 +33,13 @@ class GroupBound(NamedTuple):
     """One query group of a layer with several heads.
 
     Attributes:
-        best: where the best prompt for this group alone was found; its `lower` is the certified bound.
+        lower: certified: for every prompt, the Euclidean norm of all residuals is at least this.
+        best: where the best prompt for this group alone was found.
         witness: what `recheck_heads` needs.
     """
 
-    best: HeadsFloor
+    lower: float
+    best: HeadsPoint
     witness: dict[str, Any]
 
 
@@ -47,7 +50,7 @@ def heads_floor(
 ) -> GroupBound:
     """The certified floor of one query group, and the best masses and means found.
 
-    For every prompt of every length, the Euclidean norm of all residuals of the group is at least ``best.lower``, in
+    For every prompt of every length, the Euclidean norm of all residuals of the group is at least ``lower``, in
     exact arithmetic and with whatever the statistics' own account leaves open.
 
     Args:
@@ -74,7 +77,7 @@ def heads_floor(
         if problem is not None:
             lower, upper, place, boxes = branch_and_bound(problem, budget=min(budget, BUDGET))
             found = solved_at(statistics, outputs, targets, place)
-            best = found if best is None or found.upper < best.upper else best
+            best = found if best is None or found.error < best.error else best
             if lower > separate:
                 separate = lower
                 witness |= {"boxes": boxes, "lower": lower, "upper": upper}
@@ -82,12 +85,12 @@ def heads_floor(
             middle = torch.full((heads,), 0.5, dtype=torch.float64)
             best = solved_at(statistics, outputs, targets, middle)
     assert best is not None
-    return GroupBound(best._replace(lower=separate), witness)
+    return GroupBound(separate, best, witness)
 
 
 def heads_certificate(bounds: Sequence[GroupBound], entries: int) -> Certificate:
     """The floor over all groups as one certificate, PROVED: each group bounds its own examples, for any one prompt."""
-    value = (sum(bound.best.lower**2 for bound in bounds) / entries) ** 0.5 * (1 - gamma(len(bounds) + 8))
+    value = (sum(bound.lower**2 for bound in bounds) / entries) ** 0.5 * (1 - gamma(len(bounds) + 8))
     boxed = any(bound.witness["boxes"] is not None for bound in bounds)
     return Certificate(
         claim=(
@@ -111,7 +114,7 @@ def heads_certificate(bounds: Sequence[GroupBound], entries: int) -> Certificate
 
 def _separate(
     statistics: Sequence[HeadStatistics], whole: Tensor, targets: Tensor
-) -> tuple[float, HeadsFloor | None, list[dict[str, Any]] | None]:
+) -> tuple[float, HeadsPoint | None, list[dict[str, Any]] | None]:
     """The bound that takes the heads apart; 0 where their projections do not have full column rank."""
     apart = _taken_apart(whole, targets)
     if apart is None:
@@ -123,14 +126,14 @@ def _separate(
     upper = math.hypot(apart.most * math.fsum(floor.upper**2 for floor in floors) ** 0.5, apart.rest)
     parts = [packed_group(item, block, floor) for item, block, floor in zip(statistics, blocks, floors, strict=True)]
     inside = math.fsum(floor.lower**2 for floor in floors)
-    return _combined(apart, inside), HeadsFloor(0.0, upper, masses, means), parts
+    return _combined(apart, inside), HeadsPoint(upper, masses, means), parts
 
 
 class _Apart(NamedTuple):
     """Targets behind an output projection W of full column rank, as wishes for the heads.
 
     Attributes:
-        wanted: (n, concatenated), any matrix; nearly W^+ applied to each target.
+        wanted: (n, concatenated), any matrix at all; as a rule nearly W^+ applied to each target.
         least, most: the extreme singular values of W, the first rounded down.
         rest: the norm of W wanted - targets as computed, rounded down.
         along: at least |<W x, rest>| / |W x| for every x.
@@ -145,8 +148,12 @@ class _Apart(NamedTuple):
     rounding: float
 
 
-def _taken_apart(whole: Tensor, targets: Tensor) -> _Apart | None:
-    """With W = B S V + E: sigma >= S_min |B x| |V x| / |x|^2 - |E|, and <W x, r> <= |S V x| |B^T r| + |E| |x| |r|."""
+def _taken_apart(whole: Tensor, targets: Tensor, wanted: Tensor | None = None) -> _Apart | None:
+    """With W = B S V + E: sigma >= S_min |B x| |V x| / |x|^2 - |E|, and <W x, r> <= |S V x| |B^T r| + |E| |x| |r|.
+
+    The bound holds whatever the heads' wishes are. None for `wanted` takes W^+ targets as computed here; the second
+    path brings those of the first, which another machine's factorisation need not give to the last bit.
+    """
     rows, columns = whole.shape
     basis, singular, right = torch.linalg.svd(whole, full_matrices=False)
     if rows < columns or float(singular[-1]) <= 1e-8 * float(singular[0]):
@@ -160,7 +167,8 @@ def _taken_apart(whole: Tensor, targets: Tensor) -> _Apart | None:
     least = (float(singular[-1]) * (1 - askew) - off) / outward
     if least <= 0:
         return None
-    wanted = ((targets @ basis) / singular) @ right
+    if wanted is None:
+        wanted = ((targets @ basis) / singular) @ right
     left = wanted @ whole.mT - targets
     rest = float(left.norm())
     along = (float((left @ basis).norm()) + unit * columns * rest) * (1 + off / least) / (
@@ -197,11 +205,9 @@ def _checked_group(group: Mapping[str, Any]) -> float:
     if group["boxes"] is None:
         width = parts[0]["mean"].shape[1]
         whole = torch.eye(len(parts) * width, dtype=torch.float64) if group["output"] is None else group["output"]
-        apart = _taken_apart(whole, targets)
+        wanted = torch.cat([part["targets"] for part in parts], dim=1)
+        apart = _taken_apart(whole, targets, wanted) if wanted.shape[1] == whole.shape[1] else None
         if apart is None:
-            return 0.0
-        blocks = torch.split(apart.wanted, width, dim=1)
-        if not all(torch.equal(part["targets"], block) for part, block in zip(parts, blocks, strict=True)):
             return 0.0
         return _combined(apart, math.fsum(checked_floor(part, None) ** 2 for part in parts))
     statistics = [_statistics(part) for part in parts]

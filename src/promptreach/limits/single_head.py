@@ -11,6 +11,11 @@ and taken off the floor:
   at most |E| |u| + eta (|R u| + |t|); wherever the error is at most |t|, |R u| is at most 2 |t| / (1 - eta - |E| /
   sigma).
 
+That account needs full column rank. Elsewhere, directions that W nearly loses could still be reached with enormous
+values, so the floor is searched in the whole output space: a superset of every range, which needs no basis and no cap
+on the values. The floor is then lower than it could be, and the prompt comes from a second search, in the range that
+float64 sees.
+
 Reference: theorem keys ``one-query-reachability`` and ``one-query-dual-bound``.
 """
 
@@ -24,15 +29,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
-from promptreach.errors import Fault, InputError
-from promptreach.limits.certified import MassSearch, minimise
-from promptreach.limits.statistics import UNIT, HeadStatistics, gamma
+from promptreach.errors import raise_if_any
+from promptreach.limits.certified import minimise
+from promptreach.limits.checks import spread_faults
+from promptreach.limits.statistics import HeadStatistics
+from promptreach.norms import UNIT, gamma
 
 RANK_TOLERANCE = 1e-10
-"""Singular values of an output projection below this share of the largest one count as 0, and the claim says so."""
-
-MOST_NATS = 600.0
-"""The widest spread of log masses that float64 carries through the search."""
+"""Singular values of an output projection below this share of the largest one count as 0 where prompts are built."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +49,8 @@ class HeadFloor:
         upper: the same norm at `log_mass` and `mean`, as computed.
         log_mass: log a of the best prompt, in nats (absolute); -inf for no prompt at all.
         mean: b / a of the best prompt, in the head's value space.
-        attained: False when only a -> 0 or a -> infinity approaches the infimum.
+        attained: False when only a -> 0 or a -> infinity approaches the infimum, or when `upper` is not that close.
         boxes: the intervals of log a behind `lower`.
-        value_cap: the largest value norm for which `lower` holds; infinite unless `output` is rank deficient.
     """
 
     lower: float
@@ -56,19 +59,18 @@ class HeadFloor:
     mean: Float[Tensor, " value_dim"]
     attained: bool
     boxes: Float[Tensor, "boxes 2"]
-    value_cap: float = float("inf")
 
 
 @dataclass(frozen=True, eq=False)
 class _Reduced:
-    """The problem inside the range of the output projection.
+    """The problem inside a space that holds the range of the output projection.
 
     Attributes:
-        content, targets: (n, r) coordinates in that range.
+        content, targets: (n, r) coordinates in that space.
         outside: the norm of the targets' part outside it.
         loss: how much of the floor rounding may cost, as a norm over all examples.
         lift: (value_dim, r), from coordinates to values; None for the identity.
-        value_cap: as in `HeadFloor`.
+        numerical: the same problem in the range as float64 sees it, where that is smaller; bounds nothing.
     """
 
     content: Tensor
@@ -76,7 +78,7 @@ class _Reduced:
     outside: float
     loss: float
     lift: Tensor | None
-    value_cap: float
+    numerical: "_Reduced | None" = None
 
 
 def head_floor(
@@ -85,9 +87,10 @@ def head_floor(
     """The least error of one head at one query over every prompt of every length, certified from below.
 
     For every m >= 1 and all m prompt slots (any keys, any values), the norm of output - targets over all examples is at
-    least ``lower``; ``upper`` is within a relative 1e-9 of it as far as rounding allows. Input-level soft prompts are
-    among these prompts, so the floor holds for them; that the floor can also be *reached* by a soft prompt is a
-    separate question (`witness`).
+    least ``lower``; ``upper`` is within a relative 1e-9 of it as far as rounding allows and `output` has full column or
+    row rank. Without full rank ``lower`` is the floor for a head that reaches every output direction. Input-level soft
+    prompts are among these prompts, so the floor holds for them; that the floor can also be *reached* by a soft prompt
+    is a separate question (`witness`).
 
     Args:
         statistics: of the examples, which share the query token.
@@ -97,28 +100,24 @@ def head_floor(
     Raises:
         InputError: when the log masses spread over more than 600 nats.
     """
-    spread = float(statistics.log_mass.max() - statistics.log_mass.min())
-    if spread > MOST_NATS:
-        seen = f"log masses that spread over {spread:.0f} nats"
-        raise InputError(Fault("sequences", seen, f"at most {MOST_NATS:.0f}", "Rescale the weights or the inputs"))
+    raise_if_any(spread_faults("sequences", statistics.log_mass))
     problem = _reduce(statistics, targets, output)
-    search = minimise(statistics.log_mass, problem.content, problem.targets, statistics.zero_query)
-    mean = search.mean if problem.lift is None else problem.lift @ search.mean
-    upper = float(torch.tensor([search.upper, problem.outside], dtype=torch.float64).norm())
-    return HeadFloor(
-        _lower(search, problem, statistics, targets),
-        upper,
-        search.log_mass,
-        mean,
-        search.attained,
-        search.boxes,
-        problem.value_cap,
-    )
+    floor = minimise(statistics.log_mass, problem.content, problem.targets, statistics.zero_query)
+    lower = _lower(floor.lower, problem, statistics, targets)
+    best, attained = floor, floor.attained
+    if problem.numerical is not None:
+        problem = problem.numerical
+        best = minimise(statistics.log_mass, problem.content, problem.targets, statistics.zero_query)
+    upper = float(torch.tensor([best.upper, problem.outside], dtype=torch.float64).norm())
+    if best is not floor:
+        attained = best.attained and upper <= lower * (1 + 1e-9)
+    mean = best.mean if problem.lift is None else problem.lift @ best.mean
+    return HeadFloor(lower, upper, best.log_mass, mean, attained, floor.boxes)
 
 
-def _lower(search: MassSearch, problem: _Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
+def _lower(searched: float, problem: _Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
     """The floor of the layer in exact arithmetic, from that of the reduced problem."""
-    inside = (search.lower**2 + problem.outside**2) ** 0.5 * (1 - gamma(8))
+    inside = (searched**2 + problem.outside**2) ** 0.5 * (1 - gamma(8))
     relative = mass_error(statistics)
     floor: float = inside / (1 + relative) * (1 - gamma(4)) - problem.loss
     return max(0.0, min(floor, float(targets.norm()) * (1 - gamma(targets.numel()))))
@@ -135,7 +134,7 @@ def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) 
     mean, relative = statistics.mean, mass_error(statistics)
     stretch, rounding = 1.0, torch.zeros_like(statistics.log_mass)
     if output is None:
-        parts = _Reduced(mean, targets, 0.0, 0.0, None, float("inf"))
+        parts = _Reduced(mean, targets, 0.0, 0.0, None)
     else:
         stretch = float(output.norm()) * (1 + gamma(output.numel() + 4))
         rounding = gamma(output.shape[1] + 4) * mean.norm(dim=1) * stretch
@@ -146,44 +145,45 @@ def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) 
 
 
 def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
-    """Content and targets in coordinates of the range of the output projection; `loss` holds the cost of the basis."""
+    """Content and targets in coordinates of a space that holds the range of the output projection.
+
+    That is the range itself for full column rank, where `loss` has the cost of its basis; else the whole output space.
+    Ranks only choose between spaces that all hold the range, so it does not matter that they are numerical.
+    """
     # Zero rows and columns are rank deficient exactly, and harmless.
     rows, columns = output.any(dim=1), output.any(dim=0)
     core, seen = output[rows][:, columns], targets[:, rows]
     unseen = float(targets[:, ~rows].norm())
     if not core.numel():
         nothing = mean.new_zeros(mean.shape[0], 1)
-        return _Reduced(nothing, nothing, unseen, 0.0, mean.new_zeros(mean.shape[1], 1), float("inf"))
+        return _Reduced(nothing, nothing, unseen, 0.0, mean.new_zeros(mean.shape[1], 1))
     basis, singular, right = torch.linalg.svd(core, full_matrices=False)
     rank = int((singular > RANK_TOLERANCE * singular[0]).sum())
-    lift = mean.new_zeros(mean.shape[1], rank)
-    if rank == core.shape[0]:
-        # Every vector is in the range, so no basis is needed; with one the account would be longer.
-        lift[columns] = (right.mT / singular) @ basis.mT
-        return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift, float("inf"))
     basis, inner = basis[:, :rank], singular[:rank, None] * right[:rank]
+    lift = mean.new_zeros(mean.shape[1], rank)
     lift[columns] = right[:rank].mT / singular[:rank]
+    if rank == core.shape[0]:
+        return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT)
     inside = seen @ basis
     outside = float(torch.tensor([unseen, float((seen - inside @ basis.mT).norm())], dtype=torch.float64).norm())
-    loss, cap = _basis_loss(core, basis, inner, float(singular[rank - 1]), targets)
-    return _Reduced(mean[:, columns] @ inner.mT, inside, outside, loss, lift, cap)
+    loss = _basis_loss(core, basis, inner, float(singular[rank - 1]), targets)
+    narrow = _Reduced(mean[:, columns] @ inner.mT, inside, outside, loss, lift)
+    if rank == core.shape[1]:
+        return narrow
+    return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT, narrow)
 
 
-def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor) -> tuple[float, float]:
-    """What the basis of the range may cost, and the value norm up to which it costs no more."""
+def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor) -> float:
+    """What the basis of the range of a projection of full column rank may cost."""
     rows, rank = basis.shape
     size = float(targets.norm()) * (1 + gamma(targets.numel()))
     eta = float((basis.mT @ basis - torch.eye(rank, dtype=basis.dtype)).norm()) + 2 * gamma(rows + 4) * rank
     rest = float((output - basis @ inner).norm()) * (1 + gamma(output.numel() + 4))
     rest += gamma(rank + 6) * (float(basis.norm()) * float(inner.norm()) + float(output.norm()))
     rounding = 4 * (eta + gamma(rows + 4)) * size
-    if rank < output.shape[1]:
-        # Directions that count as 0 could still be reached with enormous values: hence a cap on them.
-        cap = 1e-11 * size / (rest * targets.shape[0] ** 0.5) if size else float("inf")
-        return 3 * eta * size + 1e-11 * size + rounding, cap
     ratio = rest / least * (1 + 1e-6)
     # The account needs a basis that is nearly exact; without one nothing is left of the floor.
-    return (2.1 * (ratio + eta) * size + rounding if ratio + eta < 0.01 else size), float("inf")
+    return 2.1 * (ratio + eta) * size + rounding if ratio + eta < 0.01 else size
 
 
 def floor_certificate(
@@ -191,11 +191,9 @@ def floor_certificate(
 ) -> Certificate:
     """The floor over several query groups as one certificate: each part bounds its own examples, for any one prompt."""
     value = (sum(floor.lower**2 for _, _, floor in parts) / entries) ** 0.5 * (1 - gamma(len(parts) + 8))
-    cap = min((floor.value_cap for _, _, floor in parts), default=float("inf"))
-    capped = "" if cap == float("inf") else f" whose values have norm at most {cap:.3g}"
     return Certificate(
         claim=(
-            f"for every prompt of any length{capped}, the root-mean-square error of {what} over all {entries} target "
+            f"for every prompt of any length, the root-mean-square error of {what} over all {entries} target "
             "entries is at least value"
         ),
         value=value,
@@ -265,8 +263,7 @@ def checked_floor(group: Mapping[str, Any], output: Tensor | None) -> float:
     lowest = [_dual_bound(mass, content, targets, low - shift, high - shift) for low, high in boxes.tolist()]
     if statistics.zero_query:
         lowest.append(np.sqrt(((content - targets) ** 2).sum()))
-    search = MassSearch(float(min(lowest)), 0.0, 0.0, problem.content, True, boxes)
-    return _lower(search, problem, statistics, group["targets"])
+    return _lower(float(min(lowest)), problem, statistics, group["targets"])
 
 
 def _covers(boxes: Tensor, whole_slots: bool) -> bool:

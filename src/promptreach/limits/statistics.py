@@ -24,14 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach.norms import UNIT, gamma
 from promptreach.weights import AttentionWeights, NormWeights
-
-UNIT = 2.0**-53
-
-
-def gamma(count: int) -> float:
-    """At least the relative error of `count` roundings in float64."""
-    return (count + 1) * UNIT / (1 - (count + 1) * UNIT)
 
 
 class Ball(NamedTuple):

@@ -27,8 +27,8 @@ from torch import Tensor
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.limits.checks import number_faults, weight_faults
-from promptreach.limits.statistics import gamma
 from promptreach.limits.witness import last_outputs
+from promptreach.norms import gamma
 from promptreach.prompt import SoftPrompt
 from promptreach.weights import AttentionWeights
 
@@ -97,12 +97,7 @@ def token_lower_bound(outputs: Tensor, targets: Tensor) -> TokenBound:
 
     Reference: theorem key ``token-lower-bound``.
     """
-    faults = [*number_faults("outputs", outputs), *number_faults("targets", targets)]
-    if outputs.shape != targets.shape or not outputs.numel():
-        faults.append(
-            Fault("targets", f"shape {tuple(targets.shape)}", f"that of outputs, {tuple(outputs.shape)}, not empty")
-        )
-    raise_if_any(faults)
+    raise_if_any(_paired_faults("outputs", outputs, targets))
     vectors = torch.cat([outputs, targets]).detach().to("cpu", torch.float64)
     count = outputs.shape[0]
     least = _least_singular_above_zero(vectors)
@@ -168,7 +163,7 @@ def tokens_needed(weights: AttentionWeights, examples: int, seed: int = 0) -> To
     if not 1 <= examples <= room:
         faults.append(Fault("examples", str(examples), f"1 to {room}, half the value dimension"))
     raise_if_any(faults)
-    weights = weights.to(torch.float64)
+    weights = weights.detached()
     generator = torch.Generator().manual_seed(seed)
     draw = torch.randn(3, examples, weights.hidden_size, generator=generator, dtype=torch.float64)
     sequences = list(torch.stack([draw[0], draw[1]], dim=1))
@@ -198,12 +193,11 @@ def low_rank_fit(inputs: Tensor, targets: Tensor) -> LowRankFit:
         targets: the wanted vectors.
 
     Raises:
-        InputError: when two inputs are equal, or shapes do not agree.
+        InputError: when two inputs are equal, for shapes that do not agree, no examples, or numbers that are none.
 
     Reference: Wang et al. 2023 (paper A), Theorem 4 (our construction); theorem key ``low-rank-memorisation``.
     """
-    if inputs.shape != targets.shape or not inputs.numel():
-        raise InputError(Fault("targets", f"shape {tuple(targets.shape)}", f"that of inputs, {tuple(inputs.shape)}"))
+    raise_if_any(_paired_faults("inputs", inputs, targets))
     inputs, targets = inputs.detach().to("cpu", torch.float64), targets.detach().to("cpu", torch.float64)
     count, hidden = inputs.shape
     directions = torch.randn(64, hidden, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -252,6 +246,17 @@ def compare_with_lora(hidden_size: int, examples: list[int], width: int | None =
         fewer = "equal" if prompt == lora else "prompt" if prompt < lora else "lora"
         rows.append(ComparisonRow(count, count, prompt, lora, fewer))
     return tuple(rows)
+
+
+def _paired_faults(name: str, vectors: Tensor, targets: Tensor) -> list[Fault]:
+    """What keeps two lists of vectors from being examples and their targets."""
+    faults = [*number_faults(name, vectors), *number_faults("targets", targets)]
+    shape = tuple(vectors.shape)
+    if vectors.ndim != 2 or not vectors.numel():
+        faults.append(Fault(name, f"shape {shape}", "(examples, dim), not empty"))
+    if tuple(targets.shape) != shape:
+        faults.append(Fault("targets", f"shape {tuple(targets.shape)}", f"that of {name}, {shape}"))
+    return faults
 
 
 def _least_singular_above_zero(vectors: Float[Tensor, "rows dim"]) -> float:

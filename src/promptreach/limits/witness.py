@@ -24,7 +24,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach import attention, reference
-from promptreach.limits.statistics import Ball, HeadStatistics, affine, exact, normed
+from promptreach.limits import blocks
+from promptreach.limits.groups import Slots
+from promptreach.limits.statistics import HeadStatistics
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights
 
@@ -50,24 +52,29 @@ class SoftTokens(NamedTuple):
     reason: str = ""
 
 
-def one_slot(statistics: HeadStatistics, scale: float, log_mass: float, mean: Tensor) -> tuple[Tensor, Tensor]:
+def one_slot(statistics: HeadStatistics, scale: float, log_mass: float, mean: Tensor) -> Slots | None:
     """Keys (slots, head_dim) and values (slots, value_dim) with the given mass and mean at the query.
 
-    One slot for a query other than 0; for a zero query, where every slot has mass 1, as many as the mass says.
+    One slot for a query other than 0; for a zero query, where every slot has mass 1, as many as the mass says. None for
+    a mass of 0, which takes no slots, and for more than `MOST_TOKENS` of them.
 
     Reference: theorem key ``one-slot-prefix``.
     """
     if statistics.query is None:
         raise ValueError("captured statistics carry no query to build a key from")
     query = statistics.query
+    if log_mass == -math.inf:
+        return None
     if statistics.zero_query:
+        if log_mass > math.log(MOST_TOKENS + 0.5):
+            return None
         slots = round(math.exp(log_mass))
-        return torch.zeros(slots, query.shape[0], dtype=torch.float64), mean.repeat(slots, 1)
+        return Slots(torch.zeros(slots, query.shape[0], dtype=torch.float64), mean.repeat(slots, 1))
     # The largest entry is taken out first: the square of a tiny query would underflow.
     largest = float(query.abs().max())
     unit = query / largest
     key = unit * (log_mass / (scale * float(unit @ unit))) / largest
-    return key[None], mean[None]
+    return Slots(key[None], mean[None])
 
 
 def soft_tokens(
@@ -113,8 +120,10 @@ def soft_tokens(
 
 def _without_slope(base: Tensor, score: float) -> SoftTokens:
     """Every token has mass exp(offset): only whole multiples of it can be had."""
-    count = round(math.exp(min(score, 50.0)))
-    if count < 1 or abs(math.log(count) - score) > 1e-9 or count > MOST_TOKENS:
+    if score > math.log(MOST_TOKENS + 0.5):
+        return SoftTokens(None, None, f"only exp({score:.1f}) soft tokens can have this mass, more than are built")
+    count = round(math.exp(score))
+    if count < 1 or abs(math.log(count) - score) > 1e-9:
         return SoftTokens(
             None, None, "every soft token has the same mass at this query, which does not divide the wanted one"
         )
@@ -170,28 +179,19 @@ def _by_reference(
 
 
 def _by_split(weights: AttentionWeights, inputs: Tensor, prefix: Prefix | None, prompt: SoftPrompt | None) -> Tensor:
-    query = _project(weights.query, weights.query_bias, inputs[-1:], weights, "query")
-    keys = _project(weights.key, weights.key_bias, inputs, weights, "key")
-    values = _project(weights.value, weights.value_bias, inputs, weights, "value")
+    query = blocks.normed(weights.query_norm, blocks.projected(weights.query, weights.query_bias, inputs[-1:]))
+    keys, values = _keys_and_values(weights, inputs)
+    prompt_keys, prompt_values = keys[:, :0], values[:, :0]
     if prompt is not None:
-        tokens = prompt.embeddings.double()
-        prompt_keys = _project(weights.key, weights.key_bias, tokens, weights, "key")
-        prompt_values = _project(weights.value, weights.value_bias, tokens, weights, "value")
+        prompt_keys, prompt_values = _keys_and_values(weights, prompt.embeddings.double())
     elif prefix is not None:
         prompt_keys, prompt_values = prefix.keys[0].double(), prefix.values[0].double()
-    else:
-        prompt_keys, prompt_values = keys[:, :0], values[:, :0]
     heads = attention.split(query, keys, values, prompt_keys, prompt_values, weights.softmax_scale).output
     joined = heads[:, 0].flatten()
     out = joined if weights.output is None else weights.output @ joined
     return out if weights.output_bias is None else out + weights.output_bias
 
 
-def _project(matrices: Tensor, biases: Tensor | None, inputs: Tensor, weights: AttentionWeights, kind: str) -> Tensor:
-    """(heads, tokens, dim): one projection of all tokens per head, normalised where the architecture does."""
-    norm = {"query": weights.query_norm, "key": weights.key_norm}.get(kind)
-    rows = []
-    for index, matrix in enumerate(matrices):
-        ball = normed(norm, affine(matrix, None if biases is None else biases[index], exact(inputs)))
-        rows.append(Ball(*ball).middle)
-    return torch.stack(rows)
+def _keys_and_values(weights: AttentionWeights, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    keys = blocks.normed(weights.key_norm, blocks.projected(weights.key, weights.key_bias, inputs))
+    return keys, blocks.projected(weights.value, weights.value_bias, inputs)

@@ -46,6 +46,13 @@ class Joined:
     prefix_keys: Tensor | None = None
     prefix_values: Tensor | None = None
 
+    @classmethod
+    def of(cls, prompt: SoftPrompt | Prefix) -> "Joined":
+        """A prompt in front of the input, or a prefix at every layer."""
+        if isinstance(prompt, SoftPrompt):
+            return cls(prompt=prompt.embeddings)
+        return cls(prefix_keys=prompt.keys, prefix_values=prompt.values)
+
     @property
     def length(self) -> int:
         """How many positions stand in front of the content."""
@@ -156,13 +163,11 @@ def attached(backbone: Backbone, adapter: Adapter) -> Iterator[Joined]:
 
     A low-rank update may sit anywhere in the weights, which only the room that opened the model can reach.
     """
-    if isinstance(adapter, SoftPrompt):
-        yield Joined(prompt=adapter.embeddings)
-    elif isinstance(adapter, Prefix):
-        yield Joined(prefix_keys=adapter.keys, prefix_values=adapter.values)
-    else:
+    if isinstance(adapter, LowRankUpdate):
         with importlib.import_module("promptreach.hf").attach(backbone, adapter) as joined:
             yield joined
+    else:
+        yield Joined.of(adapter)
 
 
 Classifier = Callable[[Sequence[Sequence[int]]], Tensor]
@@ -176,6 +181,18 @@ def own_classifier(folder: str | Path, backbone: Backbone) -> Classifier | None:
         AdapterError: when the folder is damaged.
     """
     found: Classifier | None = importlib.import_module("promptreach.hf.classifier").load_classifier(folder, backbone)
+    return found
+
+
+def own_reading(folder: str | Path, backbone: Backbone) -> Literal["first", "last"] | None:
+    """Where the classifier that a PEFT folder holds reads, as a `readout.Pooling`; None where it says of none.
+
+    Raises:
+        AdapterError: when the folder is damaged.
+    """
+    found: Literal["first", "last"] | None = importlib.import_module("promptreach.hf.classifier").reading_of(
+        folder, backbone
+    )
     return found
 
 

@@ -107,7 +107,7 @@ def fit(
     if folder is not None:
         check_output(folder, resume=True)
     spec = METHODS[method]
-    task_data = read_task(data, seed=seed)
+    task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
     warm = None if start is None else WarmStart(_trained(start))
     raise_if_any(warm.misfits(backbone) if warm else [])

@@ -30,11 +30,17 @@ TRAINING_ERROR = 0.02
 """Standard deviation, in nats an answer, of what training reached around what was predicted, beyond what the number of
 rows explains: what 24 runs of benchmarks/tuning/predict.py with one seed asked for (`training_error_for_coverage`).
 Other seeds say there how often the intervals then hold."""
+_MODEL_OF_TRAINING = (
+    Assumption("log odds move as their first derivative at the start says", checked=False, detail="a model"),
+    Assumption("training stops where the leave-one-out loss would", checked=False, detail="a model"),
+)
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What training one method at one size is predicted to reach, at a well-chosen learning rate and best stop.
+
+    The head is not trained beyond the probe that it starts from, so that what it reaches is measured there.
 
     Attributes:
         method: as for `fit`.
@@ -74,24 +80,25 @@ class Prediction:
         return f"{self.method}{size}"
 
     @property
+    def evidence(self) -> Evidence:
+        """MEASURED for the head, which `fit` does not train beyond its start; PREDICTED for every other method."""
+        return Evidence.MEASURED if self.method == "head" else Evidence.PREDICTED
+
+    @property
     def certificates(self) -> tuple[Certificate, Certificate, Certificate]:
-        """The held-out loss, the accuracy and the reachable share with what they rest on; all PREDICTED."""
+        """The held-out loss, the accuracy and the reachable share with what they rest on."""
+        is_predicted = self.evidence is Evidence.PREDICTED
         low, high = self.interval
-        assumptions = (
-            Assumption("log odds move as their first derivative at the start says", checked=False, detail="a model"),
-            Assumption("training stops where the leave-one-out loss would", checked=False, detail="a model"),
-        )
+        interval = f"; {CONFIDENCE:.0%} interval {low:.3f} to {high:.3f}" if is_predicted else ""
+        whose = f"a trained {self.label}" if is_predicted else "the head alone"
 
         def certificate(claim: str, value: float) -> Certificate:
-            return Certificate(claim, value, Side.EXACT, Evidence.PREDICTED, assumptions, sample=self.sample)
+            assumptions = _MODEL_OF_TRAINING if is_predicted else ()
+            return Certificate(claim, value, Side.EXACT, self.evidence, assumptions, sample=self.sample)
 
         return (
-            certificate(
-                f"held-out loss of a trained {self.label}, nats per answer; {CONFIDENCE:.0%} interval "
-                f"{low:.3f} to {high:.3f}",
-                self.held_out_loss,
-            ),
-            certificate(f"share of right held-out answers of a trained {self.label}", self.accuracy),
+            certificate(f"held-out loss of {whose}, nats per answer{interval}", self.held_out_loss),
+            certificate(f"share of right held-out answers of {whose}", self.accuracy),
             certificate(
                 f"share of the squared residual on training rows that a {self.label} reaches to first order",
                 self.reachable_share,
@@ -237,7 +244,7 @@ def forecast(start: Start, tangent: Kernels, *, method: str, tokens: int, rank: 
 
 
 def control(start: Start) -> Prediction:
-    """The prediction for the head alone, which `fit` does not train beyond the probe: what is measured at its start."""
+    """The head alone, which `fit` does not train beyond the probe: what is MEASURED at its start."""
     train, held_out = start.train, start.held_out
     loss = mean_loss(held_out.log_odds, held_out)
     return Prediction(

@@ -58,8 +58,8 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """Scores and their gradients.
+class ScoreGradients:
+    """The scores of a part, and the gradients of their log odds.
 
     Attributes:
         scores: at the start of the largest adapter.
@@ -91,7 +91,7 @@ def measure(
     *,
     width: int = WIDTH,
     batch_size: int = 64,
-) -> Measured:
+) -> ScoreGradients:
     """The scores of a part at the start of the largest adapter, with the gradients of their log odds.
 
     Besides one batch this takes 8 `width` bytes a row and block, and one forward and `groups` backward passes over the
@@ -128,7 +128,7 @@ def measure(
     order = _order(found)
     columns = [[batch[k] for batch in blocks] for k in range(len(tangent.sizes))]
     del blocks
-    return Measured(_gathered(part, found, order), tuple(torch.cat(columns.pop(0))[order] for _ in tangent.sizes))
+    return ScoreGradients(_gathered(part, found, order), tuple(torch.cat(columns.pop(0))[order] for _ in tangent.sizes))
 
 
 class _Sketch:
@@ -157,7 +157,8 @@ class _Sketch:
 
 def _affordable(backbone: Backbone, part: Part, tangent: Tangent) -> int:
     """As many examples as leave the activations of a backward pass within `_ACTIVATIONS`."""
-    longest = max(map(len, part.data.sequences)) + tangent.sizes[-1]
+    joined = tangent.start(tangent.sizes[-1]).length if tangent.start is not None else 0
+    longest = max(map(len, part.data.sequences)) + joined
     return max(1, _ACTIVATIONS // (_ACTIVATION * backbone.num_layers * backbone.hidden_size * longest))
 
 

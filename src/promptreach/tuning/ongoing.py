@@ -22,7 +22,6 @@ from promptreach.tuning.task import Task
 
 _WARMUP = 0.1
 _CLIP = 1.0
-_OUTCOMES = ("loss", "answers", "right")
 
 
 class OngoingRun:

@@ -1,16 +1,16 @@
 """What training would reach, predicted before any training: from gradients where it would start."""
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 
 from promptreach.data import LabelledTexts
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import raise_if_any
 from promptreach.progress import Progress, Step
 from promptreach.tables import read_task
+from promptreach.tuning.arguments import name_faults, repeat_faults, size_faults
 from promptreach.tuning.backbone import Joined, as_backbone
 from promptreach.tuning.forecast import Prediction, Start, control, forecast, gram
 from promptreach.tuning.kernel import Part, measure, start_scores
@@ -18,7 +18,7 @@ from promptreach.tuning.methods import METHODS
 from promptreach.tuning.readout import cross_fit
 from promptreach.tuning.scores import Reader
 from promptreach.tuning.tangent import TANGENTS
-from promptreach.tuning.task import Limits, Task, features, prepare
+from promptreach.tuning.task import Limits, Task, drawn_rows, features, prepare
 
 GROUPS = 2
 """Runs of tokens that a completion is cut into, each with a score and a gradient of its own."""
@@ -63,7 +63,8 @@ def predict(
 
     Returns:
         One prediction a method and size, in the order of `methods`, sizes ascending. All of it is PREDICTED: nothing is
-        proved, and `Prediction.interval` says how far off such predictions have been.
+        proved, and `Prediction.interval` says how far off such predictions have been. Only the head, which `fit` does
+        not train beyond its start, is MEASURED there.
 
     Raises:
         InputError: for arguments that make no sense, all at once; for a prompt that leaves no room in the context, or
@@ -74,7 +75,7 @@ def predict(
     fine-tuning.
     """
     _check(methods, tokens, ranks)
-    task_data = read_task(data, seed=seed)
+    task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
     longest = max(tokens) if any(METHODS[name].uses_tokens for name in methods) else 0
     task = prepare(backbone, task_data, limits=limits, seed=seed, longest_prompt=longest)
@@ -137,7 +138,7 @@ def parts_of(task: Task, seed: int) -> tuple[Part, Part, Part]:
     assert train.labels is not None
     pooled = features(task, "train", [task.pooling])[task.pooling]
     crossed = cross_fit((pooled - probe.centre) / probe.spread, train.labels, len(probe.bias), probe.penalty, seed)
-    some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:LEFT_OUT].sort().values
+    some = torch.tensor(drawn_rows(len(train), LEFT_OUT, seed))
     return (
         Part(train, Reader(head, weight, bias, torch.zeros_like(whole)), whole),
         Part(train.take(some.tolist()), Reader(head, crossed.weight, crossed.bias, crossed.fold[some]), some),
@@ -146,18 +147,13 @@ def parts_of(task: Task, seed: int) -> tuple[Part, Part, Part]:
 
 
 def _check(methods: Sequence[str], tokens: Sequence[int], ranks: Sequence[int]) -> None:
-    given: dict[str, Sequence[Any]] = {"methods": methods, "tokens": tokens, "ranks": ranks}
-    faults = [Fault(name, "none", "at least one") for name, values in given.items() if not values]
-    faults += [
-        Fault(name, f"{value!r} twice", "each once")
-        for name, values in given.items()
-        for value, count in Counter(values).items()
-        if count > 1
-    ]
-    faults += [
-        Fault("methods", repr(name), f"one of {', '.join(PREDICTABLE)}") for name in methods if name not in PREDICTABLE
-    ]
-    faults += [
-        Fault(name, str(value), "at least 1") for name in ("tokens", "ranks") for value in given[name] if value < 1
-    ]
-    raise_if_any(faults)
+    raise_if_any(
+        [
+            *name_faults("methods", methods, PREDICTABLE),
+            *size_faults("tokens", tokens),
+            *size_faults("ranks", ranks),
+            *repeat_faults("methods", methods),
+            *repeat_faults("tokens", tokens),
+            *repeat_faults("ranks", ranks),
+        ]
+    )

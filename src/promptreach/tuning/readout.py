@@ -29,7 +29,7 @@ _Labels = NDArray[np.int64]
 POOLINGS: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "first"), "causal": ("last", "mean")}
 """The places worth probing: a causal model's first position has read nothing yet."""
 
-_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridge strengths per example that the probe chooses from, for features of unit variance."""
 _FOLDS = 4
 _LEAST_SPREAD = 1e-3
@@ -126,7 +126,7 @@ def fit_probe(
     num_classes: int,
     pooling: Pooling,
     seed: int,
-    penalties: Sequence[float] = _PENALTIES,
+    penalties: Sequence[float] = PENALTIES,
 ) -> Probe:
     """The ridge-penalised logistic regression on `features` with the best cross-validated loss.
 
@@ -134,7 +134,7 @@ def fit_probe(
     no input whatever is put into them.
 
     Args:
-        features: at least two rows.
+        features: at least two rows, all finite.
         labels: of each row, in [0, num_classes).
         num_classes: how many rows the weight has.
         pooling: where the features were read; kept in the result.

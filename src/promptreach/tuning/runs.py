@@ -210,7 +210,11 @@ class RunStore:
             return None
 
     def put(self, name: str, run: Run) -> None:
-        """Keep a finished run. The tensors are written first: a run exists once its run.json does."""
+        """Keep a finished run. The tensors are written first: a run exists once its run.json does.
+
+        Raises:
+            OutputError: when it cannot be written.
+        """
         self._paused.pop(name, None)
         if self.folder is None:
             return
@@ -222,13 +226,15 @@ class RunStore:
         if run.config.start is not None:
             tensors |= {f"start/{key}": value for key, value in run.config.start.tensors.items()}
         folder = self.folder / name
-        folder.mkdir(parents=True, exist_ok=True)
+        with as_output_error(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "run.safetensors", save({key: value.contiguous() for key, value in tensors.items()}))
         plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
         record = {"version": RUN_VERSION, **plain, "config": run.config.to_record()}
         record["curve"] = [_to_json(look) for look in run.curve]
         write_atomically(folder / "run.json", json.dumps(record, indent=1))
-        (folder / "paused.safetensors").unlink(missing_ok=True)
+        with as_output_error(folder):
+            (folder / "paused.safetensors").unlink(missing_ok=True)
 
     def pause(self, name: str, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
         """Keep what an unfinished run needs to go on; without a folder, for as long as this store lives.
@@ -237,12 +243,16 @@ class RunStore:
             name: of the run that goes to the end.
             tensors: its tensors.
             record: its numbers, as JSON knows them.
+
+        Raises:
+            OutputError: when it cannot be written.
         """
         if self.folder is None:
             self._paused[name] = (tensors, record)
             return
         path = self.folder / name / "paused.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with as_output_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         contiguous = {key: value.contiguous() for key, value in tensors.items()}
         write_atomically(path, save(contiguous, metadata={"record": json.dumps(record)}))
 

@@ -30,23 +30,28 @@ JOINED_METHODS = ("prompt", "prefix")
 def train_side_by_side(task: Task, configs: Sequence[RunConfig], store: RunStore, step: Step) -> list[Run]:
     """The runs of `configs` on `task`, trained in one batch unless all of them finished before.
 
-    Guarantee: every run takes the steps that it would take alone, on the same rows in the same order, up to the order
-    of float summation in the shared pass. A run that diverges never enters what the others sum over.
+    Guarantees: every run takes the steps that it would take alone, on the same rows in the same order, up to the order
+    of float summation in the shared pass. A run that diverges never enters what the others sum over. The same task and
+    the same list of settings give the same runs on the same machine, paused on the way or not. A loss that is not a
+    number ends its run with status ``diverged`` and the best state before that; it is a result, not an error, because a
+    learning rate that is too large is worth knowing.
 
     Args:
         task: what is trained on.
-        configs: one run of any method, or several of those in `JOINED_METHODS`, of any size; `groups` finds them.
+        configs: one run of any method, or several of one in `JOINED_METHODS` with the same `tokens`; `groups` finds
+            them.
         store: keeps finished runs. Runs are trained again together if one of them is missing, and only the missing ones
             are written: the shape of the batch, which decides the last bit, does not depend on what had finished.
         step: progress, in steps of all runs together.
 
     Raises:
-        InputError: for several runs of which one changes the model's weights.
+        InputError: for several runs that cannot share a pass.
     """
-    alone = [config.method for config in configs if config.method not in JOINED_METHODS]
-    if alone and len(configs) > 1:
-        seen = f"{alone[0]!r} among {len(configs)} runs"
-        raise InputError(Fault("configs", seen, f"one run, or several of {', '.join(JOINED_METHODS)}"))
+    kinds = {(config.method, config.tokens): config.label for config in configs}
+    if len(configs) > 1 and (len(kinds) > 1 or configs[0].method not in JOINED_METHODS):
+        seen = f"{len(configs)} runs of {' and '.join(kinds.values())}"
+        expected = f"one run, or several of one method ({' or '.join(JOINED_METHODS)}) and one number of tokens"
+        raise InputError(Fault("configs", seen, expected))
     names = [store.name(task.digest, config) for config in configs]
     known = [store.get(name) for name in names]
     finished = [run for run in known if run is not None]

@@ -1,4 +1,4 @@
-"""Choosing a learning rate and a start: a search by halving, judged on the validation part, then the full run."""
+"""Choosing a learning rate: a search by halving, judged on the validation part, then the full run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,33 +42,24 @@ class Sweep:
         return [trial for trial in self.trials if not _is_part(trial.config, self.best.config)]
 
 
-def sweep(
-    executor: Executor, config: RunConfig, rates: Sequence[float] | None = None, inits: Sequence[str] = ()
-) -> Sweep:
-    """Train `config` at the best of several learning rates, and from the best of several starts.
+def sweep(executor: Executor, config: RunConfig, rates: Sequence[float] | None = None) -> Sweep:
+    """Train `config` at the best of several learning rates.
 
     Args:
         executor: trains the runs.
-        config: a full run; its learning rate is ignored when several are tried, its init when `inits` are given.
+        config: a full run; its learning rate is ignored when several are tried.
         rates: absolute learning rates; None tries the method's own, scaled to the size of its start, and one more
             beyond the best for as long as that stands at the edge of the grid, `MOST_EXTENSIONS` times at most; smaller
             ones only once the search has passed its first rung. An empty or one-element sequence tries nothing.
-        inits: starts to try; none tries that of `config` only.
     """
-    found = searched(executor, config, rates, inits)
+    found = searched(executor, config, rates)
     return Sweep(found.trials, *executor.run([found.best]))
 
 
-def searched(
-    executor: Executor, config: RunConfig, rates: Sequence[float] | None = None, inits: Sequence[str] = ()
-) -> Halving:
+def searched(executor: Executor, config: RunConfig, rates: Sequence[float] | None = None) -> Halving:
     """The search of `sweep` without its full run."""
-    starts = [replace(config, init=init) for init in inits] or [config]
-    candidates = [
-        replace(start, learning_rate=rate)
-        for start in starts
-        for rate in (own_rates(executor.task, start) if rates is None else rates or (config.learning_rate,))
-    ]
+    tried = own_rates(executor.task, config) if rates is None else rates or (config.learning_rate,)
+    candidates = [replace(config, learning_rate=rate) for rate in tried]
     if len(candidates) == 1:
         return Halving((), candidates[0])
 
@@ -77,8 +68,8 @@ def searched(
             return None
         # After the first rung a small rate may lead because it did least, where training does harm before it helps.
         at_first = all(run.config.pause == rung_steps(config.steps, 0) for run in runs)
-        init, rate = best_of(runs).config.init, _rate_beyond_the_edge(runs, downwards=not at_first)
-        return None if rate is None else replace(config, init=init, learning_rate=rate)
+        rate = _rate_beyond_the_edge(runs, downwards=not at_first)
+        return None if rate is None else replace(config, learning_rate=rate)
 
     return halving(executor, candidates, beyond)
 
@@ -96,15 +87,15 @@ def planned_steps(config: RunConfig, candidates: int) -> int:
 
 
 def _rate_beyond_the_edge(runs: Sequence[Run], *, downwards: bool) -> float | None:
-    """One rate beyond the best, if that stands at the edge of what was tried with its start."""
-    best = best_of(runs).config
-    tried = sorted(run.config.learning_rate for run in runs if run.config.init == best.init)
+    """One rate beyond the best, if that stands at the edge of what was tried."""
+    best = best_of(runs).config.learning_rate
+    tried = sorted(run.config.learning_rate for run in runs)
     edges = (tried[0], tried[-1]) if downwards else (tried[-1],)
-    if len(tried) < 2 or best.learning_rate not in edges:
+    if best not in edges:
         return None
     # At the distance of the neighbour: the grid keeps its ratio.
-    neighbour = tried[-2] if best.learning_rate == tried[-1] else tried[1]
-    return _rounded(best.learning_rate**2 / neighbour)
+    neighbour = tried[-2] if best == tried[-1] else tried[1]
+    return _rounded(best**2 / neighbour)
 
 
 def _is_part(trial: RunConfig, whole: RunConfig) -> bool:

@@ -16,7 +16,7 @@ from promptreach.errors import DataError, Fault, InputError, raise_if_any
 from promptreach.tuning.backbone import Backbone, Joined
 from promptreach.tuning.encoding import Encoded, encode, evaluation_batches
 from promptreach.tuning.objective import Classification, Completion, Objective, Outcomes, gather
-from promptreach.tuning.readout import POOLINGS, Pooling, Probe, fit_probe, pool
+from promptreach.tuning.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
 
 MIN_CONTENT = 8
 """Fewer content tokens than this leave nothing to read."""
@@ -58,6 +58,7 @@ class Task:
         encoded: the same three by name, as tokens.
         probes: for classification a probe for each place where a head could read; empty for completions.
         pooling: the place chosen, or None for completions.
+        penalties: the ridge strengths that a probe of this task is chosen from.
         batch_size: for evaluation.
     """
 
@@ -68,6 +69,7 @@ class Task:
     encoded: Mapping[str, Encoded]
     probes: Mapping[Pooling, Probe]
     pooling: Pooling | None
+    penalties: Sequence[float] = PENALTIES
     batch_size: int = 64
 
     def objective(self) -> Objective:
@@ -117,7 +119,8 @@ def prepare(
         pooling: where a classifier's head reads; None chooses by cross-validation.
 
     Raises:
-        InputError: when the prompt leaves no room for content, or completions are asked of an encoder.
+        InputError: when the prompt leaves no room for content, completions are asked of an encoder, or a classifier is
+            to read hidden states that are not finite.
         DataError: when there are too few different inputs for three parts, or one of them cannot be encoded.
     """
     limits = limits or Limits()
@@ -126,9 +129,9 @@ def prepare(
     # Validation gets a third of what is not trained on: it only ranks runs, while held-out rows carry the conclusions.
     held_out, validation = split(rest, 1 / 3, seed + 1)
     parts = {
-        "train": first_rows(train, limits.train, seed),
-        "validation": first_rows(validation, limits.validation, seed),
-        "held_out": first_rows(held_out, limits.held_out, seed),
+        "train": train.take(drawn_rows(len(train), limits.train, seed)),
+        "validation": validation.take(drawn_rows(len(validation), limits.validation, seed)),
+        "held_out": held_out.take(drawn_rows(len(held_out), limits.held_out, seed)),
     }
     max_length = min(limits.max_length, backbone.max_positions - longest_prompt)
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
@@ -138,13 +141,17 @@ def prepare(
     if not isinstance(data, LabelledTexts):
         return task
     places = (pooling,) if pooling else POOLINGS[backbone.task]
-    probes = _probes(task, places, len(data.label_names), seed)
+    probes = fit_probes(task, places, len(data.label_names), seed)
     best = min(places, key=lambda place: probes[place].loss)
     return replace(task, probes=probes, pooling=best)
 
 
 def features(task: Task, part: str, places: Sequence[Pooling], joined: Joined | None = None) -> dict[Pooling, Tensor]:
-    """The pooled last hidden states of one part at each place, (examples, hidden), in the order of the examples."""
+    """The pooled last hidden states of one part at each place, (examples, hidden), in the order of the examples.
+
+    Raises:
+        InputError: when one of them is not finite.
+    """
     data = task.encoded[part]
     found = {place: torch.empty(len(data), task.backbone.hidden_size) for place in places}
     with torch.no_grad():
@@ -153,14 +160,32 @@ def features(task: Task, part: str, places: Sequence[Pooling], joined: Joined | 
             hidden = task.backbone.hidden(batch, joined)
             for place in places:
                 found[place][rows] = pool(hidden, batch.mask, place).float().cpu()
+    finite = torch.stack([pooled.isfinite().all(1) for pooled in found.values()]).all(0)
+    if not finite.all():
+        seen = f"{int((~finite).sum())} examples whose hidden states are not finite"
+        raise InputError(Fault("model", seen, "finite hidden states", "open it in float32, or look at its weights"))
     return found
 
 
-def _probes(task: Task, places: Sequence[Pooling], num_classes: int, seed: int) -> dict[Pooling, Probe]:
+def fit_probes(
+    task: Task, places: Sequence[Pooling], num_classes: int, seed: int, joined: Joined | None = None
+) -> dict[Pooling, Probe]:
+    """A linear probe on the training rows' features at each place, its penalty one of the task's.
+
+    Args:
+        task: a classification task; the probes that it has play no part.
+        places: where to read.
+        num_classes: of the labels.
+        seed: for the folds.
+        joined: what stands in front of the rows or at every layer; None reads the bare model.
+
+    Raises:
+        InputError: when hidden states are not finite.
+    """
     labels = task.encoded["train"].labels
     assert labels is not None
-    pooled = features(task, "train", places)
-    return {place: fit_probe(pooled[place], labels, num_classes, place, seed) for place in places}
+    pooled = features(task, "train", places, joined)
+    return {place: fit_probe(pooled[place], labels, num_classes, place, seed, task.penalties) for place in places}
 
 
 def check_room(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
@@ -187,9 +212,7 @@ def _check(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
         raise DataError(Fault(data.source, f"{different} different inputs", expected))
 
 
-def first_rows(data: TaskData, limit: int, seed: int) -> TaskData:
-    """At most `limit` examples, drawn at random."""
-    if len(data) <= limit:
-        return data
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
-    return data.take(sorted(order[:limit]))
+def drawn_rows(count: int, most: int, seed: int) -> list[int]:
+    """At most `most` of `count` rows, drawn at random, ascending."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[:most].sort().values.tolist()

@@ -6,18 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diagnosis_cases import planted_rows, random_texts, study_of
+from diagnosis_cases import SMALL, planted_rows, random_texts, study_of
 from models import tiny_model
 from planted import model_of
 from promptreach.prompt import LowRankUpdate, SoftPrompt
 from promptreach.tuning.backbone import Joined, as_adapter, attached
 from promptreach.tuning.diagnosis import Study, collapse, drift, ladder, planted, reading
 from promptreach.tuning.diagnosis.blame import PLACES
+from promptreach.tuning.diagnosis.memorise import prepare_same_rows
 from promptreach.tuning.diagnosis.start import geometry_of
+from promptreach.tuning.diagnosis.study import Goal
 from promptreach.tuning.initial import initial_prompt
 from promptreach.tuning.methods import METHODS
 from promptreach.tuning.objective import Completion, Outcomes
-from promptreach.tuning.readout import POOLINGS
+from promptreach.tuning.readout import PENALTIES, POOLINGS
 from promptreach.tuning.runs import RunConfig
 from promptreach.tuning.task import Limits, features, prepare
 from tolerances import assert_close
@@ -100,7 +102,7 @@ def test_planted_answers_that_need_no_prompt_measure_nothing(monkeypatch: pytest
     study = study_of()
     ladder.train_ladder(study)
     whole = plant(study)
-    head = study.executor_of(whole.task).run([replace(study.config("head"), learning_rate=0.0)])[0]
+    head = study.executor_of(whole.task).run([study.config("head")])[0]
     assert head.held_out is not None
     rows = whole.task.encoded["held_out"]
     assert rows.labels is not None
@@ -221,6 +223,24 @@ def test_the_read_out_of_an_adapter_is_judged_through_a_head_fitted_to_it() -> N
     found = reading.measure(study, reading.read(study, study.adapter, "first").outcomes)
     assert found["adapter"]["mean"] > found["bare"]["mean"] + 0.2
     assert found["worth"]["gain"] == pytest.approx(found["adapter"]["mean"] - found["adapter"]["first"])
+
+
+@pytest.mark.parametrize("goal", ["generalise", "memorise"])
+def test_the_bare_model_is_read_through_the_probe_that_training_starts_from(goal: Goal) -> None:
+    """And through one of the same kind at every other place."""
+    study = study_of(goal=goal)
+    if goal == "memorise":
+        study.task = prepare_same_rows(study.task.backbone, study.data, limits=SMALL, seed=0, longest_prompt=8)
+    task = study.task
+    assert task.pooling is not None
+    control = task.evaluate("held_out", task.objective())
+    assert torch.equal(reading.read(study, None, task.pooling).outcomes.loss, control.loss)
+    assert reading.measure(study, None)["bare"][task.pooling] == control.accuracy
+    allowed = (1e-4,) if goal == "memorise" else PENALTIES
+    prompt = Joined(prompt=task.backbone.vocabulary[:2])
+    for place in POOLINGS["encoder"]:
+        for joined in (None, Joined(), prompt):
+            assert reading.probe_at(task, place, study.seed, joined).penalty in allowed
 
 
 def test_every_place_has_words() -> None:

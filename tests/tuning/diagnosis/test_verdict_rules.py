@@ -142,6 +142,8 @@ def test_a_prefix_fits_where_no_prompt_does() -> None:
     judgement = judged(prompt_gain=-0.2, gains={"prefix 16 tokens": 0.0})
     assert judgement.verdict is TuningVerdict.FITS
     assert judgement.chosen == "prefix 16 tokens"
+    assert judgement.headline.startswith("A prefix fits: a prefix of 16 slots from the cache of real text")
+    assert "16 slots" in judgement.advice
     assert any("falls short" in reason.text for reason in judgement.reasons)
 
 
@@ -151,6 +153,12 @@ def test_a_prompt_no_better_than_the_head_is_not_recommended(lora_over_head: flo
     assert judgement.verdict is TuningVerdict.FITS
     assert judgement.chosen == "head"
     assert told in judgement.headline + judgement.advice
+
+
+def test_a_prefix_no_better_than_the_head_is_called_a_prefix() -> None:
+    judgement = judged(prompt_gain=-0.2, gains={"prefix 16 tokens": 0.0}, head_gain=0.0)
+    assert judgement.chosen == "head"
+    assert "a prefix (80.0%) adds nothing" in judgement.headline
 
 
 def test_an_interval_that_allows_both_is_undecided_and_says_how_many_rows_decide() -> None:
@@ -179,7 +187,7 @@ def test_a_gap_that_length_still_narrows_asks_for_more_tokens() -> None:
     longer = {"prompt 16 tokens": {"validation_loss": 0.4, "train_loss": 0.3}}
     judgement = judged(methods=longer)
     assert judgement.verdict is TuningVerdict.MORE_TOKENS
-    assert "64 virtual tokens" in judgement.advice
+    assert "64 virtual tokens, or a prefix" in judgement.advice
 
 
 def test_a_lower_validation_loss_without_a_better_fit_is_no_capacity() -> None:
@@ -191,13 +199,57 @@ def test_a_settled_gap_at_every_length_is_the_form_and_only_measured() -> None:
     assert judgement.verdict is TuningVerdict.FORM
     assert judgement.evidence is Evidence.MEASURED
     assert judgement.chosen == "lora rank 8"
+    assert judgement.headline.endswith("at every length tried.")
+    assert judgement.reasons[1].text.startswith("At prompt lengths 4, 16 the loss no longer falls")
     assert "not a proof" in judgement.advice
+
+
+@pytest.mark.parametrize("lost", [SOFT[:1], SOFT[:2]])
+def test_the_form_is_not_blamed_where_no_two_lengths_finished(lost: tuple[str, ...]) -> None:
+    """A prefix of the same length is no second length of a prompt."""
+    judgement = judged(methods={name: {"status": "diverged"} for name in lost})
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    finished = "16" if len(lost) == 1 else "none"
+    assert (
+        judgement.reasons[0].text == f"Lengths of a prompt that finished training: {finished}; a comparison needs two."
+    )
+    assert judgement.chosen == "lora rank 8"
+
+
+def test_the_length_of_your_prefix_is_judged_by_prefixes() -> None:
+    given: dict[str, Any] = {"yours": -0.2, "own": {"method": "prefix"}}
+    alone = judged(prompt_gain=-0.2, **given)
+    assert alone.verdict is TuningVerdict.UNDECIDED
+    assert "Lengths of a prefix that finished training: 16" in alone.reasons[0].text
+    seen = numbers(prompt_gain=-0.2, **given)
+    runs, over = seen["training"]["methods"], seen["training"]
+    runs["prefix 4 tokens"] = runs["prefix 16 tokens"] | {"tokens": 4}
+    for key in ("against_lora", "against_head", "against_yours"):
+        over[key]["prefix 4 tokens"] = over[key]["prefix 16 tokens"]
+    form = judge(seen)
+    assert form.verdict is TuningVerdict.FORM
+    assert "the best prefix" in form.headline
+    assert form.reasons[1].text.startswith("At prefix lengths 4, 16")
+    runs["prefix 16 tokens"] |= {"validation_loss": 0.4, "train_loss": 0.3}
+    longer = judge(seen)
+    assert longer.verdict is TuningVerdict.MORE_TOKENS
+    assert longer.headline.startswith("A longer prefix is needed: from 4 to 16 slots")
+    assert "64 slots," in longer.advice
 
 
 def test_your_adapter_short_of_a_fitting_prompt_is_the_optimiser() -> None:
     judgement = judged(prompt_gain=0.0, yours=-0.2)
     assert judgement.verdict is TuningVerdict.OPTIMISER
     assert any("7.5 times" in reason.text for reason in judgement.reasons)
+
+
+@pytest.mark.parametrize(("method", "told"), [("prompt", True), ("prefix", False)])
+def test_only_a_prompt_is_told_of_where_a_prompt_starts(method: str, told: bool) -> None:
+    seen = numbers(prompt_gain=0.0, yours=-0.2, own={"method": method})
+    seen["initialisation"] |= {"far_out": ["random (start)"], "geometry": {"random (start)": {"norm_ratio": 9.5}}}
+    judgement = judge(seen)
+    assert judgement.verdict is TuningVerdict.OPTIMISER
+    assert any("9.5 times" in reason.text for reason in judgement.reasons) is told
 
 
 def test_your_adapter_that_keeps_up_changes_nothing() -> None:
@@ -291,6 +343,7 @@ def test_more_tokens_are_the_answer_where_no_setting_helps_at_your_length() -> N
     judgement = judged(gains=gains, yours=-0.25, own={"tokens": 4})
     assert judgement.verdict is TuningVerdict.MORE_TOKENS
     assert judgement.chosen == "prompt 16 tokens"
+    assert judgement.headline.startswith("4 virtual tokens are too few")
 
 
 def test_the_larger_part_of_the_gap_decides_between_settings_and_tokens() -> None:
@@ -325,6 +378,14 @@ def test_your_lora_is_measured_by_ours() -> None:
     judgement = judged(yours=-0.2, own={"method": "lora", "tokens": 0, "rank": 8})
     assert judgement.verdict is TuningVerdict.OPTIMISER
     assert judgement.chosen == "lora rank 8"
+
+
+@pytest.mark.parametrize(("prompt_gain", "verdict"), [(0.0, TuningVerdict.FITS), (-0.2, TuningVerdict.FORM)])
+def test_a_rank_that_is_too_low_leaves_the_verdict_to_the_prompts(prompt_gain: float, verdict: TuningVerdict) -> None:
+    """A LoRA has a rank and no tokens to be too few."""
+    judgement = judged(prompt_gain=prompt_gain, yours=-0.3, own={"method": "lora", "tokens": 0, "rank": 1})
+    assert judgement.verdict is verdict
+    assert not any("too few" in text for text in (judgement.headline, *(reason.text for reason in judgement.reasons)))
 
 
 def test_many_classes_need_many_rows_before_the_data_is_blamed() -> None:

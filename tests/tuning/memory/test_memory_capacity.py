@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,14 @@ def test_every_wrong_argument_is_named_at_once() -> None:
     assert [fault.where for fault in caught.value.faults] == [
         *("methods", "kinds", "tokens", "tokens", "sequences", "longest", "steps", "length", "learning_rate", "growth")
     ]
+    settings = MemorySettings(beta1=2.0, beta2=-0.1, weight_decay=-1.0, growth=math.inf)
+    with pytest.raises(InputError) as caught:
+        asked(settings=settings)
+    assert [fault.where for fault in caught.value.faults] == ["beta1", "beta2", "weight_decay", "growth"]
+    settings = MemorySettings(beta1=1.0, beta2=math.nan, weight_decay=math.inf, growth=math.nan)
+    with pytest.raises(InputError) as caught:
+        asked(settings=settings)
+    assert [fault.where for fault in caught.value.faults] == ["beta1", "beta2", "weight_decay", "growth"]
     with pytest.raises(InputError) as caught:
         asked(methods=(), tokens=(), kinds=())
     assert [fault.where for fault in caught.value.faults] == ["methods", "kinds", "tokens"]
@@ -157,6 +166,11 @@ def test_every_wrong_argument_is_named_at_once() -> None:
     assert [fault.where for fault in caught.value.faults] == ["tokens", "vocabulary"]
     with pytest.raises(InputError, match="for each of 2 sequences"):
         asked(text="the cat")
+
+
+@pytest.mark.parametrize(("growth", "longer"), [(1.001, 5), (1.6, 6), (1e308, 100)])
+def test_a_text_grows_by_a_token_at_least_and_never_beyond_its_end(growth: float, longer: int) -> None:
+    assert MemorySettings(growth=growth).next(4, 100) == longer
 
 
 def test_a_model_whose_loss_is_no_number_is_refused() -> None:

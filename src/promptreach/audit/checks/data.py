@@ -27,9 +27,9 @@ def run(context: AuditContext) -> Finding:
         blocks.append(_conflict_table(context, found.contents, found.conflicting))
     blocks.append(
         Text(
-            text="The floor counts inputs that are the same to the model (same tokens after truncation) but carry "
-            "different answers. No prompt, no LoRA and no full fine-tuning passes it on these rows, since all of them "
-            "map equal inputs to equal outputs."
+            text="The floor counts what is the same to the model (same tokens after truncation) but is answered "
+            "differently; of a completion, token by token behind the input and the tokens before it. No prompt, no "
+            "LoRA and no full fine-tuning passes it on these rows, since all of them map equal inputs to equal outputs."
         )
     )
     return Finding(
@@ -115,6 +115,8 @@ def _summary(values: Mapping[str, Any], source: str) -> str:
             f". {values['conflicting_rows']:,} rows contradict each other: no method gets more than "
             f"{values['best_accuracy']:.1%} of the rows right"
         )
+        if not values["classes"]:
+            text += f", or below {values['loss_floor']:.3f} nats per token"
     else:
         text += ". No two equal inputs carry different answers, so the data sets no floor"
     return f"{text}. {values['truncated']:,} rows are cut at {values['max_length']} tokens."

@@ -61,10 +61,18 @@ def run(context: AuditContext) -> Finding:
 
 def _missing(context: AuditContext) -> str:
     """Which hypothesis of the oracle fails on this model and data, or nothing."""
-    if context.model.task == "causal":
+    # Not the task: a decoder without its language-model head reads from left to right all the same.
+    if not context.model.row.encoder:
         return (
             "in a causal model the last tokens stand at different positions, so no two examples share a query once "
             "positions are encoded"
+        )
+    # Position and token type of the first token are the same in every row, so its id decides the first layer's query.
+    first = set(context.probe_batch.input_ids[:, 0].tolist())
+    if len(first) > 1:
+        return (
+            f"the probe rows start with {len(first)} different tokens, not with one that all share, such as [CLS], so "
+            "they do not share a query"
         )
     if context.best("lora") is None:
         return "no LoRA update was trained that could set the targets"

@@ -4,10 +4,8 @@ Only the methods and lengths that were trained are predicted, only as many as co
 from fewer training rows where all of them would cost more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-
-import torch
 
 from promptreach.audit.context import AuditContext
 from promptreach.audit.findings import Cell, Finding, Table
@@ -15,7 +13,7 @@ from promptreach.certificate import Evidence
 from promptreach.tuning.forecast import CONFIDENCE, Prediction
 from promptreach.tuning.predict import GROUPS, LEFT_OUT, forecasts
 from promptreach.tuning.runs import Run
-from promptreach.tuning.task import Task
+from promptreach.tuning.task import Task, drawn_rows
 
 MOST = 0.1
 """Of the rows that training went through forward and backward, the share that predictions may cost."""
@@ -41,8 +39,10 @@ def run(context: AuditContext) -> Finding:
             reason=f"Gradients of {LEAST_ROWS:.0%} of the rows would cost more than {MOST:.0%} of this training; "
             "promptreach.tuning.predict makes the predictions by itself.",
         )
-    rows = torch.arange(min(MOST_HELD_OUT, len(context.task.held_out)))
-    pairs = list(_pairs(context, _cut(context.task, train_rows, rows), methods))
+    task, seed = context.task, context.settings.seed
+    rows = drawn_rows(len(task.held_out), MOST_HELD_OUT, seed)
+    cut = _cut(task, {"train": drawn_rows(len(task.train), train_rows, seed), "held_out": rows})
+    pairs = list(_pairs(context, cut, methods))
     found = {
         name: {
             "predicted_loss": prediction.held_out_loss,
@@ -98,16 +98,15 @@ def _pairs(context: AuditContext, task: Task, methods: list[str]) -> Iterator[tu
                     yield name, prediction, run
 
 
-def _cut(task: Task, train_rows: int, held_out: torch.Tensor) -> Task:
-    """The same task with its first training rows and these held-out rows only; the split has shuffled them."""
-    rows = {"train": list(range(train_rows)), "held_out": held_out.tolist()}
+def _cut(task: Task, rows: Mapping[str, list[int]]) -> Task:
+    """The same task with these rows of its parts only."""
     encoded = {**task.encoded, **{part: task.encoded[part].take(indices) for part, indices in rows.items()}}
     return replace(
         task, train=task.train.take(rows["train"]), held_out=task.held_out.take(rows["held_out"]), encoded=encoded
     )
 
 
-def _loss(run: Run, rows: torch.Tensor) -> float:
+def _loss(run: Run, rows: list[int]) -> float:
     assert run.held_out is not None
     return float(run.held_out.loss[rows].double().sum() / run.held_out.answers[rows].double().sum())
 

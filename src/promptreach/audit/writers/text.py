@@ -32,9 +32,17 @@ def print_summary(result: AuditResult, console: Console | None = None) -> None:
 
 
 def print_finding(finding: Finding, console: Console | None = None) -> None:
-    """Print one finding by itself: its summary, its tables and its notes; pictures stay in the report."""
+    """Print one finding by itself: its summary, how sure it is and on which sample, its tables and its notes.
+
+    Pictures stay in the report. A check that did not run to its end says why.
+    """
     console = console or Console()
-    console.print(Text(_plain(console, finding.summary), style="bold"))
+    line = Text(_plain(console, finding.summary), style="bold")
+    console.print(line.append(f" [{finding.evidence.value}]", style="not bold"))
+    if finding.sample:
+        console.print(Text(_plain(console, f"Sample: {finding.sample}"), style="dim"))
+    if finding.status != "done":
+        _print_paragraph(console, _why_not(finding))
     for block in finding.blocks:
         if isinstance(block, Table):
             _print_heading(console, block.title)
@@ -130,7 +138,11 @@ def _print_left_out(console: Console, result: AuditResult) -> None:
     if left_out:
         _print_heading(console, "Not checked")
     for finding in left_out:
-        _print_paragraph(console, f"{finding.title}: {finding.status}, {finding.reason or 'no reason was given'}")
+        _print_paragraph(console, f"{finding.title}: {_why_not(finding)}")
+
+
+def _why_not(finding: Finding) -> str:
+    return f"{finding.status}, {finding.reason or 'no reason was given'}"
 
 
 def _print_heading(console: Console, text: str) -> None:

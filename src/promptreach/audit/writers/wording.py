@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from promptreach.audit.findings import Finding, Table
-from promptreach.audit.result import AuditResult, AuditVerdict, Recommendation
+from promptreach.audit.result import AuditResult, AuditVerdict, MethodName, Recommendation
 from promptreach.audit.writers.formatting import format_number
 from promptreach.certificate import Evidence
 
@@ -24,7 +24,7 @@ class VerdictWords:
 
 
 VERDICT_WORDS = {
-    AuditVerdict.FITS: VerdictWords("A soft prompt fits", "good", "bold green"),
+    AuditVerdict.FITS: VerdictWords("A prompt or prefix fits", "good", "bold green"),
     AuditVerdict.OPTIMISER: VerdictWords("A prompt fits, the training misses it", "caution", "bold yellow"),
     AuditVerdict.MORE_TOKENS: VerdictWords("More tokens are needed", "caution", "bold yellow"),
     AuditVerdict.FORM: VerdictWords("A soft prompt is the wrong form", "bad", "bold red"),
@@ -39,18 +39,20 @@ EVIDENCE_MEANING = {
     Evidence.UNKNOWN: "not decided; the reason is given",
 }
 
-METHOD_NAMES = {
+METHOD_NAMES: dict[MethodName, str] = {
     "prompt": "prompt tuning",
     "prefix": "prefix tuning",
     "lora": "LoRA",
+    "unipelt": "UniPELT",
     "head": "a classification head alone",
+    "full": "training all weights",
 }
 
 
 def settings(recommendation: Recommendation) -> list[tuple[str, str]]:
     """The recommended settings that apply, name and value."""
     numbers = [
-        ("virtual tokens", recommendation.tokens),
+        ("slots" if recommendation.method == "prefix" else "virtual tokens", recommendation.tokens),
         ("rank", recommendation.rank),
         ("learning rate", recommendation.learning_rate),
     ]

@@ -53,13 +53,8 @@ def measure(study: Study) -> Measured:
             break
         tried = {key: _trained(study, theirs, now | {key: goal[key]}) for key in open_settings}
         key = min(tried, key=lambda key: (tried[key].status == "diverged", tried[key].validation.mean_loss))
-        path.append(
-            {"setting": key, "before": now[key], "after": goal[key], "worth": _gain(study, tried[key], last)}
-            | {
-                "score": _score(study, tried[key].held_out),
-                "alone": {k: _gain(study, r, last) for k, r in tried.items()},
-            }
-        )
+        worth, score = _gain(study, tried[key], last), _score(study, tried[key].held_out)
+        path.append({"setting": key, "before": now[key], "after": goal[key], "worth": worth, "score": score})
         now[key], last = goal[key], tried[key]
     values = {
         "start": run_values(first),
@@ -68,7 +63,6 @@ def measure(study: Study) -> Measured:
         "fitting": goal,
         "path": path,
         "whole": _gain(study, last, first),
-        "verified": not _short(study, last, fitting),
     }
     return Measured("attempt", Evidence.MEASURED, study.sample, values)
 
@@ -80,8 +74,9 @@ def _of_adapter(study: Study) -> Measured:
     path = []
     if worth is not None:
         score = read["adapter"][task.pooling]
-        step = {"setting": "pooling", "before": study.reading, "after": task.pooling, "worth": worth, "score": score}
-        path.append({**step, "instead": {}})
+        path.append(
+            {"setting": "pooling", "before": study.reading, "after": task.pooling, "worth": worth, "score": score}
+        )
     none = {"gain": 0.0, "low": 0.0, "high": 0.0, "error": 0.0}
     values = {
         "start": dict(study.found["training"]["yours"]),
@@ -90,7 +85,6 @@ def _of_adapter(study: Study) -> Measured:
         "fitting": {"pooling": task.pooling},
         "path": path,
         "whole": worth or none,
-        "verified": True,
     }
     return Measured("attempt", Evidence.MEASURED, study.judged_rows, values)
 

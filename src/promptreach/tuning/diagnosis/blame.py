@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptreach.certificate import Evidence
-from promptreach.tuning.diagnosis.measurements import Measurements, sentence, settings_of
+from promptreach.tuning.diagnosis.measurements import FORMS, Measurements, sentence, settings_of, unit_of
 from promptreach.tuning.diagnosis.verdict import Judgement, Reason, TuningVerdict
 
 PLACES = {
@@ -21,8 +21,8 @@ _INITS = {"vocabulary": "rows of the vocabulary", "text": "real text", "random":
 def blame_training(seen: Measurements) -> Judgement | None:
     """OPTIMISER or MORE_TOKENS: the user's own falls short, and the same form trained here does not.
 
-    The gap has two parts: what other settings gain at the user's own size, and what more tokens gain on top of that.
-    The larger one is the verdict.
+    The gap has two parts: what other settings gain at the user's own size, and what a larger size gains on top of that.
+    The larger one is the verdict; a LoRA whose rank is too low passes, since the question is what prompts can do.
     """
     own = seen.yours
     if own is None:
@@ -36,7 +36,7 @@ def blame_training(seen: Measurements) -> Judgement | None:
     by_settings = max(0.0, over[here]["gain"]) if here else 0.0
     if here is not None and (seen.keeps_up(here) or by_settings >= over[fitting]["gain"] / 2):
         return _optimiser(seen, here if seen.keeps_up(here) else fitting)
-    return _more_tokens(seen, own, fitting)
+    return None if own["method"] == "lora" else _more_tokens(seen, own, fitting)
 
 
 def _nearly_fitting(seen: Measurements) -> str | None:
@@ -86,13 +86,13 @@ def _optimiser(seen: Measurements, fitting: str) -> Judgement:
                 check="training",
             )
         )
-    form = {"prompt": "A soft prompt", "prefix": "A prefix", "lora": "LoRA"}[run["method"]]
     place = seen.reading.get("chosen")
     reads = f", its head reading {PLACES[place]}" if place else ""
     return Judgement(
         TuningVerdict.OPTIMISER,
         Evidence.MEASURED,
-        f"{form} fits; the training of yours missed it. {sentence(settings_of(run))} reaches {seen.score(fitting)}.",
+        f"{sentence(FORMS[run['method']])} fits; the training of yours missed it. {sentence(settings_of(run))} reaches "
+        f"{seen.score(fitting)}.",
         tuple(reasons),
         fitting,
         f"Train again with {settings_of(run)} for {run['steps']} steps{reads}. That run was made and is verified.",
@@ -106,11 +106,12 @@ def _more_tokens(seen: Measurements, own: Mapping[str, Any], fitting: str) -> Ju
     return Judgement(
         TuningVerdict.MORE_TOKENS,
         Evidence.MEASURED,
-        f"{own['tokens']} tokens are too few: {run['tokens']} reach {seen.score(enough)}, yours {seen.score('yours')}.",
+        f"{own['tokens']} {unit_of(own['method'])} are too few: {run['tokens']} reach {seen.score(enough)}, yours "
+        f"{seen.score('yours')}.",
         (
             Reason(
                 text=f"{sentence(enough)} against yours: {seen.gain(seen.training['against_yours'][enough])}; at "
-                f"{own['tokens']} tokens no setting tried keeps up.",
+                f"{own['tokens']} {unit_of(own['method'])} no setting tried keeps up.",
                 evidence=Evidence.MEASURED,
                 check="training",
             ),
@@ -181,8 +182,10 @@ def _signs(seen: Measurements) -> list[Reason]:
             )
         )
     geometry = seen.initialisation.get("geometry", {})
-    init = seen.attempt.get("settings", {}).get("init")
-    looks = {"Your virtual tokens are": "your prompt", "Its virtual tokens start": f"{init} (start)"}
+    looks = {"Your virtual tokens are": "your prompt"}
+    # Only a prompt starts as vectors at the input: a prefix has starts of the same names and other lengths.
+    if seen.yours is not None and seen.yours["method"] == "prompt":
+        looks["Its virtual tokens start"] = f"{seen.attempt.get('settings', {}).get('init')} (start)"
     for text, key in looks.items():
         if key in seen.initialisation.get("far_out", ()):
             found.append(

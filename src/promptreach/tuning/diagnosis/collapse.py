@@ -31,7 +31,6 @@ def measure(study: Study, found: Int[Tensor, " examples"] | None) -> Measured:
         "class": names[favourite],
         "share": share,
         "true_share": true_share,
-        "is_majority": favourite == int(true_counts.argmax()),
         "classes_never_given": int(((counts == 0) & (true_counts > 0)).sum()),
         "collapsed": share >= COLLAPSED and true_share < COLLAPSED,
     }

@@ -13,12 +13,14 @@ from promptreach.files import check_output
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.tables import read_task
-from promptreach.tuning.backbone import Backbone, as_adapter, as_backbone, own_classifier
+from promptreach.tuning.arguments import size_faults
+from promptreach.tuning.backbone import Backbone, as_adapter, as_backbone, own_classifier, own_reading
 from promptreach.tuning.diagnosis import ablation, baseline, collapse, drift, floors, ladder, planted, reading, start
+from promptreach.tuning.diagnosis.measurements import unit_of
 from promptreach.tuning.diagnosis.memorise import prepare_same_rows
 from promptreach.tuning.diagnosis.rules import hangs_on, judge
 from promptreach.tuning.diagnosis.study import Goal, Measured, Study, not_measured
-from promptreach.tuning.diagnosis.theirs import Theirs, reading_of, score_theirs
+from promptreach.tuning.diagnosis.theirs import Theirs, score_theirs
 from promptreach.tuning.diagnosis.verdict import Attempt, Judgement, Reason, TuningVerdict
 from promptreach.tuning.engines import engine_faults, open_engine
 from promptreach.tuning.methods import METHODS
@@ -120,7 +122,7 @@ def diagnose(
         attempt = replace(attempt, rank=0) if has_tokens else replace(attempt, tokens=0)
     if folder is not None:
         check_output(folder, resume=True)
-    task_data = read_task(data, seed=seed)
+    task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
     lengths = _lengths(backbone, tokens, attempt)
     own = None if adapter is None else as_adapter(adapter, backbone)
@@ -142,7 +144,7 @@ def diagnose(
             goal=goal,
             attempt=attempt,
             adapter=own,
-            reading=reading_of(Path(adapter), backbone) if isinstance(adapter, str | Path) else None,
+            reading=own_reading(adapter, backbone) if isinstance(adapter, str | Path) else None,
             classifier=own_classifier(adapter, backbone) if isinstance(adapter, str | Path) else None,
             plain_text=tuple(plain_text),
         )
@@ -205,7 +207,8 @@ def _lengths(backbone: Backbone, tokens: Sequence[int], attempt: Attempt | None)
     own = attempt.tokens if attempt is not None else 0
     fitting = {length for length in tokens if length <= longest} | ({own} if own else set())
     if own > longest or not fitting:
-        seen = f"{own or min(tokens)} virtual tokens in a context of {backbone.max_positions}"
+        unit = unit_of(attempt.method if attempt is not None and own else "prompt")
+        seen = f"{own or min(tokens)} {unit} in a context of {backbone.max_positions}"
         raise InputError(Fault("attempt.tokens" if own > longest else "tokens", seen, f"at most {longest}"))
     return tuple(sorted(fitting))
 
@@ -247,11 +250,9 @@ def _faults(
     faults = []
     if goal not in get_args(Goal):
         faults.append(Fault("goal", repr(goal), f"one of {', '.join(get_args(Goal))}"))
-    if not tokens:
-        faults.append(Fault("tokens", "none", "at least one length"))
-    given = {"steps": steps, "batch_size": batch_size, "rank": 1 if rank is None else rank}
-    sizes = [("tokens", length) for length in tokens] + list(given.items())
-    faults += [Fault(name, str(value), "at least 1") for name, value in sizes if value < 1]
+    faults += size_faults("tokens", tokens)
+    sizes = {"steps": steps, "batch_size": batch_size, "rank": 1 if rank is None else rank}
+    faults += [Fault(name, str(value), "at least 1") for name, value in sizes.items() if value < 1]
     if pooling is not None and pooling not in get_args(Pooling):
         faults.append(Fault("pooling", repr(pooling), f"one of {', '.join(get_args(Pooling))}"))
     if attempt is not None:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from promptreach.certificate import Evidence
+from promptreach.tuning.budget import parameter_count
 from promptreach.tuning.diagnosis.comparison import paired, run_values, score_values
 from promptreach.tuning.diagnosis.measurements import LENGTH_HELPS, MARGIN
 from promptreach.tuning.diagnosis.study import Measured, Study
-from promptreach.tuning.methods import METHODS
 from promptreach.tuning.objective import Outcomes
 from promptreach.tuning.runs import Run, RunConfig
 from promptreach.tuning.sweep import Sweep, sweep
@@ -73,9 +73,8 @@ def _train(study: Study, configs: Sequence[RunConfig]) -> None:
 
 def equal_rank(study: Study) -> int:
     """The LoRA rank whose parameters come closest to those of the longest prompt; at least 1."""
-    sequences = study.task.encoded["train"].sequences
-    with METHODS["lora"].attach(study.task.backbone, study.config("lora", rank=1).shape, sequences) as one:
-        return max(1, round(max(study.tokens) * study.task.backbone.hidden_size / one.size))
+    backbone = study.task.backbone
+    return max(1, round(max(study.tokens) * backbone.hidden_size / parameter_count(backbone, "lora", rank=1)))
 
 
 def measure(study: Study, own: Outcomes | None, own_status: str = "finished") -> Measured:
@@ -127,7 +126,6 @@ def measure(study: Study, own: Outcomes | None, own_status: str = "finished") ->
             tokens for tokens in study.tokens if study.config("prompt", tokens=tokens).label not in study.sweeps
         ],
         "yours": yours,
-        "training_seconds": sum(entry.seconds for entry in study.sweeps.values()),
     }
     return Measured("training", Evidence.MEASURED, study.sample, values)
 

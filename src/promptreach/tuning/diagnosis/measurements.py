@@ -9,7 +9,8 @@ MARGIN = {"accuracy": 0.04, "loss": 0.05}
 differ by up to 4 points on the public PEFT benchmark, so a smaller margin would judge luck."""
 LENGTH_HELPS = 0.02
 """Nats by which a prompt beats the next shorter one where tokens still bind."""
-
+FORMS = {"prompt": "a soft prompt", "prefix": "a prefix", "lora": "LoRA"}
+"""What was trained, in words: a soft prompt means vectors at the input."""
 
 _SAME = {"gain": 0.0, "low": 0.0, "high": 0.0, "error": 0.0}
 
@@ -104,6 +105,15 @@ class Measurements:
             return self.methods(self.yours["method"])
         return self.methods("prompt", "prefix")
 
+    @property
+    def form(self) -> str:
+        """The form whose length is in question: a prefix where the user brought one, otherwise a prompt."""
+        return "prefix" if self.yours is not None and self.yours["method"] == "prefix" else "prompt"
+
+    def by_length(self) -> dict[str, Mapping[str, Any]]:
+        """The finished runs of `form`, the shortest first."""
+        return dict(sorted(self.methods(self.form).items(), key=lambda item: int(item[1]["tokens"])))
+
     def fitting(self) -> str | None:
         """The best prompt that keeps up, or the best prefix if no prompt does, among `same_form`."""
         for kind in ("prompt", "prefix"):
@@ -149,9 +159,14 @@ class Measurements:
 
 def settings_of(run: Mapping[str, Any]) -> str:
     """A run's settings in words."""
-    size = f"{run['tokens']} virtual tokens" if run["tokens"] else f"rank {run['rank']}"
+    size = f"{run['tokens']} {unit_of(run['method'])}" if run["tokens"] else f"rank {run['rank']}"
     start = {"vocabulary": "vocabulary rows", "text": "the cache of real text"}.get(run["init"], run["init"])
     return f"a {run['method']} of {size} from {start} at learning rate {run['learning_rate']:.2g}"
+
+
+def unit_of(method: str) -> str:
+    """What the length of a prompt or a prefix counts."""
+    return "slots" if method == "prefix" else "virtual tokens"
 
 
 def sentence(text: str) -> str:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.tuning.backbone import Backbone
 from promptreach.tuning.encoding import encode
-from promptreach.tuning.readout import POOLINGS, Pooling, fit_probe
-from promptreach.tuning.task import Limits, Task, check_room, features, first_rows
+from promptreach.tuning.readout import POOLINGS, Pooling
+from promptreach.tuning.task import Limits, Task, check_room, drawn_rows, fit_probes
 
 _WEAKEST = (1e-4,)
 """The head alone is the control, so it may memorise as much as it can."""
@@ -34,17 +34,15 @@ def prepare_same_rows(
         pooling: where a classifier's head reads; None takes the usual place.
 
     Raises:
-        InputError: when the prompt leaves no room for content, or completions are asked of an encoder.
+        InputError: when the prompt leaves no room for content, completions are asked of an encoder, or a classifier is
+            to read hidden states that are not finite.
     """
     check_room(backbone, data, longest_prompt)
-    rows = first_rows(data, limits.train, seed)
+    rows = data.take(drawn_rows(len(data), limits.train, seed))
     encoded = encode(backbone, rows, min(limits.max_length, backbone.max_positions - longest_prompt))
     parts = dict.fromkeys(("train", "validation", "held_out"), encoded)
-    task = Task(backbone, rows, rows, rows, encoded=parts, probes={}, pooling=None)
+    task = Task(backbone, rows, rows, rows, encoded=parts, probes={}, pooling=None, penalties=_WEAKEST)
     if not isinstance(rows, LabelledTexts):
         return task
     place = pooling or POOLINGS[backbone.task][0]
-    assert encoded.labels is not None
-    pooled = features(task, "train", [place])[place]
-    probe = fit_probe(pooled, encoded.labels, len(rows.label_names), place, seed, _WEAKEST)
-    return replace(task, probes={place: probe}, pooling=place)
+    return replace(task, probes=fit_probes(task, [place], len(rows.label_names), seed), pooling=place)

@@ -62,7 +62,7 @@ def measure(study: Study) -> Measured:
     if isinstance(planted, str):
         return not_measured("planted", planted)
     executor = study.executor_of(planted.task)
-    control = executor.run([replace(study.config("head"), learning_rate=0.0)])[0].held_out
+    control = executor.run([study.config("head")])[0].held_out
     assert control is not None
     if planted.task.pooling is not None:
         unit, start, possible = "accuracy", control.accuracy, 1.0

@@ -20,8 +20,8 @@ from promptreach.tuning.diagnosis.comparison import paired
 from promptreach.tuning.diagnosis.study import Measured, Study, not_measured
 from promptreach.tuning.encoding import evaluation_batches
 from promptreach.tuning.objective import Classification, Completion, Outcomes
-from promptreach.tuning.readout import POOLINGS, LinearHead, Pooling, Probe, fit_probe
-from promptreach.tuning.task import Task, features
+from promptreach.tuning.readout import POOLINGS, LinearHead, Pooling, Probe
+from promptreach.tuning.task import Task, fit_probes
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def read(study: Study, adapter: Adapter | None, place: Pooling | None) -> Read:
     """The held-out outcomes of an adapter, through the language head or through one fitted at `place`."""
     task = study.task
     with ExitStack() as stack:
-        joined = Joined() if adapter is None else stack.enter_context(attached(task.backbone, adapter))
+        joined = None if adapter is None else stack.enter_context(attached(task.backbone, adapter))
         if place is None:
             return Read(task.evaluate("held_out", Completion(), joined), None)
         head = probe_at(task, place, study.seed, joined).head()
@@ -50,13 +50,11 @@ def read(study: Study, adapter: Adapter | None, place: Pooling | None) -> Read:
 
 
 def probe_at(task: Task, place: Pooling, seed: int, joined: Joined | None = None) -> Probe:
-    """A linear probe on the training rows' features at `place`."""
+    """A linear probe on the training rows' features at `place`: the task's own where nothing is joined."""
     if joined is None and place in task.probes:
         return task.probes[place]
-    labels = task.encoded["train"].labels
-    assert labels is not None
     classes = len(next(iter(task.probes.values())).bias)
-    return fit_probe(features(task, "train", [place], joined)[place], labels, classes, place, seed)
+    return fit_probes(task, [place], classes, seed, joined)[place]
 
 
 def task_at(task: Task, place: Pooling | None, seed: int) -> Task:

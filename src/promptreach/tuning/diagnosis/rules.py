@@ -14,7 +14,8 @@ from typing import Any
 
 from promptreach.certificate import Evidence
 from promptreach.tuning.diagnosis.blame import blame_training, training_reasons
-from promptreach.tuning.diagnosis.measurements import LENGTH_HELPS, Measurements, sentence, settings_of
+from promptreach.tuning.diagnosis.comparison import NORMAL_90
+from promptreach.tuning.diagnosis.measurements import FORMS, LENGTH_HELPS, Measurements, sentence, settings_of, unit_of
 from promptreach.tuning.diagnosis.unlearnable import conflicting_completions, conflicting_labels, nothing_learnt
 from promptreach.tuning.diagnosis.verdict import Judgement, Reason, TuningVerdict, undecided
 
@@ -98,8 +99,8 @@ def soft_prompt_keeps_up(seen: Measurements) -> Judgement | None:
     return Judgement(
         TuningVerdict.FITS,
         Evidence.MEASURED,
-        f"A soft prompt fits: {settings_of(run)} reaches {seen.score(name)}, LoRA {seen.score(seen.lora)}, "
-        f"{seen.control} {seen.score('head')}.",
+        f"{sentence(FORMS[run['method']])} fits: {settings_of(run)} reaches {seen.score(name)}, LoRA "
+        f"{seen.score(seen.lora)}, {seen.control} {seen.score('head')}.",
         tuple(reasons),
         name,
         f"Train {settings_of(run)}; the adapter trained here comes with this report.",
@@ -127,7 +128,8 @@ def _yours_keeps_up(seen: Measurements) -> Judgement | None:
 
 
 def _nothing_gained(seen: Measurements, name: str, reasons: list[Reason]) -> Judgement:
-    """FITS, but not worth it: the soft prompt is as good as LoRA and no better than the control."""
+    """FITS, but not worth it: the prompt or prefix is as good as LoRA and no better than the control."""
+    form = FORMS[seen.training["methods"][name]["method"]]
     lora = seen.training["against_head"][seen.lora]
     rival = f"LoRA ({seen.score(seen.lora)}) neither"
     advice = f"Take {seen.control}, and tune only if more rows or a longer training show a gain."
@@ -137,7 +139,7 @@ def _nothing_gained(seen: Measurements, name: str, reasons: list[Reason]) -> Jud
     return Judgement(
         TuningVerdict.FITS,
         Evidence.MEASURED,
-        f"{sentence(seen.control)} does this task already ({seen.score('head')}): a soft prompt "
+        f"{sentence(seen.control)} does this task already ({seen.score('head')}): {form} "
         f"({seen.score(name)}) adds nothing measurable to it, {rival}.",
         tuple(reasons),
         "head",
@@ -158,7 +160,7 @@ def gap_not_settled(seen: Measurements) -> Judgement | None:
         return None
     against = seen.training["against_lora"][name]
     # The interval narrows with the square root of the rows; this many would bring its width under the margin.
-    needed = seen.training["held_out_rows"] * max(2.0, (2 * 1.645 * against["error"] / seen.margin) ** 2)
+    needed = seen.training["held_out_rows"] * max(2.0, (2 * NORMAL_90 * against["error"] / seen.margin) ** 2)
     return undecided(
         f"{sentence(name)} is {seen.gain(against)} from LoRA: too close to call.",
         (
@@ -194,20 +196,21 @@ def training_not_done(seen: Measurements) -> Judgement | None:
 
 
 def more_tokens_help(seen: Measurements) -> Judgement | None:
-    """MORE_TOKENS: the loss still falls with the length of the prompt, by a fair share of what is missing."""
-    prompts = sorted(seen.methods("prompt").items(), key=lambda item: item[1]["tokens"])
-    if len(prompts) < 2:
+    """MORE_TOKENS: the loss still falls with the length, by a fair share of what is missing."""
+    runs = list(seen.by_length().items())
+    if len(runs) < 2:
         return None
-    (_, shorter), (name, longest) = prompts[-2:]
+    (_, shorter), (name, longest) = runs[-2:]
     saved = shorter["validation_loss"] - longest["validation_loss"]
     fitted = (shorter["train_loss"] or 0.0) - (longest["train_loss"] or 0.0)
     if min(saved, fitted) < LENGTH_HELPS or saved < LENGTH_CLOSES * (saved + seen.loss_gap(name)):
         return None
+    other = ", or a prefix" if seen.form == "prompt" else ""
     return Judgement(
         TuningVerdict.MORE_TOKENS,
         Evidence.MEASURED,
-        f"A longer prompt is needed: from {shorter['tokens']} to {longest['tokens']} tokens the loss still fell by "
-        f"{saved:.3f} nats, and {name} {seen.falls_short(name)}.",
+        f"A longer {seen.form} is needed: from {shorter['tokens']} to {longest['tokens']} {unit_of(seen.form)} the "
+        f"loss still fell by {saved:.3f} nats, and {name} {seen.falls_short(name)}.",
         (
             Reason(
                 text=f"Training and validation loss fall together with the length ({fitted:.3f} and {saved:.3f} nats).",
@@ -216,7 +219,7 @@ def more_tokens_help(seen: Measurements) -> Judgement | None:
             ),
         ),
         name,
-        f"Train {4 * longest['tokens']} virtual tokens, or a prefix, to see how the curve goes on.",
+        f"Train {4 * longest['tokens']} {unit_of(seen.form)}{other}, to see how the curve goes on.",
     )
 
 
@@ -234,6 +237,28 @@ def nothing_memorised(seen: Measurements) -> Judgement | None:
             ),
         ),
         "Train longer, or give LoRA a higher rank, until one method fits the rows.",
+    )
+
+
+def lengths_not_compared(seen: Measurements) -> Judgement | None:
+    """UNDECIDED: there is a settled gap, but whether it closes with the length was not seen."""
+    lengths = [run["tokens"] for run in seen.by_length().values()]
+    if len(lengths) > 1:
+        return None
+    name = seen.best_soft()
+    assert name is not None
+    finished = ", ".join(map(str, lengths)) or "none"
+    return undecided(
+        f"{sentence(name)} {seen.falls_short(name)}, and that may be its length as well as its form.",
+        (
+            Reason(
+                text=f"Lengths of a {seen.form} that finished training: {finished}; a comparison needs two.",
+                evidence=Evidence.MEASURED,
+                check="training",
+            ),
+        ),
+        f"Train a {seen.form} of another length as well, four times as long, say; LoRA is the safer choice until then.",
+        chosen=seen.lora,
     )
 
 
@@ -265,12 +290,12 @@ def form_falls_short(seen: Measurements) -> Judgement:
     prefixes = [other for other in seen.methods("prefix") if seen.keeps_up(other)]
     better = prefixes[0] if prefixes else seen.lora
     run = seen.training["methods"][better]
-    lengths = ", ".join(str(run["tokens"]) for run in seen.same_form().values())
+    lengths = ", ".join(str(run["tokens"]) for run in seen.by_length().values())
     return Judgement(
         TuningVerdict.FORM,
         Evidence.MEASURED,
-        f"Use {_in_words(better, run)}: it reaches {seen.score(better)}, the best soft prompt ({name}) "
-        f"{seen.score(name)}, at every length and learning rate tried.",
+        f"Use {_in_words(run)}: it reaches {seen.score(better)}, the best "
+        f"{seen.training['methods'][name]['method']} ({name}) {seen.score(name)}, at every length tried.",
         (
             Reason(
                 text=f"{sentence(name)} against LoRA: {seen.gain(seen.training['against_lora'][name])}.",
@@ -278,7 +303,8 @@ def form_falls_short(seen: Measurements) -> Judgement:
                 check="training",
             ),
             Reason(
-                text=f"At lengths {lengths} the loss no longer falls with the length, and training had settled.",
+                text=f"At {seen.form} lengths {lengths} the loss no longer falls with the length, and training had "
+                "settled.",
                 evidence=Evidence.MEASURED,
                 check="training",
             ),
@@ -289,7 +315,7 @@ def form_falls_short(seen: Measurements) -> Judgement:
             ),
         ),
         better,
-        f"Train {_in_words(better, run)} at learning rate {run['learning_rate']:.2g}. This is measured on the "
+        f"Train {_in_words(run)} at learning rate {run['learning_rate']:.2g}. This is measured on the "
         "sizes and rates above, not a proof that no prompt exists.",
     )
 
@@ -304,13 +330,14 @@ RULES: tuple[Rule, ...] = (
     training_not_done,
     more_tokens_help,
     nothing_memorised,
+    lengths_not_compared,
     training_not_trusted,
     form_falls_short,
 )
 
 
-def _in_words(name: str, run: Mapping[str, Any]) -> str:
-    return f"LoRA of rank {run['rank']}" if run["method"] == "lora" else f"a {name}"
+def _in_words(run: Mapping[str, Any]) -> str:
+    return f"LoRA of rank {run['rank']}" if run["method"] == "lora" else f"a prefix of {run['tokens']} slots"
 
 
 def _start_reason(seen: Measurements) -> list[Reason]:

@@ -1,8 +1,6 @@
 """The user's own: their attempt trained again, or their adapter as it is."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,12 +8,11 @@ from torch.nn.functional import cross_entropy
 
 from promptreach.data import LabelledTexts
 from promptreach.prompt import Adapter
-from promptreach.tuning.backbone import Backbone, Classifier
+from promptreach.tuning.backbone import Classifier
 from promptreach.tuning.diagnosis.ablation import replay
 from promptreach.tuning.diagnosis.reading import predictions, read, task_at
 from promptreach.tuning.diagnosis.study import Study
 from promptreach.tuning.objective import Classification, Outcomes
-from promptreach.tuning.readout import Pooling
 from promptreach.tuning.runs import applied
 
 
@@ -77,16 +74,3 @@ def _classified(study: Study, classifier: Classifier) -> Theirs | None:
     loss = cross_entropy(logits, held_out.labels, reduction="none")
     outcomes = Outcomes(loss, torch.ones_like(loss), (answers == held_out.labels).to(loss.dtype))
     return Theirs(outcomes, study.adapter, answers, "finished")
-
-
-def reading_of(folder: Path, backbone: Backbone) -> Pooling | None:
-    """Where the classifier of a PEFT folder reads, or None when the folder does not say that it has one.
-
-    PEFT's sequence classification puts transformers' own head on the model: it reads the first position of an encoder
-    and the last token of a causal model. Behind a prompt the first position is a virtual token; the moved first content
-    token, which stands right behind the prompt, is read here in its place.
-    """
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    if config.get("task_type") != "SEQ_CLS":
-        return None
-    return "first" if backbone.task == "encoder" else "last"

@@ -10,6 +10,7 @@ from typing import Any
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
 from promptreach.progress import Progress
+from promptreach.tuning.arguments import name_faults, size_faults
 from promptreach.tuning.backbone import Backbone, as_backbone
 from promptreach.tuning.memory.counting import counting_bound
 from promptreach.tuning.memory.forms import FORMS
@@ -100,12 +101,8 @@ def _faults(
     settings: MemorySettings,
 ) -> list[Fault]:
     """What is wrong with the call, whatever the model."""
-    faults = []
-    for name, given, known in (("methods", methods, tuple(FORMS)), ("kinds", kinds, KINDS)):
-        faults += [Fault(name, repr(one), f"one of {', '.join(known)}") for one in given if one not in known]
-        faults += [] if given else [Fault(name, "none", f"some of {', '.join(known)}")]
-    faults += [Fault("tokens", str(count), "at least 1") for count in tokens if count < 1]
-    faults += [] if tokens else [Fault("tokens", "none", "one number or more")]
+    faults = name_faults("methods", methods, tuple(FORMS)) + name_faults("kinds", kinds, KINDS)
+    faults += size_faults("tokens", tokens)
     for name, value, least in (
         ("sequences", sequences, 1),
         ("longest", longest, 2),
@@ -115,8 +112,13 @@ def _faults(
         faults += [Fault(name, str(value), f"at least {least}")] if value < least else []
     if not 0 < settings.learning_rate < math.inf:
         faults.append(Fault("learning_rate", str(settings.learning_rate), "a positive number"))
-    if not settings.growth > 1:
-        faults.append(Fault("growth", str(settings.growth), "more than 1"))
+    for name in ("beta1", "beta2"):
+        if not 0 <= getattr(settings, name) < 1:
+            faults.append(Fault(name, str(getattr(settings, name)), "at least 0 and below 1"))
+    if not 0 <= settings.weight_decay < math.inf:
+        faults.append(Fault("weight_decay", str(settings.weight_decay), "a finite number, at least 0"))
+    if not 1 < settings.growth < math.inf:
+        faults.append(Fault("growth", str(settings.growth), "a finite number above 1"))
     return faults
 
 

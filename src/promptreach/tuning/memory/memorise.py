@@ -98,7 +98,7 @@ class MemorySettings:
         """The length after `length`; None when that was all."""
         if self.length is not None or length == available:
             return None
-        return min(available, max(length + 1, math.floor(self.growth * length)))
+        return math.floor(min(available, max(length + 1, self.growth * length)))
 
 
 class Learner:
@@ -157,7 +157,8 @@ def memorise(
 ) -> list[Learner]:
     """Train `tokens` virtual tokens for each text, until it is recalled whole or the steps are used up.
 
-    The texts share nothing but the batch: AdamW works entry by entry, and no text's loss depends on another's tensors.
+    No text's loss depends on another's tensors, and AdamW works entry by entry. What the texts share is the batch, and
+    for a prefix the learning rate: it is in units of a typical entry of all their starts together.
 
     Args:
         bare: the scores of the whole texts without virtual tokens.

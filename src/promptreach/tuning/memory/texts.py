@@ -18,8 +18,6 @@ from promptreach.tuning.backbone import Backbone
 Kind = Literal["natural", "random"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-DEFAULT_SOURCE = "the language reference that comes with Python"
-
 
 @dataclass(frozen=True)
 class MemoryText:
