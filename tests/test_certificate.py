@@ -16,7 +16,7 @@ from promptreach.certificate import (
     Side,
     rechecks,
 )
-from promptreach.errors import FormatError
+from promptreach.errors import FormatError, SideMismatchError
 
 
 def certificate(**changes) -> Certificate:
@@ -49,6 +49,28 @@ def test_full_claims_are_accepted():
     certificate(evidence=Evidence.MEASURED, sample="3 rows", assumptions=declared)
     certificate(evidence=Evidence.UNKNOWN, reason="out of time", value=math.nan)
     assert certificate(value=math.inf).value == math.inf
+
+
+# --- sides and evidence
+
+
+SIDES = st.sampled_from(Side)
+
+
+@given(st.lists(SIDES, min_size=1, max_size=5))
+def test_combined_sides_are_the_common_one_or_refused(sides):
+    if {Side.LOWER, Side.UPPER} <= set(sides):
+        with pytest.raises(SideMismatchError):
+            Side.combine(sides)
+    else:
+        bounding = set(sides) - {Side.EXACT}
+        assert Side.combine(sides) is (bounding.pop() if bounding else Side.EXACT)
+
+
+@given(st.lists(st.sampled_from(Evidence), min_size=1, max_size=5))
+def test_a_conclusion_is_worth_its_weakest_part(kinds):
+    order = [Evidence.PROVED, Evidence.MEASURED, Evidence.PREDICTED, Evidence.UNKNOWN]
+    assert Evidence.weakest(kinds) is order[max(order.index(kind) for kind in kinds)]
 
 
 # --- through a file and back

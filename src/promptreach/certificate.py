@@ -11,13 +11,13 @@ import dataclasses
 import enum
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from promptreach.errors import Fault, FormatError
+from promptreach.errors import Fault, FormatError, SideMismatchError
 from promptreach.formats import REMEDY, check_version
 
 CERTIFICATE_VERSION = 1
@@ -35,6 +35,12 @@ class Evidence(enum.Enum):
     UNKNOWN = "UNKNOWN"
     """Not decided, with the reason."""
 
+    @staticmethod
+    def weakest(kinds: Iterable["Evidence"]) -> "Evidence":
+        """The weakest of `kinds`: what a conclusion drawn from all of them is worth."""
+        order = list(Evidence)
+        return max(kinds, key=order.index)
+
 
 class Side(enum.Enum):
     """Which way a number bounds the true value."""
@@ -42,6 +48,20 @@ class Side(enum.Enum):
     LOWER = "LOWER"
     UPPER = "UPPER"
     EXACT = "EXACT"
+
+    @staticmethod
+    def combine(sides: Iterable["Side"]) -> "Side":
+        """The side of a monotone increasing combination (a sum, a maximum) of numbers with these sides.
+
+        Raises:
+            SideMismatchError: when both LOWER and UPPER occur; the result would bound nothing.
+        """
+        seen = set(sides)
+        if {Side.LOWER, Side.UPPER} <= seen:
+            raise SideMismatchError("a LOWER and an UPPER bound cannot be combined: the result would bound nothing")
+        if Side.LOWER in seen:
+            return Side.LOWER
+        return Side.UPPER if Side.UPPER in seen else Side.EXACT
 
 
 class Verdict(enum.Enum):

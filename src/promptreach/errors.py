@@ -156,6 +156,10 @@ class NotContractingError(PromptreachError):
         return type(self), (self.wanted, self.reasons), self.__dict__
 
 
+class SideMismatchError(PromptreachError, ValueError):
+    """A lower and an upper bound were combined into one number, which would bound nothing."""
+
+
 def raise_if_any(faults: Sequence[Fault], kind: type[InputError] = InputError) -> None:
     """Raise `kind` with all `faults` if there are any."""
     if faults:

@@ -105,3 +105,15 @@ def test_bets_lose_on_the_true_ratio() -> None:
         above, below = (torch.rand(2, 128, generator=generator, dtype=torch.float64)).unbind()
         wins += _least_ratio(above.square(), below, 0.1) < (1 / 3 / 0.5) ** 0.5
     assert wins <= 0.1 * 400 + 4 * (400 * 0.09) ** 0.5
+
+
+@pytest.mark.parametrize("relative_to", ["range", "deviation"])
+def test_certificates_that_share_a_confidence_are_those_of_a_higher_one(relative_to: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    exact = torch.randn(512, 4, generator=generator, dtype=torch.float64)
+    output = exact + 0.01 * torch.randn(512, 4, generator=generator, dtype=torch.float64)
+    one = certify(output, exact, relative_to, torch.ones(4), 0.875)
+    shared = certify(output, exact, relative_to, torch.ones(4), 0.5, looks=4)
+    assert shared.confidence == 0.5
+    assert "with probability 0.5 " in shared.claim
+    assert (shared.value, shared.witness) == (one.value, one.witness)

@@ -153,8 +153,7 @@ def test_methods_keep_to_the_tolerance(method: str, size: float, relative_to: st
     exact = exact_of(query, key, value)
     assert report.method == method
     assert report.error.value <= 0.05
-    assert report.error.confidence is not None
-    assert report.error.confidence >= 0.95
+    assert report.error.confidence == 0.95
     if relative_to == "deviation":
         assert deviation_error(output, exact) <= report.error.value
     else:

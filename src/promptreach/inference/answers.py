@@ -119,18 +119,18 @@ def certified(option: Option, job: HeadJob, looks: int) -> tuple[Float[Tensor, "
     error they only raise), and then for the option's better answer: either costs little beside giving the option up.
 
     Args:
-        looks: how many options, over all heads, share the confidence; the looks at one option share its part.
+        looks: how many options, over all heads, share the confidence; the looks at one option share its part. What is
+            reported is chosen among them, so it holds with the confidence that all have together.
 
     Raises:
         ToleranceNotReachedError: when the trial, or the held-out rows, say that it does not.
     """
     answer = option.run()
     spread = value_range(job.value.detach())
-    confidence = 1 - (1 - CONFIDENCE) / (LOOKS * looks)
     values = []
 
     def look(output: Tensor, rows: Tensor, exact: Tensor) -> Certificate:
-        certificate = certify(output.detach()[rows], exact, job.relative_to, spread, confidence)
+        certificate = certify(output.detach()[rows], exact, job.relative_to, spread, CONFIDENCE, LOOKS * looks)
         values.append(f"{certificate.value:.3g}")
         return certificate
 

@@ -47,17 +47,21 @@ def certify(
     relative_to: str,
     spread: Float[Tensor, " value_dim"],
     confidence: float,
+    looks: int = 1,
 ) -> Certificate:
     """The error of a method, MEASURED on rows drawn by `draw_rows` that its fit has not seen.
 
     With probability at least `confidence` over the draw, and for every way the errors may be distributed, what the
-    claim says is true.
+    claim says is true; and with that probability the claims of all `looks` such certificates are, so that one of them
+    may be chosen after looking at its value.
 
     Args:
         output, exact: the method's and the exact output at the drawn rows, in the order of the draw; at least 64. An
             entry that is not finite is an infinite error.
         relative_to: "range" or "deviation".
         spread: max - min of each value coordinate; coordinates with spread 0 are left out of the range error.
+        confidence: in (0, 1).
+        looks: how many certificates share it.
 
     Raises:
         ValueError: for fewer than 64 rows.
@@ -66,14 +70,15 @@ def certify(
     """
     if len(output) < LEAST_ROWS:
         raise ValueError(f"{len(output)} held-out rows; at least {LEAST_ROWS} are needed")
+    delta = (1 - confidence) / looks
     difference = (output.double() - exact.double()).abs().nan_to_num(nan=math.inf, posinf=math.inf)
     if relative_to == "range":
         kept = spread > 0
         errors = (difference[:, kept] / spread[kept].double()).amax(dim=1) if bool(kept.any()) else torch.zeros(1)
-        value, missed = float(errors.max()), 1 - (1 - confidence) ** (1 / len(output))
+        value, missed = float(errors.max()), 1 - delta ** (1 / len(output))
         claim = f"all but a fraction {missed:.2g} of the rows have a range error of at most value"
     else:
-        value, cap, missed = _ratio_bound(difference.square().sum(dim=1), exact.double(), 1 - confidence)
+        value, cap, missed = _ratio_bound(difference.square().sum(dim=1), exact.double(), delta)
         claim = (
             f"at most a fraction {missed:.2g} of the rows err by more than {cap:.3g} in Euclidean norm, and with "
             "larger errors counted as that, |out - exact| / |exact - mean| over all rows is at most value"

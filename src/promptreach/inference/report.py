@@ -84,8 +84,8 @@ def of_heads(reports: Sequence[AttentionReport]) -> AttentionReport:
                 f"its own claim: {'; '.join(claims)}"
             ),
             value=worst.error.value,
-            side=Side.UPPER,
-            evidence=max((error.evidence for error in errors), key=list(Evidence).index),
+            side=Side.combine(error.side for error in errors),
+            evidence=Evidence.weakest(error.evidence for error in errors),
             assumptions=tuple(dict.fromkeys(item for error in errors for item in error.assumptions)),
             theorem=worst.error.theorem if len(kinds) == 1 else "",
             witness={"heads": [error.witness for error in errors]} if checked else {},
