@@ -145,7 +145,11 @@ class Certificate:
         return bool(_find_checker(self.checker)(self)) if self.checker else False
 
     def to_dict(self) -> dict[str, Any]:
-        """This certificate as plain JSON types; `from_dict` restores it exactly (float64 survives)."""
+        """This certificate as plain JSON types; `from_dict` restores it exactly (float64 survives).
+
+        What stands in "witness" is between `checker` and who made it: it may change without a new version, as long as
+        older ones are checked as before.
+        """
         return {
             "version": CERTIFICATE_VERSION,
             "claim": self.claim,
