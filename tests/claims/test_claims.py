@@ -101,12 +101,12 @@ def test_a_condition_that_does_not_hold_makes_the_claim_fail_and_is_named(monkey
 
     def run(setting: Setting) -> Outcome:
         seen = {"the sky is up": True, "pigs fly": False, "fish walk": False}
-        return replace(claim.run(setting), evidence=Evidence.PROVED, conditions=seen)
+        return replace(claim.run(setting), evidence=Evidence.PROVED, conditions=seen, seen="It rained.")
 
     monkeypatch.setattr(running, "CLAIMS", (replace(claim, run=run),))
     result = run_claim("Z1")
     assert result.verdict is ClaimVerdict.FAILS
-    assert result.because == "Not seen here: pigs fly; fish walk."
+    assert result.because == "It rained. Not seen here: pigs fly; fish walk."
     assert result.evidence is Evidence.MEASURED
 
 

@@ -86,6 +86,7 @@ class Outcome:
         verdict, because: the verdict and its reason, one or two sentences with the numbers that carry it; both hold
             where every condition does. Otherwise `run_claim` says "does not hold here" and which did not.
         conditions: what has to be seen for the verdict, and whether it was.
+        seen: sentences that hold either way, put before the reason.
         evidence: the weakest kind of knowledge that the verdict rests on.
         hypotheses: of the claim, each CHECKED or DECLARED.
         numbers: what was found, by name; JSON types only.
@@ -101,13 +102,14 @@ class Outcome:
     figure: Curve | Heatmap
     blocks: tuple[Block, ...] = field(default_factory=tuple)
     conditions: dict[str, bool] = field(default_factory=dict)
+    seen: str = ""
 
     def judged(self) -> "Outcome":
-        """The outcome itself where every condition holds; else that it fails, with those that do not."""
+        """The outcome with its verdict where every condition holds; else that it fails, with those that do not."""
         missing = [condition for condition, seen in self.conditions.items() if not seen]
         if not missing:
-            return self
-        because = f"Not seen here: {'; '.join(missing)}."
+            return replace(self, because=f"{self.seen} {self.because}".strip())
+        because = f"{self.seen} Not seen here: {'; '.join(missing)}.".strip()
         return replace(self, verdict=ClaimVerdict.FAILS, because=because, evidence=Evidence.MEASURED)
 
 

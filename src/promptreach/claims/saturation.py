@@ -60,14 +60,15 @@ def run(setting: Setting) -> Outcome:
         f"a token; the best prompt reaches {best_prompt:.3f}, LoRA with fewer parameters than the longest "
         f"{min(smaller, default=math.nan):.3f}, the bare model {_loss(bare):.3f}."
     )
-    quick = f"{layers} layers and {steps} steps show that it runs, not what is true; run it with --full. {seen}"
+    quick = f"{layers} layers and {steps} steps show that it runs, not what is true; run it with --full."
     conditions = {
         f"from {lengths[-2]} to {lengths[-1]} tokens the loss falls by less than {FLAT} nats": saturates,
         "LoRA with fewer parameters than the longest prompt ends lower than every prompt": lora_lower,
     }
     return Outcome(
         verdict=setting.pick(ClaimVerdict.NOT_EXECUTABLE, ClaimVerdict.CAVEAT),
-        because=setting.pick(quick, f"{seen} One model, one corpus, one seed."),
+        because=setting.pick(quick, "One model, one corpus, one seed."),
+        seen=seen,
         evidence=Evidence.MEASURED,
         conditions=setting.pick({}, conditions),
         hypotheses=(
