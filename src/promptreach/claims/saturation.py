@@ -56,7 +56,8 @@ def run(setting: Setting) -> Outcome:
     saturates = prompts[-2] - prompts[-1] < FLAT
     lora_lower = bool(smaller) and min(smaller) < best_prompt
     seen = (
-        f"From {lengths[-2]} to {lengths[-1]} tokens the held-out loss moved by {prompts[-1] - prompts[-2]:+.3f} nats "
+        f"After {steps} steps of {batch_size} rows, from {lengths[-2]} to {lengths[-1]} tokens the held-out loss moved "
+        f"by {prompts[-1] - prompts[-2]:+.3f} nats "
         f"a token; the best prompt reaches {best_prompt:.3f}, LoRA with fewer parameters than the longest "
         f"{min(smaller, default=math.nan):.3f}, the bare model {_loss(bare):.3f}."
     )
