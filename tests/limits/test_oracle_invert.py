@@ -177,3 +177,11 @@ def test_a_jointly_injective_bidirectional_map_may_lose_its_content():
     joint = (eye + second) @ (eye + first)
     assert abs(float(torch.linalg.det(joint))) > 0.2
     assert abs(float(joint[1, 1])) < 1e-15
+
+
+def test_a_product_carries_the_rounding_of_every_term_that_it_sums():
+    draw = torch.Generator().manual_seed(4)
+    left, right = (torch.randn(*shape, generator=draw, dtype=torch.float64) for shape in ((2, 4096), (4096, 3)))
+    product = Enclosed.exact(left) @ Enclosed.exact(right)
+    # The standard bound of a sum of 4,096 products, in any order of summation.
+    assert bool((product.error >= 4096 * 2**-53 * (left.abs() @ right.abs())).all())

@@ -204,6 +204,7 @@ def test_groups_are_told_apart_bit_by_bit_except_for_the_sign_of_zero():
 
 def test_captured_statistics_give_the_same_answer_as_the_weights():
     weights, sequences = random_weights(6, 4, 11, bias=False), random_sequences(6, 4, 11)
+    weights = dataclasses.replace(weights, scale=0.3)  # not the usual one, so that the captured one has to be used
     targets = normal(11)(4, 4)
     direct = memorisable(weights, sequences, targets)
     query = weights.query[0] @ sequences[0][-1]
@@ -216,6 +217,7 @@ def test_captured_statistics_give_the_same_answer_as_the_weights():
     assert captured.floor.value == pytest.approx(direct.floor.value, rel=VALUE)
     assert captured.floor.recheck()
     assert_close(captured.prefix.values, direct.prefix.values, "oracle value")
+    assert_close(captured.prefix.keys, direct.prefix.keys, "oracle value")
 
 
 def test_captured_statistics_behind_an_output_projection_give_the_same_answer_too():

@@ -8,6 +8,7 @@ import torch
 from limits.oracle_problems import normal, prompted, random_sequences, random_weights
 from promptreach.certificate import Evidence, Side
 from promptreach.limits import compare_with_lora, low_rank_fit, token_lower_bound, tokens_needed
+from promptreach.limits.tokens import _least_singular_above_zero
 from promptreach.limits.witness import last_outputs
 from tolerances import TOLERANCES
 
@@ -125,3 +126,11 @@ def test_the_table_counts():
     assert (row.tokens, row.prompt_parameters, row.lora_parameters, row.fewer) == (4, 256, 516, "prompt")
     (row,) = compare_with_lora(64, [4], width=256)
     assert row.lora_parameters == 2 * 4 * (64 + 256)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e8])
+def test_dependent_vectors_have_no_least_singular_value_whatever_their_size(size: float) -> None:
+    vectors = size * normal(21)(6, 12)
+    vectors[5] = vectors[:5].sum(dim=0)
+    assert _least_singular_above_zero(vectors) == 0.0
+    assert _least_singular_above_zero(vectors[:5]) > 0.1
