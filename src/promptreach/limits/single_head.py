@@ -110,6 +110,7 @@ def head_floor(
         best = minimise(statistics.log_mass, problem.content, problem.targets, statistics.zero_query)
     upper = float(torch.tensor([best.upper, problem.outside], dtype=torch.float64).norm())
     if best is not floor:
+        # Says only whether the built prompt counts as the best one, to the digits of the search; it bounds nothing.
         attained = best.attained and upper <= lower * (1 + 1e-9)
     mean = best.mean if problem.lift is None else problem.lift @ best.mean
     return HeadFloor(lower, upper, best.log_mass, mean, attained, floor.boxes)
