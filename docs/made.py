@@ -17,12 +17,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from promptreach.audit.writers.formatting import format_seconds
-from promptreach.audit.writers.html import packaged
 from promptreach.claims import CLAIMS, Claim, ClaimResult
 from promptreach.claims.run import as_picture, read_claim
+from promptreach.diagnosis.rules.rules import RULES
+from promptreach.report.formatting import format_seconds
+from promptreach.report.html import packaged
 from promptreach.theorems import THEOREMS, as_markdown
-from promptreach.tuning.diagnosis.rules import RULES
 
 DOCS = Path(__file__).parent
 PROJECT = DOCS.parent
@@ -152,7 +152,7 @@ def public_names(room: str) -> dict[str, str]:
     if room == "records":
         (modules,) = _assigned(tree, "_NAMES")
         found = {name: f"promptreach.{module}.{name}" for name, module in modules.items()}
-    elif _is_module(room):
+    elif room not in ("inference", "tuning") and _is_module(room):  # those two only name what other rooms make
         made_here = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
         # Checkers are called by certificates, by name.
         public = [node.name for node in made_here if node.name[0] != "_" and not _is_marked(node, "rechecks")]

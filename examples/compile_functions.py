@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from promptreach.audit.findings import Curve, Series
-from promptreach.audit.writers import picture_svg
 from promptreach.compiler import PlanTooLargeError, build_backbone
 from promptreach.compiler.gallery import random_function
-from promptreach.compiler.separation import rank_one_separation_log10
+from promptreach.compiler.papers.separation import rank_one_separation_log10
 from promptreach.compiler.verify import measure
+from promptreach.report.findings import Curve, Series
+from promptreach.report.picture import picture_svg
 
 FAMILIES = 5  # ridge sums, distances, lookups, products, mixtures
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 import promptreach as pr
-from promptreach.audit.findings import Curve, Heatmap, Series
-from promptreach.audit.writers import picture_svg
 from promptreach.hf import LayerCapture, capture
+from promptreach.report.findings import Curve, Heatmap, Series
+from promptreach.report.picture import picture_svg
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "inference_real_heads.json"
 TEXT = Path(__file__).parents[1] / "docs" / "compiler.md"  # any text will do: the criterion barely moves with it

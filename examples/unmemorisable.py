@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 import promptreach as pr
-from promptreach.audit.findings import Curve, Series
-from promptreach.audit.writers import picture_svg
 from promptreach.claims.searches import least_error
-from promptreach.limits.witness import last_outputs
+from promptreach.limits.oracle.witness import last_outputs
+from promptreach.report.findings import Curve, Series
+from promptreach.report.picture import picture_svg
 
 LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 RANKS = (1, 2, 4)

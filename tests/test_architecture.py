@@ -1,6 +1,7 @@
-"""The design's arrows, held by reading the imports: who may know whom."""
+"""The floors of the house, held by reading every import: arrows point down, and no files stand in a circle."""
 
 import ast
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,88 +10,140 @@ import promptreach
 
 PACKAGE = Path(promptreach.__file__).parent
 
-# A room may import the top-level records and algebra, itself, and what stands here. None means everything.
-ALLOWED: dict[str, set[str] | None] = {
-    "": set(),
-    "compiler": set(),
-    "limits": set(),
-    "inference": set(),
-    "tuning": {"limits", "inference"},
-    # The protocol that it implements, what it runs on real models, and what it wraps as a model.
-    "hf": {"tuning.backbone", "inference", "compiler"},
-    "audit": None,
-    "doctor": None,  # opens every room, to see that it opens
-    "claims": None,
-    "cli": None,
-}
+FLOORS = (
+    ("theorems",),
+    ("report",),
+    ("compiler", "limits", "fast_attention"),
+    ("compression",),
+    ("hf",),
+    ("training",),
+    ("prediction", "diagnosis", "capacity"),
+    ("commands",),
+    ("audit", "claims"),
+    ("tuning", "inference", "doctor"),
+    ("cli",),
+    ("",),
+)
+"""The rooms from the ground up; below them all lie the files beside the rooms, above them the package's front page.
 
-# Strings handed to importlib count as imports. These are the doors that a name or a path goes through.
-DOORS = {("tuning.backbone", "hf"), ("inference.precompute", "hf")}
+A room may import itself and what lies on lower floors, never a room beside it.
+"""
+OUTSIDE = {"transformers": ("hf",), "peft": ("hf",), "accelerate": ("hf",)}
+"""Packages that only some rooms may import."""
 
 
 def modules(package: Path = PACKAGE) -> dict[str, str]:
-    """The source of every module by its dotted name inside the package."""
-    paths = {path: path.relative_to(package).with_suffix("") for path in package.rglob("*.py")}
-    names = {path: ".".join(part for part in name.parts if part != "__init__") for path, name in paths.items()}
-    return {name: path.read_text(encoding="utf-8") for path, name in names.items()}
+    """The source of every file by its dotted name inside the package; the front page's name is empty."""
+    found = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path.read_text(encoding="utf-8")
+    return found
 
 
-def imports_of(name: str, source: str, is_package: bool = False) -> set[str]:
-    """Every absolute dotted name that a module imports anywhere, also inside functions and through importlib."""
-    found = set()
+def imports_of(name: str, source: str, known: Iterable[str]) -> set[str]:
+    """The dotted names that a file imports anywhere: inside functions, relatively, for types only, or by a string."""
+    known = set(known)
+    is_package = any(other.startswith(f"{name}.") for other in known) or not name
     parents = ["promptreach", *name.split(".")] if name else ["promptreach"]
+    found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = parents[: len(parents) - node.level + is_package] if node.level else []
             origin = ".".join([*base, *([node.module] if node.module else [])])
-            # `from promptreach import hf` names a room only in its second half.
-            found |= {f"{origin}.{alias.name}" for alias in node.names}
+            for alias in node.names:
+                # `from promptreach import hf` names a file only in its second half.
+                inner = f"{origin}.{alias.name}"
+                found.add(inner if inner.removeprefix("promptreach.") in known else origin)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             found |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}
     return found
 
 
-def room_of(name: str) -> str:
-    """The room a module belongs to; empty for the top level, whose modules may carry any name that is not a room's."""
+def room_of(name: str) -> str | None:
+    """The room that a file belongs to; None for the ground floor, empty for the front page."""
     head = name.split(".")[0]
-    return head if head in ALLOWED else ""
+    return head if any(head in floor for floor in FLOORS) else None
 
 
-def violations(sources: dict[str, str]) -> list[str]:
-    """Every import that runs against the arrows, as ``module -> imported``."""
-    wrong = []
+def height(room: str | None) -> int:
+    """How high a room lies; the ground floor is at -1."""
+    return -1 if room is None else next(index for index, floor in enumerate(FLOORS) if room in floor)
+
+
+def arrows(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Which files of the package each file imports."""
+    known = {*sources, *modules(), *(name for floor in FLOORS for name in floor)}
+    found: dict[str, set[str]] = {}
     for name, source in sources.items():
-        imported = imports_of(name, source, is_package=(PACKAGE / name.replace(".", "/")).is_dir())
-        for target in sorted(imported):
-            outside = target.split(".")[0]
-            if outside in ("transformers", "peft") and room_of(name) != "hf":
-                wrong.append(f"{name} -> {outside}")
-            # The package's front page names every room, and the command line opens every one.
-            if outside != "promptreach" or name in ("", "__main__") or room_of(name) == "cli":
-                continue
-            inner = target.removeprefix("promptreach").removeprefix(".")
-            allowed = ALLOWED[room_of(name)]
-            if inner.split(".")[0] == "cli" and name != "__main__":
-                wrong.append(f"{name} -> cli")
-            elif (
-                allowed is not None
-                and room_of(inner) not in ("", room_of(name))
-                and not any(inner == other or inner.startswith(f"{other}.") for other in allowed)
-                and not any((name, room_of(inner)) == door for door in DOORS)
-            ):
-                wrong.append(f"{name} -> {inner}")
+        imported = imports_of(name, source, known)
+        inside = {other for other in imported if other == "promptreach" or other.startswith("promptreach.")}
+        found[name] = {other.removeprefix("promptreach").removeprefix(".") for other in inside} - {name}
+    return found
+
+
+def violations(sources: Mapping[str, str]) -> list[str]:
+    """Every import that does not point down, and every one of a package that its room may not know."""
+    wrong = []
+    for name, imported in arrows(sources).items():
+        own = room_of(name)
+        for other in sorted(imported):
+            there = room_of(other)
+            if there != own and height(there) >= height(own):
+                wrong.append(f"{name} -> {other or 'the front page'}")
+    for name, source in sources.items():
+        packages = {imported.split(".")[0] for imported in imports_of(name, source, sources)}
+        wrong += [f"{name} -> {item}" for item in sorted(packages & set(OUTSIDE)) if room_of(name) not in OUTSIDE[item]]
     return wrong
 
 
-def test_arrows_point_one_way():
+def circle(edges: Mapping[str, set[str]]) -> list[str]:
+    """Files that import each other in a ring, or none."""
+    done: set[str] = set()
+
+    def search(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return path[path.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(edges.get(name, ())):
+            if found := search(other, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(edges) if (found := search(name, []))), [])
+
+
+def test_arrows_point_down() -> None:
     assert violations(modules()) == []
 
 
-def test_every_folder_is_a_room_of_the_design():
+def test_no_files_stand_in_a_circle() -> None:
+    assert circle(arrows(modules())) == []
+
+
+def test_every_folder_is_a_room_on_a_floor() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders <= {*ALLOWED, "theorems"}  # the registry is of the top level, a folder only for its size
+    rooms = {room for floor in FLOORS for room in floor if room}
+    assert folders <= rooms
+    assert all((PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file() for room in rooms)
+
+
+def test_no_room_holds_more_than_its_share() -> None:
+    lines = {name: len(source.splitlines()) for name, source in modules().items()}
+    rooms = {room_of(name) for name in lines} - {None}
+    largest = max(sum(count for name, count in lines.items() if room_of(name) == room) for room in rooms)
+    assert largest <= 0.13 * sum(lines.values())
+
+
+def test_files_hold_one_idea() -> None:
+    sizes = {path: len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {path.name: size for path, size in sizes.items() if size > 400} == {}
+    short = [path.name for path, size in sizes.items() if size < 50 and path.name != "__init__.py"]
+    assert len(short) <= 10, short
 
 
 @pytest.mark.parametrize(
@@ -99,25 +152,30 @@ def test_every_folder_is_a_room_of_the_design():
         ("norms", "import promptreach.limits.oracle"),
         ("norms", "from promptreach import hf"),
         ("norms", "from .limits import oracle"),
-        ("weights", "def f():\n    from promptreach.tuning.fit import fit"),
+        ("norms", "from promptreach import __version__"),
+        ("weights", "def f():\n    from promptreach.training.fit import fit"),
         ("norms", "import importlib\nimportlib.import_module('promptreach.hf')"),
-        ("limits.oracle", "from promptreach.inference.planner import plan"),
-        ("limits.oracle", "from ..inference import planner"),
+        ("limits.oracle.box", "from promptreach.fast_attention.planner import plan"),
+        ("limits.oracle.box", "from ...fast_attention import planner"),
         ("compiler.grid", "from promptreach.limits import oracle"),
-        ("inference.planner", "from promptreach.tuning.fit import fit"),
-        ("tuning.fit", "from promptreach.hf import open_model"),
-        ("tuning.fit", "from importlib import import_module\nimport_module('promptreach.hf')"),
-        ("tuning.fit", "from promptreach import audit"),
-        ("hf.model", "from promptreach.tuning.fit import fit"),
-        ("hf.model", "from promptreach.audit.findings import Finding"),
+        ("fast_attention.planner", "from promptreach.training.fit import fit"),
+        ("fast_attention.planner", "from promptreach.inference import attend"),
+        ("training.fit", "from promptreach import audit"),
+        ("training.fit", "from promptreach.tuning import predict"),
+        ("training.fit", "import typing\nif typing.TYPE_CHECKING:\n    from promptreach.diagnosis import verdict"),
+        ("prediction.predict", "from promptreach.diagnosis.verdict import Attempt"),
+        ("hf.models.model", "from promptreach.training.fit import fit"),
+        ("report.text", "from promptreach.diagnosis.verdict import Judgement"),
+        ("claims.run", "from promptreach.audit.run import audit"),
+        ("commands.limits", "from promptreach.audit.context import AuditContext"),
         ("audit.result", "import transformers"),
-        ("tuning.fit", "from peft.tuners import lora"),
+        ("training.fit", "from peft.tuners import lora"),
         ("cli", "import transformers"),
         ("", "import peft"),
         ("audit.result", "from promptreach.cli import main"),
     ],
 )
-def test_a_wrong_import_is_seen(name, source):
+def test_a_wrong_import_is_seen(name: str, source: str) -> None:
     assert len(violations({name: source})) == 1
 
 
@@ -125,15 +183,20 @@ def test_a_wrong_import_is_seen(name, source):
     ("name", "source"),
     [
         ("norms", "from promptreach.certificate import Certificate\nimport torch"),
-        ("limits.oracle", "from promptreach import attention\nfrom promptreach.limits.search import bisect"),
-        ("limits.oracle", "from .search import bisect\nfrom ..attention import split"),
-        ("tuning.fit", "from promptreach.limits import oracle\nfrom promptreach.inference.planner import plan"),
-        ("tuning.backbone", "import importlib\nimportlib.import_module('promptreach.hf')"),
-        ("hf.model", "import transformers, peft\nfrom promptreach.tuning.backbone import Backbone"),
-        ("hf.model", "from promptreach.tuning import backbone"),
-        ("audit.checks.probe", "from promptreach.hf import open_model\nfrom promptreach.tuning.fit import fit"),
+        ("limits.oracle.box", "from promptreach import attention\nfrom promptreach.limits.search import bisect"),
+        ("limits.oracle.box", "from .search import bisect\nfrom ...attention import split"),
+        ("training.fit", "from promptreach.hf import open_model\nfrom promptreach.limits.oracle import memorisable"),
+        ("hf.models.model", "import transformers, peft\nfrom promptreach.backbone import Backbone"),
+        ("audit.checks.probe", "from promptreach.hf import open_model\nfrom promptreach.training.fit import fit"),
         ("cli", "from promptreach.audit import audit"),
+        ("", "from promptreach.cli import main"),
     ],
 )
-def test_a_right_import_passes(name, source):
+def test_a_right_import_passes(name: str, source: str) -> None:
     assert violations({name: source}) == []
+
+
+def test_a_circle_is_seen() -> None:
+    sources = {"a": "from promptreach import b", "b": "from .c import x", "c": "def f():\n    import promptreach.a"}
+    assert circle(arrows(sources)) == ["a", "b", "c"]
+    assert circle(arrows(sources | {"c": ""})) == []

@@ -16,7 +16,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from models import tiny_model
+from helpers.models import tiny_model
 from promptreach import cli
 from promptreach.audit.settings import BUDGETS, Settings
 from promptreach.hf import save_adapter

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from helpers.tolerances import assert_close
 from promptreach.attention import split
 from promptreach.errors import InputError
 from promptreach.prompt import SoftPrompt
 from promptreach.reference import attend, layer, transformer
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
-from tolerances import assert_close
 
 HIDDEN, SEQ = 6, 5
 

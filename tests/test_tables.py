@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faulty import GOOD, assert_told, write_csv, write_json
+from helpers.faulty_files import GOOD, assert_told, write_csv, write_json
 from promptreach import _readers, tables
 from promptreach.data import Completions, LabelledTexts
 from promptreach.errors import DataError

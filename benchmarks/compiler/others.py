@@ -25,7 +25,7 @@ import torch
 
 from promptreach.compiler import PlanTooLargeError, build_backbone
 from promptreach.compiler.gallery import random_function
-from promptreach.compiler.separation import (
+from promptreach.compiler.papers.separation import (
     boltzmann_separation,
     paper_separation_log10,
     rank_one_separation_log10,

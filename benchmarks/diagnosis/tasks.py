@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from backbones import IDS, LETTERS, SKILLS, VALUES
 
+from promptreach.backbone import Joined
 from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.diagnosis.verdict import Attempt
 from promptreach.hf import OpenModel
 from promptreach.tuning import Limits
-from promptreach.tuning.backbone import Joined
-from promptreach.tuning.diagnosis import Attempt
 
 HALVES = ("tuning", "reported")
 

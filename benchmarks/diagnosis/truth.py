@@ -17,10 +17,10 @@ from pathlib import Path
 from backbones import MODELS
 from tasks import TASKS, Task, prompt_of
 
+from promptreach.backbone import Joined
 from promptreach.data import TaskData
 from promptreach.hf import OpenModel
 from promptreach.tuning import fit, prepare
-from promptreach.tuning.backbone import Joined
 
 CLEAR = 0.1
 """Accuracy by which the difference that makes a task what it is must show."""

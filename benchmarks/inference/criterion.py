@@ -29,10 +29,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "inference"))
-from attention_problems import draw, true_error
-
+from helpers.attention_problems import draw, true_error
+from promptreach.fast_attention.measure import range_error, value_range
 from promptreach.inference import ToleranceNotReachedError, attend
-from promptreach.inference.measure import range_error, value_range
 
 RESULT = Path(__file__).parents[1] / "results" / "inference_criterion.json"
 PARTS = ("certificates", "speed", "baselines", "growth", "memory")

@@ -33,7 +33,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from models import smollm2_file
+from helpers.models import smollm2_file
 from promptreach.hf import OpenModel, PromptCache, open_model, precompute, save_adapter
 from promptreach.prompt import SoftPrompt
 

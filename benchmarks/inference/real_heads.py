@@ -35,17 +35,17 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 from attention_matching import SELECTIONS, attention_matching
 
+from promptreach.fast_attention.fused import fused_attention
+from promptreach.fast_attention.job import HeadJob
+from promptreach.fast_attention.measure import deviation_error
+from promptreach.fast_attention.moved import move_landmarks
+from promptreach.fast_attention.problem import Head
+from promptreach.fast_attention.sampled.centres import draw_slots
+from promptreach.fast_attention.sampled.holdout import certify, draw_rows
+from promptreach.fast_attention.sampled.landmark import MASS_ROWS, fit_landmarks
 from promptreach.files import write_atomically
 from promptreach.hf import open_model, visit
 from promptreach.inference import attend
-from promptreach.inference.centres import draw_slots
-from promptreach.inference.fused import fused_attention
-from promptreach.inference.holdout import certify, draw_rows
-from promptreach.inference.job import HeadJob
-from promptreach.inference.landmark import MASS_ROWS, fit_landmarks
-from promptreach.inference.measure import deviation_error
-from promptreach.inference.moved import move_landmarks
-from promptreach.inference.problem import Head
 from promptreach.progress import Progress
 
 RESULT = Path(__file__).parents[1] / "results" / "inference_real_heads.json"

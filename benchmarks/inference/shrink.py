@@ -33,13 +33,13 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from models import smollm2_file
+from helpers.models import smollm2_file
+from promptreach.compression.compaction import match_mass, match_values, most_attended
+from promptreach.compression.sampled import SampledHeads, Slots, sampled_heads
 from promptreach.hf import OpenModel, moved, open_model, precompute, sample_queries, text_loss
-from promptreach.hf.material import written_by
-from promptreach.hf.shorten import PrefixQueries
+from promptreach.hf.running.material import written_by
+from promptreach.hf.running.shorten import PrefixQueries
 from promptreach.inference import shrink
-from promptreach.inference.compaction import match_mass, match_values, most_attended
-from promptreach.inference.sampled import SampledHeads, Slots, sampled_heads
 from promptreach.prompt import Prefix
 
 RESULT = Path(__file__).parents[1] / "results" / "inference_shrink.json"

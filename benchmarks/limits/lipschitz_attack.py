@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from lipschitz_cases import random_case, steepest
+from helpers.lipschitz_cases import random_case, steepest
 from promptreach.hf import layer_weights, open_model
-from promptreach.limits import blocks
-from promptreach.limits.lipschitz import lipschitz
+from promptreach.limits.layers import blocks
+from promptreach.limits.layers.lipschitz import lipschitz
 
 SENTENCE = "The film was not very good, but the book it was made from is one of the best that I have read this year."
 TOKENS = 32

@@ -28,7 +28,7 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from models import smollm2_file
+from helpers.models import smollm2_file
 from promptreach import __version__
 from promptreach.hf import OpenModel, open_model
 from promptreach.tuning import Capacity, MemorySettings, capacity

@@ -40,10 +40,10 @@ from promptreach.claims.packaged import minilm
 from promptreach.data import LabelledTexts
 from promptreach.hf import OpenModel
 from promptreach.progress import Progress
+from promptreach.training.engines.executor import InProcess
+from promptreach.training.search.sweep import own_rates
+from promptreach.training.task.task import Task
 from promptreach.tuning import METHODS, Run, RunConfig, RunStore, prepare
-from promptreach.tuning.executor import InProcess
-from promptreach.tuning.sweep import own_rates
-from promptreach.tuning.task import Task
 
 MARGIN = {"accuracy": 0.01, "loss": 0.02}
 """How far the recommendation may be behind the grid's pick, in each of the two currencies."""

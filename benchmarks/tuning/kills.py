@@ -30,15 +30,15 @@ from test_audit import rows, strip
 from test_executor import assert_same_runs
 
 import promptreach
-from models import tiny_model
-from planted import config_of, labelled
+from helpers.models import tiny_model
+from helpers.tasks import config_of, labelled
 from promptreach import files
 from promptreach.audit.settings import BUDGETS
 from promptreach.hf import open_model
 from promptreach.progress import Progress
+from promptreach.training.engines.engines import open_engine
+from promptreach.training.search.sweep import sweep
 from promptreach.tuning import Limits, RunStore, prepare
-from promptreach.tuning.engines import open_engine
-from promptreach.tuning.sweep import sweep
 
 RATES = (0.01, 0.03, 0.1, 0.3)
 CLUSTER = """

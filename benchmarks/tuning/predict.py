@@ -4,7 +4,7 @@
         [--ranks 2 8 32] [--seeds 0 1 2] [--steps 200] [--batch-size 32] [--train 1024] [--held-out 512]
         [--work FOLDER] [--out JSON]
 
-Every form is predicted first, then trained as `promptreach.tuning.fit` trains it: learning rates by successive halving,
+Every form is predicted first, then trained as `tuning.fit` trains it: learning rates by successive halving,
 one full run. Finished runs stay in --work, and the result is written after every one of them, so that a second call
 goes on where the first was stopped. A cell is one model, dataset and seed; times are processor seconds of one
 process (set OMP_NUM_THREADS=1), so only ratios within a cell mean anything.
@@ -30,12 +30,12 @@ from timed import Timed
 from promptreach import __version__
 from promptreach.claims.packaged import minilm, smollm2
 from promptreach.hf import OpenModel
+from promptreach.prediction.forecast import CONFIDENCE, TRAINING_ERROR, Prediction
+from promptreach.prediction.predict import forecasts
 from promptreach.progress import Progress
+from promptreach.training.engines.executor import InProcess
+from promptreach.training.search.sweep import sweep
 from promptreach.tuning import METHODS, Limits, RunConfig, RunStore, prepare
-from promptreach.tuning.executor import InProcess
-from promptreach.tuning.forecast import CONFIDENCE, TRAINING_ERROR, Prediction
-from promptreach.tuning.predict import forecasts
-from promptreach.tuning.sweep import sweep
 
 Z = statistics.NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from promptreach.files import write_atomically
+from promptreach.training.engines.executor import Executor
+from promptreach.training.task.task import Task
 from promptreach.tuning import Run, RunConfig
-from promptreach.tuning.executor import Executor
-from promptreach.tuning.task import Task
 
 
 class Timed:

@@ -22,10 +22,10 @@ from texts import reviews
 
 from promptreach.claims.packaged import minilm
 from promptreach.progress import Progress
+from promptreach.training.engines.engines import open_engine
+from promptreach.training.engines.executor import Executor
+from promptreach.training.search.sweep import sweep
 from promptreach.tuning import Limits, RunConfig, RunStore, prepare
-from promptreach.tuning.engines import open_engine
-from promptreach.tuning.executor import Executor
-from promptreach.tuning.sweep import sweep
 
 RATES = (0.003, 0.01, 0.03)
 

@@ -6,6 +6,8 @@ The whole public surface, loaded on first use so that importing this package cos
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from promptreach._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from promptreach.certificate import Assumption as Assumption
     from promptreach.certificate import Certificate as Certificate
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
     from . import reference as reference
     from . import theorems as theorems
     from . import tuning as tuning
-
-__version__ = "0.1.0"
-"""The release, as the installed package's metadata say it."""
 
 # Rooms: `pr.tuning.fit`. The package `audit` is itself callable, so that `pr.audit(model, data)` works as well.
 _ROOMS = (

@@ -19,7 +19,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-import promptreach
+from promptreach._version import __version__
 from promptreach.errors import Fault, install_command
 
 SCHEMA_VERSION = 1
@@ -174,7 +174,7 @@ def examine(
     if not problems:
         registered, problems = _opened(import_module)
     return Examination(
-        promptreach=promptreach.__version__,
+        promptreach=__version__,
         python=platform.python_version(),
         packages=packages,
         extras=extras,
@@ -219,7 +219,7 @@ def _opened(import_module: Callable[[str], Any]) -> tuple[bool | None, list[Faul
     """Whether our attention is known to transformers, and what keeps the library from being opened."""
     try:
         import_module("promptreach.audit")  # opens every room that needs a package
-        registered = bool(import_module("promptreach.hf.attention_interface").is_registered())
+        registered = bool(import_module("promptreach.hf.running.attention_interface").is_registered())
     except Exception as error:  # a broken package raises whatever it stumbles over
         reason = str(error).strip().partition("\n")[0]
         seen = f"importing it raised {type(error).__name__}: {reason}"

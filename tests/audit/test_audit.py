@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import random
 import shlex
 import signal
 import subprocess
@@ -18,18 +17,16 @@ import torch
 from typer.testing import CliRunner
 
 import promptreach
-from models import tiny_model, tiny_tokenizer
+from helpers.audit_cases import rows, strip
+from helpers.models import tiny_model, tiny_tokenizer
 from promptreach import cli
 from promptreach.audit import run as run_module
 from promptreach.audit.settings import BUDGETS
-from promptreach.audit.writers import read_report
 from promptreach.errors import InputError, OutputError, WorkerLostError
 from promptreach.hf import save_adapter
 from promptreach.prompt import SoftPrompt
-from promptreach.tuning.initial import initial_prompt
-
-SUBJECTS = ("the cat", "a dog", "the book", "a film", "the tree", "it", "this")
-GOOD, BAD = ("good", "great", "very good", "not bad"), ("bad", "awful", "very bad", "not good")
+from promptreach.report.json import read_report
+from promptreach.training.methods.initial import initial_prompt
 
 
 @pytest.fixture(autouse=True)
@@ -38,17 +35,6 @@ def _small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     small = promptreach.tuning.Limits(64, 24, 48, 16)
     settings = BUDGETS["quick"].__class__("quick", 0, small, (2, 4), 2, 8, 8, 4)
     monkeypatch.setitem(BUDGETS, "quick", settings)
-
-
-def rows(count: int = 160) -> list[dict[str, str]]:
-    draw = random.Random(0)
-    found: dict[str, str] = {}
-    while len(found) < count:
-        label = draw.choice(("fresh", "rotten"))
-        words = [draw.choice(GOOD if label == "fresh" else BAD), draw.choice(("and", "but", "or"))]
-        text = f"{draw.choice(SUBJECTS)} is {' '.join(words)} {draw.choice(SUBJECTS)} sat on {draw.choice(SUBJECTS)}"
-        found.setdefault(text, label)
-    return [{"text": text, "label": label} for text, label in found.items()]
 
 
 def write_csv(path: Path, count: int = 160) -> Path:
@@ -105,17 +91,6 @@ def test_same_seed_same_report(tmp_path: Path) -> None:
 
     first, second = once("a"), once("b")
     assert first == json.loads(json.dumps(second).replace(str(tmp_path / "b"), str(tmp_path / "a")))
-
-
-def strip(record: Any) -> Any:
-    """A report without its times, which no seed decides."""
-    if isinstance(record, dict):
-        kept = {key: strip(value) for key, value in record.items() if "seconds" not in key}
-        if kept.get("kind") == "table":
-            timeless = [index for index, name in enumerate(kept["columns"]) if "seconds" not in name]
-            kept["rows"] = [[row[index] for index in timeless] for row in kept["rows"]]
-        return kept
-    return [strip(item) for item in record] if isinstance(record, list) else record
 
 
 def test_without_out_nothing_is_written_until_asked(tmp_path: Path) -> None:
@@ -297,7 +272,7 @@ def test_a_full_disk_at_the_end_keeps_the_runs(arguments: list[str], tmp_path: P
 
 
 def test_ctrl_c_keeps_the_runs_and_says_how_to_go_on(arguments: list[str], tmp_path: Path, monkeypatch: Any) -> None:
-    from promptreach.tuning import executor
+    from promptreach.training.engines import executor
 
     real: Callable[..., Any] = executor.train_side_by_side
     calls = []
@@ -337,13 +312,13 @@ def test_a_check_that_breaks_leaves_the_report_whole(tmp_path: Path, monkeypatch
 KILLED = """
 import sys
 sys.path.insert(0, sys.argv[3])
-import test_audit
+from helpers import audit_cases
 from promptreach.audit.settings import BUDGETS
 from promptreach.tuning import Limits
 from pathlib import Path
 import promptreach
 BUDGETS["quick"] = BUDGETS["quick"].__class__("quick", 0, Limits(64, 24, 48, 16), (2, 4), 2, 8, 8, 4)
-promptreach.audit(Path(sys.argv[1]), test_audit.rows(), budget="quick", out=sys.argv[2], resume=True)
+promptreach.audit(Path(sys.argv[1]), audit_cases.rows(), budget="quick", out=sys.argv[2], resume=True)
 """
 
 

@@ -11,19 +11,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import tiny_model
+from helpers.models import tiny_model
 from promptreach.audit.checks import CHECKS
 from promptreach.audit.checks import data as data_check
 from promptreach.audit.checks.attention_share import mean_share
 from promptreach.audit.context import AuditContext
 from promptreach.audit.settings import BUDGETS, settings_for
+from promptreach.backbone import Joined
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.diagnosis.measures import floors
 from promptreach.hf import capture
 from promptreach.progress import Progress
-from promptreach.tuning.backbone import Joined
-from promptreach.tuning.diagnosis import floors
-from promptreach.tuning.runs import RunStore
+from promptreach.training.runs import RunStore
 
 
 def context_for(data: TaskData, family: str = "bert") -> AuditContext:

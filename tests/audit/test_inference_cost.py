@@ -9,29 +9,29 @@ from typing import Any
 
 import pytest
 import torch
-from test_audit import rows, strip
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from models import tiny_model
+from helpers.audit_cases import rows, strip
+from helpers.models import tiny_model
 from promptreach import cli
-from promptreach.audit import inference_times
 from promptreach.audit.checks import inference_cost
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Code, Finding, Heatmap, Table, Text
-from promptreach.audit.inference_advice import LONG, suggestions
-from promptreach.audit.inference_heads import at_length, head_blocks, norm_reports
-from promptreach.audit.inference_times import answers, difference, median_seconds, running
-from promptreach.audit.inference_work import BARE, ForwardWork, Way, adapter_bytes, cache_bytes
+from promptreach.audit.cost import times as inference_times
+from promptreach.audit.cost.advice import LONG, suggestions
+from promptreach.audit.cost.heads import at_length, head_blocks, norm_reports
+from promptreach.audit.cost.times import answers, difference, median_seconds, running
+from promptreach.audit.cost.work import BARE, ForwardWork, Way, adapter_bytes, cache_bytes
 from promptreach.audit.settings import BUDGETS
 from promptreach.certificate import Evidence
 from promptreach.errors import InputError
 from promptreach.hf import open_model, precompute, save_adapter
 from promptreach.progress import Progress
 from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
+from promptreach.report.findings import Code, Finding, Heatmap, Table, Text
 from promptreach.tables import read_task
+from promptreach.training.search.sweep import Sweep
 from promptreach.tuning import Limits, RunStore, fit
-from promptreach.tuning.sweep import Sweep
 
 FAMILIES = ["bert", "gpt2", "llama", "mistral"]
 SETTINGS = replace(BUDGETS["quick"], limits=Limits(48, 24, 24, 16), tokens=(2, 4), steps=4, batch_size=8, probe_rows=6)

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from test_audit import rows
 from typer.testing import CliRunner
 
-from models import tiny_model, tiny_module, tiny_tokenizer
+from helpers.audit_cases import rows
+from helpers.models import tiny_model, tiny_module, tiny_tokenizer
 from promptreach import cli
 from promptreach.audit.checks import limits
 from promptreach.audit.context import AuditContext
-from promptreach.audit.model_limits import limits_of_model, steepness_finding
 from promptreach.audit.settings import BUDGETS
+from promptreach.commands.model_limits import limits_of_model, steepness_finding
 from promptreach.errors import InputError
 from promptreach.hf import capture, open_model
 from promptreach.progress import Progress
 from promptreach.tables import read_task
+from promptreach.training.search.sweep import sweep
 from promptreach.tuning import Limits, RunStore
-from promptreach.tuning.sweep import sweep
 
 
 def context_for(family: str, tokenizer: Any = None, **options: Any) -> AuditContext:

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_recommendation
-from test_audit import rows
-from test_recommendation import trained
 
+from helpers import audit_cases
+from helpers.audit_cases import rows, trained
 from promptreach.audit.checks import prediction
-from promptreach.tuning.forecast import Prediction
-from promptreach.tuning.task import Task
+from promptreach.prediction.forecast import Prediction
+from promptreach.training.task.task import Task
 
 
 @pytest.mark.parametrize(("most", "rows"), [(100.0, 48), (0.0, None)])
@@ -45,7 +44,7 @@ def test_predictions_are_made_from_fewer_rows_where_all_would_cost_too_much(
 
 def test_the_rows_of_a_file_sorted_by_label_are_cut_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The split keeps the order of the file, so that its first rows may all be of one class."""
-    monkeypatch.setattr(test_recommendation, "rows", lambda: sorted(rows(), key=lambda row: row["label"]))
+    monkeypatch.setattr(audit_cases, "rows", lambda: sorted(rows(), key=lambda row: row["label"]))
     context, name = trained(tmp_path / "model", "bert", "prompt")
     whole = context.task
     monkeypatch.setattr(prediction, "MOST_HELD_OUT", 12)

@@ -5,39 +5,20 @@ from typing import Any
 
 import pytest
 import torch
-from test_audit import rows
 
-from models import smollm2_file, tiny_model
+from helpers.audit_cases import SETTINGS, rows, trained
+from helpers.models import smollm2_file
+from helpers.tolerances import assert_close
 from promptreach.audit.context import AuditContext
 from promptreach.audit.recommendation import ADAPTER_FOLDER, HEAD_FOLDER, recommend
-from promptreach.audit.result import AuditVerdict, Recommendation
 from promptreach.audit.settings import Settings
 from promptreach.certificate import Evidence
 from promptreach.data import LabelledTexts
-from promptreach.hf import load_readout, open_model
-from promptreach.progress import Progress
-from promptreach.tables import read_task
-from promptreach.tuning import METHODS, Limits, RunStore
-from promptreach.tuning.diagnosis import Judgement
-from promptreach.tuning.encoding import encode
-from promptreach.tuning.sweep import sweep
-from tolerances import assert_close
-
-SETTINGS = Settings("quick", 0, Limits(48, 24, 24, 16), (3,), 2, 6, 8, 4)
-
-
-def trained(folder: Path, family: str, method: str, **options: Any) -> tuple[AuditContext, str]:
-    """A context with one trained method, on a model that lies in `folder` and opens from there."""
-    made = tiny_model(family)
-    made.model.save_pretrained(folder)
-    made.tokenizer.save_pretrained(folder)
-    context = AuditContext(
-        open_model(folder, **options), read_task(rows()), SETTINGS, RunStore(None), Progress(quiet=True)
-    )
-    tokens = 3 if METHODS[method].uses_tokens else 0
-    config = context.study.config(method, tokens=tokens, rank=2 * (method == "lora"), init=METHODS[method].inits[0])
-    context.sweeps[config.label] = sweep(context.executor(context.task), config, rates=[0.05])
-    return context, config.label
+from promptreach.diagnosis.verdict import Judgement
+from promptreach.hf import load_readout
+from promptreach.report.result import AuditVerdict, Recommendation
+from promptreach.training.task.encoding import encode
+from promptreach.tuning import METHODS, Limits
 
 
 def advised(context: AuditContext, chosen: str, folder: Path) -> Recommendation:

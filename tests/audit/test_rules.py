@@ -1,16 +1,16 @@
 """The audit judges by the rules of `promptreach.tuning.diagnosis`; what it adds is the report's side of them."""
 
-from planted import task_of
+from helpers.tasks import task_of
 from promptreach.audit.checks import CHECKS
-from promptreach.audit.findings import Finding
 from promptreach.audit.judging import NEEDED, judge_findings
-from promptreach.audit.result import EXIT_STATUS, AuditVerdict
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.experiment import Study
 from promptreach.progress import Progress
-from promptreach.tuning.diagnosis import Study
-from promptreach.tuning.executor import InProcess
-from promptreach.tuning.runs import RunStore
-from promptreach.tuning.task import Task
+from promptreach.report.findings import Finding
+from promptreach.report.result import EXIT_STATUS, AuditVerdict
+from promptreach.training.engines.executor import InProcess
+from promptreach.training.runs import RunStore
+from promptreach.training.task.task import Task
 
 
 def empty_study() -> Study:

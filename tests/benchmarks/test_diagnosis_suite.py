@@ -13,7 +13,7 @@ import score
 import tasks
 import truth
 
-from models import tiny_model
+from helpers.models import tiny_model
 from promptreach.data import LabelledTexts
 from promptreach.tuning import TuningVerdict
 

@@ -12,12 +12,12 @@ from markupsafe import escape
 from typer.testing import CliRunner
 
 from promptreach import cli
-from promptreach.audit.findings import Cell, Curve, Series
 from promptreach.certificate import Evidence
 from promptreach.claims import CLAIMS, Claim, ClaimResult, ClaimVerdict, rivals, run_claim, write_claim
 from promptreach.claims import run as running
 from promptreach.claims.claim import Outcome, Setting
 from promptreach.errors import InputError
+from promptreach.report.findings import Cell, Curve, Series
 from promptreach.theorems import THEOREMS
 
 TRAINED = {"A5", "R1"}

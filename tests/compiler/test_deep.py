@@ -7,14 +7,14 @@ from fractions import Fraction
 import pytest
 import torch
 
-from compiler_cases import random_inputs, small
+from helpers.compiler_cases import random_inputs, small
 from promptreach import reference
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compiler import PlanTooLargeError, build_backbone, load_backbone, plan_backbone
-from promptreach.compiler.codebook import Codebook
-from promptreach.compiler.deep import HardmaxHeads, base_of, highest, id_heights, is_exact, lift_of, shifted
 from promptreach.compiler.gallery import gallery_function, random_function
-from promptreach.compiler.stream import Stream
+from promptreach.compiler.papers.codebook import Codebook
+from promptreach.compiler.papers.deep import HardmaxHeads, base_of, highest, id_heights, is_exact, lift_of, shifted
+from promptreach.compiler.parts.stream import Stream
 from promptreach.compiler.verify import attack, measure
 from promptreach.errors import InputError
 from promptreach.prompt import SoftPrompt

@@ -6,16 +6,16 @@ import math
 import pytest
 import torch
 
-from compiler_cases import SIZES, random_inputs, reference_layers, small
+from helpers.compiler_cases import SIZES, random_inputs, reference_layers, small
+from helpers.tolerances import assert_close
 from promptreach import reference
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compiler import PlanTooLargeError, build_backbone, load_backbone, plan_backbone
 from promptreach.compiler.gallery import gallery_function, random_function
-from promptreach.compiler.kernel import KernelSizes, bound
+from promptreach.compiler.papers.kernel import KernelSizes, bound
 from promptreach.compiler.verify import attack, measure
 from promptreach.errors import InputError
 from promptreach.prompt import SoftPrompt
-from tolerances import assert_close
 
 
 @pytest.mark.parametrize(("dim", "tokens", "tol"), [(1, 1, 0.1), (1, 1, 0.003), (1, 2, 0.1), (2, 1, 0.1), (1, 3, 0.15)])

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from compiler_cases import random_inputs, reference_layers, small
+from helpers.compiler_cases import random_inputs, reference_layers, small
+from helpers.tolerances import assert_close
 from promptreach import reference
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compiler import PlanTooLargeError, build_backbone, load_backbone, plan_backbone
@@ -15,7 +16,6 @@ from promptreach.compiler.gallery import gallery_function, random_function
 from promptreach.compiler.verify import attack, measure
 from promptreach.errors import InputError
 from promptreach.prompt import SoftPrompt
-from tolerances import assert_close
 
 NAME = "single_layer"
 CASES = [(1, 1, 0.1, {}), (1, 1, 0.1, {"form": "narrow"}), (1, 1, 0.1, {"rank": 3}), (1, 1, 0.25, {"rank": 2})]

@@ -8,12 +8,12 @@ from types import ModuleType
 
 import pytest
 
-from promptreach.audit.findings import Curve, Series
 from promptreach.certificate import Evidence
 from promptreach.claims import CLAIMS, ClaimResult, ClaimVerdict
+from promptreach.diagnosis.rules.rules import RULES
+from promptreach.report.findings import Curve, Series
 from promptreach.theorems import THEOREMS
 from promptreach.tuning import TuningVerdict
-from promptreach.tuning.diagnosis.rules import RULES
 
 PROJECT = Path(__file__).parent.parent.parent
 DOCS = PROJECT / "docs"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models import smollm2_file
+from helpers.models import smollm2_file
 from promptreach.hf import OpenModel, open_model
 
 

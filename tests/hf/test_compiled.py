@@ -9,13 +9,13 @@ from peft import PeftModel, PromptTuningConfig, TaskType, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
+from helpers.tolerances import assert_close
 from promptreach import SoftPrompt
 from promptreach.compiler import CONSTRUCTIONS, PlanTooLargeError, build_backbone
 from promptreach.compiler.gallery import gallery_function
 from promptreach.errors import AdapterError, InputError, ModelError, OutputError
 from promptreach.hf import load_compiled_prompt, save_backbone, save_compiled_prompt, wrap_backbone
-from promptreach.hf.compiled import CompiledConfig, CompiledModel, reload_differences
-from tolerances import assert_close
+from promptreach.hf.models.compiled import CompiledConfig, CompiledModel, reload_differences
 
 POINTS = 40
 

@@ -12,10 +12,10 @@ import accelerate
 import pytest
 import torch
 
-from models import tiny_model
+from helpers.models import tiny_model
+from promptreach.backbone import Joined
 from promptreach.errors import ModelError
 from promptreach.hf import OpenModel, open_model
-from promptreach.tuning.backbone import Joined
 
 FAMILIES = ("bert", "gpt2", "llama")
 SEQUENCES = [[5, 6, 7, 8], [9, 10]]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import tiny_model
+from helpers.models import tiny_model
 from promptreach.errors import AdapterError, InputError
 from promptreach.hf import save_prompt_embeds
-from promptreach.hf.exports import EMBEDS_DTYPES
+from promptreach.hf.models.exports import EMBEDS_DTYPES
 from promptreach.prompt import SoftPrompt
 
 MODEL = tiny_model("llama")

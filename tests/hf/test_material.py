@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import tiny_model
+from helpers.models import tiny_model
 from promptreach.errors import AdapterError, InputError
 from promptreach.hf import precompute, save_adapter
-from promptreach.hf.adapters import base_model_of, load_prompt
-from promptreach.hf.material import pieces_of, read_texts, written_by
+from promptreach.hf.adapters.folders import base_model_of, load_prompt
+from promptreach.hf.running.material import pieces_of, read_texts, written_by
 from promptreach.prompt import LowRankUpdate, SoftPrompt
 
 MODEL = tiny_model("llama")

@@ -7,8 +7,10 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from models import DECODERS, tiny_model, tiny_module
+from helpers.models import DECODERS, tiny_model, tiny_module
+from helpers.tolerances import assert_close
 from promptreach.attention import Statistics, merge, statistics
+from promptreach.backbone import Joined
 from promptreach.certificate import Evidence
 from promptreach.errors import InputError, UnsupportedModelError
 from promptreach.hf import (
@@ -23,8 +25,6 @@ from promptreach.hf import (
     text_loss,
 )
 from promptreach.prompt import Prefix, SoftPrompt
-from promptreach.tuning.backbone import Joined
-from tolerances import assert_close
 
 TEXTS = [[4, 5, 6, 7, 8, 9], [10, 11, 12], [13, 14, 15, 16], [17, 18], [19, 20, 21, 22, 23]]
 HELD_OUT = [[5, 4, 7, 6], [9, 8, 10]]

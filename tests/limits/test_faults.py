@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from limits.oracle_problems import normal, random_weights
-from limits.test_oracle_invert import contracting
+from helpers.lipschitz_cases import contracting
+from helpers.oracle_problems import normal, random_weights
 from promptreach.errors import InputError
 from promptreach.limits import (
     compare_with_lora,

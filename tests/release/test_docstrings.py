@@ -16,7 +16,7 @@ import promptreach
 ROOMS = [
     "promptreach",
     *(f"promptreach.{name}" for name in promptreach._ROOMS),
-    *("promptreach.audit.writers", "promptreach.claims", "promptreach.tuning.diagnosis", "promptreach.errors"),
+    *("promptreach.report", "promptreach.claims", "promptreach.errors"),
 ]
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from promptreach import cli
 from promptreach.doctor import EXTRAS, KNOWN_BAD, MATERIAL, SCHEMA_VERSION, Examination, examine, installed_version
-from promptreach.hf.attention_interface import NAME, is_registered
+from promptreach.hf.running.attention_interface import NAME, is_registered
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

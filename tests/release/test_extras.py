@@ -18,7 +18,7 @@ PACKAGES = {"gguf": "gguf", "parquet": "pyarrow", "data": "datasets", "ray": "ra
 
 
 def cluster(folder: Path) -> object:
-    from promptreach.tuning.cluster import Cluster
+    from promptreach.training.engines.cluster import Cluster
 
     return Cluster(None, None, 1)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from release_samples import FORMATS, GOLDEN
 
+from helpers.release_samples import FORMATS, GOLDEN
 from promptreach.certificate import Certificate
 from promptreach.errors import FormatError, InputError
 

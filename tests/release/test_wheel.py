@@ -70,7 +70,12 @@ def test_types_templates_and_styles_ship(wheel: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["tests/models.py", "promptreach/tests/test_x.py", "promptreach/reviews.csv", "promptreach/model.safetensors"],
+    [
+        "tests/helpers/models.py",
+        "promptreach/tests/test_x.py",
+        "promptreach/reviews.csv",
+        "promptreach/model.safetensors",
+    ],
 )
 def test_a_stranger_is_seen(name: str) -> None:
     assert strangers([name, "promptreach/norms.py", f"{INFO}/METADATA"]) == [name]

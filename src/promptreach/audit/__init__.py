@@ -8,12 +8,12 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from promptreach.audit.findings import Finding as Finding
 from promptreach.audit.result import AuditResult as AuditResult
-from promptreach.audit.result import AuditVerdict as AuditVerdict
-from promptreach.audit.result import Reason as Reason
-from promptreach.audit.result import Recommendation as Recommendation
 from promptreach.audit.run import audit as audit
+from promptreach.report.findings import Finding as Finding
+from promptreach.report.result import AuditVerdict as AuditVerdict
+from promptreach.report.result import Reason as Reason
+from promptreach.report.result import Recommendation as Recommendation
 
 
 class _CallableModule(ModuleType):

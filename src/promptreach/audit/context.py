@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from promptreach.audit.settings import Settings
+from promptreach.backbone import Classifier, TokenBatch
 from promptreach.data import LabelledTexts, TaskData
+from promptreach.diagnosis.experiment import Measured, Study
+from promptreach.diagnosis.measures.user_run import Theirs
 from promptreach.hf import OpenModel
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
-from promptreach.tuning.backbone import Classifier, TokenBatch
-from promptreach.tuning.diagnosis.study import Measured, Study
-from promptreach.tuning.diagnosis.theirs import Theirs
-from promptreach.tuning.executor import Executor, InProcess
-from promptreach.tuning.readout import Pooling
-from promptreach.tuning.runs import Run, RunStore
-from promptreach.tuning.sweep import Sweep
-from promptreach.tuning.task import Task, drawn_rows, prepare
+from promptreach.training.engines.executor import Executor, InProcess
+from promptreach.training.runs import Run, RunStore
+from promptreach.training.search.sweep import Sweep
+from promptreach.training.task.readout import Pooling
+from promptreach.training.task.task import Task, drawn_rows, prepare
 
 
 @dataclass(eq=False)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from promptreach.audit.findings import Finding
 from promptreach.certificate import Evidence
-from promptreach.tuning.diagnosis.rules import judge
-from promptreach.tuning.diagnosis.study import Study
-from promptreach.tuning.diagnosis.verdict import Judgement, Reason
+from promptreach.diagnosis.experiment import Study
+from promptreach.diagnosis.rules.rules import judge
+from promptreach.diagnosis.verdict import Judgement
+from promptreach.report.findings import Finding
+from promptreach.report.verdict import Reason
 
 NEEDED = ("data", "training")
 """The checks without which there is nothing to judge."""

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Block, Code
-from promptreach.audit.result import MethodName, Recommendation
+from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf import save_adapter, save_readout
-from promptreach.hf.adapters import Readout
-from promptreach.tuning.diagnosis.verdict import Judgement
-from promptreach.tuning.readout import LinearHead
-from promptreach.tuning.runs import Run
+from promptreach.hf.adapters.folders import Readout
+from promptreach.report.findings import Block, Code
+from promptreach.report.result import MethodName, Recommendation
+from promptreach.training.runs import Run
+from promptreach.training.task.readout import LinearHead
 
 ADAPTER_FOLDER, HEAD_FOLDER = "adapter", "head"
 

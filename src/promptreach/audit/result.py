@@ -1,95 +1,13 @@
-"""The audit's verdict and everything that goes with it: the record that all writers show.
-
-`SCHEMA_VERSION` names the format of the JSON twin. Adding a field with a default keeps it; renaming or removing one
-raises it.
-"""
+"""The audit's outcome: a report that can be written to a folder."""
 
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import Field
-
-from promptreach.audit.findings import Block, Finding, _Record
-from promptreach.certificate import Evidence
-from promptreach.tuning.diagnosis.verdict import Reason as Reason
-from promptreach.tuning.diagnosis.verdict import TuningVerdict
-
-SCHEMA_VERSION = 1
-MethodName = Literal["prompt", "prefix", "lora", "unipelt", "head", "full"]
+from promptreach.report.result import Report
+from promptreach.report.writing import write_report
 
 
-AuditVerdict = TuningVerdict
-
-EXIT_STATUS = {
-    AuditVerdict.FITS: 0,
-    AuditVerdict.OPTIMISER: 0,
-    AuditVerdict.MORE_TOKENS: 0,
-    AuditVerdict.FORM: 1,
-    AuditVerdict.DATA: 1,
-    AuditVerdict.UNDECIDED: 3,
-}
-"""0 a soft prompt fits (with what the report recommends), 1 it does not, 3 undecided; 2 is kept for wrong calls."""
-
-
-class Recommendation(_Record):
-    """What to do: a method with its settings, or in words where no method helps.
-
-    Attributes:
-        method: a tuning method by the name that `promptreach.tuning.fit` knows it by, or None.
-        text: the advice as a sentence.
-        tokens, rank, learning_rate, init: the settings, None where they do not apply.
-        peft_config: the adapter configuration to paste, or None.
-        blocks: commands and code to copy.
-        adapter: the recommended adapter's folder, relative to the report, or None.
-    """
-
-    method: MethodName | None
-    text: str
-    tokens: int | None = None
-    rank: int | None = None
-    learning_rate: float | None = None
-    init: str | None = None
-    peft_config: dict[str, Any] | None = None
-    blocks: list[Block] = Field(default_factory=list)
-    adapter: str | None = None
-
-
-class AuditResult(_Record):
-    """An audit's outcome. `write` puts report.html and report.json into a folder, without the recommended adapter.
-
-    Attributes:
-        schema_version: see `SCHEMA_VERSION`.
-        verdict, evidence: the conclusion and how sure it is.
-        headline: the verdict as one sentence that a person can act on.
-        reasons: ranked, the weightiest first.
-        recommendation: what to do now.
-        findings: in the order of the checks. Writers show the first table whose first column is ``"method"`` before all
-            findings, as the comparison of methods.
-        model, data, settings, environment: what was audited, how, and where; names to plain values. Writers head the
-            report with ``model["name"]`` and ``data["source"]`` where they exist.
-        seconds: wall time of the whole audit.
-    """
-
-    schema_version: Literal[1] = 1
-    verdict: AuditVerdict
-    evidence: Evidence
-    headline: str
-    reasons: list[Reason]
-    recommendation: Recommendation
-    findings: list[Finding]
-    model: dict[str, Any]
-    data: dict[str, Any]
-    settings: dict[str, Any]
-    environment: dict[str, Any]
-    seconds: float
-
-    @property
-    def exit_status(self) -> int:
-        return EXIT_STATUS[self.verdict]
-
-    def finding(self, check: str) -> Finding | None:
-        """The finding of one check, or None if it did not run."""
-        return next((finding for finding in self.findings if finding.check == check), None)
+class AuditResult(Report):
+    """An audit's outcome. `write` puts report.html and report.json into a folder, without the recommended adapter."""
 
     def write(self, folder: str | Path) -> Path:
         """Write report.html and report.json into `folder` and return the page's path.
@@ -99,6 +17,4 @@ class AuditResult(_Record):
         Raises:
             OutputError: when the folder cannot be written.
         """
-        from promptreach.audit.writers import write_report
-
         return write_report(self, Path(folder))

@@ -13,24 +13,24 @@ import torch
 
 from promptreach.audit.checks import CHECKS, Check
 from promptreach.audit.context import AuditContext
-from promptreach.audit.environment import environment
-from promptreach.audit.findings import Finding
 from promptreach.audit.judging import judge_findings
 from promptreach.audit.recommendation import recommend
 from promptreach.audit.result import AuditResult
 from promptreach.audit.settings import BudgetName, settings_for
-from promptreach.audit.writers import read_report
 from promptreach.certificate import Evidence
 from promptreach.data import TaskData
 from promptreach.errors import Fault, InputError, OutputError, PromptreachError, WorkerError, raise_if_any
 from promptreach.files import check_output, remove_partials
 from promptreach.hf import OpenModel, load_adapter, open_model
-from promptreach.hf.adapters import CONFIG, WEIGHTS
-from promptreach.hf.classifier import load_classifier, reading_of
+from promptreach.hf.adapters.folders import CONFIG, WEIGHTS
+from promptreach.hf.models.classifier import load_classifier, reading_of
 from promptreach.progress import Progress
+from promptreach.report.environment import environment
+from promptreach.report.findings import Finding
+from promptreach.report.json import read_report
 from promptreach.tables import read_task
-from promptreach.tuning.engines import engine_faults, open_engine
-from promptreach.tuning.runs import RunStore
+from promptreach.training.engines.engines import engine_faults, open_engine
+from promptreach.training.runs import RunStore
 
 RUNS_FOLDER = "runs"
 Value = TypeVar("Value")
@@ -67,7 +67,7 @@ def audit(
             it nothing is written, and `AuditResult.write` writes the report later, without an adapter.
         engine: ``"local"``, or ``"ray"`` for a Ray cluster; it decides no number.
         workers: how many runs are trained at the same time; None trains one after another here, and on Ray as many as
-            there is room for. See `promptreach.tuning.engines.open_engine`.
+            there is room for. See `promptreach.training.engines.engines.open_engine`.
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
         resume: continue in a folder that holds finished runs, or hand back its finished report.
@@ -194,7 +194,7 @@ def _opened(model: Any, options: dict[str, Any]) -> OpenModel:
 
 def _finished(folder: Path, key: str) -> AuditResult:
     """The report that stands in `folder`, if it answers the same call."""
-    report = read_report(folder / "report.json")
+    report = read_report(folder / "report.json", AuditResult)
     if report.settings.get("key") != key:
         raise InputError(
             Fault(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from promptreach.errors import Fault, InputError
-from promptreach.tuning.task import MIN_CONTENT, Limits
+from promptreach.training.task.task import MIN_CONTENT, Limits
 
 BudgetName = Literal["quick", "standard", "thorough"]
 

@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from promptreach.audit.findings import Block, Curve, Heatmap
 from promptreach.certificate import Evidence
 from promptreach.progress import Progress
+from promptreach.report.findings import Block, Curve, Heatmap
 
 Item = TypeVar("Item")
 

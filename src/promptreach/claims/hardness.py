@@ -6,12 +6,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.timing import timed
-from promptreach.inference import attend
-from promptreach.inference.measure import deviation_error
+from promptreach.fast_attention.attend import attend
+from promptreach.fast_attention.measure import deviation_error
+from promptreach.report.findings import Cell, Curve, Series, Table, Text
 
 HEAD_DIM, TOL = 32, 0.05
 CLUSTERS = 64

@@ -5,12 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from promptreach.audit.findings import Curve, Series, Text
 from promptreach.certificate import Evidence, Verdict
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.searches import least_error
 from promptreach.limits import injective_consequence, lipschitz
-from promptreach.limits.blocks import attention_branch, feed_forward_branch
+from promptreach.limits.layers.blocks import attention_branch, feed_forward_branch
+from promptreach.report.findings import Curve, Series, Text
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights
 
 HIDDEN, HEAD_DIM, HEADS, WIDTH, LAYERS = 6, 3, 2, 12, 2

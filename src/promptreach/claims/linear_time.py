@@ -6,12 +6,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.timing import timed
-from promptreach.inference import attend
-from promptreach.inference.measure import range_error, value_range
+from promptreach.fast_attention.attend import attend
+from promptreach.fast_attention.measure import range_error, value_range
+from promptreach.report.findings import Cell, Curve, Series, Table, Text
 
 HEAD_DIM, TOL = 8, 1e-3
 SUBQUADRATIC = 1.5

@@ -6,13 +6,13 @@ import math
 import torch
 from torch import Tensor
 
-from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.linear_time import inside_criterion
 from promptreach.claims.packaged import MINILM, minilm
+from promptreach.fast_attention.norm_report import norm_report
 from promptreach.hf import LayerCapture, capture
-from promptreach.inference import norm_report
+from promptreach.report.findings import Cell, Curve, Series, Table, Text
 
 TOL = 1e-2
 WORDS = (

@@ -1,10 +1,10 @@
 """B2: how long a prompt has to be for a whole class of functions, by construction and by counting."""
 
-from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.compiler import build_backbone, gallery_function, measure
 from promptreach.limits import prompt_length
+from promptreach.report.findings import Cell, Curve, Series, Table, Text
 
 
 def run(setting: Setting) -> Outcome:

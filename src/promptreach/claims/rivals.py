@@ -1,11 +1,13 @@
 """R1: prompt tuning and the methods it is compared with, at equal numbers of trainable parameters."""
 
-from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.packaged import MINILM, TEXTS, minilm, reviews
-from promptreach.tuning import Limits, Run, equal_sizes, fit
-from promptreach.tuning.budget import MethodSize
+from promptreach.report.findings import Cell, Curve, Series, Table, Text
+from promptreach.training.fit import fit
+from promptreach.training.methods.budget import MethodSize, equal_sizes
+from promptreach.training.runs import Run
+from promptreach.training.task.task import Limits
 
 METHODS = ("prompt", "prefix", "lora", "unipelt")
 
@@ -103,7 +105,7 @@ def run(setting: Setting) -> Outcome:
             ),
             Text(
                 text="P-tuning v2 is a prefix at every layer. UniPELT's gates are built so that a closed one is truly "
-                "off (docs of promptreach.hf.unipelt); the published gate is not."
+                "off (docs of promptreach.hf.adapters.unipelt); the published gate is not."
             ),
         ),
     )

@@ -5,15 +5,17 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from promptreach.audit.environment import environment
-from promptreach.audit.findings import Block, Cell, Curve, Finding, Heatmap, Table, Text
-from promptreach.audit.writers import picture_svg, render_page, validated
 from promptreach.claims.claim import SCHEMA_VERSION, Claim, ClaimResult, Setting
 from promptreach.claims.registry import CLAIMS
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output, write_atomically
 from promptreach.formats import read_record
 from promptreach.progress import Progress
+from promptreach.report.environment import environment
+from promptreach.report.findings import Block, Cell, Curve, Finding, Heatmap, Table, Text
+from promptreach.report.html import render_page
+from promptreach.report.json import validated
+from promptreach.report.picture import picture_svg
 
 
 def claim_named(key: str) -> Claim:

@@ -2,11 +2,13 @@
 
 import math
 
-from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.packaged import GGUF, SMOLLM2, TEXTS, continued_speeches, smollm2
-from promptreach.tuning import Limits, Run, fit
+from promptreach.report.findings import Cell, Curve, Series, Table, Text
+from promptreach.training.fit import fit
+from promptreach.training.runs import Run
+from promptreach.training.task.task import Limits
 
 LAYERS = 30
 """Of the whole model: one that lacks layers is no language model, and its loss says nothing of real ones."""

@@ -1,10 +1,10 @@
 """B1: one attention layer with one head is enough, and what it costs in width or in depth."""
 
-from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.compiler import PlanTooLargeError, build_backbone, measure, plan_backbone
 from promptreach.compiler.gallery import random_function
+from promptreach.report.findings import Cell, Curve, Series, Table, Text
 
 PLANNED = ("single_layer", "deep", "programmable")
 

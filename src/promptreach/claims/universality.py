@@ -2,11 +2,11 @@
 
 import itertools
 
-from promptreach.audit.findings import Cell, Curve, Series, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.compiler import PlanTooLargeError, build_backbone, measure
 from promptreach.compiler.gallery import random_function
+from promptreach.report.findings import Cell, Curve, Series, Table, Text
 
 POINTS = 20_000
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from promptreach.audit.findings import Curve, Series, Text
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.searches import least_error, random_head
 from promptreach.limits import unmemorisable_pair
-from promptreach.limits.witness import last_outputs
+from promptreach.limits.oracle.witness import last_outputs
 from promptreach.prompt import SoftPrompt
+from promptreach.report.findings import Curve, Series, Text
 
 HIDDEN, HEAD_DIM = 16, 8
 FITTED = 1e-3

@@ -34,13 +34,14 @@ def attend(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    from promptreach.audit.model_attention import attention_of_model
-    from promptreach.audit.writers import print_finding, render_finding
+    from promptreach.commands.model_attention import attention_of_model
     from promptreach.errors import PromptreachError
     from promptreach.hf import open_model
-    from promptreach.hf.adapters import load_prompt
-    from promptreach.hf.material import read_texts
+    from promptreach.hf.adapters.folders import load_prompt
+    from promptreach.hf.running.material import read_texts
     from promptreach.progress import Progress
+    from promptreach.report.json import render_finding
+    from promptreach.report.text import print_finding
 
     try:
         texts = read_texts(text or [])

@@ -73,8 +73,9 @@ def audit(
     import torch
 
     from promptreach.audit import audit as run_audit
-    from promptreach.audit.writers import print_summary, render_json
     from promptreach.errors import PromptreachError
+    from promptreach.report.json import render_json
+    from promptreach.report.text import print_summary
 
     try:
         result = run_audit(

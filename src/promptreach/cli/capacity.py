@@ -52,15 +52,17 @@ def capacity(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    from promptreach.audit.environment import environment
-    from promptreach.audit.memorised import memorised_finding
-    from promptreach.audit.writers import print_finding, render_finding, render_page
+    from promptreach.capacity.capacity import capacity as measure
+    from promptreach.capacity.memorise import MemorySettings
+    from promptreach.commands.memorised import memorised_finding
     from promptreach.errors import PromptreachError
     from promptreach.files import check_output, write_atomically
     from promptreach.hf import open_model
-    from promptreach.hf.material import read_texts
-    from promptreach.tuning import MemorySettings
-    from promptreach.tuning import capacity as measure
+    from promptreach.hf.running.material import read_texts
+    from promptreach.report.environment import environment
+    from promptreach.report.html import render_page
+    from promptreach.report.json import render_finding
+    from promptreach.report.text import print_finding
 
     try:
         texts = read_texts(text or [])

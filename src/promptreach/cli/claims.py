@@ -65,10 +65,10 @@ def _show_list(json: bool) -> None:
 
 def _run(keys: list[str], full: bool, out: Path | None, seed: int, quiet: bool, json: bool) -> bool:
     """Whether none of them fails."""
-    from promptreach.audit.writers import print_finding
     from promptreach.claims import ClaimVerdict, as_finding, claim_named, missing_packages, run_claim, write_claim
     from promptreach.errors import raise_if_any
     from promptreach.files import check_output
+    from promptreach.report.text import print_finding
 
     chosen = [claim_named(key) for key in keys]
     raise_if_any(missing_packages(chosen))

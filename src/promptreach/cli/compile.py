@@ -46,11 +46,11 @@ def compile(
     """
     import torch
 
-    from promptreach.audit.compiled import error_finding
-    from promptreach.audit.writers import print_finding
-    from promptreach.cli.compilation import bytes_of, compile_function, parse_options
+    from promptreach.commands.compilation import bytes_of, compile_function, parse_options
+    from promptreach.commands.compiled import error_finding
     from promptreach.errors import PromptreachError
     from promptreach.progress import Progress
+    from promptreach.report.text import print_finding
 
     try:
         with Progress(quiet=quiet or json) as progress:

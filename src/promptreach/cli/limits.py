@@ -20,10 +20,11 @@ def limits(
 
     Exit status: 0 every layer is certified injective, 3 that is open, 2 the call or its input is wrong.
     """
-    from promptreach.audit.model_limits import limits_of_model
-    from promptreach.audit.writers import print_finding, render_finding
+    from promptreach.commands.model_limits import limits_of_model
     from promptreach.errors import PromptreachError
     from promptreach.hf import open_model
+    from promptreach.report.json import render_finding
+    from promptreach.report.text import print_finding
 
     try:
         opened = open_model(model, revision=revision, num_layers=num_layers)

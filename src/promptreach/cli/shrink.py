@@ -44,14 +44,15 @@ def shrink(
     """
     import torch
 
-    from promptreach.audit.shortened import shortened_finding
-    from promptreach.audit.writers import print_finding, render_finding
+    from promptreach.commands.shortened import shortened_finding
     from promptreach.errors import PromptreachError
     from promptreach.files import atomic_folder
     from promptreach.hf import open_model, precompute, save_adapter, shorten
-    from promptreach.hf.adapters import CONFIG, base_model_of
-    from promptreach.hf.material import pieces_of, read_texts, written_by
+    from promptreach.hf.adapters.folders import CONFIG, base_model_of
+    from promptreach.hf.running.material import pieces_of, read_texts, written_by
     from promptreach.progress import Progress
+    from promptreach.report.json import render_finding
+    from promptreach.report.text import print_finding
 
     try:
         texts = read_texts(text or [])

@@ -20,10 +20,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from promptreach.certificate import Certificate
-from promptreach.compiler import frozen
-from promptreach.compiler.blocks import Attention, FeedForward
+from promptreach.compiler.parts import frozen
+from promptreach.compiler.parts.blocks import Attention, FeedForward
+from promptreach.compiler.parts.stream import Stream
 from promptreach.compiler.plan import Plan
-from promptreach.compiler.stream import Stream
 from promptreach.compiler.target import TargetFunction, as_target
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import write_atomically

@@ -10,17 +10,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from promptreach.compiler import (
-    deep,
-    interpolation,
-    interpolation_plan,
-    kernel,
-    programmable,
-    programmable_plan,
-    single_layer,
-)
 from promptreach.compiler.backbone import Backbone
+from promptreach.compiler.papers import deep, kernel, single_layer
 from promptreach.compiler.plan import ITEM_BYTES, MEMORY, Plan, is_number, question_faults, refuse_if_too_large
+from promptreach.compiler.programmable import multilinear as interpolation
+from promptreach.compiler.programmable import multilinear_plan as interpolation_plan
+from promptreach.compiler.programmable import programmable, programmable_plan
 from promptreach.errors import Fault, InputError, raise_if_any
 
 

@@ -1,11 +1,7 @@
 """What no prompt can do: exact oracles, bounds and data that no prompt fits, each with a certificate."""
 
-from promptreach.limits.invert import Inverse, injective_consequence, invert
-from promptreach.limits.lengths import PromptLength, prompt_length
-from promptreach.limits.lipschitz import LayerBound, lipschitz
-from promptreach.limits.memorisable import Memorisation, QueryGroup, memorisable, memorisable_statistics
-from promptreach.limits.pairs import NotCertifiedError, UnmemorisablePair, unmemorisable_pair
-from promptreach.limits.tokens import (
+from promptreach.limits.counting.lengths import PromptLength, prompt_length
+from promptreach.limits.counting.tokens import (
     ComparisonRow,
     LowRankFit,
     TokenBound,
@@ -14,6 +10,10 @@ from promptreach.limits.tokens import (
     token_lower_bound,
     tokens_needed,
 )
+from promptreach.limits.layers.invert import Inverse, injective_consequence, invert
+from promptreach.limits.layers.lipschitz import LayerBound, lipschitz
+from promptreach.limits.oracle.memorisable import Memorisation, QueryGroup, memorisable, memorisable_statistics
+from promptreach.limits.oracle.pairs import NotCertifiedError, UnmemorisablePair, unmemorisable_pair
 
 __all__ = [
     "ComparisonRow",

@@ -12,8 +12,8 @@ ENTRIES = (
             "and content is approximated to a polynomially small error in time n^(1+o(1)) by the polynomial method."
         ),
         hypotheses=("n to infinity with unspecified constants", "scores q.k / head_dim", "bounded values"),
-        function="inference.polynomial:polynomial",
-        test="tests/inference/test_attack_polynomial.py",
+        function="fast_attention.polynomial.polynomial:polynomial",
+        test="tests/fast_attention/test_polynomial_attack.py",
         claim="B5",
         confidence="statement from memory, 88 %; describes, never certifies",
     ),
@@ -33,8 +33,8 @@ ENTRIES = (
             "IEEE arithmetic, products as sums in some order in the working dtype, exp and sqrt to one unit in the "
             "last place",
         ),
-        function="inference.remainder:row_errors",
-        test="tests/inference/test_attack_polynomial.py",
+        function="fast_attention.polynomial.remainder:row_errors",
+        test="tests/fast_attention/test_polynomial_attack.py",
         confidence="proved in inference/remainder.py; no violation among random and adversarial problems",
     ),
     Theorem(
@@ -47,8 +47,8 @@ ENTRIES = (
             "symmetric A is |A^(2^k)| to the power 2^-k, at most that power of its Frobenius norm."
         ),
         hypotheses=("float64, counted roundings",),
-        function="inference.tensors:form_norms",
-        test="tests/inference/test_laws_polynomial.py",
+        function="fast_attention.polynomial.tensors:form_norms",
+        test="tests/fast_attention/test_polynomial_laws.py",
     ),
     Theorem(
         key="held-out-rows",
@@ -61,8 +61,8 @@ ENTRIES = (
             "E min(d, D) win 1/delta bounds the root of their ratio with probability 1 - delta."
         ),
         hypotheses=("rows drawn by `draw_rows`, not used in the fit", "caps set by other rows"),
-        function="inference.holdout:certify",
-        test="tests/inference/test_laws_holdout.py",
+        function="fast_attention.sampled.holdout:certify",
+        test="tests/fast_attention/test_holdout_laws.py",
         confidence="proved in inference/holdout.py (Ville's inequality); 2,000 problems in benchmarks/inference",
     ),
 )

@@ -14,7 +14,7 @@ ENTRIES = (
         ),
         hypotheses=("one layer at given queries, keys and values; any mask, scale and head grouping",),
         function="attention:split",
-        test="tests/test_laws_attention.py",
+        test="tests/test_attention_laws.py",
         confidence="elementary; re-derived, and tested against dense attention",
     ),
     Theorem(
@@ -27,7 +27,7 @@ ENTRIES = (
         ),
         hypotheses=("the same queries and scale",),
         function="attention:merge",
-        test="tests/test_laws_attention.py",
+        test="tests/test_attention_laws.py",
         confidence="elementary",
     ),
     Theorem(
@@ -40,7 +40,7 @@ ENTRIES = (
         ),
         hypotheses=("one head at one query position", "free prefix keys and values"),
         function="attention:statistics",
-        test="tests/test_laws_attention.py",
+        test="tests/test_attention_laws.py",
         confidence=(
             "the manuscript is not peer reviewed; re-derived: varying the slot's value reads off Z and then N, varying "
             "its key reads off q"
@@ -56,7 +56,7 @@ ENTRIES = (
         ),
         hypotheses=("the same vectors for all queries and keys of one softmax",),
         function="norms:centred",
-        test="tests/test_laws_norms.py",
+        test="tests/test_norms_laws.py",
         confidence="elementary",
     ),
     Theorem(
@@ -70,7 +70,7 @@ ENTRIES = (
         ),
         hypotheses=("SETH", "worst-case inputs, n to infinity", "scores q.k / head_dim"),
         function="norms:norm_criterion",
-        test="tests/test_laws_norms.py",
+        test="tests/test_norms_laws.py",
         claim="B4",
         confidence="statement from memory, 88 %; describes, never certifies",
     ),
@@ -81,7 +81,7 @@ ENTRIES = (
         statement="The largest absolute entry of a float64 matrix is a float64 number and is found without rounding.",
         hypotheses=("every entry is a finite float64 number",),
         function="norms:max_norm",
-        test="tests/test_oracle_norms.py",
+        test="tests/test_norms_oracle.py",
         confidence="elementary",
     ),
     Theorem(
@@ -94,7 +94,7 @@ ENTRIES = (
         ),
         hypotheses=("every entry is a finite float64 number",),
         function="norms:frobenius",
-        test="tests/test_attack_norms.py",
+        test="tests/test_norms_attack.py",
         confidence="textbook",
     ),
     Theorem(
@@ -107,7 +107,7 @@ ENTRIES = (
         ),
         hypotheses=("every entry is a finite float64 number",),
         function="norms:spectral_upper",
-        test="tests/test_attack_norms.py",
+        test="tests/test_norms_attack.py",
     ),
     Theorem(
         key="spectral-lower",
@@ -116,7 +116,7 @@ ENTRIES = (
         statement="For every v other than 0, the spectral norm of A is at least |A v| / |v|.",
         hypotheses=("every entry is a finite float64 number",),
         function="norms:spectral_lower",
-        test="tests/test_attack_norms.py",
+        test="tests/test_norms_attack.py",
         confidence="definition of the norm",
     ),
 )

@@ -13,8 +13,8 @@ ENTRIES = (
             "loss of n log2 V - B - t bits or less."
         ),
         hypotheses=("prompt entries of a stated precision", "next-token probabilities that sum to at most 1"),
-        function="tuning.memory.counting:counting_bound",
-        test="tests/tuning/memory/test_laws_counting.py",
+        function="capacity.counting:counting_bound",
+        test="tests/capacity/test_counting_laws.py",
         confidence="proved in tuning/memory/counting.py; tried on all texts at toy size",
     ),
     Theorem(
@@ -26,8 +26,8 @@ ENTRIES = (
             "is given by none."
         ),
         hypotheses=("prompt entries of a stated precision",),
-        function="tuning.memory.counting:counting_bound",
-        test="tests/tuning/memory/test_laws_counting.py",
+        function="capacity.counting:counting_bound",
+        test="tests/capacity/test_counting_laws.py",
         confidence="elementary; tried on all texts at toy size",
     ),
 )

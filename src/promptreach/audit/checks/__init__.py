@@ -21,7 +21,7 @@ from promptreach.audit.checks import (
     training,
 )
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Finding
+from promptreach.report.findings import Finding
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The user's adapter, taken apart: what its read-out costs, and what is left to how it was trained."""
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Block, Cell, Finding, Table
 from promptreach.certificate import Evidence
-from promptreach.tuning.diagnosis import ablation, reading
-from promptreach.tuning.diagnosis.blame import PLACES
-from promptreach.tuning.diagnosis.study import Study
+from promptreach.diagnosis.experiment import Study
+from promptreach.diagnosis.measures import ablation
+from promptreach.diagnosis.measures import pooling as reading
+from promptreach.diagnosis.rules.blame import PLACES
+from promptreach.report.findings import Block, Cell, Finding, Table
 
 _TITLE = "What your adapter lost, and where"
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from promptreach import attention
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Finding, Heatmap
+from promptreach.backbone import TokenBatch
 from promptreach.certificate import Evidence
 from promptreach.hf import attach, capture
-from promptreach.hf.capture import LayerCapture
+from promptreach.hf.running.capture import LayerCapture
 from promptreach.prompt import Adapter
-from promptreach.tuning.backbone import TokenBatch
+from promptreach.report.findings import Finding, Heatmap
 
 
 def run(context: AuditContext) -> Finding:

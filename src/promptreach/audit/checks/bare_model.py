@@ -7,12 +7,12 @@ without it, a linear probe passes for a prompt. It also answers where that head 
 import torch
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Block, Cell, Finding, Table, Text
 from promptreach.certificate import Evidence
 from promptreach.data import LabelledTexts
-from promptreach.tuning.diagnosis import baseline
-from promptreach.tuning.diagnosis.blame import PLACES
-from promptreach.tuning.encoding import evaluation_batches
+from promptreach.diagnosis.measures import baseline
+from promptreach.diagnosis.rules.blame import PLACES
+from promptreach.report.findings import Block, Cell, Finding, Table, Text
+from promptreach.training.task.encoding import evaluation_batches
 
 
 def run(context: AuditContext) -> Finding:

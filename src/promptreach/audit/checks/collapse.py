@@ -1,9 +1,9 @@
 """Whether the user's classifier gives nearly every row the same class."""
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Finding
 from promptreach.certificate import Evidence
-from promptreach.tuning.diagnosis import collapse
+from promptreach.diagnosis.measures import collapse
+from promptreach.report.findings import Finding
 
 _TITLE = "How your adapter spreads its answers"
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Block, Cell, Finding, Table, Text
-from promptreach.tuning.diagnosis import floors
+from promptreach.diagnosis.measures import floors
+from promptreach.report.findings import Block, Cell, Finding, Table, Text
 
 _SHOWN = 8
 """How many contradictions, labels or lengths a table shows."""

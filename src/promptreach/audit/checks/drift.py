@@ -1,9 +1,9 @@
 """What each trained adapter does to plain text: the loss of language modelling with and without it."""
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Cell, Finding, Table
 from promptreach.certificate import Evidence
-from promptreach.tuning.diagnosis import drift
+from promptreach.diagnosis.measures import forgetting as drift
+from promptreach.report.findings import Cell, Finding, Table
 
 _TITLE = "What tuning does to other text"
 

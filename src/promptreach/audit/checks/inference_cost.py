@@ -11,18 +11,18 @@ from dataclasses import asdict
 from typing import Any
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Block, Cell, Finding, Table, Text
-from promptreach.audit.inference_advice import Suggestion, suggestions
-from promptreach.audit.inference_heads import AtLength, at_length, head_blocks, norm_reports, norm_values
-from promptreach.audit.inference_times import answers, difference, median_seconds
-from promptreach.audit.inference_work import BARE, ForwardWork, Way, adapter_bytes, cache_bytes
+from promptreach.audit.cost.advice import Suggestion, suggestions
+from promptreach.audit.cost.heads import AtLength, at_length, head_blocks, norm_reports, norm_values
+from promptreach.audit.cost.times import answers, difference, median_seconds
+from promptreach.audit.cost.work import BARE, ForwardWork, Way, adapter_bytes, cache_bytes
+from promptreach.backbone import TokenBatch
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.measures.comparison import paired
 from promptreach.errors import InputError
 from promptreach.hf import precompute
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
-from promptreach.tuning.backbone import TokenBatch
-from promptreach.tuning.diagnosis.comparison import paired
-from promptreach.tuning.runs import Run
+from promptreach.report.findings import Block, Cell, Finding, Table, Text
+from promptreach.training.runs import Run
 
 BATCH = 8
 LENGTHS = (4096, 65536)

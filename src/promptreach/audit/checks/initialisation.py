@@ -5,8 +5,8 @@ first norm, hardly turn under an optimiser's steps, and raise the loss before tr
 """
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Cell, Finding, Table, Text
-from promptreach.tuning.diagnosis import start
+from promptreach.diagnosis.measures import start
+from promptreach.report.findings import Cell, Finding, Table, Text
 
 
 def run(context: AuditContext) -> Finding:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from promptreach import attention
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Block, Cell, Finding, Table, Text
-from promptreach.audit.model_limits import steepness_finding
 from promptreach.certificate import Evidence, Verdict
+from promptreach.commands.model_limits import steepness_finding
 from promptreach.hf import attach, capture
-from promptreach.hf.capture import LayerCapture
+from promptreach.hf.running.capture import LayerCapture
 from promptreach.limits import Memorisation, compare_with_lora, memorisable_statistics
+from promptreach.report.findings import Block, Cell, Finding, Table, Text
 
 _EXAMPLES = (1, 2, 4, 8, 16)
 _CAPTURED = 1e-5

@@ -1,10 +1,10 @@
 """Whether this training finds a prompt that is known to exist; asked only where the verdict hangs on it."""
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Finding, Table
 from promptreach.certificate import Evidence
-from promptreach.tuning.diagnosis import planted
-from promptreach.tuning.diagnosis.rules import hangs_on
+from promptreach.diagnosis.measures import planted
+from promptreach.diagnosis.rules.rules import hangs_on
+from promptreach.report.findings import Finding, Table
 
 _TITLE = "Does training find a prompt that exists?"
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Cell, Finding, Table
 from promptreach.certificate import Evidence
-from promptreach.tuning.forecast import CONFIDENCE, Prediction
-from promptreach.tuning.predict import GROUPS, LEFT_OUT, forecasts
-from promptreach.tuning.runs import Run
-from promptreach.tuning.task import Task, drawn_rows
+from promptreach.prediction.forecast import CONFIDENCE, Prediction
+from promptreach.prediction.predict import GROUPS, LEFT_OUT, forecasts
+from promptreach.report.findings import Cell, Finding, Table
+from promptreach.training.runs import Run
+from promptreach.training.task.task import Task, drawn_rows
 
 MOST = 0.1
 """Of the rows that training went through forward and backward, the share that predictions may cost."""
@@ -37,7 +37,7 @@ def run(context: AuditContext) -> Finding:
             evidence=Evidence.UNKNOWN,
             summary="Nothing was predicted.",
             reason=f"Gradients of {LEAST_ROWS:.0%} of the rows would cost more than {MOST:.0%} of this training; "
-            "promptreach.tuning.predict makes the predictions by itself.",
+            "promptreach.prediction.predict makes the predictions by itself.",
         )
     task, seed = context.task, context.settings.seed
     rows = drawn_rows(len(task.held_out), MOST_HELD_OUT, seed)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.findings import Cell, Curve, Finding, Series, Table
+from promptreach.diagnosis.measures import baselines as ladder
+from promptreach.diagnosis.measures.user_run import score_theirs
 from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
-from promptreach.tuning.diagnosis import ladder
-from promptreach.tuning.diagnosis.theirs import score_theirs
-from promptreach.tuning.objective import Outcomes
-from promptreach.tuning.runs import Run
+from promptreach.report.findings import Cell, Curve, Finding, Series, Table
+from promptreach.training.runs import Run
+from promptreach.training.task.objective import Outcomes
 
 
 def run(context: AuditContext) -> Finding:

@@ -1,0 +1,1 @@
+"""What inference with the prompt will cost, and what makes it cheaper."""

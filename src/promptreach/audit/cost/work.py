@@ -1,0 +1,99 @@
+"""What a forward pass with an adapter takes, counted from shapes: multiplications, bytes, positions.
+
+Counts are PREDICTED costs: a machine may be bound by memory or by overhead instead, which is why times are measured
+beside them. What they leave out: embeddings, norms, the head, sliding windows.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptreach.fast_attention.norm_report import EXPONENTIAL
+from promptreach.hf import OpenModel, PromptCache, save_adapter
+from promptreach.hf.adapters.folders import WEIGHTS
+from promptreach.prompt import Adapter, LowRankUpdate, SoftPrompt
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """One way to run the model.
+
+    Attributes:
+        name: what tables call it.
+        adapter: None is the bare model.
+        cache: the adapter's keys and values where they are precomputed; None runs the adapter as PEFT does.
+    """
+
+    name: str
+    adapter: Adapter | None = None
+    cache: PromptCache | None = None
+
+    @property
+    def positions(self) -> int:
+        """How many positions of the context it takes from the content."""
+        return 0 if self.adapter is None or isinstance(self.adapter, LowRankUpdate) else self.adapter.length
+
+    @property
+    def runs_prompt(self) -> bool:
+        """Whether every pass runs virtual tokens through the layers."""
+        return isinstance(self.adapter, SoftPrompt) and self.cache is None
+
+
+BARE = Way("bare model")
+
+
+@dataclass(frozen=True)
+class ForwardWork:
+    """Multiplications of a forward pass through a model's layers, for one input.
+
+    Attributes:
+        parameters: entries of all layers' matrices, one multiplication each for every position that runs.
+        heads: query heads in all layers together.
+        head_dim: their size.
+        causal: whether a position sees only what stands before it.
+    """
+
+    parameters: int
+    heads: int
+    head_dim: int
+    causal: bool
+
+    @staticmethod
+    def of(model: OpenModel) -> "ForwardWork":
+        """The counts of a model without an adapter attached."""
+        matrices = [part for layer in model.layers for part in layer.parameters() if part.ndim > 1]
+        heads = model.num_layers * model.num_heads
+        return ForwardWork(sum(part.numel() for part in matrices), heads, model.head_dim, not model.row.encoder)
+
+    def attention(self, queries: int, cached: int = 0) -> float:
+        """Of `queries` positions to each other and to `cached` keys in front; exponentials as in `norm_report`."""
+        among = queries * (queries + 1) / 2 if self.causal else float(queries * queries)
+        return self.heads * (among + queries * cached) * (2 * self.head_dim + EXPONENTIAL)
+
+    def of_way(self, way: Way, length: int) -> float:
+        """Of `length` content positions, run this way."""
+        queries, cached, extra = length, way.positions, 0
+        if way.runs_prompt:
+            queries, cached = length + way.positions, 0
+        if isinstance(way.adapter, LowRankUpdate):
+            extra = sum(part.numel() for part in way.adapter.state.values())
+        return queries * (self.parameters + extra) + self.attention(queries, cached)
+
+    def attention_share(self, length: int) -> float:
+        """The bare model's attention as a share of the whole pass."""
+        return self.attention(length) / self.of_way(BARE, length)
+
+    def polynomial_over_exact(self, rank: int, length: int) -> float:
+        """The polynomial method with so many features over exact attention, for one head; as in `norm_report`."""
+        return 2 * rank * (self.head_dim + 2) / (length * (2 * self.head_dim + EXPONENTIAL))
+
+
+def cache_bytes(model: OpenModel, positions: int) -> int:
+    """Bytes of the keys and values of so many positions, all layers together."""
+    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * model.vocabulary.element_size() * positions
+
+
+def adapter_bytes(model: OpenModel, adapter: Adapter) -> int:
+    """Bytes of the weights file of the adapter's PEFT folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return (save_adapter(Path(folder) / "adapter", model, adapter) / WEIGHTS).stat().st_size

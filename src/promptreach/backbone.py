@@ -1,0 +1,146 @@
+"""The protocol that training and measuring ask of a frozen model: `promptreach.hf.OpenModel` fulfils.
+
+Training knows no Hugging Face object. It sees token ids going in, hidden states at the content positions coming out,
+and three places where something trainable may be joined: in front of the input (a prompt), at every layer (a prefix),
+or inside the model (LoRA, UniPELT, the weights themselves).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from promptreach.prompt import Prefix, SoftPrompt
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBatch:
+    """Tokenized inputs, padded on the right.
+
+    Attributes:
+        input_ids: token ids; padding holds the tokenizer's padding id, or 0 where it has none.
+        mask: True at content tokens, special tokens such as [CLS] included; False at padding.
+    """
+
+    input_ids: Int[Tensor, "batch seq"]
+    mask: Bool[Tensor, "batch seq"]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What is joined to the frozen model in one forward pass; tensors may require gradients.
+
+    Attributes:
+        prompt: (prompt, hidden), shared by the batch, or None; (batch, prompt, hidden) gives every example its own.
+        prefix_keys, prefix_values: (layer, kv_head, prompt, head_dim), shared by the batch, or None;
+            (layer, batch, kv_head, prompt, head_dim) gives every example its own.
+    """
+
+    prompt: Tensor | None = None
+    prefix_keys: Tensor | None = None
+    prefix_values: Tensor | None = None
+
+    @classmethod
+    def of(cls, prompt: SoftPrompt | Prefix) -> "Joined":
+        """A prompt in front of the input, or a prefix at every layer."""
+        if isinstance(prompt, SoftPrompt):
+            return cls(prompt=prompt.embeddings)
+        return cls(prefix_keys=prompt.keys, prefix_values=prompt.values)
+
+    @property
+    def length(self) -> int:
+        """How many positions stand in front of the content."""
+        if self.prompt is not None:
+            return self.prompt.shape[-2:][0]
+        return self.prefix_keys.shape[-2] if self.prefix_keys is not None else 0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a model was opened: all that another process needs to open the same one.
+
+    Attributes:
+        source: a hub id, or the absolute path of a folder or file.
+        options: what else `promptreach.hf.open_model` was told.
+    """
+
+    source: str
+    options: Mapping[str, Any]
+
+
+@runtime_checkable
+class Attachment(Protocol):
+    """Something trainable inside the model for the length of a `with` block."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable tensors."""
+
+    def state(self) -> dict[str, Tensor]:
+        """A detached copy of what they have become; for LoRA, by PEFT's key."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put a copy made by `state` back."""
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A frozen model with its tokenizer."""
+
+    name: str
+    family: str
+    task: Literal["encoder", "causal"]
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_positions: int
+    """The longest sequence the model accepts, prompt included."""
+    origin: Origin | None
+    """Where it was opened from; None for a model that exists only in this process."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the weights change: part of the key under which finished runs are kept."""
+
+    @property
+    def end_token(self) -> int | None:
+        """The token that ends a completion; None where the tokenizer has none."""
+
+    @property
+    def vocabulary(self) -> Float[Tensor, "vocab hidden"]:
+        """The input embedding rows, detached."""
+
+    def tokenize(self, texts: Sequence[str], special_tokens: bool = True) -> list[list[int]]:
+        """Token ids of each text, not truncated, with the special tokens the model expects around a text."""
+
+    def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
+        """The sequences padded to the longest, on the model's device."""
+
+    def hidden(self, batch: TokenBatch, joined: Joined | None = None) -> Float[Tensor, "batch seq hidden"]:
+        """The last hidden states (after the final norm) at the batch's own positions, the joined ones cut off.
+
+        Positions follow PEFT's convention: what is joined comes first and shifts the content's positions by its length.
+        """
+
+    def vocabulary_logits(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
+        """Next-token logits from last hidden states; causal models only."""
+
+    def cache_of(self, token_ids: Sequence[int]) -> Prefix:
+        """The keys and values that these tokens leave at every layer: a prefix that the model has seen before."""
+
+    def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[Attachment]:
+        """Attach LoRA to the query and value projections of every layer; the update starts at zero."""
+
+    def unipelt(self, start: Prefix, rank: int, bottleneck: int, seed: int) -> AbstractContextManager[Attachment]:
+        """Attach a gated prefix that starts as `start`, gated LoRA and gated adapters; the last two start at zero."""
+
+    def release(self) -> nn.Module:
+        """The Hugging Face module itself."""
+
+
+Classifier = Callable[[Sequence[Sequence[int]]], Float[Tensor, "examples classes"]]
+"""Class logits of token sequences, in their order."""

@@ -1,0 +1,1 @@
+"""Bits and tokens that a prompt memorises; the front door is `promptreach.tuning.capacity`."""

@@ -1,0 +1,172 @@
+"""How much text virtual tokens hold, as a finding: bits and tokens over their number, beside what counting allows."""
+
+from collections.abc import Callable
+
+from promptreach.capacity.result import Capacity, Level, Line
+from promptreach.capacity.texts import Kind
+from promptreach.certificate import Evidence
+from promptreach.report.findings import Block, Cell, Curve, Finding, Series, Table, Text
+
+_HELD = {"natural": "bits removed from the bare model's loss", "random": "bits stored of the random source"}
+
+
+def memorised_finding(capacity: Capacity) -> Finding:
+    """What `promptreach.tuning.capacity` found."""
+    sequences = len(capacity.levels[0].rows)
+    settings = capacity.settings
+    return Finding(
+        check="capacity",
+        title="How much text virtual tokens hold",
+        evidence=Evidence.MEASURED,
+        sample=(
+            f"{capacity.model}: {sequences} texts of each kind, at most {settings.steps} steps a run, "
+            f"seed {settings.seed}"
+        ),
+        summary=" ".join(_sentence(capacity, *curve) for curve in capacity.curves),
+        values=capacity.to_dict(),
+        blocks=[
+            _levels_table(capacity),
+            *_lines_table(capacity),
+            *_curves(capacity),
+            Text(text=_meaning(capacity)),
+            _texts_table(capacity),
+        ],
+        certificates=[part.to_dict() for level in capacity.levels for part in level.certificates(settings)],
+        seconds=capacity.seconds,
+    )
+
+
+def _sentence(capacity: Capacity, method: str, kind: Kind) -> str:
+    last = capacity.curve(method, kind)[-1]
+    noun = ("virtual token" if method == "prompt" else "prefix slot") + "s" * (last.tokens > 1)
+    does = "store at least {} bits of" if kind == "random" else "take at least {} bits off the loss of"
+    return (
+        f"{last.tokens} {noun} {does.format(f'{last.bits.mean:.0f}')} a {kind} text, and make the model write the "
+        f"first {last.mean('recalled_free'):.3g} tokens of one by heart."
+    )
+
+
+def _levels_table(capacity: Capacity) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            level.method,
+            level.kind,
+            level.tokens,
+            level.bits.mean,
+            level.bits.deviation,
+            level.mean("recalled"),
+            level.mean("recalled_free"),
+            level.mean("gain"),
+            100 * level.share,
+            level.bound.length.value,
+        ]
+        for level in capacity.levels
+    ]
+    return Table(
+        title="By number of virtual tokens",
+        columns=[
+            "method",
+            "text",
+            "virtual tokens",
+            "bits held",
+            "± between texts",
+            "tokens recalled",
+            "free-running",
+            "token gain",
+            "% of the bound",
+            "tokens by the bound",
+        ],
+        rows=rows,
+        note="Bits held: for random text, what the loss lies below the bits of its source; for natural text, whose "
+        "source is not known, what it lies below the bare model's. Recalled: the longest beginning with every token "
+        "the likeliest, read from the true tokens before it, and written by the model alone. Token gain: tokens right "
+        "with the virtual tokens minus without, in a text too long to be recalled. MEASURED: more training may find "
+        "more. "
+        f"The bound is PROVED: a prompt whose entries have {capacity.precision} bits is one of finitely many.",
+    )
+
+
+def _lines_table(capacity: Capacity) -> list[Block]:
+    rows: list[list[Cell]] = []
+    for method, kind in capacity.curves:
+        lines: list[tuple[str, Line | None]] = [
+            (_HELD[kind], capacity.bits_line(method, kind)),
+            ("tokens recalled, free-running", capacity.recall_line(method, kind)),
+        ]
+        rows += [
+            [method, kind, name, line.slope.mean, line.slope.deviation, line.intercept, line.r_squared]
+            for name, line in lines
+            if line is not None
+        ]
+    table = Table(
+        title="For each further virtual token",
+        columns=["method", "text", "what", "slope", "± between texts", "at none", "R²"],
+        rows=rows,
+        note="Straight lines by least squares, one a text; R² is that of the means.",
+    )
+    return [table] if rows else []
+
+
+def _curves(capacity: Capacity) -> list[Block]:
+    def curve(title: str, label: str, number: Callable[[Level], float]) -> Curve:
+        series = []
+        for method, kind in capacity.curves:
+            levels = capacity.curve(method, kind)
+            xs, ys = [float(level.tokens) for level in levels], [number(level) for level in levels]
+            series.append(Series(name=f"{method}, {kind} text", x=xs, y=ys))
+        return Curve(title=title, x_label="virtual tokens", y_label=label, series=series)
+
+    return [
+        curve("Bits held", "bits", lambda level: level.bits.mean),
+        curve("Tokens recalled", "tokens, free-running", lambda level: level.mean("recalled_free")),
+    ]
+
+
+def _texts_table(capacity: Capacity) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            row.method,
+            row.tokens,
+            f"{row.kind} {row.sequence + 1}",
+            row.bits_before,
+            row.bits_after,
+            row.length,
+            row.recalled,
+            row.recalled_free,
+            row.steps,
+            row.status,
+        ]
+        for row in capacity.rows
+    ]
+    return Table(
+        title="Text by text",
+        columns=[
+            "method",
+            "virtual tokens",
+            "text",
+            "bits without",
+            "bits with",
+            "over tokens",
+            "recalled",
+            "free-running",
+            "steps",
+            "ended by",
+        ],
+        rows=rows,
+        note="Bits are the loss summed over all tokens, the first one included; every text stands behind the token "
+        f"{capacity.opening}, with virtual tokens and without.",
+    )
+
+
+def _meaning(capacity: Capacity) -> str:
+    whole = sum(row.status == "whole text" for row in capacity.rows)
+    lost = sum(row.status == "diverged" for row in capacity.rows)
+    parts = [
+        "Every measured number is a lower bound on what is possible: that training did not reach a longer text does "
+        "not show that no prompt holds it. Bits, not tokens, are what compares between texts: common words have few."
+    ]
+    if whole:
+        parts.append(f"{whole} of {len(capacity.rows)} texts were recalled to their end, so more may fit: give longer.")
+    if lost:
+        parts.append(f"{lost} of {len(capacity.rows)} trainings diverged; try a lower learning rate.")
+    return " ".join(parts)

@@ -1,0 +1,151 @@
+"""What fast attention could do on a model's own heads: norms, needs, and what the planner chooses. For the terminal.
+
+One sequence is read; every head is looked at on its own, so that one hard head hides no easy one.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from promptreach.backbone import Joined
+from promptreach.certificate import Evidence
+from promptreach.errors import Fault, raise_if_any
+from promptreach.fast_attention.attend import attend
+from promptreach.fast_attention.norm_report import norm_report
+from promptreach.hf import LayerCapture, OpenModel, capture
+from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.report.findings import Cell, Finding, Table, Text
+
+
+def attention_of_model(
+    model: OpenModel,
+    token_ids: Sequence[int] | None,
+    tokens: int,
+    *,
+    prompt: SoftPrompt | Prefix | None = None,
+    tol: float = 1e-2,
+    relative_to: str = "range",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Finding:
+    """The norm report and the planner's choice for every head, on `tokens` tokens of text or of random tokens.
+
+    Args:
+        token_ids: the text; None draws uniformly from the vocabulary with `seed`.
+        tokens: how many of them are read, without the prompt.
+        tol, relative_to: as in `promptreach.fast_attention.attend`.
+
+    Raises:
+        InputError: for a tolerance that is not positive, fewer tokens than asked for, or more than the model's context.
+    """
+    length = prompt.length if prompt is not None else 0
+    raise_if_any(_faults(model, token_ids, tokens, length, tol))
+    if token_ids is None:
+        generator = torch.Generator().manual_seed(seed)
+        token_ids = torch.randint(len(model.vocabulary), (tokens,), generator=generator).tolist()
+    joined = None if prompt is None else Joined.of(prompt)
+
+    def rows_of(layer: LayerCapture) -> list[list[Cell]]:
+        if progress is not None:
+            progress(layer.layer, model.num_layers)
+        return _layer_rows(layer, not model.row.encoder, tol, relative_to)
+
+    layers = capture(model, model.batch([list(token_ids)[:tokens]]), joined, reduce=rows_of)
+    return _finding([row for rows in layers for row in rows], tokens, length, tol, relative_to)
+
+
+def _layer_rows(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> list[list[Cell]]:
+    """One row a head; a sliding window, which the captured mask may hold, is left out of account."""
+    report = norm_report(layer.query, layer.key, layer.prompt_length, scale=layer.scale, tol=tol)
+    sizes, criterion = report.joined, report.criterion.joined
+    groups = layer.query.shape[1] // layer.key.shape[1]
+    rows: list[list[Cell]] = []
+    for head in range(layer.query.shape[1]):
+        kv = slice(head // groups, head // groups + 1)
+        _, answer = attend(
+            layer.query[0, head : head + 1],
+            layer.key[0, kv],
+            layer.value[0, kv],
+            tol,
+            causal=causal,
+            scale=layer.scale,
+            relative_to=relative_to,
+        )
+        rows.append(
+            [
+                layer.layer,
+                head,
+                float(criterion.centred_ratio[head]),
+                float(criterion.score_max[head]),
+                float(criterion.centred_score_max[head]),
+                sizes.degree[head],
+                sizes.rank[head],
+                sizes.work[head],
+                answer.method,
+                answer.error.value,
+            ]
+        )
+    return rows
+
+
+_COLUMNS = ["layer", "head", "entry/√log n", "score", "centred", "degree", "rank", "work", "method", "error"]
+
+
+def _finding(rows: list[list[Cell]], tokens: int, length: int, tol: float, relative_to: str) -> Finding:
+    ratios = sorted(float(row[2]) for row in rows if row[2] is not None)
+    methods = [str(row[8]) for row in rows]
+    counts = {name: methods.count(name) for name in sorted(set(methods))}
+    cheap = sum(isinstance(row[7], float) and row[7] < 1 for row in rows)
+    behind = f" behind a prompt of {length}" if length else ""
+    taken = ", ".join(f"{name} for {count}" for name, count in counts.items())
+    summary = (
+        f"At {tokens} tokens{behind}, {cheap} of {len(rows)} heads would take less work by polynomials than exactly, "
+        f"for an error of {tol:g}. The planner takes {taken}."
+    )
+    return Finding(
+        check="attend",
+        title="Fast attention on this model's heads",
+        evidence=Evidence.MEASURED,
+        sample=f"one sequence of {tokens} tokens{behind}",
+        summary=summary,
+        values={
+            "tokens": tokens,
+            "prompt_length": length,
+            "tol": tol,
+            "relative_to": relative_to,
+            "heads": len(rows),
+            "cheap_heads": cheap,
+            "methods": counts,
+            "median_centred_ratio": ratios[len(ratios) // 2],
+            "table": [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
+        },
+        blocks=[
+            Table(
+                title="Every head",
+                columns=_COLUMNS,
+                rows=rows,
+                note="entry/√log n: the largest centred query or key entry against paper B's threshold. score, "
+                "centred: the largest score in nats, before and after the exact centring. degree, rank, work: of the "
+                "polynomial method, work PREDICTED as a share of exact attention's. method, error: what ran, with its "
+                "own bound.",
+            ),
+            Text(
+                text="Beyond the criterion only worst cases are hard: a head there may still be approximated well, and "
+                "exact attention always answers. Below some thousand tokens exact attention is the fastest anyway."
+            ),
+        ],
+    )
+
+
+def _faults(model: OpenModel, token_ids: Sequence[int] | None, tokens: int, length: int, tol: float) -> list[Fault]:
+    faults = []
+    room = model.max_positions - length
+    if not 2 <= tokens <= room:
+        faults.append(Fault("tokens", str(tokens), f"2 to {room}, what the context leaves"))
+    if token_ids is not None and len(token_ids) < tokens:
+        faults.append(
+            Fault("text", f"{len(token_ids)} tokens", f"at least {tokens}", "give more text, or fewer tokens")
+        )
+    if not 0 < tol < float("inf"):
+        faults.append(Fault("tol", repr(tol), "a positive finite number"))
+    return faults

@@ -1,0 +1,360 @@
+"""The prompt as a kernel smoother: softmax over slots is a Gaussian kernel, keys are centres, values are f there.
+
+The passes, in order (`gather` only where there are several tokens, one for each of them, as in the papers, whose depth
+grows with the length):
+
+    gather    every token collects the token at one position, by a sharp softmax over positions
+    smooth    softmax attention over the prompt: slot n has score 2 beta X.c_n - beta |c_n|^2, that is a constant minus
+              beta |X - c_n|^2, and value f(c_n); content tokens stand far below all slots
+    own       of the outputs of all tokens, the one of the own position
+
+Notation
+    letter    meaning                                                       Petrov et al.
+    D         dim * tokens, the entries of one input                        m, on the sphere S^m
+    m         centres along each axis, at (n + 1/2) / m; m^D slots          N, the prefix length
+    h         1 / m
+    beta      concentration of the kernel, s / h^2 with s the sharpness     lambda
+    V(x)      mean of (x - c)^2 on one axis, under its kernel weights
+
+Proof of the certificate. The kernel and the grid are products over axes, so under the softmax weights the mean of
+|X - c|^2 is the sum over axes of V(x_a), and |sum_n w_n f(c_n) - f(X)| <= C sum_n w_n |X - c_n| <= C sqrt(sum_a V(x_a))
+at every X: there are no ramps and no bad set. On one axis, let c* be the nearest centre, u = |x - c*| <= h/2, and write
+(x - c_n)^2 = u^2 + t_n / beta. The weight of c_n is at most exp(-t_n), so V <= u^2 + sum_n t_n exp(-t_n) / beta. For
+the centres k steps to either side t = beta (k^2 h^2 -+ 2 k h u), linear in u; with G(t) = (1 + t) exp(-t), minus the
+antiderivative of t exp(-t), the integral over u in [0, h/2] of both is (G(k (k-1) s) - G(k (k+1) s)) / (2 beta k h).
+Summed over k with weights 1/k this telescopes to at most G(0) = 1, and over the 2 m half cells of the axis:
+
+    mean of V over [0, 1]  <=  h^2 (1/12 + 1/s^2),      so  d_2 <= C h sqrt(D (1/12 + 1/s^2))      (plus rounding).
+
+Everywhere, t exp(-t) is at most 1/e for the near neighbour and j s exp(-j s), each j >= 1 at most twice, elsewhere:
+V <= h^2 (1/4 + (1/e + 2 s exp(-s) / (1 - exp(-s))^2) / s) for s >= 1, which gives the sup bound.
+"""
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.compiler.backbone import CHUNK_BYTES, Backbone
+from promptreach.compiler.papers.codebook import power_up_to_beyond
+from promptreach.compiler.parts import frozen, rounding
+from promptreach.compiler.parts.blocks import Attention, FeedForward
+from promptreach.compiler.parts.error_budget import EXP_UNITS
+from promptreach.compiler.parts.stream import Stream
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan
+from promptreach.errors import Fault
+
+SHARPEST = 32.0
+"""The largest s: beyond, the kernel is a table in all but name."""
+
+SHARE = 2.0**-10
+"""The part of tol that each of the two softmax leaks may take."""
+
+# Refinements of the coarsest grid that are tried: float32 needs some for its roundings, float64 one at most.
+_MOST_EXTRA = 24
+
+
+@dataclass(frozen=True)
+class KernelSizes:
+    """What the certificate depends on.
+
+    Attributes:
+        dim, tokens, cells: as in `Plan`.
+        beta: concentration.
+        apart: nats between the right position and every other row in a gather pass.
+        below: nats between the best slot and every content token in the smooth pass.
+    """
+
+    dim: int
+    tokens: int
+    cells: int
+    beta: float
+    apart: int
+    below: int
+
+    @property
+    def size(self) -> int:
+        return self.dim * self.tokens
+
+    @property
+    def sharpness(self) -> Fraction:
+        """s = beta h^2, exactly."""
+        return Fraction(self.beta) / self.cells**2
+
+
+def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Plan:
+    """The fewest slots that reach `tol`, and for these the widest kernel; `bound` stays above `tol` if none does."""
+    coarsest = max(1, math.ceil(lipschitz * math.sqrt(dim * tokens / 12) / tol))
+    sizes = _sizes(dim, tokens, coarsest, SHARPEST, tol)
+    for extra in range(_MOST_EXTRA):
+        cells = coarsest + extra + coarsest * extra // 50
+        if bound(_sizes(dim, tokens, cells, SHARPEST, tol), lipschitz, dtype) <= tol:
+            # In steps of 1/64, so that s, beta = s m^2 and back are exact.
+            steps = range(64, int(64 * SHARPEST) + 1)
+            first = bisect_left(
+                steps, True, key=lambda step: bound(_sizes(dim, tokens, cells, step / 64, tol), lipschitz, dtype) <= tol
+            )
+            sizes = _sizes(dim, tokens, cells, steps[first] / 64, tol)
+            break
+    return _sized(sizes, lipschitz, tol, dtype)
+
+
+def _sizes(dim: int, tokens: int, cells: int, sharpness: float, tol: float) -> KernelSizes:
+    """Concentration and score gaps for so many centres an axis."""
+    size, beta = dim * tokens, sharpness * cells**2
+    # In logarithms: the number of slots may be beyond every float.
+    rows = size * math.log(cells) + math.log(2 * tokens)
+    apart = math.ceil(rows + math.log(4 * beta * size**1.5 / (SHARE * tol)))
+    below = math.ceil(math.log(tokens * math.sqrt(size) / (SHARE * tol)))
+    return KernelSizes(dim, tokens, cells, beta, max(apart, 1), max(below, 1))
+
+
+def bound(sizes: KernelSizes, lipschitz: float, dtype: str, everywhere: bool = False) -> float:
+    """The certificate (module docstring), with leaks and roundings, rounded up; infinite where nothing is certain.
+
+    Args:
+        sizes: of the backbone.
+        lipschitz: of the functions, in the 2-norm.
+        dtype: of the arithmetic.
+        everywhere: the largest error at any X instead of d_2.
+    """
+    size, unit = sizes.size, rounding.UNIT[dtype]
+    if size * math.log2(sizes.cells) > 45:
+        return math.inf
+    rows = sizes.cells**size + sizes.tokens
+    # Weights err by 2 sigma in their logarithm: sigma from the roundings of a score, whose terms add up to at most
+    # 3 beta D, and from X itself, rounded to dtype and gathered with a leak.
+    moved = 2 * unit + (rows * rounding.exp_up(sizes.apart) if sizes.tokens > 1 else 0)
+    if rows * unit > Fraction(1, 64):
+        return math.inf
+    lost = rounding.gamma(2 * rows + 4 * EXP_UNITS, dtype)
+    moved += lost if sizes.tokens > 1 else 0
+    sigma = 2 * (3 * rounding.gamma(size + 12, dtype) + 2 * moved) * Fraction(sizes.beta) * size
+    if sigma > Fraction(1, 4):
+        return math.inf
+    perturbed = sigma / (1 - sigma) * (1 + lost) + lost
+    leak = sizes.tokens * rounding.exp_up(sizes.below)
+    root = rounding.sqrt_up(Fraction(size))
+    variance = _sup_variance(sizes.sharpness) if everywhere else Fraction(1, 12) + 1 / sizes.sharpness**2
+    smooth = Fraction(lipschitz) * rounding.sqrt_up(size * variance) / sizes.cells
+    # The centres at which f is called are float64 numbers; its values are rounded to dtype, and `own` rounds thrice.
+    small = Fraction(lipschitz) * root * Fraction(1, 2**52) + 5 * unit * root
+    return rounding.up(smooth + (perturbed + leak) * root + small)
+
+
+def _sup_variance(sharpness: Fraction) -> Fraction:
+    """At least the largest V / h^2; the exponential is taken at a whole number of nats below s."""
+    power = rounding.exp_up(math.floor(sharpness))
+    # 1/e is at most 0.36788; where s exp(-s) is bounded by s exp(-floor s) the quotient only grows.
+    return Fraction(1, 4) + (Fraction(36788, 10**5) + 2 * sharpness * power / (1 - power) ** 2) / sharpness
+
+
+def _sized(sizes: KernelSizes, lipschitz: float, tol: float, dtype: str) -> Plan:
+    dim, tokens, size = sizes.dim, sizes.tokens, sizes.size
+    slots, stream = power_up_to_beyond(sizes.cells, size), _stream(dim, tokens)
+    gathers = tokens if tokens > 1 else 0
+    gathering = gathers * (2 * tokens + 1 + dim + size * dim)
+    smoothing = (size + 1) * (2 * size + tokens + 2) + 2 * size
+    parameters = gathering + smoothing + size * (size + tokens + 1 + dim) + (2 * dim + tokens) * stream.size
+    flops = 1000.0 * tokens * (gathers * (dim + 6) + 2 * size + 8) * min(slots, 10**200)
+    accuracy = max(-math.log10(tol), 0.0)
+    return Plan(
+        construction="kernel",
+        dim=dim,
+        tokens=tokens,
+        lipschitz=lipschitz,
+        tol=tol,
+        dtype=dtype,
+        cells=sizes.cells,
+        slots=slots,
+        hidden_size=stream.size,
+        width=size,
+        passes=(*(f"gather {position}" for position in range(gathers)), "smooth", "own"),
+        sharpness=float(sizes.sharpness),
+        ramp=0.0,
+        table_entries=slots * size,
+        evaluations=slots,
+        parameters=parameters,
+        bytes=ITEM_BYTES[dtype] * (parameters + 3 * slots * stream.size) + 3 * 8 * slots * size + 2 * CHUNK_BYTES,
+        seconds=flops / FLOPS,
+        bound=bound(sizes, lipschitz, dtype),
+        compared=(
+            Comparison(
+                "prompt length",
+                "Petrov et al. 2024 (2402.14753), rate for the sphere S^D from memory, without its constant",
+                accuracy * (10 + 14 * size + 4 * size**2),
+                math.log10(slots),
+            ),
+        ),
+    )
+
+
+def _stream(dim: int, tokens: int) -> Stream:
+    size = dim * tokens
+    return Stream(input=dim, position=tokens, gathered=size, centre=size, height=1, value=size, mixed=size, output=dim)
+
+
+class Kernel(Backbone):
+    """The backbone whose prompt is a set of kernel centres with the function's values there. See the module."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.sizes = _sizes(plan.dim, plan.tokens, plan.cells, plan.sharpness, plan.tol)
+        stream = _stream(plan.dim, plan.tokens)
+        gathers = [gather(plan, stream, self.sizes, position) for position in range(plan.tokens)]
+        passes: list[FeedForward | Attention] = [*(gathers if plan.tokens > 1 else [])]
+        passes += [smooth(plan, stream, self.sizes), own(plan, stream)]
+        super().__init__(plan, stream, passes)
+        self.freeze()
+
+    def points(self) -> Float[Tensor, "points tokens dim"]:
+        """The centres; the last axis of the last token varies fastest."""
+        centres = (torch.arange(self.plan.cells, dtype=torch.float64) + 0.5) / self.plan.cells
+        grid = torch.cartesian_prod(*[centres] * self.sizes.size)
+        return grid.reshape(-1, self.plan.tokens, self.plan.dim)
+
+    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+        """Slot n: its centre c, -beta |c|^2, and the function's value there."""
+        centres = self.points().flatten(1)
+        prompt = torch.zeros(len(centres), self.stream.size, dtype=torch.float64)
+        prompt[:, self.stream.blocks["centre"]] = centres
+        prompt[:, self.stream.blocks["height"]] = -self.sizes.beta * centres.square().sum(dim=1, keepdim=True)
+        prompt[:, self.stream.blocks["value"]] = values.flatten(1)
+        return prompt.to(self.plan.torch_dtype)
+
+    def edges(self) -> Float[Tensor, " edges"]:
+        """Where the nearest centre changes, and 0 and 1: no ramps, but where errors are largest."""
+        return torch.arange(self.plan.cells + 1, dtype=torch.float64) / self.plan.cells
+
+    def good(self, x: Float[Tensor, "batch tokens dim"]) -> Bool[Tensor, " batch"]:
+        """True for every input: the sup certificate of a kernel has no exceptions."""
+        return torch.ones(len(x), dtype=torch.bool)
+
+    def prompt_faults(self, embeddings: Tensor) -> list[Fault]:
+        """What keeps the rows from being centres with values in [0, 1]."""
+        frame = self.rows(torch.zeros(self.plan.slots, self.plan.tokens, self.plan.dim, dtype=torch.float64))
+        return frozen.frame_faults(embeddings, frame, self.stream.blocks["value"])
+
+    def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
+        what = "at every X of the cube the error" if everywhere else "the root mean square error over uniform X"
+        return Certificate(
+            claim=(
+                f"For every f from [0,1]^({self.plan.tokens} x {self.plan.dim}) into itself with |f(X) - f(X')| <= "
+                f"{lipschitz:g} |X - X'| whose values at the {self.plan.slots} centres stand in the prompt's rows, "
+                f"{what} |backbone(X) - f(X)| is at most value. 2-norms over all entries; arithmetic is IEEE "
+                f"{self.plan.dtype} with an exponential right to {EXP_UNITS} units in the last place."
+            ),
+            value=bound(self.sizes, lipschitz, self.plan.dtype, everywhere),
+            side=Side.UPPER,
+            evidence=Evidence.PROVED,
+            assumptions=(Assumption("the weights are those of the plan, the rows hold centres", True, "compared"),),
+            theorem="kernel-smoother",
+            witness={
+                "question": frozen.question_of(self.plan),
+                "weights": self.fingerprint,
+                "prompt": embeddings,
+                "lipschitz": lipschitz,
+                "everywhere": everywhere,
+            },
+            checker="compiler.papers.kernel:recheck_kernel",
+        )
+
+
+def gather(plan: Plan, stream: Stream, sizes: KernelSizes, position: int) -> Attention:
+    """Every row collects the input of the content token at `position`, and nothing else up to exp(-apart)."""
+    dim, dtype = plan.dim, plan.torch_dtype
+    key = torch.zeros(1, plan.tokens, dtype=dtype)
+    key[0, position] = sizes.apart
+    output = torch.zeros(sizes.size, dim, dtype=dtype)
+    output[position * dim : (position + 1) * dim] = torch.eye(dim, dtype=dtype)
+    return Attention(
+        f"gather {position}",
+        stream,
+        query_reads=["position"],
+        key_reads=["position"],
+        value_reads=["input"],
+        writes=["gathered"],
+        query=torch.zeros(1, plan.tokens, dtype=dtype),
+        query_bias=torch.ones(1, dtype=dtype),
+        key=key,
+        value=torch.ones(dim, dtype=dtype),
+        output=output,
+    )
+
+
+def smooth(plan: Plan, stream: Stream, sizes: KernelSizes) -> Attention:
+    """mixed = sum_n w_n f(c_n), with w_n proportional to exp(2 beta X.c_n - beta |c_n|^2).
+
+    A content row has score -floor with floor = below + s D / 4 rounded up: the nearest centre's score is at least
+    -s D / 4, as |X - c|^2 <= D h^2 / 4.
+    """
+    size, dtype = sizes.size, plan.torch_dtype
+    floor = sizes.below + math.ceil(sizes.sharpness * size / 4)
+    query = torch.zeros(size + 1, size, dtype=dtype)
+    query[:size] = torch.eye(size, dtype=dtype)
+    key = torch.zeros(size + 1, size + 1 + plan.tokens, dtype=dtype)
+    key[:size, :size] = 2 * sizes.beta * torch.eye(size, dtype=dtype)
+    key[size, size], key[size, size + 1 :] = 1, -floor
+    query_bias = torch.zeros(size + 1, dtype=dtype)
+    query_bias[size] = 1
+    ones = torch.ones(size, dtype=dtype)
+    return Attention(
+        "smooth",
+        stream,
+        query_reads=["gathered" if plan.tokens > 1 else "input"],
+        key_reads=["centre", "height", "position"],
+        value_reads=["value"],
+        writes=["mixed"],
+        query=query,
+        query_bias=query_bias,
+        key=key,
+        value=ones,
+        output=ones,
+    )
+
+
+def own(plan: Plan, stream: Stream) -> FeedForward:
+    """output_a = sum over positions i of relu(mixed_ia + flag_i - 1): entries lie in [0, 1], so only the own remain."""
+    dim, tokens, dtype = plan.dim, plan.tokens, plan.torch_dtype
+    flags = torch.eye(tokens, dtype=dtype).repeat_interleave(dim, dim=0)
+    up = torch.cat([torch.eye(tokens * dim, dtype=dtype), flags], dim=1)
+    down = torch.eye(dim, dtype=dtype).repeat(1, tokens)
+    return FeedForward("own", stream, ["mixed", "position"], ["output"], up, -torch.ones(len(up), dtype=dtype), down)
+
+
+@lru_cache(maxsize=4)
+def _rebuilt(**question: Any) -> Kernel:
+    return Kernel(plan(**question))
+
+
+@rechecks
+def recheck_kernel(certificate: Certificate) -> bool:
+    """Second path: integrate V on a fine grid in floats, axis by axis, instead of bounding it, and compare.
+
+    The numerical d_2 bound C sqrt(D mean V), or the largest C sqrt(D V) that the grid finds, must not exceed `value`
+    with the leaks of both softmaxes, bounded again by one exponential each; roundings are not looked at again. The
+    backbone is built again from its plan and compared with the weights.
+    """
+    seen = certificate.witness
+    backbone = _rebuilt(**seen["question"])
+    if backbone.fingerprint != seen["weights"] or backbone.prompt_faults(seen["prompt"]):
+        return False
+    sizes = backbone.sizes
+    cells, beta, size, tokens = sizes.cells, sizes.beta, sizes.size, sizes.tokens
+    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+    worst, total, points = 0.0, 0.0, 2048
+    for cell in range(cells):
+        x = (cell + (torch.arange(points, dtype=torch.float64) + 0.5) / points) / cells
+        squares = (x[:, None] - centres).square()
+        spread = ((-beta * squares).softmax(dim=1) * squares).sum(dim=1)
+        total, worst = total + float(spread.sum()) / points / cells, max(worst, float(spread.max()))
+    smoothing = seen["lipschitz"] * math.sqrt(size * (worst if seen["everywhere"] else total))
+    gathering = 4 * beta * size * (cells**size + tokens) * math.exp(-sizes.apart) if tokens > 1 else 0.0
+    leaks = math.sqrt(size) * (gathering + tokens * math.exp(-sizes.below))
+    return bool(smoothing + leaks <= certificate.value)

@@ -1,0 +1,323 @@
+"""What papers A and B share: a quantiser, a contextual map that gives every context an id, a table over all ids.
+
+    ramps     relu ramps at the inner edges of the content's cells and of the prompt's levels
+    steps     the code of each row: the number of its cell, or of its levels, a whole number outside the ramps
+    ...       the contextual map: after it, the block "token" of each content row holds the id of (function, input, own
+              position), different for any two of these that differ
+    table     a step function of the id, with a rung for each id at which the output changes: whole levels
+    values    level l to (l + 1/2) / q
+
+The table is over (prompt, input) pairs: this is the price of the papers' constructions, and the reason why they only
+exist at toy sizes. `SingleLayer` and `Deep` differ in the contextual map. The prompt is the codeword of the function
+(`codebook`): one soft token for each token of the output in each cell, holding dim levels.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Context, Decimal, localcontext
+from fractions import Fraction
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptreach.certificate import Certificate
+from promptreach.compiler.backbone import CHUNK_BYTES, Backbone
+from promptreach.compiler.papers.codebook import Codebook
+from promptreach.compiler.papers.ladder import Ladder, NarrowLadder, Rungs
+from promptreach.compiler.parts import frozen, relu, rounding
+from promptreach.compiler.parts.blocks import Attention, FeedForward
+from promptreach.compiler.parts.grid import ramp_edges
+from promptreach.compiler.parts.stream import Stream
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, count, paper_length_log10
+from promptreach.compiler.target import TargetFunction
+from promptreach.errors import Fault
+
+MOST_ENTRIES = 2**17
+"""The largest table that is listed: (function, cell, token) triples."""
+
+FORMS = ("wide", "narrow")
+"""How the table is laid out: two wide layers, or many narrow ones."""
+
+FINEST = {"float64": 2.0**-40, "float32": 2.0**-18}
+"""The narrowest ramp, by dtype: wide against the rounding of an input."""
+
+
+def stream_of(codebook: Codebook, score: int) -> Stream:
+    """The hidden state: `score` coordinates of position features beside what every tabulated backbone has."""
+    dim = codebook.dim
+    return Stream(
+        input=dim,
+        position=codebook.tokens,
+        stored=dim,
+        ramps=dim * (codebook.cells - 1) + dim * (codebook.levels - 1),
+        code=1,
+        token=1,
+        score=score,
+        level=dim,
+        output=dim,
+    )
+
+
+def ramps(codebook: Codebook, stream: Stream, dtype: torch.dtype) -> FeedForward:
+    """h = relu((x_a - t_k) / ramp) for the content's entries, and the same for the levels that prompt rows store.
+
+    Content rows store 0 and prompt rows have input 0, so each kind passes no edge of the other.
+    """
+    cells, levels = starts(codebook, dtype), relu.thresholds(codebook.levels, codebook.ramp, dtype)
+    content, content_bias = relu.ramp_units(cells, codebook.ramp, codebook.dim)
+    prompt, prompt_bias = relu.ramp_units(levels, codebook.ramp, codebook.dim)
+    up = torch.zeros(len(content) + len(prompt), 2 * codebook.dim, dtype=dtype)
+    up[: len(content), : codebook.dim], up[len(content) :, codebook.dim :] = content, prompt
+    bias = torch.cat([content_bias, prompt_bias])
+    return FeedForward("ramps", stream, ["input", "stored"], ["ramps"], up, bias, torch.ones(len(up), dtype=dtype))
+
+
+def starts(codebook: Codebook, dtype: torch.dtype) -> Float[Tensor, " inner"]:
+    """Where the content's ramps begin, on each axis."""
+    return relu.thresholds(codebook.cells, codebook.ramp, dtype)
+
+
+def steps(codebook: Codebook, stream: Stream, dtype: torch.dtype, spread: int) -> FeedForward:
+    """code += sum_a digit_a m^a (content) or sum_a level_a q^a (prompt), and token += spread times the same."""
+    cells, levels, dim = codebook.cells, codebook.levels, codebook.dim
+    up, bias, down, _ = relu.step_units((cells - 1) * dim + (levels - 1) * dim, 1, dtype)
+    place = [float(cells**axis) for axis in range(dim) for _ in range(cells - 1)]
+    place += [float(levels**axis) for axis in range(dim) for _ in range(levels - 1)]
+    code, total = down * torch.tensor(place, dtype=dtype), torch.tensor([sum(place)], dtype=dtype)
+    return FeedForward(
+        "steps",
+        stream,
+        ["ramps"],
+        ["code", "token"],
+        up,
+        bias,
+        torch.cat([code, spread * code]),
+        torch.cat([total, spread * total]),
+    )
+
+
+def table(stream: Stream, rungs: Rungs, form: str) -> FeedForward:
+    """level += the table's entry at the id; `form` is "wide" or "narrow"."""
+    return (Ladder if form == "wide" else NarrowLadder)("table", stream, "token", "level", rungs)
+
+
+def values(codebook: Codebook, stream: Stream, dtype: torch.dtype) -> FeedForward:
+    """output = (level + 1/2) / q."""
+    ones = torch.ones(codebook.dim, dtype=dtype)
+    return FeedForward("values", stream, ["level"], ["output"], ones, ones / 2, ones / codebook.levels)
+
+
+def prompt_codes(codebook: Codebook, tables: Int[Tensor, "tables cells entries"]) -> Int[Tensor, "tables prompt"]:
+    """The code of each prompt row: slot cell * tokens + token holds sum_a level_a q^a."""
+    places = codebook.levels ** torch.arange(codebook.dim)
+    return (tables.reshape(len(tables), -1, codebook.dim) * places).sum(dim=-1)
+
+
+def content_codes(codebook: Codebook) -> Int[Tensor, "cells tokens"]:
+    """The code of each token in each cell of the input cube."""
+    places = codebook.cells ** torch.arange(codebook.dim)
+    return (codebook.corners().reshape(-1, codebook.tokens, codebook.dim) * places).sum(dim=-1)
+
+
+class Tabulated(Backbone):
+    """A backbone that tabulates ids. Subclasses bring the contextual map and its certificate."""
+
+    def __init__(
+        self, plan: Plan, codebook: Codebook, stream: Stream, passes: Sequence[FeedForward | Attention]
+    ) -> None:
+        super().__init__(plan, stream, passes)
+        self.codebook = codebook
+
+    def points(self) -> Float[Tensor, "points tokens dim"]:
+        """The sample points of all cells."""
+        return self.codebook.points()
+
+    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+        """Slot cell * tokens + token stores the levels of the codeword there, at the centres of the levels."""
+        codebook, dtype = self.codebook, self.plan.torch_dtype
+        prompt = self.frame()
+        levels = codebook.decode(codebook.encode(values)).reshape(-1, codebook.dim)
+        prompt[:, self.stream.blocks["stored"]] = levels.to(dtype)
+        return prompt
+
+    @abstractmethod
+    def frame(self) -> Float[Tensor, "prompt hidden"]:
+        """The part of a prompt that is the same for all functions: its position encoding."""
+
+    def refutations(
+        self,
+        target: TargetFunction,
+        points: Float[Tensor, "points tokens dim"],
+        values: Float[Tensor, "points tokens dim"],
+    ) -> list[Fault]:
+        """Steep neighbours, or a codeword that no function with the declared constant has."""
+        faults = super().refutations(target, points, values)
+        return faults or self.codebook.faults(self.codebook.encode(values), target.name)
+
+    def prompt_faults(self, embeddings: Tensor) -> list[Fault]:
+        """What keeps the rows from holding a codeword."""
+        faults = frozen.frame_faults(embeddings, self.frame(), self.stream.blocks["stored"])
+        if faults:
+            return faults
+        codebook, stored = self.codebook, embeddings[:, self.stream.blocks["stored"]].detach().cpu()
+        table = (stored.double() * codebook.levels).floor().long().clamp(0, codebook.levels - 1)
+        if not torch.equal(codebook.decode(table).to(stored), stored):
+            return [Fault("prompt", "stored entries between levels", f"(l + 1/2) / {codebook.levels}, l whole")]
+        return codebook.faults(table.reshape(codebook.num_cells, -1), "prompt")
+
+    def edges(self) -> Float[Tensor, " edges"]:
+        """Both ends of every ramp of the content's quantiser, and 0 and 1."""
+        return ramp_edges(starts(self.codebook, self.plan.torch_dtype), self.codebook.ramp)
+
+
+def error_of(codebook: Codebook, lipschitz: float, dtype: str, everywhere: bool) -> float:
+    """What a tabulated backbone is certain of, once its ids are: the codebook's error and the rounding of `values`."""
+    own = replace(codebook, lipschitz=lipschitz)
+    error = Fraction(own.sup_error if everywhere else own.error)
+    # level + 1/2, 1 / q, their product: three roundings of numbers of at most 1. An input moves by half a unit.
+    units = 4 + Fraction(lipschitz)
+    return rounding.up(error + units * rounding.UNIT[dtype] * rounding.sqrt_up(Fraction(codebook.size)))
+
+
+def claim_of(plan: Plan, lipschitz: float, everywhere: bool) -> str:
+    """The certificate's claim."""
+    where = (
+        "at every X with no coordinate inside a ramp, the error"
+        if everywhere
+        else "the root mean square error over uniform X"
+    )
+    return (
+        f"For every f from [0,1]^({plan.tokens} x {plan.dim}) into itself with |f(X) - f(X')| <= {lipschitz:g} "
+        f"|X - X'| whose codeword the prompt's rows hold, {where} |backbone(X) - f(X)| is at most value. 2-norms over "
+        f"all entries; X is rounded to {plan.dtype} first; arithmetic is IEEE {plan.dtype}."
+    )
+
+
+def witness_of(backbone: Tabulated, embeddings: Tensor, lipschitz: float, everywhere: bool) -> dict[str, Any]:
+    """What the second paths start from."""
+    return {
+        "question": frozen.question_of(backbone.plan),
+        "weights": backbone.fingerprint,
+        "prompt": embeddings,
+        "lipschitz": lipschitz,
+        "everywhere": everywhere,
+    }
+
+
+def recheck_error(certificate: Certificate, rebuilt: Tabulated) -> bool:
+    """Second path for the error: cell by cell in decimals, with the distances of sample points summed one by one.
+
+    The backbone, built again from its plan, has the weights of the certificate, and the prompt holds a codeword. On
+    one axis of one cell, of width 1/m: the variance of X, the mean square distance of X to its nearest sample point,
+    and the mean square distance of a corner to all sample points.
+    """
+    seen, codebook = certificate.witness, rebuilt.codebook
+    if rebuilt.fingerprint != seen["weights"] or rebuilt.prompt_faults(seen["prompt"]):
+        return False
+    size, cells, samples = codebook.size, codebook.cells, codebook.samples
+    with localcontext(Context(prec=40)):
+        width, constant = 1 / Decimal(cells), Decimal(seen["lipschitz"])
+        rounded = Decimal(size).sqrt() / (2 * codebook.levels)
+        if seen["everywhere"]:
+            corner = sum(((Decimal(2 * k + 1) / (2 * samples)) ** 2 for k in range(samples)), Decimal(0)) / samples
+            return bool(constant * width * (size * corner).sqrt() + rounded <= Decimal(certificate.value))
+        variance = constant**2 * width**2 * size / 12
+        mean = constant * (width / samples) * (Decimal(size) / 12).sqrt() + rounded
+        ramps = size * (cells - 1) * Decimal(codebook.ramp) * size
+        return bool((variance + mean**2 + ramps).sqrt() <= Decimal(certificate.value))
+
+
+def too_many(entries: int) -> str:
+    """Why a table cannot be listed."""
+    return f"its table of (function, cell, token) triples has {count(entries)} entries, above {count(MOST_ENTRIES)}"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the plan of a tabulated backbone is reckoned from.
+
+    Attributes:
+        codebook: the functions.
+        entries: of the table.
+        rungs: of them, those at which the output changes.
+        score: position features.
+        form: of the table.
+        obstacle: why it cannot be built, or empty.
+        context: numbers in the weights of the contextual map.
+        passes: its passes.
+    """
+
+    codebook: Codebook
+    entries: int
+    rungs: int
+    score: int
+    form: str
+    obstacle: str
+    context: int
+    passes: tuple[str, ...]
+
+
+def plan_of(
+    construction: str,
+    sizes: Sizes,
+    lipschitz: float,
+    tol: float,
+    dtype: str,
+    bound: float,
+    compared: tuple[Comparison, ...],
+    options: Mapping[str, float | int | str],
+) -> Plan:
+    """The plan of a tabulated backbone."""
+    codebook, rungs = sizes.codebook, sizes.rungs
+    dim, tokens, slots = codebook.dim, codebook.tokens, codebook.prompt_length
+    edges = dim * (codebook.cells - 1) + dim * (codebook.levels - 1)
+    hidden = stream_of(codebook, sizes.score).size
+    deep, width = max(rungs, 1), dim + 2
+    wide = rungs * (2 + dim) + dim
+    narrow = 2 * width + (2 * deep - 1) * (width**2 + width) + dim * width + dim
+    table = wide if sizes.form == "wide" else narrow
+    parameters = edges * (2 * dim + 6) + 2 + sizes.context + table + 3 * dim + (2 * dim + tokens) * hidden
+    evaluations = codebook.num_cells * codebook.samples**codebook.size
+    # Listing all functions takes codes and levels for each, a few times over; rungs are at most entries.
+    listing = 8 * 4 * (dim + 4) * sizes.entries
+    flops = 2000 * tokens * (table + sizes.context * (slots + tokens))
+    return Plan(
+        construction=construction,
+        dim=dim,
+        tokens=tokens,
+        lipschitz=lipschitz,
+        tol=tol,
+        dtype=dtype,
+        cells=codebook.cells,
+        slots=slots,
+        hidden_size=hidden,
+        width=max(edges, rungs if sizes.form == "wide" else width),
+        passes=("ramps", "steps", *sizes.passes, "table", "values"),
+        sharpness=0.0,
+        ramp=codebook.ramp,
+        table_entries=slots * dim,
+        evaluations=evaluations,
+        parameters=parameters,
+        bytes=ITEM_BYTES[dtype] * (parameters + 3 * slots * hidden) + 24 * evaluations + listing + 2 * CHUNK_BYTES,
+        seconds=min(flops, 10**300) / FLOPS,
+        bound=bound,
+        compared=compared,
+        options=options,
+        obstacle=sizes.obstacle,
+    )
+
+
+def compared(codebook: Codebook, tol: float, rungs: int, source: str, theorem: str) -> tuple[Comparison, ...]:
+    """Prompt length and size of the table beside the papers' formulas, both without their constants."""
+    size = codebook.size
+    length = paper_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
+    pairs = codebook.dim * (10 ** min(length, 300) + codebook.tokens) * max(-math.log10(tol), 0.0)
+    achieved = math.log10(codebook.tokens) + size * math.log10(codebook.cells)
+    return (
+        Comparison("prompt length", source, length, achieved),
+        Comparison("table of (prompt, input) pairs", f"{source}, {theorem}", pairs, math.log10(max(rungs, 1))),
+    )

@@ -1,0 +1,186 @@
+"""The two modules that every compiled transformer is made of: a relu pass and a softmax pass.
+
+Both are ordinary residual sublayers, x -> x + F(x), and treat prompt and content rows by the same weights. F reads and
+writes few coordinates of a wide stream, so its matrices are kept for those coordinates alone, and diagonal ones as a
+vector; `weights()` gives the same sublayer with full matrices, which is what `promptreach.reference` runs.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from promptreach.compiler.parts.stream import Stream
+from promptreach.weights import AttentionWeights, FeedForwardWeights
+
+
+class FeedForward(nn.Module):
+    """x[writes] += down relu(up x[reads] + up_bias) + down_bias, token by token.
+
+    Args:
+        name: of the pass, as documentation and certificates call it.
+        stream: the layout of the hidden state.
+        reads, writes: names of blocks, in the order of the matrices' columns and rows.
+        up: (width, read), or the diagonal (width,).
+        up_bias: (width,), or None.
+        down: (written, width), or the diagonal (width,).
+        down_bias: (written,), or None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stream: Stream,
+        reads: Sequence[str],
+        writes: Sequence[str],
+        up: Float[Tensor, "width read"] | Float[Tensor, " width"],
+        up_bias: Float[Tensor, " width"] | None,
+        down: Float[Tensor, "written width"] | Float[Tensor, " width"],
+        down_bias: Float[Tensor, " written"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.stream, self.reads, self.writes = name, stream, tuple(reads), tuple(writes)
+        self.up, self.down = _frozen(up), _frozen(down)
+        self.up_bias = None if up_bias is None else _frozen(up_bias)
+        self.down_bias = None if down_bias is None else _frozen(down_bias)
+
+    @property
+    def width(self) -> int:
+        """The number of relu units."""
+        return self.up.shape[0]
+
+    def forward(self, states: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
+        """The states after this pass; the same tensor, changed in place."""
+        hidden = _affine(self.stream.read(states, self.reads), self.up, self.up_bias).relu()
+        self.stream.add(states, self.writes, _affine(hidden, self.down, self.down_bias))
+        return states
+
+    def weights(self) -> FeedForwardWeights:
+        """The same pass with matrices over the whole stream."""
+        up = self.up.new_zeros(self.width, self.stream.size)
+        up[:, self.stream.indices(self.reads)] = _full(self.up)
+        down = self.down.new_zeros(self.stream.size, self.width)
+        writes = self.stream.indices(self.writes)
+        down[writes] = _full(self.down)
+        down_bias = None
+        if self.down_bias is not None:
+            down_bias = self.down.new_zeros(self.stream.size)
+            down_bias[writes] = self.down_bias
+        return FeedForwardWeights(up, down, "relu", self.up_bias, down_bias)
+
+
+class Attention(nn.Module):
+    """One softmax head: x[writes] += output sum_j softmax_j(scale q.k_j) v_j over prompt and content together.
+
+    Args:
+        name: of the pass.
+        stream: the layout of the hidden state.
+        query_reads, key_reads, value_reads, writes: names of blocks.
+        query, key: (head_dim, read), with their biases (head_dim,) or None.
+        value: (value_dim, read), or the diagonal (value_dim,).
+        output: (written, value_dim), or the diagonal (value_dim,).
+        scale: the factor on q.k; papers A and B have none, which is 1.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stream: Stream,
+        *,
+        query_reads: Sequence[str],
+        key_reads: Sequence[str],
+        value_reads: Sequence[str],
+        writes: Sequence[str],
+        query: Float[Tensor, "head_dim query_read"],
+        key: Float[Tensor, "head_dim key_read"],
+        value: Float[Tensor, "value_dim value_read"] | Float[Tensor, " value_dim"],
+        output: Float[Tensor, "written value_dim"] | Float[Tensor, " value_dim"],
+        query_bias: Float[Tensor, " head_dim"] | None = None,
+        key_bias: Float[Tensor, " head_dim"] | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.name, self.stream, self.scale = name, stream, scale
+        self.query_reads, self.key_reads = tuple(query_reads), tuple(key_reads)
+        self.value_reads, self.writes = tuple(value_reads), tuple(writes)
+        self.query, self.key, self.value, self.output = (_frozen(item) for item in (query, key, value, output))
+        self.query_bias = None if query_bias is None else _frozen(query_bias)
+        self.key_bias = None if key_bias is None else _frozen(key_bias)
+
+    def forward(
+        self,
+        content: Float[Tensor, "batch tokens hidden"],
+        prompt: Float[Tensor, "copies prompt hidden"] | None,
+        update_prompt: bool = False,
+    ) -> tuple[Float[Tensor, "batch tokens hidden"], Float[Tensor, "_ prompt hidden"] | None]:
+        """Content and prompt rows after this pass.
+
+        Args:
+            content: changed in place.
+            prompt: the rows in front; one copy while no row has seen any content. None where there are none.
+            update_prompt: True when a later pass reads, of the prompt rows, what this one writes into them.
+        """
+        keys, values = self._keys(content), self._values(content)
+        front = None if prompt is None else (self._keys(prompt), self._values(prompt))
+        written = self._attend(content, keys, values, front)
+        if prompt is not None and update_prompt:
+            # From here on each input has prompt rows of its own.
+            prompt = prompt.expand(len(content), -1, -1).clone()
+            self.stream.add(prompt, self.writes, self._attend(prompt, keys, values, front))
+        self.stream.add(content, self.writes, written)
+        return content, prompt
+
+    def _keys(self, states: Tensor) -> Tensor:
+        return _affine(self.stream.read(states, self.key_reads), self.key, self.key_bias)
+
+    def _values(self, states: Tensor) -> Tensor:
+        return _affine(self.stream.read(states, self.value_reads), self.value, None)
+
+    def _attend(self, states: Tensor, keys: Tensor, values: Tensor, front: tuple[Tensor, Tensor] | None) -> Tensor:
+        query = _affine(self.stream.read(states, self.query_reads), self.query, self.query_bias)
+        query = query if self.scale == 1 else self.scale * query
+        scores = query @ keys.mT
+        if front is None:
+            mixed = scores.softmax(dim=-1) @ values
+        else:
+            prompt_keys, prompt_values = front
+            length = prompt_keys.shape[1]
+            shares = torch.cat([query @ prompt_keys.mT, scores], dim=-1).softmax(dim=-1)
+            mixed = shares[..., :length] @ prompt_values + shares[..., length:] @ values
+        return _affine(mixed, self.output, None)
+
+    def weights(self) -> AttentionWeights:
+        """The same pass with matrices over the whole stream."""
+        full = self.query.new_zeros
+        size, indices = self.stream.size, self.stream.indices
+        query, key = full(self.query.shape[0], size), full(self.key.shape[0], size)
+        value, output = full(self.value.shape[0], size), full(size, self.value.shape[0])
+        query[:, indices(self.query_reads)] = _full(self.query)
+        key[:, indices(self.key_reads)] = _full(self.key)
+        value[:, indices(self.value_reads)] = _full(self.value)
+        output[indices(self.writes)] = _full(self.output)
+        return AttentionWeights(
+            query[None],
+            key[None],
+            value[None],
+            output,
+            self.scale,
+            query_bias=None if self.query_bias is None else self.query_bias[None],
+            key_bias=None if self.key_bias is None else self.key_bias[None],
+        )
+
+
+def _affine(states: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    if matrix.ndim == 2:
+        return nn.functional.linear(states, matrix, bias)
+    return states * matrix if bias is None else states * matrix + bias
+
+
+def _full(matrix: Tensor) -> Tensor:
+    return matrix if matrix.ndim == 2 else matrix.diag()
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    """A weight that is fixed before any function is seen: training never moves it."""
+    return nn.Parameter(tensor.clone(), requires_grad=False)

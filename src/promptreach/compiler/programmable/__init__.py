@@ -1,0 +1,1 @@
+"""The project's own constructions: a fixed transformer that reads a function's values from its prompt."""

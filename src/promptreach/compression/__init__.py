@@ -1,0 +1,1 @@
+"""Prefixes with fewer slots and the loss that this costs."""

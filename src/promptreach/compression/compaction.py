@@ -1,0 +1,156 @@
+"""Fewer slots in closed form: gather the keys into groups, match the mass, then solve for the values.
+
+Three steps, each the exact answer to a small problem:
+
+1. *Which keys.* k-means over the prefix's keys, in the metric in which queries see them (the distance of two keys is
+   the root-mean-square difference of their scores), weighted by how much attention each slot gets, starting from
+   slots that are much attended and far apart.
+2. *Which masses.* t slots have the mass of t slots, where all m had the mass of m. The weights w >= 0 that match the
+   prefix's mass at the sampled queries are a non-negative least-squares problem. A prefix has no place for a weight, so
+   it goes into the key: queries have a direction u in common, u.q close to 1 for all of them, and the key + log(w) u
+   scores log(w) more.
+3. *Which values.* With keys fixed, the output is linear in the values: ridge least squares.
+
+Matching mass and value of local attention is the idea of attention matching (2602.16284), which keeps a subset of the
+keys and needs a bias for each slot.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptreach.compression.sampled import SampledHeads, Slots
+
+RIDGE = 1e-3
+"""On the values, relative to the mean of the normal matrix's diagonal; they are pulled to those they started from."""
+COMMON_RIDGE = 1e-2
+"""On the common direction: enough that it does not follow the noise of the sampled queries."""
+MOST_MASS = 1e3
+"""The largest weight that one slot's key carries, and one over the smallest."""
+ROUNDS, MASS_ROUNDS = 15, 200
+
+
+def compact(
+    sampled: SampledHeads,
+    keys: Float[Tensor, "kv_head prompt head_dim"],
+    values: Float[Tensor, "kv_head prompt value_dim"],
+    log_copies: Float[Tensor, " slot"],
+) -> Slots:
+    """As many slots as `log_copies` has, in place of the prefix that `sampled` was made with."""
+    slots = group(sampled, keys, values, log_copies)
+    return match_values(sampled, match_mass(sampled, slots))
+
+
+def attended(sampled: SampledHeads, keys: Float[Tensor, "kv_head prompt head_dim"]) -> Float[Tensor, "kv_head prompt"]:
+    """The root-mean-square attention weight of each prefix slot over the sampled queries, content competing."""
+    scores = sampled.query @ keys.mT
+    total = torch.logaddexp(sampled.content.log_mass, sampled.prefix.log_mass)
+    return (scores - total[..., None]).exp().square().mean(dim=1).sqrt()
+
+
+def most_attended(
+    sampled: SampledHeads,
+    keys: Float[Tensor, "kv_head prompt head_dim"],
+    values: Float[Tensor, "kv_head prompt value_dim"],
+    count: int,
+) -> Slots:
+    """The `count` slots with the most attention, as they are."""
+    chosen = attended(sampled, keys).topk(count, dim=1).indices.sort(dim=1).values[..., None]
+    return Slots(
+        keys.gather(1, chosen.expand(-1, -1, keys.shape[-1])),
+        values.gather(1, chosen.expand(-1, -1, values.shape[-1])),
+        keys.new_zeros(count),
+    )
+
+
+def group(
+    sampled: SampledHeads,
+    keys: Float[Tensor, "kv_head prompt head_dim"],
+    values: Float[Tensor, "kv_head prompt value_dim"],
+    log_copies: Float[Tensor, " slot"],
+) -> Slots:
+    """The weighted means of groups of slots that the sampled queries can hardly tell apart."""
+    weight = attended(sampled, keys)[..., None].clamp_min(torch.finfo(keys.dtype).tiny)
+    points = keys @ _metric(sampled.query)
+    count = len(log_copies)
+    first = _spread_out(points, weight[..., 0], count)[..., None]
+    centres = points.gather(1, first.expand(-1, -1, points.shape[-1]))
+    for _ in range(ROUNDS):
+        members = torch.nn.functional.one_hot(torch.cdist(points, centres).argmin(dim=2), count).to(weight) * weight
+        total = members.sum(dim=1)[..., None]
+        # A centre that lost all its members stays where it is.
+        centres = torch.where(total > 0, members.mT @ points / total, centres)
+    lonely = total == 0
+    picked = [tensor.gather(1, first.expand(-1, -1, tensor.shape[-1])) for tensor in (keys, values)]
+    means = [
+        torch.where(lonely, start, members.mT @ tensor / total)
+        for start, tensor in zip(picked, (keys, values), strict=True)
+    ]
+    return Slots(means[0], means[1], log_copies)
+
+
+def _spread_out(
+    points: Float[Tensor, "kv_head prompt dim"], weight: Float[Tensor, "kv_head prompt"], count: int
+) -> Int[Tensor, "kv_head chosen"]:
+    """`count` slots, the most attended first, then always the one whose absence would be felt most: its weight times
+    its distance to the nearest one chosen. Slots that repeat another one come last."""
+    chosen = [weight.argmax(dim=1)]
+    distance = torch.full_like(weight, torch.inf)
+    for _ in range(count - 1):
+        latest = points.gather(1, chosen[-1][:, None, None].expand(-1, 1, points.shape[-1]))
+        distance = torch.minimum(distance, (points - latest).norm(dim=2))
+        distance.scatter_(1, chosen[-1][:, None], -1.0)  # none is chosen twice
+        chosen.append((weight * distance).argmax(dim=1))
+    return torch.stack(chosen, dim=1)
+
+
+def match_mass(sampled: SampledHeads, slots: Slots) -> Slots:
+    """The slots with keys moved along the queries' common direction, so that their mass is that of the prefix.
+
+    Non-negative least squares on masses relative to the whole mass at each query, by multiplicative updates, which keep
+    weights positive and never raise the residual.
+    """
+    total = torch.logaddexp(sampled.content.log_mass, sampled.prefix.log_mass)
+    shares = (sampled.scores(slots) - total[..., None]).exp().double()
+    wanted = (sampled.prefix.log_mass - total).exp().double()
+    normal, right = shares.mT @ shares, shares.mT @ wanted[..., None]
+    weights = torch.ones_like(right)
+    for _ in range(MASS_ROUNDS):
+        weights = weights * right / (normal @ weights).clamp_min(torch.finfo(torch.float64).tiny)
+    log_weights = weights.clamp(1 / MOST_MASS, MOST_MASS).log().to(slots.keys)
+    keys = slots.keys + log_weights * common_direction(sampled.query)[:, None]
+    return Slots(keys, slots.values, slots.log_copies)
+
+
+def match_values(sampled: SampledHeads, slots: Slots) -> Slots:
+    """The slots with the values that come closest to the target outputs, keys as they are."""
+    scores = sampled.scores(slots)
+    share = torch.sigmoid(torch.logsumexp(scores, dim=2) - sampled.content.log_mass)[..., None]
+    weights = (torch.softmax(scores, dim=2) * share).double()
+    missing = (sampled.target - (1 - share) * sampled.content.mean).double() - weights @ slots.values.double()
+    change = _ridge(weights, missing, RIDGE)
+    return Slots(slots.keys, slots.values + change.to(slots.values), slots.log_copies)
+
+
+def common_direction(query: Float[Tensor, "kv_head sample head_dim"]) -> Float[Tensor, "kv_head head_dim"]:
+    """The vector u for which u.q is as close to 1 as possible over the queries (ridge least squares)."""
+    ones = query.new_ones(*query.shape[:2], 1, dtype=torch.float64)
+    return _ridge(query.double(), ones, COMMON_RIDGE)[..., 0].to(query)
+
+
+def _metric(query: Float[Tensor, "kv_head sample head_dim"]) -> Float[Tensor, "kv_head head_dim head_dim"]:
+    """A factor L of the queries' second moment: |(k - k') L| is the root-mean-square difference of two keys' scores."""
+    values, vectors = torch.linalg.eigh(query.mT.double() @ query.double() / query.shape[1])
+    factor: Tensor = vectors * values.clamp_min(0.0).sqrt()[:, None]
+    return factor.to(query)
+
+
+def _ridge(matrix: Tensor, right: Tensor, ridge: float) -> Tensor:
+    """argmin |matrix x - right|^2 + ridge * (mean diagonal of the normal matrix) |x|^2, a head."""
+    normal: Tensor = matrix.mT @ matrix
+    diagonal = normal.diagonal(dim1=1, dim2=2)
+    # A head whose matrix is all zero has nothing to solve for; 1 keeps its system regular and its answer 0.
+    level = diagonal.mean(dim=1, keepdim=True)
+    level = torch.where(level > 0, ridge * level, 1.0)
+    solved: Tensor = torch.linalg.solve(normal + torch.diag_embed(level.expand_as(diagonal)), matrix.mT @ right)
+    return solved

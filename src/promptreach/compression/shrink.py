@@ -1,0 +1,238 @@
+"""Fewer slots for a long prefix or a key/value cache, with the error measured on queries that the fit never saw.
+
+A prefix acts on a query only through its mass and value sum there, so one with fewer slots can stand for it wherever
+these agree. Layer by layer and head by head that is a small problem of its own: a closed form starts, gradients refine
+it, and the last part of the sampled queries is kept aside to measure.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptreach.attention import Statistics
+from promptreach.certificate import Certificate, Evidence, Side
+from promptreach.compression.compaction import compact
+from promptreach.compression.refinement import refine
+from promptreach.compression.sampled import SampledHeads, Slots, sampled_heads
+from promptreach.errors import Fault, raise_if_any
+from promptreach.fast_attention.problem import entry_faults
+from promptreach.prompt import Prefix
+
+LARGEST = 2.0**50
+"""Entries up to here have squares, and products with one another, that float32 can sum."""
+
+HELD_OUT = 0.25
+LEAST_SAMPLES = 8
+BUDGETS = ("equal", "by head")
+
+_Layer = tuple[SampledHeads, Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Shrunk:
+    """A shorter prefix and what it costs.
+
+    Attributes:
+        prefix: it has as many slots as the largest budget; heads with a smaller one repeat some of theirs.
+        budgets: the different slots of each head; their sum is at most tokens * layers * key/value heads.
+        errors: |out - full|_F / |full - mean of full over queries|_F of each head's output on the held-out queries.
+        certificate: the largest of them, MEASURED.
+    """
+
+    prefix: Prefix
+    budgets: Int[Tensor, "layer kv_head"]
+    errors: Float[Tensor, "layer kv_head"]
+    certificate: Certificate
+
+
+@torch.no_grad()
+def shrink(
+    prefix: Prefix,
+    queries: Float[Tensor, "layer heads sample head_dim"],
+    tokens: int,
+    *,
+    content: Statistics | None = None,
+    scale: float | None = None,
+    budgets: str = "equal",
+    steps: int = 100,
+    generator: torch.Generator | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Shrunk:
+    """A prefix of fewer slots that gives these queries nearly the same attention output.
+
+    The error of every head is measured on the last quarter of the samples, which no fit sees; it says nothing of
+    queries from other text. Positions are left alone: a shorter prefix pushes the content back less far, and where
+    keys carry a position (rotary), `promptreach.hf.moved` has to move them along.
+
+    Args:
+        prefix: keys and values (layer, kv_head, prompt, head_dim).
+        queries: (layer, heads, sample, head_dim), after any position encoding, as the attention with the full prefix
+            sees them; samples of the same text next to each other, since the last ones are held out.
+        tokens: slots wanted, for every head or on average, below the prefix's length.
+        content: what each query sees besides the prefix: log_mass (layer, heads, sample) and mean (layer, heads,
+            sample, value_dim), with the same scale. None stands for content of the prefix's own mass.
+        scale: the factor on q.k; None means 1/sqrt(head_dim).
+        budgets: "equal": `tokens` slots for each head. "by head": as many slots in all, more for heads that need them,
+            up to twice `tokens`, which then is the length of the prefix.
+        steps: of gradient refinement; 0 keeps the closed form.
+        generator: for the refinement's order of samples; None means seed 0.
+        progress: called with (layers done, layers).
+
+    Raises:
+        InputError: listing everything that does not fit.
+
+    Reference: theorem key ``statistics-complete``; attention matching, 2602.16284 (mass and value matching).
+    """
+    raise_if_any(_faults(prefix, queries, tokens, content, scale, budgets, steps))
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    layers = [_layer(prefix, queries, content, scale, index) for index in range(prefix.num_layers)]
+    samples = layers[0][0].samples
+    fitted = round(samples * (1 - HELD_OUT))
+    sizes = _sizes(layers, tokens, prefix.length, budgets, fitted)
+    width = int(sizes.max())
+    done, errors = [], []
+    for index, (layer, layer_sizes) in enumerate(zip(layers, sizes, strict=True)):
+        keys, values, missed = _fit_layer(layer, layer_sizes, width, steps, fitted, generator)
+        done.append((keys, values))
+        errors.append(missed)
+        if progress is not None:
+            progress(index + 1, len(layers))
+    error = torch.stack(errors)
+    certificate = _certificate(error, samples - fitted)
+    keys, values = (torch.stack(parts) for parts in zip(*done, strict=True))
+    return Shrunk(Prefix(keys, values, certificate), sizes, error, certificate)
+
+
+def _layer(prefix: Prefix, queries: Tensor, content: Statistics | None, scale: float | None, index: int) -> _Layer:
+    """One layer's problem, in float32 at least."""
+    dtype = torch.promote_types(prefix.keys.dtype, torch.float32)
+    keys, values = prefix.keys[index].to(dtype), prefix.values[index].to(dtype)
+    seen = None if content is None else Statistics(content.log_mass[index].to(dtype), content.mean[index].to(dtype))
+    factor = queries.shape[-1] ** -0.5 if scale is None else scale
+    return sampled_heads(keys, values, queries[index].to(dtype), seen, factor), keys, values
+
+
+def _fit_layer(
+    layer: _Layer, sizes: Int[Tensor, " kv_head"], width: int, steps: int, fitted: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Float[Tensor, " kv_head"]]:
+    """Keys and values (kv_head, width, dim) of one layer, and each head's error on the samples from `fitted` on."""
+    sampled, keys, values = layer
+    seen, unseen = sampled.take(slice(0, fitted)), sampled.take(slice(fitted, None))
+    new_keys, new_values = (part.new_empty(len(part), width, part.shape[-1]) for part in (keys, values))
+    errors = keys.new_empty(len(keys))
+    for size in sorted(set(sizes.tolist())):
+        heads = sizes == size  # heads of one budget are fitted together
+        chosen = seen.of(heads)
+        slots = compact(chosen, keys[heads], values[heads], _log_copies(size, width).to(keys))
+        slots = refine(chosen, slots, steps, generator) if steps else slots
+        new_keys[heads], new_values[heads] = slots.repeated()
+        # Measured on what is handed out, every copy written down.
+        errors[heads] = unseen.of(heads).errors(Slots(new_keys[heads], new_values[heads], keys.new_zeros(width)))
+    return new_keys, new_values, errors
+
+
+def _log_copies(size: int, width: int) -> Float[Tensor, " slot"]:
+    """How often each of `size` slots stands among `width`, as evenly as it goes: in logarithms."""
+    copies = torch.full((size,), width // size, dtype=torch.float64)
+    copies[: width % size] += 1
+    return copies.log()
+
+
+def _sizes(layers: list[_Layer], tokens: int, length: int, budgets: str, fitted: int) -> Int[Tensor, "layer kv_head"]:
+    """The number of different slots of each head."""
+    equal = torch.full((len(layers), len(layers[0][1])), tokens)
+    if budgets == "equal":
+        return equal
+    ladder = sorted({max(1, tokens // 2), tokens, max(1, 3 * tokens // 2), 2 * tokens})
+    ladder = [size for size in ladder if size < length]
+    squares = torch.stack([_closed_form_errors(layers, size, fitted) for size in ladder]) ** 2
+    return _allocate(squares.flatten(1), ladder, tokens * equal.numel()).reshape(equal.shape)
+
+
+def _closed_form_errors(layers: list[_Layer], size: int, fitted: int) -> Float[Tensor, "layer kv_head"]:
+    """Each head's error with `size` slots before any refinement, on the samples that fits may see."""
+    errors = []
+    for sampled, keys, values in layers:
+        seen = sampled.take(slice(0, fitted))
+        errors.append(seen.errors(compact(seen, keys, values, keys.new_zeros(size))))
+    return torch.stack(errors)
+
+
+def _allocate(squares: Float[Tensor, "step head"], ladder: list[int], total: int) -> Int[Tensor, " head"]:
+    """Sizes from the ladder with a sum of at most `total`: always the step up that removes most error for a slot."""
+    heads = squares.shape[1]
+    level = [0] * heads
+    left = total - ladder[0] * heads
+
+    def gain(head: int) -> float:
+        here = level[head]
+        return float(squares[here, head] - squares[here + 1, head]) / (ladder[here + 1] - ladder[here])
+
+    open_heads = set(range(heads)) if len(ladder) > 1 else set()
+    while open_heads:
+        head = max(open_heads, key=lambda candidate: (gain(candidate), -candidate))
+        cost = ladder[level[head] + 1] - ladder[level[head]]
+        if cost > left or gain(head) <= 0:
+            open_heads.discard(head)
+            continue
+        level[head] += 1
+        left -= cost
+        if level[head] + 1 == len(ladder):
+            open_heads.discard(head)
+    return torch.tensor([ladder[here] for here in level])
+
+
+def _certificate(errors: Float[Tensor, "layer kv_head"], held_out: int) -> Certificate:
+    layers, heads = errors.shape
+    return Certificate(
+        claim="the largest relative error |out - full|_F / |full - mean|_F of any head's output on the sample is value",
+        value=float(errors.max()),
+        side=Side.EXACT,
+        evidence=Evidence.MEASURED,
+        witness={"errors": errors},
+        sample=f"{held_out} held-out queries for each of {heads} key/value heads in {layers} layers",
+    )
+
+
+def _faults(
+    prefix: Prefix,
+    queries: Tensor,
+    tokens: int,
+    content: Statistics | None,
+    scale: float | None,
+    budgets: str,
+    steps: int,
+) -> list[Fault]:
+    layers, kv_heads, length, head_dim = prefix.keys.shape
+    faults = []
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or not 1 <= tokens < length:
+        faults.append(Fault("tokens", repr(tokens), f"a whole number, 1 to {length - 1}, fewer than the prefix has"))
+    if budgets not in BUDGETS:
+        faults.append(Fault("budgets", repr(budgets), f"one of {', '.join(map(repr, BUDGETS))}"))
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        faults.append(Fault("steps", repr(steps), "a whole number, 0 or more"))
+    if scale is not None and not 0 < scale < float("inf"):
+        faults.append(Fault("scale", repr(scale), "a positive finite number"))
+    if queries.ndim != 4 or queries.shape[0] != layers or queries.shape[3] != head_dim or queries.shape[1] % kv_heads:
+        expected = f"({layers}, heads, sample, {head_dim}) with heads a multiple of {kv_heads}"
+        return [*faults, Fault("queries", f"shape {tuple(queries.shape)}", expected)]
+    if queries.shape[2] < LEAST_SAMPLES:
+        remedy = "a quarter of them is held out; some hundreds are better"
+        faults.append(Fault("queries", f"{queries.shape[2]} samples", f"at least {LEAST_SAMPLES}", remedy))
+    named = {"queries": queries, "prefix.keys": prefix.keys, "prefix.values": prefix.values}
+    faults += entry_faults({name: item for name, item in named.items() if item.numel()}, queries, scale, LARGEST)
+    if content is not None:
+        wanted = {"log_mass": queries.shape[:3], "mean": (*queries.shape[:3], prefix.values.shape[3])}
+        for name, shape in wanted.items():
+            part = getattr(content, name)
+            if part.shape != shape:
+                faults.append(Fault(f"content.{name}", f"shape {tuple(part.shape)}", f"{tuple(shape)}"))
+            elif name == "mean":
+                faults += entry_faults({"content.mean": part}, queries, None, LARGEST)
+            elif not (part < torch.inf).all():
+                seen = "entries that are NaN or infinite mass"
+                faults.append(Fault("content.log_mass", seen, "numbers, or -inf for no mass"))
+    return faults

@@ -1,0 +1,1 @@
+"""Expressivity, optimisation or data; the front door is `promptreach.tuning.diagnose`."""

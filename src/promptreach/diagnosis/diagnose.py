@@ -1,0 +1,287 @@
+"""Is it the prompt, the training, or the data? The front door of this room."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from promptreach.backbone import Backbone
+from promptreach.certificate import Evidence
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.diagnosis.experiment import Goal, Measured, Study, not_measured
+from promptreach.diagnosis.measures import ablation, baseline, collapse, floors, planted, start
+from promptreach.diagnosis.measures import baselines as ladder
+from promptreach.diagnosis.measures import forgetting as drift
+from promptreach.diagnosis.measures import pooling as reading
+from promptreach.diagnosis.measures.memorise import prepare_same_rows
+from promptreach.diagnosis.measures.user_run import Theirs, score_theirs
+from promptreach.diagnosis.rules.measurements import unit_of
+from promptreach.diagnosis.rules.rules import hangs_on, judge
+from promptreach.diagnosis.verdict import Attempt, Judgement
+from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.files import check_output
+from promptreach.hf.arguments import as_adapter, as_backbone
+from promptreach.hf.models.classifier import load_classifier, reading_of
+from promptreach.progress import Progress
+from promptreach.prompt import Adapter
+from promptreach.report.verdict import Reason, TuningVerdict
+from promptreach.tables import read_task
+from promptreach.training.arguments import size_faults
+from promptreach.training.engines.engines import engine_faults, open_engine
+from promptreach.training.methods.methods import METHODS
+from promptreach.training.runs import RunStore
+from promptreach.training.task.readout import Pooling
+from promptreach.training.task.task import MIN_CONTENT, Limits, Task, prepare
+
+ATTEMPTABLE = ("prompt", "prefix", "lora")
+"""The methods whose failure can be diagnosed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Expressivity, optimisation or data, and why.
+
+    Attributes:
+        verdict: see `TuningVerdict`.
+        evidence: how sure the verdict is: PROVED, MEASURED, or UNKNOWN when it is UNDECIDED.
+        headline: the verdict as one sentence that a person can act on.
+        reasons: ranked, the weightiest first, each with its evidence and the finding it rests on.
+        findings: by name, the numbers with their evidence and sample; what was not measured says why.
+        advice: what to do, as a sentence.
+        recommended: the settings of the run that the advice builds on, or None where nothing is to be trained.
+    """
+
+    verdict: TuningVerdict
+    evidence: Evidence
+    headline: str
+    reasons: tuple[Reason, ...]
+    findings: Mapping[str, Measured]
+    advice: str
+    recommended: Attempt | None
+
+
+def diagnose(
+    model: Any,
+    data: Any,
+    *,
+    attempt: Attempt | None = None,
+    adapter: Adapter | str | Path | None = None,
+    goal: Goal = "generalise",
+    tokens: Sequence[int] = (4, 16, 64),
+    rank: int | None = None,
+    steps: int = 200,
+    batch_size: int = 32,
+    seed: int = 0,
+    pooling: Pooling | None = None,
+    limits: Limits | None = None,
+    plain_text: Sequence[str] = (),
+    folder: str | Path | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
+    quiet: bool = False,
+) -> Diagnosis:
+    """Find out why a soft prompt does not learn a task: its form, its length, its training, or the data.
+
+    What is measured: the floor that contradictions put under every method; the head alone; prompts of several lengths,
+    a prefix and LoRA of about as many parameters as the longest prompt, on the same rows with the same steps; and,
+    where prompts are short of LoRA, whether the same training finds a prompt that was planted. What the user did is
+    trained again in the same way, and then one setting at a time is changed until it fits.
+
+    Args:
+        model: what `promptreach.hf.open_model` opens or has opened: a hub id, a folder, a GGUF file, a backbone.
+        data: what `promptreach.tables.read_task` reads: a file, a record, a list of rows.
+        attempt: the training that disappointed, if any; settings that are not known stay None.
+        adapter: what came of it, if it was kept: a record or a PEFT folder. Not together with `attempt`.
+        goal: ``"generalise"``: rows are held out and judged on; ``"memorise"``: the question is whether the training
+            rows themselves can be fitted, so that all rows are trained and judged on.
+        tokens: lengths of the prompts trained; those that leave no room in the context are left out. The prefix gets
+            the middle one.
+        rank: of the LoRA update; None takes the one that comes closest to the longest prompt in parameters.
+        steps, batch_size: of each training; trials of a learning rate are shorter.
+        seed: for the split, the starts and the order of the examples. The same seed gives the same diagnosis.
+        pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
+        limits: how much of the data is used; None takes `Limits()`.
+        plain_text: texts on which an adapter should change nothing; none takes the inputs that are held out.
+        folder: keeps finished runs there; a second call with the same arguments finds them, after a kill as well.
+        engine, workers, ray_address: who trains, as for `fit`; they decide no number.
+        quiet: no progress bar.
+
+    Returns:
+        The verdict with its reasons. Its evidence is PROVED only where contradictions in these very rows decide; all
+        verdicts about form, length and training are MEASURED on the sizes and rates tried, and too little of it is
+        UNDECIDED.
+
+    Raises:
+        InputError: for arguments that make no sense, all at once; for prompts that leave no room in the context, or
+            completions asked of an encoder.
+        AdapterError: for an adapter of an unknown type, or made for another model.
+        DataError: for fewer than 12 different inputs, two rows when they are to be memorised; and whatever else reading
+            the model and the data raises.
+        OutputError: when nothing can be written to `folder`.
+    """
+    faults = _faults(attempt, adapter, goal, tokens, rank, steps, batch_size, pooling)
+    raise_if_any([*faults, *engine_faults(engine, workers, ray_address, model)])
+    if attempt is not None:
+        has_tokens = METHODS[attempt.method].uses_tokens
+        attempt = replace(attempt, rank=0) if has_tokens else replace(attempt, tokens=0)
+    if folder is not None:
+        check_output(folder, resume=True)
+    task_data = read_task(data)
+    backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    lengths = _lengths(backbone, tokens, attempt)
+    own = None if adapter is None else as_adapter(adapter, backbone)
+    store = RunStore(None if folder is None else Path(folder))
+    with (
+        Progress(quiet) as progress,
+        open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
+    ):
+        task, found = _prepared(backbone, task_data, limits or Limits(), goal, lengths, own, seed, pooling)
+        study = Study(
+            data=task_data,
+            task=task,
+            executor_of=executor_of,
+            tokens=lengths,
+            rank=rank or 0,
+            steps=steps,
+            batch_size=batch_size,
+            seed=seed,
+            goal=goal,
+            attempt=attempt,
+            adapter=own,
+            reading=reading_of(adapter, backbone) if isinstance(adapter, str | Path) else None,
+            classifier=load_classifier(adapter, backbone) if isinstance(adapter, str | Path) else None,
+            plain_text=tuple(plain_text),
+        )
+        study.keep(found)
+        judgement = judge(study.values)
+        if judgement.evidence is not Evidence.PROVED:
+            judgement = measure_and_judge(study)
+    return _diagnosis(study, judgement)
+
+
+def measure_and_judge(study: Study) -> Judgement:
+    """Measure all that a verdict may need; the planted prompt only where the verdict hangs on it."""
+    study.keep(baseline.measure(study))
+    ladder.train_ladder(study)
+    theirs = score_theirs(study)
+    study.keep(ladder.measure(study, theirs.outcomes if theirs else None, theirs.status if theirs else "finished"))
+    study.keep(start.measure(study))
+    measure_theirs(study, theirs)
+    asked = hangs_on("planted", study.values)
+    study.keep(planted.measure(study) if asked else not_measured("planted", "The verdict does not hang on it."))
+    return judge(study.values)
+
+
+def measure_theirs(study: Study, theirs: Theirs | None) -> None:
+    """What is particular to the user's own training: its settings, its read-out, its collapse, its drift."""
+    study.keep(reading.measure(study, theirs.outcomes if theirs else None))
+    study.keep(ablation.measure(study))
+    if theirs is None:
+        study.keep(not_measured("collapse", "Neither an attempt nor an adapter was given."))
+    else:
+        study.keep(collapse.measure(study, theirs.answers))
+    trained = {name: entry.best.adapter for name, entry in study.sweeps.items()}
+    adapters = {name: adapter for name, adapter in trained.items() if adapter is not None}
+    if theirs is not None and theirs.adapter is not None:
+        adapters["yours"] = theirs.adapter
+    study.keep(drift.measure(study, adapters))
+
+
+def _prepared(
+    backbone: Backbone,
+    data: TaskData,
+    limits: Limits,
+    goal: Goal,
+    tokens: tuple[int, ...],
+    adapter: Adapter | None,
+    seed: int,
+    pooling: Pooling | None,
+) -> tuple[Task, Measured]:
+    """The task and the floor of its data."""
+    longest = max(*tokens, getattr(adapter, "length", 0))
+    make = prepare if goal == "generalise" else prepare_same_rows
+    task = make(backbone, data, limits=limits, seed=seed, longest_prompt=longest, pooling=pooling)
+    rows = data if goal == "generalise" else task.train
+    return task, floors.find(backbone, rows, min(limits.max_length, backbone.max_positions - longest)).measured
+
+
+def _lengths(backbone: Backbone, tokens: Sequence[int], attempt: Attempt | None) -> tuple[int, ...]:
+    """The prompt lengths that leave room for content, the attempt's own among them."""
+    longest = backbone.max_positions - MIN_CONTENT
+    own = attempt.tokens if attempt is not None else 0
+    fitting = {length for length in tokens if length <= longest} | ({own} if own else set())
+    if own > longest or not fitting:
+        unit = unit_of(attempt.method if attempt is not None and own else "prompt")
+        seen = f"{own or min(tokens)} {unit} in a context of {backbone.max_positions}"
+        raise InputError(Fault("attempt.tokens" if own > longest else "tokens", seen, f"at most {longest}"))
+    return tuple(sorted(fitting))
+
+
+def _diagnosis(study: Study, judgement: Judgement) -> Diagnosis:
+    recommended = None
+    if judgement.chosen in study.sweeps:
+        config = study.sweeps[judgement.chosen].best.config
+        recommended = Attempt(
+            method=config.method,
+            tokens=config.tokens,
+            rank=config.rank,
+            learning_rate=config.learning_rate or None,
+            init=config.init,
+            steps=config.steps or None,
+            pooling=study.task.pooling,
+        )
+    return Diagnosis(
+        verdict=judgement.verdict,
+        evidence=judgement.evidence,
+        headline=judgement.headline,
+        reasons=judgement.reasons,
+        findings=dict(study.found),
+        advice=judgement.advice,
+        recommended=recommended,
+    )
+
+
+def _faults(
+    attempt: Attempt | None,
+    adapter: object,
+    goal: str,
+    tokens: Sequence[int],
+    rank: int | None,
+    steps: int,
+    batch_size: int,
+    pooling: str | None,
+) -> list[Fault]:
+    faults = []
+    if goal not in get_args(Goal):
+        faults.append(Fault("goal", repr(goal), f"one of {', '.join(get_args(Goal))}"))
+    faults += size_faults("tokens", tokens)
+    sizes = {"steps": steps, "batch_size": batch_size, "rank": 1 if rank is None else rank}
+    faults += [Fault(name, str(value), "at least 1") for name, value in sizes.items() if value < 1]
+    if pooling is not None and pooling not in get_args(Pooling):
+        faults.append(Fault("pooling", repr(pooling), f"one of {', '.join(get_args(Pooling))}"))
+    if attempt is not None:
+        if adapter is not None:
+            faults.append(Fault("adapter", "given beside an attempt", "one of the two"))
+        faults += _attempt_faults(attempt)
+    return faults
+
+
+def _attempt_faults(attempt: Attempt) -> list[Fault]:
+    if attempt.method not in ATTEMPTABLE:
+        return [Fault("attempt.method", repr(attempt.method), f"one of {', '.join(ATTEMPTABLE)}")]
+    spec = METHODS[attempt.method]
+    size = "tokens" if spec.uses_tokens else "rank"
+    faults = []
+    if getattr(attempt, size) < 1:
+        faults.append(Fault(f"attempt.{size}", str(getattr(attempt, size)), "at least 1"))
+    if attempt.init is not None and attempt.init not in spec.inits:
+        faults.append(Fault("attempt.init", repr(attempt.init), f"one of {', '.join(spec.inits)}"))
+    if attempt.learning_rate is not None and not 0 < attempt.learning_rate < math.inf:
+        faults.append(Fault("attempt.learning_rate", str(attempt.learning_rate), "a positive number"))
+    if attempt.steps is not None and attempt.steps < 1:
+        faults.append(Fault("attempt.steps", str(attempt.steps), "at least 1"))
+    if attempt.pooling is not None and attempt.pooling not in get_args(Pooling):
+        faults.append(Fault("attempt.pooling", repr(attempt.pooling), f"one of {', '.join(get_args(Pooling))}"))
+    return faults

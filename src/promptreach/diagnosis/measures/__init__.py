@@ -1,0 +1,1 @@
+"""One measurement a file: what the rules of a diagnosis read."""

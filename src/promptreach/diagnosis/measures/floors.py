@@ -1,0 +1,216 @@
+"""What the data alone decides: the floor that contradictions put under every method. PROVED, since every method maps
+equal inputs to equal outputs.
+
+An answer is predicted token by token, each from the input and the true tokens before it: its context. A label is an
+answer of one token, whose context is the text. Two rows contradict each other where one context goes on differently in
+them, whatever the strings were that the tokens came from.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+from promptreach.backbone import Backbone
+from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.diagnosis.experiment import Measured
+from promptreach.rounding import WIDE
+from promptreach.training.task.encoding import Encoded, encode
+
+Tokens = tuple[int, ...]
+
+_NARROWER = WIDE.subtract(Decimal(1), Decimal("1e-40"))
+_FUNCTION = Assumption("the model's output is a function of the tokens it reads", True, "evaluation without dropout")
+
+
+@dataclass(frozen=True, eq=False)
+class Floors:
+    """The data as the model sees it, and its contradictions.
+
+    Attributes:
+        encoded: after tokenization and truncation.
+        contents: what the model reads of each example before it must answer.
+        conflicting: the contents whose answers no function gives all.
+        measured: the numbers.
+    """
+
+    encoded: Encoded
+    contents: tuple[Tokens, ...]
+    conflicting: tuple[Tokens, ...]
+    measured: Measured
+
+
+def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
+    """Read all of `data`, cut to `max_length` tokens, and find its floors."""
+    encoded = encode(backbone, data, max_length)
+    contents, answers = split(encoded)
+    contexts = disputed_contexts(contents, answers)
+    rivals = disputed_contents(contents, answers)
+    loss = loss_floor([[len(rows) for rows in context] for context in contexts], answers)
+    accuracy = best_accuracy(rivals.values(), answers)
+    lengths = sorted(len(sequence) for sequence in encoded.sequences)
+    values = {
+        "rows": len(data),
+        "classes": len(data.label_names) if isinstance(data, LabelledTexts) else 0,
+        "majority_share": max(Counter(answers).values()) / len(data),
+        "different_inputs": len(set(contents)),
+        "conflicting_rows": len({row for context in contexts for rows in context for row in rows}),
+        "loss_floor": loss.value,
+        "best_accuracy": accuracy.value,
+        "truncated": encoded.truncated,
+        "median_tokens": lengths[len(lengths) // 2],
+        "longest_tokens": lengths[-1],
+        "max_length": max_length,
+    }
+    measured = Measured("data", Evidence.PROVED, f"all {len(data):,} rows", values, certificates=(loss, accuracy))
+    return Floors(encoded, contents, tuple(rivals), measured)
+
+
+def split(encoded: Encoded) -> tuple[tuple[Tokens, ...], tuple[Tokens, ...]]:
+    """What the model reads of each example before it must answer, and the tokens of the answer (a label is one)."""
+    if encoded.labels is not None:
+        return encoded.sequences, tuple((label,) for label in encoded.labels.tolist())
+    assert encoded.answer_lengths is not None
+    pairs = list(zip(encoded.sequences, encoded.answer_lengths, strict=True))
+    return tuple(ids[:-length] for ids, length in pairs), tuple(ids[-length:] for ids, length in pairs)
+
+
+def disputed_contexts(contents: Sequence[Tokens], answers: Sequence[Tokens]) -> list[list[list[int]]]:
+    """Every context in which an answer goes on in two or more ways: for each way, the rows that take it.
+
+    The context of the answer's token i is the content with the first i tokens of the answer, wherever in it the content
+    ends: the input "q" that has reached "q a" is in the same context as the input "q a".
+    """
+    sequences = [(*content, *answer) for content, answer in zip(contents, answers, strict=True)]
+    found = []
+    # Rows that agree up to a depth stay together; a row that is alone there disagrees with nobody from there on.
+    groups, depth = [list(range(len(sequences)))], 0
+    while groups:
+        longer = []
+        for group in groups:
+            branches: dict[int, list[int]] = defaultdict(list)
+            for row in group:
+                if depth < len(sequences[row]):
+                    branches[sequences[row][depth]].append(row)
+            ways = [[row for row in rows if len(contents[row]) <= depth] for rows in branches.values()]
+            ways = [rows for rows in ways if rows]
+            if len(ways) > 1:
+                found.append(ways)
+            longer += [rows for rows in branches.values() if len(rows) > 1]
+        groups, depth = longer, depth + 1
+    return found
+
+
+def disputed_contents(contents: Sequence[Tokens], answers: Sequence[Tokens]) -> dict[Tokens, list[int]]:
+    """The contents whose answers no function gives all, each with its rows counted: first the most that one function
+    gets right, then the rows of each other answer.
+
+    A function that gives an answer gives all that begin it as well, and of the rows of one content no others.
+    """
+    groups: dict[Tokens, Counter[Tokens]] = defaultdict(Counter)
+    for content, answer in zip(contents, answers, strict=True):
+        groups[content][answer] += 1
+    found = {}
+    for content, counts in groups.items():
+        right = {answer: sum(counts[part] for part in _beginnings(answer)) for answer in counts}
+        best = max(right, key=right.__getitem__)
+        others = counts.keys() - set(_beginnings(best))
+        if others:
+            found[content] = [right[best], *sorted((counts[answer] for answer in others), reverse=True)]
+    return found
+
+
+def loss_floor(conflicts: Sequence[Sequence[int]], answers: Sequence[Tokens]) -> Certificate:
+    """The least mean loss that any function of the tokens read reaches on these rows.
+
+    In a context with counts c_1, ..., c_k of the next token, c in all, the best output is the empirical distribution:
+    its loss is -sum c_i log(c_i / c). Outputs in different contexts are free of each other, so the sum is attained.
+
+    Args:
+        conflicts: the counts of each disputed context; the others cost nothing.
+        answers: of all rows, disputed or not; the mean is over their tokens.
+    """
+    count = sum(map(len, answers))
+    with localcontext(WIDE):
+        total = sum((c * (Decimal(sum(group)) / c).ln() for group in conflicts for c in group), Decimal(0))
+    return Certificate(
+        claim="value is the least mean loss, in nats per answer (of a completion: per token), of any function of the "
+        "tokens read on these rows, rounded down",
+        value=_below(total, count),
+        side=Side.EXACT,
+        evidence=Evidence.PROVED,
+        assumptions=(_FUNCTION,),
+        witness={"conflicts": conflicts, "rows": len(answers), "answers": count},
+        checker="diagnosis.measures.floors:recheck_loss_floor",
+    )
+
+
+def best_accuracy(conflicts: Iterable[Sequence[int]], answers: Sequence[Tokens]) -> Certificate:
+    """The share of rows on which no function of the tokens read does better.
+
+    EXACT where every answer is one token, since each row then has one context. An answer of several tokens may pass
+    through the context of another input, which costs more than is counted here: UPPER.
+
+    Args:
+        conflicts: of each disputed content the rows that one function gets right, and the others, by answer.
+        answers: of all rows, disputed or not.
+    """
+    conflicts, rows = list(conflicts), len(answers)
+    lost = sum(sum(others) for _, *others in conflicts)
+    return Certificate(
+        claim="value is the largest share of rows on which any function of the tokens read gives the whole answer, "
+        "rounded up",
+        value=_above(Fraction(rows - lost, rows)),
+        side=Side.EXACT if all(len(answer) == 1 for answer in answers) else Side.UPPER,
+        evidence=Evidence.PROVED,
+        assumptions=(_FUNCTION,),
+        witness={"conflicts": conflicts, "rows": rows, "answers": sum(map(len, answers))},
+        checker="diagnosis.measures.floors:recheck_best_accuracy",
+    )
+
+
+@rechecks
+def recheck_loss_floor(certificate: Certificate) -> bool:
+    """The same floor as the summed entropy of the contexts, c log c - sum c_i log c_i, rounded in the same way."""
+    conflicts, answers = certificate.witness["conflicts"], certificate.witness["answers"]
+    with localcontext(WIDE):
+        total = sum((_count_log(sum(group)) - sum(map(_count_log, group)) for group in conflicts), Decimal(0))
+    return certificate.value == _below(total, answers)
+
+
+@rechecks
+def recheck_best_accuracy(certificate: Certificate) -> bool:
+    """Count the rows of undisputed contents and those that the best function gets right of each other one."""
+    conflicts, rows = certificate.witness["conflicts"], certificate.witness["rows"]
+    alone = rows - sum(map(sum, conflicts))
+    return certificate.value == _above(Fraction(alone + sum(map(max, conflicts)), rows))
+
+
+def _beginnings(answer: Tokens) -> list[Tokens]:
+    """What begins an answer, itself included."""
+    return [answer[: end + 1] for end in range(len(answer))]
+
+
+def _count_log(count: int) -> Decimal:
+    return count * Decimal(count).ln()
+
+
+def _below(total: Decimal, count: int) -> float:
+    """The largest float64 below `total / count`.
+
+    Fifty digits lose at most nine to the cancellation in a sum over a billion rows, which 1e-40 covers. So both paths
+    round to the same number, unless a float64 lay that close to a mean of logarithms.
+    """
+    with localcontext(WIDE):
+        bound = total / count * _NARROWER
+        near = float(bound)
+        return near if Decimal(near) <= bound else math.nextafter(near, -math.inf)
+
+
+def _above(share: Fraction) -> float:
+    """The least float64 that is not below `share`."""
+    near = float(share)
+    return near if Fraction(near) >= share else math.nextafter(near, math.inf)

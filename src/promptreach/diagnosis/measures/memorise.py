@@ -1,0 +1,48 @@
+"""The task whose rows are all one part: the question is whether the training rows themselves can be fitted."""
+
+from dataclasses import replace
+
+from promptreach.backbone import Backbone
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.training.task.encoding import encode
+from promptreach.training.task.readout import POOLINGS, Pooling
+from promptreach.training.task.task import Limits, Task, check_room, drawn_rows, fit_probes
+
+_WEAKEST = (1e-4,)
+"""The head alone is the control, so it may memorise as much as it can."""
+
+
+def prepare_same_rows(
+    backbone: Backbone,
+    data: TaskData,
+    *,
+    limits: Limits,
+    seed: int,
+    longest_prompt: int,
+    pooling: Pooling | None = None,
+) -> Task:
+    """At most `limits.train` rows as the training, validation and held-out part at once.
+
+    No row is left over to choose a read-out by: it is the first of `POOLINGS`, unless it is given.
+
+    Args:
+        backbone: the frozen model.
+        data: at least two rows.
+        limits: how many rows, and how long they may be.
+        seed: for the choice of rows.
+        longest_prompt: room to keep free in the context, in tokens.
+        pooling: where a classifier's head reads; None takes the usual place.
+
+    Raises:
+        InputError: when the prompt leaves no room for content, completions are asked of an encoder, or a classifier is
+            to read hidden states that are not finite.
+    """
+    check_room(backbone, data, longest_prompt)
+    rows = data.take(drawn_rows(len(data), limits.train, seed))
+    encoded = encode(backbone, rows, min(limits.max_length, backbone.max_positions - longest_prompt))
+    parts = dict.fromkeys(("train", "validation", "held_out"), encoded)
+    task = Task(backbone, rows, rows, rows, encoded=parts, probes={}, pooling=None, penalties=_WEAKEST)
+    if not isinstance(rows, LabelledTexts):
+        return task
+    place = pooling or POOLINGS[backbone.task][0]
+    return replace(task, probes=fit_probes(task, [place], len(rows.label_names), seed), pooling=place)

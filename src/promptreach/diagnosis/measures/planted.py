@@ -1,0 +1,224 @@
+"""The planted prompt: can this training find a prompt that is known to exist?
+
+A random prompt of vocabulary rows, none of them in the student's start, goes through the frozen model and writes the
+answers of a task: the continuation that a causal model finds likeliest, or the class that a fixed direction of an
+encoder's last hidden state tells. So a prompt that does this task exists. A student then trains from the usual start
+with the usual settings. If it finds what exists, a gap to LoRA on the user's own task speaks for the form; if it does
+not, that gap may as well be the training's.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from promptreach.backbone import Joined
+from promptreach.certificate import Evidence
+from promptreach.diagnosis.experiment import Measured, Study, not_measured
+from promptreach.training.methods.initial import initial_prompt
+from promptreach.training.runs import Run, RunConfig
+from promptreach.training.search.sweep import sweep
+from promptreach.training.task.encoding import Encoded, evaluation_batches
+from promptreach.training.task.objective import Completion
+from promptreach.training.task.readout import fit_probe
+from promptreach.training.task.task import Task, features
+
+SCALES = (1.0, 3.0)
+"""How long the planted rows are, in vocabulary rows; the first that is no gift to the head alone is taken."""
+DRAWS = 4
+"""Prompts that are tried on a causal model until one changes what it says."""
+MOST_FOR_THE_HEAD = 0.85
+"""Accuracy from which a head on the bare model leaves a prompt too little to find."""
+LONGEST_ANSWER = 8
+"""Tokens of a planted continuation."""
+CLASS_ANSWER = 4
+"""Likewise behind a text to classify."""
+_DIRECTIONS = 16
+_CLEAR = 0.25
+"""The share of rows nearest to the border between the two classes, which are left out: their labels are noise."""
+_RIDGE = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """A task that a prompt is known to do.
+
+    Attributes:
+        task: with the planted answers.
+        prompt: that wrote them.
+    """
+
+    task: Task
+    prompt: Float[Tensor, "prompt hidden"]
+
+
+def measure(study: Study) -> Measured:
+    """Train the ladder's best prompt setting on the planted task, and see how much of it is found."""
+    config = _usual(study)
+    if config is None:
+        return not_measured("planted", "No prompt finished training, so there is no setting to test.")
+    planted = plant(study, config)
+    if isinstance(planted, str):
+        return not_measured("planted", planted)
+    executor = study.executor_of(planted.task)
+    control = executor.run([study.config("head")])[0].held_out
+    assert control is not None
+    if planted.task.pooling is not None:
+        unit, start, possible = "accuracy", control.accuracy, 1.0
+    else:
+        teacher = planted.task.evaluate("held_out", Completion(), Joined(prompt=planted.prompt))
+        unit, start, possible = "nats saved per token", 0.0, control.mean_loss - teacher.mean_loss
+    if start >= possible:  # few rows: the probe's folds saw it err
+        return not_measured("planted", "Without a prompt every judged row gets its planted answer right.")
+    # A rate that suits the user's own task is no part of what is tested: where a prompt cannot help, the smallest wins.
+    student = sweep(executor, config).best
+    found = student.held_out
+    assert found is not None
+    reached = found.accuracy if planted.task.pooling is not None else control.mean_loss - found.mean_loss
+    values = {
+        "unit": unit,
+        "tokens": config.tokens,
+        "learning_rate": student.config.learning_rate,
+        "steps": config.steps,
+        "control": start,
+        "student": reached,
+        "possible": possible,
+        "share": (reached - start) / (possible - start),
+        "status": student.status,
+    }
+    rows = len(planted.task.encoded["train"]), len(planted.task.encoded["held_out"])
+    sample = f"{rows[0]:,} training and {rows[1]:,} judged rows with planted answers, 1 seed"
+    return Measured("planted", Evidence.MEASURED, sample, values)
+
+
+def plant(study: Study, config: RunConfig) -> Planted | str:
+    """A planted task for the student `config`, or why none could be made."""
+    if study.task.backbone.task == "causal":
+        tried = (_continuations(study, config, _prompt(study, config, draw)) for draw in range(DRAWS))
+        found = next((planted for planted in tried if planted is not None), None)
+        return found or f"None of {DRAWS} planted prompts changes enough of what the model says."
+    for scale in SCALES:
+        prompt = scale * _prompt(study, config)
+        classes = _classes(study, prompt)
+        if classes is not None:
+            return Planted(classes, prompt)
+    return "A head on the bare model tells the planted classes apart by itself, so there is nothing for a prompt to do."
+
+
+def _usual(study: Study) -> RunConfig | None:
+    """The settings of the best prompt."""
+    run: Run | None = study.best("prompt")
+    return None if run is None else run.config
+
+
+def _prompt(study: Study, config: RunConfig, draw: int = 0) -> Float[Tensor, "prompt hidden"]:
+    """Vocabulary rows that the student does not start from; other rows for every draw."""
+    backbone, sequences = study.task.backbone, study.task.encoded["train"].sequences
+    start = initial_prompt(backbone, config.tokens, config.init, sequences, config.seed).embeddings
+    vocabulary = backbone.vocabulary
+    generator = torch.Generator().manual_seed(study.seed + 1)
+    rows = vocabulary[torch.randperm(len(vocabulary), generator=generator)]
+    exactly = "donot_use_mm_for_euclid_dist"  # or rounding would tell equal rows apart
+    taken = torch.cdist(rows.float(), start.float(), compute_mode=exactly).min(1).values == 0
+    fresh = rows[~taken] if int((~taken).sum()) else rows
+    return fresh[torch.arange(draw * config.tokens, (draw + 1) * config.tokens) % len(fresh)].clone()
+
+
+def _classes(study: Study, prompt: Float[Tensor, "prompt hidden"]) -> Task | None:
+    """The task whose two classes are the sides of a direction that the prompt moves; None when the head suffices."""
+    task = study.task
+    assert task.pooling is not None
+    parts = ("train", "validation", "held_out")
+    place = task.pooling
+    bare = {part: features(task, part, [place])[place].double() for part in parts}
+    moved = {part: features(task, part, [place], Joined(prompt=prompt))[place].double() for part in parts}
+    direction = _least_foreseen(bare["train"], moved["train"])
+    margins = {part: moved[part] @ direction for part in parts}
+    border = margins["train"].median()
+    width = (margins["train"] - border).abs().quantile(_CLEAR)
+    encoded = {}
+    for part, margin in margins.items():
+        clear: Bool[Tensor, " examples"] = (margin - border).abs() >= width
+        kept = clear.nonzero().flatten().tolist()
+        labels = (margin > border).long()[clear]
+        if len(kept) < 2 or len(set(labels.tolist())) < 2:
+            return None
+        encoded[part] = replace(task.encoded[part].take(kept), labels=labels)
+        bare[part] = bare[part][clear]
+    truth = encoded["train"].labels
+    assert truth is not None
+    probe = fit_probe(bare["train"].float(), truth, 2, place, study.seed)
+    if probe.accuracy > MOST_FOR_THE_HEAD:
+        return None
+    return replace(task, encoded=encoded, probes={place: probe})
+
+
+def _least_foreseen(bare: Float[Tensor, "rows hidden"], moved: Float[Tensor, "rows hidden"]) -> Tensor:
+    """The direction, among the main ones of `moved`, of which a ridge regression on `bare` foresees the least.
+
+    Regression and judgement use different halves of the rows, so that nothing is foreseen by memory.
+    """
+    centred = moved - moved.mean(0)
+    kept = max(1, min(_DIRECTIONS, len(bare) // 8))
+    basis = torch.linalg.svd(centred, full_matrices=False).Vh[:kept].T
+    target = centred @ basis
+    inputs = (bare - bare.mean(0)) / bare.std(0).clamp(min=1e-6)
+    kernel = inputs @ inputs.T / inputs.shape[1]
+    half = len(bare) // 2
+    seen, other = slice(0, half), slice(half, None)
+    weight = torch.linalg.solve(kernel[seen, seen] + _RIDGE * torch.eye(half, dtype=kernel.dtype), target[seen])
+    left = target[other] - kernel[other, seen] @ weight
+    total = target[other].T @ target[other]
+    scale = _inverse_root(total)
+    values, vectors = torch.linalg.eigh(scale @ (left.T @ left) @ scale)
+    direction: Tensor = basis @ (scale @ vectors[:, values.argmax()])
+    return direction
+
+
+def _inverse_root(matrix: Float[Tensor, "size size"]) -> Float[Tensor, "size size"]:
+    values, vectors = torch.linalg.eigh(matrix)
+    values = values.clamp(min=1e-9 * float(values.max()))
+    root: Tensor = vectors @ torch.diag(values.rsqrt()) @ vectors.T
+    return root
+
+
+def _continuations(study: Study, config: RunConfig, prompt: Float[Tensor, "prompt hidden"]) -> Planted | None:
+    """The task whose completions are the planted model's own likeliest continuations of the user's inputs; None where
+    these are no likelier with the prompt than without it.
+
+    Texts to classify are continued as well: what is in question is the search for a prompt, and every word that the
+    prompt changes shows it, while a class shows little.
+    """
+    task = study.task
+    room = task.backbone.max_positions - config.tokens
+    encoded: dict[str, Encoded] = {}
+    for part, data in task.encoded.items():
+        lengths = data.answer_lengths or (0,) * len(data)
+        length = min(LONGEST_ANSWER, sorted(lengths)[len(data) // 2] or CLASS_ANSWER)
+        inputs = [ids[: len(ids) - answer] for ids, answer in zip(data.sequences, lengths, strict=True)]
+        prompts = [ids[: room - length] for ids in inputs]
+        sequences = _continued(task, prompts, length, prompt)
+        encoded[part] = Encoded(sequences, None, (length,) * len(sequences), 0)
+    new = replace(task, encoded=encoded, probes={}, pooling=None)
+    bare, teacher = (new.evaluate("held_out", Completion(), joined) for joined in (None, Joined(prompt=prompt)))
+    if bare.mean_loss - teacher.mean_loss <= 0:
+        return None
+    return Planted(new, prompt)
+
+
+def _continued(
+    task: Task, prompts: list[tuple[int, ...]], length: int, prompt: Float[Tensor, "prompt hidden"]
+) -> tuple[tuple[int, ...], ...]:
+    """Each prompt with the model's likeliest next tokens behind it, one after another."""
+    sequences: list[tuple[int, ...]] = list(prompts)
+    backbone = task.backbone
+    with torch.no_grad():
+        for _ in range(length):
+            for rows in evaluation_batches([len(ids) for ids in sequences], task.batch_size):
+                batch = backbone.batch([sequences[row] for row in rows])
+                hidden = backbone.hidden(batch, Joined(prompt=prompt))
+                last = hidden[torch.arange(len(rows)), batch.mask.sum(1) - 1]
+                for row, token in zip(rows, backbone.vocabulary_logits(last).argmax(-1).tolist(), strict=True):
+                    sequences[row] = (*sequences[row], token)
+    return tuple(sequences)

@@ -1,0 +1,1 @@
+"""The rules that turn measurements into a verdict."""

@@ -1,0 +1,1 @@
+"""Attention computed to a stated tolerance: a planner over exact, polynomial and sampled methods."""

@@ -1,0 +1,99 @@
+"""The two units of error, and measuring either against exact rows in float64.
+
+The *range error* is what the papers' max norm becomes when the values are put on [0, 1]; the *relative error* compares
+with how much the exact output moves at all, so that a head that only returns its mean value cannot look good. They are
+never mixed: `relative_to` names the one that is meant.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptreach.attention import Statistics, merge, statistics
+from promptreach.fast_attention.problem import AttentionProblem, Head
+
+RELATIVE_TO = ("range", "deviation")
+
+
+def value_range(value: Float[Tensor, "n value_dim"]) -> Float[Tensor, " value_dim"]:
+    """max - min of each value coordinate over the visible keys, in float64: the unit of the range error."""
+    # In the values' own dtype it may overflow, and errors relative to infinity would be 0.
+    return value.amax(dim=0).double() - value.amin(dim=0).double()
+
+
+def range_error(
+    output: Float[Tensor, "*rows value_dim"],
+    exact: Float[Tensor, "*rows value_dim"],
+    spread: Float[Tensor, " value_dim"],
+) -> float:
+    """The largest |output - exact| of any entry over its coordinate's range; constant coordinates are left out.
+
+    A constant coordinate has the constant as its output, whatever the weights: there is nothing to approximate. An
+    entry that is not finite, in any coordinate, is an infinite error.
+    """
+    difference = (output.double() - exact.double()).abs()
+    if not bool(difference.isfinite().all()):
+        return math.inf
+    errors = difference[..., spread > 0] / spread[spread > 0].double()
+    return float(errors.max()) if errors.numel() else 0.0
+
+
+def deviation_error(output: Float[Tensor, "rows value_dim"], exact: Float[Tensor, "rows value_dim"]) -> float:
+    """|output - exact| over |exact - its mean over rows|, Frobenius; infinite where the exact output is constant and
+    the other is not, and where an entry is not finite."""
+    exact, output = exact.double(), output.double()
+    if not bool((output - exact).isfinite().all()):
+        return math.inf
+    error, deviation = (output - exact).norm(), (exact - exact.mean(dim=0)).norm()
+    return 0.0 if error == 0 else float(error / deviation)
+
+
+def exact_rows(
+    head: Head, rows: Int[Tensor, " rows"], dtype: torch.dtype = torch.float64, workspace: int = 2**28
+) -> Statistics:
+    """Log mass and mean of the queries at `rows` of ``head.rows`` over the keys they see, a block of keys at a time.
+
+    The reference that errors are measured against; the mean of a query that sees nothing is 0, and that of a constant
+    coordinate the constant, without any rounding. No more than about `workspace` bytes are held at once.
+    """
+    query = head.rows[rows].detach().to(dtype)
+    seen = None if head.seen is None else head.seen[rows % head.query.shape[1]]
+    # Scores, their exponentials and the weights live at once.
+    block = max(1, workspace // (4 * dtype.itemsize * max(len(rows), head.key.shape[1] + head.value.shape[1])))
+    total = Statistics(query.new_full((len(rows),), -torch.inf), query.new_zeros(len(rows), head.value.shape[1]))
+    for start in range(0, len(head.key), block):
+        key, value = (item[start : start + block].detach().to(dtype) for item in (head.key, head.value))
+        mask = None if seen is None else torch.arange(start, start + len(key), device=key.device) < seen[:, None]
+        total = merge(total, statistics(query, key, value, head.scale, mask))
+    constant = (value_range(head.value.detach()) == 0) & (total.log_mass > -torch.inf)[:, None]
+    return Statistics(total.log_mass, torch.where(constant, head.value[0].detach().to(dtype), total.mean))
+
+
+def sampled_error(
+    problem: AttentionProblem,
+    outputs: list[Float[Tensor, "group q value_dim"]],
+    relative_to: str,
+    generator: torch.Generator,
+    rows: int = 16,
+    heads: int = 4,
+    workspace: int = 2**28,
+) -> tuple[float, str]:
+    """The largest error of `heads` drawn heads on `rows` drawn queries each, and the sample in words.
+
+    Measured against float64. With ``relative_to="deviation"`` the mean and the deviation are those of the drawn rows.
+    """
+    chosen = set(torch.randperm(len(outputs), generator=generator)[:heads].tolist())
+    worst = 0.0
+    for index, head in enumerate(problem.heads()):
+        if index in chosen:
+            drawn = torch.randint(len(head.rows), (rows,), generator=generator).to(head.query.device)
+            exact = exact_rows(head, drawn, workspace=workspace).mean
+            output = outputs[index].detach().reshape(-1, exact.shape[-1])[drawn]
+            if relative_to == "range":
+                error = range_error(output, exact, value_range(head.value.detach()))
+            else:
+                error = deviation_error(output, exact)
+            worst = max(worst, error)
+    return worst, f"{rows} rows against float64 in each of {len(chosen)} of {len(outputs)} heads"

@@ -1,0 +1,1 @@
+"""Attention by a polynomial of the scores, with a proved error."""

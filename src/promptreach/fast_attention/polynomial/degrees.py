@@ -1,0 +1,203 @@
+"""Which degrees the polynomial method takes: how far keys are summed, how far queries read, and in which dtype.
+
+The degrees are choices, not proofs: a wrong one costs time, since the certificate is computed afterwards from what was
+done. What rounding can do, `relative_rounding` and `fixed_errors`, is part of that certificate; it also decides the
+dtype.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from promptreach.fast_attention.polynomial.causal import near_roundings
+from promptreach.fast_attention.polynomial.features import Monomials, monomials, rank, roundings
+from promptreach.fast_attention.polynomial.preprocess import Columns, Prepared, prepare, prepare_values
+from promptreach.fast_attention.polynomial.remainder import KeySums, key_sums, roundings_outside, tail_factor
+from promptreach.fast_attention.problem import Head
+from promptreach.fast_attention.report import ToleranceNotReachedError
+from promptreach.fast_attention.rounding import gamma, unit
+
+PLANNED = 4096
+"""Keys and queries that the degree is first estimated from; the certificate looks at all of them."""
+
+MOST_DEGREE = 40
+"""Beyond, scores are so large that the features of float64 would not carry the sums."""
+
+CHEAP_RANK = 200
+CHEAP_FEATURES = 2**21
+"""Keys are summed to more degrees than the tolerance needs while that costs at most so many features a key, or so many
+in all: queries then read fewer, and the certificate is made of known moments rather than of a tail, which is nearer
+the truth."""
+
+READING = 8
+"""Queries read any degree that costs at most this part of the keys' moments, needed or not."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeadProblem:
+    """One head after the free moves, with the sizes that every step needs.
+
+    Attributes:
+        reach, largest_key: the largest norm of a query and of a key.
+        workspace: bytes.
+    """
+
+    head: Head
+    prepared: Prepared
+    columns: Columns
+    reach: float
+    largest_key: float
+    workspace: int
+
+    @property
+    def variables(self) -> int:
+        return len(self.prepared.key)
+
+    @property
+    def block(self) -> int:
+        """Rows whose bounds, about ten float64 numbers an entry, fit the workspace."""
+        return max(256, self.workspace // (80 * (len(self.columns.value) + self.variables)))
+
+
+class RoundingError(ToleranceNotReachedError):
+    """The working dtype is too coarse for the tolerance."""
+
+
+def head_problem(head: Head, tol: float, workspace: int) -> HeadProblem:
+    """The head after the free moves; coordinates that cannot matter to `tol` are dropped."""
+    # A dropped coordinate would get no gradient, though it may matter to one.
+    drop = 0.0 if head.query.requires_grad or head.key.requires_grad else tol / 8
+    prepared = prepare(head, drop, workspace)
+    columns = prepare_values(head, prepared.weight)
+    reach, largest = float(prepared.query_norm.max()), float(prepared.key_norm.max())
+    return HeadProblem(head, prepared, columns, reach, largest, workspace)
+
+
+def needed_degree(head: Head, tol: float, workspace: int) -> tuple[int, int]:
+    """PREDICTED least degree, and the coordinates, for a range error of `tol` at one head, found without its moments.
+
+    Raises:
+        ToleranceNotReachedError: when no degree fits the workspace.
+    """
+    problem = head_problem(head.to(torch.float64), tol, workspace)
+    return first_degree(problem, tol, torch.float64, spare=False), problem.variables
+
+
+def first_degree(problem: HeadProblem, tol: float, output_dtype: torch.dtype, spare: bool = True) -> int:
+    """The least degree whose tail, estimated from some keys and queries, leaves a fifth of the tolerance.
+
+    With `spare`, where more degrees are cheap: the least that leaves nine tenths, or the last cheap one.
+    """
+    size, keys = problem.prepared.query_norm, problem.prepared.key.shape[1]
+    rows = torch.arange(0, len(size), max(1, len(size) // PLANNED), device=size.device)
+    rows = torch.cat([rows, size.argmax()[None]])
+    sample, size = problem.prepared.query[:, rows], size[rows]
+    for degree in range(MOST_DEGREE + 1):
+        check_rank(problem, degree, tol)
+        sums = sums_of(problem, degree, slice(None, None, max(1, keys // PLANNED)))
+        _check_rounding(problem, sums, degree, tol, output_dtype)
+        tail = float(tail_factor(sample, size, sums, degree).max()) * _spread(problem, sums)
+        if tail <= 0.1 * tol or (tail <= 0.8 * tol and not (spare and _cheap(problem, degree + 1))):
+            return degree
+    raise _too_far(problem, MOST_DEGREE, tol)
+
+
+def _cheap(problem: HeadProblem, degree: int) -> bool:
+    """Whether moments of this degree cost little, be it that features are few or that keys are."""
+    features, keys = rank(problem.variables, degree), problem.prepared.key.shape[1]
+    return degree <= MOST_DEGREE and (features <= CHEAP_RANK or features * keys <= CHEAP_FEATURES)
+
+
+def _check_rounding(problem: HeadProblem, sums: KeySums, degree: int, tol: float, output_dtype: torch.dtype) -> None:
+    """Raise unless rounding leaves two thirds of the tolerance."""
+    none = problem.columns.spread.new_zeros(len(problem.columns.spread))
+    fixed = float((fixed_errors(problem, none, output_dtype) / problem.columns.spread).nan_to_num(0.0).max())
+    table = monomials(problem.variables, min(degree, 2))
+    moving = relative_rounding(problem, table) * float(sums.spread.sqrt()) * _spread(problem, sums)
+    if not fixed + moving <= tol / 3:
+        score = problem.reach * problem.largest_key
+        reason = (
+            f"centred scores reach up to {score:.1f} nats, and rounding in {problem.prepared.key.dtype} may move the "
+            f"output by {fixed + moving:.1e} of its range"
+        )
+        raise RoundingError("polynomial", tol, [reason])
+
+
+def sums_of(problem: HeadProblem, degree: int, part: slice) -> KeySums:
+    """The sums that the bound for moments up to `degree` needs, over the keys in `part`."""
+    prepared, columns = problem.prepared, problem.columns
+    keys = (prepared.key[:, part], prepared.key_norm[part], prepared.weight[part], columns.value[:, part])
+    return key_sums(*keys, degree, problem.reach, problem.block)
+
+
+def _spread(problem: HeadProblem, sums: KeySums) -> float:
+    """Turns a tail factor into a share of the range: the largest root of sum w v'^2, over W and the range."""
+    moving = problem.columns.spread > 0
+    if not bool(moving.any()):
+        return 0.0
+    return float((sums.square[moving].sqrt() / problem.columns.spread[moving]).max() / sums.mass)
+
+
+def check_rank(problem: HeadProblem, degree: int, tol: float) -> None:
+    """Raise unless the features of this degree fit the workspace."""
+    features, columns = rank(problem.variables, degree), len(problem.columns.value) + 1
+    needed = features * (24 * columns + 128 * problem.prepared.key.element_size())
+    if needed > problem.workspace or degree > MOST_DEGREE:
+        raise _too_far(problem, degree, tol)
+
+
+def _too_far(problem: HeadProblem, degree: int, tol: float) -> ToleranceNotReachedError:
+    features = rank(problem.variables, degree)
+    return ToleranceNotReachedError(
+        "polynomial",
+        tol,
+        [
+            f"centred scores reach up to {problem.reach * problem.largest_key:.1f} nats, which need at least degree "
+            f"{degree} in {problem.variables} coordinates: {features:,} features, beyond a workspace of "
+            f"{problem.workspace:,} bytes or degree {MOST_DEGREE}"
+        ],
+    )
+
+
+def relative_rounding(problem: HeadProblem, table: Monomials) -> float:
+    """Gamma: the relative rounding between keys and queries and the sums that are read."""
+    dtype = problem.prepared.key.dtype
+    relative = gamma(roundings(table, problem.prepared.key.shape[1], dtype), dtype)
+    if problem.head.seen is None:
+        return relative
+    return max(relative, near_roundings(problem.variables, problem.reach * problem.largest_key, dtype))
+
+
+def cheap_degree(problem: HeadProblem, table: Monomials) -> int:
+    """The largest degree that queries read for a small part of what the keys' moments have cost."""
+    spent = table.rank * problem.prepared.key.shape[1] / READING
+    rows = problem.prepared.query.shape[1]
+    return max((degree for degree in range(table.degree) if table.offsets[degree + 1] * rows <= spent), default=0)
+
+
+def least_degree(
+    problem: HeadProblem, sums: KeySums, tail: Tensor, leading: Tensor, relative: float, tol: float
+) -> int:
+    """The least degree that queries have to read, judged by the query that reaches furthest."""
+    known, moving = len(leading), problem.columns.spread > 0
+    powers = torch.tensor([problem.reach ** (degree + 1) for degree in range(known)], dtype=torch.float64)
+    steps = powers.to(leading.device)[:, None] * leading / sums.mass
+    fixed = (float(tail.max()) + relative * float(sums.spread.sqrt())) * _spread(problem, sums)
+    output = steps[:, :-1].sum(dim=0)
+    for degree in range(known):
+        rest = steps[degree:].sum(dim=0)
+        share = ((rest[:-1] + output * rest[-1]) / problem.columns.spread)[moving]
+        if fixed + float(share.max() if len(share) else 0.0) <= 0.9 * tol:
+            return degree
+    return known
+
+
+def fixed_errors(problem: HeadProblem, largest: Tensor, output_dtype: torch.dtype) -> Tensor:
+    """What the free moves and the last roundings can move any entry of a coordinate by, in units of v'."""
+    columns, dtype = problem.columns, problem.prepared.key.dtype
+    moves = roundings_outside(problem.prepared, unit(dtype)) * columns.spread
+    result = largest + columns.centre.double().abs() / columns.scale.double()
+    last = 2 * unit(dtype) * largest + (unit(dtype) + unit(output_dtype)) * result
+    lowest = (torch.finfo(dtype).tiny + torch.finfo(output_dtype).tiny) / columns.scale.double()
+    return (moves + last * (1 + 2**-10) + lowest).masked_fill(columns.spread == 0, 0.0)

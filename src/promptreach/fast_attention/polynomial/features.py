@@ -1,0 +1,201 @@
+"""Monomial features: the polynomial kernel p(q.k) as a product of short vectors, a block at a time.
+
+    sum_{t <= degree} (q.k)^t / t!  =  sum_m q^m k^m / m!     over multi-indices m of size at most `degree`,
+
+so with one feature a *symmetric* monomial there are C(variables + degree, degree) of them. Keys are summed into moments
+sum_j k_j^m (columns of key j) once; every query then reads them. Positions run last, so that a feature is one
+contiguous multiplication of two rows, and a block of features never leaves the cache.
+
+Rows are ordered by degree, and within a degree by their first variable: the monomials of degree t that start at
+variable a are x_a times those of degree t - 1 that start at a or later, which is a contiguous slice of rows.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from promptreach.fast_attention.rounding import unit
+
+CACHE_BYTES = 2**22
+"""What a block of features may take: it should stay in cache, and each block costs some calls whatever its size."""
+
+LEAST_POSITIONS, MOST_POSITIONS = 128, 4096
+"""Positions a block, at least and at most."""
+
+MOST_TERMS = 512
+"""Positions, and features, that one product sums at most: its rounding grows with them."""
+
+
+class Step(NamedTuple):
+    """One multiplication: rows [start, stop) are variable `variable` times rows [source, source_stop)."""
+
+    variable: int
+    start: int
+    stop: int
+    source: int
+    source_stop: int
+
+
+class Monomials(NamedTuple):
+    """The monomials of up to `degree` in `variables` variables.
+
+    Attributes:
+        offsets: row at which each degree starts; one more entry for the end.
+        steps: how to build the rows, in order; row 0 is the constant 1.
+        factorials: (rank,) m! of each multi-index, float64.
+    """
+
+    variables: int
+    degree: int
+    offsets: tuple[int, ...]
+    steps: tuple[Step, ...]
+    factorials: Float[Tensor, " rank"]
+
+    @property
+    def rank(self) -> int:
+        return self.offsets[-1]
+
+
+def rank(variables: int, degree: int) -> int:
+    """How many monomials of up to `degree` there are: C(variables + degree, degree)."""
+    return math.comb(variables + degree, degree)
+
+
+@lru_cache(maxsize=32)
+def monomials(variables: int, degree: int) -> Monomials:
+    """The table of monomials; built once for each pair of numbers."""
+    offsets, steps = [0, 1], []
+    factorials = [torch.ones(1, dtype=torch.float64)]
+    # How often the first variable of each monomial of the last degree occurs in it, and where each variable starts.
+    leading, starts = [torch.zeros(1, dtype=torch.float64)], [0] * variables
+    for _ in range(degree):
+        base, end, start = offsets[-2], offsets[-1], offsets[-1]
+        level, counts, next_starts = [], [], []
+        last, count = factorials[-1], leading[-1]
+        for variable in range(variables):
+            source = starts[variable]
+            step = Step(variable, start, start + (end - base) - source, base + source, end)
+            repeated = torch.zeros(end - base - source, dtype=torch.float64)
+            # Only monomials that already start with this variable contain it: those before the next variable's.
+            own = (starts[variable + 1] if variable + 1 < variables else end - base) - source
+            repeated[:own] = count[source : source + own]
+            counts.append(repeated + 1)
+            level.append(last[source:] * (repeated + 1))
+            next_starts.append(start - end)
+            steps.append(step)
+            start = step.stop
+        factorials.append(torch.cat(level) if level else torch.zeros(0, dtype=torch.float64))
+        leading.append(torch.cat(counts) if counts else torch.zeros(0, dtype=torch.float64))
+        starts = next_starts
+        offsets.append(start)
+    return Monomials(variables, degree, tuple(offsets), tuple(steps), torch.cat(factorials))
+
+
+def features(table: Monomials, x: Float[Tensor, "variables positions"], out: Tensor | None = None) -> Tensor:
+    """All monomials of each column of `x`: (rank, positions). Without `out` autograd can follow."""
+    if out is None:
+        rows = [torch.ones_like(x[:1]) if table.variables else x.new_ones(1, x.shape[1])]
+        for degree in range(table.degree):
+            base = table.offsets[degree]
+            level = [
+                x[step.variable] * rows[degree][step.source - base :]
+                for step in table.steps[degree * table.variables : (degree + 1) * table.variables]
+            ]
+            rows.append(torch.cat(level) if level else x.new_ones(0, x.shape[1]))
+        return torch.cat(rows)
+    out[0] = 1.0
+    for step in table.steps:
+        torch.mul(x[step.variable], out[step.source : step.source_stop], out=out[step.start : step.stop])
+    return out
+
+
+def block_size(table: Monomials, dtype: torch.dtype) -> int:
+    """Positions a block: a power of two, so many that the features stay in cache."""
+    fitting = max(1, CACHE_BYTES // (table.rank * dtype.itemsize))
+    return max(LEAST_POSITIONS, min(MOST_POSITIONS, 1 << (fitting.bit_length() - 1)))
+
+
+def moments(
+    table: Monomials, key: Float[Tensor, "variables n"], columns: Float[Tensor, "columns n"]
+) -> Float[Tensor, "columns rank"]:
+    """sum_j columns_j k_j^m for every monomial m, in float64: sums over a few positions in the working dtype."""
+    size = block_size(table, key.dtype)
+    total = torch.zeros(len(columns), table.rank, dtype=torch.float64, device=key.device)
+    if torch.is_grad_enabled() and (key.requires_grad or columns.requires_grad):
+
+        def part(keys: Tensor, values: Tensor) -> Tensor:
+            return _summed(values, features(table, keys))
+
+        for keys, values in zip(torch.split(key, size, dim=1), torch.split(columns, size, dim=1), strict=True):
+            total = total + _recomputed(part, keys, values)
+        return total
+    buffer = key.new_empty(table.rank, min(size, key.shape[1]))
+    for keys, values in zip(torch.split(key, size, dim=1), torch.split(columns, size, dim=1), strict=True):
+        total += _summed(values, features(table, keys, buffer[:, : keys.shape[1]]))
+    return total
+
+
+def evaluate(
+    table: Monomials, query: Float[Tensor, "variables rows"], state: Float[Tensor, "columns rank"]
+) -> Float[Tensor, "columns rows"]:
+    """sum_m state_m q^m / m! for every query: the kernel sums that the moments stand for, in the working dtype."""
+    size = block_size(table, query.dtype)
+    coefficients = (state / table.factorials.to(state.device)).to(query.dtype)
+    if torch.is_grad_enabled() and (query.requires_grad or state.requires_grad):
+
+        def part(queries: Tensor, weights: Tensor) -> Tensor:
+            return _product(weights, features(table, queries))
+
+        return torch.cat([_recomputed(part, block, coefficients) for block in torch.split(query, size, dim=1)], dim=1)
+    buffer = query.new_empty(table.rank, min(size, query.shape[1]))
+    result = query.new_empty(len(state), query.shape[1])
+    for start in range(0, query.shape[1], size):
+        block = query[:, start : start + size]
+        built = features(table, block, buffer[:, : block.shape[1]])
+        result[:, start : start + size] = _product(coefficients, built)
+    return result
+
+
+def roundings(table: Monomials, keys: int, dtype: torch.dtype) -> int:
+    """How many roundings of `dtype` lie between keys and queries and what `evaluate` makes of their `moments`.
+
+    Building a feature on either side, the product with the columns, the sum over a block, the coefficient, the sum over
+    features; further sums over positions happen in float64 and count as the roundings of `dtype` they amount to.
+    """
+    parts = 2 * (keys // LEAST_POSITIONS + 2) * unit(torch.float64) / unit(dtype)
+    return 2 * table.degree + 2 * MOST_TERMS + table.rank // MOST_TERMS + math.ceil(parts) + 8
+
+
+def _summed(values: Tensor, built: Tensor) -> Tensor:
+    """values @ built^T in float64, from products in the working dtype over at most `MOST_TERMS` positions."""
+    whole = built.shape[1] // MOST_TERMS * MOST_TERMS
+    total: Tensor = (values[:, whole:] @ built[:, whole:].mT).double()
+    if whole:
+        first = values[:, :whole].reshape(len(values), -1, MOST_TERMS).transpose(0, 1)
+        second = built[:, :whole].reshape(len(built), -1, MOST_TERMS).permute(1, 2, 0)
+        total = total + torch.bmm(first, second).sum(dim=0, dtype=torch.float64)
+    return total
+
+
+def _product(weights: Tensor, built: Tensor) -> Tensor:
+    """weights @ built, summed over at most `MOST_TERMS` features at a time."""
+    if len(built) <= MOST_TERMS:
+        return weights @ built
+    parts = zip(torch.split(weights, MOST_TERMS, dim=1), torch.split(built, MOST_TERMS), strict=True)
+    first, second = next(parts)
+    total: Tensor = first @ second
+    for first, second in parts:
+        total = total + first @ second
+    return total
+
+
+def _recomputed(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+    """The function's value; the backward pass builds the features again instead of keeping them."""
+    result: Tensor = checkpoint(function, first, second, use_reentrant=False)
+    return result

@@ -1,0 +1,263 @@
+"""The polynomial method: exp as a Taylor polynomial of a small score, with a certificate for every output entry.
+
+Steps, for each key/value head:
+
+1. `prepare`: the free moves make the scores small.
+2. `key_sums`, `tail_factor`: the degree G from which on the remainder keeps to the tolerance.
+3. `moments`: the keys as sums of monomials up to degree G.
+4. `moment_norms`: the degree g <= G that queries have to read; what lies between is bounded by known moments.
+5. `all_keys` or `leading_keys`: every query reads the moments, and every entry gets its bound.
+
+The trivial answer, the mean of the values, is degree 0: a problem that is so easy is answered so, and the report says
+so.
+
+Reference: papers A and B's algorithm (Alman, Song 2023, 2302.13214) with other coefficients and another bound; theorem
+keys ``polynomial-remainder`` and ``almost-linear-inference``.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from promptreach.certificate import Assumption, Certificate, Evidence, Side
+from promptreach.errors import Fault, InputError
+from promptreach.fast_attention.polynomial.causal import Block, all_keys, leading_keys
+from promptreach.fast_attention.polynomial.degrees import (
+    HeadProblem,
+    RoundingError,
+    cheap_degree,
+    check_rank,
+    first_degree,
+    fixed_errors,
+    head_problem,
+    least_degree,
+    relative_rounding,
+    sums_of,
+)
+from promptreach.fast_attention.polynomial.features import moments, monomials, rank
+from promptreach.fast_attention.polynomial.remainder import Account, moment_norms, tail_factor, underflow
+from promptreach.fast_attention.problem import AttentionProblem, Head
+from promptreach.fast_attention.report import HEAD_CHECKER, AttentionReport, ToleranceNotReachedError
+from promptreach.fast_attention.rounding import gamma
+
+
+@dataclass(frozen=True, eq=False)
+class HeadAnswer:
+    """One head's output with what is proved of it.
+
+    Attributes:
+        output: (group, q, value_dim).
+        range_error: at least the range error.
+        error_norm: (group,), at least |output - exact| in Frobenius norm for each query head.
+        degree, known: the degrees g and G above.
+        variables: coordinates left by the free moves.
+    """
+
+    output: Tensor
+    range_error: float
+    error_norm: Tensor
+    degree: int
+    known: int
+    variables: int
+
+    @property
+    def rank(self) -> int:
+        return rank(self.variables, self.known)
+
+
+def polynomial(
+    problem: AttentionProblem, tol: float, relative_to: str, generator: torch.Generator, workspace: int
+) -> tuple[Tensor, AttentionReport]:
+    """Attention by monomial features, its error PROVED for every entry of every head.
+
+    Deterministic; `generator` plays no part. Differentiable: gradients are those of the polynomial answer. Time is
+    linear in queries and keys for a fixed degree, and the number of features is C(variables + degree, degree), so this
+    is for small scores and few coordinates.
+
+    Raises:
+        InputError: when torch is set to multiply float32 matrices in less than float32.
+        ToleranceNotReachedError: when the features of the degree that `tol` needs exceed the workspace, or when
+            rounding alone exceeds `tol`.
+
+    Reference: theorem keys ``polynomial-remainder`` and ``almost-linear-inference``.
+    """
+    if torch.get_float32_matmul_precision() != "highest":
+        seen = f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}"
+        remedy = 'Call torch.set_float32_matmul_precision("highest")'
+        raise InputError(Fault("torch", seen, "'highest', which the certificate's rounding account rests on", remedy))
+    solved = [solve_head(head, tol, relative_to, workspace, problem.output_dtype) for head in problem.heads()]
+    answers = [answer for answer, _ in solved]
+    output = problem.assemble([answer.output for answer in answers])
+    largest = max(answers, key=lambda answer: answer.rank)
+    reasons: tuple[str, ...] = (
+        f"moments up to degree {largest.known} ({largest.rank} features of {largest.variables} coordinates), of which "
+        f"queries read degree {max(answer.degree for answer in answers)}",
+    )
+    if all(answer.degree == 0 for answer in answers):
+        reasons += ("degree 0 is the weighted mean of the values, the same for every query: the problem is that easy",)
+    certificate = _certificate(problem, output, max(error for _, error in solved), relative_to)
+    return output, AttentionReport("polynomial", certificate, rank=largest.rank, reasons=reasons)
+
+
+def solve_head(
+    head: Head, tol: float, relative_to: str, workspace: int, output_dtype: torch.dtype
+) -> tuple[HeadAnswer, float]:
+    """One head, to a certified error of at most `tol`, and that error.
+
+    A relative error is first aimed at as if it were a range error; each answer tells how the two compare here.
+    """
+    aim = tol
+    while True:
+        try:
+            answer = _solve_range(head, aim, workspace, output_dtype)
+        except ToleranceNotReachedError as failure:
+            aimed = [] if aim == tol else [f"a relative error of {tol:g} was aimed at by a range error of {aim:.2g}"]
+            raise ToleranceNotReachedError("polynomial", tol, [*failure.reasons, *aimed]) from failure
+        error = answer.range_error
+        if relative_to == "deviation":
+            error = _relative(answer.output.detach().to(output_dtype), answer.error_norm, head)
+        if error <= tol:
+            return answer, error
+        # An answer that certifies no relative error at all was off by more than the output moves. Its range error is
+        # above 0: without any, where values do not differ, the relative error is 0 too.
+        aim = min(answer.range_error, aim) * (min(0.5, 0.9 * tol / error) if math.isfinite(error) else 0.1)
+
+
+def _solve_range(head: Head, tol: float, workspace: int, output_dtype: torch.dtype) -> HeadAnswer:
+    """One head to a certified range error, in its own dtype if rounding allows and in float64 otherwise."""
+    if head.query.dtype != torch.float64:
+        with contextlib.suppress(RoundingError):
+            return _solve_in(head_problem(head, tol, workspace), tol, output_dtype)
+    return _solve_in(head_problem(head.to(torch.float64), tol, workspace), tol, output_dtype)
+
+
+def _solve_in(problem: HeadProblem, tol: float, output_dtype: torch.dtype) -> HeadAnswer:
+    known = first_degree(problem, tol, output_dtype)
+    while True:
+        for answer in _answers(problem, known, tol, output_dtype):
+            if answer.range_error <= tol:
+                return answer
+        known += 1
+        check_rank(problem, known, tol)
+
+
+def _answers(problem: HeadProblem, known: int, tol: float, output_dtype: torch.dtype) -> Iterator[HeadAnswer]:
+    """Answers with moments up to degree `known`: first with the least degree that should do, then with all of them."""
+    prepared, head = problem.prepared, problem.head
+    table = monomials(problem.variables, known)
+    relative = relative_rounding(problem, table)
+    lost = underflow(prepared, problem.reach, problem.largest_key, table.rank)
+    if head.seen is not None:
+        none = sums_of(problem, known, slice(0, 0))
+        account = Account(none, known, none.square.new_zeros(0, len(none.square) + 1), relative, lost)
+        blocks = leading_keys(
+            len(head.query), prepared, problem.columns, head.seen, table, account, problem.reach, problem.workspace
+        )
+        yield _finish(problem, blocks, known, known, output_dtype)
+        return
+    sums = sums_of(problem, known, slice(None))
+    weighted = torch.cat([problem.columns.value * prepared.weight, prepared.weight[None]])
+    state = moments(table, prepared.key, weighted)
+    leading = moment_norms(table, state.detach())
+    tail = tail_factor(prepared.query, prepared.query_norm, sums, known)
+    least = max(least_degree(problem, sums, tail, leading, relative, tol), cheap_degree(problem, table))
+    for degree in sorted({least, known}):
+        read = monomials(problem.variables, degree)
+        account = Account(sums, known, leading[degree:], relative, lost)
+        blocks = all_keys(prepared, problem.columns, state[:, : read.rank], read, account, tail, problem.block)
+        yield _finish(problem, blocks, degree, known, output_dtype)
+
+
+def _finish(
+    problem: HeadProblem, blocks: Iterator[Block], degree: int, known: int, output_dtype: torch.dtype
+) -> HeadAnswer:
+    """The blocks as one output, and their bounds as one number in either unit."""
+    head, columns = problem.head, problem.columns
+    group, length, width = len(head.query), head.query.shape[1], head.value.shape[1]
+    outputs, sizes = [], []
+    worst, largest = columns.spread.new_zeros(width), columns.spread.new_zeros(width)
+    for block in blocks:
+        outputs.append(block.output)
+        sizes.append(block.errors.norm)
+        worst = torch.maximum(worst, block.errors.worst)
+        largest = torch.maximum(largest, block.output.detach().abs().amax(dim=1).double())
+    # Bidirectional blocks run over rows; causal ones over positions, all heads of the group in each.
+    if head.seen is None:
+        quotient, norm = (
+            torch.cat(outputs, dim=1).reshape(-1, group, length),
+            torch.cat(sizes).reshape(group, length),
+        )
+    else:
+        quotient = torch.cat([part.reshape(len(part), group, -1) for part in outputs], dim=2)
+        norm = torch.cat([part.reshape(group, -1) for part in sizes], dim=1)
+    output = quotient.movedim(0, -1) * columns.scale + columns.centre
+    if head.seen is not None:
+        output = output.masked_fill((head.seen == 0)[:, None], 0.0)
+    shift = fixed_errors(problem, largest, output_dtype)
+    moving = columns.spread > 0
+    ranged = ((worst + shift) / columns.spread)[moving]
+    fixed = float((shift * columns.unit).norm()) * length**0.5
+    total = (norm.norm(dim=1) + fixed) * (1 + gamma(norm.numel() + width + 64))
+    largest_error = float(ranged.max()) * (1 + gamma(16)) if len(ranged) else 0.0
+    if not bool(output.detach().isfinite().all()):
+        # A mass of 0 has no quotient; where all values are the same only this tells.
+        largest_error, total = math.inf, torch.full_like(total, math.inf)
+    return HeadAnswer(
+        output,
+        largest_error,
+        total,
+        degree,
+        known,
+        problem.variables,
+    )
+
+
+def _relative(output: Tensor, error: Tensor, head: Head) -> float:
+    """The largest bound on |out - exact| / |exact - its mean| over the group's query heads.
+
+    Subtracting the mean over rows is a projection: the exact deviation is at least that of the output minus the error.
+    """
+    rows = output if head.seen is None else output[:, head.seen > 0]
+    rows = rows.double()
+    deviation = (rows - rows.mean(dim=1, keepdim=True)).flatten(1).norm(dim=1) * (1 - gamma(4 * rows.numel() + 64))
+    # About another point than their mean, rows deviate more: by at most what rounding moved the mean, once a row.
+    moved = gamma(2 * rows.shape[1] + 8) * (rows.abs().amax(dim=1).norm(dim=1) * rows.shape[1] ** 0.5)
+    least = deviation - moved - error
+    relative = torch.where(least > 0, error / least * (1 + gamma(8)), torch.inf)
+    # No error at all is no part of any deviation, be it 0.
+    return float(relative.masked_fill(error == 0, 0.0).max())
+
+
+def _certificate(problem: AttentionProblem, output: Tensor, value: float, relative_to: str) -> Certificate:
+    unit_text = (
+        "|output - exact| <= value times the range of that value coordinate over the visible keys"
+        if relative_to == "range"
+        else "|output - exact| <= value |exact - mean of exact over rows| in Frobenius norms"
+    )
+    per = "for every head, query and value coordinate" if relative_to == "range" else "for every head"
+    return Certificate(
+        claim=f"{per}, {unit_text}; exact is softmax attention in exact arithmetic on the inputs as given",
+        value=value,
+        side=Side.UPPER,
+        evidence=Evidence.PROVED,
+        assumptions=(
+            Assumption("all inputs are finite", True, "looked at each"),
+            Assumption("matrix products are formed in the working dtype", True, "torch's setting was read"),
+        ),
+        theorem="polynomial-remainder",
+        witness={
+            "query": problem.query.detach(),
+            "key": problem.key.detach(),
+            "value": problem.value.detach(),
+            "mask": problem.mask,
+            "causal": problem.causal,
+            "scale": problem.factor,
+            "output": output.detach(),
+            "relative_to": relative_to,
+        },
+        checker=HEAD_CHECKER,
+    )

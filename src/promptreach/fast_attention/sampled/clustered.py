@@ -1,0 +1,354 @@
+"""Attention from blocks of close queries to groups of close keys: heavy groups key by key, the others by one slot each.
+
+For a block with mean query c and a group g, exp(q.k) = exp(c.k) exp((q - c).k), and the second factor varies little
+inside the group. The slot of a group is therefore its *tilted* summary at c: mass Z_g = sum exp(c.k_j) and the means of
+keys and values under the weights exp(c.k_j) / Z_g. As q leaves c the slot's score is right to first order; what the
+values' mean misses to first order, (q - c) Cov_g(k, v), is added for all groups at once as one matrix a block, with
+the covariances of the untilted group. Groups whose slot would err most, by share of the mass times the variance of
+(q - c).k inside the group, are *near*: their keys are looked at one by one. The same variance, carried as one more
+value of the slots, ranks the rows: those that look hardest at coarse slots are *heavy* and computed exactly. No n x n
+array arises, and nothing is fitted.
+
+Notation:
+    ========= ================================================= =======================
+    letter    meaning                                           shape
+    ========= ================================================= =======================
+    b         blocks of queries, B queries each                 (blocks, size)
+    m         groups of keys, l keys each                       (groups, size)
+    w         head_dim + 1: the last coordinate carries terms   queries have 1 there
+              added to a key's score
+    ========= ================================================= =======================
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
+
+from promptreach.fast_attention.answers import Answer, Option, answer_all
+from promptreach.fast_attention.fused import fused_attention, with_one
+from promptreach.fast_attention.job import HeadJob
+from promptreach.fast_attention.problem import AttentionProblem
+from promptreach.fast_attention.report import AttentionReport
+from promptreach.fast_attention.sampled.groups import Groups, bisect, metric
+from promptreach.fast_attention.sampled.landmark import SLOT
+
+NEAR = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+"""Near keys to choose from, in numbers of groups."""
+
+HEAVY = (0.0, 0.01, 0.02, 0.04)
+"""Shares of rows to choose from that are computed exactly: those with the largest risk."""
+
+NEAR_GAIN = 0.9
+"""The error falls at most like near keys to the power of minus this, from what MiniLM's heads show: where even that
+would not do, the pilot stops."""
+
+SECOND = 0.04
+"""The share of rows that are computed exactly on top when the first certificate misses the tolerance."""
+
+LEAST = 1024
+"""Queries and keys below which grouping is not worth its cost."""
+
+PILOT_BLOCKS, PILOT_ROWS = 48, 16
+
+GATHER, SUMMARY, GROUPING = 40.0, 5.0, 800.0
+"""What the gathering of a near key, a block and a summarised key, and the grouping of a point cost, in exact pairs:
+measured at head size 32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clustered:
+    """Queries in blocks, keys in groups, and what the groups look like from afar.
+
+    Attributes:
+        blocks: of the queries.
+        rows: how many queries there are.
+        query: (b, B, w), scaled.
+        key: (m, l, w), centred; the last coordinate is the log weight of a key that stands twice.
+        value: (m, l, padded), with zeros behind the value_dim coordinates up to the width that the fused kernel
+            needs; at least one, where slots carry their risk.
+        value_dim: the values' own width.
+        content: keys without their last coordinate and values, side by side: what a slot takes the means of.
+        spread: (m, head_dim^2), covariance of the keys of each group.
+        slope: (m, head_dim * padded), covariance of keys and values of each group.
+    """
+
+    blocks: Groups
+    rows: int
+    query: Float[Tensor, "b B w"]
+    key: Float[Tensor, "m l w"]
+    value: Float[Tensor, "m l padded"]
+    value_dim: int
+    content: Float[Tensor, "m l head_dim_and_padded"]
+    spread: Float[Tensor, "m squared"]
+    slope: Float[Tensor, "m product"]
+
+    def near_groups(self, near_keys: int) -> int:
+        """How many groups hold `near_keys` keys."""
+        groups, size = self.key.shape[:2]
+        return min(groups, -(-near_keys // size))
+
+
+def cluster(
+    query: Float[Tensor, "q head_dim"],
+    key: Float[Tensor, "n head_dim"],
+    value: Float[Tensor, "n value_dim"],
+    blocks: int,
+    groups: int,
+) -> Clustered:
+    """Queries (scaled) and keys (centred) in blocks and groups that are close in the metric of the other side.
+
+    Gradients flow from the result; who is grouped with whom is fixed.
+    """
+    rows = bisect(query.detach() @ metric(key), blocks)
+    columns = bisect(key.detach() @ metric(query), groups)
+    width = max(query.shape[1], value.shape[1]) + 1
+    keys, values = _grouped(key, columns), _grouped(pad(value, (0, width - value.shape[1])), columns)
+    centred = keys - keys.mean(dim=1, keepdim=True)
+    size = keys.shape[1]
+    return Clustered(
+        rows,
+        len(query),
+        _grouped(with_one(query), rows),
+        torch.cat([keys, columns.log_weight[:, :, None]], dim=2),
+        values,
+        value.shape[1],
+        torch.cat([keys, values], dim=2),
+        (centred.mT @ centred / size).flatten(1),
+        (centred.mT @ (values - values.mean(dim=1, keepdim=True)) / size).flatten(1),
+    )
+
+
+def _grouped(points: Float[Tensor, "n dim"], groups: Groups) -> Float[Tensor, "groups size dim"]:
+    return points.index_select(0, groups.index.flatten()).view(*groups.index.shape, -1)
+
+
+def attend_clustered(
+    problem: Clustered, near_keys: int, workspace: int
+) -> tuple[Float[Tensor, "q value_dim"], Float[Tensor, " q"]]:
+    """Attention of every query, with about `near_keys` keys a block looked at one by one, and the risk of each row.
+
+    The risk ranks rows by how much of their attention falls on slots that are coarse for them.
+    """
+    blocks = problem.blocks.index
+    step = _blocks_at_once(problem, near_keys, workspace)
+    parts = [
+        _checkpointed(_attend_blocks, problem, chosen, near_keys)
+        for chosen in torch.split(torch.arange(len(blocks), device=blocks.device), step)
+    ]
+    # A query that stands twice was computed twice; either copy will do.
+    place = torch.empty(problem.rows, dtype=torch.long, device=blocks.device)
+    place[blocks.flatten()] = torch.arange(blocks.numel(), device=blocks.device)
+    output = torch.cat(parts).flatten(0, 1)[place]
+    return output[:, :-1], output[:, -1].detach()
+
+
+@dataclass(frozen=True, eq=False)
+class _Far:
+    """Each group as one slot, seen from each block.
+
+    Attributes:
+        key: (b, m, head_dim).
+        bias: (b, m), what makes the slot's score at the block's mean query its log mass.
+        value: (b, m, padded).
+        share: (b, m), of the mass at the mean query.
+        risk: (b, m), the variance of (q - c).k over the block's queries and the group's keys.
+    """
+
+    key: Tensor
+    bias: Tensor
+    value: Tensor
+    share: Tensor
+    risk: Tensor
+
+
+def _attend_blocks(problem: Clustered, chosen: Tensor, near_keys: int) -> Tensor:
+    query = problem.query[chosen]
+    return _combine(problem, query, query.mean(dim=1), _summaries(problem, query), near_keys)
+
+
+def _summaries(problem: Clustered, query: Float[Tensor, "b B w"]) -> _Far:
+    """Every group as the blocks with these queries see it."""
+    middle = query.mean(dim=1)
+    groups, size, width = problem.key.shape
+    scores = (problem.key.flatten(0, 1) @ middle.mT).view(groups, size, len(query))
+    peak = scores.detach().amax(dim=1, keepdim=True)
+    weight = scores.sub_(peak).exp_()
+    mass = weight.sum(dim=1)
+    means = (weight.mT @ problem.content / mass[:, :, None]).transpose(0, 1)
+    key, value = means[:, :, : width - 1], means[:, :, width - 1 :]
+    log_mass = (mass.log() + peak[:, 0]).mT
+    bias = log_mass - (key * middle[:, None, :-1]).sum(dim=2)
+    share = log_mass.softmax(dim=1)
+    with torch.no_grad():
+        away = (query - middle[:, None])[:, :, :-1]
+        risk = (away.mT @ away).flatten(1) @ problem.spread.mT / query.shape[1]
+    return _Far(key, bias, value, share, risk)
+
+
+def _combine(
+    problem: Clustered, query: Float[Tensor, "b rows w"], middle: Float[Tensor, "b w"], far: _Far, near_keys: int
+) -> Float[Tensor, "b rows value_dim_and_risk"]:
+    """The outputs and, last, the risks of some queries of blocks, given the blocks' mean queries and what they see."""
+    away = (query - middle[:, None])[:, :, :-1]
+    harm = far.share.detach() * far.risk
+    near = harm.topk(problem.near_groups(near_keys), dim=1).indices
+    is_near = torch.zeros_like(harm, dtype=torch.bool).scatter_(1, near, True)
+    # A near group's slot stays in its place with no mass to speak of, so that every block has as many keys.
+    nothing = torch.finfo(query.dtype).min / 4
+    bias = far.bias.masked_fill(is_near, nothing)
+    slots = torch.cat([far.key, bias[:, :, None]], dim=2)
+    key = torch.cat([_gathered(problem.key, near), slots], dim=1)
+    content = torch.cat([far.value[:, :, : problem.value_dim], far.risk[:, :, None]], dim=2)
+    content = pad(content, (0, problem.value.shape[2] - content.shape[2]))
+    value = torch.cat([_gathered(problem.value, near), content], dim=1)
+    slope = (far.share.masked_fill(is_near, 0.0) @ problem.slope).view(len(query), away.shape[2], -1)
+    seen = fused_attention(query, key, value)
+    output = (seen + away @ slope)[:, :, : problem.value_dim]
+    risk = seen[:, :, problem.value_dim].detach() * away.detach().square().sum(dim=2)
+    return torch.cat([output, risk[:, :, None]], dim=2)
+
+
+def _gathered(groups: Float[Tensor, "m l width"], near: Int[Tensor, "b count"]) -> Float[Tensor, "b keys width"]:
+    return groups.index_select(0, near.flatten()).view(len(near), -1, groups.shape[2])
+
+
+def _blocks_at_once(problem: Clustered, near_keys: int, workspace: int) -> int:
+    groups, size, width = problem.key.shape
+    content = width + problem.value.shape[2]
+    # Scores, weights and their difference; the summaries and their rearrangements; near keys, padded, twice.
+    numbers = 3 * groups * size + 6 * groups * content + 4 * (near_keys + groups) * width
+    return max(1, min(32, workspace // (numbers * problem.key.element_size())))
+
+
+def _checkpointed(function: Callable[..., Tensor], *args: Any) -> Tensor:
+    """`function` of `args`; under autograd its intermediate results are computed again instead of kept."""
+    if torch.is_grad_enabled():
+        result: Tensor = checkpoint(function, *args, use_reentrant=False)
+        return result
+    return function(*args)
+
+
+def clustered(
+    problem: AttentionProblem, tol: float, relative_to: str, generator: torch.Generator, workspace: int
+) -> tuple[Tensor, AttentionReport]:
+    """Attention with heavy groups of keys exact and the others summarised; the error is MEASURED on held-out rows.
+
+    Deterministic for a generator's state. Gradients reach queries, keys and values; who is grouped with whom, and which
+    groups are near, is fixed. Bidirectional only. Time grows like n^1.5.
+
+    Raises:
+        ToleranceNotReachedError: for causal problems, for fewer than 1,024 queries or keys, and when no number of near
+            keys that is worth its cost keeps to `tol`.
+    """
+    return answer_all("clustered", problem, tol, relative_to, generator, workspace, options)
+
+
+def options(job: HeadJob, workspace: int, limit: float = math.inf) -> list[Option]:
+    """The cheapest near keys and heavy rows that keep to the tolerance on a few blocks.
+
+    Args:
+        limit: a cost in exact pairs that must not be reached.
+    """
+    queries, n = len(job.query), len(job.key)
+    if min(queries, n) < LEAST:
+        return []
+    problem = cluster(job.query, job.key, job.value, _power(queries**0.5), _power(4 * n**0.5))
+    near = [int(len(problem.key) * part) for part in NEAR]
+    near = [count for count in near if _pairs(problem, count, queries, n) < limit]
+    choice = _pilot(problem, job, near, limit, workspace) if near else None
+    if choice is None:
+        return []
+
+    def run() -> Answer:
+        output, risk = attend_clustered(problem, choice.near_keys, workspace)
+        order = risk.argsort(descending=True)
+        heavy, more = choice.heavy_rows, round(SECOND * queries)
+        rank = choice.near_keys + len(problem.key)
+        first = job.with_exact_rows(output, order[:heavy])
+
+        def better() -> Answer:
+            return Answer(job.with_exact_rows(first, order[heavy : heavy + more]), rank)
+
+        return Answer(first, rank, better)
+
+    groups, size = problem.key.shape[:2]
+    reason = (
+        f"{groups} groups of {size} keys, {problem.near_groups(choice.near_keys)} of them exact for each block of "
+        f"queries; {choice.heavy_rows} heavy rows exact"
+    )
+    return [Option("clustered", choice.pairs, choice.error, reason, run)]
+
+
+class _Choice(NamedTuple):
+    near_keys: int
+    heavy_rows: int
+    pairs: float
+    error: float
+
+
+def least_pairs(queries: int, n: int) -> float:
+    """What the cheapest option would cost, in exact pairs."""
+    return _cost(_power(queries**0.5), _power(4 * n**0.5), 0, queries, n)
+
+
+@torch.no_grad()
+def _pilot(problem: Clustered, job: HeadJob, near: list[int], limit: float, workspace: int) -> _Choice | None:
+    """The cheapest choice that reaches the aim on drawn rows of drawn blocks; more near keys are taken to err less."""
+    blocks, size = problem.blocks.index.shape
+    device = job.query.device
+    chosen = torch.randperm(blocks, generator=job.generator)[:PILOT_BLOCKS].to(device)
+    drawn = torch.randint(size, (len(chosen), PILOT_ROWS), generator=job.generator).to(device)
+    exact = job.exact(problem.blocks.index[chosen].gather(1, drawn).flatten())
+    step = _blocks_at_once(problem, max(near), workspace)
+    seen = []
+    for some, rows in zip(torch.split(chosen, step), torch.split(drawn, step), strict=True):
+        query = problem.query[some]
+        picked = query.gather(1, rows[:, :, None].expand(-1, -1, query.shape[2]))
+        seen.append((picked, query.mean(dim=1), _summaries(problem, query)))
+
+    def tried(count: int) -> list[_Choice]:
+        answer = torch.cat([_combine(problem, *part, count) for part in seen]).flatten(0, 1)
+        order = answer[:, -1].argsort(descending=True)
+        queries, n = len(job.query), len(job.key)
+        choices = []
+        for part in HEAVY:
+            heavy = order[: round(part * len(order))]
+            error = job.error(answer[:, :-1].index_copy(0, heavy, exact[heavy]), exact, len(chosen))
+            pairs = _pairs(problem, count, queries, n) + part * queries * n
+            choices.append(_Choice(count, round(part * queries), pairs, error))
+        return choices
+
+    def good(choices: list[_Choice]) -> list[_Choice]:
+        return [choice for choice in choices if choice.error <= job.aim and choice.pairs < limit]
+
+    # Two steps up at a time, since a trial costs as much as the near keys it looks at; then the one step between.
+    for place in range(1, len(near) + 1, 2):
+        count = near[min(place, len(near) - 1)]
+        choices = tried(count)
+        if good(choices):
+            return min(good(choices) + good(tried(near[place - 1])), key=lambda choice: choice.pairs)
+        if min(choice.error for choice in choices) * (count / max(1, *near)) ** NEAR_GAIN > job.aim:
+            return None
+    return None
+
+
+def _pairs(problem: Clustered, near_keys: int, queries: int, n: int) -> float:
+    return _cost(len(problem.blocks.index), len(problem.key), near_keys, queries, n)
+
+
+def _cost(blocks: int, groups: int, near_keys: int, queries: int, n: int) -> float:
+    """Predicted cost in pairs of exact attention."""
+    slots = near_keys + groups
+    return slots * (SLOT * queries + GATHER * blocks) + SUMMARY * blocks * n + GROUPING * (queries + n)
+
+
+def _power(number: float) -> int:
+    """The power of two next to `number`."""
+    return 1 << max(0, round(math.log2(number)))

@@ -1,0 +1,252 @@
+"""Adapter folders in PEFT's format, in and out: what is saved here loads with `PeftModel.from_pretrained`.
+
+Three kinds of adapter are known: a prompt, a prefix, and a LoRA update. A trained read-out can lie beside them, in
+files that PEFT does not look at.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from promptreach.backbone import Backbone, Joined
+from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
+from promptreach.files import atomic_folder
+from promptreach.formats import read_record
+from promptreach.hf.adapters.lora_folders import lora_config, lora_misfits, lora_update
+from promptreach.hf.models.damage import json_fault, pickle_fault, safetensors_fault
+from promptreach.hf.models.model import OpenModel
+from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+READOUT, READOUT_INFO = "readout.safetensors", "readout.json"
+READOUT_VERSION = 1
+"""Of readout.json: raised when a field is renamed, removed or changes its meaning."""
+
+_PROMPTS = ("PROMPT_TUNING", "P_TUNING")
+_PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
+SUPPORTED_TYPES = (*_PROMPTS, *_PREFIXES, "LORA")
+"""PEFT's names of the adapters that can be read. P-tuning saves the prompt that its encoder computes, and a cartridge
+is a prefix, so that these need no reader of their own."""
+
+Readout = tuple[Mapping[str, Tensor], Mapping[str, Any]]
+"""A read-out head as the caller keeps it: tensors by name, and what JSON can say of them."""
+
+
+def save_adapter(folder: str | Path, model: OpenModel, adapter: Adapter, *, readout: Readout | None = None) -> Path:
+    """Write `adapter` as a PEFT folder and return its path.
+
+    The folder appears whole or not at all; an adapter folder that stands there is replaced.
+
+    Raises:
+        AdapterError: when the adapter does not fit the model.
+        OutputError: when `folder` is a file, or a folder with something else in it, or cannot be written.
+    """
+    folder = Path(folder)
+    raise_if_any(misfits(adapter, model, "adapter"), AdapterError)
+    config, tensors = _to_peft(adapter, model)
+    with atomic_folder(folder, replace=(folder / CONFIG).is_file()) as partial:
+        write_adapter(partial, config, tensors)
+        if readout is not None:
+            _write_readout(partial, readout)
+    return folder
+
+
+def save_readout(folder: str | Path, readout: Readout) -> Path:
+    """Write a read-out without an adapter, for `load_readout`, and return the folder's path.
+
+    The folder appears whole or not at all; one that holds a read-out is replaced.
+
+    Raises:
+        OutputError: when `folder` is a file, or a folder with something else in it, or cannot be written.
+    """
+    folder = Path(folder)
+    with atomic_folder(folder, replace=(folder / READOUT).is_file()) as partial:
+        _write_readout(partial, readout)
+    return folder
+
+
+def _write_readout(folder: Path, readout: Readout) -> None:
+    (folder / READOUT).write_bytes(_packed(readout[0]))
+    info = {"version": READOUT_VERSION, **readout[1]}
+    (folder / READOUT_INFO).write_text(json.dumps(info, indent=2, sort_keys=True), "utf-8")
+
+
+def write_adapter(folder: Path, config: PeftConfig, tensors: Mapping[str, Tensor]) -> None:
+    """PEFT's two files of an adapter, into a folder that is there."""
+    config.save_pretrained(str(folder))
+    (folder / WEIGHTS).write_bytes(_packed(tensors))
+
+
+def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
+    """The adapter in a PEFT folder, checked against the model.
+
+    A classifier head that PEFT saved along with it is left aside.
+
+    Raises:
+        AdapterError: listing what is missing, damaged or pickled, what shows that it was made for another model, or by
+            what a LoRA folder is more than a low-rank update (see `promptreach.hf.adapters.lora_folders`).
+    """
+    folder = Path(folder)
+    raise_if_any(file_faults(folder), AdapterError)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    tensors = load_file(folder / WEIGHTS)
+    adapter = _from_peft(config, tensors, model, folder)
+    raise_if_any(misfits(adapter, model, str(folder)), AdapterError)
+    return adapter
+
+
+def load_prompt(folder: str | Path, model: OpenModel) -> SoftPrompt | Prefix:
+    """`load_adapter` for a prompt or a prefix.
+
+    Raises:
+        AdapterError: as `load_adapter` does, and for a LoRA update.
+    """
+    adapter = load_adapter(folder, model)
+    if isinstance(adapter, LowRankUpdate):
+        raise AdapterError(Fault(str(folder), "a LoRA update", "a prompt or a prefix"))
+    return adapter
+
+
+def base_model_of(folder: str | Path) -> str:
+    """The model that the adapter in a PEFT folder names as its own.
+
+    Raises:
+        AdapterError: when it has no readable config, or names none.
+    """
+    fault = json_fault(Path(folder) / CONFIG)
+    raise_if_any([fault] if fault else [], AdapterError)
+    name = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not name:
+        raise AdapterError(Fault(str(Path(folder) / CONFIG), "no base model", "its name", "say which with --model"))
+    return str(name)
+
+
+def load_readout(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The read-out that `save_adapter` or `save_readout` put into a folder, or None where there is none.
+
+    Raises:
+        AdapterError: when one of its two files is missing or damaged.
+        FormatError: for a version of readout.json that this library does not know.
+    """
+    weights, info = Path(folder) / READOUT, Path(folder) / READOUT_INFO
+    if not weights.exists() and not info.exists():
+        return None
+    missing = None if weights.is_file() else Fault(str(weights), "no such file", "the read-out's tensors")
+    faults = [missing or safetensors_fault(weights), json_fault(info)]
+    raise_if_any([fault for fault in faults if fault is not None], AdapterError)
+    said = read_record(info, READOUT_VERSION, "version")
+    del said["version"]
+    return load_file(weights), said
+
+
+@contextmanager
+def attach(model: Backbone, adapter: Adapter) -> Iterator[Joined]:
+    """The model with `adapter` on it for a `with` block; pass what it gives to `Backbone.hidden`.
+
+    Raises:
+        InputError: for a low-rank update, which may sit anywhere in the weights, on anything but an `OpenModel`.
+    """
+    if isinstance(adapter, LowRankUpdate):
+        if not isinstance(model, OpenModel):
+            raise InputError(Fault("model", type(model).__name__, "what promptreach.hf.open_model returns"))
+        with model.lora(lora_config(adapter, model), seed=0) as update:
+            update.load(adapter.state)
+            yield Joined()
+    else:
+        yield Joined.of(adapter)
+
+
+def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[str, Tensor]]:
+    """PEFT's config and tensors for an adapter."""
+    if isinstance(adapter, LowRankUpdate):
+        config: PeftConfig = lora_config(adapter, model)
+        tensors = adapter.state
+    else:
+        shape: dict[str, Any] = {
+            "task_type": model.peft_task,
+            "num_virtual_tokens": adapter.length,
+            "num_layers": model.num_layers,
+            "num_transformer_submodules": 1,
+        }
+        if isinstance(adapter, SoftPrompt):
+            shape |= {"token_dim": model.hidden_size, "num_attention_heads": model.num_heads}
+            config, embeddings = PromptTuningConfig(**shape), adapter.embeddings
+        else:
+            width = model.num_kv_heads * model.head_dim
+            shape |= {"token_dim": width, "num_attention_heads": model.num_kv_heads, "encoder_hidden_size": width}
+            config, embeddings = PrefixTuningConfig(**shape), _flatten(adapter)
+        tensors = {"prompt_embeddings": embeddings}
+    config.base_model_name_or_path = model.name
+    config.inference_mode = True
+    return config, tensors
+
+
+def _from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: OpenModel, folder: Path) -> Adapter:
+    kind = config.get("peft_type")
+    if kind not in SUPPORTED_TYPES:
+        raise AdapterError(Fault(str(folder / CONFIG), f"peft_type {kind!r}", f"one of {', '.join(SUPPORTED_TYPES)}"))
+    if kind == "LORA":
+        return lora_update(config, tensors, model, str(folder))
+    embeddings = tensors.get("prompt_embeddings")
+    if embeddings is None or embeddings.ndim != 2 or not embeddings.isfinite().all():
+        raise AdapterError(Fault(str(folder / WEIGHTS), "no usable prompt_embeddings", "a finite matrix of that name"))
+    if kind in _PROMPTS:
+        return SoftPrompt(embeddings)
+    layers, heads = config.get("num_layers") or model.num_layers, config.get("num_attention_heads") or 1
+    if embeddings.shape[1] % (2 * layers * heads):
+        seen = f"prompt_embeddings of shape {tuple(embeddings.shape)}"
+        expected = f"columns for 2 x {layers} layers x {heads} heads, as {CONFIG} says"
+        raise AdapterError(Fault(str(folder / WEIGHTS), seen, expected))
+    return _unflatten(embeddings, layers, heads)
+
+
+def _flatten(prefix: Prefix) -> Tensor:
+    """(prompt, layer * 2 * kv_head * head_dim): a row is each layer's keys, then its values, head by head."""
+    return torch.stack([prefix.keys, prefix.values], dim=1).permute(3, 0, 1, 2, 4).flatten(1)
+
+
+def _unflatten(embeddings: Tensor, num_layers: int, num_heads: int) -> Prefix:
+    parts = embeddings.unflatten(1, (num_layers, 2, num_heads, -1)).permute(2, 1, 3, 0, 4)
+    return Prefix(parts[0], parts[1])
+
+
+def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
+    """What shows that the adapter was made for another model."""
+    if isinstance(adapter, LowRankUpdate):
+        return lora_misfits(adapter, model, where)
+    faults = []
+    if isinstance(adapter, SoftPrompt) and adapter.hidden_size != model.hidden_size:
+        faults.append(Fault(where, f"virtual tokens of size {adapter.hidden_size}", f"{model.hidden_size}"))
+    if isinstance(adapter, Prefix):
+        layers, heads, _, size = adapter.keys.shape
+        seen, expected = (layers, heads, size), (model.num_layers, model.num_kv_heads, model.head_dim)
+        if seen != expected or adapter.values.shape[3] != size:
+            faults.append(Fault(where, f"(layers, kv heads, head size) {seen}", f"{expected}", f"as in {model.name}"))
+    if adapter.length >= model.max_positions:
+        faults.append(
+            Fault(where, f"{adapter.length} virtual tokens", f"fewer than the {model.max_positions} positions")
+        )
+    return faults
+
+
+def file_faults(folder: Path) -> list[Fault]:
+    """What is missing, damaged or pickled in an adapter folder."""
+    weights, pickled = folder / WEIGHTS, folder / "adapter_model.bin"
+    faults = [json_fault(folder / CONFIG)]
+    if weights.is_file():
+        faults.append(safetensors_fault(weights))
+    else:
+        missing = Fault(str(weights), "no such file", "the adapter's weights")
+        faults.append(pickle_fault(pickled) if pickled.is_file() else missing)
+    return [fault for fault in faults if fault is not None]
+
+
+def _packed(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})

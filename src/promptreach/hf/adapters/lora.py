@@ -1,0 +1,82 @@
+"""LoRA on a frozen model for the length of a `with` block, through PEFT.
+
+Everything that PEFT puts into the module is taken out again, and no random number is drawn from the global generator.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
+
+
+class AttachedLora:
+    """A LoRA update that is attached; fulfils `promptreach.backbone.Attachment`."""
+
+    def __init__(self, wrapper: PeftModel) -> None:
+        self._wrapper = wrapper
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable matrices."""
+        return [parameter for parameter in self._wrapper.parameters() if parameter.requires_grad]
+
+    def state(self) -> dict[str, Tensor]:
+        """A detached copy of them, by PEFT's key."""
+        # The embeddings are frozen, and asking PEFT to find out for itself makes it call the hub.
+        state = get_peft_model_state_dict(self._wrapper, save_embedding_layers=False)
+        return {key: tensor.detach().clone() for key, tensor in state.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put a copy made by `state` back.
+
+        Raises:
+            AdapterError: naming every tensor that is missing, of another shape, or not part of this update.
+        """
+        check_state(state, self.state())
+        set_peft_model_state_dict(self._wrapper, dict(state))
+
+
+def check_state(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse a state that was not made by something of this size.
+
+    Raises:
+        AdapterError: naming every tensor of `given` that is missing, of another shape than in `own`, or not in it.
+    """
+    seen, expected = ({key: tuple(tensor.shape) for key, tensor in state.items()} for state in (given, own))
+    faults = [
+        Fault(key, f"shape {seen.get(key, 'missing')}", f"shape {expected.get(key, 'none: no such tensor here')}")
+        for key in sorted(seen.keys() | expected.keys())
+        if seen.get(key) != expected.get(key)
+    ]
+    raise_if_any(faults, AdapterError)
+
+
+@contextmanager
+def attached(module: PreTrainedModel, config: LoraConfig, seed: int) -> Iterator[AttachedLora]:
+    """Attach the LoRA that `config` describes, drawing its first factors from `seed`.
+
+    Raises:
+        InputError: when something is attached already; PEFT would take both off together.
+    """
+    if any(isinstance(part, BaseTunerLayer) for part in module.modules()):
+        raise InputError(Fault("model", "has an adapter attached", "a bare model", "leave the other block first"))
+    before = set(vars(module))
+    with torch.random.fork_rng(devices=[]):
+        # PEFT makes its matrices on the CPU and moves them, so the CPU's generator is the only one that matters.
+        torch.default_generator.manual_seed(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # between PEFT and transformers, not for our callers
+            wrapper = get_peft_model(module, config)
+    wrapper.eval()
+    try:
+        yield AttachedLora(wrapper)
+    finally:
+        wrapper.base_model.unload()
+        for name in set(vars(module)) - before:
+            delattr(module, name)

@@ -1,0 +1,1 @@
+"""Hugging Face models opened, taken apart into weight records, and made from compiled backbones."""

@@ -1,0 +1,105 @@
+"""Precomputed prompts in files: a safetensors cache, and the prompt embeddings that vLLM takes.
+
+vLLM accepts a request's input as embeddings: a tensor (tokens, hidden) written by ``torch.save``, sent as it is or in
+base64 as ``prompt_embeds``, when the server runs with ``--enable-prompt-embeds``. It reads the tensor with
+``weights_only=True`` and does not join it to a text: prompt and content have to be in one tensor.
+
+Reference: vLLM's documentation, "Prompt Embedding Inputs".
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+
+from promptreach.errors import AdapterError, Fault, raise_if_any
+from promptreach.files import write_atomically
+from promptreach.hf.adapters.folders import misfits
+from promptreach.hf.models.damage import safetensors_fault
+from promptreach.hf.models.model import OpenModel
+from promptreach.prompt import Prefix, SoftPrompt
+
+FORMAT = "promptreach-cache-1"
+EMBEDS_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""What vLLM accepts; it wants the dtype that it runs the model in."""
+
+
+def save_cache(path: str | Path, model: OpenModel, prefix: Prefix) -> Path:
+    """Write keys and values, each (layer, kv_head, prompt, head_dim), as a safetensors file and return its path.
+
+    The file names the weights that it belongs to. Keys are as attention sees them, rotary positions applied.
+
+    Raises:
+        OutputError: when the file cannot be written.
+    """
+    tensors = {name: getattr(prefix, name).detach().cpu().contiguous() for name in ("keys", "values")}
+    metadata = {"format": FORMAT, "model": model.name, "fingerprint": model.fingerprint}
+    write_atomically(path, save(tensors, metadata))
+    return Path(path)
+
+
+def read_cache(path: str | Path, model: OpenModel) -> Prefix:
+    """The keys and values that `save_cache` wrote for this model.
+
+    Raises:
+        AdapterError: when the file is missing, damaged, something else, or made with other weights.
+    """
+    path = Path(path)
+    fault = safetensors_fault(path) if path.is_file() else Fault(str(path), "no such file", "a saved cache")
+    raise_if_any([fault] if fault else [], AdapterError)
+    with safe_open(str(path), "pt") as file:
+        metadata, names = file.metadata() or {}, set(file.keys())
+    if metadata.get("format") != FORMAT or names != {"keys", "values"}:
+        raise AdapterError(Fault(str(path), f"format {metadata.get('format')!r}", f"{FORMAT!r} with keys and values"))
+    if metadata.get("fingerprint") != model.fingerprint:
+        remedy = "precompute it again: keys and values of other weights mean nothing here"
+        raise AdapterError(Fault(str(path), f"a cache of {metadata.get('model')}", f"one of {model.name}", remedy))
+    tensors = load_file(path)
+    prefix = Prefix(tensors["keys"], tensors["values"])
+    raise_if_any(misfits(prefix, model, str(path)), AdapterError)
+    return prefix
+
+
+def save_prompt_embeds(
+    path: str | Path,
+    model: OpenModel,
+    prompt: SoftPrompt,
+    token_ids: Sequence[int] = (),
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a prompt, and the content behind it if given, as the tensor (tokens, hidden) that vLLM reads.
+
+    Args:
+        token_ids: of the content; vLLM does not add any by itself.
+        dtype: the one vLLM runs the model in; None means the model's own.
+
+    Raises:
+        AdapterError: when the prompt does not fit the model.
+        InputError: for an encoder, a token that the model does not have, or a dtype that vLLM does not take.
+        OutputError: when the file cannot be written.
+    """
+    raise_if_any(misfits(prompt, model, "prompt"), AdapterError)
+    dtype = model.vocabulary.dtype if dtype is None else dtype
+    raise_if_any(_embeds_faults(model, token_ids, dtype))
+    content = model.vocabulary[torch.tensor(token_ids, dtype=torch.long, device=model.vocabulary.device)]
+    embeddings = torch.cat([prompt.embeddings.detach().to(content), content]).to("cpu", dtype)
+    buffer = io.BytesIO()
+    torch.save(embeddings.contiguous(), buffer)
+    write_atomically(path, buffer.getvalue())
+    return Path(path)
+
+
+def _embeds_faults(model: OpenModel, token_ids: Sequence[int], dtype: torch.dtype) -> list[Fault]:
+    faults = []
+    if model.row.encoder:
+        faults.append(Fault("model", f"{model.name}, an encoder", "a causal language model"))
+    size = len(model.vocabulary)
+    unknown = [token for token in token_ids if not 0 <= token < size]
+    if unknown:
+        faults.append(Fault("token_ids", f"{unknown[:5]}", f"0 to {size - 1}"))
+    if dtype not in EMBEDS_DTYPES:
+        faults.append(Fault("dtype", str(dtype), f"one of {', '.join(map(str, EMBEDS_DTYPES))}"))
+    return faults

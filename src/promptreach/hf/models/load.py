@@ -1,0 +1,289 @@
+"""Opening a model from the hub, a folder, a GGUF file, or one that is open already.
+
+Everything that can be found wrong cheaply is found before anything large is read. No code that comes with a model is
+run, and pickled weights are never opened.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import logging
+
+from promptreach.backbone import Origin
+from promptreach.errors import (
+    Fault,
+    InputError,
+    MissingExtraError,
+    ModelError,
+    UnsupportedModelError,
+    install_command,
+    raise_if_any,
+)
+from promptreach.hf.models.damage import json_fault, pickle_fault, safetensors_fault, unreadable_fault
+from promptreach.hf.models.families import FAMILIES, family_of, task_of
+from promptreach.hf.models.model import OpenModel
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a model's files are: a folder, and the file in it when it is a GGUF file."""
+
+    folder: Path
+    name: str
+    gguf_file: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every transformers loader is told."""
+        options: dict[str, Any] = {"pretrained_model_name_or_path": str(self.folder), "trust_remote_code": False}
+        return {**options, "gguf_file": self.gguf_file} if self.gguf_file else options
+
+
+def open_model(
+    source: str | Path | nn.Module,
+    *,
+    tokenizer: Any = None,
+    task: Literal["encoder", "causal"] | None = None,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    device_map: str | dict[str, Any] | None = None,
+    num_layers: int | None = None,
+) -> OpenModel:
+    """Open a model, frozen and in evaluation mode.
+
+    Args:
+        source: a hub id, a folder, a ``.gguf`` file, or a transformers model, which is used as it is: its dtype,
+            device and layers stay, and it is frozen in place.
+        tokenizer: instead of the one that lies with the model.
+        task: ``encoder`` (hidden states) or ``causal`` (next tokens too); None reads it from the config.
+        revision: of a hub id.
+        dtype: of the weights.
+        device: where the model goes, unless `device_map` spreads it.
+        device_map: as in transformers, over devices that hold all of it: weights offloaded to disk, or from a GPU to
+            main memory, cannot be fingerprinted or tuned. What is joined goes to the device of the layer it is for.
+        num_layers: keep only the first so many layers, for a quick look at a large model.
+
+    Raises:
+        ModelError: nothing at `source`, no config, no tokenizer or no weights there, weights that are damaged, pickled,
+            incomplete or offloaded, a hub id that cannot be had, or a `num_layers` that the model does not have.
+        MissingExtraError: for a GGUF file without the package gguf.
+        InputError: for a `source` that is no model, such as a `PeftModel`, a `device` that is not there, a `task` that
+            the model cannot do, or a `num_layers` for a model that is open.
+        UnsupportedModelError: for an architecture, or a quantised form, that this library cannot take apart.
+    """
+    if isinstance(source, PreTrainedModel):
+        raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
+        return OpenModel(source, tokenizer, task=task)
+    faults = _device_faults(device) if device_map is None else []
+    if not isinstance(source, str | Path):
+        expected = "a hub id, a folder, a .gguf file or a transformers model"
+        remedy = "of a PeftModel pass the base model, and the adapter as adapter="
+        faults.append(Fault("model", f"a {type(source).__name__}", expected, remedy))
+        raise InputError(faults)
+    raise_if_any(faults)
+    place = _locate(source, revision)  # a download may show its progress
+    options = {"tokenizer": tokenizer, "task": task, "revision": revision, "dtype": dtype}
+    options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
+    with quietly():
+        raise_if_any(_faults_of(place, tokenizer is None), ModelError)
+        config = _config_of(place, num_layers)
+        task = task_of(config, family_of(config), task)
+        model = _load(place, config, task, dtype, device_map)
+        if device_map is None:
+            model = model.to(device)
+        if tokenizer is None:
+            tokenizer = _try(place, "tokenizer", lambda: AutoTokenizer.from_pretrained(**place.options))
+    path = Path(source).expanduser()
+    # Another process may stand in another folder.
+    origin = Origin(str(path.resolve() if path.exists() else source), options)
+    return OpenModel(model, tokenizer, place.name, task, origin)
+
+
+def _device_faults(device: str | torch.device) -> list[Fault]:
+    """What is wrong with `device`, found with nothing on it."""
+    try:
+        torch.empty(0, device=device).cpu()  # "meta" is a device, but nothing comes back from it
+    except (RuntimeError, AssertionError) as error:  # the second from a torch that was built without CUDA
+        reason = str(error).partition("\n")[0]
+        return [Fault("device", f"{str(device)!r} ({reason})", "a device of this machine, such as 'cpu'")]
+    return []
+
+
+def _locate(source: str | Path, revision: str | None) -> _Place:
+    """The files behind `source`, downloaded if it is a hub id."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return _Place(path.parent, str(source), path.name)
+    if path.is_dir():
+        return _Place(path, str(source))
+    if isinstance(source, Path) or source.startswith((".", "/", "~")) or path.suffix == ".gguf":
+        raise ModelError(Fault(str(source), "nothing there", "a model folder, a .gguf file or a hub id"))
+    try:
+        folder = snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"])
+    except HFValidationError:
+        raise ModelError(Fault(source, "nothing there", "a model folder, a .gguf file or a hub id")) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        seen = f"not on this machine, and the hub did not give it ({type(error).__name__})"
+        remedy = "check the name and the connection, or download it where there is one and give its folder"
+        raise ModelError(Fault(source, seen, "a hub id that can be had, or a folder", remedy)) from error
+    return _Place(Path(folder), source)
+
+
+def _faults_of(place: _Place, needs_tokenizer: bool) -> list[Fault]:
+    """What is wrong with the files, as far as their first bytes tell."""
+    if place.gguf_file:
+        return _gguf_faults(place.folder / place.gguf_file)
+    adapter = place.folder / "adapter_config.json"
+    if adapter.is_file():  # transformers would follow it to the model that it names
+        return [Fault(str(adapter), "an adapter", "a model", "open its base model, and the adapter as an adapter")]
+    faults = [json_fault(place.folder / "config.json"), *_weight_faults(place.folder)]
+    if needs_tokenizer and not any((place.folder / name).is_file() for name in _TOKENIZER_FILES):
+        expected = f"one of {', '.join(_TOKENIZER_FILES)}"
+        faults.append(
+            Fault(str(place.folder), "no tokenizer", expected, "save the tokenizer there, or pass tokenizer=")
+        )
+    return [fault for fault in faults if fault is not None]
+
+
+def _weight_faults(folder: Path) -> list[Fault | None]:
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [safetensors_fault(single)]
+    if index.is_file():
+        broken = json_fault(index)
+        if broken:
+            return [broken]
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()))
+        if not shards:
+            return [Fault(str(index), "no weight_map", "the names of the shards")]
+        return [
+            safetensors_fault(folder / shard)
+            if (folder / shard).is_file()
+            else Fault(str(folder / shard), "no such file", f"the shard that {index.name} names")
+            for shard in shards
+        ]
+    pickles = sorted(folder.glob("pytorch_model*.bin"))
+    if pickles:
+        return [pickle_fault(pickles[0])]
+    return [Fault(str(folder), "no weights", "model.safetensors, or its shards with model.safetensors.index.json")]
+
+
+def _gguf_faults(path: Path) -> list[Fault]:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        return [unreadable_fault(path, error)]
+    if magic != b"GGUF":
+        return [Fault(str(path), f"a file that starts with {magic!r}", "a GGUF file, or a folder with a model")]
+    if find_spec("gguf") is None:
+        seen = "a GGUF file, without the package to read it"
+        raise MissingExtraError(Fault(str(path), seen, "gguf", install_command("gguf")))
+    return []
+
+
+def _config_of(place: _Place, num_layers: int | None) -> PretrainedConfig:
+    """The config, cut to `num_layers` if given."""
+    config = _try(place, "config", lambda: AutoConfig.from_pretrained(**place.options))
+    family_of(config)
+    if getattr(config, "quantization_config", None):
+        found = f"{config.model_type} quantised by {config.quantization_config.get('quant_method', 'some method')}"
+        raise UnsupportedModelError(found, tuple(FAMILIES), "Open the model it was made from, or a GGUF file.")
+    if num_layers is not None:
+        if not 1 <= num_layers <= config.num_hidden_layers:
+            raise ModelError(Fault("num_layers", str(num_layers), f"1 to {config.num_hidden_layers}"))
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:num_layers]
+        config.num_hidden_layers = num_layers
+    return config
+
+
+def _load(
+    place: _Place,
+    config: PretrainedConfig,
+    task: Literal["encoder", "causal"],
+    dtype: torch.dtype,
+    device_map: str | dict[str, Any] | None,
+) -> PreTrainedModel:
+    """The module, with every weight it needs found in the files."""
+    loader = AutoModelForCausalLM if task == "causal" else AutoModel
+    model, info = _try(
+        place,
+        "weights",
+        lambda: loader.from_pretrained(
+            **place.options,
+            **family_of(config).options,
+            config=config,
+            dtype=dtype,
+            device_map=device_map,
+            use_safetensors=None if place.gguf_file else True,
+            ignore_mismatched_sizes=True,  # reported below, all at once
+            output_loading_info=True,
+        ),
+    )
+    faults = [Fault(place.name, f"no weight {key!r}", "every weight") for key in sorted(info["missing_keys"])]
+    for key, seen, expected in sorted(info["mismatched_keys"]):
+        faults.append(
+            Fault(place.name, f"weight {key!r} of shape {tuple(seen)}", f"{tuple(expected)}, as in its config")
+        )
+    offloaded = [name for name, weight in model.named_parameters() if weight.is_meta]
+    if offloaded:
+        seen = f"{len(offloaded)} weights that no device has room for, such as {offloaded[0]!r}"
+        remedy = "spread it over more devices, take a smaller dtype, or only the first layers (num_layers)"
+        faults.append(Fault(f"{place.name}, device_map {device_map!r}", seen, "every weight on a device", remedy))
+    raise_if_any(faults, ModelError)
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None:  # a GGUF file's weights are plain now, and its mark would keep them from being saved
+        quantizer.remove_quantization_config(model)
+    return model
+
+
+def _try(place: _Place, what: str, load: Any) -> Any:
+    """The result of `load`, with whatever a damaged file makes transformers raise turned into a `ModelError`."""
+    try:
+        return load()
+    except Exception as error:  # the readers of damaged files raise whatever they stumble over
+        where = str(place.folder / place.gguf_file) if place.gguf_file else str(place.folder)
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        seen = f"its {what} cannot be read ({reason})"
+        raise ModelError(Fault(where, seen, "a whole model", "copy or download it again")) from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """transformers' log lines and progress bars off, and back to what they were.
+
+    Its bar over a GGUF file's tensors obeys no setting, so standard error is held back as well; errors are raised.
+    """
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""Opened models at work: captured attention, prompt caches, shorter prefixes, this library's attention."""

@@ -1,0 +1,372 @@
+"""How steep each layer is, from above (certified) and from below (measured), and whether it is certainly injective.
+
+Paper A, Theorem 5: a layer x -> x + G(x) whose branches G have Lipschitz constants below 1 is injective, so a stack of
+them fits only data of injective maps. Everything here is in the Frobenius norm over stacked tokens, on inputs whose
+tokens each lie in a ball of stated radius around 0, with a stated number of tokens, the prompt's included.
+
+Derivations: docs/theory/lipschitz.md.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptreach import rounding as decimals
+from promptreach.certificate import Assumption, Certificate, Evidence, Side, Verdict, rechecks
+from promptreach.errors import Fault, raise_if_any
+from promptreach.limits.layers import blocks
+from promptreach.limits.layers.attention_bounds import AttentionBound, Reading, attention_bound
+from promptreach.limits.layers.feed_forward_bounds import FeedForwardBound, feed_forward_bound
+from promptreach.limits.layers.jacobian import points_in_ball, steepness
+from promptreach.limits.layers.near import FAST, THOROUGH, Near, NormRoutines
+from promptreach.limits.layers.packing import packed, unpacked_layer
+from promptreach.weights import LayerWeights, NormWeights
+
+_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class LayerBound:
+    """How steep the two branches of one layer are on the ball.
+
+    A branch is what a layer adds to the stream: attention or feed-forward, with the norm in front of it where there is
+    one, without the residual connection and without a norm behind it.
+
+    Attributes:
+        layer: its index in the list.
+        attention, mlp: UPPER bounds on the Lipschitz constants of the branches; `mlp` is 0 without a feed-forward.
+        total: UPPER bound for the whole layer, residual connections and norms included.
+        attention_lower, mlp_lower: MEASURED lower bounds: Jacobian norms found at points of the ball, or at the states.
+        attention_local, mlp_local: MEASURED upper bounds on the Jacobian norms at the given states, or None.
+        invertible: POSSIBLE when the layer is certainly injective on the ball; otherwise UNKNOWN, with `reasons`.
+        reasons: why not certified; empty when it is.
+        not_covered: what the bounds do not speak of.
+        published: formulas of the literature for the attention branch, where they are proved too (see
+            `attention_bounds`), by paper; for comparison.
+        mlp_radius: of the ball on which `mlp` holds and in which every stream after attention lies, rounded up by less
+            than a part in 1e8; the claim of `mlp` names a radius that is rounded down.
+        output_radius: every token that leaves the layer is at most this long.
+    """
+
+    layer: int
+    attention: Certificate
+    mlp: Certificate
+    total: Certificate
+    attention_lower: Certificate
+    mlp_lower: Certificate
+    attention_local: Certificate | None
+    mlp_local: Certificate | None
+    invertible: Verdict
+    reasons: tuple[str, ...]
+    not_covered: tuple[str, ...]
+    published: Mapping[str, float]
+    mlp_radius: float
+    output_radius: float
+
+
+def lipschitz(
+    layers: Sequence[LayerWeights],
+    radius: float | int,
+    tokens: int,
+    states: Sequence[Float[Tensor, "tokens hidden"]] | None = None,
+    rotate: blocks.Rotation | None = None,
+    iterations: int = 6,
+    seed: int = 0,
+) -> list[LayerBound]:
+    """Bounds for each layer on its own, first layer first, each on the same ball of inputs.
+
+    For all inputs X, X' of at most `tokens` tokens with every token in the ball of `radius`:
+    |G(X) - G(X')| <= attention.value |X - X'|, and likewise for `mlp` on its ball and `total`.
+
+    Args:
+        layers: of one model; BERT, GPT-2 and Llama families with their norms, or layers without any.
+        radius: of the ball around 0 that holds every token of a layer's input, prompt included. Not a property of the
+            weights: measure it, or choose it.
+        tokens: how many, prompt included.
+        states: the stream that enters each layer, one tensor a layer, for bounds and power iteration at that point;
+            float64 is used whatever comes. None takes random points of the ball.
+        rotate: how queries and keys are rotated by position, for the measured numbers. The certified ones hold for
+            every rotation; without `rotate` the measured ones use none.
+        iterations: of the power method.
+        seed: of its starts.
+
+    Raises:
+        InputError: listing every layer and argument that does not fit.
+
+    Reference: Wang et al. 2023 (paper A), Theorem 5; theorem keys ``attention-lipschitz``, ``feed-forward-lipschitz``
+    and ``contracting-injective``.
+    """
+    raise_if_any(_faults(layers, radius, tokens, states))
+    generator = torch.Generator().manual_seed(seed)
+    result = []
+    for index, layer in enumerate(layers):
+        state = None if states is None else states[index].detach().to("cpu", torch.float64)
+        result.append(_layer_bound(index, layer, radius, tokens, state, rotate, iterations, generator))
+    return result
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """The numbers behind one layer's certificates, as 50-digit decimals.
+
+    Attributes:
+        attention, feed_forward: Lipschitz bounds of the branches, the norms in front included.
+        total: of the layer.
+        mlp_radius, output_radius: as in `LayerBound`.
+        published: as in `LayerBound`.
+    """
+
+    attention: Decimal
+    feed_forward: Decimal
+    total: Decimal
+    mlp_radius: Decimal
+    output_radius: Decimal
+    published: dict[str, Decimal]
+
+
+def layer_sizes(layer: LayerWeights, radius: Decimal, tokens: int, routines: NormRoutines = FAST) -> LayerSizes:
+    """Bounds on the ball, for float64 weights; call inside ``localcontext(decimals.WIDE)``."""
+    attended, slope = _attended(layer, _reading(layer, layer.attention_norm, radius), tokens, routines)
+    attention, after, total = attended.lipschitz * slope, radius + attended.reach, 1 + attended.lipschitz * slope
+    if layer.norm_position == "post":
+        total, after = total * _norm_slope(layer.attention_norm), _normed_size(layer, layer.attention_norm, after)
+    mapped, mlp_slope = _mapped(layer, _reading(layer, layer.feed_forward_norm, after), routines)
+    feed_forward, end = mapped.lipschitz * mlp_slope, after + mapped.reach
+    total = total * (1 + feed_forward)
+    if layer.norm_position == "post" and layer.feed_forward is not None:
+        total, end = total * _norm_slope(layer.feed_forward_norm), _normed_size(layer, layer.feed_forward_norm, end)
+    published = {name: value * slope for name, value in attended.published.items()}
+    return LayerSizes(attention, feed_forward, total, after, end, published)
+
+
+def _reading(layer: LayerWeights, norm: NormWeights | None, radius: Decimal) -> Reading:
+    """What a branch reads of a stream in the ball; only a norm in front of it changes that."""
+    if layer.norm_position != "pre" or norm is None:
+        return Reading(radius, radius, Decimal(1))
+    size = min(Decimal(layer.attention.hidden_size).sqrt(), radius * _unit_slope(norm))
+    return Reading(size, size, _unit_slope(norm))
+
+
+def _unit_slope(norm: NormWeights) -> Decimal:
+    """Bounds the slope of a norm without its weight: its Jacobian is a matrix between 0 and 1 over s, s^2 >= eps."""
+    return 1 / Decimal(norm.eps).sqrt()
+
+
+def _norm_slope(norm: NormWeights | None) -> Decimal:
+    return Decimal(1) if norm is None else _unit_slope(norm) * Decimal(float(norm.weight.abs().max()))
+
+
+def _normed_size(layer: LayerWeights, norm: NormWeights | None, radius: Decimal) -> Decimal:
+    if norm is None:
+        return radius
+    moved = Decimal(0) if norm.bias is None else Near.exact(norm.bias).frobenius()
+    unit = min(Decimal(layer.attention.hidden_size).sqrt(), radius * _unit_slope(norm))
+    return unit * Decimal(float(norm.weight.abs().max())) + moved
+
+
+def _attended(
+    layer: LayerWeights, reading: Reading, tokens: int, routines: NormRoutines
+) -> tuple[AttentionBound, Decimal]:
+    norm = layer.attention_norm if layer.norm_position == "pre" else None
+    return attention_bound(layer.attention, norm, reading, tokens, routines), reading.slope
+
+
+def _mapped(layer: LayerWeights, reading: Reading, routines: NormRoutines) -> tuple[FeedForwardBound, Decimal]:
+    if layer.feed_forward is None:
+        return FeedForwardBound(Decimal(0), Decimal(0)), reading.slope
+    norm = layer.feed_forward_norm if layer.norm_position == "pre" else None
+    return feed_forward_bound(layer.feed_forward, norm, reading, routines), reading.slope
+
+
+def _layer_bound(
+    index: int,
+    layer: LayerWeights,
+    radius: float | int,
+    tokens: int,
+    state: Float[Tensor, "tokens hidden"] | None,
+    rotate: blocks.Rotation | None,
+    iterations: int,
+    generator: torch.Generator,
+) -> LayerBound:
+    given, layer = layer, layer.detached()
+    with localcontext(decimals.WIDE):
+        sizes = layer_sizes(layer, Decimal(radius), tokens)
+        local = None if state is None else _local_sizes(layer, state, rotate)
+        published = {name: decimals.round_up(value) for name, value in sizes.published.items()}
+    points = points_in_ball(layer.attention.hidden_size, tokens, float(radius), generator) if state is None else [state]
+    steep = {
+        "attention": [steepness(blocks.attention_branch(layer, rotate), x, iterations, generator) for x in points],
+        "mlp": [
+            # Token-wise: a few tokens are enough for a lower bound.
+            steepness(
+                blocks.feed_forward_branch(layer), blocks.between(layer, x, rotate)[:_TOKENS], iterations, generator
+            )
+            for x in points
+        ],
+    }
+    upper = {part: _certified(part, given, radius, tokens, sizes) for part in ("attention", "mlp", "total")}
+    reasons = _reasons(layer, upper)
+    return LayerBound(
+        layer=index,
+        attention=upper["attention"],
+        mlp=upper["mlp"],
+        total=upper["total"],
+        attention_lower=_measured("attention", max(steep["attention"]), Side.LOWER, len(points), state is None),
+        mlp_lower=_measured("mlp", max(steep["mlp"]), Side.LOWER, len(points), state is None),
+        attention_local=None if local is None else _measured("attention", local[0], Side.UPPER, 1, False),
+        mlp_local=None if local is None else _measured("mlp", local[1], Side.UPPER, 1, False),
+        invertible=Verdict.UNKNOWN if reasons else Verdict.POSSIBLE,
+        reasons=reasons,
+        not_covered=_not_covered(layer, rotate),
+        published=published,
+        mlp_radius=decimals.round_up(sizes.mlp_radius),
+        output_radius=decimals.round_up(sizes.output_radius),
+    )
+
+
+def _local_sizes(
+    layer: LayerWeights, state: Float[Tensor, "tokens hidden"], rotate: blocks.Rotation | None
+) -> tuple[float, float]:
+    """Bounds on the Jacobian norms at one point: the formulas for the ball, with the sizes found at that point."""
+    attended, slope = _attended(layer, _found(layer, layer.attention_norm, state), len(state), FAST)
+    after = blocks.between(layer, state, rotate)
+    mapped, mlp_slope = _mapped(layer, _found(layer, layer.feed_forward_norm, after), FAST)
+    return decimals.round_up(attended.lipschitz * slope), decimals.round_up(mapped.lipschitz * mlp_slope)
+
+
+def _found(layer: LayerWeights, norm: NormWeights | None, state: Float[Tensor, "tokens hidden"]) -> Reading:
+    """Length, spread around their mean and slope of the norm, the largest over the tokens that stand there."""
+    slope = Decimal(1)
+    if layer.norm_position == "pre" and norm is not None:
+        moved = state - state.mean(dim=-1, keepdim=True) if norm.kind == "layer" else state
+        slope = Decimal(float((moved.square().mean(dim=-1) + norm.eps).rsqrt().max()))
+        state = blocks.standardised(norm, state)
+    radius, spread = (float(x.norm(dim=-1).max()) for x in (state, state - state.mean(dim=0)))
+    return Reading(Decimal(radius), Decimal(min(radius, spread)), slope)
+
+
+_PARTS = {"attention": "attention branch", "mlp": "feed-forward branch", "total": "whole layer"}
+
+
+def _certified(part: str, layer: LayerWeights, radius: float | int, tokens: int, sizes: LayerSizes) -> Certificate:
+    value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[part]
+    ball = decimals.float_below(sizes.mlp_radius) if part == "mlp" else radius
+    return Certificate(
+        claim=(
+            f"For all inputs X, X' of at most {tokens} tokens, each of Euclidean norm at most {decimals.shown(ball)}, "
+            f"the outputs of the layer's {_PARTS[part]} differ by at most value |X - X'|, in the Frobenius norm over "
+            f"stacked tokens."
+        ),
+        value=decimals.round_up(value),
+        side=Side.UPPER,
+        evidence=Evidence.PROVED,
+        assumptions=(Assumption("every weight is a finite number", checked=True, detail="looked at each"),),
+        theorem="feed-forward-lipschitz" if part == "mlp" else "attention-lipschitz",
+        witness={"part": part, "layer": packed(layer), "radius": radius, "tokens": tokens},
+        checker="limits.layers.lipschitz:recheck_lipschitz",
+    )
+
+
+def _measured(part: str, value: float, side: Side, points: int, random: bool) -> Certificate:
+    where = f"{points} points of the ball" if random else "the given states"
+    claim = (
+        f"At some of {where} the Jacobian of the layer's {_PARTS[part]} has at least this spectral norm."
+        if side is Side.LOWER
+        else f"At {where} the Jacobian of the layer's {_PARTS[part]} has at most this spectral norm."
+    )
+    sample = f"{where}; float64, rounding of the forward pass not accounted for"
+    return Certificate(claim, value, side, Evidence.MEASURED, sample=sample)
+
+
+def _reasons(layer: LayerWeights, upper: Mapping[str, Certificate]) -> tuple[str, ...]:
+    reasons = []
+    if layer.norm_position == "post" and (layer.attention_norm or layer.feed_forward_norm):
+        reasons.append(
+            "a norm stands behind the residual sum; it maps many vectors to one, and the theorem does not speak of it"
+        )
+    for part in ("attention", "mlp"):
+        if not upper[part].value < 1:
+            reasons.append(f"the bound on the {_PARTS[part]} is {upper[part].value:.3g}, not below 1")
+    return tuple(reasons)
+
+
+def _not_covered(layer: LayerWeights, rotate: blocks.Rotation | None) -> tuple[str, ...]:
+    notes = ["dropout; sequences in which some tokens are hidden from others by more than causality (sliding windows)"]
+    if layer.attention.rotary and rotate is None:
+        notes.append("positions: measured numbers rotate nothing; the certified ones hold for every rotation")
+    if layer.norm_position == "pre":
+        notes.append("the norm behind the last layer of the model")
+    return tuple(notes)
+
+
+@rechecks
+def recheck_lipschitz(certificate: Certificate) -> bool:
+    """Second path: the formulas again, with all products formed and all norms from singular values."""
+    seen = certificate.witness
+    with localcontext(decimals.WIDE):
+        sizes = layer_sizes(unpacked_layer(seen["layer"]), Decimal(seen["radius"]), int(seen["tokens"]), THOROUGH)
+        value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[seen["part"]]
+        return bool(value <= Decimal(certificate.value))
+
+
+def _faults(
+    layers: Sequence[LayerWeights], radius: float | int, tokens: int, states: Sequence[Tensor] | None
+) -> list[Fault]:
+    faults = layer_faults(layers)
+    if not 0 < radius < math.inf:
+        faults.append(Fault("radius", str(radius), "a positive finite number"))
+    if tokens < 1:
+        faults.append(Fault("tokens", str(tokens), "at least 1"))
+    if states is None:
+        return faults
+    if len(states) != len(layers):
+        faults.append(Fault("states", f"{len(states)} tensors", f"{len(layers)}, one for each layer"))
+    for index, (state, layer) in enumerate(zip(states, layers, strict=False)):
+        where, hidden = f"states[{index}]", layer.attention.hidden_size
+        if state.ndim != 2 or state.shape[1] != hidden or not 1 <= state.shape[0] <= tokens:
+            faults.append(Fault(where, f"shape {tuple(state.shape)}", f"(1 to {tokens}, {hidden})"))
+        elif not bool(state.isfinite().all()):
+            faults.append(Fault(where, "entries that are not finite", "finite numbers"))
+        elif float(state.double().norm(dim=1).max()) > radius:
+            faults.append(Fault(where, "a token outside the ball", f"norms up to {radius:g}", "Raise `radius`"))
+    return faults
+
+
+def layer_faults(layers: Sequence[LayerWeights]) -> list[Fault]:
+    """What keeps layers from being bounded: none at all, sizes that do not fit, numbers that are not finite."""
+    faults = [] if layers else [Fault("layers", "none", "at least one layer")]
+    for index, layer in enumerate(layers):
+        where, hidden = f"layers[{index}]", layer.attention.hidden_size
+        if layer.attention.output_size != hidden:
+            faults.append(Fault(where, f"attention gives {layer.attention.output_size} entries", f"{hidden}"))
+        mlp = layer.feed_forward
+        if mlp is not None and (mlp.up.shape[1] != hidden or tuple(mlp.down.shape) != (hidden, mlp.up.shape[0])):
+            shapes = f"feed-forward shapes {tuple(mlp.up.shape)} and {tuple(mlp.down.shape)}"
+            faults.append(Fault(where, shapes, f"(width, {hidden}) and ({hidden}, width)"))
+        tensors, norms = _parts(layer)
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+            faults.append(Fault(where, "weights that are not finite", "finite numbers"))
+        if len({tensor.dtype for tensor in tensors}) > 1:
+            faults.append(Fault(where, "mixed dtypes", "one dtype", "convert with .to(dtype)"))
+        if any(not norm.eps > 0 for norm in norms):
+            faults.append(Fault(where, "a norm with eps 0", "eps above 0: without it a norm has no Lipschitz constant"))
+    return faults
+
+
+def _parts(record: Any) -> tuple[list[Tensor], list[NormWeights]]:
+    """Every tensor and every norm of a record, at any depth."""
+    tensors, norms = [], [record] if isinstance(record, NormWeights) else []
+    for value in (getattr(record, item.name) for item in dataclasses.fields(record)):
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif dataclasses.is_dataclass(value):
+            inner = _parts(value)
+            tensors, norms = tensors + inner[0], norms + inner[1]
+    return tensors, norms

@@ -1,0 +1,298 @@
+"""The least error of one head at one query token: from weights and targets to a certified floor, and back to (a, b).
+
+The targets are compared behind the output projection W: the residual of example i is W u_i - t_i, where u_i is the
+head's output. What no u can change, the part of t_i outside the range of W, is a constant; inside that range the value
+sum of the prompt is free, and the search over its mass (`certified`) is exact. Rounding on the way there is bounded
+and taken off the floor:
+
+* The statistics. If Z' = Z (1 + eps) and |h' - h| <= delta, then for every a and b
+  |r'_i| >= |r_i| / (1 + eps) - (1 + eps) (|W| delta + eps (|W h_i| + |t_i|)).
+* The basis Q of the range. With W = Q R + E and Q within eta of orthonormal, |W u - t| differs from what is searched by
+  at most |E| |u| + eta (|R u| + |t|); wherever the error is at most |t|, |R u| is at most 2 |t| / (1 - eta - |E| /
+  sigma).
+
+That account needs full column rank. Elsewhere, directions that W nearly loses could still be reached with enormous
+values, so the floor is searched in the whole output space: a superset of every range, which needs no basis and no cap
+on the values. The floor is then lower than it could be, and the prompt comes from a second search, in the range that
+float64 sees.
+
+Reference: theorem keys ``one-query-reachability`` and ``one-query-dual-bound``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.errors import raise_if_any
+from promptreach.limits.oracle.certified import minimise
+from promptreach.limits.oracle.checks import spread_faults
+from promptreach.limits.oracle.statistics import HeadStatistics
+from promptreach.norms import UNIT, gamma
+
+RANK_TOLERANCE = 1e-10
+"""Singular values of an output projection below this share of the largest one count as 0 where prompts are built."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeadFloor:
+    """The least error of one head at one query.
+
+    Attributes:
+        lower: certified, with all rounding taken off: for every prompt, the Euclidean norm of all residuals is at least
+            this.
+        upper: the same norm at `log_mass` and `mean`, as computed.
+        log_mass: log a of the best prompt, in nats (absolute); -inf for no prompt at all.
+        mean: b / a of the best prompt, in the head's value space.
+        attained: False when only a -> 0 or a -> infinity approaches the infimum, or when `upper` is not that close.
+        boxes: the intervals of log a behind `lower`.
+    """
+
+    lower: float
+    upper: float
+    log_mass: float
+    mean: Float[Tensor, " value_dim"]
+    attained: bool
+    boxes: Float[Tensor, "boxes 2"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reduced:
+    """The problem inside a space that holds the range of the output projection.
+
+    Attributes:
+        content, targets: (n, r) coordinates in that space.
+        outside: the norm of the targets' part outside it.
+        loss: how much of the floor rounding may cost, as a norm over all examples.
+        lift: (value_dim, r), from coordinates to values; None for the identity.
+        numerical: the same problem in the range as float64 sees it, where that is smaller; bounds nothing.
+    """
+
+    content: Tensor
+    targets: Tensor
+    outside: float
+    loss: float
+    lift: Tensor | None
+    numerical: "_Reduced | None" = None
+
+
+def head_floor(
+    statistics: HeadStatistics, targets: Float[Tensor, "n out"], output: Float[Tensor, "out value_dim"] | None = None
+) -> HeadFloor:
+    """The least error of one head at one query over every prompt of every length, certified from below.
+
+    For every m >= 1 and all m prompt slots (any keys, any values), the norm of output - targets over all examples is at
+    least ``lower``; ``upper`` is within a relative 1e-9 of it as far as rounding allows and `output` has full column or
+    row rank. Without full rank ``lower`` is the floor for a head that reaches every output direction. Input-level soft
+    prompts are among these prompts, so the floor holds for them; that the floor can also be *reached* by a soft prompt
+    is a separate question (`witness`).
+
+    Args:
+        statistics: of the examples, which share the query token.
+        targets: without the output bias.
+        output: the head's slice of the output projection; None for the identity.
+
+    Raises:
+        InputError: when the log masses spread over more than 600 nats.
+    """
+    raise_if_any(spread_faults("sequences", statistics.log_mass))
+    problem = _reduce(statistics, targets, output)
+    floor = minimise(statistics.log_mass, problem.content, problem.targets, statistics.zero_query)
+    lower = _lower(floor.lower, problem, statistics, targets)
+    best, attained = floor, floor.attained
+    if problem.numerical is not None:
+        problem = problem.numerical
+        best = minimise(statistics.log_mass, problem.content, problem.targets, statistics.zero_query)
+    upper = float(torch.tensor([best.upper, problem.outside], dtype=torch.float64).norm())
+    if best is not floor:
+        # Says only whether the built prompt counts as the best one, to the digits of the search; it bounds nothing.
+        attained = best.attained and upper <= lower * (1 + 1e-9)
+    mean = best.mean if problem.lift is None else problem.lift @ best.mean
+    return HeadFloor(lower, upper, best.log_mass, mean, attained, floor.boxes)
+
+
+def _lower(searched: float, problem: _Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
+    """The floor of the layer in exact arithmetic, from that of the reduced problem."""
+    inside = (searched**2 + problem.outside**2) ** 0.5 * (1 - gamma(8))
+    relative = mass_error(statistics)
+    floor: float = inside / (1 + relative) * (1 - gamma(4)) - problem.loss
+    return max(0.0, min(floor, float(targets.norm()) * (1 - gamma(targets.numel()))))
+
+
+def mass_error(statistics: HeadStatistics) -> float:
+    """The largest relative error of any mass, that of exponentiating it here included."""
+    rounding = 8 * UNIT * (1 + float(statistics.log_mass.abs().max()))
+    return float(torch.expm1(statistics.log_mass_error.max() + rounding)) * (1 + gamma(8))
+
+
+def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) -> _Reduced:
+    """The problem in the range of the output projection, with the account of rounding."""
+    mean, relative = statistics.mean, mass_error(statistics)
+    stretch, rounding = 1.0, torch.zeros_like(statistics.log_mass)
+    if output is None:
+        parts = _Reduced(mean, targets, 0.0, 0.0, None)
+    else:
+        stretch = float(output.norm()) * (1 + gamma(output.numel() + 4))
+        rounding = gamma(output.shape[1] + 4) * mean.norm(dim=1) * stretch
+        parts = _in_range(output, mean, targets)
+    error = stretch * statistics.mean_error + relative * (parts.content.norm(dim=1) + targets.norm(dim=1)) + rounding
+    loss = float(error.norm()) * (1 + relative) * (1 + gamma(targets.shape[0] + 16)) + 4 * UNIT * float(targets.norm())
+    return replace(parts, loss=parts.loss + loss)
+
+
+def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
+    """Content and targets in coordinates of a space that holds the range of the output projection.
+
+    That is the range itself for full column rank, where `loss` has the cost of its basis; else the whole output space.
+    Ranks only choose between spaces that all hold the range, so it does not matter that they are numerical.
+    """
+    # Zero rows and columns are rank deficient exactly, and harmless.
+    rows, columns = output.any(dim=1), output.any(dim=0)
+    core, seen = output[rows][:, columns], targets[:, rows]
+    unseen = float(targets[:, ~rows].norm())
+    if not core.numel():
+        nothing = mean.new_zeros(mean.shape[0], 1)
+        return _Reduced(nothing, nothing, unseen, 0.0, mean.new_zeros(mean.shape[1], 1))
+    basis, singular, right = torch.linalg.svd(core, full_matrices=False)
+    rank = int((singular > RANK_TOLERANCE * singular[0]).sum())
+    basis, inner = basis[:, :rank], singular[:rank, None] * right[:rank]
+    lift = mean.new_zeros(mean.shape[1], rank)
+    lift[columns] = right[:rank].mT / singular[:rank]
+    if rank == core.shape[0]:
+        return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT)
+    inside = seen @ basis
+    outside = float(torch.tensor([unseen, float((seen - inside @ basis.mT).norm())], dtype=torch.float64).norm())
+    loss = _basis_loss(core, basis, inner, float(singular[rank - 1]), targets)
+    narrow = _Reduced(mean[:, columns] @ inner.mT, inside, outside, loss, lift)
+    if rank == core.shape[1]:
+        return narrow
+    return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT, narrow)
+
+
+def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor) -> float:
+    """What the basis of the range of a projection of full column rank may cost."""
+    rows, rank = basis.shape
+    size = float(targets.norm()) * (1 + gamma(targets.numel()))
+    eta = float((basis.mT @ basis - torch.eye(rank, dtype=basis.dtype)).norm()) + 2 * gamma(rows + 4) * rank
+    rest = float((output - basis @ inner).norm()) * (1 + gamma(output.numel() + 4))
+    rest += gamma(rank + 6) * (float(basis.norm()) * float(inner.norm()) + float(output.norm()))
+    rounding = 4 * (eta + gamma(rows + 4)) * size
+    ratio = rest / least * (1 + 1e-6)
+    # The account needs a basis that is nearly exact; without one nothing is left of the floor.
+    return 2.1 * (ratio + eta) * size + rounding if ratio + eta < 0.01 else size
+
+
+def floor_certificate(
+    parts: list[tuple[HeadStatistics, Tensor, HeadFloor]], output: Tensor | None, entries: int, what: str
+) -> Certificate:
+    """The floor over several query groups as one certificate: each part bounds its own examples, for any one prompt."""
+    value = (sum(floor.lower**2 for _, _, floor in parts) / entries) ** 0.5 * (1 - gamma(len(parts) + 8))
+    return Certificate(
+        claim=(
+            f"for every prompt of any length, the root-mean-square error of {what} over all {entries} target "
+            "entries is at least value"
+        ),
+        value=value,
+        side=Side.LOWER,
+        evidence=Evidence.PROVED,
+        assumptions=(
+            Assumption("one attention head, read at the last token", True, "the weights have one head"),
+            Assumption("examples of one group share their last token", True, "compared bit by bit"),
+            Assumption(
+                "the target entries are compared before any residual, norm or feed-forward", True, "by definition"
+            ),
+        ),
+        theorem="one-query-dual-bound",
+        witness={
+            "entries": entries,
+            "output": output,
+            "groups": [packed_group(*part) for part in parts],
+        },
+        checker="limits.oracle.single_head:recheck_floor",
+    )
+
+
+def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor | None) -> dict[str, Any]:
+    """What `checked_floor` needs of one head at one query."""
+    return {
+        "log_mass": statistics.log_mass,
+        "mean": statistics.mean,
+        "log_mass_error": statistics.log_mass_error,
+        "mean_error": statistics.mean_error,
+        "zero_query": statistics.zero_query,
+        "targets": targets,
+        "boxes": None if floor is None else floor.boxes,
+    }
+
+
+@rechecks
+def recheck_floor(certificate: Certificate) -> bool:
+    """Second path of the floor: the dual bound interval by interval, from the definition, in extended precision.
+
+    It first checks that the intervals leave no mass out. Where the platform has no extended precision, it answers False
+    rather than repeat the first path.
+    """
+    if np.finfo(np.longdouble).nmant <= 52:
+        return False
+    witness, total = certificate.witness, 0.0
+    for group in witness["groups"]:
+        total += checked_floor(group, witness["output"]) ** 2
+    return bool(0.0 <= certificate.value <= (total / witness["entries"]) ** 0.5)
+
+
+def checked_floor(group: Mapping[str, Any], output: Tensor | None) -> float:
+    """The floor of one packed group as the second path finds it; 0 when its intervals leave a mass out."""
+    statistics = HeadStatistics(
+        group["log_mass"], group["mean"], group["log_mass_error"], group["mean_error"], zero_query=group["zero_query"]
+    )
+    problem = _reduce(statistics, group["targets"], output)
+    boxes = group["boxes"][group["boxes"][:, 0].argsort()]
+    if not _covers(boxes, statistics.zero_query):
+        return 0.0
+    shift = float(statistics.log_mass.mean())
+    wide = (
+        tensor.numpy().astype(np.longdouble)
+        for tensor in (statistics.log_mass - shift, problem.content, problem.targets)
+    )
+    mass, content, targets = wide
+    mass = np.exp(mass)[:, None]
+    lowest = [_dual_bound(mass, content, targets, low - shift, high - shift) for low, high in boxes.tolist()]
+    if statistics.zero_query:
+        lowest.append(np.sqrt(((content - targets) ** 2).sum()))
+    return _lower(float(min(lowest)), problem, statistics, group["targets"])
+
+
+def _covers(boxes: Tensor, whole_slots: bool) -> bool:
+    """True if the sorted intervals of log a leave nothing out: of [0, infinity], or of the whole numbers from 1 on."""
+    if whole_slots:
+        low, high = torch.exp(boxes[:, 0]), torch.exp(boxes[:, 1])
+        return bool(
+            low[0] < 1.5 and high[-1].isinf() and (low[1:] - high[:-1] < 1 + 1e-6 * high[:-1].clamp(max=1e5)).all()
+        )
+    ends = bool(boxes[0, 0] == -torch.inf and boxes[-1, 1] == torch.inf)
+    return ends and bool((boxes[1:, 0] <= boxes[:-1, 1]).all())
+
+
+def _dual_bound(mass: Any, content: Any, targets: Any, low: float, high: float) -> Any:
+    """The smaller of the two ends' bounds, with the residual at the middle as test matrix."""
+    middle = high - 1.0 if low == -np.inf else low + 1.0 if high == np.inf else 0.5 * (low + high)
+    middle = 0.0 if np.isnan(middle) else middle
+    exp = np.exp(np.longdouble(middle))
+    error = mass * (content - targets) - exp * targets
+    weights = (mass + exp) ** -2
+    test = weights * (error - (weights * error).sum(0) / weights.sum())
+    values = []
+    for point in (low, high):
+        # (1, a) or (1/a, 1): either end may be infinite.
+        a, b = (np.exp(-np.longdouble(point)), 1) if point > 0 else (1, np.exp(np.longdouble(point)))
+        there = a * mass * (content - targets) - b * targets
+        # b cancels because `test` sums to 0; taking the weighted mean off keeps that true after rounding too.
+        there = there - (weights * there).sum(0) / weights.sum()
+        size = np.sqrt((((a * mass + b) * test) ** 2).sum())
+        values.append((test * there).sum() / size if size > 0 else np.longdouble(0))
+    return max(np.longdouble(0), min(values))

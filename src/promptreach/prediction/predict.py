@@ -1,0 +1,160 @@
+"""What training would reach, predicted before any training: from gradients where it would start."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from promptreach.backbone import Joined
+from promptreach.data import LabelledTexts
+from promptreach.errors import raise_if_any
+from promptreach.hf.arguments import as_backbone
+from promptreach.prediction.forecast import Prediction, Start, control, forecast, gram
+from promptreach.prediction.gradients import TANGENTS
+from promptreach.prediction.log_odds import Reader
+from promptreach.prediction.ntk import Part, measure, start_scores
+from promptreach.progress import Progress, Step
+from promptreach.tables import read_task
+from promptreach.training.arguments import name_faults, repeat_faults, size_faults
+from promptreach.training.methods.methods import METHODS
+from promptreach.training.task.readout import cross_fit
+from promptreach.training.task.task import Limits, Task, drawn_rows, features, prepare
+
+GROUPS = 2
+"""Runs of tokens that a completion is cut into, each with a score and a gradient of its own."""
+PREDICTABLE = (*TANGENTS, "head")
+"""The methods that `predict` knows."""
+LEFT_OUT = 256
+"""Training rows that are left out, one at a time, at most; each costs what a held-out row costs."""
+
+T = TypeVar("T")
+
+
+def predict(
+    model: Any,
+    data: Any,
+    methods: Sequence[str] = PREDICTABLE,
+    tokens: Sequence[int] = (4, 16, 64),
+    *,
+    ranks: Sequence[int] = (8,),
+    seed: int = 0,
+    limits: Limits | None = None,
+    quiet: bool = False,
+) -> tuple[Prediction, ...]:
+    """Predict what `fit` would reach with each method and size, without training any of them.
+
+    Around the start of training every answer's log odds are taken to move as their first derivative says; the loss is
+    then minimised exactly, with a penalty on the way from the start that stands for early stopping and is chosen by the
+    leave-one-out loss on training rows. Labels of held-out rows take part in no choice; they only score the result.
+    A prompt or prefix of several lengths is differentiated once, at its longest, and every shorter one takes the
+    gradients of its first tokens there.
+
+    The price is one forward and one backward pass (`GROUPS` for completions) over the rows, and up to `LEFT_OUT` rows
+    more, for each method, and one forward pass for every further length of a prompt or prefix. Besides the model and
+    one batch, memory stays below 2 GB for 2,000 training and 1,000 held-out texts, three sizes and a model of any
+    depth, since at most `kernel.WIDTH` numbers of a gradient are kept a size.
+
+    Args:
+        model, data, seed, limits: as for `fit`; the same ones give the same rows.
+        methods: any of `PREDICTABLE`.
+        tokens: lengths of prompts and prefixes; all are predicted.
+        ranks: of LoRA updates; all are predicted.
+        quiet: no progress bar.
+
+    Returns:
+        One prediction a method and size, in the order of `methods`, sizes ascending. All of it is PREDICTED: nothing is
+        proved, and `Prediction.interval` says how far off such predictions have been. Only the head, which `fit` does
+        not train beyond its start, is MEASURED there.
+
+    Raises:
+        InputError: for arguments that make no sense, all at once; for a prompt that leaves no room in the context, or
+            completions asked of an encoder.
+        DataError: for fewer than 12 different inputs; and whatever else reading the model and the data raises.
+
+    Reference: Malladi et al., ICML 2023, "A kernel-based view of language model fine-tuning", has the idea for full
+    fine-tuning.
+    """
+    _check(methods, tokens, ranks)
+    task_data = read_task(data)
+    backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    longest = max(tokens) if any(METHODS[name].uses_tokens for name in methods) else 0
+    task = prepare(backbone, task_data, limits=limits, seed=seed, longest_prompt=longest)
+    with Progress(quiet) as progress, progress.task("predicting", total=len(methods)) as step:
+        return tuple(forecasts(task, methods, tokens, ranks, seed, step))
+
+
+def forecasts(
+    task: Task, methods: Sequence[str], tokens: Sequence[int], ranks: Sequence[int], seed: int, step: Step
+) -> Iterator[Prediction]:
+    """The predictions for a task that is prepared, as they are made; `step` counts the methods."""
+    parts = parts_of(task, seed)
+    for method in methods:
+        if method == "head":
+            yield control(_start(task, parts, Joined()))
+        else:
+            yield from _of_method(task, parts, method, tokens if METHODS[method].uses_tokens else ranks, seed)
+        step(note=method)
+
+
+def _of_method(task: Task, parts: Sequence[Part], method: str, sizes: Sequence[int], seed: int) -> Iterator[Prediction]:
+    """All sizes of one method, ascending, from one pass over the rows; nothing stays attached while they are taken."""
+    spec, sizes = METHODS[method], sorted(sizes)
+    sequences = task.encoded["train"].sequences
+    with TANGENTS[method](task.backbone, sizes, spec.inits[0], sequences, seed) as tangent:
+        measured = _each(parts, lambda part: measure(task.backbone, part, tangent, GROUPS, seed))
+    kernels = itertools.accumulate(map(gram, *(part.blocks for part in measured)))
+    for size, parameters, kernel in zip(sizes, tangent.parameters, kernels, strict=True):
+        start = Start(*(part.scores for part in measured))
+        if tangent.start is not None and size < sizes[-1]:
+            start = _start(task, parts, tangent.start(size))
+        tokens, rank = (size, 0) if spec.uses_tokens else (0, size)
+        yield forecast(start, kernel, method=method, tokens=tokens, rank=rank, parameters=parameters)
+
+
+def _start(task: Task, parts: Sequence[Part], joined: Joined) -> Start:
+    return Start(*_each(parts, lambda part: start_scores(task.backbone, part, joined, GROUPS, task.batch_size)))
+
+
+def _each(parts: Sequence[Part], look: Callable[[Part], T]) -> list[T]:
+    """What `look` makes of each part; of a part that stands there twice, once."""
+    seen = {part: look(part) for part in dict.fromkeys(parts)}
+    return [seen[part] for part in parts]
+
+
+def parts_of(task: Task, seed: int) -> tuple[Part, Part, Part]:
+    """Training rows as training sees them, training rows as if they had not been seen, and held-out rows.
+
+    Gradients reach the model through the classifier. Through one that has seen a row's label they carry that label,
+    and the row would be predicted from it even when it is left out; so rows to leave out are read by probes that were
+    fitted without them. Completions have no classifier, and any row can be left out as it is.
+    """
+    train, held_out = task.encoded["train"], task.encoded["held_out"]
+    whole, others = torch.arange(len(train)), torch.arange(len(held_out))
+    if task.pooling is None:
+        part = Part(train, None, whole)
+        return part, part, Part(held_out, None, others)
+    probe = task.probes[task.pooling]
+    head, weight, bias = probe.head(), probe.weight[None], probe.bias[None]
+    assert train.labels is not None
+    pooled = features(task, "train", [task.pooling])[task.pooling]
+    crossed = cross_fit((pooled - probe.centre) / probe.spread, train.labels, len(probe.bias), probe.penalty, seed)
+    some = torch.tensor(drawn_rows(len(train), LEFT_OUT, seed))
+    return (
+        Part(train, Reader(head, weight, bias, torch.zeros_like(whole)), whole),
+        Part(train.take(some.tolist()), Reader(head, crossed.weight, crossed.bias, crossed.fold[some]), some),
+        Part(held_out, Reader(head, weight, bias, torch.zeros_like(others)), others),
+    )
+
+
+def _check(methods: Sequence[str], tokens: Sequence[int], ranks: Sequence[int]) -> None:
+    raise_if_any(
+        [
+            *name_faults("methods", methods, PREDICTABLE),
+            *size_faults("tokens", tokens),
+            *size_faults("ranks", ranks),
+            *repeat_faults("methods", methods),
+            *repeat_faults("tokens", tokens),
+            *repeat_faults("ranks", ranks),
+        ]
+    )

@@ -1,0 +1,182 @@
+"""Training one adapter: the front door of this room."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from promptreach.data import LabelledTexts
+from promptreach.errors import Fault, raise_if_any
+from promptreach.files import check_output
+from promptreach.hf.arguments import as_backbone
+from promptreach.progress import Progress
+from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.tables import read_task
+from promptreach.training.engines.engines import engine_faults, open_engine
+from promptreach.training.methods.initial import WarmStart
+from promptreach.training.methods.methods import METHODS
+from promptreach.training.runs import Run, RunConfig, RunStore
+from promptreach.training.search.sweep import planned_steps, sweep
+from promptreach.training.task.readout import Pooling
+from promptreach.training.task.task import Limits, prepare
+
+
+def fit(
+    model: Any,
+    data: Any,
+    method: str = "prompt",
+    *,
+    tokens: int = 16,
+    rank: int = 8,
+    bottleneck: int = 48,
+    learning_rate: float | None = None,
+    init: str | None = None,
+    start: SoftPrompt | Prefix | Run | None = None,
+    reparameterise: bool = False,
+    dropout: float = 0.0,
+    steps: int = 200,
+    batch_size: int = 32,
+    seed: int = 0,
+    pooling: Pooling | None = None,
+    limits: Limits | None = None,
+    folder: str | Path | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
+    at_once: int = 1,
+    quiet: bool = False,
+) -> Run:
+    """Train a prompt or one of its rivals on a frozen model, and score it on held-out examples.
+
+    Args:
+        model: what `promptreach.hf.open_model` opens or has opened: a hub id, a folder, a GGUF file, a backbone.
+        data: what `promptreach.tables.read_task` reads: a file, a record, a list of rows.
+        method: ``"prompt"``, ``"prefix"``, ``"lora"``, ``"unipelt"`` (gated prefix, LoRA and adapters at once),
+            ``"head"`` (the control: a linear probe on the frozen model for classification, the bare model for
+            completions) or ``"full"`` (every weight, embeddings included; they are put back afterwards).
+        tokens: virtual tokens of a prompt, slots of a prefix or of UniPELT.
+        rank: of a LoRA update or of UniPELT's.
+        bottleneck: of UniPELT's adapters; `promptreach.tuning.UNIPELT_SIZES` names useful sizes.
+        learning_rate: of the method's own tensors; None tries several in short runs, and goes on with the one that has
+            the lowest validation loss. A prompt's and a prefix's are scaled to the size of their start.
+        init: how the method starts; None takes the first of its `METHODS[method].inits` (vocabulary rows for a
+            prompt, the cache of real text for a prefix).
+        start: a trained prompt or prefix, or the run that trained it, of at most `tokens` tokens to start from; `init`
+            gives the rows that it lacks, behind it.
+        reparameterise: train a prefix through P-tuning v2's network, which is folded into plain keys and values in
+            `run.adapter`; `run.parameters` counts the network.
+        dropout: of a prefix while training, in every layer on its own, as a probability below 1; P-tuning v2 has 0.1.
+        steps, batch_size: of the training; the search for a rate starts with a sixteenth of the steps a candidate.
+        seed: for the split, the probe's folds, the start and the order of the examples.
+        pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
+        limits: how much of the data is used; None takes `Limits()`.
+        folder: keeps logs and finished runs there; a second call with the same arguments finds them.
+        engine: ``"local"``, or ``"ray"`` for a Ray cluster; the runs are the same.
+        workers: how many runs are trained at the same time; None trains one after another here, and on Ray as many as
+            there is room for. Local workers are processes, see `promptreach.training.engines.engines.open_engine`.
+        ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
+        at_once: how many of the rates that are tried share every forward pass of the frozen model, for prompts and
+            prefixes; worth more than 1 on a device that one run leaves idle.
+        quiet: no progress bar.
+
+    Returns:
+        The run at the best rate, at its best state on the validation part. `run.held_out` holds the outcomes per
+        held-out example, `run.adapter` the record that `promptreach.hf.save_adapter` writes as a PEFT folder (None for
+        ``"head"``, ``"unipelt"`` and ``"full"``, which PEFT has none for; `promptreach.tuning.applied` puts any run's
+        tensors back on the model). A run whose loss stopped being a number is returned too, with status ``diverged``.
+
+    Raises:
+        InputError: for arguments that make no sense, all at once; for a prompt that leaves no room in the context, or
+            completions asked of an encoder.
+        OutputError: when nothing can be written to `folder`.
+        MissingExtraError: for engine ``"ray"`` without the package ray.
+        WorkerError: when workers die, or are not what this process is.
+        DataError: for fewer than 12 different inputs; and whatever else reading the model and the data raises.
+    """
+    _check(
+        method=method,
+        counts={"tokens": tokens, "rank": rank, "bottleneck": bottleneck, "steps": steps, "batch_size": batch_size}
+        | {"at_once": at_once},
+        learning_rate=learning_rate,
+        init=init,
+        start=start,
+        prefix_options={"reparameterise": reparameterise, "dropout": dropout},
+        pooling=pooling,
+        engine=engine_faults(engine, workers, ray_address, model),
+    )
+    if folder is not None:
+        check_output(folder, resume=True)
+    spec = METHODS[method]
+    task_data = read_task(data)
+    backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    warm = None if start is None else WarmStart(_trained(start))
+    raise_if_any(warm.misfits(backbone) if warm else [])
+    config = RunConfig(
+        method=method,
+        tokens=tokens if "tokens" in spec.sizes else 0,
+        rank=rank if "rank" in spec.sizes else 0,
+        bottleneck=bottleneck if "bottleneck" in spec.sizes else 0,
+        init=init or spec.inits[0],
+        start=warm,
+        reparameterise=reparameterise,
+        dropout=dropout,
+        learning_rate=learning_rate or 0.0,
+        steps=steps if method != "head" else 0,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    rates = None if learning_rate is None and method != "head" else [learning_rate or 0.0]
+    store = RunStore(None if folder is None else Path(folder))
+    with (
+        Progress(quiet) as progress,
+        open_engine(store, progress, engine, workers=workers, ray_address=ray_address, at_once=at_once) as executor_of,
+    ):
+        task = prepare(
+            backbone,
+            task_data,
+            limits=limits,
+            seed=seed,
+            longest_prompt=tokens if spec.uses_tokens else 0,
+            pooling=pooling,
+        )
+        progress.plan(planned_steps(config, 1 if rates else len(spec.rates)))
+        return sweep(executor_of(task), config, rates).best
+
+
+def _trained(start: Any) -> Any:
+    """The adapter of a run, or what was given."""
+    return start.adapter if isinstance(start, Run) else start
+
+
+def _check(
+    *,
+    method: str,
+    counts: Mapping[str, int],
+    learning_rate: float | None,
+    init: str | None,
+    start: object,
+    prefix_options: Mapping[str, float | bool],
+    pooling: str | None,
+    engine: Sequence[Fault],
+) -> None:
+    faults = list(engine)
+    if method not in METHODS:
+        faults.append(Fault("method", repr(method), f"one of {', '.join(METHODS)}"))
+    elif init is not None and init not in METHODS[method].inits:
+        faults.append(Fault("init", repr(init), f"one of {', '.join(METHODS[method].inits)} for {method}"))
+    faults += [Fault(name, str(value), "at least 1") for name, value in counts.items() if value < 1]
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        faults.append(Fault("learning_rate", str(learning_rate), "a positive number"))
+    if isinstance(trained := _trained(start), SoftPrompt | Prefix):
+        faults += WarmStart(trained).faults(method, counts["tokens"])
+    elif start is not None:
+        seen = f"a run of {start.config.method!r}" if isinstance(start, Run) else f"a {type(start).__name__}"
+        faults.append(Fault("start", seen, "a SoftPrompt, a Prefix, or a run that trained one"))
+    if method == "prefix" and not 0 <= prefix_options["dropout"] < 1:
+        faults.append(Fault("dropout", str(prefix_options["dropout"]), "at least 0 and below 1"))
+    if method != "prefix":
+        expected = "left away: it belongs to method 'prefix'"
+        faults += [Fault(name, f"{value} for {method!r}", expected) for name, value in prefix_options.items() if value]
+    if pooling is not None and pooling not in get_args(Pooling):
+        faults.append(Fault("pooling", repr(pooling), f"one of {', '.join(get_args(Pooling))}"))
+    raise_if_any(faults)

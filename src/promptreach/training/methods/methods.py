@@ -1,0 +1,292 @@
+"""The trainable parts: what each tuning method joins to the frozen model.
+
+One row of `METHODS` is one method. A method makes its start, says what is joined in a forward pass, and turns its
+tensors into an adapter. Training itself is the same for all of them.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from promptreach.backbone import Attachment, Backbone, Joined
+from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
+from promptreach.training.methods.full import unfrozen
+from promptreach.training.methods.initial import (
+    PREFIX_INITS,
+    PROMPT_INITS,
+    WarmStart,
+    initial_prefix,
+    initial_prompt,
+    lengthened,
+    typical_entry,
+)
+from promptreach.training.methods.reparameterised import OFFSET, fold, reach, reparameterised
+
+
+@dataclass(frozen=True, eq=False)
+class Trainable:
+    """What one method trains while it is attached to a backbone.
+
+    Attributes:
+        parameters: the trainable tensors, by name.
+        join: gives what goes into a forward pass with the tensors as they are now.
+        unit: the size of a typical entry at the start; learning rates scale with it.
+        state: a detached copy of all that decides what is joined.
+        load: puts such a copy back.
+        dropout: of what is joined while training.
+        seed: for the dropout.
+    """
+
+    parameters: Mapping[str, nn.Parameter]
+    join: Callable[[], Joined]
+    unit: float
+    state: Callable[[], dict[str, Tensor]]
+    load: Callable[[Mapping[str, Tensor]], None]
+    dropout: float = 0.0
+    seed: int = 0
+
+    @property
+    def size(self) -> int:
+        """The number of trainable numbers."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    @property
+    def joined(self) -> Joined:
+        """What goes into a forward pass that only looks."""
+        return self.join()
+
+    def joined_for(self, examples: int, step: int) -> Joined:
+        """What goes into the forward pass of a training step on that many examples.
+
+        With dropout every entry of the prefix, in every layer and for every example on its own, is zero with that
+        probability, and otherwise scaled up so that its mean stays. The draw depends on the seed and the step alone.
+        """
+        joined = self.join()
+        if not self.dropout or joined.prefix_keys is None or joined.prefix_values is None:
+            return joined
+        # The generator takes 32 bits of its seed; a large odd number keeps steps and seeds apart there.
+        generator = torch.Generator().manual_seed((self.seed + 1_000_003 * (step + 1)) % 2**32)
+
+        def dropped(part: Tensor) -> Tensor:
+            shape = (part.shape[0], examples, *part.shape[1:])
+            kept = (torch.rand(shape, generator=generator) >= self.dropout).to(part)
+            return part[:, None] * kept / (1.0 - self.dropout)
+
+        return replace(joined, prefix_keys=dropped(joined.prefix_keys), prefix_values=dropped(joined.prefix_values))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large an adapter is and how it starts: the part of a run's settings that a method needs.
+
+    Attributes:
+        tokens: virtual tokens of a prompt, slots of a prefix.
+        rank: of a LoRA update; its alpha is twice the rank.
+        init: the start's name, see `MethodSpec.inits`.
+        seed: for the start, and for dropout.
+        bottleneck: of UniPELT's adapters.
+        reparameterise: whether a prefix is trained through a network, see `reparameterised`.
+        dropout: of a prefix while training, as a probability.
+        start: a trained prompt or prefix to start from; `init` then gives the rows that it lacks.
+    """
+
+    tokens: int
+    rank: int
+    init: str
+    seed: int
+    bottleneck: int = 0
+    reparameterise: bool = False
+    dropout: float = 0.0
+    start: WarmStart | None = None
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One tuning method.
+
+    Attributes:
+        attach: a context manager that joins the method to a backbone.
+        adapter: turns a state into the record that can be saved, or None where there is none.
+        inits: the starts it knows; the first is the default.
+        rates: learning rates worth a trial, in units of a typical entry of the start.
+        sizes: the fields of `Shape` that say how large it is.
+    """
+
+    attach: Callable[[Backbone, Shape, Sequence[Sequence[int]]], AbstractContextManager[Trainable]]
+    adapter: Callable[[Mapping[str, Tensor], Shape], Adapter | None]
+    inits: tuple[str, ...]
+    rates: tuple[float, ...]
+    sizes: tuple[str, ...]
+
+    @property
+    def uses_tokens(self) -> bool:
+        """False when the number of virtual tokens means nothing to it."""
+        return "tokens" in self.sizes
+
+
+@contextmanager
+def _prompt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
+    start = initial_prompt(backbone, shape.tokens, shape.init, sequences, shape.seed).embeddings
+    if shape.start is not None:
+        start = lengthened(start, _fitting(shape.start, "prompt", shape, backbone)["embeddings"])
+    tensors = {"embeddings": _parameter(start)}
+    yield _of_tensors(tensors, lambda: Joined(prompt=tensors["embeddings"]), _typical(tensors))
+
+
+@contextmanager
+def _prefix(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
+    start = initial_prefix(backbone, shape.tokens, shape.init, sequences, shape.seed)
+    if shape.start is not None:
+        own = _fitting(shape.start, "prefix", shape, backbone)
+        start = Prefix(lengthened(start.keys, own["keys"]), lengthened(start.values, own["values"]))
+    tensors: dict[str, Tensor] = {"keys": _parameter(start.keys), "values": _parameter(start.values)}
+    unit = _typical(tensors)
+    if shape.reparameterise:
+        network = reparameterised(start, backbone.hidden_size, shape.seed)
+        tensors = {name: part if name == OFFSET else _parameter(part) for name, part in network.items()}
+        # At the same rate the prefix then takes first steps as large as those of a plain one.
+        unit /= reach(tensors)
+
+    def join() -> Joined:
+        keys, values = _keys_and_values(tensors)
+        return Joined(prefix_keys=keys, prefix_values=values)
+
+    yield replace(_of_tensors(tensors, join, unit), dropout=shape.dropout, seed=shape.seed)
+
+
+@contextmanager
+def _lora(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
+    with backbone.low_rank(shape.rank, 2.0 * shape.rank, shape.seed) as update:
+        yield _of_attachment(update)
+
+
+@contextmanager
+def _unipelt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
+    start = initial_prefix(backbone, shape.tokens, shape.init, sequences, shape.seed)
+    with backbone.unipelt(start, shape.rank, shape.bottleneck, shape.seed) as parts:
+        yield _of_attachment(parts)
+
+
+@contextmanager
+def _head(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
+    yield _of_tensors({}, Joined, 1.0)
+
+
+@contextmanager
+def _full(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
+    with unfrozen(backbone) as weights:
+        yield _of_attachment(weights)
+
+
+def _parameter(start: Tensor) -> nn.Parameter:
+    """A trainable copy, at least float32: in half precision Adam's small steps would round to nothing."""
+    return nn.Parameter(start.to(torch.promote_types(start.dtype, torch.float32), copy=True))
+
+
+def _fitting(start: WarmStart, method: str, shape: Shape, backbone: Backbone) -> dict[str, Tensor]:
+    """The tensors of a warm start that fits.
+
+    Raises:
+        InputError: when it does not.
+    """
+    raise_if_any(start.faults(method, shape.tokens) or start.misfits(backbone))
+    return start.tensors
+
+
+def _keys_and_values(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    return fold(tensors) if OFFSET in tensors else (tensors["keys"], tensors["values"])
+
+
+def _typical(tensors: Mapping[str, Tensor]) -> float:
+    squares = [typical_entry(tensor.detach()) ** 2 for tensor in tensors.values()]
+    return math.sqrt(sum(squares) / len(squares))
+
+
+def _of_tensors(tensors: Mapping[str, Tensor], join: Callable[[], Joined], unit: float) -> Trainable:
+    """Tensors beside the model: its parameters are trained, the others are part of the state alone."""
+
+    def state() -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+    def load(saved: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            tensor.data.copy_(saved[name])
+
+    parameters = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
+    return Trainable(parameters, join, unit, state, load)
+
+
+def _of_attachment(inside: Attachment) -> Trainable:
+    """Tensors inside the model. Some start at zero, so the start gives no scale, and rates are absolute."""
+    parameters = {str(index): parameter for index, parameter in enumerate(inside.parameters())}
+    return Trainable(parameters, Joined, 1.0, inside.state, inside.load)
+
+
+METHODS: dict[str, MethodSpec] = {
+    "prompt": MethodSpec(
+        attach=_prompt,
+        adapter=lambda state, shape: SoftPrompt(state["embeddings"]),
+        inits=PROMPT_INITS,
+        rates=(0.3, 1.0, 3.0),  # seven of ten searches in benchmarks/diagnosis end between 0.3 and 9
+        sizes=("tokens",),
+    ),
+    "prefix": MethodSpec(
+        attach=_prefix,
+        adapter=lambda state, shape: Prefix(*_keys_and_values(state)),
+        inits=PREFIX_INITS,
+        rates=(0.01, 0.03, 0.1),
+        sizes=("tokens",),
+    ),
+    "lora": MethodSpec(
+        attach=_lora,
+        adapter=lambda state, shape: LowRankUpdate(shape.rank, 2.0 * shape.rank, dict(state)),
+        inits=("zero",),
+        rates=(3e-4, 1e-3, 3e-3),
+        sizes=("rank",),
+    ),
+    "unipelt": MethodSpec(
+        attach=_unipelt,
+        adapter=lambda state, shape: None,  # PEFT has no folder for it
+        inits=PREFIX_INITS,
+        rates=(3e-4, 1e-3, 3e-3),
+        sizes=("tokens", "rank", "bottleneck"),
+    ),
+    "head": MethodSpec(
+        attach=_head,
+        adapter=lambda state, shape: None,
+        inits=("probe",),
+        rates=(1.0,),
+        sizes=(),
+    ),
+    "full": MethodSpec(
+        attach=_full,
+        adapter=lambda state, shape: None,  # it is another model
+        inits=("pretrained",),
+        rates=(1e-5, 3e-5, 1e-4),  # Devlin et al. 2019 try 2e-5, 3e-5 and 5e-5
+        sizes=(),
+    ),
+}
+"""Every method by the name that `fit` and the command line use."""
+
+UNIPELT_SIZES: Mapping[str, Mapping[str, int]] = {
+    "small": {"tokens": 4, "rank": 2, "bottleneck": 12},
+    "published": {"tokens": 10, "rank": 8, "bottleneck": 48},
+    "large": {"tokens": 32, "rank": 32, "bottleneck": 192},
+}
+"""Sizes of UniPELT by name, to be passed to `fit`; the published one is that of Mao et al. 2022 for hidden size 768."""
+
+
+def method_named(name: str) -> MethodSpec:
+    """The method called `name`.
+
+    Raises:
+        InputError: listing the names that exist.
+    """
+    if name not in METHODS:
+        raise InputError(Fault("method", repr(name), f"one of {', '.join(METHODS)}"))
+    return METHODS[name]

@@ -1,0 +1,302 @@
+"""Training runs as records, and the store that keeps finished ones.
+
+A run is named by a hash of everything that decides its outcome: the model, the data, the settings. A finished run is
+found under that name and not repeated; a killed one left no record, or one that cannot be read, and is run again.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from promptreach.backbone import Backbone, Joined
+from promptreach.files import as_output_error, remove_partials, write_atomically
+from promptreach.formats import check_version
+from promptreach.prompt import Adapter
+from promptreach.training.methods.initial import WarmStart
+from promptreach.training.methods.methods import METHODS, Shape
+from promptreach.training.task.objective import Outcomes
+
+RUN_VERSION = 2
+"""Part of every run's name and record: raise it when the same settings would give another outcome, or another form."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings of one training run.
+
+    Attributes:
+        method: a key of `METHODS`.
+        tokens, rank, bottleneck: see `methods.Shape`; 0 for a method that has none.
+        init, reparameterise, dropout, start: see `methods.Shape`.
+        learning_rate: of the method's own tensors (Adam), absolute.
+        head_learning_rate: of the classifier head, whose features have unit variance.
+        steps: optimiser steps; the rate rises over the first tenth and then falls linearly to zero.
+        batch_size: examples a step.
+        evaluations: how often the validation part is scored; the best state is kept.
+        patience: stop after this many evaluations without a better validation loss.
+        score_held_out: False for trials that only serve a choice.
+        pause: stop after this many of the `steps`, with all that is needed to go on kept in the store; 0 runs to the
+            end. A later run with the same settings and a later pause, or none, goes on from there, and gives bit for
+            bit what it would have given without the pause.
+        seed: for the start and the order of the examples.
+    """
+
+    method: str
+    tokens: int
+    rank: int
+    init: str
+    learning_rate: float
+    steps: int
+    batch_size: int
+    head_learning_rate: float = 1e-3
+    evaluations: int = 4
+    patience: int = 3
+    score_held_out: bool = True
+    seed: int = 0
+    pause: int = 0
+    bottleneck: int = 0
+    reparameterise: bool = False
+    dropout: float = 0.0
+    start: WarmStart | None = None
+
+    @property
+    def last_step(self) -> int:
+        """The step at which this run ends if nothing stops it earlier."""
+        return self.pause or self.steps
+
+    @property
+    def shape(self) -> Shape:
+        """The part that the method itself needs."""
+        return Shape(**{item.name: getattr(self, item.name) for item in fields(Shape)})
+
+    @property
+    def label(self) -> str:
+        """A few words for tables and progress."""
+        parts = {
+            f"{self.tokens} tokens": self.tokens,
+            f"rank {self.rank}": self.rank,
+            f"bottleneck {self.bottleneck}": self.bottleneck,
+            "reparameterised": self.reparameterise,
+            f"dropout {self.dropout:g}": self.dropout,
+            "warm start": self.start is not None,
+        }
+        return f"{self.method} {', '.join(name for name, there in parts.items() if there)}".strip()
+
+    def to_record(self) -> dict[str, Any]:
+        """The settings as JSON knows them; a warm start stands there by its digest."""
+        record = {item.name: getattr(self, item.name) for item in fields(self)}
+        return record | {"start": None if self.start is None else self.start.digest}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One look at the validation part: after `step` steps, with the mean training loss since the last look."""
+
+    step: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one run reached.
+
+    Attributes:
+        config: its settings.
+        status: ``diverged`` when the loss stopped being a number; the best state before that is kept.
+        parameters: trainable numbers of the method itself, the shared head not counted.
+        unit: the size of a typical entry at the start.
+        steps: optimiser steps taken.
+        seconds: wall time.
+        curve: evaluations; the first is before any step (its `train_loss` is NaN), except in a trial, which looks only
+            where it led to.
+        validation, held_out: outcomes at the best state; `held_out` is None for a trial.
+        state, head: the tensors at the best state.
+    """
+
+    config: RunConfig
+    status: Literal["finished", "diverged"]
+    parameters: int
+    unit: float
+    steps: int
+    seconds: float
+    curve: tuple[Evaluation, ...]
+    validation: Outcomes
+    held_out: Outcomes | None
+    state: dict[str, Tensor] = field(repr=False)
+    head: dict[str, Tensor] = field(repr=False)
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The trained adapter, or None for a method that PEFT has no folder for; `applied` serves every method."""
+        return METHODS[self.config.method].adapter(self.state, self.config.shape)
+
+    @property
+    def train_loss(self) -> float:
+        """The mean training loss over the last stretch between evaluations, nats per answer."""
+        return self.curve[-1].train_loss
+
+
+@contextmanager
+def applied(backbone: Backbone, run: Run) -> Iterator[Joined]:
+    """The backbone as `run` left it at its best state, for a `with` block; pass what it gives to `Backbone.hidden`.
+
+    For any method, also for those that PEFT has no folder for: inside the block the module of a fully fine-tuned model
+    holds the tuned weights and can be saved. On leaving, the model is bit for bit what it was.
+    """
+    # The start is replaced at once, so that any text will do for it.
+    with METHODS[run.config.method].attach(backbone, run.config.shape, [[0]]) as trainable:
+        trainable.load(run.state)
+        yield trainable.joined
+
+
+class RunStore:
+    """Finished runs in a folder, one subfolder each; without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._paused: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {}
+
+    def tidy(self) -> None:
+        """Remove what writers that were killed before this process began left half done."""
+        if self.folder is not None:
+            remove_partials(self.folder)
+
+    def name(self, task_digest: str, config: RunConfig) -> str:
+        """The name under which a run of `config` on that task is kept."""
+        key = json.dumps([RUN_VERSION, task_digest, config.to_record()], sort_keys=True)
+        return hashlib.sha256(key.encode()).hexdigest()[:20]
+
+    def whole_name(self, task_digest: str, config: RunConfig) -> str:
+        """The name of the run of which `config` may be a part: what all its pauses agree on."""
+        return self.name(task_digest, replace(config, pause=0, score_held_out=True))
+
+    def logger(self, name: str) -> Callable[["Evaluation"], None]:
+        """Appends evaluations to the run's JSON-lines log, begun afresh.
+
+        Raises:
+            OutputError: here or later, when the log cannot be written.
+        """
+        if self.folder is None:
+            return lambda look: None
+        path = self.folder / name / "log.jsonl"
+        with as_output_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("", encoding="utf-8")
+
+        def log(look: Evaluation) -> None:
+            with as_output_error(path), path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_to_json(look)) + "\n")
+
+        return log
+
+    def get(self, name: str) -> Run | None:
+        """The finished run of that name, or None; a run whose files cannot be read did not finish."""
+        if self.folder is None:
+            return None
+        try:
+            return _read(self.folder / name)
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+            return None
+
+    def put(self, name: str, run: Run) -> None:
+        """Keep a finished run. The tensors are written first: a run exists once its run.json does.
+
+        Raises:
+            OutputError: when it cannot be written.
+        """
+        self._paused.pop(name, None)
+        if self.folder is None:
+            return
+        tensors = {f"state/{key}": value for key, value in run.state.items()}
+        tensors |= {f"head/{key}": value for key, value in run.head.items()}
+        for part, outcomes in (("validation", run.validation), ("held_out", run.held_out)):
+            if outcomes is not None:
+                tensors |= {f"{part}/{key}": value for key, value in vars(outcomes).items()}
+        if run.config.start is not None:
+            tensors |= {f"start/{key}": value for key, value in run.config.start.tensors.items()}
+        folder = self.folder / name
+        with as_output_error(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "run.safetensors", save({key: value.contiguous() for key, value in tensors.items()}))
+        plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
+        record = {"version": RUN_VERSION, **plain, "config": run.config.to_record()}
+        record["curve"] = [_to_json(look) for look in run.curve]
+        write_atomically(folder / "run.json", json.dumps(record, indent=1))
+        with as_output_error(folder):
+            (folder / "paused.safetensors").unlink(missing_ok=True)
+
+    def pause(self, name: str, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        """Keep what an unfinished run needs to go on; without a folder, for as long as this store lives.
+
+        Args:
+            name: of the run that goes to the end.
+            tensors: its tensors.
+            record: its numbers, as JSON knows them.
+
+        Raises:
+            OutputError: when it cannot be written.
+        """
+        if self.folder is None:
+            self._paused[name] = (tensors, record)
+            return
+        path = self.folder / name / "paused.safetensors"
+        with as_output_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        contiguous = {key: value.contiguous() for key, value in tensors.items()}
+        write_atomically(path, save(contiguous, metadata={"record": json.dumps(record)}))
+
+    def paused(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `pause` kept under that name, or None; a file that cannot be read is as good as none."""
+        if self.folder is None:
+            return self._paused.get(name)
+        try:
+            with safe_open(self.folder / name / "paused.safetensors", "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+                return tensors, json.loads(file.metadata()["record"])
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+            return None
+
+
+def _to_json(look: Evaluation) -> dict[str, int | float | None]:
+    """JSON has no NaN: a loss that is not a number stands as null."""
+    return {key: value if math.isfinite(value) else None for key, value in asdict(look).items()}
+
+
+def _from_json(record: dict[str, Any]) -> Evaluation:
+    step, *losses = (record[item.name] for item in fields(Evaluation))
+    return Evaluation(step, *(math.nan if value is None else value for value in losses))
+
+
+def _read(folder: Path) -> Run:
+    """The run that `RunStore.put` wrote there."""
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record.setdefault("version", RUN_VERSION)  # the folder's name says it; the file does so only since lately
+    check_version(record, RUN_VERSION, str(folder / "run.json"), "version")
+    del record["version"]
+    groups: dict[str, dict[str, Tensor]] = {"state": {}, "head": {}, "validation": {}, "held_out": {}, "start": {}}
+    for key, tensor in load_file(folder / "run.safetensors").items():
+        group, _, rest = key.partition("/")
+        groups[group][rest] = tensor
+    start = WarmStart.of(groups["start"]) if groups["start"] else None
+    if (start and start.digest) != record["config"]["start"]:
+        raise ValueError("the start is not the one of these settings")
+    record["config"] = RunConfig(**record["config"] | {"start": start})
+    record["curve"] = tuple(_from_json(item) for item in record["curve"])
+    return Run(
+        **record,
+        validation=Outcomes(**groups["validation"]),
+        held_out=Outcomes(**groups["held_out"]) if groups["held_out"] else None,
+        state=groups["state"],
+        head=groups["head"],
+    )

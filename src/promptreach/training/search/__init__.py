@@ -1,0 +1,1 @@
+"""Which learning rate and start: sweeps and successive halving."""

@@ -1,0 +1,113 @@
+"""Successive halving: train all candidates a little, drop the worse half, go on with the rest from where they are.
+
+The rungs stand at doubling step counts, so every rung costs about the same: the first 3 of 3 candidates go to a
+sixteenth of the steps, the better 2 to an eighth, the best to the end, for 1.19 full runs where three trials of a
+quarter, thrown away afterwards, would cost 1.75. Candidates climb on the schedule of the full run, so that what
+survives is the full run: nothing is trained twice, and no decay is spent on a candidate that is dropped.
+
+The schedule stays the linear one of every run, although a rung is then judged before its decay. That blurs the choice
+between neighbouring rates, whose full runs differ little; what costs much is a grid that ends short of the best rate,
+and a sweep mends that by growing it.
+
+The first rung favours rates that fall fast and rise again. So a candidate that was dropped comes back when the
+survivors' further steps took all of them above where it stopped: it then takes the same steps, and the rung is judged
+with it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from promptreach.training.engines.executor import Executor
+from promptreach.training.runs import Run, RunConfig
+
+FIRST_RUNG = 1 / 16
+"""The first rung's steps as a share of the full run's; every later rung has twice as many as the one before."""
+
+
+@dataclass(frozen=True, eq=False)
+class Halving:
+    """What a search over candidates found.
+
+    Attributes:
+        trials: for every candidate its last run before the search decided, in the order tried.
+        best: the settings of the full run that goes on from the best candidate.
+    """
+
+    trials: tuple[Run, ...]
+    best: RunConfig
+
+
+def halving(
+    executor: Executor,
+    candidates: Sequence[RunConfig],
+    more: Callable[[Sequence[Run]], RunConfig | None] = lambda runs: None,
+) -> Halving:
+    """Find the candidate that leads farthest down in validation loss.
+
+    Deterministic: the same candidates on the same task give the same answer, on every executor and after every kill.
+
+    Args:
+        executor: trains the runs.
+        candidates: at least one; full runs of equal `steps`. None of them is trained to the end here.
+        more: looks at the runs so far and names a candidate to add, or None. Asked until it names none, after the first
+            rung and once more after the last.
+
+    Returns:
+        Ties go to the earlier candidate; a diverged one is chosen only where all diverged.
+    """
+    configs = list(candidates)
+    last = executor.run([_at_rung(config, 0) for config in configs])
+    while (extra := more(last)) is not None:
+        configs.append(extra)
+        last += executor.run([_at_rung(extra, 0)])
+    alive, kept, rung = list(range(len(configs))), len(configs), 0
+    while kept > 1:
+        ranked = sorted(alive, key=lambda index: _rank(last[index]))
+        kept, rung = (kept + 1) // 2, rung + 1
+        alive = sorted(ranked[:kept])
+        if kept > 1:
+            for index, run in zip(alive, executor.run([_at_rung(configs[i], rung) for i in alive]), strict=True):
+                last[index] = run
+            while (leader := min(range(len(last)), key=lambda index: _rank(last[index]))) not in alive:
+                last[leader] = executor.run([_at_rung(configs[leader], rung)])[0]
+                alive.append(leader)
+    # The last rung that was run: one more candidate that is named now takes as many steps as the leader has taken.
+    rung = max(0, rung - 1)
+    while (extra := more(last)) is not None:
+        configs.append(extra)
+        last += executor.run([_at_rung(extra, rung)])
+    return Halving(tuple(last), configs[min(range(len(last)), key=lambda index: _rank(last[index]))])
+
+
+def halving_steps(steps: int, candidates: int) -> int:
+    """The optimiser steps of the runs that `halving` asks for, the full run not counted.
+
+    A survivor's rungs are counted from its first step each time, as its progress is; those it took before are not
+    taken again. Candidates that come back are not counted: whether any does is not known before.
+    """
+    total, rung = 0, 0
+    alive = candidates
+    while alive > 1 or rung == 0:
+        total += alive * rung_steps(steps, rung)
+        alive = (alive + 1) // 2
+        rung += 1
+    return total
+
+
+def rung_steps(steps: int, rung: int) -> int:
+    """Where a rung stands, of `steps` in all."""
+    return min(steps, max(1, round(steps * FIRST_RUNG)) << rung)
+
+
+def _at_rung(config: RunConfig, rung: int) -> RunConfig:
+    return replace(config, pause=rung_steps(config.steps, rung), score_held_out=False)
+
+
+def best_of(runs: Sequence[Run]) -> Run:
+    """The run that leads farthest down: the earlier one of equals, a diverged one only where all diverged."""
+    return min(runs, key=_rank)
+
+
+def _rank(run: Run) -> tuple[bool, float]:
+    """Lower is better: where the run led, not the best it passed."""
+    return run.status == "diverged", run.validation.mean_loss

@@ -1,0 +1,107 @@
+"""Choosing a learning rate: a search by halving, judged on the validation part, then the full run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from promptreach.training.engines.executor import Executor
+from promptreach.training.methods.methods import method_named
+from promptreach.training.runs import Run, RunConfig
+from promptreach.training.search.halving import Halving, best_of, halving, halving_steps, rung_steps
+from promptreach.training.task.task import Task
+
+MOST_EXTENSIONS = 3
+"""How many rates a method's own grid grows by while its best rate stands at the edge."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A full run at the settings that its trials chose.
+
+    Attributes:
+        trials: one short run a candidate, in the order tried; empty when nothing was to be chosen. The full run went on
+            from where the best of them stopped.
+        best: the full run.
+    """
+
+    trials: tuple[Run, ...]
+    best: Run
+
+    @property
+    def steps(self) -> int:
+        """All optimiser steps that the sweep took."""
+        return self.best.steps + sum(trial.steps for trial in self._dropped)
+
+    @property
+    def seconds(self) -> float:
+        """All time that the sweep took, in wall seconds of one worker."""
+        return self.best.seconds + sum(trial.seconds for trial in self._dropped)
+
+    @property
+    def _dropped(self) -> list[Run]:
+        """The trials that the full run did not go on from."""
+        return [trial for trial in self.trials if not _is_part(trial.config, self.best.config)]
+
+
+def sweep(executor: Executor, config: RunConfig, rates: Sequence[float] | None = None) -> Sweep:
+    """Train `config` at the best of several learning rates.
+
+    Args:
+        executor: trains the runs.
+        config: a full run; its learning rate is ignored when several are tried.
+        rates: absolute learning rates; None tries the method's own, scaled to the size of its start, and one more
+            beyond the best for as long as that stands at the edge of the grid, `MOST_EXTENSIONS` times at most; smaller
+            ones only once the search has passed its first rung. An empty or one-element sequence tries nothing.
+    """
+    found = searched(executor, config, rates)
+    return Sweep(found.trials, *executor.run([found.best]))
+
+
+def searched(executor: Executor, config: RunConfig, rates: Sequence[float] | None = None) -> Halving:
+    """The search of `sweep` without its full run."""
+    tried = own_rates(executor.task, config) if rates is None else rates or (config.learning_rate,)
+    candidates = [replace(config, learning_rate=rate) for rate in tried]
+    if len(candidates) == 1:
+        return Halving((), candidates[0])
+
+    def beyond(runs: Sequence[Run]) -> RunConfig | None:
+        if rates is not None or len(runs) >= len(candidates) + MOST_EXTENSIONS:
+            return None
+        # After the first rung a small rate may lead because it did least, where training does harm before it helps.
+        at_first = all(run.config.pause == rung_steps(config.steps, 0) for run in runs)
+        rate = _rate_beyond_the_edge(runs, downwards=not at_first)
+        return None if rate is None else replace(config, learning_rate=rate)
+
+    return halving(executor, candidates, beyond)
+
+
+def own_rates(task: Task, config: RunConfig) -> list[float]:
+    """The method's own learning rates, in units of a typical entry of the start, ascending; two significant digits."""
+    spec = method_named(config.method)
+    with spec.attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+        return [_rounded(rate * trainable.unit) for rate in spec.rates]
+
+
+def planned_steps(config: RunConfig, candidates: int) -> int:
+    """The steps of progress that a sweep over that many candidates makes, extensions not counted."""
+    return config.steps + (halving_steps(config.steps, candidates) if candidates > 1 else 0)
+
+
+def _rate_beyond_the_edge(runs: Sequence[Run], *, downwards: bool) -> float | None:
+    """One rate beyond the best, if that stands at the edge of what was tried."""
+    best = best_of(runs).config.learning_rate
+    tried = sorted(run.config.learning_rate for run in runs)
+    edges = (tried[0], tried[-1]) if downwards else (tried[-1],)
+    if best not in edges:
+        return None
+    # At the distance of the neighbour: the grid keeps its ratio.
+    neighbour = tried[-2] if best == tried[-1] else tried[1]
+    return _rounded(best**2 / neighbour)
+
+
+def _is_part(trial: RunConfig, whole: RunConfig) -> bool:
+    return replace(trial, pause=whole.pause, score_held_out=whole.score_held_out) == whole
+
+
+def _rounded(rate: float) -> float:
+    """Two significant digits: a rate that a person can type."""
+    return float(f"{rate:.2g}")

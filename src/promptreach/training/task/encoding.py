@@ -1,0 +1,139 @@
+"""Task data as token sequences, and the batches that training draws from them.
+
+Batches hold sequences of similar length: on short texts padding would otherwise cost as much as the content.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from promptreach.backbone import Backbone
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.errors import DataError, Fault, raise_if_any
+
+_SORTED_POOL = 8
+"""How many batches are drawn at once and sorted by length before they are cut apart."""
+_SHOWN_FAULTS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Examples as token ids.
+
+    Attributes:
+        sequences: what the model reads; for completions the prompt with the completion behind it.
+        labels: class indices of a classification task, or None.
+        answer_lengths: for completions the number of tokens at the end that the model should produce, or None.
+        truncated: how many examples lost tokens to `max_length`.
+    """
+
+    sequences: tuple[tuple[int, ...], ...]
+    labels: Int[Tensor, " examples"] | None
+    answer_lengths: tuple[int, ...] | None
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def take(self, indices: Sequence[int]) -> "Encoded":
+        """The examples at `indices`, in that order; `truncated` still counts all."""
+        lengths = self.answer_lengths
+        return Encoded(
+            tuple(self.sequences[i] for i in indices),
+            None if self.labels is None else self.labels[torch.tensor(indices)],
+            None if lengths is None else tuple(lengths[i] for i in indices),
+            self.truncated,
+        )
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that training can see of these examples."""
+        labels = None if self.labels is None else self.labels.tolist()
+        return hashlib.sha256(repr((self.sequences, labels, self.answer_lengths)).encode()).hexdigest()
+
+
+def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
+    """`data` as token ids of at most `max_length` tokens each.
+
+    A classified text loses its end (an encoder's closing special token is kept). A prompt loses its beginning (the
+    special token that opens a text is kept), since what stands next to the completion matters most. A completion is
+    never cut, and ends with the end token, if the tokenizer has one: stopping is a part of the answer.
+
+    Raises:
+        DataError: when an input has no tokens, or a completion alone does not fit, naming their rows.
+    """
+    inputs = backbone.tokenize(data.inputs)
+    rows = data.rows or tuple(range(1, len(data) + 1))
+    what = "text" if isinstance(data, LabelledTexts) else "prompt"
+    faults = [
+        Fault(f"{data.source}, row {row}, {what}", "no tokens", "at least one token")
+        for row, ids in zip(rows, inputs, strict=True)
+        if not ids
+    ]
+    if isinstance(data, LabelledTexts):
+        raise_if_any(faults[:_SHOWN_FAULTS], DataError)
+        sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
+        truncated = sum(len(ids) > max_length for ids in inputs)
+        return Encoded(sequences, torch.tensor(data.labels), None, truncated)
+    answers = _answers(backbone, data.completions)
+    faults += [
+        Fault(
+            f"{data.source}, row {row}, completion",
+            "no tokens" if not answer else f"{len(answer)} tokens",
+            f"1 to {max_length - 1} tokens",
+            "" if not answer else "shorten it, or raise max_length",
+        )
+        for row, answer in zip(rows, answers, strict=True)
+        if not 0 < len(answer) < max_length
+    ]
+    raise_if_any(faults[:_SHOWN_FAULTS], DataError)
+    opening = len(backbone.tokenize([""])[0])
+    pairs = list(zip(inputs, answers, strict=True))
+    joined = tuple((*_cut_start(prompt, max_length - len(answer), opening), *answer) for prompt, answer in pairs)
+    truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in pairs)
+    return Encoded(joined, None, tuple(map(len, answers)), truncated)
+
+
+def _answers(backbone: Backbone, completions: Sequence[str]) -> list[list[int]]:
+    """The tokens of each completion with the end token behind them; none for a completion that has none."""
+    answers = backbone.tokenize(completions, special_tokens=False)
+    end = backbone.end_token
+    # A completion may already spell the end token out.
+    return [ids if end is None or not ids or ids[-1] == end else [*ids, end] for ids in answers]
+
+
+def _cut_end(ids: Sequence[int], max_length: int, keep_last: bool) -> tuple[int, ...]:
+    if len(ids) <= max_length:
+        return tuple(ids)
+    return (*ids[: max_length - 1], ids[-1]) if keep_last else tuple(ids[:max_length])
+
+
+def _cut_start(ids: Sequence[int], max_length: int, opening: int) -> tuple[int, ...]:
+    """The last tokens, behind the `opening` special ones where there is room for both."""
+    if len(ids) <= max_length:
+        return tuple(ids)
+    kept = opening if opening < max_length else 0
+    return (*ids[:kept], *ids[len(ids) - max_length + kept :])
+
+
+def training_batches(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """Endless batches of row numbers, each row once an epoch, rows of similar length together."""
+    while True:
+        order = torch.randperm(len(lengths), generator=generator).tolist()
+        batches = []
+        for start in range(0, len(order), batch_size * _SORTED_POOL):
+            pool = sorted(order[start : start + batch_size * _SORTED_POOL], key=lengths.__getitem__)
+            batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        for index in torch.randperm(len(batches), generator=generator).tolist():
+            yield batches[index]
+
+
+def evaluation_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Every row once, longest last, rows of similar length together."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,160 @@
+"""What is minimised and what is scored, per kind of task.
+
+Both objectives give, for each example, the summed loss in nats, over how many answers it was summed, and how many of
+those were right; a score is then a ratio of sums, whatever the task.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from promptreach.backbone import Backbone, TokenBatch
+from promptreach.training.task.encoding import Encoded
+from promptreach.training.task.readout import LinearHead
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """Per example: the loss in nats summed over its answers, the number of answers, and how many were right.
+
+    A classified text has one answer; a completion has one a token (teacher-forced: each token is predicted from the
+    true ones before it).
+    """
+
+    loss: Float[Tensor, " examples"]
+    answers: Float[Tensor, " examples"]
+    right: Float[Tensor, " examples"]
+
+    @property
+    def mean_loss(self) -> float:
+        """Nats per answer."""
+        return float(self.loss.double().sum() / self.answers.double().sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers."""
+        return float(self.right.double().sum() / self.answers.double().sum())
+
+    @property
+    def all_right(self) -> float:
+        """The share of examples whose every answer is right."""
+        return float((self.right == self.answers).double().mean())
+
+    def standard_error(self) -> float:
+        """The standard error of `accuracy` over examples (a ratio estimate for completions)."""
+        count = len(self.loss)
+        if count < 2:
+            return math.inf
+        residual = (self.right - self.accuracy * self.answers).double()
+        return float(residual.std() / self.answers.double().mean() / math.sqrt(count))
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A loss over the last hidden states, perhaps with a head of its own."""
+
+    def outcomes(
+        self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
+    ) -> Outcomes:
+        """The outcomes of `data`'s examples `rows`, which `batch` holds; differentiable in `hidden` and in the head."""
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """What is trained along with every method."""
+
+    def head_state(self) -> dict[str, Tensor]:
+        """A detached copy of the head, empty where there is none."""
+
+    def load_head(self, state: dict[str, Tensor]) -> None:
+        """Put such a copy back."""
+
+
+class Classification:
+    """Cross-entropy of a linear head on pooled hidden states."""
+
+    def __init__(self, head: LinearHead) -> None:
+        self.head = head
+
+    def outcomes(
+        self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
+    ) -> Outcomes:
+        """One answer an example."""
+        assert data.labels is not None
+        logits = self.head(hidden, batch.mask)
+        labels = data.labels[torch.tensor(rows)].to(logits.device)
+        loss = cross_entropy(logits, labels, reduction="none")
+        return Outcomes(loss, torch.ones_like(loss), (logits.argmax(-1) == labels).to(loss.dtype))
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Weight and bias of the linear head."""
+        return list(self.head.parameters())
+
+    def head_state(self) -> dict[str, Tensor]:
+        """The head with its fixed standardisation."""
+        return {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
+
+    def load_head(self, state: dict[str, Tensor]) -> None:
+        """Put such a copy back."""
+        self.head.load_state_dict(state)
+
+
+class Completion:
+    """Next-token cross-entropy on the completion's tokens, through the model's own language head."""
+
+    def outcomes(
+        self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
+    ) -> Outcomes:
+        """One answer a completion token, predicted from the hidden state before it."""
+        where, at = answer_positions(batch, data, rows)
+        # The language head is the widest matrix of the model: only the rows that are scored go through it.
+        logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
+        targets = batch.input_ids[where, at]
+        losses = cross_entropy(logits, targets, reduction="none")
+        where = where.to(losses.device)
+
+        def per_example(values: Tensor) -> Tensor:
+            return torch.zeros(len(rows), dtype=losses.dtype, device=losses.device).index_add(0, where, values)
+
+        right = (logits.argmax(-1) == targets).to(losses.dtype)
+        return Outcomes(per_example(losses), per_example(torch.ones_like(losses)), per_example(right))
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """None: the language head is the model's."""
+        return []
+
+    def head_state(self) -> dict[str, Tensor]:
+        """Empty."""
+        return {}
+
+    def load_head(self, state: dict[str, Tensor]) -> None:
+        """Nothing to put back."""
+
+
+def answer_positions(batch: TokenBatch, data: Encoded, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The places of all completion tokens of `data`'s examples `rows`: which example of the batch, which position."""
+    assert data.answer_lengths is not None
+    ends = batch.mask.sum(1).tolist()
+    examples, positions = [], []
+    for index, (row, end) in enumerate(zip(rows, ends, strict=True)):
+        for position in range(end - data.answer_lengths[row], end):
+            examples.append(index)
+            positions.append(position)
+    return torch.tensor(examples), torch.tensor(positions)
+
+
+def gather(parts: Sequence[Outcomes], rows: Sequence[Sequence[int]]) -> Outcomes:
+    """Outcomes of batches in the order of the examples, detached and on the CPU."""
+    order = torch.tensor([row for batch in rows for row in batch])
+
+    def sort(name: str) -> Tensor:
+        joined = torch.cat([getattr(part, name).detach().float().cpu() for part in parts])
+        result = torch.empty_like(joined)
+        result[order] = joined
+        return result
+
+    return Outcomes(sort("loss"), sort("answers"), sort("right"))

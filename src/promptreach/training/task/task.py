@@ -1,0 +1,218 @@
+"""A task made ready for training: split, encoded, and with a read-out to start from.
+
+Three parts never mix: gradients see `train`, choices (learning rate, early stop) see `validation`, and what is reported
+comes from `held_out`. The read-out is chosen by cross-validation inside `train`.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from promptreach.backbone import Backbone, Joined
+from promptreach.data import LabelledTexts, TaskData, split
+from promptreach.errors import DataError, Fault, InputError, raise_if_any
+from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
+from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, gather
+from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
+
+MIN_CONTENT = 8
+"""Fewer content tokens than this leave nothing to read."""
+MIN_INPUTS = 12
+"""Fewer different inputs than this do not make three parts."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the data is used, in examples, and how long an example may be, in tokens.
+
+    Raises:
+        InputError: naming every limit that is below 2 examples, or below `MIN_CONTENT` tokens.
+    """
+
+    train: int = 1024
+    validation: int = 256
+    held_out: int = 512
+    max_length: int = 128
+
+    def __post_init__(self) -> None:
+        least = {"train": 2, "validation": 2, "held_out": 2, "max_length": MIN_CONTENT}
+        raise_if_any(
+            [
+                Fault(f"limits.{name}", str(getattr(self, name)), f"at least {bound}")
+                for name, bound in least.items()
+                if getattr(self, name) < bound
+            ]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One task on one frozen model.
+
+    Attributes:
+        backbone: the model.
+        train, validation, held_out: the examples as the user wrote them.
+        encoded: the same three by name, as tokens.
+        probes: for classification a probe for each place where a head could read; empty for completions.
+        pooling: the place chosen, or None for completions.
+        penalties: the ridge strengths that a probe of this task is chosen from.
+        batch_size: for evaluation.
+    """
+
+    backbone: Backbone
+    train: TaskData
+    validation: TaskData
+    held_out: TaskData
+    encoded: Mapping[str, Encoded]
+    probes: Mapping[Pooling, Probe]
+    pooling: Pooling | None
+    penalties: Sequence[float] = PENALTIES
+    batch_size: int = 64
+
+    def objective(self) -> Objective:
+        """A fresh objective, its head (if it has one) at the probe."""
+        return Classification(self.probes[self.pooling].head()) if self.pooling else Completion()
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that a training run on this task depends on besides its settings."""
+        parts = [self.backbone.fingerprint, *(part.digest for part in self.encoded.values())]
+        if self.pooling:
+            # With the training rows, these determine the head that training starts from.
+            probe = self.probes[self.pooling]
+            parts.append(f"{probe.pooling}, {len(probe.bias)} classes, penalty {probe.penalty}")
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+    def evaluate(self, part: str, objective: Objective, joined: Joined | None = None) -> Outcomes:
+        """The outcomes on ``"train"``, ``"validation"`` or ``"held_out"``, without gradients."""
+        data = self.encoded[part]
+        batches = list(evaluation_batches([len(ids) for ids in data.sequences], self.batch_size))
+        results = []
+        with torch.no_grad():
+            for rows in batches:
+                batch = self.backbone.batch([data.sequences[row] for row in rows])
+                hidden = self.backbone.hidden(batch, joined)
+                results.append(objective.outcomes(self.backbone, hidden, batch, data, rows))
+        return gather(results, batches)
+
+
+def prepare(
+    backbone: Backbone,
+    data: TaskData,
+    *,
+    limits: Limits | None = None,
+    seed: int = 0,
+    longest_prompt: int = 16,
+    pooling: Pooling | None = None,
+) -> Task:
+    """Split, cut and encode `data`, and choose a read-out.
+
+    Args:
+        backbone: the frozen model.
+        data: at least `MIN_INPUTS` different inputs.
+        limits: how much data is used; the default suits a first look.
+        seed: for the split and the probe's folds.
+        longest_prompt: room to keep free in the context, in tokens.
+        pooling: where a classifier's head reads; None chooses by cross-validation.
+
+    Raises:
+        InputError: when the prompt leaves no room for content, completions are asked of an encoder, or a classifier is
+            to read hidden states that are not finite.
+        DataError: when there are too few different inputs for three parts, or one of them cannot be encoded.
+    """
+    limits = limits or Limits()
+    _check(backbone, data, longest_prompt)
+    train, rest = split(data, 0.4, seed)
+    # Validation gets a third of what is not trained on: it only ranks runs, while held-out rows carry the conclusions.
+    held_out, validation = split(rest, 1 / 3, seed + 1)
+    parts = {
+        "train": train.take(drawn_rows(len(train), limits.train, seed)),
+        "validation": validation.take(drawn_rows(len(validation), limits.validation, seed)),
+        "held_out": held_out.take(drawn_rows(len(held_out), limits.held_out, seed)),
+    }
+    max_length = min(limits.max_length, backbone.max_positions - longest_prompt)
+    encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
+    task = Task(
+        backbone, parts["train"], parts["validation"], parts["held_out"], encoded=encoded, probes={}, pooling=None
+    )
+    if not isinstance(data, LabelledTexts):
+        return task
+    places = (pooling,) if pooling else POOLINGS[backbone.task]
+    probes = fit_probes(task, places, len(data.label_names), seed)
+    best = min(places, key=lambda place: probes[place].loss)
+    return replace(task, probes=probes, pooling=best)
+
+
+def features(task: Task, part: str, places: Sequence[Pooling], joined: Joined | None = None) -> dict[Pooling, Tensor]:
+    """The pooled last hidden states of one part at each place, (examples, hidden), in the order of the examples.
+
+    Raises:
+        InputError: when one of them is not finite.
+    """
+    data = task.encoded[part]
+    found = {place: torch.empty(len(data), task.backbone.hidden_size) for place in places}
+    with torch.no_grad():
+        for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
+            batch = task.backbone.batch([data.sequences[row] for row in rows])
+            hidden = task.backbone.hidden(batch, joined)
+            for place in places:
+                found[place][rows] = pool(hidden, batch.mask, place).float().cpu()
+    finite = torch.stack([pooled.isfinite().all(1) for pooled in found.values()]).all(0)
+    if not finite.all():
+        seen = f"{int((~finite).sum())} examples whose hidden states are not finite"
+        raise InputError(Fault("model", seen, "finite hidden states", "open it in float32, or look at its weights"))
+    return found
+
+
+def fit_probes(
+    task: Task, places: Sequence[Pooling], num_classes: int, seed: int, joined: Joined | None = None
+) -> dict[Pooling, Probe]:
+    """A linear probe on the training rows' features at each place, its penalty one of the task's.
+
+    Args:
+        task: a classification task; the probes that it has play no part.
+        places: where to read.
+        num_classes: of the labels.
+        seed: for the folds.
+        joined: what stands in front of the rows or at every layer; None reads the bare model.
+
+    Raises:
+        InputError: when hidden states are not finite.
+    """
+    labels = task.encoded["train"].labels
+    assert labels is not None
+    pooled = features(task, "train", places, joined)
+    return {place: fit_probe(pooled[place], labels, num_classes, place, seed, task.penalties) for place in places}
+
+
+def check_room(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
+    """Refuse what cannot be trained on this model at all.
+
+    Raises:
+        InputError: when the prompt leaves no room for content, or completions are asked of an encoder.
+    """
+    faults = []
+    if not isinstance(data, LabelledTexts) and backbone.task == "encoder":
+        faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder", "use a causal model"))
+    longest = backbone.max_positions - MIN_CONTENT
+    if longest_prompt > longest:
+        seen = f"{longest_prompt} virtual tokens in a context of {backbone.max_positions}"
+        faults.append(Fault("tokens", seen, f"at most {longest}"))
+    raise_if_any(faults, InputError)
+
+
+def _check(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
+    check_room(backbone, data, longest_prompt)
+    different = len(set(data.inputs))
+    if different < MIN_INPUTS:
+        expected = f"at least {MIN_INPUTS}, to train, choose and judge on"
+        raise DataError(Fault(data.source, f"{different} different inputs", expected))
+
+
+def drawn_rows(count: int, most: int, seed: int) -> list[int]:
+    """At most `most` of `count` rows, drawn at random, ascending."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[:most].sort().values.tolist()

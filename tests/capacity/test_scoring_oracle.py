@@ -1,0 +1,110 @@
+"""Losses behind virtual tokens against the plain way: one text at a time, through transformers' own forward."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import DynamicCache
+
+from helpers.capacity_cases import OPENING, random_ids, started, tiny_model
+from helpers.tolerances import assert_close
+from promptreach.capacity import scoring
+from promptreach.capacity.forms import FORMS, Tensors, cut
+from promptreach.capacity.scoring import Scores, recalled_freely, scored
+from promptreach.hf import OpenModel
+
+LENGTHS = [5, 1, 9]
+
+
+def plain_logits(model: OpenModel, ids: tuple[int, ...], method: str | None, own: Tensors) -> Tensor:
+    """Logits at every token of one text, (tokens, vocab), by the whole causal model."""
+    module = model.release()
+    inputs = torch.tensor([[OPENING, *ids[:-1]]])
+    if method == "prompt":
+        content = module.get_input_embeddings()(inputs)
+        logits = module(inputs_embeds=torch.cat([own[0][None], content], 1)).logits
+    elif method == "prefix":
+        pairs = [(key[None], value[None]) for key, value in zip(*own, strict=True)]
+        logits = module(input_ids=inputs, past_key_values=DynamicCache(pairs)).logits
+    else:
+        logits = module(input_ids=inputs).logits
+    return logits[0, -len(ids) :]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("method", [None, "prompt", "prefix"])
+@pytest.mark.parametrize("positions", [4, 256])
+def test_every_token_is_scored_as_the_whole_model_would(
+    family: str, method: str | None, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_POSITIONS", positions)
+    model, texts = tiny_model(family), random_ids(LENGTHS)
+    own = started(model, method, 3, len(texts)) if method else ()
+    joined = FORMS[method].joined(own) if method else None
+    found = scored(model, texts, OPENING, joined, backward=method is not None)
+    total = torch.zeros(())
+    for row, (ids, scores) in enumerate(zip(texts, found, strict=True)):
+        logits = plain_logits(model, ids, method, tuple(part[row] for part in own))
+        losses = cross_entropy(logits, torch.tensor(ids), reduction="none")
+        assert_close(scores.nats.float(), losses.detach(), "loss of a row")
+        assert scores.right.tolist() == (logits.argmax(-1) == torch.tensor(ids)).tolist()
+        total = total + losses.mean()
+    if method:
+        for part, expected in zip(own, torch.autograd.grad(total, own), strict=True):
+            assert part.grad is not None
+            assert float(expected.abs().max()) > 0
+            assert_close(part.grad, expected, "loss of a row")
+
+
+@pytest.mark.parametrize("method", list(FORMS))
+def test_a_text_moves_its_own_tensors_only(method: str) -> None:
+    model, texts = tiny_model("llama"), random_ids(LENGTHS)
+    together = started(model, method, 2, len(texts))
+    scored(model, texts, OPENING, FORMS[method].joined(together), backward=True)
+    alone = tuple(part[1:2].detach().requires_grad_() for part in together)
+    scored(model, texts[1:2], OPENING, FORMS[method].joined(alone), backward=True)
+    for part, single in zip(together, alone, strict=True):
+        assert part.grad is not None
+        assert single.grad is not None
+        assert_close(part.grad[1:2], single.grad, "reordered states")
+
+
+def test_without_backward_nothing_is_recorded() -> None:
+    model, texts = tiny_model("gpt2"), random_ids(LENGTHS)
+    own = started(model, "prompt", 2, len(texts))
+    scored(model, texts, OPENING, FORMS["prompt"].joined(own))
+    assert own[0].grad is None
+
+
+def test_the_longest_beginning_ends_at_the_first_mistake() -> None:
+    right = torch.tensor([True, True, False, True])
+    assert Scores(torch.ones(4), right).recalled == 2
+    assert Scores(torch.ones(4), torch.ones(4, dtype=torch.bool)).recalled == 4
+    assert Scores(torch.ones(1), torch.zeros(1, dtype=torch.bool)).recalled == 0
+
+
+def greedy(model: OpenModel, own: Tensors, method: str, length: int) -> list[int]:
+    """What transformers' own `generate` writes behind the opening token."""
+    module, inputs = model.release(), torch.tensor([[OPENING]])
+    options = {"max_new_tokens": length, "min_new_tokens": length, "do_sample": False, "pad_token_id": 0}
+    if method == "prompt":
+        embedded = torch.cat([own[0][None], module.get_input_embeddings()(inputs)], 1)
+        return module.generate(inputs_embeds=embedded, **options)[0].tolist()
+    cache = DynamicCache([(key[None], value[None]) for key, value in zip(*own, strict=True)])
+    mask = torch.ones(1, own[0].shape[-2] + 1, dtype=torch.long)
+    written = module.generate(input_ids=inputs, attention_mask=mask, past_key_values=cache, **options)
+    return written[0, 1:].tolist()
+
+
+@pytest.mark.parametrize("method", list(FORMS))
+def test_writing_freely_is_transformers_greedy_decoding(method: str) -> None:
+    model = tiny_model("llama")
+    own = started(model, method, 2, 1)
+    joined = FORMS[method].joined(own)
+    written = greedy(model, cut(own, 0), method, 12)
+    assert recalled_freely(model, written, OPENING, joined) == 12
+    wrong = [*written[:7], (written[7] + 1) % 40, *written[8:]]
+    assert recalled_freely(model, wrong, OPENING, joined) == 7
+    # Up to the first mistake, reading the true tokens and writing one's own are the same.
+    for text in (written, wrong):
+        assert scored(model, [text], OPENING, joined)[0].recalled == recalled_freely(model, text, OPENING, joined)

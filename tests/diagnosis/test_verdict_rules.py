@@ -1,0 +1,451 @@
+"""Rules judge made-up numbers: each verdict is reached by the numbers that should reach it, and by no others."""
+
+from typing import Any
+
+import pytest
+
+from promptreach.certificate import Evidence
+from promptreach.diagnosis.rules.rules import RULES, hangs_on, judge
+from promptreach.diagnosis.verdict import Judgement
+from promptreach.report.verdict import Reason, TuningVerdict
+
+NAMES = ("head", "prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens", "lora rank 8")
+SOFT = NAMES[1:4]
+
+
+def method(kind: str, **numbers: Any) -> dict[str, Any]:
+    return {
+        "method": kind,
+        "tokens": 0,
+        "rank": 0,
+        "init": "vocabulary",
+        "learning_rate": 0.01,
+        "status": "finished",
+        "accuracy": 0.80,
+        "accuracy_error": 0.01,
+        "loss": 0.5,
+        "validation_loss": 0.5,
+        "train_loss": 0.4,
+        "still_falling": 0.0,
+        "rate_at_edge": False,
+        "steps": 200,
+    } | numbers
+
+
+def compared(gain: float, error: float = 0.01) -> dict[str, float]:
+    return {"gain": gain, "low": gain - 1.6449 * error, "high": gain + 1.6449 * error, "error": error}
+
+
+def numbers(
+    prompt_gain: float = -0.10,
+    error: float = 0.01,
+    metric: str = "accuracy",
+    goal: str = "generalise",
+    yours: float | None = None,
+    own: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    methods: dict[str, dict[str, Any]] | None = None,
+    gains: dict[str, float] | None = None,
+    head_gain: float = 0.05,
+    lora_over_head: float = 0.05,
+    train_rows: int = 1000,
+    planted: float | None = 0.9,
+    path: tuple[dict[str, Any], ...] = (),
+) -> dict[str, dict[str, Any]]:
+    """One prompt of 4 and one of 16 tokens, a prefix and LoRA, with these gains over LoRA.
+
+    Args:
+        yours: the gain over LoRA of the user's own 16-token prompt, or None.
+        own: what else is known of it.
+        gains: over LoRA, by name, where they are not `prompt_gain`.
+        path: of the ablation.
+    """
+    runs = {
+        "head": method("head"),
+        "prompt 4 tokens": method("prompt", tokens=4),
+        "prompt 16 tokens": method("prompt", tokens=16),
+        "prefix 16 tokens": method("prefix", tokens=16, init="text"),
+        "lora rank 8": method("lora", rank=8, init="zero"),
+    }
+    for name, changed in (methods or {}).items():
+        runs[name] |= changed
+    over_lora = dict.fromkeys(NAMES[:4], prompt_gain) | (gains or {})
+    against_yours: dict[str, dict[str, float]] = {}
+    if yours is not None:
+        over_lora["yours"] = yours
+        against_yours = {name: compared(over_lora.get(name, 0.0) - yours, error) for name in runs}
+    against_head = {name: compared(head_gain) for name in [*runs, "yours"] if name != "head"}
+    against_head["lora rank 8"] = compared(lora_over_head)
+    training = {
+        "metric": metric,
+        "goal": goal,
+        "rows_judged": "1,000 held-out rows",
+        "train_rows": train_rows,
+        "held_out_rows": 1000,
+        "methods": runs,
+        "against_lora": {name: compared(gain, error) for name, gain in over_lora.items()},
+        "against_head": against_head,
+        "against_yours": against_yours,
+        "lora": "lora rank 8",
+        "yours": None
+        if yours is None
+        else {"accuracy": 0.6, "accuracy_error": 0.01, "loss": 0.9, "status": "finished", "kind": "attempt"}
+        | {"method": "prompt", "tokens": 16, "rank": 0}
+        | (own or {}),
+    }
+    base = {
+        "rows": 2000,
+        "classes": 2 if metric == "accuracy" else 0,
+        "majority_share": 0.5,
+        "best_accuracy": 1.0,
+        "loss_floor": 0.0,
+        "conflicting_rows": 0,
+    }
+    found = {
+        "data": base | (data or {}),
+        "bare_model": {"majority_accuracy": 0.5},
+        "training": training,
+        "initialisation": {
+            "prompt_start_loss": {"random (start)": 0.9, "vocabulary (start)": 0.6},
+            "far_out": ["your prompt"],
+            "geometry": {"your prompt": {"norm_ratio": 7.5}},
+        },
+    }
+    if planted is not None:
+        found["planted"] = {"share": planted}
+    if yours is not None:
+        whole = compared(sum(step["worth"]["gain"] for step in path))
+        found["attempt"] = {"path": path, "whole": whole, "settings": {"init": "random"}, "diverged_at": 7}
+    return found
+
+
+def judged(**given: Any) -> Judgement:
+    return judge(numbers(**given))
+
+
+def step(setting: str, before: Any, after: Any, gain: float) -> dict[str, Any]:
+    return {"setting": setting, "before": before, "after": after, "worth": compared(gain)}
+
+
+def test_a_prompt_within_the_margin_fits_and_is_chosen() -> None:
+    judgement = judged(prompt_gain=-0.01)
+    assert judgement.verdict is TuningVerdict.FITS
+    assert judgement.chosen == "prompt 4 tokens"
+    assert "80.0%" in judgement.headline
+
+
+def test_among_fitting_prompts_the_better_validation_loss_is_chosen() -> None:
+    judgement = judged(prompt_gain=0.0, methods={"prompt 16 tokens": {"validation_loss": 0.4}})
+    assert judgement.chosen == "prompt 16 tokens"
+
+
+def test_a_prefix_fits_where_no_prompt_does() -> None:
+    judgement = judged(prompt_gain=-0.2, gains={"prefix 16 tokens": 0.0})
+    assert judgement.verdict is TuningVerdict.FITS
+    assert judgement.chosen == "prefix 16 tokens"
+    assert judgement.headline.startswith("A prefix fits: a prefix of 16 slots from the cache of real text")
+    assert "16 slots" in judgement.advice
+    assert any("falls short" in reason.text for reason in judgement.reasons)
+
+
+@pytest.mark.parametrize(("lora_over_head", "told"), [(0.0, "neither"), (0.03, "LoRA if that gain matters")])
+def test_a_prompt_no_better_than_the_head_is_not_recommended(lora_over_head: float, told: str) -> None:
+    judgement = judged(prompt_gain=0.0, head_gain=0.0, lora_over_head=lora_over_head)
+    assert judgement.verdict is TuningVerdict.FITS
+    assert judgement.chosen == "head"
+    assert told in judgement.headline + judgement.advice
+
+
+def test_a_prefix_no_better_than_the_head_is_called_a_prefix() -> None:
+    judgement = judged(prompt_gain=-0.2, gains={"prefix 16 tokens": 0.0}, head_gain=0.0)
+    assert judgement.chosen == "head"
+    assert "a prefix (80.0%) adds nothing" in judgement.headline
+
+
+def test_an_interval_that_allows_both_is_undecided_and_says_how_many_rows_decide() -> None:
+    judgement = judged(prompt_gain=-0.03, error=0.03)
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    assert judgement.evidence is Evidence.UNKNOWN
+    assert "held-out rows" in judgement.advice
+
+
+def test_a_gap_while_training_still_improves_is_undecided() -> None:
+    falling = {name: {"still_falling": 0.1} for name in SOFT}
+    judgement = judged(methods=falling)
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    assert "last stretch" in judgement.reasons[0].text
+    assert judgement.chosen == "lora rank 8"
+
+
+def test_a_gap_at_the_edge_of_the_rates_tried_is_undecided() -> None:
+    edge = {name: {"rate_at_edge": True} for name in SOFT}
+    judgement = judged(methods=edge)
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    assert "largest tried" in judgement.reasons[0].text
+
+
+def test_a_gap_that_length_still_narrows_asks_for_more_tokens() -> None:
+    longer = {"prompt 16 tokens": {"validation_loss": 0.4, "train_loss": 0.3}}
+    judgement = judged(methods=longer)
+    assert judgement.verdict is TuningVerdict.MORE_TOKENS
+    assert "64 virtual tokens, or a prefix" in judgement.advice
+
+
+def test_a_lower_validation_loss_without_a_better_fit_is_no_capacity() -> None:
+    assert judged(methods={"prompt 16 tokens": {"validation_loss": 0.4}}).verdict is TuningVerdict.FORM
+
+
+def test_a_settled_gap_at_every_length_is_the_form_and_only_measured() -> None:
+    judgement = judged()
+    assert judgement.verdict is TuningVerdict.FORM
+    assert judgement.evidence is Evidence.MEASURED
+    assert judgement.chosen == "lora rank 8"
+    assert judgement.headline.endswith("at every length tried.")
+    assert judgement.reasons[1].text.startswith("At prompt lengths 4, 16 the loss no longer falls")
+    assert "not a proof" in judgement.advice
+
+
+@pytest.mark.parametrize("lost", [SOFT[:1], SOFT[:2]])
+def test_the_form_is_not_blamed_where_no_two_lengths_finished(lost: tuple[str, ...]) -> None:
+    """A prefix of the same length is no second length of a prompt."""
+    judgement = judged(methods={name: {"status": "diverged"} for name in lost})
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    finished = "16" if len(lost) == 1 else "none"
+    assert (
+        judgement.reasons[0].text == f"Lengths of a prompt that finished training: {finished}; a comparison needs two."
+    )
+    assert judgement.chosen == "lora rank 8"
+
+
+def test_the_length_of_your_prefix_is_judged_by_prefixes() -> None:
+    given: dict[str, Any] = {"yours": -0.2, "own": {"method": "prefix"}}
+    alone = judged(prompt_gain=-0.2, **given)
+    assert alone.verdict is TuningVerdict.UNDECIDED
+    assert "Lengths of a prefix that finished training: 16" in alone.reasons[0].text
+    seen = numbers(prompt_gain=-0.2, **given)
+    runs, over = seen["training"]["methods"], seen["training"]
+    runs["prefix 4 tokens"] = runs["prefix 16 tokens"] | {"tokens": 4}
+    for key in ("against_lora", "against_head", "against_yours"):
+        over[key]["prefix 4 tokens"] = over[key]["prefix 16 tokens"]
+    form = judge(seen)
+    assert form.verdict is TuningVerdict.FORM
+    assert "the best prefix" in form.headline
+    assert form.reasons[1].text.startswith("At prefix lengths 4, 16")
+    runs["prefix 16 tokens"] |= {"validation_loss": 0.4, "train_loss": 0.3}
+    longer = judge(seen)
+    assert longer.verdict is TuningVerdict.MORE_TOKENS
+    assert longer.headline.startswith("A longer prefix is needed: from 4 to 16 slots")
+    assert "64 slots," in longer.advice
+
+
+def test_your_adapter_short_of_a_fitting_prompt_is_the_optimiser() -> None:
+    judgement = judged(prompt_gain=0.0, yours=-0.2)
+    assert judgement.verdict is TuningVerdict.OPTIMISER
+    assert any("7.5 times" in reason.text for reason in judgement.reasons)
+
+
+@pytest.mark.parametrize(("method", "told"), [("prompt", True), ("prefix", False)])
+def test_only_a_prompt_is_told_of_where_a_prompt_starts(method: str, told: bool) -> None:
+    seen = numbers(prompt_gain=0.0, yours=-0.2, own={"method": method})
+    seen["initialisation"] |= {"far_out": ["random (start)"], "geometry": {"random (start)": {"norm_ratio": 9.5}}}
+    judgement = judge(seen)
+    assert judgement.verdict is TuningVerdict.OPTIMISER
+    assert any("9.5 times" in reason.text for reason in judgement.reasons) is told
+
+
+def test_your_adapter_that_keeps_up_changes_nothing() -> None:
+    assert judged(prompt_gain=0.0, yours=0.0).verdict is TuningVerdict.FITS
+
+
+def test_your_adapter_is_not_blamed_where_no_prompt_fits() -> None:
+    assert judged(prompt_gain=-0.2, yours=-0.2).verdict is TuningVerdict.FORM
+    assert judged(prompt_gain=-0.2, yours=-0.4).verdict is TuningVerdict.FORM
+
+
+def test_contradicting_labels_are_proved_before_anything_else() -> None:
+    judgement = judged(prompt_gain=0.0, data={"best_accuracy": 0.52, "conflicting_rows": 1900})
+    assert judgement.verdict is TuningVerdict.DATA
+    assert judgement.evidence is Evidence.PROVED
+
+
+@pytest.mark.parametrize(("rows", "verdict"), [(1000, TuningVerdict.DATA), (100, TuningVerdict.UNDECIDED)])
+def test_nothing_learnt_blames_the_data_only_with_enough_rows(rows: int, verdict: TuningVerdict) -> None:
+    judgement = judged(methods={name: {"accuracy": 0.5} for name in NAMES}, train_rows=rows)
+    assert judgement.verdict is verdict
+
+
+def test_completions_are_judged_in_nats() -> None:
+    judgement = judged(prompt_gain=-0.04, metric="loss")
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    assert judged(prompt_gain=-0.02, metric="loss").verdict is TuningVerdict.FITS
+    assert judged(prompt_gain=-0.30, metric="loss").verdict is TuningVerdict.FORM
+    assert "nats" in judged(prompt_gain=-0.30, metric="loss").reasons[0].text
+
+
+def test_diverged_prompts_are_not_compared() -> None:
+    lost = {name: {"status": "diverged"} for name in SOFT}
+    judgement = judged(prompt_gain=0.0, methods=lost)
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.2, "found 20%"), (None, "not measured"), (-0.1, "found 0%")])
+def test_the_form_is_not_blamed_where_training_misses_prompts_that_exist(share: float | None, said: str) -> None:
+    judgement = judged(planted=share)
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    assert said in judgement.reasons[0].text
+    assert judgement.reasons[0].check == "planted"
+
+
+def test_only_a_gap_that_nothing_else_explains_asks_for_the_planted_prompt() -> None:
+    assert hangs_on("planted", numbers(planted=None))
+    assert not hangs_on("planted", numbers(planted=None, prompt_gain=0.0))
+    assert not hangs_on("planted", numbers(planted=None, data={"best_accuracy": 0.5, "conflicting_rows": 2000}))
+
+
+def test_a_gap_that_more_training_would_not_close_is_no_excuse() -> None:
+    falling = {name: {"still_falling": 0.03, "validation_loss": 0.9} for name in SOFT}
+    assert judged(methods=falling).verdict is TuningVerdict.FORM
+    assert judged(methods={name: {"still_falling": 0.03} for name in SOFT}).verdict is TuningVerdict.UNDECIDED
+
+
+def test_length_that_closes_little_of_the_gap_is_the_form() -> None:
+    longer = {name: {"validation_loss": 1.5} for name in SOFT}
+    longer["prompt 16 tokens"] = {"validation_loss": 1.47, "train_loss": 0.3}
+    assert judged(methods=longer).verdict is TuningVerdict.FORM
+    longer["prompt 16 tokens"] = {"validation_loss": 1.2, "train_loss": 0.3}
+    assert judged(methods=longer).verdict is TuningVerdict.MORE_TOKENS
+
+
+def test_the_costliest_setting_comes_first() -> None:
+    path = (
+        step("learning_rate", 1e-3, 0.02, 0.03),
+        step("pooling", "first", "mean", 0.15),
+        step("init", "random", "vocabulary", 0.02),
+    )
+    judgement = judged(prompt_gain=0.0, yours=-0.2, path=path)
+    assert judgement.verdict is TuningVerdict.OPTIMISER
+    assert [reason.text.split(":")[0] for reason in judgement.reasons[:3]] == [
+        "The read-out",
+        "The learning rate",
+        "The start",
+    ]
+    assert "+15.0 points" in judgement.reasons[0].text
+
+
+def test_what_an_adapter_does_not_tell_is_ranked_by_what_is_left() -> None:
+    path = (step("pooling", "first", "mean", 0.05),)
+    judgement = judged(prompt_gain=0.0, yours=-0.2, own={"kind": "adapter"}, path=path)
+    assert "accounts for 15.0 points" in judgement.reasons[0].text
+    assert judgement.reasons[1].text.startswith("The read-out: the same adapter")
+
+
+def test_more_tokens_are_the_answer_where_no_setting_helps_at_your_length() -> None:
+    gains = {"prompt 4 tokens": -0.2, "prompt 16 tokens": 0.0, "prefix 16 tokens": 0.0}
+    judgement = judged(gains=gains, yours=-0.25, own={"tokens": 4})
+    assert judgement.verdict is TuningVerdict.MORE_TOKENS
+    assert judgement.chosen == "prompt 16 tokens"
+    assert judgement.headline.startswith("4 virtual tokens are too few")
+
+
+def test_the_larger_part_of_the_gap_decides_between_settings_and_tokens() -> None:
+    gains = {"prompt 4 tokens": -0.06, "prompt 16 tokens": 0.0}
+    assert judged(gains=gains, yours=-0.25, own={"tokens": 4}).verdict is TuningVerdict.OPTIMISER
+
+
+def test_a_gap_to_lora_that_is_not_settled_does_not_hide_a_larger_one_to_yours() -> None:
+    assert judged(prompt_gain=-0.02, error=0.02, yours=-0.15).verdict is TuningVerdict.OPTIMISER
+    assert judged(prompt_gain=-0.02, error=0.02, yours=-0.03).verdict is TuningVerdict.UNDECIDED
+
+
+def test_a_prefix_is_another_form_than_your_prompt() -> None:
+    judgement = judged(yours=-0.1, gains={"prefix 16 tokens": 0.0})
+    assert judgement.verdict is TuningVerdict.FORM
+    assert judgement.chosen == "prefix 16 tokens"
+
+
+def test_your_prompt_may_be_better_than_ours() -> None:
+    judgement = judged(prompt_gain=-0.1, yours=0.0)
+    assert judgement.verdict is TuningVerdict.FITS
+    assert judgement.chosen is None
+
+
+def test_a_diverged_attempt_is_the_optimiser_whatever_its_start_scores() -> None:
+    judgement = judged(prompt_gain=0.0, yours=0.0, own={"status": "diverged"})
+    assert judgement.verdict is TuningVerdict.OPTIMISER
+    assert "after 7 steps" in judgement.reasons[0].text
+
+
+def test_your_lora_is_measured_by_ours() -> None:
+    judgement = judged(yours=-0.2, own={"method": "lora", "tokens": 0, "rank": 8})
+    assert judgement.verdict is TuningVerdict.OPTIMISER
+    assert judgement.chosen == "lora rank 8"
+
+
+@pytest.mark.parametrize(("prompt_gain", "verdict"), [(0.0, TuningVerdict.FITS), (-0.2, TuningVerdict.FORM)])
+def test_a_rank_that_is_too_low_leaves_the_verdict_to_the_prompts(prompt_gain: float, verdict: TuningVerdict) -> None:
+    """A LoRA has a rank and no tokens to be too few."""
+    judgement = judged(prompt_gain=prompt_gain, yours=-0.3, own={"method": "lora", "tokens": 0, "rank": 1})
+    assert judgement.verdict is verdict
+    assert not any("too few" in text for text in (judgement.headline, *(reason.text for reason in judgement.reasons)))
+
+
+def test_many_classes_need_many_rows_before_the_data_is_blamed() -> None:
+    nothing = {name: {"accuracy": 0.5} for name in NAMES}
+    assert judged(methods=nothing, data={"classes": 200}).verdict is TuningVerdict.UNDECIDED
+
+
+def test_contradictions_that_take_half_of_what_there_is_to_gain_are_the_data() -> None:
+    assert judged(prompt_gain=0.0, data={"best_accuracy": 0.74, "conflicting_rows": 900}).verdict is TuningVerdict.DATA
+    assert judged(prompt_gain=0.0, data={"best_accuracy": 0.76, "conflicting_rows": 900}).verdict is TuningVerdict.FITS
+
+
+def test_contradicting_completions_are_proved() -> None:
+    most = {"conflicting_rows": 1900, "best_accuracy": 0.52, "loss_floor": 0.3}
+    heavy = judged(prompt_gain=0.0, metric="loss", data=most)
+    assert (heavy.verdict, heavy.evidence) == (TuningVerdict.DATA, Evidence.PROVED)
+
+
+@pytest.mark.parametrize("less", [{"loss_floor": 0.2}, {"best_accuracy": 0.8}, {"conflicting_rows": 0}])
+def test_contradicting_completions_are_not_blamed_for_what_they_do_not_cost(less: dict[str, Any]) -> None:
+    most = {"conflicting_rows": 1900, "best_accuracy": 0.52, "loss_floor": 0.3}
+    assert judged(prompt_gain=0.0, metric="loss", data=most | less).verdict is TuningVerdict.FITS
+
+
+def test_what_was_to_be_memorised_must_be_memorised() -> None:
+    """As good as LoRA is not enough; and where LoRA fails as well, nothing speaks against prompts."""
+    same = judged(prompt_gain=0.0, goal="memorise")
+    assert same.verdict is TuningVerdict.UNDECIDED
+    assert "No method memorised" in same.headline
+    fitted = {name: {"accuracy": 1.0} for name in NAMES[1:]}
+    assert judged(prompt_gain=0.0, goal="memorise", methods=fitted).verdict is TuningVerdict.FITS
+    lora = {"lora rank 8": {"accuracy": 1.0}}
+    assert judged(prompt_gain=-0.2, goal="memorise", methods=lora).verdict is TuningVerdict.FORM
+
+
+def test_random_labels_are_not_called_bad_data_where_they_are_to_be_memorised() -> None:
+    nothing = {name: {"accuracy": 0.5} for name in NAMES}
+    assert judged(methods=nothing, goal="memorise").verdict is TuningVerdict.UNDECIDED
+
+
+def test_without_training_there_is_no_verdict() -> None:
+    judgement = judge({"data": numbers()["data"]})
+    assert (judgement.verdict, judgement.evidence) == (TuningVerdict.UNDECIDED, Evidence.UNKNOWN)
+
+
+def test_what_broke_is_told() -> None:
+    judgement = judge(numbers(), [Reason("boom", Evidence.UNKNOWN, "training")])
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    assert judgement.reasons[0].text == "boom"
+
+
+def test_the_last_rule_always_decides() -> None:
+    assert RULES[-1].__name__ == "form_falls_short"
+
+
+def test_only_contradictions_are_proved() -> None:
+    """No combination of the numbers above is called PROVED without contradictions."""
+    for gain in (-0.3, -0.03, 0.0, 0.1):
+        for yours in (None, -0.4, 0.0):
+            for goal in ("generalise", "memorise"):
+                judgement = judged(prompt_gain=gain, yours=yours, goal=goal)
+                assert judgement.evidence is not Evidence.PROVED

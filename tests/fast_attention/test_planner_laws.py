@@ -1,0 +1,96 @@
+"""The planner: the cheapest method that holds, exact attention where none does, and the same choice every time."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from helpers.attention_problems import exact_of, smooth_head
+from promptreach.fast_attention import planner
+from promptreach.fast_attention.measure import deviation_error, range_error
+from promptreach.fast_attention.problem import Head
+from promptreach.inference import attend
+
+
+@pytest.fixture
+def small_pilots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans at sizes that a test can afford."""
+    monkeypatch.setattr(planner, "LEAST_ROWS", 2**11)
+
+
+def peaked_head(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Every query looks for one key, and values are unrelated: no method but the exact one helps."""
+    generator = torch.Generator().manual_seed(0)
+    key = torch.randn(n, 16, generator=generator)
+    query = 20 * key[torch.randperm(n, generator=generator)]
+    return query, key, torch.randn(n, 3, generator=generator)
+
+
+def test_small_problems_are_exact_without_a_plan() -> None:
+    query, key, value = smooth_head(64, 64)
+    output, report = attend(query, key, value)
+    assert report.method == "exact"
+    assert report.plan == ()
+    torch.testing.assert_close(output, exact_of(query, key, value).float(), rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_is_exact() -> None:
+    query, key, value = (item.bfloat16() for item in smooth_head(2100, 2100))
+    output, report = attend(query, key, value)
+    assert report.method == "exact"
+    assert output.dtype == torch.bfloat16
+
+
+@pytest.mark.usefixtures("small_pilots")
+@pytest.mark.parametrize(("size", "tol"), [(0.6, 0.05), (2.0, 0.05), (0.1, 0.01)])
+def test_the_plan_keeps_to_the_tolerance(size: float, tol: float) -> None:
+    query, key, value = smooth_head(8192, 8192, size)
+    output, report = attend(query, key, value, tol, relative_to="deviation")
+    assert report.error.value <= tol
+    assert deviation_error(output[::7], exact_of(query[::7], key, value)) <= tol
+    again, same = attend(query, key, value, tol, relative_to="deviation")
+    assert torch.equal(output, again)
+    assert same.method == report.method
+    assert same.plan == report.plan
+
+
+@pytest.mark.usefixtures("small_pilots")
+def test_hard_heads_fall_back_to_exact_and_say_why() -> None:
+    query, key, value = peaked_head(4096)
+    output, report = attend(query, key, value, 1e-3, relative_to="deviation")
+    assert report.method == "exact"
+    assert report.plan[-1].method == "exact"
+    assert report.reasons
+    assert deviation_error(output, exact_of(query, key, value)) <= 1e-3
+
+
+@pytest.mark.usefixtures("small_pilots")
+def test_every_head_gets_its_own_method() -> None:
+    easy, hard = smooth_head(4096, 4096, 0.3), peaked_head(4096)
+    query = torch.stack([torch.nn.functional.pad(easy[0], (0, 8)) * 2**0.5, hard[0]])
+    key = torch.stack([torch.nn.functional.pad(easy[1], (0, 8)), hard[1]])
+    value = torch.stack([easy[2][:, :3], hard[2]])
+    output, report = attend(query, key, value, 0.05, relative_to="deviation")
+    assert report.method == "auto"
+    assert "exact 1" in report.reasons[0]
+    for head in range(2):
+        assert deviation_error(output[head], exact_of(query[head], key[head], value[head])) <= 0.05
+
+
+@pytest.mark.usefixtures("small_pilots")
+def test_causal_problems_are_answered() -> None:
+    query, key, value = smooth_head(2500, 2500, 0.5)
+    output, report = attend(query, key, value, 0.01, causal=True)
+    truth = scaled_dot_product_attention(
+        *(item.double()[None, None] for item in (query, key, torch.nn.functional.pad(value, (0, 4)))), is_causal=True
+    )[0, 0, :, :4]
+    assert report.error.value <= 0.01
+    assert range_error(output, truth, value.amax(dim=0) - value.amin(dim=0)) <= 0.01
+
+
+def test_easy_scores_are_offered_to_the_polynomial() -> None:
+    query, key, value = smooth_head(3000, 3000, 0.1)
+    option = planner.polynomial_option(Head(query[None], key, value, 8**-0.5), 1e-3)
+    assert option is not None
+    assert option.pairs < 0.3 * 3000**2
+    assert planner.polynomial_option(Head(50 * query[None], 50 * key, value, 8**-0.5), 1e-3) is None

@@ -1,0 +1,308 @@
+"""Opening: what works, and every way in which it must fail before work starts, with a reason and a remedy."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import gguf
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
+
+from helpers.models import FAMILIES, minilm_folder, tiny_config, tiny_module, tiny_tokenizer
+from promptreach.errors import InputError, MissingExtraError, ModelError, UnsupportedModelError
+from promptreach.hf import open_model
+
+
+def saved(folder: Path, family: str = "bert", **overrides: Any) -> Path:
+    tiny_module(family, **overrides).save_pretrained(folder)
+    tiny_tokenizer(family).save_pretrained(folder)
+    return folder
+
+
+def assert_refused(source: Any, *messages: str, **options: Any) -> None:
+    with pytest.raises(ModelError) as error:
+        open_model(source, **options)
+    assert len(error.value.faults) == len(messages), str(error.value)
+    for fault, message in zip(error.value.faults, messages, strict=True):
+        assert message in str(fault)
+
+
+def test_a_call_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    for device in (absent, "nonsense", "meta"):
+        with pytest.raises(InputError, match=f"device: '{device}'"):
+            open_model(tmp_path / "nowhere", device=device)
+    wrapped = get_peft_model(tiny_module("bert"), LoraConfig(target_modules=["query"]))
+    with pytest.raises(InputError, match="adapter=") as refused:
+        open_model(wrapped, device="nonsense")
+    assert len(refused.value.faults) == 2
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(tmp_path)
+
+    def denied(self: Path, *args: Any, **options: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    monkeypatch.setattr(Path, "open", denied)
+    assert_refused(folder, "config.json: it cannot be read (Permission denied)", "model.safetensors: it cannot be")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_opens_as_what_was_saved(family: str, tmp_path: Path) -> None:
+    module = tiny_module(family)
+    model = open_model(saved(tmp_path, family))
+    assert model.family == family
+    assert model.task == ("encoder" if family in ("bert", "roberta") else "causal")
+    assert model.name == str(tmp_path)
+    assert not model.model.training
+    assert not any(parameter.requires_grad for parameter in model.model.parameters())
+    weights = module.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.model.state_dict().items())
+    if family == "qwen2":
+        return  # transformers takes its own pre-tokenizer for this type, whatever the folder holds
+    assert model.tokenize(["the cat"]) == open_model(module, tokenizer=tiny_tokenizer(family)).tokenize(["the cat"])
+
+
+def test_first_layers_dtype_and_task(tmp_path: Path) -> None:
+    whole = open_model(saved(tmp_path, "qwen2"))
+    model = open_model(str(tmp_path), num_layers=1, dtype=torch.float64, task="encoder")
+    assert (model.num_layers, len(model.layers), model.task) == (1, 1, "encoder")
+    assert model.vocabulary.dtype == torch.float64
+    assert torch.equal(model.vocabulary.float(), whole.vocabulary)
+    assert model.fingerprint != whole.fingerprint
+    assert_refused(tmp_path, "expected 1 to 2", num_layers=3)
+    assert_refused(tmp_path, "expected 1 to 2", num_layers=0)
+    assert torch.equal(open_model(tmp_path, device_map="auto").vocabulary, whole.vocabulary)
+
+
+def test_an_encoder_is_not_causal(tmp_path: Path) -> None:
+    for source in (saved(tmp_path, "bert"), tiny_module("bert")):
+        with pytest.raises(InputError, match="every token sees every other"):
+            open_model(source, task="causal")
+
+
+def test_shards(tmp_path: Path) -> None:
+    module = tiny_module("llama")
+    module.save_pretrained(tmp_path, max_shard_size="20KB")
+    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert torch.equal(open_model(tmp_path).vocabulary, module.get_input_embeddings().weight)
+    shards[1].write_bytes(shards[1].read_bytes()[:-3])
+    shards[0].unlink()
+    assert_refused(tmp_path, "the shard that model.safetensors.index.json names", "as its header says")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    assert_refused(tmp_path, "no weight_map")
+
+
+def test_a_trained_head_is_told_by_the_config(tmp_path: Path) -> None:
+    tiny_module("llama").model.save_pretrained(tmp_path)
+    assert open_model(tmp_path, tokenizer=tiny_tokenizer()).task == "encoder"
+
+
+def test_opening_is_silent_and_leaves_logging_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path)
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    capfd.readouterr()
+    open_model(tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+@pytest.mark.parametrize("source", ["./nothing", "/nothing/here", "model.gguf", Path("nothing"), "not a name!"])
+def test_nothing_there(source: str | Path) -> None:
+    assert_refused(source, "nothing there")
+
+
+def test_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert_refused("someone/some-model", "not on this machine")
+
+
+def test_a_hub_id_that_was_downloaded_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--some-model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    saved(repository / "snapshots" / ("0" * 40))
+    model = open_model("someone/some-model")
+    assert (model.name, model.family) == ("someone/some-model", "bert")
+
+
+def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
+    (saved(tmp_path) / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/else"}')
+    assert_refused(tmp_path, "open its base model")
+
+
+def test_an_empty_folder_lists_everything_missing(tmp_path: Path) -> None:
+    assert_refused(tmp_path, "config.json: no such file", "no weights", "no tokenizer")
+
+
+def test_a_folder_without_config(tmp_path: Path) -> None:
+    (saved(tmp_path) / "config.json").unlink()
+    assert_refused(tmp_path, "config.json: no such file")
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    weights = saved(tmp_path) / "model.safetensors"
+    whole = weights.read_bytes()
+    for kept, message in ((len(whole) - 1, "as its header says"), (50, "inside the header"), (0, "inside the header")):
+        weights.write_bytes(whole[:kept])
+        assert_refused(tmp_path, message)
+    weights.write_bytes(whole + b"\0")
+    assert_refused(tmp_path, "as its header says")
+
+
+def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return (pytest.fail, ("the pickle was opened",))
+
+    (saved(tmp_path) / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile()))
+    assert_refused(tmp_path, "pickled weights")
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
+    config = json.loads((saved(tmp_path) / "config.json").read_text())
+    (tmp_path / "evil.py").write_text("raise SystemExit('the model ran code')")
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises((ModelError, UnsupportedModelError)):
+        open_model(tmp_path)
+
+
+def test_missing_and_misshapen_weights_are_all_named(tmp_path: Path) -> None:
+    weights = saved(tmp_path) / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["encoder.layer.1.output.dense.bias"]
+    tensors["embeddings.word_embeddings.weight"] = torch.zeros(7, 32)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    assert_refused(tmp_path, "no weight 'encoder.layer.1.output.dense.bias'", "of shape (7, 32)")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert"])
+def test_other_architectures(tmp_path: Path, family: str) -> None:
+    config = AutoConfig.for_model("gemma2", vocab_size=8, hidden_size=8, num_hidden_layers=1, intermediate_size=8)
+    module = AutoModelForCausalLM.from_config(config)
+    module.save_pretrained(tmp_path)
+    for source in (tmp_path, module):
+        with pytest.raises(UnsupportedModelError) as error:
+            open_model(source, tokenizer=tiny_tokenizer())
+        assert error.value.found == "gemma2"
+        assert error.value.supported == FAMILIES
+
+
+@pytest.mark.parametrize(
+    ("family", "variant"),
+    [("bert", {"is_decoder": True}), ("gpt2", {"add_cross_attention": True}), ("llama", {"is_causal": False})],
+)
+def test_variants_whose_attention_is_another(tmp_path: Path, family: str, variant: dict[str, Any]) -> None:
+    saved(tmp_path, family)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **variant}))
+    with pytest.raises(UnsupportedModelError, match=next(iter(variant))):
+        open_model(tmp_path)
+
+
+def test_relative_positions(tmp_path: Path) -> None:
+    saved(tmp_path, "bert", position_embedding_type="relative_key")
+    with pytest.raises(UnsupportedModelError, match="position_embedding_type"):
+        open_model(tmp_path)
+
+
+def test_quantised_folders(tmp_path: Path) -> None:
+    saved(tmp_path, "llama")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModelError, match="gptq"):
+        open_model(tmp_path)
+
+
+def test_layers_of_an_open_model_stay() -> None:
+    with pytest.raises(InputError, match="num_layers"):
+        open_model(tiny_module("bert"), num_layers=1)
+
+
+def test_a_real_encoder_opens() -> None:
+    model = open_model(minilm_folder())
+    assert (model.family, model.task, model.num_layers, model.hidden_size, model.max_positions) == (
+        *("bert", "encoder", 6, 384, 512),
+    )
+
+
+def write_gguf(path: Path, architecture: str = "llama") -> Path:
+    """A tiny Llama as a GGUF file with a byte-pair vocabulary."""
+    config = tiny_config("llama")
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([*(chr(ord("!") + i) for i in range(config.vocab_size - 1)), '!"'])
+    writer.add_token_types([1] * config.vocab_size)
+    writer.add_token_merges(['! "'])
+    generator = np.random.default_rng(0)
+    shapes = {"token_embd": (40, 32), "output_norm": (32,)}
+    for i in range(2):
+        shapes |= {f"blk.{i}.{name}": (32,) for name in ("attn_norm", "ffn_norm")}
+        shapes |= {f"blk.{i}.{name}": (32, 32) for name in ("attn_q", "attn_output")}
+        shapes |= {f"blk.{i}.{name}": (16, 32) for name in ("attn_k", "attn_v")}
+        shapes |= {f"blk.{i}.ffn_gate": (48, 32), f"blk.{i}.ffn_up": (48, 32), f"blk.{i}.ffn_down": (32, 48)}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", generator.standard_normal(shape, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gguf_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    capfd.readouterr()
+    model = open_model(path)
+    assert capfd.readouterr() == ("", "")
+    assert (model.family, model.num_layers, model.num_kv_heads) == ("llama", 2, 2)
+    assert torch.isfinite(model.hidden(model.batch([[4, 5]]))).all()
+    assert open_model(path, num_layers=1).num_layers == 1
+    model.release().save_pretrained(tmp_path / "plain")
+    assert open_model(tmp_path / "plain", tokenizer=model.tokenizer).fingerprint == model.fingerprint
+
+
+@pytest.mark.parametrize("share", [0.999, 0.5, 0.02])
+def test_a_truncated_gguf_file(tmp_path: Path, share: float) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    assert_refused(path, "cannot be read")
+
+
+def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"PK\3\4 something else")
+    assert_refused(tmp_path / "model.gguf", "starts with b'PK")
+
+
+def test_gguf_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    monkeypatch.setattr("promptreach.hf.models.load.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'pip install "promptreach\[gguf\]"'):
+        open_model(path)

@@ -1,0 +1,156 @@
+"""Laws of the Lipschitz bounds: what they are never above, when they certify, and what they refuse."""
+
+import dataclasses
+import math
+from decimal import Decimal
+
+import pytest
+import torch
+
+from helpers.lipschitz_cases import ACTIVATIONS, normal, random_case
+from helpers.tolerances import assert_close
+from promptreach import reference
+from promptreach.certificate import Certificate, Evidence, Side, Verdict
+from promptreach.errors import InputError
+from promptreach.limits.layers import blocks
+from promptreach.limits.layers.attention_bounds import column_sums
+from promptreach.limits.layers.feed_forward_bounds import STEEPEST
+from promptreach.limits.layers.lipschitz import lipschitz
+from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
+
+
+def plain(seed, *, heads=2, hidden=4, scale=1.0, causal=False, feed_forward=True):
+    g = torch.Generator().manual_seed(seed)
+    shape = (heads, 2, hidden)
+    attention = AttentionWeights(
+        *(normal(g, *shape, scale=scale) for _ in range(3)), normal(g, hidden, 2 * heads, scale=scale), causal=causal
+    )
+    mlp = FeedForwardWeights(normal(g, 6, hidden, scale=scale), normal(g, hidden, 6, scale=scale), "relu")
+    return LayerWeights(attention, mlp if feed_forward else None)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_bound_is_never_above_the_published_ones(seed):
+    g = torch.Generator().manual_seed(seed)
+    radius, tokens = 10 ** float(2 * torch.rand((), generator=g) - 1), int(torch.randint(1, 200, (), generator=g))
+    for causal in (False, True):
+        layer = plain(seed, scale=10 ** float(2 * torch.rand((), generator=g) - 1.5), causal=causal)
+        (bound,) = lipschitz([layer], radius, tokens, states=[torch.zeros(1, 4)])
+        assert set(bound.published) == {"Castin et al. 2024"} | (set() if causal else {"Wang et al. 2023"})
+        assert all(bound.attention.value <= value for value in bound.published.values())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_certificates_are_proved_confirmed_and_survive_a_file(seed):
+    case = random_case(seed)
+    (bound,) = lipschitz([case.layer], case.radius, case.tokens)
+    for certificate in (bound.attention, bound.mlp, bound.total):
+        assert (certificate.side, certificate.evidence) == (Side.UPPER, Evidence.PROVED)
+        assert Certificate.from_dict(certificate.to_dict()).recheck()
+        assert not dataclasses.replace(certificate, value=0.99 * certificate.value).recheck()
+    for certificate in (bound.attention_lower, bound.mlp_lower):
+        assert (certificate.side, certificate.evidence) == (Side.LOWER, Evidence.MEASURED)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_bounds_grow_with_the_ball_and_with_the_tokens(seed):
+    case = random_case(seed)
+
+    def values(radius, tokens):
+        (bound,) = lipschitz([case.layer], radius, tokens, iterations=1)
+        return [bound.attention.value, bound.mlp.value, bound.total.value, bound.mlp_radius, bound.output_radius]
+
+    base = values(1.0, 5)
+    assert all(x <= y for x, y in zip(base, values(2.0, 5), strict=True))
+    assert all(x <= y for x, y in zip(base, values(1.0, 9), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_differentiable_branches_are_the_reference(seed):
+    case = random_case(seed)
+    layer = dataclasses.replace(case.layer, attention=dataclasses.replace(case.layer.attention, rotary=False))
+    g = torch.Generator().manual_seed(seed)
+    states = normal(g, 3, layer.attention.hidden_size)
+    after = blocks.between(layer, states, None)
+    out = after + blocks.feed_forward_branch(layer)(after)
+    out = blocks.normed(layer.feed_forward_norm, out) if layer.norm_position == "post" else out
+    assert_close(out, reference.layer(layer, states), "layer output")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_no_activation_is_steeper_than_its_constant(activation):
+    """On a grid fine enough that slopes, which change by at most 1.6 per unit, gain less than the constant's slack."""
+    points = torch.linspace(-12, 12, 240_001, dtype=torch.float64, requires_grad=True)
+    (slopes,) = torch.autograd.grad(blocks.activated(activation, points).sum(), points)
+    steepest = float(STEEPEST[activation])
+    assert steepest - 2e-3 <= float(slopes.max()) <= steepest
+    assert float(slopes.min()) >= (0 if activation == "relu" else 1 - steepest)
+    assert bool((blocks.activated(activation, points).abs() <= points.abs()).all())
+
+
+def test_the_tanh_form_of_gelu_is_not_steeper_anywhere():
+    """Interval bounds on [0, 6], where every factor is monotone; beyond, the second term is below 1e-9 and falls."""
+    constant, cubic = math.sqrt(2 / math.pi), 0.044715
+    low = torch.arange(0, 6, 2e-5, dtype=torch.float64)
+    high = low + 2e-5
+    rise = torch.tanh(constant * (high + cubic * high**3))
+    fall = 1 - torch.tanh(constant * (low + cubic * low**3)) ** 2
+    slope = 0.5 * (1 + rise) + 0.5 * high * fall * constant * (1 + 3 * cubic * high**2)
+    assert float(slope.max()) <= float(STEEPEST["gelu_tanh"])
+
+
+def test_column_sums_hold_for_the_worst_rows():
+    """Every row puts what it can on the first token."""
+    for span in (0.0, 0.7, 5.0):
+        for tokens in (1, 2, 17):
+            scores = torch.zeros(tokens, tokens, dtype=torch.float64)
+            scores[:, 0] = span
+            shares = scores.softmax(dim=1)[:, 0].sum()
+            causal = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -math.inf).softmax(dim=1)[:, 0].sum()
+            assert float(shares) <= float(column_sums(Decimal(span), tokens, causal=False)) * (1 + 1e-14)
+            assert float(causal) <= float(column_sums(Decimal(span), tokens, causal=True)) * (1 + 1e-14)
+
+
+def test_small_weights_are_certified_and_a_norm_behind_the_sum_never_is():
+    layer = plain(0, scale=0.2)
+    (bound,) = lipschitz([layer], 1.0, 4)
+    assert (bound.invertible, bound.reasons) == (Verdict.POSSIBLE, ())
+    norm = NormWeights("layer", torch.ones(4, dtype=torch.float64))
+    behind = LayerWeights(layer.attention, layer.feed_forward, norm, norm, "post")
+    (bound,) = lipschitz([behind], 1.0, 4)
+    assert bound.invertible is Verdict.UNKNOWN
+    assert "norm stands behind" in bound.reasons[0]
+    (bound,) = lipschitz([plain(0, scale=3.0)], 1.0, 4)
+    assert bound.invertible is Verdict.UNKNOWN
+    assert len(bound.reasons) == 2
+
+
+def test_bounds_are_tight_where_attention_is_linear():
+    """Without scores every token becomes the mean: steepness |W_o W_v| exactly, at any length."""
+    layer = plain(1, heads=1, feed_forward=False)
+    layer = dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, query=0 * layer.attention.query))
+    (bound,) = lipschitz([layer], 5.0, 7, iterations=60)
+    assert bound.attention_lower.value <= bound.attention.value <= bound.attention_lower.value * (1 + 1e-6)
+
+
+def test_every_fault_is_named_at_once():
+    layer = plain(0)
+    nan = dataclasses.replace(layer, attention=layer.attention.to(torch.float64))
+    nan.attention.query[0, 0, 0] = math.nan
+    mixed = dataclasses.replace(plain(1), feed_forward=plain(1).feed_forward.to(torch.float32))
+    narrow = LayerWeights(dataclasses.replace(plain(2).attention, output=torch.zeros(3, 4, dtype=torch.float64)))
+    with pytest.raises(InputError) as error:
+        lipschitz([nan, mixed, narrow], -1.0, 0)
+    assert [fault.where for fault in error.value.faults] == [
+        "layers[0]",
+        "layers[1]",
+        "layers[2]",
+        "radius",
+        "tokens",
+    ]
+    with pytest.raises(InputError, match="at least one layer"):
+        lipschitz([], 1.0, 1)
+    with pytest.raises(InputError, match="outside the ball"):
+        lipschitz([plain(3)], 1.0, 2, states=[torch.full((2, 4), 3.0)])
+    with pytest.raises(InputError, match="one for each layer"):
+        lipschitz([plain(3)], 1.0, 2, states=[])

@@ -1,0 +1,287 @@
+"""Per-example gradients against plain autograd, one example at a time, and what blocking and sketching may change."""
+
+import importlib
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from helpers.models import tiny_model
+from helpers.tasks import FAMILIES, SOFT, completer, completions, config_of, labelled, model_of, task_of
+from helpers.tolerances import assert_close
+from promptreach.backbone import Joined
+from promptreach.errors import InputError
+from promptreach.prediction.gradients import TANGENTS, Tangent
+from promptreach.prediction.kernel_logistic import nats
+from promptreach.prediction.log_odds import Reader
+from promptreach.prediction.ntk import Part, ScoreGradients, measure, start_scores
+from promptreach.prediction.predict import LEFT_OUT, parts_of
+from promptreach.training.methods.methods import METHODS
+from promptreach.training.task import readout
+from promptreach.training.task.task import Task, prepare
+
+SIZES = (1, 3, 4)
+
+
+def left_out(task: Task) -> Part:
+    """All training rows, classified texts by classifiers that have not seen their labels."""
+    assert len(task.train) <= LEFT_OUT
+    return parts_of(task, 0)[1]
+
+
+def held_out(task: Task) -> Part:
+    return parts_of(task, 0)[2]
+
+
+def measured(task: Task, method: str, groups: int = 2, seed: int = 0, **options: int) -> ScoreGradients:
+    """The training rows of `task`, with `SIZES` of the method."""
+    sequences = task.encoded["train"].sequences
+    with TANGENTS[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 0) as tangent:
+        return measure(task.backbone, left_out(task), tangent, groups, seed, **options)
+
+
+def gram(blocks: tuple[Tensor, ...]) -> Tensor:
+    return sum((block.double() @ block.double().T for block in blocks), torch.zeros(()))
+
+
+def jacobian(task: Task, reader: Reader | None, method: str, example: int, groups: int) -> list[Tensor]:
+    """The gradients of one example's log odds by the trained tensors, by the definition of the loss alone."""
+    data = task.encoded["train"]
+    shape = config_of(method, tokens=SIZES[-1], rank=SIZES[-1], seed=0).shape
+    with METHODS[method].attach(task.backbone, shape, data.sequences) as trainable:
+        batch = task.backbone.batch([data.sequences[example]])
+        hidden = task.backbone.hidden(batch, trainable.joined)
+        own = list(trainable.parameters.values())
+        if reader is not None:
+            assert data.labels is not None
+            fold = reader.fold[example]
+            features = reader.head.standardised(hidden, batch.mask)[0]
+            losses = -(reader.weight[fold] @ features + reader.bias[fold]).log_softmax(0)[data.labels[example]][None]
+        else:
+            assert data.answer_lengths is not None
+            length, ids = data.answer_lengths[example], data.sequences[example]
+            logits = task.backbone.vocabulary_logits(hidden[0, -length - 1 : -1]).log_softmax(1)
+            losses = -logits[range(length), ids[-length:]]
+        runs = losses.tensor_split(min(groups, len(losses)))
+        log_odds = [-torch.log(torch.expm1(run.double().mean())) for run in runs]
+        return [torch.cat([g.flatten(-1) for g in _by_size(method, own, score)], 1) for score in log_odds]
+
+
+def _by_size(method: str, own: list[Tensor], score: Tensor) -> list[Tensor]:
+    """Gradients as (size, numbers) each: virtual tokens, slots or rows of the factors first."""
+    gradients = torch.autograd.grad(score, own, retain_graph=True)
+    if method == "prompt":
+        return list(gradients)
+    if method == "prefix":
+        return [g.permute(2, 0, 1, 3).flatten(1) for g in gradients]
+    return [g if len(g) == SIZES[-1] else g.T for g in gradients]
+
+
+def by_hand(task: Task, method: str, groups: int) -> dict[int, Tensor]:
+    """For every size the Gram matrix of the gradients by the first so many tokens, slots or ranks."""
+    reader = left_out(task).reader
+    rows = [one for i in range(len(task.train)) for one in jacobian(task, reader, method, i, groups)]
+    stacked = torch.stack(rows).double()
+    return {size: torch.einsum("ikp,jkp->ij", stacked[:, :size], stacked[:, :size]) for size in SIZES}
+
+
+@pytest.mark.parametrize("method", SOFT)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_kernel_is_autograds_jacobian_times_itself(family: str, method: str) -> None:
+    task = task_of(family)
+    found, expected = measured(task, method), by_hand(task, method, 1)
+    for count, size in enumerate(SIZES, start=1):
+        assert_close(gram(found.blocks[:count]), expected[size], "tangent kernel", torch.float32)
+
+
+@pytest.mark.parametrize("method", SOFT)
+def test_the_kernel_of_a_completion_has_a_row_for_each_run_of_tokens(method: str) -> None:
+    task = prepare(completer(), replace(completions(30), completions=("a the cat", "dog") * 15), longest_prompt=8)
+    found = measured(task, method)
+    assert set(found.scores.answers.tolist()) == {1.0, 2.0}  # 4 tokens with the end token in two runs, or 2 in two
+    assert_close(gram(found.blocks), by_hand(task, method, 2)[SIZES[-1]], "tangent kernel", torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["classification", "completion"])
+@pytest.mark.parametrize("method", SOFT)
+def test_small_batches_give_the_same_numbers(kind: str, method: str) -> None:
+    task = task_of("gpt2", kind)
+    one, other = measured(task, method), measured(task, method, batch_size=5)
+    assert_close(gram(one.blocks), gram(other.blocks), "tangent kernel", torch.float32)
+    assert_close(one.scores.log_odds, other.scores.log_odds, "log odds", torch.float32)
+    assert one.scores.example.tolist() == other.scores.example.tolist()
+
+
+@pytest.mark.parametrize(("method", "joined"), [("prompt", SIZES[-1]), ("prefix", SIZES[-1]), ("lora", 0)])
+def test_a_batch_shrinks_with_the_activations_of_the_model(
+    method: str, joined: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, sizes = task_of("gpt2"), []
+    original = type(task.backbone).hidden
+
+    def watched(self, batch, joined=None):  # type: ignore[no-untyped-def]
+        sizes.append(len(batch.input_ids))
+        return original(self, batch, joined)
+
+    monkeypatch.setattr(type(task.backbone), "hidden", watched)
+    longest = max(map(len, task.encoded["train"].sequences)) + joined
+    monkeypatch.setattr("promptreach.prediction.ntk._ACTIVATIONS", 7 * 100 * 2 * 32 * longest)
+    measured(task, method)
+    assert max(sizes[-3:]) == 7
+
+
+@pytest.mark.parametrize("kind", ["classification", "completion"])
+def test_log_odds_say_the_loss(kind: str) -> None:
+    """The loss that every start is scored with, from log odds, for the probe and for the bare model."""
+    task = task_of("llama", kind)
+    found = start_scores(task.backbone, held_out(task), Joined(), 2)
+    expected = task.evaluate("held_out", task.objective())
+    assert_close((found.answers * nats(found.log_odds)).sum(), expected.loss.sum().double(), "loss", torch.float32)
+    assert float(found.right.sum()) == float(expected.right.sum())
+    if kind == "completion":
+        assert set(found.answers.tolist()) == {1.0}  # two tokens, two rows
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_sides_are_how_log_odds_move_with_logits(classes: int) -> None:
+    task = prepare(model_of("bert"), labelled(classes=classes), longest_prompt=0)
+    part = held_out(task)
+    found = start_scores(task.backbone, part, Joined(), 1)
+    assert found.sides is not None
+    assert found.features is not None
+    assert part.reader is not None
+    assert part.data.labels is not None
+    logits = (found.features @ part.reader.weight[0].T.double() + part.reader.bias[0]).requires_grad_()
+    losses = -logits.log_softmax(1)[torch.arange(len(logits)), part.data.labels]
+    log_odds = -torch.log(torch.expm1(losses))
+    (expected,) = torch.autograd.grad(log_odds.sum(), logits)
+    assert_close(found.sides, expected, "log odds", torch.float32)
+    assert_close(found.log_odds, log_odds.detach(), "log odds", torch.float32)
+
+
+def test_rows_left_out_are_read_by_classifiers_that_have_not_seen_them() -> None:
+    """Other labels on a fold change the classifiers of the others, and not its own."""
+    task = task_of("bert")
+    data, reader = task.encoded["train"], left_out(task).reader
+    assert data.labels is not None
+    assert reader is not None
+    for fold in range(4):
+        labels = torch.where(reader.fold == fold, 1 - data.labels, data.labels)
+        turned = replace(task, encoded={**task.encoded, "train": replace(data, labels=labels)})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(readout, "_folds", lambda y, seed: reader.fold.numpy())
+            again = left_out(turned).reader
+        assert again is not None
+        moved = [float((again.weight[i] - reader.weight[i]).abs().max()) for i in range(4)]
+        assert moved[fold] == min(moved) < 1e-5 < max(moved)
+
+
+def test_some_rows_are_left_out_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of("gpt2")
+    monkeypatch.setattr(importlib.import_module("promptreach.prediction.predict"), "LEFT_OUT", 7)
+    train, some, _ = parts_of(task, 0)
+    assert len(some.data) == len(some.example) == 7
+    assert some.example.tolist() == sorted(set(some.example.tolist()))
+    assert some.data.sequences == tuple(train.data.sequences[i] for i in some.example)
+    found = start_scores(task.backbone, some, Joined(), 1)
+    assert found.example.tolist() == some.example.tolist()
+
+
+def test_a_sketch_errs_as_little_as_it_says() -> None:
+    task = task_of("gpt2")
+    exact, width = measured(task, "prefix"), 64
+    wide = exact.blocks[1]
+    assert wide.shape[1] > width
+    errors = []
+    for seed in range(20):
+        found = measured(task, "prefix", seed=seed, width=width)
+        assert found.blocks[1].shape == (len(wide), width)
+        errors.append(gram(found.blocks[1:2]) - gram((wide,)))
+    squares = gram((wide,)).diagonal()
+    allowed = 2 * squares[:, None] * squares / width
+    ratio = torch.stack(errors).square().mean(0) / allowed
+    # A mean over 20 sketches and all pairs: the bound on the variance holds with room for its scatter.
+    assert float(ratio.mean()) < 1.0
+    assert float(ratio.mean()) > 0.05  # it was sketched
+    bias = torch.stack(errors).mean(0) / allowed.sqrt()
+    assert float(bias.square().mean().sqrt()) < 3 / math.sqrt(20)
+
+
+@pytest.mark.parametrize("method", SOFT)
+def test_the_model_is_left_as_it_was(method: str) -> None:
+    model = tiny_model("gpt2")
+    task = prepare(model, labelled(), longest_prompt=8)
+    before, names = model.fingerprint, [name for name, _ in model.release().named_modules()]
+    measured(task, method)
+    assert [name for name, _ in model.release().named_modules()] == names
+    assert not any(module._forward_hooks for module in model.release().modules())
+    assert type(model)(model.release(), model.tokenizer).fingerprint == before
+
+
+def test_a_loss_that_is_not_a_number_is_refused() -> None:
+    model = tiny_model("gpt2")
+    model.tokenizer.eos_token = "[SEP]"
+    task = prepare(model, completions(30), longest_prompt=4)
+    with torch.no_grad():
+        next(iter(model.release().parameters()))[6] = torch.nan
+    with pytest.raises(InputError, match=r"examples whose loss is not a number before any training"):
+        start_scores(model, held_out(task), Joined(), 2)
+
+
+def test_shorter_starts_are_the_beginnings_of_longer_ones() -> None:
+    task = task_of("llama")
+    sequences = task.encoded["train"].sequences
+    for method in ("prompt", "prefix"):
+        with TANGENTS[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 5) as tangent:
+            starts = _starts(tangent)
+        for size, start in zip(SIZES, starts, strict=True):
+            config = config_of(method, tokens=size, seed=5)
+            with METHODS[method].attach(task.backbone, config.shape, sequences) as trainable:
+                for name in ("prompt", "prefix_keys", "prefix_values"):
+                    mine, its = getattr(start, name), getattr(trainable.joined, name)
+                    assert (mine is None) == (its is None)
+                    if mine is not None:
+                        assert_close(mine, its.detach(), "reordered states")
+            assert start.length == size
+
+
+def _starts(tangent: Tangent) -> list[Joined]:
+    assert tangent.start is not None
+    return [tangent.start(size) for size in SIZES]
+
+
+def test_parameters_are_counted_as_training_counts_them() -> None:
+    task = task_of("llama")
+    sequences = task.encoded["train"].sequences
+    for method in SOFT:
+        with TANGENTS[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 0) as tangent:
+            counted = tangent.parameters
+        for size, count in zip(SIZES, counted, strict=True):
+            config = config_of(method, tokens=size, rank=size)
+            with METHODS[method].attach(task.backbone, config.shape, sequences) as trainable:
+                assert trainable.size == count
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_example_with_its_own_prompt_reads_that_one(family: str) -> None:
+    model = model_of(family)
+    generator = torch.Generator().manual_seed(0)
+    prompts = torch.randn(2, 3, model.hidden_size, generator=generator)
+    prefixes = torch.randn(2, model.num_layers, 2, model.num_kv_heads, 3, model.head_dim, generator=generator)
+    sequences = [[4, 5, 6, 7], [8, 9]]
+    whole = model.batch(sequences)
+    by_prompt = model.hidden(whole, Joined(prompt=prompts))
+    by_prefix = model.hidden(whole, Joined(prefix_keys=prefixes[0], prefix_values=prefixes[1]))
+    for i, ids in enumerate(sequences):
+        alone = model.batch([ids])
+        prefix = Joined(prefix_keys=prefixes[0][:, i], prefix_values=prefixes[1][:, i])
+        assert_close(by_prompt[i, : len(ids)], model.hidden(alone, Joined(prompt=prompts[i]))[0], "reordered states")
+        assert_close(by_prefix[i, : len(ids)], model.hidden(alone, prefix)[0], "reordered states")
+    for wrong in (Joined(prompt=prompts[:1]), Joined(prompt=prompts[0, 0]), Joined(prompt=prompts[None])):
+        with pytest.raises(InputError, match="prompt: shape"):
+            model.hidden(whole, wrong)
+    wide = prefixes[0][:, [0, 1, 1]]
+    with pytest.raises(InputError, match="prefix: shape"):
+        model.hidden(whole, Joined(prefix_keys=wide, prefix_values=wide))

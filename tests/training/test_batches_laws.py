@@ -1,0 +1,48 @@
+"""Laws of the batches: nothing is left out, nothing comes twice."""
+
+import itertools
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promptreach.training.task.encoding import evaluation_batches, training_batches
+
+lengths_of = st.lists(st.integers(1, 12), min_size=1, max_size=120)
+sizes = st.integers(1, 9)
+
+
+@given(lengths_of, sizes, st.integers(0, 2**31))
+def test_an_epoch_has_each_row_once(lengths: list[int], batch_size: int, seed: int) -> None:
+    batches = training_batches(lengths, batch_size, torch.Generator().manual_seed(seed))
+    in_an_epoch = -(-len(lengths) // batch_size)
+    for _ in range(3):
+        epoch = list(itertools.islice(batches, in_an_epoch))
+        assert sorted(itertools.chain(*epoch)) == list(range(len(lengths)))
+        assert all(0 < len(batch) <= batch_size for batch in epoch)
+        assert all(lengths[a] <= lengths[b] for batch in epoch for a, b in itertools.pairwise(batch))
+
+
+def test_epochs_and_seeds_differ_and_one_seed_does_not() -> None:
+    def first(seed: int, count: int) -> list[list[int]]:
+        return list(itertools.islice(training_batches([1] * 40, 4, torch.Generator().manual_seed(seed)), count))
+
+    twice = first(0, 20)
+    assert twice[:10] != twice[10:]
+    assert twice == first(0, 20)
+    assert twice != first(1, 20)
+
+
+def test_similar_lengths_stand_together() -> None:
+    lengths = [1, 50] * 32
+    batches = itertools.islice(training_batches(lengths, 8, torch.Generator().manual_seed(0)), 8)
+    assert all(len({lengths[row] for row in batch}) == 1 for batch in batches)
+
+
+@given(lengths_of, sizes)
+def test_evaluation_covers_all_rows_once_longest_last(lengths: list[int], batch_size: int) -> None:
+    batches = list(evaluation_batches(lengths, batch_size))
+    order = list(itertools.chain(*batches))
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[row] for row in order] == sorted(lengths)
+    assert all(len(batch) == batch_size for batch in batches[:-1])

@@ -1,0 +1,142 @@
+"""Successive halving: who is dropped when, that survivors go on, and that nothing is done twice."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.scripted import CONFIG, Scripted
+from helpers.tasks import Counted, task_of
+from promptreach.training.engines.executor import InProcess
+from promptreach.training.runs import Run, RunConfig, RunStore
+from promptreach.training.search.halving import Halving, halving, halving_steps, rung_steps
+
+
+def candidates(*rates: float) -> list[RunConfig]:
+    return [replace(CONFIG, learning_rate=rate) for rate in map(float, rates)]
+
+
+def test_the_worse_half_is_dropped_at_every_rung() -> None:
+    executor = Scripted(lambda rate, step: abs(rate - 4.0))
+    found = halving(executor, candidates(1, 2, 3, 4, 5))
+    assert executor.asked == [
+        [(1, 10), (2, 10), (3, 10), (4, 10), (5, 10)],
+        [(3, 20), (4, 20), (5, 20)],
+        [(3, 40), (4, 40)],
+    ]
+    assert found.best == replace(CONFIG, learning_rate=4.0)
+    assert [trial.steps for trial in found.trials] == [10, 10, 40, 40, 20]
+
+
+def test_a_candidate_that_falls_back_later_is_dropped_later() -> None:
+    executor = Scripted(lambda rate, step: rate / 10 if step > 10 else 1 / rate)
+    found = halving(executor, candidates(1, 2, 3))
+    assert executor.asked == [[(1, 10), (2, 10), (3, 10)], [(2, 20), (3, 20)]]
+    assert found.best.learning_rate == 2
+
+
+def test_a_dropped_candidate_comes_back_when_the_others_rise_above_it() -> None:
+    """Rates 2 and 3 lead after ten steps and rise; 1 fell less and goes on falling."""
+    executor = Scripted(lambda rate, step: {1: 5.0 - step / 100, 2: step / 2 - 1, 3: step / 2 - 2}[int(rate)])
+    found = halving(executor, candidates(1, 2, 3))
+    assert executor.asked == [[(1, 10), (2, 10), (3, 10)], [(2, 20), (3, 20)], [(1, 20)]]
+    assert found.best.learning_rate == 1
+    assert [trial.steps for trial in found.trials] == [20, 20, 20]
+
+
+def test_one_that_came_back_is_judged_at_the_same_step() -> None:
+    """Rate 9 stopped below where the survivors rose to, and with their steps stands above them."""
+    executor = Scripted(lambda rate, step: 4.5 if (rate, step) == (9, 10) else rate * step / 10)
+    found = halving(executor, candidates(2.4, 2.3, 9.0))
+    assert executor.asked[-1] == [(9, 20)]
+    assert found.best.learning_rate == 2.3
+
+
+@pytest.mark.parametrize(("rates", "best"), [((1, 2, 3, 4), 3), ((2, 1, 4), 4), ((1, 2), 1), ((1,), 1)])
+def test_a_diverged_candidate_is_chosen_only_when_all_diverged(rates: tuple[float, ...], best: float) -> None:
+    """The first two of the rates diverge, and look better than any other where they fell back to."""
+    executor = Scripted(lambda rate, step: math.nan if rate in (1, 2) else 5.0)
+    found = halving(executor, candidates(*rates))
+    assert found.best.learning_rate == best
+    assert [trial.status for trial in found.trials if trial.config.learning_rate in (1, 2)].count("finished") == 0
+
+
+def test_more_candidates_join_at_the_first_rung() -> None:
+    executor = Scripted(lambda rate, step: 1 / rate)
+    seen: list[int] = []
+
+    def more(runs: Sequence[Run]) -> RunConfig | None:
+        seen.append(len(runs))
+        return None if len(runs) == 4 else replace(CONFIG, learning_rate=10.0 * len(runs))
+
+    found = halving(executor, candidates(1, 2), more)
+    assert seen == [2, 3, 4, 4]
+    assert executor.asked == [[(1, 10), (2, 10)], [(20, 10)], [(30, 10)], [(20, 20), (30, 20)]]
+    assert found.best.learning_rate == 30
+
+
+def test_a_candidate_that_joins_last_takes_as_many_steps_as_the_leader() -> None:
+    """Rate 3 leads only after twenty steps; what lies beyond it is asked for then, until that is no better."""
+    executor = Scripted(lambda rate, step: abs(rate - 3) if step == 10 else abs(rate - 4.4))
+    asked = iter([None, 4.0, 5.0, None])
+    found = halving(
+        executor,
+        candidates(1, 2, 3),
+        lambda runs: None if (rate := next(asked)) is None else replace(CONFIG, learning_rate=rate),
+    )
+    assert executor.asked == [[(1, 10), (2, 10), (3, 10)], [(2, 20), (3, 20)], [(4, 20)], [(5, 20)]]
+    assert found.best.learning_rate == 4
+    assert len(found.trials) == 5
+
+
+@given(steps=st.integers(1, 2000), count=st.integers(1, 20))
+def test_what_a_search_costs_is_known_before(steps: int, count: int) -> None:
+    executor = Scripted(lambda rate, step: rate)
+    halving(executor, [replace(CONFIG, steps=steps, learning_rate=float(i)) for i in range(count)])
+    assert sum(pause for asked in executor.asked for _, pause in asked) == halving_steps(steps, count)
+    assert all(1 <= pause <= steps for asked in executor.asked for _, pause in asked)
+
+
+def test_rungs_double_and_end_with_the_run() -> None:
+    assert [rung_steps(400, rung) for rung in range(5)] == [25, 50, 100, 200, 400]
+    assert [rung_steps(1, rung) for rung in range(3)] == [1, 1, 1]
+
+
+def search(folder: Path | None) -> tuple[Halving, Run]:
+    executor = InProcess(task_of("gpt2"), RunStore(folder), Counted())
+    found = halving(executor, [replace(CONFIG, learning_rate=rate, steps=48) for rate in (1e-5, 0.3, 0.1, 50.0)])
+    return found, executor.run([found.best])[0]
+
+
+def test_the_survivor_is_the_full_run(tmp_path: Path) -> None:
+    """Bit for bit, though it was trained in three stretches; and a second search finds all of it."""
+    found, best = search(tmp_path)
+    undisturbed = InProcess(task_of("gpt2"), RunStore(None), Counted()).run([found.best])[0]
+    assert torch.equal(best.state["embeddings"], undisturbed.state["embeddings"])
+    assert best.curve[1:] == undisturbed.curve[1:]
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/run.json")}
+    assert len(written) == 4 + 2 + 1
+    again, _ = search(tmp_path)
+    assert again.best == found.best
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/run.json")} == written
+
+
+def test_without_a_folder_survivors_go_on_as_well() -> None:
+    found, best = search(None)
+    assert [trial.steps for trial in found.trials].count(3) == 2
+    assert (best.steps, found.best.pause) == (48, 0)
+    taken: list[int] = []
+
+    class Watched(RunStore):
+        def pause(self, name: str, tensors: dict[str, torch.Tensor], record: dict[str, object]) -> None:
+            taken.append(len(record["losses"]) if isinstance(record["losses"], list) else -1)
+            super().pause(name, tensors, record)
+
+    executor = InProcess(task_of("gpt2"), Watched(None), Counted())
+    halving(executor, [replace(CONFIG, learning_rate=rate, steps=48) for rate in (0.3, 0.1, 0.2)])
+    assert taken == [3, 3, 3, 6, 6]  # training losses since the last look
