@@ -1,3 +1,4 @@
-"""The release, as the installed package's metadata say it."""
+"""The release."""
 
 __version__ = "0.1.0"
+"""The release, as the installed package's metadata say it."""

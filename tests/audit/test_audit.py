@@ -260,7 +260,7 @@ def test_a_full_disk_at_the_end_keeps_the_runs(arguments: list[str], tmp_path: P
         raise OutputError(promptreach.errors.Fault(str(folder), "the disk is full", "free space"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("promptreach.audit.writers.write_report", full)
+        patch.setattr("promptreach.audit.result.write_report", full)
         outcome = invoke(arguments)
     assert outcome.exit_code == 2
     assert "disk is full" in outcome.stderr

@@ -64,7 +64,7 @@ def test_types_templates_and_styles_ship(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "promptreach/py.typed" in names
     wanted = ("page.html.j2", "report.html.j2", "blocks.html.j2", "report.css", "figures.css", "report.js")
-    assert {f"promptreach/audit/writers/{name}" for name in wanted} <= names
+    assert {f"promptreach/report/{name}" for name in wanted} <= names
     assert any(name.startswith(f"{INFO}/licenses/") for name in names)
 
 
