@@ -3,10 +3,17 @@
 import pytest
 import torch
 
-from helpers.compiler_cases import SIZES, random_inputs, reference_layers, small
+from helpers.compiler_cases import (
+    SIZES,
+    attention_weights,
+    feed_forward_weights,
+    random_inputs,
+    reference_layers,
+    small,
+)
 from helpers.tolerances import assert_close
 from promptreach import reference
-from promptreach.compiler.backbone import Backbone
+from promptreach.compiler.backbone import CompiledBackbone
 from promptreach.compiler.parts.blocks import Attention, FeedForward
 from promptreach.compiler.parts.stream import Stream
 from promptreach.prompt import SoftPrompt
@@ -48,7 +55,7 @@ def attention(diagonal):
 def test_a_relu_pass_is_the_reference_feed_forward(diagonal):
     item, states = feed_forward(diagonal), normal(4, STREAM.size, seed=9)
     silent = AttentionWeights(*[torch.zeros(1, 1, STREAM.size).double()] * 3, torch.zeros(STREAM.size, 1).double())
-    expected = reference.layer(LayerWeights(silent, item.weights()), states)
+    expected = reference.layer(LayerWeights(silent, feed_forward_weights(item)), states)
     assert_close(item(states.clone()), expected, "layer output")
 
 
@@ -60,7 +67,7 @@ def test_a_softmax_pass_is_the_reference_attention(diagonal, prompt_rows):
     after, rows = item(content.clone(), prompt[None].clone() if prompt_rows else None, update_prompt=True)
     for index in range(2):
         joined = torch.cat([prompt, content[index]])
-        expected = joined + reference.attend(item.weights(), joined)
+        expected = joined + reference.attend(attention_weights(item), joined)
         assert_close(after[index], expected[prompt_rows:], "layer output")
         if prompt_rows:
             assert_close(rows[index], expected[:prompt_rows], "layer output")
@@ -72,7 +79,7 @@ def test_without_update_the_prompt_rows_stay_one_copy():
     assert rows is prompt
 
 
-class Stack(Backbone):
+class Stack(CompiledBackbone):
     """A backbone of given passes with random weights, which nothing compiles for."""
 
     def _nothing_compiles_for_it(self, *_):

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.compiler_attack import attack
 from helpers.compiler_cases import SIZES, random_inputs, reference_layers, small
 from helpers.tolerances import assert_close
 from promptreach import reference
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compiler import TargetFunction, build_backbone, load_backbone, plan_backbone
 from promptreach.compiler.gallery import gallery_function
-from promptreach.compiler.programmable.multilinear_budget import STEEPEST_BEND, logit_error
-from promptreach.compiler.verify import attack, measure
+from promptreach.compiler.programmable.error_budget import STEEPEST_BEND, logit_error
+from promptreach.compiler.verify import measure
 from promptreach.errors import InputError
 from promptreach.prompt import SoftPrompt
 

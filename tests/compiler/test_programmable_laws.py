@@ -150,12 +150,12 @@ def test_a_file_that_is_no_backbone_is_refused(tmp_path):
 
     path = tmp_path / "backbone.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(InputError, match=r"a file that Backbone\.save wrote"):
+    with pytest.raises(InputError, match=r"a file that CompiledBackbone\.save wrote"):
         load_backbone(path)
-    with pytest.raises(InputError, match=r"a file that Backbone\.save wrote"):
+    with pytest.raises(InputError, match=r"a file that CompiledBackbone\.save wrote"):
         load_backbone(tmp_path / "absent.safetensors")
     safetensors.torch.save_file({"x": torch.zeros(1)}, path, {"promptreach": '{"dtype": "float64", "options": {}}'})
-    with pytest.raises(InputError, match=r"a file that Backbone\.save wrote"):
+    with pytest.raises(InputError, match=r"a file that CompiledBackbone\.save wrote"):
         load_backbone(path)
     backbone = small(1, 1)
     backbone.save(path)

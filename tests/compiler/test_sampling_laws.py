@@ -8,7 +8,7 @@ import torch
 
 from helpers.compiler_cases import small
 from promptreach.compiler.gallery import gallery_function
-from promptreach.compiler.parts.sampling import CHANCE, FRESH_POINTS, sample_clause, sample_room
+from promptreach.compiler.programmable.error_budget import CHANCE, FRESH_POINTS, sample_clause, sample_room
 from promptreach.compiler.verify import measure
 
 

@@ -20,11 +20,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from promptreach.certificate import Certificate
-from promptreach.compiler.parts import frozen
+from promptreach.compiler.parts import fingerprint
 from promptreach.compiler.parts.blocks import Attention, FeedForward
 from promptreach.compiler.parts.stream import Stream
 from promptreach.compiler.plan import Plan
-from promptreach.compiler.target import TargetFunction, as_target
+from promptreach.compiler.target import Points, TargetFunction, as_target
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import write_atomically
 from promptreach.prompt import SoftPrompt
@@ -33,7 +33,7 @@ CHUNK_BYTES = 2**26
 """Working memory that one block of inputs may take."""
 
 
-class Backbone(nn.Module, ABC):
+class CompiledBackbone(nn.Module, ABC):
     """A frozen transformer and the compiler of its prompts. Build one with `build_backbone`.
 
     Args:
@@ -64,11 +64,11 @@ class Backbone(nn.Module, ABC):
         self.readout = nn.Parameter(readout, requires_grad=False)
 
     @abstractmethod
-    def points(self) -> Float[Tensor, "points tokens dim"]:
+    def points(self) -> Points:
         """Where a function is looked up, in the order that `rows` expects, in float64."""
 
     @abstractmethod
-    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+    def rows(self, values: Points) -> Float[Tensor, "prompt hidden"]:
         """The prompt that holds these values."""
 
     @abstractmethod
@@ -87,7 +87,7 @@ class Backbone(nn.Module, ABC):
 
     def freeze(self) -> None:
         """Remember the weights as they are now: those of the plan."""
-        self.fingerprint = frozen.fingerprint(self.state_dict())
+        self.fingerprint = fingerprint.fingerprint_of(self.state_dict())
 
     def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
         """The d_2 error of one prompt, for every function with this Lipschitz constant that its rows hold.
@@ -114,7 +114,7 @@ class Backbone(nn.Module, ABC):
         return self._certificate(prompt.embeddings, constant, everywhere=True)
 
     def _refuse(self, embeddings: Tensor, lipschitz: float) -> None:
-        faults = self.prompt_faults(embeddings) + frozen.weight_faults(self.state_dict(), self.fingerprint)
+        faults = self.prompt_faults(embeddings) + fingerprint.weight_faults(self.state_dict(), self.fingerprint)
         if not 0 <= lipschitz < math.inf:
             faults.append(Fault("lipschitz", repr(lipschitz), "a finite number, at least 0"))
         raise_if_any(faults)
@@ -155,12 +155,7 @@ class Backbone(nn.Module, ABC):
         say("certify")
         return SoftPrompt(embeddings, self.certify(embeddings, target.lipschitz))
 
-    def refutations(
-        self,
-        target: TargetFunction,
-        points: Float[Tensor, "points tokens dim"],
-        values: Float[Tensor, "points tokens dim"],
-    ) -> list[Fault]:
+    def refutations(self, target: TargetFunction, points: Points, values: Points) -> list[Fault]:
         """What neighbouring lookups refute: consecutive points, which are near one another in a grid."""
         return target.slope_faults(points[1:], values[1:], points[:-1], values[:-1], target.lipschitz)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import NamedTuple
 
 import torch
 
@@ -28,6 +29,22 @@ class Comparison:
     paper: str
     paper_log10: float
     achieved_log10: float
+
+
+class Question(NamedTuple):
+    """What every construction is asked for: the first fields of its `Plan`."""
+
+    construction: str
+    dim: int
+    tokens: int
+    lipschitz: float
+    tol: float
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """The entries of one input."""
+        return self.dim * self.tokens
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ ENTRIES = (
             "n x^2 = 2 log(10^9) (v + b x / 3) at n = 20,000."
         ),
         hypotheses=("independent uniform points",),
-        function="compiler.parts.sampling:sample_room",
+        function="compiler.programmable.error_budget:sample_room",
         test="tests/compiler/test_sampling_laws.py",
         confidence="textbook",
     ),

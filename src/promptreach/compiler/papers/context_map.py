@@ -25,10 +25,10 @@ from torch import Tensor
 
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Codebook
-from promptreach.compiler.papers.ladder import Rungs, changes
 from promptreach.compiler.papers.separation import WIDE, Separation, separation_of, softmax_shares
+from promptreach.compiler.papers.step_function import StepFunction, changes
 from promptreach.compiler.parts import rounding
-from promptreach.compiler.parts.error_budget import EXP_UNITS
+from promptreach.compiler.parts.rounding import EXP_UNITS
 
 # nu: how far scores may depend on the own token, in nats.
 _MOVED = 0.125
@@ -45,7 +45,7 @@ class ContextMap:
         turn: (rank,) how queries depend on the own code.
         spread: distance between own numbers.
         separation: PROVED least distance between two ids, rounded down.
-        rungs: the table, in float64.
+        staircase: the table, in float64.
         resolved: whether arithmetic in the plan's dtype tells all ids apart.
         smallest, largest, apart: norms and least distance of the vocabulary, as the attention reads it.
     """
@@ -55,7 +55,7 @@ class ContextMap:
     turn: Float[Tensor, " rank"]
     spread: int
     separation: float
-    rungs: Rungs
+    staircase: StepFunction
     resolved: bool
     smallest: float
     largest: float
@@ -115,7 +115,7 @@ def context_map(codebook: Codebook, dtype: str, rank: int) -> ContextMap:
     ids, heights = ids[order], heights[order]
     steps = changes(heights)
     gap = ids[steps + 1] - ids[steps]
-    rungs = Rungs(3 / gap, ids[steps] * (3 / gap) + 1, heights.diff(dim=0)[steps], heights[0])
+    staircase = StepFunction(3 / gap, ids[steps] * (3 / gap) + 1, heights.diff(dim=0)[steps], heights[0])
     highest = Fraction(spread * own * tokens + spread)
     resolved = _resolved(score, separation, highest, max(counts), dtype)
     smallest, largest, apart = _vocabulary(codebook, score, counts)
@@ -125,7 +125,7 @@ def context_map(codebook: Codebook, dtype: str, rank: int) -> ContextMap:
         turn=turn,
         spread=spread,
         separation=float(separation) * (1 - 2.0**-50),
-        rungs=rungs,
+        staircase=staircase,
         resolved=resolved,
         smallest=smallest,
         largest=largest,
@@ -227,7 +227,7 @@ def _drift(weights: list[Decimal], score: Tensor) -> float:
 
 
 def _resolved(score: Tensor, separation: Decimal, highest: Fraction, largest: int, dtype: str) -> bool:
-    """Whether every id meets its rung at 0 or 1: its error is below the reciprocal of the steepest rung's slope."""
+    """Whether every id meets its jump at 0 or 1: its error is below the reciprocal of the steepest jump's slope."""
     positions, rank = score.shape
     unit = rounding.UNIT[dtype]
     if rounding.UNIT[dtype] * 4 * (positions + rank + 64) >= Fraction(1, 64):
@@ -237,7 +237,7 @@ def _resolved(score: Tensor, separation: Decimal, highest: Fraction, largest: in
     if sigma >= Fraction(1, 4):
         return False
     lost = sigma / (1 - sigma) + rounding.gamma(4 * positions + 4 * EXP_UNITS, dtype)
-    # Both the forward pass and the table's own ids err; the rung is a product and a sum away.
+    # Both the forward pass and the table's own ids err; the jump is a product and a sum away.
     moved = 2 * lost * (largest + 2) + 16 * unit * highest
     return moved * 3 < Fraction(separation) * Fraction(63, 64)
 

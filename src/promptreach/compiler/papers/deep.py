@@ -29,7 +29,6 @@ computes what `exact_output` computes in fractions, bit for bit up to the last d
 """
 
 import math
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -40,14 +39,13 @@ from torch import Tensor
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, Codebook, choose
-from promptreach.compiler.papers.ladder import Rungs, changes
 from promptreach.compiler.papers.separation import Separation, separation_of
+from promptreach.compiler.papers.step_function import StepFunction, changes
 from promptreach.compiler.parts import rounding
 from promptreach.compiler.parts.blocks import Attention, FeedForward
 from promptreach.compiler.parts.stream import Stream
 from promptreach.compiler.plan import Comparison, Plan, paper_length_log10
 from promptreach.errors import Fault, raise_if_any
-from promptreach.weights import AttentionWeights
 
 _COLD = 64.0
 """The scale at which softmax heads stand for hardmax in `HardmaxHeads.weights`."""
@@ -57,7 +55,7 @@ def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, form: 
     """The sizes of the backbone with the smallest table that reaches `tol`.
 
     Args:
-        form: "narrow", as in the paper, or "wide": see `ladder`.
+        form: "narrow", as in the paper, or "wide": see `step_function`.
 
     Raises:
         InputError: for a form that does not exist.
@@ -77,14 +75,14 @@ def _sized(choice: Choice, lipschitz: float, tol: float, dtype: str, form: str) 
     codebook = choice.codebook
     base = base_of(codebook)
     rows = codebook.prompt_length + codebook.tokens
-    rungs = id_rungs(codebook).number if choice.fits else choice.entries
+    jumps = id_steps(codebook).number if choice.fits else choice.entries
     layers = rows * base
     # A shift has four matrices and a bias, for two heads of size 1; the lift has them for one.
     weights, names = 10 * layers + 5, _names(layers) if choice.fits else ()
-    numbers = tabulated.Sizes(codebook, choice.entries, rungs, 0, form, _obstacle(choice, dtype), weights, names)
+    numbers = tabulated.Sizes(codebook, choice.entries, jumps, 0, form, _obstacle(choice, dtype), weights, names)
     accuracy = max(-math.log10(tol), 0.0)
     length = paper_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
-    compared = tabulated.compared(codebook, tol, rungs, "Wang et al. 2023, Theorem 1", "counted by Hu et al. 2025")
+    compared = tabulated.compared(codebook, tol, jumps, "Wang et al. 2023, Theorem 1", "counted by Hu et al. 2025")
     paper_layers = length + codebook.dim * accuracy
     compared += (Comparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, _log10(layers)),)
     if choice.fits:
@@ -173,13 +171,13 @@ def id_heights(codebook: Codebook) -> tuple[Int[Tensor, " ids"], Int[Tensor, "id
     return ids.flatten()[order], heights.reshape(-1, dim)[order]
 
 
-def id_rungs(codebook: Codebook) -> Rungs:
+def id_steps(codebook: Codebook) -> StepFunction:
     """The table as a step function: from an id to the next whole number, so that whole ids meet 0 or 1 exactly."""
     ids, heights = id_heights(codebook)
     steps = changes(heights)
     offset = ids[steps].double()
     jumps = heights.diff(dim=0)[steps].double()
-    return Rungs(torch.ones_like(offset), offset, jumps, heights[0].double())
+    return StepFunction(torch.ones_like(offset), offset, jumps, heights[0].double())
 
 
 class HardmaxHeads(Attention):
@@ -226,16 +224,6 @@ class HardmaxHeads(Attention):
             read.append((chosen @ values[..., head : head + 1]) / chosen.sum(dim=-1, keepdim=True))
         return torch.cat(read, dim=-1) @ self.output.T
 
-    def weights(self) -> AttentionWeights:
-        """Softmax heads of the same shape at a scale of 64: hardmax up to exp(-64 times the gap of the scores)."""
-        token, heads = self.stream.indices(["token"]), len(self.query)
-        one = self.query.new_zeros(heads, 1, self.stream.size)
-        one[:, 0, token] = 1
-        output = self.query.new_zeros(self.stream.size, heads)
-        output[token] = self.output
-        assert self.query_bias is not None
-        return AttentionWeights(one, one.clone(), one.clone(), output, self.scale, query_bias=self.query_bias[:, None])
-
 
 class Deep(tabulated.Tabulated):
     """Paper A's backbone. See the module."""
@@ -244,13 +232,13 @@ class Deep(tabulated.Tabulated):
         codebook = _choice(plan.dim, plan.tokens, plan.lipschitz, plan.tol, plan.dtype).codebook
         dtype = plan.torch_dtype
         stream = tabulated.stream_of(codebook, 0)
-        rungs = Rungs(*(part.to(dtype) for part in id_rungs(codebook)))
+        staircase = StepFunction(*(part.to(dtype) for part in id_steps(codebook)))
         passes: list[FeedForward | Attention] = [
             tabulated.ramps(codebook, stream, dtype),
             tabulated.steps(codebook, stream, dtype, 1),
             *(shift(codebook, stream, value, dtype) for value in range((plan.slots + plan.tokens) * base_of(codebook))),
             lift(codebook, stream, dtype),
-            tabulated.table(stream, rungs, str(plan.options["form"])),
+            tabulated.table(stream, staircase, str(plan.options["form"])),
             tabulated.values(codebook, stream, dtype),
         ]
         super().__init__(plan, codebook, stream, passes)
@@ -285,28 +273,6 @@ class Deep(tabulated.Tabulated):
         """The separation over all contexts of the codebook: whole numbers, so nothing is rounded."""
         return separation_of(id_heights(self.codebook)[0].tolist(), 0)
 
-    def exact_output(self, x: list[list[Fraction]], table: Int[Tensor, "cells entries"]) -> list[list[Fraction]]:
-        """The output for one input, (tokens, dim), in fractions and plain loops, layer by layer.
-
-        Args:
-            x: entries in [0, 1].
-            table: the levels that the prompt stores.
-        """
-        codebook, base = self.codebook, base_of(self.codebook)
-        edges = tabulated.starts(codebook, self.plan.torch_dtype).tolist()
-        codes = tabulated.prompt_codes(codebook, table[None])[0].tolist()
-        codes += [_exact_code(row, edges, codebook) for row in x]
-        rows = [Fraction(code + base * row) for row, code in enumerate(codes)]
-        for value in range(len(rows) * base):
-            rows = _exact_shift(rows, value, base + 1)
-        top = max(rows)
-        ids, heights = id_heights(codebook)
-        outputs = []
-        for row in rows[codebook.prompt_length :]:
-            level = _exact_step(row + lift_of(codebook) * top, ids.tolist(), heights.tolist())
-            outputs.append([(entry + Fraction(1, 2)) / codebook.levels for entry in level])
-        return outputs
-
 
 def shift(codebook: Codebook, stream: Stream, value: int, dtype: torch.dtype) -> HardmaxHeads:
     """Rows with z = value move up by B (max z - min z), and no others."""
@@ -319,40 +285,6 @@ def lift(codebook: Codebook, stream: Stream, dtype: torch.dtype) -> HardmaxHeads
     """Every row moves up by S max z."""
     height = torch.tensor([float(lift_of(codebook))], dtype=dtype)
     return HardmaxHeads("lift", stream, torch.tensor([-0.5], dtype=dtype), height)
-
-
-def _exact_code(row: list[Fraction], starts: list[float], codebook: Codebook) -> Fraction:
-    """The code of one content token: whole outside the ramps, on them a fraction."""
-    ramp, code = Fraction(codebook.ramp), Fraction(0)
-    for axis, entry in enumerate(row):
-        digit = sum(
-            (min(max((entry - Fraction(start)) / ramp, Fraction(0)), Fraction(1)) for start in starts), Fraction(0)
-        )
-        code += digit * codebook.cells**axis
-    return code
-
-
-def _exact_shift(rows: list[Fraction], value: int, factor: int) -> list[Fraction]:
-    moved = []
-    for own in rows:
-        heads = []
-        for threshold in (value - Fraction(1, 2), value + Fraction(1, 2)):
-            scores = [(own - threshold) * other for other in rows]
-            chosen = [other for other, score in zip(rows, scores, strict=True) if score == max(scores)]
-            heads.append(sum(chosen, Fraction(0)) / len(chosen))
-        moved.append(own + factor * (heads[0] - heads[1]))
-    return moved
-
-
-def _exact_step(at: Fraction, ids: list[int], heights: list[list[int]]) -> list[Fraction]:
-    """The step function at one id, on a ramp its interpolant."""
-    level = [Fraction(entry) for entry in heights[0]]
-    for left, before, after in zip(ids, heights, heights[1:], strict=False):
-        if at <= left:
-            break
-        climbed = min(at - left, Fraction(1))
-        level = [entry + climbed * (b - a) for entry, a, b in zip(level, before, after, strict=True)]
-    return level
 
 
 @lru_cache(maxsize=4)

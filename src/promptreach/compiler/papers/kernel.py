@@ -42,13 +42,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
-from promptreach.compiler.backbone import CHUNK_BYTES, Backbone
+from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.papers.codebook import power_up_to_beyond
-from promptreach.compiler.parts import frozen, rounding
+from promptreach.compiler.parts import fingerprint, rounding
 from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.error_budget import EXP_UNITS
+from promptreach.compiler.parts.rounding import EXP_UNITS
 from promptreach.compiler.parts.stream import Stream
 from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan
+from promptreach.compiler.target import Points
 from promptreach.errors import Fault
 
 SHARPEST = 32.0
@@ -201,7 +202,7 @@ def _stream(dim: int, tokens: int) -> Stream:
     return Stream(input=dim, position=tokens, gathered=size, centre=size, height=1, value=size, mixed=size, output=dim)
 
 
-class Kernel(Backbone):
+class Kernel(CompiledBackbone):
     """The backbone whose prompt is a set of kernel centres with the function's values there. See the module."""
 
     def __init__(self, plan: Plan) -> None:
@@ -213,13 +214,13 @@ class Kernel(Backbone):
         super().__init__(plan, stream, passes)
         self.freeze()
 
-    def points(self) -> Float[Tensor, "points tokens dim"]:
+    def points(self) -> Points:
         """The centres; the last axis of the last token varies fastest."""
         centres = (torch.arange(self.plan.cells, dtype=torch.float64) + 0.5) / self.plan.cells
         grid = torch.cartesian_prod(*[centres] * self.sizes.size)
         return grid.reshape(-1, self.plan.tokens, self.plan.dim)
 
-    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+    def rows(self, values: Points) -> Float[Tensor, "prompt hidden"]:
         """Slot n: its centre c, -beta |c|^2, and the function's value there."""
         centres = self.points().flatten(1)
         prompt = torch.zeros(len(centres), self.stream.size, dtype=torch.float64)
@@ -239,7 +240,7 @@ class Kernel(Backbone):
     def prompt_faults(self, embeddings: Tensor) -> list[Fault]:
         """What keeps the rows from being centres with values in [0, 1]."""
         frame = self.rows(torch.zeros(self.plan.slots, self.plan.tokens, self.plan.dim, dtype=torch.float64))
-        return frozen.frame_faults(embeddings, frame, self.stream.blocks["value"])
+        return fingerprint.frame_faults(embeddings, frame, self.stream.blocks["value"])
 
     def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
         what = "at every X of the cube the error" if everywhere else "the root mean square error over uniform X"
@@ -256,7 +257,7 @@ class Kernel(Backbone):
             assumptions=(Assumption("the weights are those of the plan, the rows hold centres", True, "compared"),),
             theorem="kernel-smoother",
             witness={
-                "question": frozen.question_of(self.plan),
+                "question": fingerprint.question_of(self.plan),
                 "weights": self.fingerprint,
                 "prompt": embeddings,
                 "lipschitz": lipschitz,

@@ -8,7 +8,7 @@ The contextual map is that of `context_map`: with its skip connection, the atten
 number that no other (function, input, own token) has.
 
 Ids are computed in floating point, with an error that must stay below a third of the separation in units of the ramps
-(`ContextMap.resolved`); then every id meets its rung at exactly 0 or 1, and the output is the codeword's level exactly.
+(`ContextMap.resolved`); then every id meets its jump at exactly 0 or 1, and the output is the codeword's level exactly.
 """
 
 import math
@@ -23,10 +23,10 @@ from promptreach.certificate import Assumption, Certificate, Evidence, Side, rec
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, choose
 from promptreach.compiler.papers.context_map import ContextMap, context_map, query_scale
-from promptreach.compiler.papers.ladder import Rungs
 from promptreach.compiler.papers.separation import Separation, paper_separation_log10
+from promptreach.compiler.papers.step_function import StepFunction
 from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.error_budget import EXP_UNITS
+from promptreach.compiler.parts.rounding import EXP_UNITS
 from promptreach.compiler.parts.stream import Stream
 from promptreach.compiler.plan import Comparison, Plan
 from promptreach.errors import Fault, raise_if_any
@@ -66,11 +66,11 @@ def plan(
 def _sized(choice: Choice, lipschitz: float, tol: float, dtype: str, rank: int, form: str) -> Plan:
     codebook = choice.codebook
     found = context_map(codebook, dtype, rank) if choice.fits else None
-    rungs = choice.entries if found is None else found.rungs.number
+    jumps = choice.entries if found is None else found.staircase.number
     attention = rank * (codebook.tokens + rank + 1) + rank * rank + rank * (rank + 1) + rank
     obstacle = "" if choice.fits else tabulated.too_many(choice.entries)
-    sizes = tabulated.Sizes(codebook, choice.entries, rungs, rank, form, obstacle, attention, ("context",))
-    compared = tabulated.compared(codebook, tol, rungs, "Hu et al. 2025, Theorem 2.5", "Theorem 2.3 or 2.4")
+    sizes = tabulated.Sizes(codebook, choice.entries, jumps, rank, form, obstacle, attention, ("context",))
+    compared = tabulated.compared(codebook, tol, jumps, "Hu et al. 2025, Theorem 2.5", "Theorem 2.3 or 2.4")
     if found is not None:
         own, slots = codebook.cells**codebook.dim, codebook.prompt_length
         vocabulary = slots * codebook.levels**codebook.dim + codebook.tokens * own
@@ -96,12 +96,12 @@ class SingleLayer(tabulated.Tabulated):
         codebook, dtype = choice.codebook, plan.torch_dtype
         self.map = context_map(codebook, plan.dtype, int(plan.options["rank"]))
         stream = tabulated.stream_of(codebook, self.map.score.shape[1])
-        rungs = Rungs(*(part.to(dtype) for part in self.map.rungs))
+        staircase = StepFunction(*(part.to(dtype) for part in self.map.staircase))
         passes: list[FeedForward | Attention] = [
             tabulated.ramps(codebook, stream, dtype),
             tabulated.steps(codebook, stream, dtype, self.map.spread),
             context(stream, self.map, dtype),
-            tabulated.table(stream, rungs, str(plan.options["form"])),
+            tabulated.table(stream, staircase, str(plan.options["form"])),
             tabulated.values(codebook, stream, dtype),
         ]
         super().__init__(plan, codebook, stream, passes)

@@ -4,7 +4,7 @@
     steps     the code of each row: the number of its cell, or of its levels, a whole number outside the ramps
     ...       the contextual map: after it, the block "token" of each content row holds the id of (function, input, own
               position), different for any two of these that differ
-    table     a step function of the id, with a rung for each id at which the output changes: whole levels
+    table     a step function of the id, with a jump for each id at which the output changes: whole levels
     values    level l to (l + 1/2) / q
 
 The table is over (prompt, input) pairs: this is the price of the papers' constructions, and the reason why they only
@@ -25,15 +25,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.certificate import Certificate
-from promptreach.compiler.backbone import CHUNK_BYTES, Backbone
+from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.papers.codebook import Codebook
-from promptreach.compiler.papers.ladder import Ladder, NarrowLadder, Rungs
-from promptreach.compiler.parts import frozen, relu, rounding
+from promptreach.compiler.papers.step_function import NarrowSteps, StepFunction, WideSteps
+from promptreach.compiler.parts import fingerprint, relu, rounding
 from promptreach.compiler.parts.blocks import Attention, FeedForward
 from promptreach.compiler.parts.grid import ramp_edges
 from promptreach.compiler.parts.stream import Stream
 from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, count, paper_length_log10
-from promptreach.compiler.target import TargetFunction
+from promptreach.compiler.target import Points, TargetFunction
 from promptreach.errors import Fault
 
 MOST_ENTRIES = 2**17
@@ -100,9 +100,9 @@ def steps(codebook: Codebook, stream: Stream, dtype: torch.dtype, spread: int) -
     )
 
 
-def table(stream: Stream, rungs: Rungs, form: str) -> FeedForward:
+def table(stream: Stream, staircase: StepFunction, form: str) -> FeedForward:
     """level += the table's entry at the id; `form` is "wide" or "narrow"."""
-    return (Ladder if form == "wide" else NarrowLadder)("table", stream, "token", "level", rungs)
+    return (WideSteps if form == "wide" else NarrowSteps)("table", stream, "token", "level", staircase)
 
 
 def values(codebook: Codebook, stream: Stream, dtype: torch.dtype) -> FeedForward:
@@ -123,7 +123,7 @@ def content_codes(codebook: Codebook) -> Int[Tensor, "cells tokens"]:
     return (codebook.corners().reshape(-1, codebook.tokens, codebook.dim) * places).sum(dim=-1)
 
 
-class Tabulated(Backbone):
+class Tabulated(CompiledBackbone):
     """A backbone that tabulates ids. Subclasses bring the contextual map and its certificate."""
 
     def __init__(
@@ -132,11 +132,11 @@ class Tabulated(Backbone):
         super().__init__(plan, stream, passes)
         self.codebook = codebook
 
-    def points(self) -> Float[Tensor, "points tokens dim"]:
+    def points(self) -> Points:
         """The sample points of all cells."""
         return self.codebook.points()
 
-    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+    def rows(self, values: Points) -> Float[Tensor, "prompt hidden"]:
         """Slot cell * tokens + token stores the levels of the codeword there, at the centres of the levels."""
         codebook, dtype = self.codebook, self.plan.torch_dtype
         prompt = self.frame()
@@ -148,19 +148,14 @@ class Tabulated(Backbone):
     def frame(self) -> Float[Tensor, "prompt hidden"]:
         """The part of a prompt that is the same for all functions: its position encoding."""
 
-    def refutations(
-        self,
-        target: TargetFunction,
-        points: Float[Tensor, "points tokens dim"],
-        values: Float[Tensor, "points tokens dim"],
-    ) -> list[Fault]:
+    def refutations(self, target: TargetFunction, points: Points, values: Points) -> list[Fault]:
         """Steep neighbours, or a codeword that no function with the declared constant has."""
         faults = super().refutations(target, points, values)
         return faults or self.codebook.faults(self.codebook.encode(values), target.name)
 
     def prompt_faults(self, embeddings: Tensor) -> list[Fault]:
         """What keeps the rows from holding a codeword."""
-        faults = frozen.frame_faults(embeddings, self.frame(), self.stream.blocks["stored"])
+        faults = fingerprint.frame_faults(embeddings, self.frame(), self.stream.blocks["stored"])
         if faults:
             return faults
         codebook, stored = self.codebook, embeddings[:, self.stream.blocks["stored"]].detach().cpu()
@@ -200,7 +195,7 @@ def claim_of(plan: Plan, lipschitz: float, everywhere: bool) -> str:
 def witness_of(backbone: Tabulated, embeddings: Tensor, lipschitz: float, everywhere: bool) -> dict[str, Any]:
     """What the second paths start from."""
     return {
-        "question": frozen.question_of(backbone.plan),
+        "question": fingerprint.question_of(backbone.plan),
         "weights": backbone.fingerprint,
         "prompt": embeddings,
         "lipschitz": lipschitz,
@@ -243,7 +238,7 @@ class Sizes:
     Attributes:
         codebook: the functions.
         entries: of the table.
-        rungs: of them, those at which the output changes.
+        jumps: of them, those at which the output changes.
         score: position features.
         form: of the table.
         obstacle: why it cannot be built, or empty.
@@ -253,7 +248,7 @@ class Sizes:
 
     codebook: Codebook
     entries: int
-    rungs: int
+    jumps: int
     score: int
     form: str
     obstacle: str
@@ -272,17 +267,17 @@ def plan_of(
     options: Mapping[str, float | int | str],
 ) -> Plan:
     """The plan of a tabulated backbone."""
-    codebook, rungs = sizes.codebook, sizes.rungs
+    codebook, jumps = sizes.codebook, sizes.jumps
     dim, tokens, slots = codebook.dim, codebook.tokens, codebook.prompt_length
     edges = dim * (codebook.cells - 1) + dim * (codebook.levels - 1)
     hidden = stream_of(codebook, sizes.score).size
-    deep, width = max(rungs, 1), dim + 2
-    wide = rungs * (2 + dim) + dim
+    deep, width = max(jumps, 1), dim + 2
+    wide = jumps * (2 + dim) + dim
     narrow = 2 * width + (2 * deep - 1) * (width**2 + width) + dim * width + dim
     table = wide if sizes.form == "wide" else narrow
     parameters = edges * (2 * dim + 6) + 2 + sizes.context + table + 3 * dim + (2 * dim + tokens) * hidden
     evaluations = codebook.num_cells * codebook.samples**codebook.size
-    # Listing all functions takes codes and levels for each, a few times over; rungs are at most entries.
+    # Listing all functions takes codes and levels for each, a few times over; jumps are at most entries.
     listing = 8 * 4 * (dim + 4) * sizes.entries
     flops = 2000 * tokens * (table + sizes.context * (slots + tokens))
     return Plan(
@@ -295,7 +290,7 @@ def plan_of(
         cells=codebook.cells,
         slots=slots,
         hidden_size=hidden,
-        width=max(edges, rungs if sizes.form == "wide" else width),
+        width=max(edges, jumps if sizes.form == "wide" else width),
         passes=("ramps", "steps", *sizes.passes, "table", "values"),
         sharpness=0.0,
         ramp=codebook.ramp,
@@ -311,7 +306,7 @@ def plan_of(
     )
 
 
-def compared(codebook: Codebook, tol: float, rungs: int, source: str, theorem: str) -> tuple[Comparison, ...]:
+def compared(codebook: Codebook, tol: float, jumps: int, source: str, theorem: str) -> tuple[Comparison, ...]:
     """Prompt length and size of the table beside the papers' formulas, both without their constants."""
     size = codebook.size
     length = paper_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
@@ -319,5 +314,5 @@ def compared(codebook: Codebook, tol: float, rungs: int, source: str, theorem: s
     achieved = math.log10(codebook.tokens) + size * math.log10(codebook.cells)
     return (
         Comparison("prompt length", source, length, achieved),
-        Comparison("table of (prompt, input) pairs", f"{source}, {theorem}", pairs, math.log10(max(rungs, 1))),
+        Comparison("table of (prompt, input) pairs", f"{source}, {theorem}", pairs, math.log10(max(jumps, 1))),
     )

@@ -1,8 +1,8 @@
-"""The two modules that every compiled transformer is made of: a relu pass and a softmax pass.
+"""The two layers that every compiled transformer is made of: a relu layer and a softmax layer.
 
 Both are ordinary residual sublayers, x -> x + F(x), and treat prompt and content rows by the same weights. F reads and
 writes few coordinates of a wide stream, so its matrices are kept for those coordinates alone, and diagonal ones as a
-vector; `weights()` gives the same sublayer with full matrices, which is what `promptreach.reference` runs.
+vector.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from promptreach.compiler.parts.stream import Stream
-from promptreach.weights import AttentionWeights, FeedForwardWeights
 
 
 class FeedForward(nn.Module):
@@ -55,19 +54,6 @@ class FeedForward(nn.Module):
         hidden = _affine(self.stream.read(states, self.reads), self.up, self.up_bias).relu()
         self.stream.add(states, self.writes, _affine(hidden, self.down, self.down_bias))
         return states
-
-    def weights(self) -> FeedForwardWeights:
-        """The same pass with matrices over the whole stream."""
-        up = self.up.new_zeros(self.width, self.stream.size)
-        up[:, self.stream.indices(self.reads)] = _full(self.up)
-        down = self.down.new_zeros(self.stream.size, self.width)
-        writes = self.stream.indices(self.writes)
-        down[writes] = _full(self.down)
-        down_bias = None
-        if self.down_bias is not None:
-            down_bias = self.down.new_zeros(self.stream.size)
-            down_bias[writes] = self.down_bias
-        return FeedForwardWeights(up, down, "relu", self.up_bias, down_bias)
 
 
 class Attention(nn.Module):
@@ -150,35 +136,11 @@ class Attention(nn.Module):
             mixed = shares[..., :length] @ prompt_values + shares[..., length:] @ values
         return _affine(mixed, self.output, None)
 
-    def weights(self) -> AttentionWeights:
-        """The same pass with matrices over the whole stream."""
-        full = self.query.new_zeros
-        size, indices = self.stream.size, self.stream.indices
-        query, key = full(self.query.shape[0], size), full(self.key.shape[0], size)
-        value, output = full(self.value.shape[0], size), full(size, self.value.shape[0])
-        query[:, indices(self.query_reads)] = _full(self.query)
-        key[:, indices(self.key_reads)] = _full(self.key)
-        value[:, indices(self.value_reads)] = _full(self.value)
-        output[indices(self.writes)] = _full(self.output)
-        return AttentionWeights(
-            query[None],
-            key[None],
-            value[None],
-            output,
-            self.scale,
-            query_bias=None if self.query_bias is None else self.query_bias[None],
-            key_bias=None if self.key_bias is None else self.key_bias[None],
-        )
-
 
 def _affine(states: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     if matrix.ndim == 2:
         return nn.functional.linear(states, matrix, bias)
     return states * matrix if bias is None else states * matrix + bias
-
-
-def _full(matrix: Tensor) -> Tensor:
-    return matrix if matrix.ndim == 2 else matrix.diag()
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from promptreach.certificate import Certificate, rechecks
-from promptreach.compiler.programmable.witness import UP, WHOLE, Array, Opened, decimal, exp_up, room_for_samples
+from promptreach.compiler.programmable._opened import UP, WHOLE, Array, Opened, decimal, exp_up, room_for_samples
 
 
 @rechecks
