@@ -21,14 +21,18 @@ def small(dim, tokens, tol=0.2, construction="programmable", dtype=torch.float64
 
 def reference_layers(backbone):
     """The layers as the reference's: an attention that does nothing stands before each feed-forward layer."""
-    size = backbone.stream.size
-    nothing = AttentionWeights(*[torch.zeros(1, 1, size, dtype=torch.float64)] * 3, torch.zeros(size, 1).double())
+    nothing = silent_attention(backbone.stream.size)
     return [
         LayerWeights(attention_weights(item).to(torch.float64))
         if isinstance(item, Attention)
         else LayerWeights(nothing, feed_forward_weights(item).to(torch.float64))
         for item in backbone.passes
     ]
+
+
+def silent_attention(size: int) -> AttentionWeights:
+    """An attention that adds nothing."""
+    return AttentionWeights(*[torch.zeros(1, 1, size, dtype=torch.float64)] * 3, torch.zeros(size, 1).double())
 
 
 def feed_forward_weights(item: FeedForward) -> FeedForwardWeights:

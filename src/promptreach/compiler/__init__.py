@@ -1,4 +1,4 @@
-"""What a prompt can do: compile a function into a fixed transformer and a prompt, with a certificate."""
+"""The compiler: a function becomes a prompt for a fixed transformer, with a certificate of the error."""
 
 from promptreach.compiler.backbone import CompiledBackbone
 from promptreach.compiler.build import CONSTRUCTIONS, Construction, build_backbone, load_backbone, plan_backbone

@@ -1,8 +1,8 @@
 """The backbone: one frozen transformer that every prompt of its construction programs.
 
-    x  ->  embed  ->  [prompt; tokens]  ->  passes  ->  read out at the content positions
+    x  ->  embed  ->  [prompt; tokens]  ->  layers  ->  read out at the content positions
 
-The weights are fixed by the plan before any function is seen. Prompt and content rows go through the same passes; a
+The weights are fixed by the plan before any function is seen. Prompt and content rows go through the same layers; a
 compiled prompt is an ordinary `SoftPrompt`. Each construction is a subclass that says where a function is looked up,
 how its values become prompt rows, and what is certain about the result.
 """
@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from promptreach.certificate import Certificate
 from promptreach.compiler.parts import fingerprint
-from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.stream import Stream
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.plan import Plan
 from promptreach.compiler.target import Points, TargetFunction, as_target
 from promptreach.errors import Fault, raise_if_any
@@ -39,7 +38,7 @@ class CompiledBackbone(nn.Module, ABC):
     Args:
         plan: the sizes that everything was derived from.
         stream: the layout of the hidden state; needs the blocks "input" (dim), "position" (tokens) and "output" (dim).
-        passes: feed-forward and attention passes, in order.
+        passes: the feed-forward and attention layers, in order.
 
     Float32 certificates speak of IEEE float32: on CUDA, TF32 products stay off, as torch has them by default.
 
@@ -113,6 +112,16 @@ class CompiledBackbone(nn.Module, ABC):
         self._refuse(prompt.embeddings, constant)
         return self._certificate(prompt.embeddings, constant, everywhere=True)
 
+    def witness(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> dict[str, Any]:
+        """What a second path starts from that builds the backbone again from its plan."""
+        return {
+            "question": fingerprint.question_of(self.plan),
+            "weights": self.fingerprint,
+            "prompt": embeddings,
+            "lipschitz": lipschitz,
+            "everywhere": everywhere,
+        }
+
     def _refuse(self, embeddings: Tensor, lipschitz: float) -> None:
         faults = self.prompt_faults(embeddings) + fingerprint.weight_faults(self.state_dict(), self.fingerprint)
         if not 0 <= lipschitz < math.inf:
@@ -177,9 +186,9 @@ class CompiledBackbone(nn.Module, ABC):
         return content
 
     def needed_by_prompt(self) -> list[bool]:
-        """For each pass, whether what it writes into prompt rows is ever read again.
+        """For each layer, whether what it writes into prompt rows is ever read again.
 
-        Outputs are read at content positions alone, so most passes need not run over the prompt, and prompt rows need
+        Outputs are read at content positions alone, so most layers need not run over the prompt, and prompt rows need
         one copy for all inputs until they have seen content.
         """
         read: set[str] = set()
@@ -248,13 +257,5 @@ class CompiledBackbone(nn.Module, ABC):
     def save(self, path: str | Path) -> None:
         """Write weights and plan as one safetensors file; `build.load_backbone` reads it."""
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        question = {
-            "dim": self.plan.dim,
-            "tokens": self.plan.tokens,
-            "lipschitz": self.plan.lipschitz,
-            "tol": self.plan.tol,
-            "construction": self.plan.construction,
-            "dtype": self.plan.dtype,
-            "options": dict(self.plan.options),
-        }
+        question = {**self.plan.question._asdict(), "options": dict(self.plan.options)}
         write_atomically(path, safetensors.torch.save(tensors, metadata={"promptreach": json.dumps(question)}))

@@ -1,4 +1,4 @@
-"""Build a backbone: plan it, refuse what will not fit, then freeze the weights. One row a construction."""
+"""The registry of constructions, and building: plan, refuse what will not fit, freeze the weights."""
 
 import inspect
 import json

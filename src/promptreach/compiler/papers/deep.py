@@ -42,9 +42,9 @@ from promptreach.compiler.papers.codebook import Choice, Codebook, choose
 from promptreach.compiler.papers.separation import Separation, separation_of
 from promptreach.compiler.papers.step_function import StepFunction, changes
 from promptreach.compiler.parts import rounding
-from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.plan import Comparison, Plan, paper_length_log10
+from promptreach.compiler.parts.blocks import Attention, Stream
+from promptreach.compiler.plan import Comparison, Plan, Question
+from promptreach.covering import covering_length_log10
 from promptreach.errors import Fault, raise_if_any
 
 _COLD = 64.0
@@ -62,7 +62,8 @@ def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, form: 
     """
     if form not in tabulated.FORMS:
         raise_if_any([Fault("form", repr(form), f"one of {', '.join(tabulated.FORMS)}")])
-    return _sized(_choice(dim, tokens, lipschitz, tol, dtype), lipschitz, tol, dtype, str(form))
+    question = Question("deep", dim, tokens, lipschitz, tol, dtype)
+    return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, str(form))
 
 
 def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Choice:
@@ -71,27 +72,34 @@ def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> 
     return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES, usable)
 
 
-def _sized(choice: Choice, lipschitz: float, tol: float, dtype: str, form: str) -> Plan:
-    codebook = choice.codebook
-    base = base_of(codebook)
+def _sized(choice: Choice, question: Question, form: str) -> Plan:
+    codebook, base = choice.codebook, base_of(choice.codebook)
     rows = codebook.prompt_length + codebook.tokens
-    jumps = id_steps(codebook).number if choice.fits else choice.entries
-    layers = rows * base
-    # A shift has four matrices and a bias, for two heads of size 1; the lift has them for one.
-    weights, names = 10 * layers + 5, _names(layers) if choice.fits else ()
-    numbers = tabulated.Sizes(codebook, choice.entries, jumps, 0, form, _obstacle(choice, dtype), weights, names)
-    accuracy = max(-math.log10(tol), 0.0)
-    length = paper_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
-    compared = tabulated.compared(codebook, tol, jumps, "Wang et al. 2023, Theorem 1", "counted by Hu et al. 2025")
-    paper_layers = length + codebook.dim * accuracy
-    compared += (Comparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, _log10(layers)),)
+    jumps, layers = id_steps(codebook).number if choice.fits else choice.entries, rows * base
+    compared = tabulated.compared(
+        codebook, question.tol, jumps, "Wang et al. 2023, Theorem 1", "counted by Hu et al. 2025"
+    )
+    paper_layers = covering_length_log10(*question[1:5]) + codebook.dim * max(-math.log10(question.tol), 0.0)
+    compared += (Comparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, math.log10(layers)),)
     if choice.fits:
         # Ids of Yun et al. lie above L delta^(-2(L+1)d) (delta^-d - 1) and are delta apart, with L the rows.
         yun = 2 * (rows + 1) * math.log10(base) + math.log10(rows * max(base - 1, 1)) + math.log10(base)
         largest = float(id_heights(codebook)[0].max())
         compared += (Comparison("largest id over least distance", "Yun et al. 2020", yun, math.log10(largest)),)
-    bound = tabulated.error_of(codebook, lipschitz, dtype, everywhere=False)
-    return tabulated.plan_of("deep", numbers, lipschitz, tol, dtype, bound, compared, {"form": form})
+    return tabulated.plan_of(
+        question,
+        codebook,
+        entries=choice.entries,
+        jumps=jumps,
+        score=0,
+        # A shift has four matrices and a bias, for two heads of size 1; the lift has them for one.
+        context=10 * layers + 5,
+        layers=(*(f"shift {value}" for value in range(layers)), "lift") if choice.fits else (),
+        bound=tabulated.error_of(codebook, question.lipschitz, question.dtype, everywhere=False),
+        compared=compared,
+        options={"form": form},
+        obstacle=_obstacle(choice, question.dtype),
+    )
 
 
 def _obstacle(choice: Choice, dtype: str) -> str:
@@ -101,14 +109,6 @@ def _obstacle(choice: Choice, dtype: str) -> str:
     if not is_exact(choice.codebook, dtype):
         return f"its ids outgrow the whole numbers that {dtype} holds exactly"
     return tabulated.too_many(choice.entries)
-
-
-def _names(layers: int) -> tuple[str, ...]:
-    return (*(f"shift {value}" for value in range(layers)), "lift")
-
-
-def _log10(number: int) -> float:
-    return math.log10(max(number, 1))
 
 
 def base_of(codebook: Codebook) -> int:
@@ -184,7 +184,7 @@ class HardmaxHeads(Attention):
     """Hardmax heads of size 1 on one block: z_i += sum_h output_h z_(j*), j* any argmax of (z_i - threshold_h) z_j.
 
     Args:
-        name: of the pass.
+        name: of the layer.
         stream: the layout of the hidden state; z is the block "token".
         thresholds: (heads,).
         output: (heads,).
@@ -230,18 +230,10 @@ class Deep(tabulated.Tabulated):
 
     def __init__(self, plan: Plan) -> None:
         codebook = _choice(plan.dim, plan.tokens, plan.lipschitz, plan.tol, plan.dtype).codebook
-        dtype = plan.torch_dtype
-        stream = tabulated.stream_of(codebook, 0)
-        staircase = StepFunction(*(part.to(dtype) for part in id_steps(codebook)))
-        passes: list[FeedForward | Attention] = [
-            tabulated.ramps(codebook, stream, dtype),
-            tabulated.steps(codebook, stream, dtype, 1),
-            *(shift(codebook, stream, value, dtype) for value in range((plan.slots + plan.tokens) * base_of(codebook))),
-            lift(codebook, stream, dtype),
-            tabulated.table(stream, staircase, str(plan.options["form"])),
-            tabulated.values(codebook, stream, dtype),
-        ]
-        super().__init__(plan, codebook, stream, passes)
+        dtype, stream = plan.torch_dtype, tabulated.stream_of(codebook, 0)
+        values = range((plan.slots + plan.tokens) * base_of(codebook))
+        shifts = [shift(codebook, stream, value, dtype) for value in values]
+        super().__init__(plan, codebook, stream, 1, [*shifts, lift(codebook, stream, dtype)], id_steps(codebook))
         with torch.no_grad():
             numbers = plan.slots + torch.arange(plan.tokens, dtype=dtype)
             self.position[:, stream.blocks["token"]] = base_of(codebook) * numbers[:, None]
@@ -265,7 +257,7 @@ class Deep(tabulated.Tabulated):
                 Assumption("the weights are those of the plan, the rows hold a codeword", True, "compared"),
             ),
             theorem="selective-shift-table",
-            witness=tabulated.witness_of(self, embeddings, lipschitz, everywhere),
+            witness=self.witness(embeddings, lipschitz, everywhere),
             checker="compiler.papers.deep:recheck_deep",
         )
 

@@ -1,6 +1,6 @@
 """The prompt as a kernel smoother: softmax over slots is a Gaussian kernel, keys are centres, values are f there.
 
-The passes, in order (`gather` only where there are several tokens, one for each of them, as in the papers, whose depth
+The layers, in order (`gather` only where there are several tokens, one for each of them, as in the papers, whose depth
 grows with the length):
 
     gather    every token collects the token at one position, by a sharp softmax over positions
@@ -45,10 +45,10 @@ from promptreach.certificate import Assumption, Certificate, Evidence, Side, rec
 from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.papers.codebook import power_up_to_beyond
 from promptreach.compiler.parts import fingerprint, rounding
-from promptreach.compiler.parts.blocks import Attention, FeedForward
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
+from promptreach.compiler.parts.grid import cell_centres, grid_points
 from promptreach.compiler.parts.rounding import EXP_UNITS
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question
 from promptreach.compiler.target import Points
 from promptreach.errors import Fault
 
@@ -69,8 +69,8 @@ class KernelSizes:
     Attributes:
         dim, tokens, cells: as in `Plan`.
         beta: concentration.
-        apart: nats between the right position and every other row in a gather pass.
-        below: nats between the best slot and every content token in the smooth pass.
+        apart: nats between the right position and every other row in a gather layer.
+        below: nats between the best slot and every content token in the smooth layer.
     """
 
     dim: int
@@ -167,12 +167,7 @@ def _sized(sizes: KernelSizes, lipschitz: float, tol: float, dtype: str) -> Plan
     flops = 1000.0 * tokens * (gathers * (dim + 6) + 2 * size + 8) * min(slots, 10**200)
     accuracy = max(-math.log10(tol), 0.0)
     return Plan(
-        construction="kernel",
-        dim=dim,
-        tokens=tokens,
-        lipschitz=lipschitz,
-        tol=tol,
-        dtype=dtype,
+        *Question("kernel", dim, tokens, lipschitz, tol, dtype),
         cells=sizes.cells,
         slots=slots,
         hidden_size=stream.size,
@@ -216,9 +211,7 @@ class Kernel(CompiledBackbone):
 
     def points(self) -> Points:
         """The centres; the last axis of the last token varies fastest."""
-        centres = (torch.arange(self.plan.cells, dtype=torch.float64) + 0.5) / self.plan.cells
-        grid = torch.cartesian_prod(*[centres] * self.sizes.size)
-        return grid.reshape(-1, self.plan.tokens, self.plan.dim)
+        return grid_points(cell_centres(self.plan.cells), self.plan.tokens, self.plan.dim)
 
     def rows(self, values: Points) -> Float[Tensor, "prompt hidden"]:
         """Slot n: its centre c, -beta |c|^2, and the function's value there."""
@@ -256,13 +249,7 @@ class Kernel(CompiledBackbone):
             evidence=Evidence.PROVED,
             assumptions=(Assumption("the weights are those of the plan, the rows hold centres", True, "compared"),),
             theorem="kernel-smoother",
-            witness={
-                "question": fingerprint.question_of(self.plan),
-                "weights": self.fingerprint,
-                "prompt": embeddings,
-                "lipschitz": lipschitz,
-                "everywhere": everywhere,
-            },
+            witness=self.witness(embeddings, lipschitz, everywhere),
             checker="compiler.papers.kernel:recheck_kernel",
         )
 
@@ -348,7 +335,7 @@ def recheck_kernel(certificate: Certificate) -> bool:
         return False
     sizes = backbone.sizes
     cells, beta, size, tokens = sizes.cells, sizes.beta, sizes.size, sizes.tokens
-    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+    centres = cell_centres(cells)
     worst, total, points = 0.0, 0.0, 2048
     for cell in range(cells):
         x = (cell + (torch.arange(points, dtype=torch.float64) + 0.5) / points) / cells

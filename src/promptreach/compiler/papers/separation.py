@@ -1,4 +1,4 @@
-"""How far apart a contextual map keeps its ids: what the papers prove, and what is achieved, in log10.
+"""The separation of a contextual map's ids: as the papers prove it, and as it is achieved, in log10.
 
 Papers B and Kajitsuka & Sato prove separations of the form exp(-|V|^4 ...), far below every float. What a constructed
 map achieves is counted here exactly: softmax weights as 50-digit decimals of the weights as they stand, ids as whole

@@ -24,11 +24,9 @@ from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, choose
 from promptreach.compiler.papers.context_map import ContextMap, context_map, query_scale
 from promptreach.compiler.papers.separation import Separation, paper_separation_log10
-from promptreach.compiler.papers.step_function import StepFunction
-from promptreach.compiler.parts.blocks import Attention, FeedForward
+from promptreach.compiler.parts.blocks import Attention, Stream
 from promptreach.compiler.parts.rounding import EXP_UNITS
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.plan import Comparison, Plan
+from promptreach.compiler.plan import Comparison, Plan, Question
 from promptreach.errors import Fault, raise_if_any
 
 MOST_RANK = 64
@@ -59,18 +57,19 @@ def plan(
     if form not in tabulated.FORMS:
         faults.append(Fault("form", repr(form), f"one of {', '.join(tabulated.FORMS)}"))
     raise_if_any(faults)
-    choice = choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES)
-    return _sized(choice, lipschitz, tol, dtype, int(rank), str(form))
+    question = Question("single_layer", dim, tokens, lipschitz, tol, dtype)
+    return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, int(rank), str(form))
 
 
-def _sized(choice: Choice, lipschitz: float, tol: float, dtype: str, rank: int, form: str) -> Plan:
-    codebook = choice.codebook
+def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Choice:
+    return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES)
+
+
+def _sized(choice: Choice, question: Question, rank: int, form: str) -> Plan:
+    codebook, dtype = choice.codebook, question.dtype
     found = context_map(codebook, dtype, rank) if choice.fits else None
     jumps = choice.entries if found is None else found.staircase.number
-    attention = rank * (codebook.tokens + rank + 1) + rank * rank + rank * (rank + 1) + rank
-    obstacle = "" if choice.fits else tabulated.too_many(choice.entries)
-    sizes = tabulated.Sizes(codebook, choice.entries, jumps, rank, form, obstacle, attention, ("context",))
-    compared = tabulated.compared(codebook, tol, jumps, "Hu et al. 2025, Theorem 2.5", "Theorem 2.3 or 2.4")
+    compared = tabulated.compared(codebook, question.tol, jumps, "Hu et al. 2025, Theorem 2.5", "Theorem 2.3 or 2.4")
     if found is not None:
         own, slots = codebook.cells**codebook.dim, codebook.prompt_length
         vocabulary = slots * codebook.levels**codebook.dim + codebook.tokens * own
@@ -80,9 +79,18 @@ def _sized(choice: Choice, lipschitz: float, tol: float, dtype: str, rank: int, 
         achieved = math.log10(found.separation)
         compared += (Comparison("separation of ids", "Hu et al. 2025, Lemma 2.2", proved, achieved),)
     resolved = found is None or found.resolved
-    bound = tabulated.error_of(codebook, lipschitz, dtype, everywhere=False) if resolved else math.inf
     return tabulated.plan_of(
-        "single_layer", sizes, lipschitz, tol, dtype, bound, compared, {"rank": rank, "form": form}
+        question,
+        codebook,
+        entries=choice.entries,
+        jumps=jumps,
+        score=rank,
+        context=rank * (codebook.tokens + rank + 1) + rank * rank + rank * (rank + 1) + rank,
+        layers=("context",),
+        bound=tabulated.error_of(codebook, question.lipschitz, dtype, everywhere=False) if resolved else math.inf,
+        compared=compared,
+        options={"rank": rank, "form": form},
+        obstacle="" if choice.fits else tabulated.too_many(choice.entries),
     )
 
 
@@ -90,21 +98,10 @@ class SingleLayer(tabulated.Tabulated):
     """Paper B's backbone. See the module."""
 
     def __init__(self, plan: Plan) -> None:
-        choice = choose(
-            plan.dim, plan.tokens, plan.lipschitz, plan.tol, tabulated.FINEST[plan.dtype], tabulated.MOST_ENTRIES
-        )
-        codebook, dtype = choice.codebook, plan.torch_dtype
-        self.map = context_map(codebook, plan.dtype, int(plan.options["rank"]))
-        stream = tabulated.stream_of(codebook, self.map.score.shape[1])
-        staircase = StepFunction(*(part.to(dtype) for part in self.map.staircase))
-        passes: list[FeedForward | Attention] = [
-            tabulated.ramps(codebook, stream, dtype),
-            tabulated.steps(codebook, stream, dtype, self.map.spread),
-            context(stream, self.map, dtype),
-            tabulated.table(stream, staircase, str(plan.options["form"])),
-            tabulated.values(codebook, stream, dtype),
-        ]
-        super().__init__(plan, codebook, stream, passes)
+        codebook = _choice(plan.dim, plan.tokens, plan.lipschitz, plan.tol, plan.dtype).codebook
+        dtype, found = plan.torch_dtype, context_map(codebook, plan.dtype, int(plan.options["rank"]))
+        self.map, stream = found, tabulated.stream_of(codebook, found.score.shape[1])
+        super().__init__(plan, codebook, stream, found.spread, [context(stream, found, dtype)], found.staircase)
         own = codebook.cells**codebook.dim
         numbers = 1 + self.map.spread * own * torch.arange(plan.tokens, dtype=dtype)
         with torch.no_grad():
@@ -132,10 +129,7 @@ class SingleLayer(tabulated.Tabulated):
                 Assumption("the weights are those of the plan, the rows hold a codeword", True, "compared"),
             ),
             theorem="single-layer-table",
-            witness={
-                **tabulated.witness_of(self, embeddings, lipschitz, everywhere),
-                "separation": self.map.separation,
-            },
+            witness={**self.witness(embeddings, lipschitz, everywhere), "separation": self.map.separation},
             checker="compiler.papers.single_layer:recheck_single_layer",
         )
 

@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from promptreach.compiler.parts.blocks import FeedForward
-from promptreach.compiler.parts.stream import Stream
+from promptreach.compiler.parts.blocks import FeedForward, Stream
 
 
 class StepFunction(NamedTuple):
@@ -60,7 +59,7 @@ class WideSteps(FeedForward):
         )
 
     def forward(self, states: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
-        """The states after this pass; the same tensor, changed in place."""
+        """The states after this layer; the same tensor, changed in place."""
         climbed = nn.functional.linear(self.stream.read(states, self.reads), self.up, self.up_bias).relu_()
         below = climbed.neg_().add_(1).relu_()
         self.stream.add(states, self.writes, nn.functional.linear(below, self.down, self.down_bias))
@@ -103,7 +102,7 @@ class NarrowSteps(FeedForward):
         return len(self.middle) + 1
 
     def forward(self, states: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
-        """The states after this pass; the same tensor, changed in place."""
+        """The states after this layer; the same tensor, changed in place."""
         assert self.up_bias is not None
         read = self.stream.read(states, self.reads)
         # Inputs along columns: products of a matrix of 3 rows are several times faster that way.

@@ -1,6 +1,7 @@
-"""The two layers that every compiled transformer is made of: a relu layer and a softmax layer.
+"""The parts of every compiled transformer: a stream of named blocks, relu layers and softmax layers.
 
-Both are ordinary residual sublayers, x -> x + F(x), and treat prompt and content rows by the same weights. F reads and
+Layers say which blocks of the stream they read and write, so none slices by offsets of its own. Both
+kinds are ordinary residual sublayers, x -> x + F(x), and treat prompt and content rows by the same weights. F reads and
 writes few coordinates of a wide stream, so its matrices are kept for those coordinates alone, and diagonal ones as a
 vector.
 """
@@ -11,14 +12,51 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from promptreach.compiler.parts.stream import Stream
+
+class Stream:
+    """The layout of a hidden state: blocks of coordinates, in order, each with a name.
+
+    Args:
+        sizes: the number of coordinates of each block; a block of size 0 is allowed and holds nothing.
+    """
+
+    def __init__(self, **sizes: int) -> None:
+        self.blocks: dict[str, slice] = {}
+        start = 0
+        for name, size in sizes.items():
+            self.blocks[name] = slice(start, start + size)
+            start += size
+        self.size = start
+
+    def width(self, *names: str) -> int:
+        """How many coordinates the blocks have together."""
+        return sum(self.blocks[name].stop - self.blocks[name].start for name in names)
+
+    def indices(self, names: Sequence[str]) -> list[int]:
+        """The coordinates of the blocks, in the order of `names`."""
+        return [index for name in names for index in range(self.blocks[name].start, self.blocks[name].stop)]
+
+    def read(self, states: Float[Tensor, "*batch hidden"], names: Sequence[str]) -> Float[Tensor, "*batch read"]:
+        """The blocks side by side."""
+        parts = [states[..., self.blocks[name]] for name in names]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def add(
+        self, states: Float[Tensor, "*batch hidden"], names: Sequence[str], delta: Float[Tensor, "*batch written"]
+    ) -> None:
+        """Add `delta` to the blocks, in place."""
+        start = 0
+        for name in names:
+            width = self.width(name)
+            states[..., self.blocks[name]] += delta[..., start : start + width]
+            start += width
 
 
 class FeedForward(nn.Module):
     """x[writes] += down relu(up x[reads] + up_bias) + down_bias, token by token.
 
     Args:
-        name: of the pass, as documentation and certificates call it.
+        name: of the layer, as documentation and certificates call it.
         stream: the layout of the hidden state.
         reads, writes: names of blocks, in the order of the matrices' columns and rows.
         up: (width, read), or the diagonal (width,).
@@ -50,7 +88,7 @@ class FeedForward(nn.Module):
         return self.up.shape[0]
 
     def forward(self, states: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
-        """The states after this pass; the same tensor, changed in place."""
+        """The states after this layer; the same tensor, changed in place."""
         hidden = _affine(self.stream.read(states, self.reads), self.up, self.up_bias).relu()
         self.stream.add(states, self.writes, _affine(hidden, self.down, self.down_bias))
         return states
@@ -60,7 +98,7 @@ class Attention(nn.Module):
     """One softmax head: x[writes] += output sum_j softmax_j(scale q.k_j) v_j over prompt and content together.
 
     Args:
-        name: of the pass.
+        name: of the layer.
         stream: the layout of the hidden state.
         query_reads, key_reads, value_reads, writes: names of blocks.
         query, key: (head_dim, read), with their biases (head_dim,) or None.
@@ -100,12 +138,12 @@ class Attention(nn.Module):
         prompt: Float[Tensor, "copies prompt hidden"] | None,
         update_prompt: bool = False,
     ) -> tuple[Float[Tensor, "batch tokens hidden"], Float[Tensor, "_ prompt hidden"] | None]:
-        """Content and prompt rows after this pass.
+        """Content and prompt rows after this layer.
 
         Args:
             content: changed in place.
             prompt: the rows in front; one copy while no row has seen any content. None where there are none.
-            update_prompt: True when a later pass reads, of the prompt rows, what this one writes into them.
+            update_prompt: True when a later layer reads, of the prompt rows, what this one writes into them.
         """
         keys, values = self._keys(content), self._values(content)
         front = None if prompt is None else (self._keys(prompt), self._values(prompt))

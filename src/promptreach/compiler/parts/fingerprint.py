@@ -26,7 +26,8 @@ def fingerprint_of(weights: Mapping[str, Tensor]) -> str:
 
 def question_of(plan: Plan) -> dict[str, Any]:
     """The arguments of the construction's own `plan`, as plain values for a witness."""
-    asked = {"dim": plan.dim, "tokens": plan.tokens, "lipschitz": plan.lipschitz, "tol": plan.tol, "dtype": plan.dtype}
+    asked = plan.question._asdict()
+    del asked["construction"]
     return {**asked, **plan.options}
 
 

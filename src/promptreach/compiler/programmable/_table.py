@@ -19,14 +19,14 @@ from torch import Tensor
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.parts import relu
-from promptreach.compiler.parts.blocks import Attention, FeedForward
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.parts.fingerprint import frame_faults
 from promptreach.compiler.parts.grid import grid_points, grid_refutations, ramp_edges
 from promptreach.compiler.parts.rounding import EXP_UNITS
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question, paper_length_log10
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question
 from promptreach.compiler.programmable.error_budget import ErrorBudget, sample_clause
 from promptreach.compiler.target import Points, TargetFunction
+from promptreach.covering import covering_length_log10
 from promptreach.errors import Fault
 
 
@@ -187,7 +187,7 @@ def table_plan(
     parameters = sum(weights.values()) + (2 * dim + tokens) * stream.size
     flops = 2000 * tokens * (sum(weights.values()) + (slots + tokens) * moved)
     item, table = ITEM_BYTES[question.dtype], size * evaluations
-    length = paper_length_log10(dim, tokens, question.lipschitz, question.tol)
+    length = covering_length_log10(dim, tokens, question.lipschitz, question.tol)
     source = "Hu et al. 2025, Theorem 2.5, and the count behind Wang et al. 2023, Theorem 1"
     numbers = Comparison("numbers in the prompt", source, length + math.log10(dim), math.log10(table))
     return Plan(

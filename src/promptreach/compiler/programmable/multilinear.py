@@ -20,6 +20,14 @@ Notation
     s         tokens * dim, the number of axes
     Lambda    largest tilt, in nats; knots are equally far apart in lambda, from -Lambda to Lambda
     beta      sharpness: nodes other than c and c + 1 are lower by at least 2 beta - Lambda nats
+
+Words, in names of layers and of `Plan.derived`
+    tilt      how far scores lean from node c to node c + 1, in nats
+    file      write into the place of the own position and nothing elsewhere: a one-hot code by position
+    gather    attention with equal weights over the content: the sum over all positions
+    pick      read the place of the own position
+    reach     Lambda, a whole number
+    apart     how far scores of rows that must not be seen stay below the others, in nats
 """
 
 import math
@@ -31,8 +39,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.compiler.parts import relu
-from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.stream import Stream
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.plan import EXTREME, Plan, Question
 from promptreach.compiler.programmable._table import PromptTable, fewest_cells, table_plan
 from promptreach.compiler.programmable.error_budget import ErrorBudget, interpolation_budget

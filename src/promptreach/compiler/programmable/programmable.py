@@ -34,14 +34,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.compiler.parts import relu
-from promptreach.compiler.parts.blocks import Attention, FeedForward
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.parts.grid import cell_centres, cell_radius
 from promptreach.compiler.parts.rounding import UNIT
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.plan import Comparison, Plan, Question, paper_length_log10
+from promptreach.compiler.plan import Comparison, Plan, Question
 from promptreach.compiler.programmable._table import PromptTable, fewest_cells, table_plan
 from promptreach.compiler.programmable.error_budget import ErrorBudget, table_budget
 from promptreach.compiler.target import Points
+from promptreach.covering import covering_length_log10
 
 SHARE = 1 / 1000
 """The part of tol that the softmax leak may take."""
@@ -77,7 +77,7 @@ def _sized(question: Question, cells: int) -> Plan:
     own["read"] = row * (1 + dim)
     leak_share = min(SHARE * tol / math.sqrt(size), 1 / (32 * cells))
     widths = [units, units, slots - 1 + size, tokens * others, 2 * cells * others, row]
-    pairs = dim * (10 ** min(paper_length_log10(dim, tokens, lipschitz, tol), 300) + tokens)
+    pairs = dim * (10 ** min(covering_length_log10(dim, tokens, lipschitz, tol), 300) + tokens)
     source = "Hu et al. 2025, Theorem 2.3, without its constant"
     achieved = math.log10(max(sum(widths), 1))
     return table_plan(

@@ -16,7 +16,7 @@ from promptreach.compiler import PlanTooLargeError, build_backbone, load_backbon
 from promptreach.compiler.gallery import gallery_function, random_function
 from promptreach.compiler.papers.codebook import Codebook
 from promptreach.compiler.papers.deep import HardmaxHeads, base_of, highest, id_heights, is_exact, lift_of, shifted
-from promptreach.compiler.parts.stream import Stream
+from promptreach.compiler.parts.blocks import Stream
 from promptreach.compiler.verify import measure
 from promptreach.errors import InputError
 from promptreach.prompt import SoftPrompt
