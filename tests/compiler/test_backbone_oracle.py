@@ -12,7 +12,7 @@ from helpers.compiler_cases import (
 from helpers.tolerances import assert_close
 from promptreach import reference
 from promptreach.compiler.backbone import CompiledBackbone
-from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.prompt import SoftPrompt
 
 STREAM = Stream(input=2, position=3, a=3, empty=0, b=2, output=2)
@@ -33,16 +33,10 @@ def attention(diagonal):
     return Attention(
         "a",
         STREAM,
-        query_reads=["a", "input"],
-        key_reads=["b"],
-        value_reads=["b"],
-        writes=["output"],
-        query=normal(3, 5),
-        query_bias=normal(3, seed=4),
-        key=normal(3, 2, seed=5),
-        key_bias=normal(3, seed=6),
-        value=value,
-        output=output,
+        query=Projection(["a", "input"], normal(3, 5), normal(3, seed=4)),
+        key=Projection(["b"], normal(3, 2, seed=5), normal(3, seed=6)),
+        value=Projection(["b"], value),
+        output=Projection(["output"], output),
         scale=0.7,
     )
 

@@ -29,7 +29,7 @@ computes what `exact_output` computes in fractions, bit for bit up to the last d
 """
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -42,13 +42,13 @@ from promptreach.compiler.papers.codebook import Choice, Codebook, choose
 from promptreach.compiler.papers.separation import Separation, separation_of
 from promptreach.compiler.papers.step_function import StepFunction, changes
 from promptreach.compiler.parts import rounding
-from promptreach.compiler.parts.blocks import Attention, Stream
+from promptreach.compiler.parts.blocks import Attention, Projection, Stream
 from promptreach.compiler.plan import Comparison, Plan, Question
 from promptreach.covering import covering_length_log10
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import raise_if_any
 
 _COLD = 64.0
-"""The scale at which softmax heads stand for hardmax in `HardmaxHeads.weights`."""
+"""The scale at which softmax heads of the same weights stand for hardmax, up to exp(-64 times the gap of scores)."""
 
 
 def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, form: float | int | str = "narrow") -> Plan:
@@ -60,16 +60,14 @@ def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, form: 
     Raises:
         InputError: for a form that does not exist.
     """
-    if form not in tabulated.FORMS:
-        raise_if_any([Fault("form", repr(form), f"one of {', '.join(tabulated.FORMS)}")])
+    raise_if_any(tabulated.form_faults(form))
     question = Question("deep", dim, tokens, lipschitz, tol, dtype)
     return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, str(form))
 
 
 def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Choice:
     """The codebook with the smallest table among those whose numbers `dtype` holds exactly."""
-    usable = _exact_in_float64 if dtype == "float64" else _exact_in_float32
-    return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES, usable)
+    return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES, _IS_EXACT[dtype])
 
 
 def _sized(choice: Choice, question: Question, form: str) -> Plan:
@@ -139,12 +137,7 @@ def is_exact(codebook: Codebook, dtype: str) -> bool:
     return 4 * (top + 1) ** 2 < limit and 4 * (1 + lift_of(codebook)) * top < limit
 
 
-def _exact_in_float64(codebook: Codebook) -> bool:
-    return is_exact(codebook, "float64")
-
-
-def _exact_in_float32(codebook: Codebook) -> bool:
-    return is_exact(codebook, "float32")
+_IS_EXACT = {dtype: partial(is_exact, dtype=dtype) for dtype in rounding.LARGEST_WHOLE}  # one each: `choose` caches
 
 
 def shifted(rows: Int[Tensor, "*batch rows"], factor: int) -> Int[Tensor, "*batch rows"]:
@@ -158,8 +151,7 @@ def shifted(rows: Int[Tensor, "*batch rows"], factor: int) -> Int[Tensor, "*batc
 @lru_cache(maxsize=8)
 def id_heights(codebook: Codebook) -> tuple[Int[Tensor, " ids"], Int[Tensor, "ids dim"]]:
     """The id of every (function, cell, token), rising, and the levels of the output there."""
-    tables = codebook.tables(tabulated.MOST_ENTRIES // codebook.prompt_length)
-    assert tables is not None
+    tables = tabulated.all_tables(codebook)
     base, dim = base_of(codebook), codebook.dim
     prompts, contents = tabulated.prompt_codes(codebook, tables), tabulated.content_codes(codebook)
     front, back = prompts[:, None].expand(-1, len(contents), -1), contents[None].expand(len(prompts), -1, -1)
@@ -197,15 +189,10 @@ class HardmaxHeads(Attention):
         super().__init__(
             name,
             stream,
-            query_reads=["token"],
-            key_reads=["token"],
-            value_reads=["token"],
-            writes=["token"],
-            query=ones,
-            query_bias=-thresholds,
-            key=ones,
-            value=ones,
-            output=output[None],
+            query=Projection(["token"], ones, -thresholds),
+            key=Projection(["token"], ones),
+            value=Projection(["token"], ones),
+            output=Projection(["token"], output[None]),
             scale=_COLD,
         )
 

@@ -45,7 +45,7 @@ from promptreach.certificate import Assumption, Certificate, Evidence, Side, rec
 from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.papers.codebook import power_up_to_beyond
 from promptreach.compiler.parts import fingerprint, rounding
-from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.compiler.parts.grid import cell_centres, grid_points
 from promptreach.compiler.parts.rounding import EXP_UNITS
 from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question
@@ -264,15 +264,10 @@ def gather(plan: Plan, stream: Stream, sizes: KernelSizes, position: int) -> Att
     return Attention(
         f"gather {position}",
         stream,
-        query_reads=["position"],
-        key_reads=["position"],
-        value_reads=["input"],
-        writes=["gathered"],
-        query=torch.zeros(1, plan.tokens, dtype=dtype),
-        query_bias=torch.ones(1, dtype=dtype),
-        key=key,
-        value=torch.ones(dim, dtype=dtype),
-        output=output,
+        query=Projection(["position"], torch.zeros(1, plan.tokens, dtype=dtype), torch.ones(1, dtype=dtype)),
+        key=Projection(["position"], key),
+        value=Projection(["input"], torch.ones(dim, dtype=dtype)),
+        output=Projection(["gathered"], output),
     )
 
 
@@ -295,15 +290,10 @@ def smooth(plan: Plan, stream: Stream, sizes: KernelSizes) -> Attention:
     return Attention(
         "smooth",
         stream,
-        query_reads=["gathered" if plan.tokens > 1 else "input"],
-        key_reads=["centre", "height", "position"],
-        value_reads=["value"],
-        writes=["mixed"],
-        query=query,
-        query_bias=query_bias,
-        key=key,
-        value=ones,
-        output=ones,
+        query=Projection(["gathered" if plan.tokens > 1 else "input"], query, query_bias),
+        key=Projection(["centre", "height", "position"], key),
+        value=Projection(["value"], ones),
+        output=Projection(["mixed"], ones),
     )
 
 

@@ -24,7 +24,7 @@ from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, choose
 from promptreach.compiler.papers.context_map import ContextMap, context_map, query_scale
 from promptreach.compiler.papers.separation import Separation, paper_separation_log10
-from promptreach.compiler.parts.blocks import Attention, Stream
+from promptreach.compiler.parts.blocks import Attention, Projection, Stream
 from promptreach.compiler.parts.rounding import EXP_UNITS
 from promptreach.compiler.plan import Comparison, Plan, Question
 from promptreach.errors import Fault, raise_if_any
@@ -51,11 +51,9 @@ def plan(
     Raises:
         InputError: for a rank or form that does not exist.
     """
-    faults = []
+    faults = tabulated.form_faults(form)
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
-        faults.append(Fault("rank", repr(rank), f"a whole number from 1 to {MOST_RANK}"))
-    if form not in tabulated.FORMS:
-        faults.append(Fault("form", repr(form), f"one of {', '.join(tabulated.FORMS)}"))
+        faults.insert(0, Fault("rank", repr(rank), f"a whole number from 1 to {MOST_RANK}"))
     raise_if_any(faults)
     question = Question("single_layer", dim, tokens, lipschitz, tol, dtype)
     return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, int(rank), str(form))
@@ -71,11 +69,7 @@ def _sized(choice: Choice, question: Question, rank: int, form: str) -> Plan:
     jumps = choice.entries if found is None else found.staircase.number
     compared = tabulated.compared(codebook, question.tol, jumps, "Hu et al. 2025, Theorem 2.5", "Theorem 2.3 or 2.4")
     if found is not None:
-        own, slots = codebook.cells**codebook.dim, codebook.prompt_length
-        vocabulary = slots * codebook.levels**codebook.dim + codebook.tokens * own
-        proved = paper_separation_log10(
-            vocabulary, slots + codebook.tokens, codebook.dim, found.smallest, found.largest, found.apart
-        )
+        proved = paper_separation_log10(sum(found.counts), len(found.counts), codebook.dim, *found.vocabulary)
         achieved = math.log10(found.separation)
         compared += (Comparison("separation of ids", "Hu et al. 2025, Lemma 2.2", proved, achieved),)
     resolved = found is None or found.resolved
@@ -100,10 +94,9 @@ class SingleLayer(tabulated.Tabulated):
     def __init__(self, plan: Plan) -> None:
         codebook = _choice(plan.dim, plan.tokens, plan.lipschitz, plan.tol, plan.dtype).codebook
         dtype, found = plan.torch_dtype, context_map(codebook, plan.dtype, int(plan.options["rank"]))
-        self.map, stream = found, tabulated.stream_of(codebook, found.score.shape[1])
+        self.map, stream = found, tabulated.stream_of(codebook, found.rank)
         super().__init__(plan, codebook, stream, found.spread, [context(stream, found, dtype)], found.staircase)
-        own = codebook.cells**codebook.dim
-        numbers = 1 + self.map.spread * own * torch.arange(plan.tokens, dtype=dtype)
+        numbers = 1 + self.map.spread * self.map.own * torch.arange(plan.tokens, dtype=dtype)
         with torch.no_grad():
             self.position[:, stream.blocks["token"]] = numbers[:, None]
             self.position[:, stream.blocks["score"]] = self.map.score[codebook.prompt_length :]
@@ -144,8 +137,8 @@ def context(stream: Stream, found: ContextMap, dtype: torch.dtype) -> Attention:
     Query, key and value matrices all have rank `rank`: the first direction carries the scores and the codes, the others
     make the softmax depend on the own token.
     """
-    codebook, rank = found.codebook, found.score.shape[1]
-    tau, own = query_scale(rank), codebook.cells**codebook.dim
+    codebook, rank, own = found.codebook, found.rank, found.own
+    tau = query_scale(rank)
     query = torch.zeros(rank, codebook.tokens + rank + 1, dtype=torch.float64)
     query[0, : codebook.tokens] = 1
     query[1:, codebook.tokens + 1 : -1] = tau * torch.eye(rank - 1)
@@ -158,14 +151,10 @@ def context(stream: Stream, found: ContextMap, dtype: torch.dtype) -> Attention:
     return Attention(
         "context",
         stream,
-        query_reads=["position", "score", "code"],
-        key_reads=["score"],
-        value_reads=["code", "score"],
-        writes=["token"],
-        query=query.to(dtype),
-        key=torch.eye(rank, dtype=dtype),
-        value=value,
-        output=output,
+        query=Projection(["position", "score", "code"], query.to(dtype)),
+        key=Projection(["score"], torch.eye(rank, dtype=dtype)),
+        value=Projection(["code", "score"], value),
+        output=Projection(["token"], output),
     )
 
 

@@ -1,4 +1,4 @@
-"""The common base of papers A and B: a quantiser, a contextual map that gives every context an id, a table over all ids.
+"""The base of papers A and B: a quantiser, a contextual map that gives every context an id, a table over all ids.
 
     ramps     relu ramps at the inner edges of the content's cells and of the prompt's levels
     steps     the code of each row: the number of its cell, or of its levels, a whole number outside the ramps
@@ -103,6 +103,18 @@ def values(codebook: Codebook, stream: Stream, dtype: torch.dtype) -> FeedForwar
     """output = (level + 1/2) / q."""
     ones = torch.ones(codebook.dim, dtype=dtype)
     return FeedForward("values", stream, ["level"], ["output"], ones, ones / 2, ones / codebook.levels)
+
+
+def form_faults(form: object) -> list[Fault]:
+    """A fault when the table cannot be laid out so."""
+    return [] if form in FORMS else [Fault("form", repr(form), f"one of {', '.join(FORMS)}")]
+
+
+def all_tables(codebook: Codebook) -> Int[Tensor, "tables cells entries"]:
+    """Every function of a codebook that was chosen to have few enough."""
+    tables = codebook.tables(MOST_ENTRIES // codebook.prompt_length)
+    assert tables is not None
+    return tables
 
 
 def prompt_codes(codebook: Codebook, tables: Int[Tensor, "tables cells entries"]) -> Int[Tensor, "tables prompt"]:

@@ -7,6 +7,7 @@ vector.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -94,16 +95,28 @@ class FeedForward(nn.Module):
         return states
 
 
+class Projection(NamedTuple):
+    """A linear map from or to named blocks of the stream.
+
+    Attributes:
+        blocks: in the order of the matrix's columns where they are read, of its rows where they are written.
+        matrix: (written, read), or the diagonal of a square one.
+        bias: (written,), or None.
+    """
+
+    blocks: Sequence[str]
+    matrix: Tensor
+    bias: Tensor | None = None
+
+
 class Attention(nn.Module):
     """One softmax head: x[writes] += output sum_j softmax_j(scale q.k_j) v_j over prompt and content together.
 
     Args:
         name: of the layer.
         stream: the layout of the hidden state.
-        query_reads, key_reads, value_reads, writes: names of blocks.
-        query, key: (head_dim, read), with their biases (head_dim,) or None.
-        value: (value_dim, read), or the diagonal (value_dim,).
-        output: (written, value_dim), or the diagonal (value_dim,).
+        query, key: (head_dim, read) matrices, with or without biases.
+        value, output: (value_dim, read) and (written, value_dim), or diagonals (value_dim,); both without bias.
         scale: the factor on q.k; papers A and B have none, which is 1.
     """
 
@@ -112,25 +125,18 @@ class Attention(nn.Module):
         name: str,
         stream: Stream,
         *,
-        query_reads: Sequence[str],
-        key_reads: Sequence[str],
-        value_reads: Sequence[str],
-        writes: Sequence[str],
-        query: Float[Tensor, "head_dim query_read"],
-        key: Float[Tensor, "head_dim key_read"],
-        value: Float[Tensor, "value_dim value_read"] | Float[Tensor, " value_dim"],
-        output: Float[Tensor, "written value_dim"] | Float[Tensor, " value_dim"],
-        query_bias: Float[Tensor, " head_dim"] | None = None,
-        key_bias: Float[Tensor, " head_dim"] | None = None,
+        query: Projection,
+        key: Projection,
+        value: Projection,
+        output: Projection,
         scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.name, self.stream, self.scale = name, stream, scale
-        self.query_reads, self.key_reads = tuple(query_reads), tuple(key_reads)
-        self.value_reads, self.writes = tuple(value_reads), tuple(writes)
-        self.query, self.key, self.value, self.output = (_frozen(item) for item in (query, key, value, output))
-        self.query_bias = None if query_bias is None else _frozen(query_bias)
-        self.key_bias = None if key_bias is None else _frozen(key_bias)
+        parts = (query, key, value, output)
+        self.query_reads, self.key_reads, self.value_reads, self.writes = (tuple(part.blocks) for part in parts)
+        self.query, self.key, self.value, self.output = (_frozen(part.matrix) for part in parts)
+        self.query_bias, self.key_bias = (None if part.bias is None else _frozen(part.bias) for part in (query, key))
 
     def forward(
         self,

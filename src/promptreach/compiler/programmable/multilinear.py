@@ -39,7 +39,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.compiler.parts import relu
-from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.compiler.plan import EXTREME, Plan, Question
 from promptreach.compiler.programmable._table import PromptTable, fewest_cells, table_plan
 from promptreach.compiler.programmable.error_budget import ErrorBudget, interpolation_budget
@@ -239,14 +239,10 @@ def gather(plan: Plan, stream: Stream) -> Attention:
     return Attention(
         "gather",
         stream,
-        query_reads=["position"],
-        key_reads=["position"],
-        value_reads=["filed"],
-        writes=["gathered"],
-        query=torch.ones(1, tokens, dtype=dtype),
-        key=torch.full((1, tokens), float(plan.derived["apart"]), dtype=dtype),
-        value=torch.ones(size, dtype=dtype),
-        output=torch.full((size,), float(tokens), dtype=dtype),
+        query=Projection(["position"], torch.ones(1, tokens, dtype=dtype)),
+        key=Projection(["position"], torch.full((1, tokens), float(plan.derived["apart"]), dtype=dtype)),
+        value=Projection(["filed"], torch.ones(size, dtype=dtype)),
+        output=Projection(["gathered"], torch.full((size,), float(tokens), dtype=dtype)),
     )
 
 
@@ -263,15 +259,10 @@ def interpolate(plan: Plan, stream: Stream) -> Attention:
     return Attention(
         "interpolate",
         stream,
-        query_reads=["gathered"],
-        key_reads=["node", "node_square", "position"],
-        value_reads=["table"],
-        writes=["table"],
-        query=query,
-        query_bias=query_bias,
-        key=key,
-        value=torch.ones(size, dtype=dtype),
-        output=torch.ones(size, dtype=dtype),
+        query=Projection(["gathered"], query, query_bias),
+        key=Projection(["node", "node_square", "position"], key),
+        value=Projection(["table"], torch.ones(size, dtype=dtype)),
+        output=Projection(["table"], torch.ones(size, dtype=dtype)),
     )
 
 

@@ -34,7 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.compiler.parts import relu
-from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.compiler.parts.grid import cell_centres, cell_radius
 from promptreach.compiler.parts.rounding import UNIT
 from promptreach.compiler.plan import Comparison, Plan, Question
@@ -189,15 +189,10 @@ def lookup(plan: Plan, stream: Stream) -> Attention:
     return Attention(
         "lookup",
         stream,
-        query_reads=["digit", "position", "square"],
-        key_reads=["slot", "slot_square", "position"],
-        value_reads=["filed", "row"],
-        writes=["gathered", "row"],
-        query=query,
-        query_bias=torch.tensor([-(plan.slots // 2), 1, 0], dtype=dtype),
-        key=key,
-        value=torch.ones(width, dtype=dtype),
-        output=torch.full((width,), tokens + 1.0, dtype=dtype),
+        query=Projection(["digit", "position", "square"], query, torch.tensor([-(plan.slots // 2), 1, 0], dtype=dtype)),
+        key=Projection(["slot", "slot_square", "position"], key),
+        value=Projection(["filed", "row"], torch.ones(width, dtype=dtype)),
+        output=Projection(["gathered", "row"], torch.full((width,), tokens + 1.0, dtype=dtype)),
     )
 
 
