@@ -51,16 +51,15 @@ class CompiledBackbone(nn.Module, ABC):
         self.plan, self.stream = plan, stream
         self.passes = nn.ModuleList(passes)
         self.order = tuple(passes)
-        dtype = plan.torch_dtype
-        embed = torch.zeros(stream.size, plan.dim, dtype=dtype)
-        embed[stream.blocks["input"]] = torch.eye(plan.dim, dtype=dtype)
-        position = torch.zeros(plan.tokens, stream.size, dtype=dtype)
-        position[:, stream.blocks["position"]] = torch.eye(plan.tokens, dtype=dtype)
-        self.embed_weight = nn.Parameter(embed, requires_grad=False)
-        self.position = nn.Parameter(position, requires_grad=False)
-        readout = torch.zeros(plan.dim, stream.size, dtype=dtype)
-        readout[:, stream.blocks["output"]] = torch.eye(plan.dim, dtype=dtype)
-        self.readout = nn.Parameter(readout, requires_grad=False)
+        self.embed_weight = nn.Parameter(self._one_hot("input", plan.dim).T.contiguous(), requires_grad=False)
+        self.position = nn.Parameter(self._one_hot("position", plan.tokens), requires_grad=False)
+        self.readout = nn.Parameter(self._one_hot("output", plan.dim), requires_grad=False)
+
+    def _one_hot(self, block: str, size: int) -> Tensor:
+        """Each row picks one coordinate of the block."""
+        rows = torch.zeros(size, self.stream.size, dtype=self.plan.torch_dtype)
+        rows[:, self.stream.blocks[block]] = torch.eye(size, dtype=rows.dtype)
+        return rows
 
     @abstractmethod
     def points(self) -> Points:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compiler.backbone import CompiledBackbone
@@ -43,7 +42,9 @@ def measure(
         raise InputError(Fault("prompt", "no certificate", "a prompt that `prompt_for` made"))
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(points, target.tokens, target.dim, generator=generator, dtype=torch.float64)
-    errors = _errors(backbone, prompt, target, x)
+    with torch.no_grad():
+        outputs = backbone(x, prompt).to("cpu", torch.float64)
+    errors = torch.linalg.vector_norm(outputs - target.at(x), dim=(1, 2))
     good = backbone.good(x)
     value = float(errors.square().mean().sqrt())
     certificate = Certificate(
@@ -59,10 +60,3 @@ def measure(
         in_ramps=int((~good).sum()),
         holds=value <= prompt.certificate.value,
     )
-
-
-def _errors(backbone: CompiledBackbone, prompt: SoftPrompt, target: TargetFunction, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        outputs = backbone(x, prompt).to("cpu", torch.float64)
-    errors: Tensor = torch.linalg.vector_norm(outputs - target.at(x), dim=(1, 2))
-    return errors

@@ -104,17 +104,11 @@ class _Table(Opened):
         fine = bool(watches.all() and gates.all() and (bias == -self.cells).all())
         fine = fine and int(np.count_nonzero(up)) == 2 * len(up) and int(np.count_nonzero(down)) == len(up)
         for position in range(self.tokens):
-            flags = np.eye(self.tokens, dtype=np.int64)[position]
             # A gate that is shut keeps digits below m; one that is open passes them: so unit digits tell the wiring.
-            for source in range(size):
-                digits = np.zeros(size, dtype=np.int64)
-                digits[source] = 1
-                passed = down @ np.maximum(up @ np.concatenate([digits, flags]) + bias, 0)
-                expected = np.zeros(self.others, dtype=np.int64)
-                token, axis = divmod(source, self.dim)
-                if token != position:
-                    expected[(token - (token > position)) * self.dim + axis] = 1
-                fine = fine and np.array_equal(passed, expected)
+            digits, flags = np.eye(size, dtype=np.int64), np.eye(self.tokens, dtype=np.int64)[position]
+            passed = np.maximum(np.hstack([digits, np.tile(flags, (size, 1))]) @ up.T + bias, 0) @ down.T
+            others = [source for source in range(size) if source // self.dim != position]
+            fine = fine and np.array_equal(passed, digits[:, others])
         return fine
 
     def selects(self) -> bool:
