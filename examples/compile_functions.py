@@ -134,13 +134,10 @@ def separation() -> str:
     rows = []
     for tol in (0.3, 0.2, 0.15, 0.12, 0.1, 0.08):
         backbone = build_backbone(1, 1, 1.0, tol, "single_layer")
-        plan, book, found = backbone.plan, backbone.codebook, backbone.map
+        plan, found = backbone.plan, backbone.map
         seen = backbone.measured_separation()
         (proved,) = [row.paper_log10 for row in plan.compared if row.what == "separation of ids"]
-        vocabulary = plan.slots * book.levels**plan.dim + plan.tokens * book.cells**plan.dim
-        rank_one = rank_one_separation_log10(
-            vocabulary, plan.slots + plan.tokens, plan.dim, found.smallest, found.largest, found.apart
-        )
+        rank_one = rank_one_separation_log10(sum(found.counts), len(found.counts), plan.dim, *found.vocabulary)
         achieved = math.log10(seen.largest) - seen.apart_log10
         rows.append((seen.count, -proved, -rank_one, achieved, math.log10(seen.count - 1)))
         print(

@@ -18,6 +18,7 @@ import json
 import math
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -25,13 +26,13 @@ import torch
 
 from promptreach.compiler import PlanTooLargeError, build_backbone
 from promptreach.compiler.gallery import random_function
-from promptreach.compiler.papers.separation import (
-    boltzmann_separation,
-    paper_separation_log10,
-    rank_one_separation_log10,
-)
-from promptreach.compiler.verify import attack, measure
+from promptreach.compiler.papers.separation import paper_separation_log10, rank_one_separation_log10
+from promptreach.compiler.verify import measure
 from promptreach.files import write_atomically
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+from helpers.compiler_attack import attack
+from helpers.separations import boltzmann_separation
 
 PARTS = ("errors", "curves", "separation", "boltzmann")
 # dim, tokens, tol, construction, options: every size at which the plan of the construction accepts a useful tol.

@@ -12,6 +12,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,11 @@ import torch
 
 from promptreach.compiler import TargetFunction, build_backbone, plan_backbone
 from promptreach.compiler.gallery import gallery_function, random_function
-from promptreach.compiler.verify import attack, measure
+from promptreach.compiler.verify import measure
 from promptreach.files import write_atomically
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+from helpers.compiler_attack import attack
 
 SIZES = ("1,1", "1,2", "2,1", "1,3", "2,2")
 TOLS = (0.1, 0.03, 0.003)

@@ -92,16 +92,6 @@ def test_float32_is_refused_where_its_rounding_leaves_no_certificate():
         plan_backbone(1, 3, 1.0, 1e-4, dtype=torch.float32, memory=2**60)
 
 
-def test_every_argument_out_of_range_is_named_at_once():
-    with pytest.raises(InputError) as error:
-        build_backbone(0, -1, math.nan, 0.0, "nothing", dtype=torch.bfloat16, memory=0)
-    names = [fault.where for fault in error.value.faults]
-    assert names == ["dim", "tokens", "lipschitz", "tol", "construction", "dtype", "memory"]
-    for tol in (-0.1, math.inf, math.nan):
-        with pytest.raises(InputError, match="tol"):
-            build_backbone(1, 1, 1.0, tol)
-
-
 def test_constants_and_coarse_tols_take_one_cell():
     for backbone in (build_backbone(1, 2, 0.0, 0.01), build_backbone(2, 2, 1.0, 10.0)):
         assert backbone.plan.cells == 1
@@ -110,10 +100,3 @@ def test_constants_and_coarse_tols_take_one_cell():
         x = torch.rand(20, *backbone.points().shape[1:], dtype=torch.float64)
         error = float((backbone(x, prompt) - 0.25).flatten(1).norm(dim=1).max())
         assert error <= backbone.sup_certificate(prompt).value
-
-
-def test_an_option_that_the_construction_does_not_have_is_refused_with_those_it_has():
-    with pytest.raises(InputError, match=r"option.*'rung'.*options of single_layer: rank, form"):
-        plan_backbone(1, 1, 1.0, 0.3, "single_layer", rung=2)
-    with pytest.raises(InputError, match=r"options of programmable: none"):
-        build_backbone(1, 1, 1.0, 0.3, rank=2)

@@ -9,6 +9,7 @@ import torch
 
 from helpers.compiler_cases import small
 from promptreach.compiler import TargetFunction
+from promptreach.compiler.target import as_target
 from promptreach.errors import InputError
 
 
@@ -109,3 +110,20 @@ def test_declarations_can_be_tried_on_their_own():
 
 def test_no_points_have_no_values():
     assert TargetFunction(lambda x: x, 2, 2, 1.0).at(torch.zeros(0, 2, 2).double()).shape == (0, 2, 2)
+
+
+def test_plain_functions_of_one_input_in_numpy_or_torch():
+    backbone = small(2, 2)
+    by_numpy = backbone.prompt_for(lambda x: np.flip(x, axis=0) * 0.5)
+    by_torch = backbone.prompt_for(lambda x: torch.flip(x, (0,)) * 0.5)
+    assert torch.equal(by_numpy.embeddings, by_torch.embeddings)
+    assert by_numpy.certificate.value == by_torch.certificate.value
+
+
+def test_a_function_steeper_than_the_backbone_allows_is_refused():
+    with pytest.raises(InputError, match=r"0 to 1, for which the backbone was built"):
+        small(1, 1).prompt_for(TargetFunction(lambda x: x, 1, 1, 2.0))
+    with pytest.raises(InputError, match="dim 1, tokens 2"):
+        small(1, 1).prompt_for(TargetFunction(lambda x: x, 1, 2, 1.0))
+    with pytest.raises(InputError, match="a function or a TargetFunction"):
+        as_target(3, 1, 1, 1.0)

@@ -8,7 +8,7 @@ import torch
 from helpers.compiler_cases import small
 from promptreach.certificate import Evidence, Side
 from promptreach.compiler.gallery import gallery_function
-from promptreach.compiler.verify import measure, separation
+from promptreach.compiler.verify import measure
 from promptreach.errors import InputError
 from promptreach.prompt import SoftPrompt
 
@@ -42,12 +42,3 @@ def test_what_cannot_be_measured_is_refused():
         measure(backbone, prompt, target, 0)
     with pytest.raises(InputError, match="no certificate"):
         measure(backbone, SoftPrompt(prompt.embeddings), target, 10)
-
-
-def test_separation_is_the_least_distance_between_different_codes():
-    states = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1e-9], [10.0, 0.0]], dtype=torch.float64)
-    assert separation(states, torch.tensor([0, 1, 0, 2])) == pytest.approx(5.0)
-    assert separation(states, torch.tensor([0, 1, 2, 3])) == pytest.approx(1e-9)
-    assert separation(states, torch.tensor([7, 7, 7, 7])) == float("inf")
-    many = torch.arange(3000, dtype=torch.float64)[:, None] ** 2
-    assert separation(many, torch.arange(3000)) == 1.0

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.certificate import Certificate, Evidence
-from promptreach.compiler import Backbone, Plan, TargetFunction
+from promptreach.compiler import CompiledBackbone, Plan, TargetFunction
 from promptreach.compiler.verify import Measurement
 from promptreach.prompt import SoftPrompt
 from promptreach.report.findings import Block, Curve, Finding, Heatmap, Series, Table, Text
@@ -35,7 +35,7 @@ class CompiledFunction:
     """
 
     target: TargetFunction
-    backbone: Backbone
+    backbone: CompiledBackbone
     prompt: SoftPrompt
     certificate: Certificate
     measured: Measurement

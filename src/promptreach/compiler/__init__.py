@@ -1,23 +1,22 @@
-"""What a prompt can do: compile a function into a fixed transformer and a prompt, with a certificate."""
+"""The compiler: a function becomes a prompt for a fixed transformer, with a certificate of the error."""
 
-from promptreach.compiler.backbone import Backbone
+from promptreach.compiler.backbone import CompiledBackbone
 from promptreach.compiler.build import CONSTRUCTIONS, Construction, build_backbone, load_backbone, plan_backbone
 from promptreach.compiler.gallery import GALLERY, gallery_function
 from promptreach.compiler.plan import Comparison, Plan, PlanTooLargeError
 from promptreach.compiler.target import TargetFunction
-from promptreach.compiler.verify import Measurement, attack, measure
+from promptreach.compiler.verify import Measurement, measure
 
 __all__ = [
     "CONSTRUCTIONS",
     "GALLERY",
-    "Backbone",
     "Comparison",
+    "CompiledBackbone",
     "Construction",
     "Measurement",
     "Plan",
     "PlanTooLargeError",
     "TargetFunction",
-    "attack",
     "build_backbone",
     "gallery_function",
     "load_backbone",

@@ -1,8 +1,8 @@
 """The backbone: one frozen transformer that every prompt of its construction programs.
 
-    x  ->  embed  ->  [prompt; tokens]  ->  passes  ->  read out at the content positions
+    x  ->  embed  ->  [prompt; tokens]  ->  layers  ->  read out at the content positions
 
-The weights are fixed by the plan before any function is seen. Prompt and content rows go through the same passes; a
+The weights are fixed by the plan before any function is seen. Prompt and content rows go through the same layers; a
 compiled prompt is an ordinary `SoftPrompt`. Each construction is a subclass that says where a function is looked up,
 how its values become prompt rows, and what is certain about the result.
 """
@@ -20,11 +20,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from promptreach.certificate import Certificate
-from promptreach.compiler.parts import frozen
-from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.stream import Stream
+from promptreach.compiler.parts import fingerprint
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.plan import Plan
-from promptreach.compiler.target import TargetFunction, as_target
+from promptreach.compiler.target import Points, TargetFunction, as_target
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import write_atomically
 from promptreach.prompt import SoftPrompt
@@ -33,13 +32,13 @@ CHUNK_BYTES = 2**26
 """Working memory that one block of inputs may take."""
 
 
-class Backbone(nn.Module, ABC):
+class CompiledBackbone(nn.Module, ABC):
     """A frozen transformer and the compiler of its prompts. Build one with `build_backbone`.
 
     Args:
         plan: the sizes that everything was derived from.
         stream: the layout of the hidden state; needs the blocks "input" (dim), "position" (tokens) and "output" (dim).
-        passes: feed-forward and attention passes, in order.
+        passes: the feed-forward and attention layers, in order.
 
     Float32 certificates speak of IEEE float32: on CUDA, TF32 products stay off, as torch has them by default.
 
@@ -52,23 +51,22 @@ class Backbone(nn.Module, ABC):
         self.plan, self.stream = plan, stream
         self.passes = nn.ModuleList(passes)
         self.order = tuple(passes)
-        dtype = plan.torch_dtype
-        embed = torch.zeros(stream.size, plan.dim, dtype=dtype)
-        embed[stream.blocks["input"]] = torch.eye(plan.dim, dtype=dtype)
-        position = torch.zeros(plan.tokens, stream.size, dtype=dtype)
-        position[:, stream.blocks["position"]] = torch.eye(plan.tokens, dtype=dtype)
-        self.embed_weight = nn.Parameter(embed, requires_grad=False)
-        self.position = nn.Parameter(position, requires_grad=False)
-        readout = torch.zeros(plan.dim, stream.size, dtype=dtype)
-        readout[:, stream.blocks["output"]] = torch.eye(plan.dim, dtype=dtype)
-        self.readout = nn.Parameter(readout, requires_grad=False)
+        self.embed_weight = nn.Parameter(self._one_hot("input", plan.dim).T.contiguous(), requires_grad=False)
+        self.position = nn.Parameter(self._one_hot("position", plan.tokens), requires_grad=False)
+        self.readout = nn.Parameter(self._one_hot("output", plan.dim), requires_grad=False)
+
+    def _one_hot(self, block: str, size: int) -> Tensor:
+        """Each row picks one coordinate of the block."""
+        rows = torch.zeros(size, self.stream.size, dtype=self.plan.torch_dtype)
+        rows[:, self.stream.blocks[block]] = torch.eye(size, dtype=rows.dtype)
+        return rows
 
     @abstractmethod
-    def points(self) -> Float[Tensor, "points tokens dim"]:
+    def points(self) -> Points:
         """Where a function is looked up, in the order that `rows` expects, in float64."""
 
     @abstractmethod
-    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+    def rows(self, values: Points) -> Float[Tensor, "prompt hidden"]:
         """The prompt that holds these values."""
 
     @abstractmethod
@@ -87,7 +85,7 @@ class Backbone(nn.Module, ABC):
 
     def freeze(self) -> None:
         """Remember the weights as they are now: those of the plan."""
-        self.fingerprint = frozen.fingerprint(self.state_dict())
+        self.fingerprint = fingerprint.fingerprint_of(self.state_dict())
 
     def certify(self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float) -> Certificate:
         """The d_2 error of one prompt, for every function with this Lipschitz constant that its rows hold.
@@ -113,8 +111,18 @@ class Backbone(nn.Module, ABC):
         self._refuse(prompt.embeddings, constant)
         return self._certificate(prompt.embeddings, constant, everywhere=True)
 
+    def witness(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> dict[str, Any]:
+        """What a second path starts from that builds the backbone again from its plan."""
+        return {
+            "question": fingerprint.question_of(self.plan),
+            "weights": self.fingerprint,
+            "prompt": embeddings,
+            "lipschitz": lipschitz,
+            "everywhere": everywhere,
+        }
+
     def _refuse(self, embeddings: Tensor, lipschitz: float) -> None:
-        faults = self.prompt_faults(embeddings) + frozen.weight_faults(self.state_dict(), self.fingerprint)
+        faults = self.prompt_faults(embeddings) + fingerprint.weight_faults(self.state_dict(), self.fingerprint)
         if not 0 <= lipschitz < math.inf:
             faults.append(Fault("lipschitz", repr(lipschitz), "a finite number, at least 0"))
         raise_if_any(faults)
@@ -155,12 +163,7 @@ class Backbone(nn.Module, ABC):
         say("certify")
         return SoftPrompt(embeddings, self.certify(embeddings, target.lipschitz))
 
-    def refutations(
-        self,
-        target: TargetFunction,
-        points: Float[Tensor, "points tokens dim"],
-        values: Float[Tensor, "points tokens dim"],
-    ) -> list[Fault]:
+    def refutations(self, target: TargetFunction, points: Points, values: Points) -> list[Fault]:
         """What neighbouring lookups refute: consecutive points, which are near one another in a grid."""
         return target.slope_faults(points[1:], values[1:], points[:-1], values[:-1], target.lipschitz)
 
@@ -182,9 +185,9 @@ class Backbone(nn.Module, ABC):
         return content
 
     def needed_by_prompt(self) -> list[bool]:
-        """For each pass, whether what it writes into prompt rows is ever read again.
+        """For each layer, whether what it writes into prompt rows is ever read again.
 
-        Outputs are read at content positions alone, so most passes need not run over the prompt, and prompt rows need
+        Outputs are read at content positions alone, so most layers need not run over the prompt, and prompt rows need
         one copy for all inputs until they have seen content.
         """
         read: set[str] = set()
@@ -253,13 +256,5 @@ class Backbone(nn.Module, ABC):
     def save(self, path: str | Path) -> None:
         """Write weights and plan as one safetensors file; `build.load_backbone` reads it."""
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        question = {
-            "dim": self.plan.dim,
-            "tokens": self.plan.tokens,
-            "lipschitz": self.plan.lipschitz,
-            "tol": self.plan.tol,
-            "construction": self.plan.construction,
-            "dtype": self.plan.dtype,
-            "options": dict(self.plan.options),
-        }
+        question = {**self.plan.question._asdict(), "options": dict(self.plan.options)}
         write_atomically(path, safetensors.torch.save(tensors, metadata={"promptreach": json.dumps(question)}))

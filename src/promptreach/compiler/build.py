@@ -1,4 +1,4 @@
-"""Build a backbone: plan it, refuse what will not fit, then freeze the weights. One row a construction."""
+"""The registry of constructions, and building: plan, refuse what will not fit, freeze the weights."""
 
 import inspect
 import json
@@ -10,12 +10,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from promptreach.compiler.backbone import Backbone
+from promptreach.compiler.backbone import CompiledBackbone
 from promptreach.compiler.papers import deep, kernel, single_layer
 from promptreach.compiler.plan import ITEM_BYTES, MEMORY, Plan, is_number, question_faults, refuse_if_too_large
-from promptreach.compiler.programmable import multilinear as interpolation
-from promptreach.compiler.programmable import multilinear_plan as interpolation_plan
-from promptreach.compiler.programmable import programmable, programmable_plan
+from promptreach.compiler.programmable import multilinear, programmable
 from promptreach.errors import Fault, InputError, raise_if_any
 
 
@@ -32,7 +30,7 @@ class Construction:
     """
 
     plan: Callable[..., Plan]
-    build: Callable[[Plan], Backbone]
+    build: Callable[[Plan], CompiledBackbone]
     source: str
     about: str
 
@@ -42,14 +40,14 @@ _QUESTION = ("dim", "tokens", "lipschitz", "tol", "dtype")
 
 CONSTRUCTIONS: dict[str, Construction] = {
     "programmable": Construction(
-        plan=programmable_plan.plan,
+        plan=programmable.plan,
         build=programmable.Programmable,
         source="here",
         about="One softmax head over a quantiser reads the prompt as a table: one slot for each cell of a token.",
     ),
     "multilinear": Construction(
-        plan=interpolation_plan.plan,
-        build=interpolation.Multilinear,
+        plan=multilinear.plan,
+        build=multilinear.Multilinear,
         source="here",
         about="Softmax weights that interpolate between grid nodes: for functions with bounded second derivatives.",
     ),
@@ -85,7 +83,7 @@ def build_backbone(
     dtype: torch.dtype = torch.float64,
     memory: int = MEMORY,
     **options: float | int | str,
-) -> Backbone:
+) -> CompiledBackbone:
     """The frozen transformer that prompts turn into every Lipschitz function, each within `tol`.
 
     For every f from [0,1]^(tokens x dim) into itself with |f(X) - f(X')| <= lipschitz |X - X'| (2-norm over all
@@ -148,8 +146,8 @@ def plan_backbone(
     return plan
 
 
-def load_backbone(path: str | Path, memory: int = MEMORY) -> Backbone:
-    """The backbone that `Backbone.save` wrote, with the weights of the file.
+def load_backbone(path: str | Path, memory: int = MEMORY) -> CompiledBackbone:
+    """The backbone that `CompiledBackbone.save` wrote, with the weights of the file.
 
     Raises:
         InputError: when the file is not a backbone, or its weights are not those of its plan.
@@ -163,7 +161,7 @@ def load_backbone(path: str | Path, memory: int = MEMORY) -> Backbone:
         backbone = build_backbone(**question, dtype=dtype, memory=memory, **options)
     except (OSError, SafetensorError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as refusal:
         seen = f"{type(refusal).__name__}: {refusal}"
-        raise InputError(Fault(str(path), seen, "a file that Backbone.save wrote")) from refusal
+        raise InputError(Fault(str(path), seen, "a file that CompiledBackbone.save wrote")) from refusal
     expected = backbone.state_dict()
     if expected.keys() != tensors.keys() or any(not torch.equal(expected[name], tensors[name]) for name in tensors):
         raise InputError(Fault(str(path), "weights that the plan does not lead to", "the file as it was saved"))

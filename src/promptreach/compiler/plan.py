@@ -1,9 +1,10 @@
-"""What a construction will cost, known before any weight is made, and the refusal of what will not fit."""
+"""Plans: the sizes and costs of a construction before any weight is made, and the refusal of what will not fit."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import NamedTuple
 
 import torch
 
@@ -30,6 +31,22 @@ class Comparison:
     achieved_log10: float
 
 
+class Question(NamedTuple):
+    """What every construction is asked for: the first fields of its `Plan`."""
+
+    construction: str
+    dim: int
+    tokens: int
+    lipschitz: float
+    tol: float
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """The entries of one input."""
+        return self.dim * self.tokens
+
+
 @dataclass(frozen=True)
 class Plan:
     """The sizes of one backbone and its prompts, derived from the error wanted.
@@ -41,8 +58,8 @@ class Plan:
         cells: grid cells along each axis of [0,1]^(tokens x dim).
         slots: prompt length in tokens.
         hidden_size: of the stream.
-        width: the widest feed-forward pass.
-        passes: their names, in order.
+        width: the widest feed-forward layer.
+        passes: the names of the layers, in order.
         sharpness: how far, in nats, a wrong slot's score stays below the right one's; 0 where nothing selects.
         ramp: width of the quantiser's ramps, in units of the input; 0 where there are none.
         table_entries: numbers of the prompt that depend on the function.
@@ -80,6 +97,11 @@ class Plan:
     options: Mapping[str, float | int | str] = field(default_factory=dict)
     derived: Mapping[str, int] = field(default_factory=dict)
     obstacle: str = ""
+
+    @property
+    def question(self) -> Question:
+        """What was asked for, options aside."""
+        return Question(self.construction, self.dim, self.tokens, self.lipschitz, self.tol, self.dtype)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -159,12 +181,6 @@ def refuse_if_too_large(plan: Plan, memory: int, replan: Callable[[float], Plan]
 def count(number: int) -> str:
     """A whole number for people: with separators up to a million millions, as a power of ten above."""
     return f"{number:,}" if number < 10**12 else f"10^{math.log10(number):.1f}"
-
-
-def paper_length_log10(dim: int, tokens: int, lipschitz: float, tol: float) -> float:
-    """The papers' prompt length in tokens, (2 C (dL)^(1/2) / tol)^(dL) L without a constant, as a power of ten."""
-    size = dim * tokens
-    return size * math.log10(max(2 * lipschitz * math.sqrt(size) / tol, 1)) + math.log10(tokens)
 
 
 def question_faults(dim: int, tokens: int, lipschitz: float | int, tol: float | int) -> list[Fault]:

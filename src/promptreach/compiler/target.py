@@ -18,6 +18,9 @@ from promptreach.errors import Fault, InputError, raise_if_any
 PROBES = 64
 """Random points that a function is tried at before it is compiled, each of them twice."""
 
+Points = Float[Tensor, "points tokens dim"]
+"""Many inputs or outputs of a function on sequences."""
+
 _STEPS = (1e-3, 1e-2, 0.1, 0.5)
 # A float64 program rounds its values; at steps of 1e-3 and more that moves a slope by far less than this.
 _SLOPE_ROUNDING = 1e-9
@@ -50,7 +53,7 @@ class TargetFunction:
     array: Literal["numpy", "torch"] | None = None
     curvature: float | None = None
 
-    def at(self, points: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "points tokens dim"]:
+    def at(self, points: Points) -> Points:
         """The function's values at the points, in float64.
 
         Raises:
@@ -101,12 +104,7 @@ class TargetFunction:
         raise_if_any(faults + self.slope_faults(points, values, moved, self.at(moved), constant))
 
     def slope_faults(
-        self,
-        left: Float[Tensor, "points tokens dim"],
-        left_values: Float[Tensor, "points tokens dim"],
-        right: Float[Tensor, "points tokens dim"],
-        right_values: Float[Tensor, "points tokens dim"],
-        lipschitz: float,
+        self, left: Points, left_values: Points, right: Points, right_values: Points, lipschitz: float
     ) -> list[Fault]:
         """A fault for the pair of points, if any, whose values are further apart than `lipschitz` allows."""
         distance = (left - right).flatten(1).norm(dim=1)

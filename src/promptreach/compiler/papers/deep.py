@@ -29,8 +29,7 @@ computes what `exact_output` computes in fractions, bit for bit up to the last d
 """
 
 import math
-from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -40,60 +39,65 @@ from torch import Tensor
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, Codebook, choose
-from promptreach.compiler.papers.ladder import Rungs, changes
 from promptreach.compiler.papers.separation import Separation, separation_of
+from promptreach.compiler.papers.step_function import StepFunction, changes
 from promptreach.compiler.parts import rounding
-from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.plan import Comparison, Plan, paper_length_log10
-from promptreach.errors import Fault, raise_if_any
-from promptreach.weights import AttentionWeights
+from promptreach.compiler.parts.blocks import Attention, Projection, Stream
+from promptreach.compiler.plan import Comparison, Plan, Question
+from promptreach.covering import covering_length_log10
+from promptreach.errors import raise_if_any
 
 _COLD = 64.0
-"""The scale at which softmax heads stand for hardmax in `HardmaxHeads.weights`."""
+"""The scale at which softmax heads of the same weights stand for hardmax, up to exp(-64 times the gap of scores)."""
 
 
 def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, form: float | int | str = "narrow") -> Plan:
     """The sizes of the backbone with the smallest table that reaches `tol`.
 
     Args:
-        form: "narrow", as in the paper, or "wide": see `ladder`.
+        form: "narrow", as in the paper, or "wide": see `step_function`.
 
     Raises:
         InputError: for a form that does not exist.
     """
-    if form not in tabulated.FORMS:
-        raise_if_any([Fault("form", repr(form), f"one of {', '.join(tabulated.FORMS)}")])
-    return _sized(_choice(dim, tokens, lipschitz, tol, dtype), lipschitz, tol, dtype, str(form))
+    raise_if_any(tabulated.form_faults(form))
+    question = Question("deep", dim, tokens, lipschitz, tol, dtype)
+    return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, str(form))
 
 
 def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Choice:
     """The codebook with the smallest table among those whose numbers `dtype` holds exactly."""
-    usable = _exact_in_float64 if dtype == "float64" else _exact_in_float32
-    return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES, usable)
+    return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES, _IS_EXACT[dtype])
 
 
-def _sized(choice: Choice, lipschitz: float, tol: float, dtype: str, form: str) -> Plan:
-    codebook = choice.codebook
-    base = base_of(codebook)
+def _sized(choice: Choice, question: Question, form: str) -> Plan:
+    codebook, base = choice.codebook, base_of(choice.codebook)
     rows = codebook.prompt_length + codebook.tokens
-    rungs = id_rungs(codebook).number if choice.fits else choice.entries
-    layers = rows * base
-    # A shift has four matrices and a bias, for two heads of size 1; the lift has them for one.
-    weights, names = 10 * layers + 5, _names(layers) if choice.fits else ()
-    numbers = tabulated.Sizes(codebook, choice.entries, rungs, 0, form, _obstacle(choice, dtype), weights, names)
-    accuracy = max(-math.log10(tol), 0.0)
-    length = paper_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
-    compared = tabulated.compared(codebook, tol, rungs, "Wang et al. 2023, Theorem 1", "counted by Hu et al. 2025")
-    paper_layers = length + codebook.dim * accuracy
-    compared += (Comparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, _log10(layers)),)
+    jumps, layers = id_steps(codebook).number if choice.fits else choice.entries, rows * base
+    compared = tabulated.compared(
+        codebook, question.tol, jumps, "Wang et al. 2023, Theorem 1", "counted by Hu et al. 2025"
+    )
+    paper_layers = covering_length_log10(*question[1:5]) + codebook.dim * max(-math.log10(question.tol), 0.0)
+    compared += (Comparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, math.log10(layers)),)
     if choice.fits:
         # Ids of Yun et al. lie above L delta^(-2(L+1)d) (delta^-d - 1) and are delta apart, with L the rows.
         yun = 2 * (rows + 1) * math.log10(base) + math.log10(rows * max(base - 1, 1)) + math.log10(base)
         largest = float(id_heights(codebook)[0].max())
         compared += (Comparison("largest id over least distance", "Yun et al. 2020", yun, math.log10(largest)),)
-    bound = tabulated.error_of(codebook, lipschitz, dtype, everywhere=False)
-    return tabulated.plan_of("deep", numbers, lipschitz, tol, dtype, bound, compared, {"form": form})
+    return tabulated.plan_of(
+        question,
+        codebook,
+        entries=choice.entries,
+        jumps=jumps,
+        score=0,
+        # A shift has four matrices and a bias, for two heads of size 1; the lift has them for one.
+        context=10 * layers + 5,
+        layers=(*(f"shift {value}" for value in range(layers)), "lift") if choice.fits else (),
+        bound=tabulated.error_of(codebook, question.lipschitz, question.dtype, everywhere=False),
+        compared=compared,
+        options={"form": form},
+        obstacle=_obstacle(choice, question.dtype),
+    )
 
 
 def _obstacle(choice: Choice, dtype: str) -> str:
@@ -103,14 +107,6 @@ def _obstacle(choice: Choice, dtype: str) -> str:
     if not is_exact(choice.codebook, dtype):
         return f"its ids outgrow the whole numbers that {dtype} holds exactly"
     return tabulated.too_many(choice.entries)
-
-
-def _names(layers: int) -> tuple[str, ...]:
-    return (*(f"shift {value}" for value in range(layers)), "lift")
-
-
-def _log10(number: int) -> float:
-    return math.log10(max(number, 1))
 
 
 def base_of(codebook: Codebook) -> int:
@@ -141,12 +137,7 @@ def is_exact(codebook: Codebook, dtype: str) -> bool:
     return 4 * (top + 1) ** 2 < limit and 4 * (1 + lift_of(codebook)) * top < limit
 
 
-def _exact_in_float64(codebook: Codebook) -> bool:
-    return is_exact(codebook, "float64")
-
-
-def _exact_in_float32(codebook: Codebook) -> bool:
-    return is_exact(codebook, "float32")
+_IS_EXACT = {dtype: partial(is_exact, dtype=dtype) for dtype in rounding.LARGEST_WHOLE}  # one each: `choose` caches
 
 
 def shifted(rows: Int[Tensor, "*batch rows"], factor: int) -> Int[Tensor, "*batch rows"]:
@@ -160,8 +151,7 @@ def shifted(rows: Int[Tensor, "*batch rows"], factor: int) -> Int[Tensor, "*batc
 @lru_cache(maxsize=8)
 def id_heights(codebook: Codebook) -> tuple[Int[Tensor, " ids"], Int[Tensor, "ids dim"]]:
     """The id of every (function, cell, token), rising, and the levels of the output there."""
-    tables = codebook.tables(tabulated.MOST_ENTRIES // codebook.prompt_length)
-    assert tables is not None
+    tables = tabulated.all_tables(codebook)
     base, dim = base_of(codebook), codebook.dim
     prompts, contents = tabulated.prompt_codes(codebook, tables), tabulated.content_codes(codebook)
     front, back = prompts[:, None].expand(-1, len(contents), -1), contents[None].expand(len(prompts), -1, -1)
@@ -173,20 +163,20 @@ def id_heights(codebook: Codebook) -> tuple[Int[Tensor, " ids"], Int[Tensor, "id
     return ids.flatten()[order], heights.reshape(-1, dim)[order]
 
 
-def id_rungs(codebook: Codebook) -> Rungs:
+def id_steps(codebook: Codebook) -> StepFunction:
     """The table as a step function: from an id to the next whole number, so that whole ids meet 0 or 1 exactly."""
     ids, heights = id_heights(codebook)
     steps = changes(heights)
     offset = ids[steps].double()
     jumps = heights.diff(dim=0)[steps].double()
-    return Rungs(torch.ones_like(offset), offset, jumps, heights[0].double())
+    return StepFunction(torch.ones_like(offset), offset, jumps, heights[0].double())
 
 
 class HardmaxHeads(Attention):
     """Hardmax heads of size 1 on one block: z_i += sum_h output_h z_(j*), j* any argmax of (z_i - threshold_h) z_j.
 
     Args:
-        name: of the pass.
+        name: of the layer.
         stream: the layout of the hidden state; z is the block "token".
         thresholds: (heads,).
         output: (heads,).
@@ -199,15 +189,10 @@ class HardmaxHeads(Attention):
         super().__init__(
             name,
             stream,
-            query_reads=["token"],
-            key_reads=["token"],
-            value_reads=["token"],
-            writes=["token"],
-            query=ones,
-            query_bias=-thresholds,
-            key=ones,
-            value=ones,
-            output=output[None],
+            query=Projection(["token"], ones, -thresholds),
+            key=Projection(["token"], ones),
+            value=Projection(["token"], ones),
+            output=Projection(["token"], output[None]),
             scale=_COLD,
         )
 
@@ -226,34 +211,16 @@ class HardmaxHeads(Attention):
             read.append((chosen @ values[..., head : head + 1]) / chosen.sum(dim=-1, keepdim=True))
         return torch.cat(read, dim=-1) @ self.output.T
 
-    def weights(self) -> AttentionWeights:
-        """Softmax heads of the same shape at a scale of 64: hardmax up to exp(-64 times the gap of the scores)."""
-        token, heads = self.stream.indices(["token"]), len(self.query)
-        one = self.query.new_zeros(heads, 1, self.stream.size)
-        one[:, 0, token] = 1
-        output = self.query.new_zeros(self.stream.size, heads)
-        output[token] = self.output
-        assert self.query_bias is not None
-        return AttentionWeights(one, one.clone(), one.clone(), output, self.scale, query_bias=self.query_bias[:, None])
-
 
 class Deep(tabulated.Tabulated):
     """Paper A's backbone. See the module."""
 
     def __init__(self, plan: Plan) -> None:
         codebook = _choice(plan.dim, plan.tokens, plan.lipschitz, plan.tol, plan.dtype).codebook
-        dtype = plan.torch_dtype
-        stream = tabulated.stream_of(codebook, 0)
-        rungs = Rungs(*(part.to(dtype) for part in id_rungs(codebook)))
-        passes: list[FeedForward | Attention] = [
-            tabulated.ramps(codebook, stream, dtype),
-            tabulated.steps(codebook, stream, dtype, 1),
-            *(shift(codebook, stream, value, dtype) for value in range((plan.slots + plan.tokens) * base_of(codebook))),
-            lift(codebook, stream, dtype),
-            tabulated.table(stream, rungs, str(plan.options["form"])),
-            tabulated.values(codebook, stream, dtype),
-        ]
-        super().__init__(plan, codebook, stream, passes)
+        dtype, stream = plan.torch_dtype, tabulated.stream_of(codebook, 0)
+        values = range((plan.slots + plan.tokens) * base_of(codebook))
+        shifts = [shift(codebook, stream, value, dtype) for value in values]
+        super().__init__(plan, codebook, stream, 1, [*shifts, lift(codebook, stream, dtype)], id_steps(codebook))
         with torch.no_grad():
             numbers = plan.slots + torch.arange(plan.tokens, dtype=dtype)
             self.position[:, stream.blocks["token"]] = base_of(codebook) * numbers[:, None]
@@ -277,35 +244,13 @@ class Deep(tabulated.Tabulated):
                 Assumption("the weights are those of the plan, the rows hold a codeword", True, "compared"),
             ),
             theorem="selective-shift-table",
-            witness=tabulated.witness_of(self, embeddings, lipschitz, everywhere),
+            witness=self.witness(embeddings, lipschitz, everywhere),
             checker="compiler.papers.deep:recheck_deep",
         )
 
     def measured_separation(self) -> Separation:
         """The separation over all contexts of the codebook: whole numbers, so nothing is rounded."""
         return separation_of(id_heights(self.codebook)[0].tolist(), 0)
-
-    def exact_output(self, x: list[list[Fraction]], table: Int[Tensor, "cells entries"]) -> list[list[Fraction]]:
-        """The output for one input, (tokens, dim), in fractions and plain loops, layer by layer.
-
-        Args:
-            x: entries in [0, 1].
-            table: the levels that the prompt stores.
-        """
-        codebook, base = self.codebook, base_of(self.codebook)
-        edges = tabulated.starts(codebook, self.plan.torch_dtype).tolist()
-        codes = tabulated.prompt_codes(codebook, table[None])[0].tolist()
-        codes += [_exact_code(row, edges, codebook) for row in x]
-        rows = [Fraction(code + base * row) for row, code in enumerate(codes)]
-        for value in range(len(rows) * base):
-            rows = _exact_shift(rows, value, base + 1)
-        top = max(rows)
-        ids, heights = id_heights(codebook)
-        outputs = []
-        for row in rows[codebook.prompt_length :]:
-            level = _exact_step(row + lift_of(codebook) * top, ids.tolist(), heights.tolist())
-            outputs.append([(entry + Fraction(1, 2)) / codebook.levels for entry in level])
-        return outputs
 
 
 def shift(codebook: Codebook, stream: Stream, value: int, dtype: torch.dtype) -> HardmaxHeads:
@@ -319,40 +264,6 @@ def lift(codebook: Codebook, stream: Stream, dtype: torch.dtype) -> HardmaxHeads
     """Every row moves up by S max z."""
     height = torch.tensor([float(lift_of(codebook))], dtype=dtype)
     return HardmaxHeads("lift", stream, torch.tensor([-0.5], dtype=dtype), height)
-
-
-def _exact_code(row: list[Fraction], starts: list[float], codebook: Codebook) -> Fraction:
-    """The code of one content token: whole outside the ramps, on them a fraction."""
-    ramp, code = Fraction(codebook.ramp), Fraction(0)
-    for axis, entry in enumerate(row):
-        digit = sum(
-            (min(max((entry - Fraction(start)) / ramp, Fraction(0)), Fraction(1)) for start in starts), Fraction(0)
-        )
-        code += digit * codebook.cells**axis
-    return code
-
-
-def _exact_shift(rows: list[Fraction], value: int, factor: int) -> list[Fraction]:
-    moved = []
-    for own in rows:
-        heads = []
-        for threshold in (value - Fraction(1, 2), value + Fraction(1, 2)):
-            scores = [(own - threshold) * other for other in rows]
-            chosen = [other for other, score in zip(rows, scores, strict=True) if score == max(scores)]
-            heads.append(sum(chosen, Fraction(0)) / len(chosen))
-        moved.append(own + factor * (heads[0] - heads[1]))
-    return moved
-
-
-def _exact_step(at: Fraction, ids: list[int], heights: list[list[int]]) -> list[Fraction]:
-    """The step function at one id, on a ramp its interpolant."""
-    level = [Fraction(entry) for entry in heights[0]]
-    for left, before, after in zip(ids, heights, heights[1:], strict=False):
-        if at <= left:
-            break
-        climbed = min(at - left, Fraction(1))
-        level = [entry + climbed * (b - a) for entry, a, b in zip(level, before, after, strict=True)]
-    return level
 
 
 @lru_cache(maxsize=4)

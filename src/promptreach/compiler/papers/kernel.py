@@ -1,6 +1,6 @@
 """The prompt as a kernel smoother: softmax over slots is a Gaussian kernel, keys are centres, values are f there.
 
-The passes, in order (`gather` only where there are several tokens, one for each of them, as in the papers, whose depth
+The layers, in order (`gather` only where there are several tokens, one for each of them, as in the papers, whose depth
 grows with the length):
 
     gather    every token collects the token at one position, by a sharp softmax over positions
@@ -42,13 +42,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
-from promptreach.compiler.backbone import CHUNK_BYTES, Backbone
+from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.papers.codebook import power_up_to_beyond
-from promptreach.compiler.parts import frozen, rounding
-from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.error_budget import EXP_UNITS
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan
+from promptreach.compiler.parts import fingerprint, rounding
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
+from promptreach.compiler.parts.grid import cell_centres, grid_points
+from promptreach.compiler.parts.rounding import EXP_UNITS
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question
+from promptreach.compiler.target import Points
 from promptreach.errors import Fault
 
 SHARPEST = 32.0
@@ -68,8 +69,8 @@ class KernelSizes:
     Attributes:
         dim, tokens, cells: as in `Plan`.
         beta: concentration.
-        apart: nats between the right position and every other row in a gather pass.
-        below: nats between the best slot and every content token in the smooth pass.
+        apart: nats between the right position and every other row in a gather layer.
+        below: nats between the best slot and every content token in the smooth layer.
     """
 
     dim: int
@@ -166,12 +167,7 @@ def _sized(sizes: KernelSizes, lipschitz: float, tol: float, dtype: str) -> Plan
     flops = 1000.0 * tokens * (gathers * (dim + 6) + 2 * size + 8) * min(slots, 10**200)
     accuracy = max(-math.log10(tol), 0.0)
     return Plan(
-        construction="kernel",
-        dim=dim,
-        tokens=tokens,
-        lipschitz=lipschitz,
-        tol=tol,
-        dtype=dtype,
+        *Question("kernel", dim, tokens, lipschitz, tol, dtype),
         cells=sizes.cells,
         slots=slots,
         hidden_size=stream.size,
@@ -201,7 +197,7 @@ def _stream(dim: int, tokens: int) -> Stream:
     return Stream(input=dim, position=tokens, gathered=size, centre=size, height=1, value=size, mixed=size, output=dim)
 
 
-class Kernel(Backbone):
+class Kernel(CompiledBackbone):
     """The backbone whose prompt is a set of kernel centres with the function's values there. See the module."""
 
     def __init__(self, plan: Plan) -> None:
@@ -213,13 +209,11 @@ class Kernel(Backbone):
         super().__init__(plan, stream, passes)
         self.freeze()
 
-    def points(self) -> Float[Tensor, "points tokens dim"]:
+    def points(self) -> Points:
         """The centres; the last axis of the last token varies fastest."""
-        centres = (torch.arange(self.plan.cells, dtype=torch.float64) + 0.5) / self.plan.cells
-        grid = torch.cartesian_prod(*[centres] * self.sizes.size)
-        return grid.reshape(-1, self.plan.tokens, self.plan.dim)
+        return grid_points(cell_centres(self.plan.cells), self.plan.tokens, self.plan.dim)
 
-    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+    def rows(self, values: Points) -> Float[Tensor, "prompt hidden"]:
         """Slot n: its centre c, -beta |c|^2, and the function's value there."""
         centres = self.points().flatten(1)
         prompt = torch.zeros(len(centres), self.stream.size, dtype=torch.float64)
@@ -239,7 +233,7 @@ class Kernel(Backbone):
     def prompt_faults(self, embeddings: Tensor) -> list[Fault]:
         """What keeps the rows from being centres with values in [0, 1]."""
         frame = self.rows(torch.zeros(self.plan.slots, self.plan.tokens, self.plan.dim, dtype=torch.float64))
-        return frozen.frame_faults(embeddings, frame, self.stream.blocks["value"])
+        return fingerprint.frame_faults(embeddings, frame, self.stream.blocks["value"])
 
     def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
         what = "at every X of the cube the error" if everywhere else "the root mean square error over uniform X"
@@ -255,13 +249,7 @@ class Kernel(Backbone):
             evidence=Evidence.PROVED,
             assumptions=(Assumption("the weights are those of the plan, the rows hold centres", True, "compared"),),
             theorem="kernel-smoother",
-            witness={
-                "question": frozen.question_of(self.plan),
-                "weights": self.fingerprint,
-                "prompt": embeddings,
-                "lipschitz": lipschitz,
-                "everywhere": everywhere,
-            },
+            witness=self.witness(embeddings, lipschitz, everywhere),
             checker="compiler.papers.kernel:recheck_kernel",
         )
 
@@ -276,15 +264,10 @@ def gather(plan: Plan, stream: Stream, sizes: KernelSizes, position: int) -> Att
     return Attention(
         f"gather {position}",
         stream,
-        query_reads=["position"],
-        key_reads=["position"],
-        value_reads=["input"],
-        writes=["gathered"],
-        query=torch.zeros(1, plan.tokens, dtype=dtype),
-        query_bias=torch.ones(1, dtype=dtype),
-        key=key,
-        value=torch.ones(dim, dtype=dtype),
-        output=output,
+        query=Projection(["position"], torch.zeros(1, plan.tokens, dtype=dtype), torch.ones(1, dtype=dtype)),
+        key=Projection(["position"], key),
+        value=Projection(["input"], torch.ones(dim, dtype=dtype)),
+        output=Projection(["gathered"], output),
     )
 
 
@@ -307,15 +290,10 @@ def smooth(plan: Plan, stream: Stream, sizes: KernelSizes) -> Attention:
     return Attention(
         "smooth",
         stream,
-        query_reads=["gathered" if plan.tokens > 1 else "input"],
-        key_reads=["centre", "height", "position"],
-        value_reads=["value"],
-        writes=["mixed"],
-        query=query,
-        query_bias=query_bias,
-        key=key,
-        value=ones,
-        output=ones,
+        query=Projection(["gathered" if plan.tokens > 1 else "input"], query, query_bias),
+        key=Projection(["centre", "height", "position"], key),
+        value=Projection(["value"], ones),
+        output=Projection(["mixed"], ones),
     )
 
 
@@ -347,7 +325,7 @@ def recheck_kernel(certificate: Certificate) -> bool:
         return False
     sizes = backbone.sizes
     cells, beta, size, tokens = sizes.cells, sizes.beta, sizes.size, sizes.tokens
-    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+    centres = cell_centres(cells)
     worst, total, points = 0.0, 0.0, 2048
     for cell in range(cells):
         x = (cell + (torch.arange(points, dtype=torch.float64) + 0.5) / points) / cells

@@ -1,4 +1,4 @@
-"""How far apart a contextual map keeps its ids: what the papers prove, and what is achieved, in log10.
+"""The separation of a contextual map's ids: as the papers prove it, and as it is achieved, in log10.
 
 Papers B and Kajitsuka & Sato prove separations of the form exp(-|V|^4 ...), far below every float. What a constructed
 map achieves is counted here exactly: softmax weights as 50-digit decimals of the weights as they stand, ids as whole
@@ -120,35 +120,3 @@ def softmax_shares(scores: Sequence[Decimal]) -> list[Decimal]:
         weights = [(score - top).exp() for score in scores]
         total = sum(weights, Decimal(0))
         return [weight / total for weight in weights]
-
-
-def boltzmann_separation(vocabulary: int, length: int, sharpness: float, digits: int = 400) -> Separation:
-    """What a generic rank-one softmax map achieves: tokens are the numbers 1..vocabulary, score and value the token.
-
-    The id of a set of `length` distinct tokens is their softmax mean sum a exp(s a) / sum exp(s a), with s the
-    sharpness: the Boltzmann operator on which Kajitsuka & Sato build. Floats fail early: two sets that differ in their
-    least token differ by about exp(-s vocabulary).
-
-    Args:
-        vocabulary: distinct tokens.
-        length: tokens of a set, at most `vocabulary`.
-        sharpness: s, in nats per unit.
-        digits: decimal digits that ids are computed with.
-
-    Raises:
-        InputError: for a length out of range or a sharpness that is not positive.
-    """
-    faults = []
-    if not 1 <= length < vocabulary:
-        faults.append(Fault("length", str(length), f"1 to {vocabulary - 1}, so that there are sets to tell apart"))
-    if not 0 < sharpness < math.inf:
-        faults.append(Fault("sharpness", f"{sharpness}", "a positive number"))
-    raise_if_any(faults)
-    with localcontext(Context(prec=digits + 10, Emax=MAX_EMAX, Emin=MIN_EMIN)):
-        weights = {token: (Decimal(sharpness) * (token - vocabulary)).exp() for token in range(1, vocabulary + 1)}
-        ids = []
-        for tokens in itertools.combinations(weights, length):
-            mass = sum((weights[token] for token in tokens), Decimal(0))
-            mean = sum((token * weights[token] for token in tokens), Decimal(0)) / mass
-            ids.append(int(mean.scaleb(digits)))
-    return separation_of(ids, digits)

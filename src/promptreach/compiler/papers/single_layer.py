@@ -8,7 +8,7 @@ The contextual map is that of `context_map`: with its skip connection, the atten
 number that no other (function, input, own token) has.
 
 Ids are computed in floating point, with an error that must stay below a third of the separation in units of the ramps
-(`ContextMap.resolved`); then every id meets its rung at exactly 0 or 1, and the output is the codeword's level exactly.
+(`ContextMap.resolved`); then every id meets its jump at exactly 0 or 1, and the output is the codeword's level exactly.
 """
 
 import math
@@ -23,12 +23,10 @@ from promptreach.certificate import Assumption, Certificate, Evidence, Side, rec
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, choose
 from promptreach.compiler.papers.context_map import ContextMap, context_map, query_scale
-from promptreach.compiler.papers.ladder import Rungs
 from promptreach.compiler.papers.separation import Separation, paper_separation_log10
-from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.error_budget import EXP_UNITS
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.plan import Comparison, Plan
+from promptreach.compiler.parts.blocks import Attention, Projection, Stream
+from promptreach.compiler.parts.rounding import EXP_UNITS
+from promptreach.compiler.plan import Comparison, Plan, Question
 from promptreach.errors import Fault, raise_if_any
 
 MOST_RANK = 64
@@ -53,36 +51,40 @@ def plan(
     Raises:
         InputError: for a rank or form that does not exist.
     """
-    faults = []
+    faults = tabulated.form_faults(form)
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
-        faults.append(Fault("rank", repr(rank), f"a whole number from 1 to {MOST_RANK}"))
-    if form not in tabulated.FORMS:
-        faults.append(Fault("form", repr(form), f"one of {', '.join(tabulated.FORMS)}"))
+        faults.insert(0, Fault("rank", repr(rank), f"a whole number from 1 to {MOST_RANK}"))
     raise_if_any(faults)
-    choice = choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES)
-    return _sized(choice, lipschitz, tol, dtype, int(rank), str(form))
+    question = Question("single_layer", dim, tokens, lipschitz, tol, dtype)
+    return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, int(rank), str(form))
 
 
-def _sized(choice: Choice, lipschitz: float, tol: float, dtype: str, rank: int, form: str) -> Plan:
-    codebook = choice.codebook
+def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Choice:
+    return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES)
+
+
+def _sized(choice: Choice, question: Question, rank: int, form: str) -> Plan:
+    codebook, dtype = choice.codebook, question.dtype
     found = context_map(codebook, dtype, rank) if choice.fits else None
-    rungs = choice.entries if found is None else found.rungs.number
-    attention = rank * (codebook.tokens + rank + 1) + rank * rank + rank * (rank + 1) + rank
-    obstacle = "" if choice.fits else tabulated.too_many(choice.entries)
-    sizes = tabulated.Sizes(codebook, choice.entries, rungs, rank, form, obstacle, attention, ("context",))
-    compared = tabulated.compared(codebook, tol, rungs, "Hu et al. 2025, Theorem 2.5", "Theorem 2.3 or 2.4")
+    jumps = choice.entries if found is None else found.staircase.number
+    compared = tabulated.compared(codebook, question.tol, jumps, "Hu et al. 2025, Theorem 2.5", "Theorem 2.3 or 2.4")
     if found is not None:
-        own, slots = codebook.cells**codebook.dim, codebook.prompt_length
-        vocabulary = slots * codebook.levels**codebook.dim + codebook.tokens * own
-        proved = paper_separation_log10(
-            vocabulary, slots + codebook.tokens, codebook.dim, found.smallest, found.largest, found.apart
-        )
+        proved = paper_separation_log10(sum(found.counts), len(found.counts), codebook.dim, *found.vocabulary)
         achieved = math.log10(found.separation)
         compared += (Comparison("separation of ids", "Hu et al. 2025, Lemma 2.2", proved, achieved),)
     resolved = found is None or found.resolved
-    bound = tabulated.error_of(codebook, lipschitz, dtype, everywhere=False) if resolved else math.inf
     return tabulated.plan_of(
-        "single_layer", sizes, lipschitz, tol, dtype, bound, compared, {"rank": rank, "form": form}
+        question,
+        codebook,
+        entries=choice.entries,
+        jumps=jumps,
+        score=rank,
+        context=rank * (codebook.tokens + rank + 1) + rank * rank + rank * (rank + 1) + rank,
+        layers=("context",),
+        bound=tabulated.error_of(codebook, question.lipschitz, dtype, everywhere=False) if resolved else math.inf,
+        compared=compared,
+        options={"rank": rank, "form": form},
+        obstacle="" if choice.fits else tabulated.too_many(choice.entries),
     )
 
 
@@ -90,23 +92,11 @@ class SingleLayer(tabulated.Tabulated):
     """Paper B's backbone. See the module."""
 
     def __init__(self, plan: Plan) -> None:
-        choice = choose(
-            plan.dim, plan.tokens, plan.lipschitz, plan.tol, tabulated.FINEST[plan.dtype], tabulated.MOST_ENTRIES
-        )
-        codebook, dtype = choice.codebook, plan.torch_dtype
-        self.map = context_map(codebook, plan.dtype, int(plan.options["rank"]))
-        stream = tabulated.stream_of(codebook, self.map.score.shape[1])
-        rungs = Rungs(*(part.to(dtype) for part in self.map.rungs))
-        passes: list[FeedForward | Attention] = [
-            tabulated.ramps(codebook, stream, dtype),
-            tabulated.steps(codebook, stream, dtype, self.map.spread),
-            context(stream, self.map, dtype),
-            tabulated.table(stream, rungs, str(plan.options["form"])),
-            tabulated.values(codebook, stream, dtype),
-        ]
-        super().__init__(plan, codebook, stream, passes)
-        own = codebook.cells**codebook.dim
-        numbers = 1 + self.map.spread * own * torch.arange(plan.tokens, dtype=dtype)
+        codebook = _choice(plan.dim, plan.tokens, plan.lipschitz, plan.tol, plan.dtype).codebook
+        dtype, found = plan.torch_dtype, context_map(codebook, plan.dtype, int(plan.options["rank"]))
+        self.map, stream = found, tabulated.stream_of(codebook, found.rank)
+        super().__init__(plan, codebook, stream, found.spread, [context(stream, found, dtype)], found.staircase)
+        numbers = 1 + self.map.spread * self.map.own * torch.arange(plan.tokens, dtype=dtype)
         with torch.no_grad():
             self.position[:, stream.blocks["token"]] = numbers[:, None]
             self.position[:, stream.blocks["score"]] = self.map.score[codebook.prompt_length :]
@@ -132,10 +122,7 @@ class SingleLayer(tabulated.Tabulated):
                 Assumption("the weights are those of the plan, the rows hold a codeword", True, "compared"),
             ),
             theorem="single-layer-table",
-            witness={
-                **tabulated.witness_of(self, embeddings, lipschitz, everywhere),
-                "separation": self.map.separation,
-            },
+            witness={**self.witness(embeddings, lipschitz, everywhere), "separation": self.map.separation},
             checker="compiler.papers.single_layer:recheck_single_layer",
         )
 
@@ -150,8 +137,8 @@ def context(stream: Stream, found: ContextMap, dtype: torch.dtype) -> Attention:
     Query, key and value matrices all have rank `rank`: the first direction carries the scores and the codes, the others
     make the softmax depend on the own token.
     """
-    codebook, rank = found.codebook, found.score.shape[1]
-    tau, own = query_scale(rank), codebook.cells**codebook.dim
+    codebook, rank, own = found.codebook, found.rank, found.own
+    tau = query_scale(rank)
     query = torch.zeros(rank, codebook.tokens + rank + 1, dtype=torch.float64)
     query[0, : codebook.tokens] = 1
     query[1:, codebook.tokens + 1 : -1] = tau * torch.eye(rank - 1)
@@ -164,14 +151,10 @@ def context(stream: Stream, found: ContextMap, dtype: torch.dtype) -> Attention:
     return Attention(
         "context",
         stream,
-        query_reads=["position", "score", "code"],
-        key_reads=["score"],
-        value_reads=["code", "score"],
-        writes=["token"],
-        query=query.to(dtype),
-        key=torch.eye(rank, dtype=dtype),
-        value=value,
-        output=output,
+        query=Projection(["position", "score", "code"], query.to(dtype)),
+        key=Projection(["score"], torch.eye(rank, dtype=dtype)),
+        value=Projection(["code", "score"], value),
+        output=Projection(["token"], output),
     )
 
 

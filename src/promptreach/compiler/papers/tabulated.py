@@ -1,10 +1,10 @@
-"""What papers A and B share: a quantiser, a contextual map that gives every context an id, a table over all ids.
+"""The base of papers A and B: a quantiser, a contextual map that gives every context an id, a table over all ids.
 
     ramps     relu ramps at the inner edges of the content's cells and of the prompt's levels
     steps     the code of each row: the number of its cell, or of its levels, a whole number outside the ramps
     ...       the contextual map: after it, the block "token" of each content row holds the id of (function, input, own
               position), different for any two of these that differ
-    table     a step function of the id, with a rung for each id at which the output changes: whole levels
+    table     a step function of the id, with a jump for each id at which the output changes: whole levels
     values    level l to (l + 1/2) / q
 
 The table is over (prompt, input) pairs: this is the price of the papers' constructions, and the reason why they only
@@ -15,25 +15,24 @@ exist at toy sizes. `SingleLayer` and `Deep` differ in the contextual map. The p
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.certificate import Certificate
-from promptreach.compiler.backbone import CHUNK_BYTES, Backbone
+from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.papers.codebook import Codebook
-from promptreach.compiler.papers.ladder import Ladder, NarrowLadder, Rungs
-from promptreach.compiler.parts import frozen, relu, rounding
-from promptreach.compiler.parts.blocks import Attention, FeedForward
+from promptreach.compiler.papers.step_function import NarrowSteps, StepFunction, WideSteps
+from promptreach.compiler.parts import fingerprint, relu, rounding
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.parts.grid import ramp_edges
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, count, paper_length_log10
-from promptreach.compiler.target import TargetFunction
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question, count
+from promptreach.compiler.target import Points, TargetFunction
+from promptreach.covering import covering_length_log10
 from promptreach.errors import Fault
 
 MOST_ENTRIES = 2**17
@@ -100,15 +99,22 @@ def steps(codebook: Codebook, stream: Stream, dtype: torch.dtype, spread: int) -
     )
 
 
-def table(stream: Stream, rungs: Rungs, form: str) -> FeedForward:
-    """level += the table's entry at the id; `form` is "wide" or "narrow"."""
-    return (Ladder if form == "wide" else NarrowLadder)("table", stream, "token", "level", rungs)
-
-
 def values(codebook: Codebook, stream: Stream, dtype: torch.dtype) -> FeedForward:
     """output = (level + 1/2) / q."""
     ones = torch.ones(codebook.dim, dtype=dtype)
     return FeedForward("values", stream, ["level"], ["output"], ones, ones / 2, ones / codebook.levels)
+
+
+def form_faults(form: object) -> list[Fault]:
+    """A fault when the table cannot be laid out so."""
+    return [] if form in FORMS else [Fault("form", repr(form), f"one of {', '.join(FORMS)}")]
+
+
+def all_tables(codebook: Codebook) -> Int[Tensor, "tables cells entries"]:
+    """Every function of a codebook that was chosen to have few enough."""
+    tables = codebook.tables(MOST_ENTRIES // codebook.prompt_length)
+    assert tables is not None
+    return tables
 
 
 def prompt_codes(codebook: Codebook, tables: Int[Tensor, "tables cells entries"]) -> Int[Tensor, "tables prompt"]:
@@ -123,20 +129,37 @@ def content_codes(codebook: Codebook) -> Int[Tensor, "cells tokens"]:
     return (codebook.corners().reshape(-1, codebook.tokens, codebook.dim) * places).sum(dim=-1)
 
 
-class Tabulated(Backbone):
-    """A backbone that tabulates ids. Subclasses bring the contextual map and its certificate."""
+class Tabulated(CompiledBackbone):
+    """A backbone that tabulates ids. Subclasses bring the contextual map and its certificate.
+
+    Args:
+        plan, codebook, stream: the sizes, the functions, the layout.
+        spread: what codes are multiplied with on their way into ids.
+        context: the layers of the contextual map.
+        ids: the table.
+    """
 
     def __init__(
-        self, plan: Plan, codebook: Codebook, stream: Stream, passes: Sequence[FeedForward | Attention]
+        self,
+        plan: Plan,
+        codebook: Codebook,
+        stream: Stream,
+        spread: int,
+        context: Sequence[Attention],
+        ids: StepFunction,
     ) -> None:
-        super().__init__(plan, stream, passes)
+        dtype, form = plan.torch_dtype, plan.options["form"]
+        codes = [ramps(codebook, stream, dtype), steps(codebook, stream, dtype, spread)]
+        step_function = StepFunction(*(part.to(dtype) for part in ids))
+        table = (WideSteps if form == "wide" else NarrowSteps)("table", stream, "token", "level", step_function)
+        super().__init__(plan, stream, [*codes, *context, table, values(codebook, stream, dtype)])
         self.codebook = codebook
 
-    def points(self) -> Float[Tensor, "points tokens dim"]:
+    def points(self) -> Points:
         """The sample points of all cells."""
         return self.codebook.points()
 
-    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+    def rows(self, values: Points) -> Float[Tensor, "prompt hidden"]:
         """Slot cell * tokens + token stores the levels of the codeword there, at the centres of the levels."""
         codebook, dtype = self.codebook, self.plan.torch_dtype
         prompt = self.frame()
@@ -148,19 +171,14 @@ class Tabulated(Backbone):
     def frame(self) -> Float[Tensor, "prompt hidden"]:
         """The part of a prompt that is the same for all functions: its position encoding."""
 
-    def refutations(
-        self,
-        target: TargetFunction,
-        points: Float[Tensor, "points tokens dim"],
-        values: Float[Tensor, "points tokens dim"],
-    ) -> list[Fault]:
+    def refutations(self, target: TargetFunction, points: Points, values: Points) -> list[Fault]:
         """Steep neighbours, or a codeword that no function with the declared constant has."""
         faults = super().refutations(target, points, values)
         return faults or self.codebook.faults(self.codebook.encode(values), target.name)
 
     def prompt_faults(self, embeddings: Tensor) -> list[Fault]:
         """What keeps the rows from holding a codeword."""
-        faults = frozen.frame_faults(embeddings, self.frame(), self.stream.blocks["stored"])
+        faults = fingerprint.frame_faults(embeddings, self.frame(), self.stream.blocks["stored"])
         if faults:
             return faults
         codebook, stored = self.codebook, embeddings[:, self.stream.blocks["stored"]].detach().cpu()
@@ -197,17 +215,6 @@ def claim_of(plan: Plan, lipschitz: float, everywhere: bool) -> str:
     )
 
 
-def witness_of(backbone: Tabulated, embeddings: Tensor, lipschitz: float, everywhere: bool) -> dict[str, Any]:
-    """What the second paths start from."""
-    return {
-        "question": frozen.question_of(backbone.plan),
-        "weights": backbone.fingerprint,
-        "prompt": embeddings,
-        "lipschitz": lipschitz,
-        "everywhere": everywhere,
-    }
-
-
 def recheck_error(certificate: Certificate, rebuilt: Tabulated) -> bool:
     """Second path for the error: cell by cell in decimals, with the distances of sample points summed one by one.
 
@@ -236,88 +243,70 @@ def too_many(entries: int) -> str:
     return f"its table of (function, cell, token) triples has {count(entries)} entries, above {count(MOST_ENTRIES)}"
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What the plan of a tabulated backbone is reckoned from.
-
-    Attributes:
-        codebook: the functions.
-        entries: of the table.
-        rungs: of them, those at which the output changes.
-        score: position features.
-        form: of the table.
-        obstacle: why it cannot be built, or empty.
-        context: numbers in the weights of the contextual map.
-        passes: its passes.
-    """
-
-    codebook: Codebook
-    entries: int
-    rungs: int
-    score: int
-    form: str
-    obstacle: str
-    context: int
-    passes: tuple[str, ...]
-
-
 def plan_of(
-    construction: str,
-    sizes: Sizes,
-    lipschitz: float,
-    tol: float,
-    dtype: str,
+    question: Question,
+    codebook: Codebook,
+    *,
+    entries: int,
+    jumps: int,
+    score: int,
+    context: int,
+    layers: tuple[str, ...],
     bound: float,
     compared: tuple[Comparison, ...],
     options: Mapping[str, float | int | str],
+    obstacle: str,
 ) -> Plan:
-    """The plan of a tabulated backbone."""
-    codebook, rungs = sizes.codebook, sizes.rungs
-    dim, tokens, slots = codebook.dim, codebook.tokens, codebook.prompt_length
+    """The plan of a tabulated backbone.
+
+    Args:
+        question: what was asked for.
+        codebook: the functions.
+        entries: of the table; `jumps` of them are those at which the output changes.
+        score: position features.
+        context: numbers in the weights of the contextual map, whose layers are `layers`.
+        bound, compared, options, obstacle: as in `Plan`.
+    """
+    dim, tokens, slots, is_wide = codebook.dim, codebook.tokens, codebook.prompt_length, options["form"] == "wide"
     edges = dim * (codebook.cells - 1) + dim * (codebook.levels - 1)
-    hidden = stream_of(codebook, sizes.score).size
-    deep, width = max(rungs, 1), dim + 2
-    wide = rungs * (2 + dim) + dim
+    hidden = stream_of(codebook, score).size
+    deep, width = max(jumps, 1), dim + 2
+    wide = jumps * (2 + dim) + dim
     narrow = 2 * width + (2 * deep - 1) * (width**2 + width) + dim * width + dim
-    table = wide if sizes.form == "wide" else narrow
-    parameters = edges * (2 * dim + 6) + 2 + sizes.context + table + 3 * dim + (2 * dim + tokens) * hidden
+    table = wide if is_wide else narrow
+    parameters = edges * (2 * dim + 6) + 2 + context + table + 3 * dim + (2 * dim + tokens) * hidden
     evaluations = codebook.num_cells * codebook.samples**codebook.size
-    # Listing all functions takes codes and levels for each, a few times over; rungs are at most entries.
-    listing = 8 * 4 * (dim + 4) * sizes.entries
-    flops = 2000 * tokens * (table + sizes.context * (slots + tokens))
+    # Listing all functions takes codes and levels for each, a few times over; jumps are at most entries.
+    listing = 8 * 4 * (dim + 4) * entries
+    item, flops = ITEM_BYTES[question.dtype], 2000 * tokens * (table + context * (slots + tokens))
     return Plan(
-        construction=construction,
-        dim=dim,
-        tokens=tokens,
-        lipschitz=lipschitz,
-        tol=tol,
-        dtype=dtype,
+        *question,
         cells=codebook.cells,
         slots=slots,
         hidden_size=hidden,
-        width=max(edges, rungs if sizes.form == "wide" else width),
-        passes=("ramps", "steps", *sizes.passes, "table", "values"),
+        width=max(edges, jumps if is_wide else width),
+        passes=("ramps", "steps", *layers, "table", "values"),
         sharpness=0.0,
         ramp=codebook.ramp,
         table_entries=slots * dim,
         evaluations=evaluations,
         parameters=parameters,
-        bytes=ITEM_BYTES[dtype] * (parameters + 3 * slots * hidden) + 24 * evaluations + listing + 2 * CHUNK_BYTES,
+        bytes=item * (parameters + 3 * slots * hidden) + 24 * evaluations + listing + 2 * CHUNK_BYTES,
         seconds=min(flops, 10**300) / FLOPS,
         bound=bound,
         compared=compared,
         options=options,
-        obstacle=sizes.obstacle,
+        obstacle=obstacle,
     )
 
 
-def compared(codebook: Codebook, tol: float, rungs: int, source: str, theorem: str) -> tuple[Comparison, ...]:
+def compared(codebook: Codebook, tol: float, jumps: int, source: str, theorem: str) -> tuple[Comparison, ...]:
     """Prompt length and size of the table beside the papers' formulas, both without their constants."""
     size = codebook.size
-    length = paper_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
+    length = covering_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
     pairs = codebook.dim * (10 ** min(length, 300) + codebook.tokens) * max(-math.log10(tol), 0.0)
     achieved = math.log10(codebook.tokens) + size * math.log10(codebook.cells)
     return (
         Comparison("prompt length", source, length, achieved),
-        Comparison("table of (prompt, input) pairs", f"{source}, {theorem}", pairs, math.log10(max(rungs, 1))),
+        Comparison("table of (prompt, input) pairs", f"{source}, {theorem}", pairs, math.log10(max(jumps, 1))),
     )

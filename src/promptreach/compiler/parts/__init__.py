@@ -1,1 +1,1 @@
-"""What constructions are assembled from: named streams, blocks, ReLU pieces, grids and error budgets."""
+"""The parts of all constructions: streams and layers, relu units, grids, fingerprints and exact rounding."""

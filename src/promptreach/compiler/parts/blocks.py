@@ -1,25 +1,63 @@
-"""The two modules that every compiled transformer is made of: a relu pass and a softmax pass.
+"""The parts of every compiled transformer: a stream of named blocks, relu layers and softmax layers.
 
-Both are ordinary residual sublayers, x -> x + F(x), and treat prompt and content rows by the same weights. F reads and
+Layers say which blocks of the stream they read and write, so none slices by offsets of its own. Both
+kinds are ordinary residual sublayers, x -> x + F(x), and treat prompt and content rows by the same weights. F reads and
 writes few coordinates of a wide stream, so its matrices are kept for those coordinates alone, and diagonal ones as a
-vector; `weights()` gives the same sublayer with full matrices, which is what `promptreach.reference` runs.
+vector.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from promptreach.compiler.parts.stream import Stream
-from promptreach.weights import AttentionWeights, FeedForwardWeights
+
+class Stream:
+    """The layout of a hidden state: blocks of coordinates, in order, each with a name.
+
+    Args:
+        sizes: the number of coordinates of each block; a block of size 0 is allowed and holds nothing.
+    """
+
+    def __init__(self, **sizes: int) -> None:
+        self.blocks: dict[str, slice] = {}
+        start = 0
+        for name, size in sizes.items():
+            self.blocks[name] = slice(start, start + size)
+            start += size
+        self.size = start
+
+    def width(self, *names: str) -> int:
+        """How many coordinates the blocks have together."""
+        return sum(self.blocks[name].stop - self.blocks[name].start for name in names)
+
+    def indices(self, names: Sequence[str]) -> list[int]:
+        """The coordinates of the blocks, in the order of `names`."""
+        return [index for name in names for index in range(self.blocks[name].start, self.blocks[name].stop)]
+
+    def read(self, states: Float[Tensor, "*batch hidden"], names: Sequence[str]) -> Float[Tensor, "*batch read"]:
+        """The blocks side by side."""
+        parts = [states[..., self.blocks[name]] for name in names]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def add(
+        self, states: Float[Tensor, "*batch hidden"], names: Sequence[str], delta: Float[Tensor, "*batch written"]
+    ) -> None:
+        """Add `delta` to the blocks, in place."""
+        start = 0
+        for name in names:
+            width = self.width(name)
+            states[..., self.blocks[name]] += delta[..., start : start + width]
+            start += width
 
 
 class FeedForward(nn.Module):
     """x[writes] += down relu(up x[reads] + up_bias) + down_bias, token by token.
 
     Args:
-        name: of the pass, as documentation and certificates call it.
+        name: of the layer, as documentation and certificates call it.
         stream: the layout of the hidden state.
         reads, writes: names of blocks, in the order of the matrices' columns and rows.
         up: (width, read), or the diagonal (width,).
@@ -51,35 +89,34 @@ class FeedForward(nn.Module):
         return self.up.shape[0]
 
     def forward(self, states: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
-        """The states after this pass; the same tensor, changed in place."""
+        """The states after this layer; the same tensor, changed in place."""
         hidden = _affine(self.stream.read(states, self.reads), self.up, self.up_bias).relu()
         self.stream.add(states, self.writes, _affine(hidden, self.down, self.down_bias))
         return states
 
-    def weights(self) -> FeedForwardWeights:
-        """The same pass with matrices over the whole stream."""
-        up = self.up.new_zeros(self.width, self.stream.size)
-        up[:, self.stream.indices(self.reads)] = _full(self.up)
-        down = self.down.new_zeros(self.stream.size, self.width)
-        writes = self.stream.indices(self.writes)
-        down[writes] = _full(self.down)
-        down_bias = None
-        if self.down_bias is not None:
-            down_bias = self.down.new_zeros(self.stream.size)
-            down_bias[writes] = self.down_bias
-        return FeedForwardWeights(up, down, "relu", self.up_bias, down_bias)
+
+class Projection(NamedTuple):
+    """A linear map from or to named blocks of the stream.
+
+    Attributes:
+        blocks: in the order of the matrix's columns where they are read, of its rows where they are written.
+        matrix: (written, read), or the diagonal of a square one.
+        bias: (written,), or None.
+    """
+
+    blocks: Sequence[str]
+    matrix: Tensor
+    bias: Tensor | None = None
 
 
 class Attention(nn.Module):
     """One softmax head: x[writes] += output sum_j softmax_j(scale q.k_j) v_j over prompt and content together.
 
     Args:
-        name: of the pass.
+        name: of the layer.
         stream: the layout of the hidden state.
-        query_reads, key_reads, value_reads, writes: names of blocks.
-        query, key: (head_dim, read), with their biases (head_dim,) or None.
-        value: (value_dim, read), or the diagonal (value_dim,).
-        output: (written, value_dim), or the diagonal (value_dim,).
+        query, key: (head_dim, read) matrices, with or without biases.
+        value, output: (value_dim, read) and (written, value_dim), or diagonals (value_dim,); both without bias.
         scale: the factor on q.k; papers A and B have none, which is 1.
     """
 
@@ -88,25 +125,18 @@ class Attention(nn.Module):
         name: str,
         stream: Stream,
         *,
-        query_reads: Sequence[str],
-        key_reads: Sequence[str],
-        value_reads: Sequence[str],
-        writes: Sequence[str],
-        query: Float[Tensor, "head_dim query_read"],
-        key: Float[Tensor, "head_dim key_read"],
-        value: Float[Tensor, "value_dim value_read"] | Float[Tensor, " value_dim"],
-        output: Float[Tensor, "written value_dim"] | Float[Tensor, " value_dim"],
-        query_bias: Float[Tensor, " head_dim"] | None = None,
-        key_bias: Float[Tensor, " head_dim"] | None = None,
+        query: Projection,
+        key: Projection,
+        value: Projection,
+        output: Projection,
         scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.name, self.stream, self.scale = name, stream, scale
-        self.query_reads, self.key_reads = tuple(query_reads), tuple(key_reads)
-        self.value_reads, self.writes = tuple(value_reads), tuple(writes)
-        self.query, self.key, self.value, self.output = (_frozen(item) for item in (query, key, value, output))
-        self.query_bias = None if query_bias is None else _frozen(query_bias)
-        self.key_bias = None if key_bias is None else _frozen(key_bias)
+        parts = (query, key, value, output)
+        self.query_reads, self.key_reads, self.value_reads, self.writes = (tuple(part.blocks) for part in parts)
+        self.query, self.key, self.value, self.output = (_frozen(part.matrix) for part in parts)
+        self.query_bias, self.key_bias = (None if part.bias is None else _frozen(part.bias) for part in (query, key))
 
     def forward(
         self,
@@ -114,12 +144,12 @@ class Attention(nn.Module):
         prompt: Float[Tensor, "copies prompt hidden"] | None,
         update_prompt: bool = False,
     ) -> tuple[Float[Tensor, "batch tokens hidden"], Float[Tensor, "_ prompt hidden"] | None]:
-        """Content and prompt rows after this pass.
+        """Content and prompt rows after this layer.
 
         Args:
             content: changed in place.
             prompt: the rows in front; one copy while no row has seen any content. None where there are none.
-            update_prompt: True when a later pass reads, of the prompt rows, what this one writes into them.
+            update_prompt: True when a later layer reads, of the prompt rows, what this one writes into them.
         """
         keys, values = self._keys(content), self._values(content)
         front = None if prompt is None else (self._keys(prompt), self._values(prompt))
@@ -150,35 +180,11 @@ class Attention(nn.Module):
             mixed = shares[..., :length] @ prompt_values + shares[..., length:] @ values
         return _affine(mixed, self.output, None)
 
-    def weights(self) -> AttentionWeights:
-        """The same pass with matrices over the whole stream."""
-        full = self.query.new_zeros
-        size, indices = self.stream.size, self.stream.indices
-        query, key = full(self.query.shape[0], size), full(self.key.shape[0], size)
-        value, output = full(self.value.shape[0], size), full(size, self.value.shape[0])
-        query[:, indices(self.query_reads)] = _full(self.query)
-        key[:, indices(self.key_reads)] = _full(self.key)
-        value[:, indices(self.value_reads)] = _full(self.value)
-        output[indices(self.writes)] = _full(self.output)
-        return AttentionWeights(
-            query[None],
-            key[None],
-            value[None],
-            output,
-            self.scale,
-            query_bias=None if self.query_bias is None else self.query_bias[None],
-            key_bias=None if self.key_bias is None else self.key_bias[None],
-        )
-
 
 def _affine(states: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     if matrix.ndim == 2:
         return nn.functional.linear(states, matrix, bias)
     return states * matrix if bias is None else states * matrix + bias
-
-
-def _full(matrix: Tensor) -> Tensor:
-    return matrix if matrix.ndim == 2 else matrix.diag()
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

@@ -1,4 +1,4 @@
-"""The grid on [0, 1] that the constructions share: ramps at its inner edges, cells between them, tables over it."""
+"""The grid on [0, 1] that the constructions share: ramps at its inner edges, cells between them, their points."""
 
 from fractions import Fraction
 
@@ -6,16 +6,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.compiler.target import TargetFunction
+from promptreach.compiler.target import Points, TargetFunction
 from promptreach.errors import Fault
 
 
-def grid_refutations(
-    target: TargetFunction,
-    points: Float[Tensor, "points tokens dim"],
-    values: Float[Tensor, "points tokens dim"],
-    cells: int,
-) -> list[Fault]:
+def cell_centres(cells: int) -> Float[Tensor, " cells"]:
+    """The centre of each cell of one axis, in float64."""
+    return (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+
+
+def grid_points(axis: Float[Tensor, " cells"], tokens: int, dim: int) -> Points:
+    """All inputs with every entry on the axis; the last entry of the last token varies fastest."""
+    return torch.cartesian_prod(*[axis] * (tokens * dim)).reshape(-1, tokens, dim)
+
+
+def grid_refutations(target: TargetFunction, points: Points, values: Points, cells: int) -> list[Fault]:
     """What neighbours along some axis of a grid of lookups refute, if anything."""
     size = target.tokens * target.dim
     shape = (*[cells] * size, target.tokens, target.dim)

@@ -12,6 +12,9 @@ UNIT = {"float64": Fraction(1, 2**53), "float32": Fraction(1, 2**24)}
 LARGEST_WHOLE = {"float64": 2**53, "float32": 2**24}
 """Whole numbers up to here, and their sums and products that stay below it, are exact."""
 
+EXP_UNITS = 8
+"""The exponential of the softmax is taken to err by at most so many units in the last place."""
+
 # e = 2.7182818284...: a little less, so that its negative powers are a little more.
 _BELOW_E = Fraction(27182818284, 10**10)
 

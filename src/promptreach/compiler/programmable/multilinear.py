@@ -4,7 +4,7 @@ Where f has bounded second derivatives, interpolating between grid nodes errs by
 first power, so a far shorter table does. Softmax weights can be made the weights of interpolation: on one axis with
 cell c and fraction t the scores -beta (n - c - 1/2)^2 + lambda (n - c - 1/2) single out the nodes c and c + 1 in the
 proportion exp(lambda), which is (1 - t) : t for lambda = log(t / (1 - t)). Scores of several axes add, so the weights
-multiply: multilinear interpolation. The passes, in order:
+multiply: multilinear interpolation. The layers, in order:
 
     ramps, steps   as in `programmable`: the digit c of each axis
     tilt           lambda(t) + Lambda for t = m x - c, piecewise linear between knots, never below 0
@@ -20,140 +20,169 @@ Notation
     s         tokens * dim, the number of axes
     Lambda    largest tilt, in nats; knots are equally far apart in lambda, from -Lambda to Lambda
     beta      sharpness: nodes other than c and c + 1 are lower by at least 2 beta - Lambda nats
+
+Words, in names of layers and of `Plan.derived`
+    tilt      how far scores lean from node c to node c + 1, in nats
+    file      write into the place of the own position and nothing elsewhere: a one-hot code by position
+    gather    attention with equal weights over the content: the sum over all positions
+    pick      read the place of the own position
+    reach     Lambda, a whole number
+    apart     how far scores of rows that must not be seen stay below the others, in nats
 """
+
+import math
+from fractions import Fraction
+from numbers import Real
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side
-from promptreach.compiler.backbone import Backbone
-from promptreach.compiler.parts import frozen, relu
-from promptreach.compiler.parts.error_budget import EXP_UNITS
-from promptreach.compiler.parts.grid import grid_refutations, ramp_edges
-from promptreach.compiler.parts.sampling import sample_clause
-from promptreach.compiler.plan import Plan
-from promptreach.compiler.programmable import multilinear_layers as passes
-from promptreach.compiler.programmable import programmable_layers as programmable_passes
-from promptreach.compiler.programmable.multilinear_plan import ledger_of
-from promptreach.compiler.target import TargetFunction
-from promptreach.errors import Fault
+from promptreach.compiler.parts import relu
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
+from promptreach.compiler.plan import EXTREME, Plan, Question
+from promptreach.compiler.programmable._table import PromptTable, fewest_cells, table_plan
+from promptreach.compiler.programmable.error_budget import ErrorBudget, interpolation_budget
+from promptreach.compiler.target import Points, TargetFunction
+from promptreach.errors import Fault, InputError
+
+_WEIGHT_SHARE = 1 / 50
+"""The part of tol that the piecewise-linear logit may take; leaks take less than a thousandth."""
 
 
-class Multilinear(Backbone):
+def plan(
+    dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, curvature: float | int | str = math.nan
+) -> Plan:
+    """The sizes that make the certificate at most `tol` for functions with second derivatives of at most `curvature`.
+
+    Raises:
+        InputError: without a curvature, or with one that is negative or infinite.
+    """
+    if not isinstance(curvature, Real) or isinstance(curvature, bool) or not 0 <= curvature <= EXTREME:
+        expected = f"a finite bound, 0 to {EXTREME:g}, on |d^2 f / dx_a^2| for every axis a"
+        raise InputError(Fault("curvature", repr(curvature), expected))
+    question, bend = Question("multilinear", dim, tokens, lipschitz, tol, dtype), float(curvature)
+    size = question.size
+    coarsest = max(1, math.ceil(math.sqrt(curvature / 2 * math.sqrt(size / 30 + size * (size - 1) / 36) / tol)))
+    cells = (coarsest + extra + coarsest * extra // 50 for extra in range(10))
+    return fewest_cells(
+        cells, lambda count: _sized(question, bend, count), lambda plan: budget_of(plan, lipschitz).mean
+    )
+
+
+def _sized(question: Question, curvature: float, cells: int) -> Plan:
+    """The plan with so many cells, its bound left open."""
+    _, dim, tokens, lipschitz, tol, _ = question
+    size = question.size
+    slots = (cells + 1) ** size
+    # sigma of a chord errs by at most (step^2 / 8) / (6 sqrt 3), and beyond the ends by sigma(-Lambda).
+    weight_error = min(max(_WEIGHT_SHARE * tol * cells / (size * lipschitz), 1e-9), 0.05) if lipschitz else 0.05
+    reach = math.ceil(-math.log(weight_error))
+    knots = 2 * math.ceil(reach / math.sqrt(weight_error * 48 * math.sqrt(3))) + 1
+    leaks = 9 + 1.5 * math.log(size) - math.log(min(tol, 1.0))
+    beta = max(math.ceil((reach + leaks) / 2), reach)
+    # Rows that must not be seen multiply numbers up to 2 beta m on their way into scores of up to m of them.
+    apart = math.ceil(leaks + size * math.log(cells + 1) + 2 * math.log(4 * beta * cells * size) + math.log(cells))
+    own = {
+        "tilt": dim * knots * (3 * dim + 1),
+        "file": size * (2 * dim + tokens + 2),
+        "gather": 2 * tokens + 2 * size,
+        "interpolate": (size + 1) * (2 * size + tokens + 2) + 2 * size,
+        "pick": size * (size + tokens + 1 + dim),
+    }
+    return table_plan(
+        question,
+        _stream(dim, tokens, cells),
+        own,
+        cells=cells,
+        slots=slots,
+        width=max(dim * knots, size),
+        moved=2 * size + 20,
+        evaluations=slots,
+        sharpness=float(2 * beta - reach),
+        options={"curvature": curvature},
+        derived={"beta": beta, "reach": reach, "apart": apart, "knots": knots},
+    )
+
+
+def budget_of(plan: Plan, lipschitz: float) -> ErrorBudget:
+    """The items of the certificate for functions with this Lipschitz constant."""
+    knots, heights = tilt_table(plan)
+    _, changes, _ = relu.piecewise_linear_units(knots, heights)
+    if not bool(changes.isfinite().all()):
+        return ErrorBudget(certain=False)  # knots that the dtype cannot tell apart
+    slopes = sum((abs(Fraction(change)) for change in changes.tolist()), start=Fraction(0))
+    return interpolation_budget(plan, lipschitz, knots.tolist(), heights.tolist(), slopes)
+
+
+def _stream(dim: int, tokens: int, cells: int) -> Stream:
+    size = dim * tokens
+    return Stream(
+        input=dim,
+        position=tokens,
+        ramps=dim * (cells - 1),
+        digit=dim,
+        tilt=dim,
+        filed=size,
+        gathered=size,
+        node=size,
+        node_square=1,
+        table=size,
+        raw=dim,
+        output=dim,
+    )
+
+
+class Multilinear(PromptTable):
     """The backbone whose prompt holds a function at the nodes of a grid. See the module's notation."""
 
+    table = "table"
+    where = "the nodes"
+    rechecked = "reads each"
+    theorem = "programmable-interpolation"
+    checker = "compiler.programmable.multilinear_recheck:recheck_interpolation"
+
     def __init__(self, plan: Plan) -> None:
-        self.starts = relu.thresholds(plan.cells, plan.ramp, plan.torch_dtype)
-        stream = passes.layout(plan)
-        super().__init__(
-            plan,
-            stream,
-            [
-                programmable_passes.ramps(plan, stream, self.starts),
-                programmable_passes.steps(plan, stream),
-                passes.tilt(plan, stream),
-                passes.file(plan, stream),
-                passes.gather(plan, stream),
-                passes.interpolate(plan, stream),
-                passes.pick(plan, stream),
-                programmable_passes.clamp(plan, stream),
-            ],
-        )
-        self.freeze()
-
-    def points(self) -> Float[Tensor, "points tokens dim"]:
-        """All nodes; the last axis of the last token varies fastest."""
-        nodes = torch.arange(self.plan.cells + 1, dtype=torch.float64) / self.plan.cells
-        axes = [nodes] * (self.plan.tokens * self.plan.dim)
-        return torch.cartesian_prod(*axes).reshape(-1, self.plan.tokens, self.plan.dim)
-
-    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
-        """A slot for each node: its numbers n_a, the sum of their squares, and the values there."""
-        prompt = torch.zeros(self.plan.slots, self.stream.size, dtype=self.plan.torch_dtype)
-        numbers = passes.node_numbers(self.plan)
-        prompt[:, self.stream.blocks["node"]] = numbers
-        prompt[:, self.stream.blocks["node_square"]] = numbers.square().sum(dim=1, keepdim=True)
-        prompt[:, self.stream.blocks["table"]] = values.flatten(1).to(prompt.dtype)
-        return prompt
-
-    def refutations(
-        self,
-        target: TargetFunction,
-        points: Float[Tensor, "points tokens dim"],
-        values: Float[Tensor, "points tokens dim"],
-    ) -> list[Fault]:
-        """The steepest pair of neighbouring nodes, and the sharpest bend at a node, where they are too much."""
-        faults = grid_refutations(target, points, values, self.plan.cells + 1)
-        if target.curvature is not None and not 0 <= target.curvature <= self.curvature:
-            expected = f"0 to {self.curvature:g}, for which the backbone was built"
-            faults.append(Fault(target.name, f"declared curvature {target.curvature:g}", expected))
-        return faults + bend_faults(target, points, values, self.plan.cells + 1, self.curvature)
-
-    def edges(self) -> Float[Tensor, " edges"]:
-        """Both ends of every ramp, and 0 and 1."""
-        return ramp_edges(self.starts, self.plan.ramp)
+        stream = _stream(plan.dim, plan.tokens, plan.cells)
+        super().__init__(plan, stream, [make(plan, stream) for make in (tilt, file, gather, interpolate, pick)])
 
     @property
     def curvature(self) -> float:
         """The largest second derivative along an axis that the backbone was built for."""
         return float(self.plan.options["curvature"])
 
-    def prompt_faults(self, embeddings: Float[Tensor, "prompt hidden"]) -> list[Fault]:
-        """What keeps the rows from being nodes with entries in [0, 1]."""
-        frame = self.rows(torch.zeros(self.plan.slots, self.plan.tokens, self.plan.dim, dtype=torch.float64))
-        return frozen.frame_faults(embeddings, frame, self.stream.blocks["table"])
+    def axis(self) -> Float[Tensor, " points"]:
+        """The nodes, both ends included."""
+        return torch.arange(self.plan.cells + 1, dtype=torch.float64) / self.plan.cells
 
-    def _certificate(
-        self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float, everywhere: bool
-    ) -> Certificate:
-        part = "sup" if everywhere else "mean"
-        curvature, shape = self.curvature, f"[0,1]^({self.plan.tokens} x {self.plan.dim})"
-        ledger = ledger_of(self.plan, lipschitz, curvature)
-        sampled = sample_clause(self.plan.tokens * self.plan.dim * len(self.starts) * self.plan.ramp * 5 / 4)
-        what = {
-            "mean": "the root of the mean of |backbone(X) - f(X)|^2 over X uniform in the cube is at most value. "
-            + sampled.removesuffix("."),
-            "sup": "|backbone(X) - f(X)| is at most value at every X with no coordinate inside a ramp",
-        }[part]
-        return Certificate(
-            claim=(
-                f"For every f from {shape} into itself with |f(X) - f(X')| <= {lipschitz:g} |X - X'| and every second "
-                f"derivative along an axis at most {curvature:g} long, whose values at the nodes round to the table in "
-                f"the prompt's rows, {what}. 2-norms over all entries; X is rounded to {self.plan.dtype} first; "
-                f"arithmetic is IEEE {self.plan.dtype} with an exponential right to {EXP_UNITS} units in the last "
-                "place."
-            ),
-            value=ledger.sup if everywhere else ledger.mean,
-            side=Side.UPPER,
-            evidence=Evidence.PROVED,
-            assumptions=(
-                Assumption("slots are numbered and hold entries in [0, 1]", True, "looked at each row"),
-                Assumption("the passes are those of the construction", True, "weights compared; recheck reads each"),
-            ),
-            theorem="programmable-interpolation",
-            witness={
-                "part": part,
-                "lipschitz": lipschitz,
-                "curvature": curvature,
-                "dim": self.plan.dim,
-                "tokens": self.plan.tokens,
-                "cells": self.plan.cells,
-                "dtype": self.plan.dtype,
-                "weights": {name: tensor.detach() for name, tensor in self.state_dict().items()},
-                "prompt": embeddings,
-            },
-            checker="compiler.programmable.multilinear_recheck:recheck_interpolation",
-        )
+    def rows(self, values: Points) -> Float[Tensor, "prompt hidden"]:
+        """A slot for each node: its numbers n_a, the sum of their squares, and the values there."""
+        prompt = torch.zeros(self.plan.slots, self.stream.size, dtype=self.plan.torch_dtype)
+        axis = torch.arange(self.plan.cells + 1, dtype=prompt.dtype)
+        numbers = torch.cartesian_prod(*[axis] * (self.plan.tokens * self.plan.dim)).reshape(self.plan.slots, -1)
+        prompt[:, self.stream.blocks["node"]] = numbers
+        prompt[:, self.stream.blocks["node_square"]] = numbers.square().sum(dim=1, keepdim=True)
+        prompt[:, self.stream.blocks["table"]] = values.flatten(1).to(prompt.dtype)
+        return prompt
+
+    def refutations(self, target: TargetFunction, points: Points, values: Points) -> list[Fault]:
+        """The steepest pair of neighbouring nodes, and the sharpest bend at a node, where they are too much."""
+        faults = super().refutations(target, points, values)
+        if target.curvature is not None and not 0 <= target.curvature <= self.curvature:
+            expected = f"0 to {self.curvature:g}, for which the backbone was built"
+            faults.append(Fault(target.name, f"declared curvature {target.curvature:g}", expected))
+        return faults + bend_faults(target, points, values, self.plan.cells + 1, self.curvature)
+
+    def condition(self) -> str:
+        """The bound on second derivatives."""
+        return f" and every second derivative along an axis at most {self.curvature:g} long,"
+
+    def budget(self, lipschitz: float) -> ErrorBudget:
+        """The items of the certificate."""
+        return budget_of(self.plan, lipschitz)
 
 
-def bend_faults(
-    target: TargetFunction,
-    points: Float[Tensor, "points tokens dim"],
-    values: Float[Tensor, "points tokens dim"],
-    nodes: int,
-    curvature: float,
-) -> list[Fault]:
+def bend_faults(target: TargetFunction, points: Points, values: Points, nodes: int, curvature: float) -> list[Fault]:
     """The second difference along some axis that no function of this curvature has, if any."""
     size, step = target.tokens * target.dim, 1 / (nodes - 1)
     shape = (*[nodes] * size, target.tokens * target.dim)
@@ -168,3 +197,80 @@ def bend_faults(
             seen = f"second difference {float(bends.flatten()[worst]):.4g} along axis {axis} at {where}"
             return [Fault(target.name, seen, f"at most the declared curvature {curvature:g}")]
     return []
+
+
+def tilt_table(plan: Plan) -> tuple[Float[Tensor, " knots"], Float[Tensor, " knots"]]:
+    """Where the tilt bends, in [0, 1], and lambda + Lambda there: lambda equally far apart, the first height 0."""
+    reach = plan.derived["reach"]
+    levels = torch.linspace(-reach, reach, plan.derived["knots"], dtype=torch.float64)
+    heights = levels + reach
+    return torch.sigmoid(levels).to(plan.torch_dtype), heights.to(plan.torch_dtype)
+
+
+def tilt(plan: Plan, stream: Stream) -> FeedForward:
+    """lambda(t_a) + Lambda with t_a = m x_a - digit_a; 0 in prompt rows, whose t is 0."""
+    bias, changes, _ = relu.piecewise_linear_units(*tilt_table(plan))
+    one = torch.eye(plan.dim, dtype=bias.dtype)
+    up = torch.cat([plan.cells * one, -one], dim=1).repeat_interleave(len(bias), dim=0)
+    down = torch.block_diag(*[changes[None]] * plan.dim)  # type: ignore[no-untyped-call]
+    return FeedForward("tilt", stream, ["input", "digit"], ["tilt"], up, bias.repeat(plan.dim), down)
+
+
+def largest_filed(plan: Plan) -> int:
+    """Above every 2 beta c + tilt, rounded or not: what shuts the gates of other positions."""
+    return 2 * plan.derived["beta"] * plan.cells + 2 * plan.derived["reach"] + 1
+
+
+def file(plan: Plan, stream: Stream) -> FeedForward:
+    """2 beta digit + tilt, filed under the own position: relu(. - largest (1 - flag)), 0 under every other."""
+    dim, tokens, dtype, largest = plan.dim, plan.tokens, plan.torch_dtype, float(largest_filed(plan))
+    one = torch.eye(dim, dtype=dtype)
+    own = torch.cat([2 * plan.derived["beta"] * one, one], dim=1).repeat(tokens, 1)
+    gates = largest * torch.eye(tokens, dtype=dtype).repeat_interleave(dim, dim=0)
+    bias = torch.full((tokens * dim,), -largest, dtype=dtype)
+    up = torch.cat([own, gates], dim=1)
+    return FeedForward("file", stream, ["digit", "tilt", "position"], ["filed"], up, bias, torch.ones_like(bias))
+
+
+def gather(plan: Plan, stream: Stream) -> Attention:
+    """What all tokens filed: content scores `apart`, slots 0, so each content token has the weight 1 / L."""
+    tokens, dtype = plan.tokens, plan.torch_dtype
+    size = tokens * plan.dim
+    return Attention(
+        "gather",
+        stream,
+        query=Projection(["position"], torch.ones(1, tokens, dtype=dtype)),
+        key=Projection(["position"], torch.full((1, tokens), float(plan.derived["apart"]), dtype=dtype)),
+        value=Projection(["filed"], torch.ones(size, dtype=dtype)),
+        output=Projection(["gathered"], torch.full((size,), float(tokens), dtype=dtype)),
+    )
+
+
+def interpolate(plan: Plan, stream: Stream) -> Attention:
+    """Scores sum_a n_a (2 beta c_a + lambda_a + beta) - beta n_a^2 at the slots, -apart at the content."""
+    size, dtype = plan.tokens * plan.dim, plan.torch_dtype
+    beta, reach, apart = (plan.derived[name] for name in ("beta", "reach", "apart"))
+    query = torch.eye(size + 1, size, dtype=dtype)
+    query_bias = torch.full((size + 1,), float(beta - reach), dtype=dtype)
+    query_bias[-1] = 1
+    key = torch.zeros(size + 1, size + 1 + plan.tokens, dtype=dtype)
+    key[:size, :size] = torch.eye(size, dtype=dtype)
+    key[-1, size], key[-1, size + 1 :] = -beta, -apart
+    return Attention(
+        "interpolate",
+        stream,
+        query=Projection(["gathered"], query, query_bias),
+        key=Projection(["node", "node_square", "position"], key),
+        value=Projection(["table"], torch.ones(size, dtype=dtype)),
+        output=Projection(["table"], torch.ones(size, dtype=dtype)),
+    )
+
+
+def pick(plan: Plan, stream: Stream) -> FeedForward:
+    """raw_j = sum_i relu(table_ij - 2 (1 - flag_i)): the own token's entries."""
+    dim, tokens, dtype = plan.dim, plan.tokens, plan.torch_dtype
+    gates = 2 * torch.eye(tokens, dtype=dtype).repeat_interleave(dim, dim=0)
+    up = torch.cat([torch.eye(tokens * dim, dtype=dtype), gates], dim=1)
+    bias = torch.full((tokens * dim,), -2.0, dtype=dtype)
+    down = torch.eye(dim, dtype=dtype).repeat(1, tokens)
+    return FeedForward("pick", stream, ["table", "position"], ["raw"], up, bias, down)

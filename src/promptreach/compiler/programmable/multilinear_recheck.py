@@ -1,8 +1,8 @@
-"""The second code path of the `multilinear` certificates: the weights read pass by pass, the bound summed again.
+"""The second code path of the `multilinear` certificates: the weights read layer by layer, the bound summed again.
 
-Every matrix that routes is rebuilt entry by entry in plain loops and compared; the tilt, which is the one pass that
-approximates, is read as an exact piecewise-linear function and compared with the logit at its knots; sharpness and
-separation are taken from the keys as they stand.
+Every matrix that routes is written down again and compared; the tilt, which is the one layer that approximates, is read
+as an exact piecewise-linear function and compared with the logit at its knots; sharpness and separation are taken from
+the keys as they stand.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from promptreach.certificate import Certificate, rechecks
-from promptreach.compiler.programmable.witness import UP, WHOLE, Array, Opened, decimal, exp_up, room_for_samples
+from promptreach.compiler.programmable._opened import UP, WHOLE, Array, Opened, decimal, exp_up, room_for_samples
 
 
 @rechecks
@@ -56,71 +56,56 @@ class _Nodes(Opened):
 
     def tilts(self) -> bool:
         """Unit k of axis a is relu(m x_a - digit_a - knot_k); the sums are the same on every axis."""
-        up, bias, down = (self.weight("tilt", part) for part in ("up", "up_bias", "down"))
+        bias, down = self.weight("tilt", "up_bias"), self.weight("tilt", "down")
         count = len(bias) // self.dim
-        expected = np.zeros_like(up)
-        for axis, knot in itertools.product(range(self.dim), range(count)):
-            expected[axis * count + knot, axis], expected[axis * count + knot, self.dim + axis] = self.cells, -1
-        changes, wide = down[0, :count], np.zeros_like(down)
-        for axis in range(self.dim):
-            wide[axis, axis * count : (axis + 1) * count] = changes
+        axes, changes = np.repeat(np.eye(self.dim), count, axis=0), down[0, :count]
         self.knots = [-Fraction(place) for place in bias[:count].tolist()]
         turns = [Fraction(change) for change in changes.tolist()]
         self.slopes = sum((abs(turn) for turn in turns), start=Fraction(0))
+        climbs = list(zip(turns, self.knots, strict=True))
         self.heights = [
-            sum(
-                (turn * (place - knot) for turn, knot in zip(turns, self.knots, strict=True) if knot < place),
-                Fraction(0),
-            )
+            sum((turn * (place - knot) for turn, knot in climbs if knot < place), Fraction(0))
             for place in [*self.knots, Fraction(1)]
         ]
         rising = all(left < right for left, right in itertools.pairwise([Fraction(0), *self.knots, Fraction(1)]))
         # The slope behind the last knot is what rounding of the changes leaves.
         level = all(0 <= height <= 2 * self.reach + Fraction(1, 4) for height in self.heights)
-        same = np.array_equal(bias, np.tile(bias[:count], self.dim))
-        return bool(rising and level and same and np.array_equal(up, expected) and np.array_equal(down, wide))
+        up = np.hstack([self.cells * axes, -axes])
+        wide = np.kron(np.eye(self.dim), changes[None])
+        return rising and level and self.holds("tilt", up=up, up_bias=np.tile(bias[:count], self.dim), down=wide)
 
     def files(self) -> bool:
         """2 beta digit + tilt passes under the own flag alone: without it, `largest` is taken off."""
-        expected = np.zeros((self.size, 2 * self.dim + self.tokens))
-        for token, axis in itertools.product(range(self.tokens), range(self.dim)):
-            row = token * self.dim + axis
-            expected[row, axis], expected[row, self.dim + axis] = 2 * self.beta, 1
-            expected[row, 2 * self.dim + token] = self.largest
-        fine = np.array_equal(self.weight("file", "up"), expected) and bool((self.weight("file", "down") == 1).all())
-        return fine and bool((self.weight("file", "up_bias") == -self.largest).all())
+        own = np.tile(np.hstack([2 * self.beta * np.eye(self.dim), np.eye(self.dim)]), (self.tokens, 1))
+        up = np.hstack([own, self.largest * self._flags()])
+        return self.holds("file", up=up, up_bias=-self.largest, down=1)
+
+    def _flags(self) -> Array:
+        """For each entry of an input, the flag of its token."""
+        return np.repeat(np.eye(self.tokens), self.dim, axis=0)
 
     def gathers(self) -> bool:
         """Content scores `apart` for content, slots score 0, and the weights 1 / L are undone."""
-        parts = {"query": 1, "key": self.apart, "value": 1, "output": self.tokens}
-        return all((self.weight("gather", part) == value).all() for part, value in parts.items())
+        return self.holds("gather", query=1, key=self.apart, value=1, output=self.tokens)
 
     def interpolates(self) -> bool:
         """Slots hold their nodes; scores are those of the construction."""
-        count, frame = (self.cells + 1) ** self.size, np.zeros(((self.cells + 1) ** self.size, self.hidden))
-        for row, node in enumerate(itertools.product(range(self.cells + 1), repeat=self.size)):
-            frame[row, self.blocks["node"]] = node
-            frame[row, self.blocks["node_square"]] = sum(number**2 for number in node)
-        query, key = np.zeros((self.size + 1, self.size)), np.zeros((self.size + 1, self.size + 1 + self.tokens))
+        nodes = np.array(list(itertools.product(range(self.cells + 1), repeat=self.size)))
+        frame = np.zeros((len(nodes), self.hidden))
+        frame[:, self.blocks["node"]] = nodes
+        frame[:, self.blocks["node_square"]] = (nodes**2).sum(axis=1, keepdims=True)
+        key = np.eye(self.size + 1, self.size + 1 + self.tokens)
+        key[-1, self.size], key[-1, self.size + 1 :] = -self.beta, -self.apart
         bias = np.full(self.size + 1, float(self.beta - self.reach))
-        for axis in range(self.size):
-            query[axis, axis] = key[axis, axis] = 1
-        bias[-1], key[-1, self.size], key[-1, self.size + 1 :] = 1, -self.beta, -self.apart
-        pairs = {"query": query, "query_bias": bias, "key": key}
-        fine = all(np.array_equal(self.weight("interpolate", part), value) for part, value in pairs.items())
-        fine = fine and bool((self.weight("interpolate", "value") == 1).all())
-        fine = fine and bool((self.weight("interpolate", "output") == 1).all())
-        return fine and self.slots_hold(frame[:count], self.blocks["table"])
+        bias[-1] = 1
+        query = np.eye(self.size + 1, self.size)
+        fine = self.holds("interpolate", query=query, query_bias=bias, key=key, value=1, output=1)
+        return fine and self.slots_hold(frame, self.blocks["table"])
 
     def picks(self) -> bool:
         """Entry j of token i passes under flag i alone, into raw_j."""
-        up, down = np.zeros((self.size, self.size + self.tokens)), np.zeros((self.dim, self.size))
-        for token, axis in itertools.product(range(self.tokens), range(self.dim)):
-            row = token * self.dim + axis
-            up[row, row], up[row, self.size + token], down[axis, row] = 1, 2, 1
-        fine: Array | bool = np.array_equal(self.weight("pick", "up"), up)
-        fine = fine and np.array_equal(self.weight("pick", "down"), down)
-        return bool(fine and (self.weight("pick", "up_bias") == -2).all())
+        up, down = np.hstack([np.eye(self.size), 2 * self._flags()]), np.tile(np.eye(self.dim), (1, self.tokens))
+        return self.holds("pick", up=up, up_bias=-2, down=down)
 
     def weight_error(self) -> Decimal:
         """At least |sigma(tilt - reach) - t| over [0, 1]: at the knots and both ends, and the bend between them."""
@@ -140,7 +125,6 @@ class _Nodes(Opened):
         """The claim's number; infinite where scores are too coarse to speak of."""
         unit, m, s = Decimal(1) / WHOLE[self.dtype], self.cells, self.size
         slots = int((m + 1) ** s)
-        edges, ramp = self.edges()
         with localcontext(UP):
             terms = 2 * (slots + self.tokens) + 32
 
@@ -160,12 +144,8 @@ class _Nodes(Opened):
             scores = gamma(s + 4) * (2 * s * m * self.largest + 2 * self.beta * s * m * m + self.apart) + s * m * query
             if terms * unit >= Decimal("0.25") or 2 * scores > 1:
                 return Decimal("Infinity")
-            rounded = (4 * scores + gamma(terms) + 19 * unit + 2 * constant * unit) * root
-            beside = weights + leak + rounded
-            if self.part == "sup":
-                return bend * s / 4 + beside
-            ramps = s * s * len(edges) * (decimal(ramp) + unit)
-            return ((bent + beside) ** 2 + ramps).sqrt().next_plus()
+            beside = weights + leak + (4 * scores + gamma(terms) + 19 * unit + 2 * constant * unit) * root
+            return self.total(bent, bend * s / 4, beside)
 
 
 def _natural(value: float) -> int:

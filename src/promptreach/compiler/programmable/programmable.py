@@ -1,7 +1,7 @@
 """One frozen transformer, one head, one attention layer: the prompt is its program.
 
 The cube [0,1]^(tokens x dim) is cut into cells^(tokens dim) boxes; the prompt is the table of a function's values at
-their centres, one slot for each cell of one token, and the transformer looks the right entry up. The passes, in order:
+their centres, one slot for each cell of one token, and the transformer looks the right entry up. The layers, in order:
 
     ramps     relu ramps at the inner edges of the cells of each axis
     steps     the number of edges passed: the digit of each axis, a whole number outside the ramps
@@ -26,62 +26,116 @@ Scores are whole numbers: query (u, 1, u^2) against prompt keys (2 beta n, -beta
 gives beta u^2 - beta (u - n)^2 and beta u^2, exactly, while 3 beta o^2 < 2^53. So all is exact but the softmax.
 """
 
+import math
+from fractions import Fraction
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side
-from promptreach.compiler.backbone import Backbone
-from promptreach.compiler.parts import frozen, relu, rounding
-from promptreach.compiler.parts.blocks import Attention
-from promptreach.compiler.parts.error_budget import EXP_UNITS, Ledger, table_ledger
-from promptreach.compiler.parts.grid import cell_radius, grid_refutations, ramp_edges
-from promptreach.compiler.parts.sampling import sample_clause
-from promptreach.compiler.plan import Plan
-from promptreach.compiler.programmable import programmable_layers as passes
-from promptreach.compiler.target import TargetFunction
-from promptreach.errors import Fault
+from promptreach.compiler.parts import relu
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
+from promptreach.compiler.parts.grid import cell_centres, cell_radius
+from promptreach.compiler.parts.rounding import UNIT
+from promptreach.compiler.plan import Comparison, Plan, Question
+from promptreach.compiler.programmable._table import PromptTable, fewest_cells, table_plan
+from promptreach.compiler.programmable.error_budget import ErrorBudget, table_budget
+from promptreach.compiler.target import Points
+from promptreach.covering import covering_length_log10
+
+SHARE = 1 / 1000
+"""The part of tol that the softmax leak may take."""
 
 
-class Programmable(Backbone):
+def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Plan:
+    """The sizes that make the certificate at most `tol`; `bound` stays above it where `dtype` allows none."""
+    question = Question("programmable", dim, tokens, lipschitz, tol, dtype)
+    coarsest = max(1, math.ceil(lipschitz * math.sqrt(question.size / 12) / tol))
+    # Sampling, ramps and rounding need a little room beside the cells, more of it in float32.
+    cells = (coarsest + extra + coarsest * extra // 50 for extra in range(20))
+    return fewest_cells(cells, lambda count: _sized(question, count), _planned_bound)
+
+
+def _planned_bound(plan: Plan) -> float:
+    # Cells at the two ends lose half a ramp less; half a cell and the rounding of centre and edge cover all.
+    radius = Fraction(1, 2 * plan.cells) + 2 * UNIT[plan.dtype]
+    return table_budget(plan, plan.lipschitz, radius, int(plan.sharpness)).mean
+
+
+def _sized(question: Question, cells: int) -> Plan:
+    """The plan with so many cells, at the lowest sharpness whose leak keeps its share."""
+    _, dim, tokens, lipschitz, tol, _ = question
+    contexts, others, size = cells ** (dim * (tokens - 1)), (tokens - 1) * dim, question.size
+    slots, units, row = tokens * cells**dim, dim * (cells - 1), contexts * dim
+    own = {
+        "address": (slots - 1 + size) * (dim + tokens + 2 + size) + 1 + size,
+        "lookup": 3 * (dim + tokens + 1) + 3 + 3 * (2 + tokens) + 2 * (size + row),
+    }
+    if tokens > 1:
+        own["context"] = tokens * others * (size + tokens + 1 + others)
+        own["select"] = 2 * cells * others * (others + 1 + row)
+    own["read"] = row * (1 + dim)
+    leak_share = min(SHARE * tol / math.sqrt(size), 1 / (32 * cells))
+    widths = [units, units, slots - 1 + size, tokens * others, 2 * cells * others, row]
+    pairs = dim * (10 ** min(covering_length_log10(dim, tokens, lipschitz, tol), 300) + tokens)
+    source = "Hu et al. 2025, Theorem 2.3, without its constant"
+    achieved = math.log10(max(sum(widths), 1))
+    return table_plan(
+        question,
+        _stream(dim, tokens, cells),
+        own,
+        cells=cells,
+        slots=slots,
+        width=max(widths),
+        moved=size + row + 20,
+        evaluations=cells**size,
+        sharpness=float(max(math.ceil(-math.log(leak_share / 2.5)), 2)),
+        compared=(Comparison("relu units", source, pairs * max(-math.log10(tol), 0), achieved),),
+    )
+
+
+def _stream(dim: int, tokens: int, cells: int) -> Stream:
+    return Stream(
+        input=dim,
+        position=tokens,
+        ramps=dim * (cells - 1),
+        digit=dim,
+        square=1,
+        filed=tokens * dim,
+        slot=1,
+        slot_square=1,
+        gathered=tokens * dim,
+        context=(tokens - 1) * dim,
+        row=cells ** (dim * (tokens - 1)) * dim,
+        raw=dim,
+        output=dim,
+    )
+
+
+class Programmable(PromptTable):
     """The backbone whose prompt is a table of the function. See the module's notation."""
 
+    table = "row"
+    where = "the centres of the cells"
+    rechecked = "runs each"
+    theorem = "programmable-table"
+    checker = "compiler.programmable.programmable_recheck:recheck_programmable"
+
     def __init__(self, plan: Plan) -> None:
-        self.starts = relu.thresholds(plan.cells, plan.ramp, plan.torch_dtype)
-        stream = passes.layout(plan)
-        several = [passes.context(plan, stream), passes.select(plan, stream)] if plan.tokens > 1 else []
-        super().__init__(
-            plan,
-            stream,
-            [
-                passes.ramps(plan, stream, self.starts),
-                passes.steps(plan, stream),
-                passes.address(plan, stream),
-                passes.lookup(plan, stream),
-                *several,
-                passes.read(plan, stream),
-                passes.clamp(plan, stream),
-            ],
-        )
-        self.freeze()
+        stream = _stream(plan.dim, plan.tokens, plan.cells)
+        several = [context(plan, stream), select(plan, stream)] if plan.tokens > 1 else []
+        super().__init__(plan, stream, [address(plan, stream), lookup(plan, stream), *several, read(plan, stream)])
 
-    def points(self) -> Float[Tensor, "points tokens dim"]:
-        """The centres of all boxes; the last axis of the last token varies fastest."""
-        centres = self.centres()
-        axes = [centres] * (self.plan.tokens * self.plan.dim)
-        grid = torch.cartesian_prod(*axes).reshape(-1, self.plan.tokens, self.plan.dim)
-        return grid
+    def axis(self) -> Float[Tensor, " points"]:
+        """The centre of each cell."""
+        return cell_centres(self.plan.cells)
 
-    def centres(self) -> Float[Tensor, " cells"]:
-        """The centre of each cell of one axis, in float64."""
-        return (torch.arange(self.plan.cells, dtype=torch.float64) + 0.5) / self.plan.cells
-
-    def rows(self, values: Float[Tensor, "points tokens dim"]) -> Float[Tensor, "prompt hidden"]:
+    def rows(self, values: Points) -> Float[Tensor, "prompt hidden"]:
         """Slot n: n, n^2, and the values of the token at its position and cell in every context."""
         tokens, dim, own = self.plan.tokens, self.plan.dim, self.plan.cells**self.plan.dim
         table = values.reshape(*[own] * tokens, tokens, dim)
         prompt = torch.zeros(self.plan.slots, self.stream.size, dtype=self.plan.torch_dtype)
-        numbers = passes.slot_numbers(self.plan)
+        numbers = torch.arange(self.plan.slots, dtype=prompt.dtype) - self.plan.slots // 2
         prompt[:, self.stream.blocks["slot"]] = numbers[:, None]
         prompt[:, self.stream.blocks["slot_square"]] = numbers[:, None] ** 2
         for token in range(tokens):
@@ -89,75 +143,90 @@ class Programmable(Backbone):
             prompt[token * own : (token + 1) * own, self.stream.blocks["row"]] = entries.to(prompt.dtype)
         return prompt
 
-    def refutations(
-        self,
-        target: TargetFunction,
-        points: Float[Tensor, "points tokens dim"],
-        values: Float[Tensor, "points tokens dim"],
-    ) -> list[Fault]:
-        """The steepest pair of neighbouring centres, where it is too steep."""
-        return grid_refutations(target, points, values, self.plan.cells)
-
-    def edges(self) -> Float[Tensor, " edges"]:
-        """Both ends of every ramp, and 0 and 1."""
-        return ramp_edges(self.starts, self.plan.ramp)
-
-    def ledger(self, lipschitz: float) -> Ledger:
+    def budget(self, lipschitz: float) -> ErrorBudget:
         """The items of the certificate, from the thresholds and keys that stand in the weights."""
         head = next(item for item in self.order if isinstance(item, Attention))
-        plan = self.plan
-        return table_ledger(
-            size=plan.tokens * plan.dim,
-            cells=plan.cells,
-            radius=cell_radius(self.starts, plan.ramp, self.centres(), rounding.UNIT[plan.dtype]),
-            lipschitz=lipschitz,
-            ramp=plan.ramp,
-            sharpness=int(head.key[2, -1]),
-            slots=plan.slots,
-            content=plan.tokens,
-            dtype=plan.dtype,
-        )
+        radius = cell_radius(self.starts, self.plan.ramp, self.axis(), UNIT[self.plan.dtype])
+        return table_budget(self.plan, lipschitz, radius, int(head.key[2, -1]))
 
-    def prompt_faults(self, embeddings: Float[Tensor, "prompt hidden"]) -> list[Fault]:
-        """What keeps the rows from being numbered slots with entries in [0, 1]."""
-        frame = self.rows(torch.zeros(self.plan.evaluations, self.plan.tokens, self.plan.dim, dtype=torch.float64))
-        return frozen.frame_faults(embeddings, frame, self.stream.blocks["row"])
 
-    def _certificate(
-        self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float, everywhere: bool
-    ) -> Certificate:
-        part = "sup" if everywhere else "mean"
-        ledger, shape = self.ledger(lipschitz), f"[0,1]^({self.plan.tokens} x {self.plan.dim})"
-        sampled = sample_clause(self.plan.tokens * self.plan.dim * len(self.starts) * self.plan.ramp * 5 / 4)
-        what = {
-            "mean": "the root of the mean of |backbone(X) - f(X)|^2 over X uniform in the cube is at most value. "
-            + sampled.removesuffix("."),
-            "sup": "|backbone(X) - f(X)| is at most value at every X with no coordinate inside a ramp",
-        }[part]
-        return Certificate(
-            claim=(
-                f"For every f from {shape} into itself with |f(X) - f(X')| <= {lipschitz:g} |X - X'| whose values at "
-                f"the centres of the cells round to the table in the prompt's rows, {what}. 2-norms over all entries; "
-                f"X is rounded to {self.plan.dtype} first; arithmetic is IEEE {self.plan.dtype} with an exponential "
-                f"right to {EXP_UNITS} units in the last place."
-            ),
-            value=ledger.sup if everywhere else ledger.mean,
-            side=Side.UPPER,
-            evidence=Evidence.PROVED,
-            assumptions=(
-                Assumption("slots are numbered and hold entries in [0, 1]", True, "looked at each row"),
-                Assumption("the passes are those of the construction", True, "weights compared; recheck runs each"),
-            ),
-            theorem="programmable-table",
-            witness={
-                "part": part,
-                "lipschitz": lipschitz,
-                "dim": self.plan.dim,
-                "tokens": self.plan.tokens,
-                "cells": self.plan.cells,
-                "dtype": self.plan.dtype,
-                "weights": {name: tensor.detach() for name, tensor in self.state_dict().items()},
-                "prompt": embeddings,
-            },
-            checker="compiler.programmable.programmable_recheck:recheck_programmable",
-        )
+def _address_row(plan: Plan) -> Float[Tensor, " read"]:
+    """u + o = position K + sum_a digit_a m^a as a linear form on the blocks digit and position."""
+    places = [plan.cells**axis for axis in reversed(range(plan.dim))]
+    positions = [position * plan.cells**plan.dim for position in range(plan.tokens)]
+    return torch.tensor([*places, *positions], dtype=plan.torch_dtype)
+
+
+def address(plan: Plan, stream: Stream) -> FeedForward:
+    """u^2, and each digit filed under the own position: relu(digit - m (1 - flag)), 0 under every other."""
+    dim, tokens, cells, dtype = plan.dim, plan.tokens, plan.cells, plan.torch_dtype
+    square_bias, square_down, square_left = relu.square_units(plan.slots, plan.slots // 2, dtype)
+    own = _address_row(plan).expand(len(square_bias), -1)
+    filed = torch.zeros(tokens * dim, dim + tokens, dtype=dtype)
+    for position in range(tokens):
+        for axis in range(dim):
+            filed[position * dim + axis, axis] = 1
+            filed[position * dim + axis, dim + position] = cells
+    bias = torch.cat([square_bias, torch.full((tokens * dim,), -float(cells), dtype=dtype)])
+    down = torch.block_diag(square_down[None], torch.eye(tokens * dim, dtype=dtype))  # type: ignore[no-untyped-call]
+    down_bias = torch.zeros(len(down), dtype=dtype)
+    down_bias[0] = square_left
+    return FeedForward(
+        "address", stream, ["digit", "position"], ["square", "filed"], torch.cat([own, filed]), bias, down, down_bias
+    )
+
+
+def lookup(plan: Plan, stream: Stream) -> Attention:
+    """The own slot's row and all tokens' digits, each times 1 / (L + 1), which the output undoes."""
+    dim, tokens, dtype = plan.dim, plan.tokens, plan.torch_dtype
+    beta = plan.sharpness
+    query = torch.zeros(3, dim + tokens + 1, dtype=dtype)
+    query[0, : dim + tokens] = _address_row(plan)
+    query[2, -1] = 1
+    key = torch.zeros(3, 2 + tokens, dtype=dtype)
+    key[0, 0], key[1, 1], key[2, 2:] = 2 * beta, -beta, beta
+    width = stream.width("filed", "row")
+    return Attention(
+        "lookup",
+        stream,
+        query=Projection(["digit", "position", "square"], query, torch.tensor([-(plan.slots // 2), 1, 0], dtype=dtype)),
+        key=Projection(["slot", "slot_square", "position"], key),
+        value=Projection(["filed", "row"], torch.ones(width, dtype=dtype)),
+        output=Projection(["gathered", "row"], torch.full((width,), tokens + 1.0, dtype=dtype)),
+    )
+
+
+def context(plan: Plan, stream: Stream) -> FeedForward:
+    """The other tokens' digits in order: relu(gathered_j - m (1 - flag_i)) for every i and j != i."""
+    dim, tokens, dtype = plan.dim, plan.tokens, plan.torch_dtype
+    others = (tokens - 1) * dim
+    up = torch.zeros(tokens * others, tokens * dim + tokens, dtype=dtype)
+    down = torch.zeros(others, tokens * others, dtype=dtype)
+    for position in range(tokens):
+        gathered = [other * dim + axis for other in range(tokens) if other != position for axis in range(dim)]
+        for place, source in enumerate(gathered):
+            unit = position * others + place
+            up[unit, source], up[unit, tokens * dim + position], down[place, unit] = 1, plan.cells, 1
+    bias = torch.full((len(up),), -float(plan.cells), dtype=dtype)
+    return FeedForward("context", stream, ["gathered", "position"], ["context"], up, bias, down)
+
+
+def select(plan: Plan, stream: Stream) -> FeedForward:
+    """Lower every entry of the row by 4 or more for each digit of its context that is not the one at hand."""
+    dim, cells, dtype = plan.dim, plan.cells, plan.torch_dtype
+    others = (plan.tokens - 1) * dim
+    up, bias, down = relu.mismatch_units(cells, dtype)
+    wide_up = torch.block_diag(*[up[:, None]] * others)  # type: ignore[no-untyped-call]
+    # Entry (context, j) of the row watches, for each digit place, the number that its context has there.
+    numbers = torch.cartesian_prod(*[torch.arange(cells)] * others).reshape(-1, others)
+    watched = torch.cat([down[numbers[:, place]] for place in range(others)], dim=1)
+    return FeedForward(
+        "select", stream, ["context"], ["row"], wide_up, bias.repeat(others), -watched.repeat_interleave(dim, dim=0)
+    )
+
+
+def read(plan: Plan, stream: Stream) -> FeedForward:
+    """raw_j = sum over contexts of relu(row entry): the one entry that was not lowered."""
+    width = stream.width("row")
+    down = torch.eye(plan.dim, dtype=plan.torch_dtype).repeat(1, width // plan.dim)
+    return FeedForward("read", stream, ["row"], ["raw"], torch.ones(width, dtype=down.dtype), None, down)

@@ -1,9 +1,9 @@
-"""The second code path of the `programmable` certificates: every pass on every input that it can meet.
+"""The second code path of the `programmable` certificates: every layer on every input that it can meet.
 
-Outside the ramps all that enters a pass after the quantiser is one of finitely many vectors of whole numbers, so the
-claim is checked without torch modules: weights and prompt are read as exact integers or fractions, each pass is run on
+Outside the ramps all that enters a layer after the quantiser is one of finitely many vectors of whole numbers, so the
+claim is checked without torch modules: weights and prompt are read as exact integers or fractions, each layer is run on
 each of its inputs in integer arithmetic, and the bound is summed again from what stands there. Nothing is taken over
-from the code that built the weights but the order of the stream's blocks and of the passes.
+from the code that built the weights but the order of the stream's blocks and of the layers.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from promptreach.certificate import Certificate, rechecks
-from promptreach.compiler.programmable.witness import UP, WHOLE, Array, Opened, decimal, exp_up, room_for_samples, whole
+from promptreach.compiler.programmable._opened import UP, WHOLE, Array, Opened, decimal, exp_up, room_for_samples
 
 _FAR = 300  # nats; slots farther below the best one are counted together
 
@@ -54,7 +54,7 @@ class _Table(Opened):
     def numbers_the_slots(self) -> bool:
         """For every position and digits: the square of the own number, and the digits filed under the position."""
         up, bias, down, down_bias = (
-            whole(self.weight("address", part)) for part in ("up", "up_bias", "down", "down_bias")
+            _whole(self.weight("address", part)) for part in ("up", "up_bias", "down", "down_bias")
         )
         for own, (read, number) in enumerate(self._addresses()):
             written = down @ np.maximum(up @ read + bias, 0) + down_bias
@@ -80,13 +80,9 @@ class _Table(Opened):
         frame[:, self.blocks["slot"].start], frame[:, self.blocks["slot_square"].start] = numbers, numbers**2
         if not self.slots_hold(frame, self.blocks["row"]):
             return False
-        query, bias, key = (whole(self.weight("lookup", part)) for part in ("query", "query_bias", "key"))
-        slots = np.stack([numbers, numbers**2], axis=1)
-        keys = np.concatenate([slots, np.zeros((self.slots, self.tokens), dtype=np.int64)], axis=1) @ key.T
-        content = np.concatenate(
-            [np.zeros((self.tokens, 2), dtype=np.int64), np.eye(self.tokens, dtype=np.int64)], axis=1
-        )
-        content = content @ key.T
+        query, bias, key = (_whole(self.weight("lookup", part)) for part in ("query", "query_bias", "key"))
+        keys = np.stack([numbers, numbers**2, *[0 * numbers] * self.tokens], axis=1) @ key.T
+        content = np.eye(self.tokens, self.tokens + 2, 2, dtype=np.int64) @ key.T
         for own, (address, number) in enumerate(self._addresses()):
             asked = query @ np.concatenate([address, [number**2]]) + bias
             scores, top = keys @ asked, content @ asked
@@ -95,31 +91,24 @@ class _Table(Opened):
             if size >= WHOLE[self.dtype] or (top != scores[own]).any() or (gaps < 1).any():
                 return False
             self.leak = max(self.leak, _sum_of_exp_up(gap for gap in gaps.tolist() if gap < _FAR))
-        gain = self.weight("lookup", "output")
-        return bool((self.weight("lookup", "value") == 1).all() and (gain == self.tokens + 1).all())
+        return self.holds("lookup", value=1, output=self.tokens + 1)
 
     def orders_contexts(self) -> bool:
         """At position i, exactly the digits of the others, in order, pass; each unit watches one digit and one flag."""
         if self.tokens == 1:
             return True
-        up, bias, down = (whole(self.weight("context", part)) for part in ("up", "up_bias", "down"))
+        up, bias, down = (_whole(self.weight("context", part)) for part in ("up", "up_bias", "down"))
         size = self.tokens * self.dim
         watches = (up[:, :size] == 1).sum(axis=1) == 1
         gates = (up[:, size:] == self.cells).sum(axis=1) == 1
         fine = bool(watches.all() and gates.all() and (bias == -self.cells).all())
         fine = fine and int(np.count_nonzero(up)) == 2 * len(up) and int(np.count_nonzero(down)) == len(up)
         for position in range(self.tokens):
-            flags = np.eye(self.tokens, dtype=np.int64)[position]
             # A gate that is shut keeps digits below m; one that is open passes them: so unit digits tell the wiring.
-            for source in range(size):
-                digits = np.zeros(size, dtype=np.int64)
-                digits[source] = 1
-                passed = down @ np.maximum(up @ np.concatenate([digits, flags]) + bias, 0)
-                expected = np.zeros(self.others, dtype=np.int64)
-                token, axis = divmod(source, self.dim)
-                if token != position:
-                    expected[(token - (token > position)) * self.dim + axis] = 1
-                fine = fine and np.array_equal(passed, expected)
+            digits, flags = np.eye(size, dtype=np.int64), np.eye(self.tokens, dtype=np.int64)[position]
+            passed = np.maximum(np.hstack([digits, np.tile(flags, (size, 1))]) @ up.T + bias, 0) @ down.T
+            others = [source for source in range(size) if source // self.dim != position]
+            fine = fine and np.array_equal(passed, digits[:, others])
         return fine
 
     def selects(self) -> bool:
@@ -143,9 +132,7 @@ class _Table(Opened):
 
     def reads_and_clamps(self) -> bool:
         """The row's entries are summed by output entry, and what exceeds 1 is cut."""
-        sums = np.tile(np.eye(self.dim), (1, self.contexts))
-        fine = np.array_equal(self.weight("read", "down"), sums) and bool((self.weight("read", "up") == 1).all())
-        return fine and self.clamps()
+        return self.holds("read", up=1, down=np.tile(np.eye(self.dim), (1, self.contexts))) and self.clamps()
 
     def bound(self) -> Decimal:
         """The claim's number from edges, scores and dtype as found; infinite where a digit may be misread."""
@@ -162,14 +149,18 @@ class _Table(Opened):
             return Decimal("Infinity")
         with localcontext(UP):
             root, constant = Decimal(size).sqrt().next_plus(), Decimal(self.lipschitz)
-            beside = root * decimal(leak + lost + 3 * unit)
-            if self.part == "sup":
-                return constant * decimal(max(reach)) * root + beside
-            axis = sum((2 * r**3 / 3 for r in reach), start=Fraction(0))
-            inside = (room_for_samples(Decimal(4) / (5 * size), Decimal(2)) * constant * constant * size).sqrt()
-            inside = inside.next_plus() * decimal(axis).sqrt().next_plus() + beside
-            ramps = decimal(size * len(edges) * (ramp + unit) * size)
-            return (inside * inside + ramps).sqrt().next_plus()
+            axis = decimal(sum((2 * r**3 / 3 for r in reach), start=Fraction(0)))
+            room = room_for_samples(Decimal(4) / (5 * size), Decimal(2))
+            inside = (room * constant * constant * size).sqrt().next_plus() * axis.sqrt().next_plus()
+            return self.total(inside, constant * decimal(max(reach)) * root, root * decimal(leak + lost + 3 * unit))
+
+
+def _whole(values: Array) -> Array:
+    """The same numbers as integers; NaN or fractions become a number that fits nowhere."""
+    result = np.full(values.shape, 2**20 + 1, dtype=np.int64)
+    right = (values == np.round(values)) & (np.abs(values) < 2**53)
+    result[right] = values[right].astype(np.int64)
+    return result
 
 
 def _sum_of_exp_up(gaps: Iterable[int]) -> Decimal:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from promptreach.compiler import Backbone, build_backbone
+from promptreach.compiler import CompiledBackbone, build_backbone
 from promptreach.compiler.backbone import CHUNK_BYTES
 from promptreach.compiler.plan import MEMORY, Plan
 from promptreach.errors import AdapterError, Fault, InputError, ModelError, raise_if_any
@@ -88,7 +88,7 @@ class CompiledConfig(PretrainedConfig):
             num_hidden_layers=len(plan.passes),
         )
 
-    def build(self, memory: int) -> Backbone:
+    def build(self, memory: int) -> CompiledBackbone:
         """The backbone, computed anew on the CPU, wherever transformers wants its tensors to be born."""
         with torch.device("cpu"):
             return build_backbone(
@@ -117,7 +117,7 @@ class CompiledOutput(ModelOutput):
 class TokenEmbedding(nn.Module):
     """Points of the cube -> token embeddings. It has no weights of its own; the backbone holds them."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: CompiledBackbone) -> None:
         super().__init__()
         self._backbone = (backbone,)  # in a tuple, so that torch does not register it twice
 
@@ -152,7 +152,7 @@ class CompiledModel(PreTrainedModel):
     config_class = CompiledConfig
     main_input_name = "inputs_embeds"
 
-    def __init__(self, config: CompiledConfig, backbone: Backbone | None = None, memory: int = MEMORY) -> None:
+    def __init__(self, config: CompiledConfig, backbone: CompiledBackbone | None = None, memory: int = MEMORY) -> None:
         super().__init__(config)
         self.backbone = backbone or config.build(memory)
         self.embeddings = nn.Module()
@@ -241,12 +241,12 @@ AutoConfig.register(MODEL_TYPE, CompiledConfig)
 AutoModel.register(CompiledConfig, CompiledModel)
 
 
-def wrap_backbone(backbone: Backbone) -> CompiledModel:
+def wrap_backbone(backbone: CompiledBackbone) -> CompiledModel:
     """The backbone as a transformers model; it is not copied."""
     return CompiledModel(CompiledConfig.of(backbone.plan), backbone).eval()  # type: ignore[no-any-return]
 
 
-def save_backbone(folder: str | Path, backbone: Backbone) -> Path:
+def save_backbone(folder: str | Path, backbone: CompiledBackbone) -> Path:
     """Write the backbone as a transformers folder, which `AutoModel.from_pretrained` loads, and return its path.
 
     Raises:
@@ -257,7 +257,7 @@ def save_backbone(folder: str | Path, backbone: Backbone) -> Path:
     return Path(folder)
 
 
-def save_compiled_prompt(folder: str | Path, backbone: Backbone, prompt: SoftPrompt, model: str = "") -> Path:
+def save_compiled_prompt(folder: str | Path, backbone: CompiledBackbone, prompt: SoftPrompt, model: str = "") -> Path:
     """Write a compiled prompt as a PEFT prompt-tuning folder, in the backbone's dtype, and return its path.
 
     Args:
@@ -317,7 +317,7 @@ def load_compiled_prompt(model: CompiledModel, folder: str | Path) -> PeftModel:
 
 
 def reload_differences(
-    model_folder: Path, prompt_folder: Path, backbone: Backbone, prompt: SoftPrompt, seed: int = 0
+    model_folder: Path, prompt_folder: Path, backbone: CompiledBackbone, prompt: SoftPrompt, seed: int = 0
 ) -> tuple[float, float]:
     """How far outputs of what lies in the two folders are from those of what was saved there, at random points.
 

@@ -18,10 +18,10 @@ many prompts as there are functions that `tol` tells apart. Derivations: docs/th
 import math
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from fractions import Fraction
 
 from promptreach import rounding as decimals
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.covering import covering_length
 from promptreach.errors import Fault, raise_if_any
 from promptreach.rounding import shown
 
@@ -86,7 +86,7 @@ def prompt_length(
     hidden = dim if hidden_size is None else hidden_size
     raise_if_any(_faults(dim, tokens, lipschitz, tol, alpha, precision, hidden_size))
     with localcontext(decimals.WIDE):
-        table = _table_length(dim, tokens, lipschitz, tol, alpha)
+        table = covering_length(dim, tokens, lipschitz, tol, alpha)
         packing = _best_packing(dim * tokens, lipschitz, tol, alpha)
         needed = _counted_length(packing[-1], Decimal(precision) * hidden)
         problem = {"dim": dim, "tokens": tokens, "lipschitz": lipschitz, "tol": tol, "alpha": alpha}
@@ -99,25 +99,6 @@ def prompt_length(
             sufficient_tokens=int(table) if table <= LARGEST_COUNT else None,
             necessary_tokens=int(needed) if needed <= LARGEST_COUNT else None,
         )
-
-
-def _table_length(dim: int, tokens: int, lipschitz: float | int, tol: float | int, alpha: float | int) -> Decimal:
-    """Tokens times cells^(dim tokens), rounded up, and at least one vector for each token."""
-    size = dim * tokens
-    root = Fraction(size) / Fraction(alpha) if math.isfinite(alpha) else Fraction(0)
-    whole = size == 1 or root.denominator == 1
-    # The ratio itself could leave the range of float64.
-    bits = 1 + math.log2(max(lipschitz, 1e-300)) - math.log2(tol)
-    exact = whole and size * max(1.0, bits) < 4096
-    if exact:
-        count = tokens * (2 * Fraction(lipschitz) / Fraction(tol)) ** size * size**root.numerator
-        return max(Decimal(math.ceil(count)) if count < 10**45 else decimals.ceil(_decimal(count)), Decimal(tokens))
-    cells = 2 * Decimal(lipschitz) / Decimal(tol)
-    return max(decimals.ceil(tokens * cells**size * Decimal(size) ** _decimal(root)), Decimal(tokens))
-
-
-def _decimal(value: Fraction) -> Decimal:
-    return Decimal(value.numerator) / Decimal(value.denominator)
 
 
 def _best_packing(

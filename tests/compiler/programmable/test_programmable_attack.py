@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from helpers.compiler_attack import attack
 from helpers.compiler_cases import SIZES, small
 from promptreach.compiler.gallery import gallery_function, random_function
-from promptreach.compiler.verify import attack, measure
+from promptreach.compiler.verify import measure
 from promptreach.prompt import SoftPrompt
 
 

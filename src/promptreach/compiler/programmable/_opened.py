@@ -1,12 +1,12 @@
-"""What the second code paths of this room share: a certificate's witness, opened, and the passes all have in common.
+"""The base of the second code paths: a certificate's witness, opened, and the layers that both constructions share.
 
 Weights and prompt are read as exact integers or fractions, without torch modules; nothing is taken over from the code
-that built the weights but the order of the stream's blocks and of the passes.
+that built the weights but the order of the stream's blocks and of the layers.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -23,11 +23,11 @@ UP = Context(prec=60, rounding=ROUND_CEILING)
 
 
 class Opened:
-    """One witness: the problem's sizes, the weights by pass, the prompt.
+    """One witness: the problem's sizes, the weights by layer, the prompt.
 
     Args:
-        certificate: of a construction with the quantiser `ramps`, `steps` and the pass `clamp`.
-        order: the passes.
+        certificate: of a construction with the quantiser `ramps`, `steps` and the layer `clamp`.
+        order: the layers.
         sizes: the blocks of the stream, in order.
     """
 
@@ -44,47 +44,40 @@ class Opened:
         self.hidden = ends[-1]
 
     def weight(self, name: str, part: str) -> Array:
-        """One tensor of one pass."""
+        """One tensor of one layer."""
         return self.weights[f"passes.{self.order.index(name)}.{part}"]
 
+    def holds(self, name: str, **parts: Array | float | int) -> bool:
+        """True if the tensors of one layer are these; a number stands for all entries of a tensor."""
+        pairs = [(self.weight(name, part), np.asarray(value)) for part, value in parts.items()]
+        return all(value.shape in ((), found.shape) and bool((found == value).all()) for found, value in pairs)
+
     def embeds_and_reads_out(self) -> bool:
-        """Inputs and flags go where the passes look for them, and outputs come from the block `output`."""
-        embed = np.zeros((self.hidden, self.dim))
-        embed[self.blocks["input"]] = np.eye(self.dim)
-        position = np.zeros((self.tokens, self.hidden))
-        position[:, self.blocks["position"]] = np.eye(self.tokens)
-        readout = np.zeros((self.dim, self.hidden))
-        readout[:, self.blocks["output"]] = np.eye(self.dim)
-        found = (self.weights[name] for name in ("embed_weight", "position", "readout"))
-        return all(np.array_equal(*pair) for pair in zip(found, (embed, position, readout), strict=True))
+        """Inputs and flags go where the layers look for them, and outputs come from the block `output`."""
+        places = (("embed_weight", "input"), ("position", "position"), ("readout", "output"))
+        for name, block in places:
+            found = self.weights[name].T if name == "embed_weight" else self.weights[name]
+            expected = np.zeros((len(found), self.hidden))
+            expected[:, self.blocks[block]] = np.eye(self.tokens if name == "position" else self.dim)
+            if not np.array_equal(found, expected):
+                return False
+        return True
 
     def quantises(self) -> bool:
         """Each ramp looks at one axis, the edges are those of `edges`, and k ramps passed give the digit k."""
-        up, inner = self.weight("ramps", "up"), self.cells - 1
-        if not np.array_equal(up != 0, np.repeat(np.eye(self.dim, dtype=bool), inner, axis=0)):
+        axes = np.repeat(np.eye(self.dim), self.cells - 1, axis=0)
+        up, starts = self.weight("ramps", "up"), self.weight("ramps", "up_bias")
+        if not np.array_equal(up != 0, axes != 0):
             return False
         edges, ramp = self.edges()
-        fine = all(edge >= 0 for edge in edges) and all(
-            right >= left + ramp for left, right in itertools.pairwise(edges)
-        )
-        fine = fine and (not inner or (edges[-1] + ramp <= 1 and _is_power_of_two(ramp)))
-        steepness, starts = up.sum(axis=1), self.weight("ramps", "up_bias")
-        fine = fine and all(Fraction(s) * ramp == 1 for s in set(steepness.tolist()))
-        fine = fine and all(
-            starts.reshape(self.dim, inner)[axis].tolist() == starts[:inner].tolist() for axis in range(self.dim)
-        )
-        fine = fine and bool((self.weight("ramps", "down") == 1).all())
+        if edges:
+            rising = all(right >= left + ramp for left, right in itertools.pairwise(edges))
+            if not (rising and edges[0] >= 0 and edges[-1] + ramp <= 1 and _is_power_of_two(ramp)):
+                return False
+        same = self.holds("ramps", up=axes * float(up.max(initial=0)), up_bias=np.tile(starts[: len(edges)], self.dim))
         # relu(1 - h) is 1 at h = 0 and 0 at every h >= 1.
-        fine = fine and bool((self.weight("steps", "up") == -1).all() and (self.weight("steps", "up_bias") == 1).all())
-        down, bias = self.weight("steps", "down"), self.weight("steps", "down_bias")
-        for axis in range(self.dim):
-            for digit in range(self.cells):
-                units = np.ones(self.dim * inner)
-                units[axis * inner : axis * inner + digit] = 0
-                expected = np.zeros(self.dim)
-                expected[axis] = digit
-                fine = fine and np.array_equal(down @ units + bias, expected)
-        return fine
+        fine = self.holds("steps", up=-1, up_bias=1, down=-axes.T, down_bias=self.cells - 1)
+        return same and fine and self.holds("ramps", down=1)
 
     def edges(self) -> tuple[list[Fraction], Fraction]:
         """Where the ramps of each axis begin, exactly, and how wide they are."""
@@ -97,8 +90,7 @@ class Opened:
 
     def clamps(self) -> bool:
         """What exceeds 1 is cut."""
-        ones = {"up": -1, "up_bias": 1, "down": -1, "down_bias": 1}
-        return all((self.weight("clamp", part) == value).all() for part, value in ones.items())
+        return self.holds("clamp", up=-1, up_bias=1, down=-1, down_bias=1)
 
     def slots_hold(self, frame: Array, table: slice) -> bool:
         """True if the prompt is `frame` outside the block of table entries, and these are in [0, 1]."""
@@ -107,6 +99,15 @@ class Opened:
         entries, rest = self.prompt[:, table], self.prompt.copy()
         rest[:, table] = 0
         return bool(((entries >= 0) & (entries <= 1)).all()) and np.array_equal(rest, frame)
+
+    def total(self, inside: Decimal, everywhere: Decimal, beside: Decimal) -> Decimal:
+        """The claim's number from the error on the good set, in the mean or everywhere, and what comes beside it."""
+        edges, ramp = self.edges()
+        with localcontext(UP):
+            if self.part == "sup":
+                return everywhere + beside
+            ramps = decimal(self.size**2 * len(edges) * (ramp + Fraction(1, WHOLE[self.dtype])))
+            return ((inside + beside) ** 2 + ramps).sqrt().next_plus()
 
 
 @lru_cache
@@ -125,14 +126,6 @@ def room_for_samples(variance: Decimal, largest: Decimal) -> Decimal:
 def array(tensor: Tensor) -> Array:
     """The same numbers in float64; NaN stays NaN."""
     return tensor.detach().cpu().double().numpy()
-
-
-def whole(values: Array) -> Array:
-    """The same numbers as integers; NaN or fractions become a number that fits nowhere."""
-    result = np.full(values.shape, 2**20 + 1, dtype=np.int64)
-    right = (values == np.round(values)) & (np.abs(values) < 2**53)
-    result[right] = values[right].astype(np.int64)
-    return result
 
 
 def decimal(value: Fraction) -> Decimal:

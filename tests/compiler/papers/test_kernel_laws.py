@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from helpers.compiler_attack import attack
 from helpers.compiler_cases import SIZES, random_inputs, reference_layers, small
 from helpers.tolerances import assert_close
 from promptreach import reference
@@ -13,7 +14,7 @@ from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compiler import PlanTooLargeError, build_backbone, load_backbone, plan_backbone
 from promptreach.compiler.gallery import gallery_function, random_function
 from promptreach.compiler.papers.kernel import KernelSizes, bound
-from promptreach.compiler.verify import attack, measure
+from promptreach.compiler.verify import measure
 from promptreach.errors import InputError
 from promptreach.prompt import SoftPrompt
 

@@ -8,7 +8,14 @@ import torch
 
 from helpers.compiler_cases import small
 from promptreach.compiler.gallery import gallery_function
-from promptreach.compiler.parts.sampling import CHANCE, FRESH_POINTS, sample_clause, sample_room
+from promptreach.compiler.programmable.error_budget import (
+    CHANCE,
+    FRESH_POINTS,
+    STEEPEST_BEND,
+    logit_error,
+    sample_clause,
+    sample_room,
+)
 from promptreach.compiler.verify import measure
 
 
@@ -51,3 +58,36 @@ def test_the_claim_says_so():
     assert "20,000 or more independent uniform points, but for a chance of 1e-09" in prompt.certificate.claim
     assert "20,000" not in backbone.sup_certificate(prompt).claim
     assert sample_clause(1e-12).endswith("1e-12 a point.")
+
+
+def smooth(dim, tokens, tol=0.05):
+    target = gallery_function("smooth", dim, tokens, 1.0, 5)
+    return small(dim, tokens, tol, "multilinear", curvature=target.curvature), target
+
+
+def logit_slack(backbone):
+    tilt = backbone.passes[[item.name for item in backbone.passes].index("tilt")]
+    count = backbone.plan.derived["knots"]
+    knots = [-float(bias) for bias in tilt.up_bias[:count]]
+    changes = tilt.down[0, :count].tolist()
+    heights = [sum(c * max(place - knot, 0) for c, knot in zip(changes, knots, strict=True)) for place in knots]
+    return logit_error(knots, heights, backbone.plan.derived["reach"])
+
+
+def test_the_logit_error_is_above_what_is_seen_and_close_to_it():
+    backbone, _ = smooth(1, 1, 0.01)
+    bound, reach = float(logit_slack(backbone)), backbone.plan.derived["reach"]
+    t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    tilt = backbone.passes[2]
+    states = torch.zeros(len(t), backbone.stream.size, dtype=torch.float64)
+    states[:, backbone.stream.blocks["input"]] = t[:, None] / backbone.plan.cells
+    tilted = backbone.stream.read(tilt(states), ["tilt"])[:, 0]
+    seen = float((torch.sigmoid(tilted - reach) - t).abs().max())
+    assert seen <= bound <= 2 * seen
+
+
+def test_no_second_derivative_of_the_logistic_function_is_larger():
+    z = torch.linspace(-8, 8, 100_001, dtype=torch.float64)
+    s = torch.sigmoid(z)
+    assert float((s * (1 - s) * (1 - 2 * s)).abs().max()) <= float(STEEPEST_BEND)
+    assert Fraction(1, 108) <= STEEPEST_BEND**2  # (1 / (6 sqrt 3))^2

@@ -1,16 +1,19 @@
-"""The modules against the reference transformer in plain loops."""
+"""Whole backbones against the reference transformer, which runs every layer over every row."""
 
 import pytest
 import torch
 
-from helpers.compiler_cases import SIZES, random_inputs, reference_layers, small
+from helpers.compiler_cases import (
+    SIZES,
+    random_inputs,
+    reference_layers,
+    small,
+)
 from helpers.tolerances import assert_close
 from promptreach import reference
-from promptreach.compiler.backbone import Backbone
-from promptreach.compiler.parts.blocks import Attention, FeedForward
-from promptreach.compiler.parts.stream import Stream
+from promptreach.compiler.backbone import CompiledBackbone
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.prompt import SoftPrompt
-from promptreach.weights import AttentionWeights, LayerWeights
 
 STREAM = Stream(input=2, position=3, a=3, empty=0, b=2, output=2)
 
@@ -30,49 +33,15 @@ def attention(diagonal):
     return Attention(
         "a",
         STREAM,
-        query_reads=["a", "input"],
-        key_reads=["b"],
-        value_reads=["b"],
-        writes=["output"],
-        query=normal(3, 5),
-        query_bias=normal(3, seed=4),
-        key=normal(3, 2, seed=5),
-        key_bias=normal(3, seed=6),
-        value=value,
-        output=output,
+        query=Projection(["a", "input"], normal(3, 5), normal(3, seed=4)),
+        key=Projection(["b"], normal(3, 2, seed=5), normal(3, seed=6)),
+        value=Projection(["b"], value),
+        output=Projection(["output"], output),
         scale=0.7,
     )
 
 
-@pytest.mark.parametrize("diagonal", [False, True])
-def test_a_relu_pass_is_the_reference_feed_forward(diagonal):
-    item, states = feed_forward(diagonal), normal(4, STREAM.size, seed=9)
-    silent = AttentionWeights(*[torch.zeros(1, 1, STREAM.size).double()] * 3, torch.zeros(STREAM.size, 1).double())
-    expected = reference.layer(LayerWeights(silent, item.weights()), states)
-    assert_close(item(states.clone()), expected, "layer output")
-
-
-@pytest.mark.parametrize("diagonal", [False, True])
-@pytest.mark.parametrize("prompt_rows", [0, 3])
-def test_a_softmax_pass_is_the_reference_attention(diagonal, prompt_rows):
-    item = attention(diagonal)
-    content, prompt = normal(2, 4, STREAM.size, seed=9), normal(3, STREAM.size, seed=10)[:prompt_rows]
-    after, rows = item(content.clone(), prompt[None].clone() if prompt_rows else None, update_prompt=True)
-    for index in range(2):
-        joined = torch.cat([prompt, content[index]])
-        expected = joined + reference.attend(item.weights(), joined)
-        assert_close(after[index], expected[prompt_rows:], "layer output")
-        if prompt_rows:
-            assert_close(rows[index], expected[:prompt_rows], "layer output")
-
-
-def test_without_update_the_prompt_rows_stay_one_copy():
-    item, prompt = attention(False), normal(1, 3, STREAM.size)
-    _, rows = item(normal(5, 2, STREAM.size), prompt, update_prompt=False)
-    assert rows is prompt
-
-
-class Stack(Backbone):
+class Stack(CompiledBackbone):
     """A backbone of given passes with random weights, which nothing compiles for."""
 
     def _nothing_compiles_for_it(self, *_):
@@ -117,13 +86,3 @@ def test_a_compiled_transformer_is_the_reference_transformer(dim, tokens):
     for item, output in zip(x, backbone(x, prompt), strict=True):
         states = reference.transformer(layers, backbone.embed(item[None])[0], prompt)
         assert_close(output, states @ backbone.readout.T, "transformer output")
-
-
-def test_streams_read_and_write_by_name():
-    states = torch.arange(12.0)
-    assert STREAM.size == 12
-    assert STREAM.indices(["b", "input"]) == [8, 9, 0, 1]
-    assert STREAM.read(states, ["b", "input"]).tolist() == [8, 9, 0, 1]
-    assert STREAM.width("a", "empty", "b") == 5
-    STREAM.add(states, ["b", "input"], torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    assert states.tolist() == [3, 5, 2, 3, 4, 5, 6, 7, 9, 11, 10, 11]

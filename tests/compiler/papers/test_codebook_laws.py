@@ -7,11 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptreach import reference
 from promptreach.compiler.gallery import random_function
 from promptreach.compiler.papers.codebook import BEYOND, Codebook, choose, power_up_to_beyond
-from promptreach.compiler.papers.ladder import Ladder, NarrowLadder, Rungs, changes
-from promptreach.compiler.parts.stream import Stream
 
 RAMP = 2.0**-30
 
@@ -75,50 +72,3 @@ def test_numbers_beyond_use_are_written_as_one():
     assert power_up_to_beyond(10, 3999) == 10**3999
     assert power_up_to_beyond(10, 10**9) == power_up_to_beyond(7, 5000) == BEYOND
     assert Codebook(768, 512, 1.0, 1000, 2, RAMP).num_cells == BEYOND
-
-
-def random_rungs(count, out, generator):
-    heights = torch.randint(0, 3, (count, out), generator=generator).double()
-    ids = torch.arange(count) * 5 + torch.randint(1, 4, (count,), generator=generator)
-    at = changes(heights)
-    offset = ids[at].double()
-    return ids, heights, Rungs(torch.ones_like(offset), offset, heights.diff(dim=0)[at], heights[0])
-
-
-def run(kind, rungs, t):
-    out = rungs.jumps.shape[1]
-    stream = Stream(t=1, y=out)
-    ladder = kind("table", stream, "t", "y", rungs)
-    states = torch.zeros(len(t), 1 + out, dtype=torch.float64)
-    states[:, 0] = t.double()
-    return ladder, ladder(states.clone())[:, 1:], states
-
-
-@pytest.mark.parametrize("count", [1, 2, 40])
-@pytest.mark.parametrize("out", [1, 2])
-def test_both_forms_hold_every_height_exactly_and_agree_with_one_plain_layer(count, out):
-    generator = torch.Generator().manual_seed(count)
-    ids, heights, rungs = random_rungs(count, out, generator)
-    between = torch.rand(100, generator=generator, dtype=torch.float64) * float(ids[-1] + 1)
-    results = []
-    for kind in (Ladder, NarrowLadder):
-        _, found, _ = run(kind, rungs, ids)
-        assert torch.equal(found, heights)
-        ladder, everywhere, states = run(kind, rungs, between)
-        results.append(everywhere)
-        weights = ladder.weights()
-        for row, state in zip(everywhere, states, strict=True):
-            plain = state + reference._feed_forward(weights, state)
-            torch.testing.assert_close(plain[1:], row, rtol=1e-12, atol=1e-10)
-    torch.testing.assert_close(*results, rtol=1e-13, atol=1e-13)
-    assert float(results[0].min()) >= float(heights.min())
-    assert float(results[0].max()) <= float(heights.max())
-
-
-def test_a_constant_needs_no_rung():
-    heights = torch.ones(4, 1, dtype=torch.float64)
-    none = torch.zeros(0, dtype=torch.float64)
-    assert len(changes(heights)) == 0
-    for kind in (Ladder, NarrowLadder):
-        _, found, _ = run(kind, Rungs(none, none, none[:, None], heights[0]), torch.arange(4))
-        assert torch.equal(found, heights)

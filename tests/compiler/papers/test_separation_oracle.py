@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
+from helpers.separations import boltzmann_separation
 from promptreach.compiler.papers.separation import (
-    boltzmann_separation,
     paper_separation_log10,
     rank_one_separation_log10,
     separation_of,

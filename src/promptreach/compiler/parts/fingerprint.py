@@ -1,4 +1,4 @@
-"""That a backbone still has the weights of its plan: what certificates of plans, as opposed to weights, rest on.
+"""The weight fingerprint check: a backbone still has the weights of its plan.
 
 The weights follow from the plan alone, with no randomness left, so a certificate names the plan and a fingerprint of
 the weights, and its second path builds the backbone again.
@@ -15,7 +15,7 @@ from promptreach.compiler.plan import Plan
 from promptreach.errors import Fault
 
 
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
+def fingerprint_of(weights: Mapping[str, Tensor]) -> str:
     """SHA-256 of all names, shapes, dtypes and bytes, in order of names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
@@ -26,7 +26,8 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
 
 def question_of(plan: Plan) -> dict[str, Any]:
     """The arguments of the construction's own `plan`, as plain values for a witness."""
-    asked = {"dim": plan.dim, "tokens": plan.tokens, "lipschitz": plan.lipschitz, "tol": plan.tol, "dtype": plan.dtype}
+    asked = plan.question._asdict()
+    del asked["construction"]
     return {**asked, **plan.options}
 
 
@@ -49,7 +50,7 @@ def frame_faults(embeddings: Tensor, frame: Tensor, free: slice) -> list[Fault]:
 
 def weight_faults(weights: Mapping[str, Tensor], expected: str) -> list[Fault]:
     """A fault when a backbone's weights are not those that its plan led to."""
-    if fingerprint(weights) == expected:
+    if fingerprint_of(weights) == expected:
         return []
     return [
         Fault("backbone", "weights that its plan does not lead to", "the weights as they were built", "Build it again")

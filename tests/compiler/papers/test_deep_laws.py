@@ -7,15 +7,17 @@ from fractions import Fraction
 import pytest
 import torch
 
-from helpers.compiler_cases import random_inputs, small
+from helpers.compiler_attack import attack
+from helpers.compiler_cases import attention_weights, random_inputs, small
+from helpers.exact_deep import exact_output
 from promptreach import reference
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compiler import PlanTooLargeError, build_backbone, load_backbone, plan_backbone
 from promptreach.compiler.gallery import gallery_function, random_function
 from promptreach.compiler.papers.codebook import Codebook
 from promptreach.compiler.papers.deep import HardmaxHeads, base_of, highest, id_heights, is_exact, lift_of, shifted
-from promptreach.compiler.parts.stream import Stream
-from promptreach.compiler.verify import attack, measure
+from promptreach.compiler.parts.blocks import Stream
+from promptreach.compiler.verify import measure
 from promptreach.errors import InputError
 from promptreach.prompt import SoftPrompt
 
@@ -44,7 +46,7 @@ def test_the_module_computes_what_fractions_compute(dim, tokens, tol, options):
     prompt, levels = backbone.prompt_for(target), backbone.codebook.levels
     table = backbone.codebook.encode(target.at(backbone.points()))
     for x in random_inputs(dim, tokens, 1 if tol == 0.35 else 3, seed=5):
-        exact = backbone.exact_output([[Fraction(entry) for entry in row] for row in x.tolist()], table)
+        exact = exact_output(backbone, [[Fraction(entry) for entry in row] for row in x.tolist()], table)
         whole = [[entry * levels - Fraction(1, 2) for entry in row] for row in exact]
         assert all(entry.denominator == 1 for row in whole for entry in row)
         assert backbone(x[None], prompt)[0].tolist() == [
@@ -59,7 +61,7 @@ def test_on_a_ramp_fractions_stay_in_the_cube_and_so_does_the_module():
     low, high = backbone.edges()[1:3].tolist()
     for share in (0.1, 0.5, 0.9):
         x = low + share * (high - low)
-        assert 0 <= backbone.exact_output([[Fraction(x)]], table)[0][0] <= 1
+        assert 0 <= exact_output(backbone, [[Fraction(x)]], table)[0][0] <= 1
         assert 0 <= float(backbone(torch.tensor([[[x]]], dtype=torch.float64), prompt)) <= 1
 
 
@@ -102,8 +104,8 @@ def test_a_shift_moves_the_rows_at_its_value_and_no_others():
     states = torch.tensor([[[3.0], [1.0], [7.0], [3.0], [7.0]]], dtype=torch.float64)
     moved, _ = heads(states.clone(), None)
     assert moved.flatten().tolist() == [63.0, 1.0, 7.0, 63.0, 7.0]
-    # Hardmax is the limit of the softmax heads that `weights` writes down.
-    soft = states[0] + reference.attend(heads.weights(), states[0])
+    # Hardmax is the limit of the softmax heads that `attention_weights` writes down.
+    soft = states[0] + reference.attend(attention_weights(heads), states[0])
     torch.testing.assert_close(soft, moved[0], rtol=1e-12, atol=1e-12)
     # Rows in front, one copy for all inputs, are read like any others.
     split, front = heads(states[:, 2:].clone(), states[:, :2].clone(), update_prompt=True)
