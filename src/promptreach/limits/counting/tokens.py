@@ -27,7 +27,7 @@ from torch import Tensor
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.limits.oracle.checks import number_faults, weight_faults
-from promptreach.limits.oracle.witness import last_outputs
+from promptreach.limits.oracle.forward import last_outputs
 from promptreach.prompt import SoftPrompt
 from promptreach.rounding import gamma
 from promptreach.weights import AttentionWeights

@@ -1,6 +1,6 @@
-"""Can any prompt, of any length, make one attention layer give these outputs? And if not, how close can one come?
+"""The oracle: whether any prompt of any length makes one attention layer give these outputs, and how close one comes.
 
-The front of the oracle. It reads as the list of its steps: check the input, group the examples by their last token,
+The front of the room. It reads as the list of its steps: check the input, group the examples by their last token,
 find each group's floor, build a prompt that reaches it, run that prompt, and compare.
 
 What it decides is one layer of attention at its input, read at the last token of each sequence, before the residual
@@ -18,14 +18,13 @@ from torch import Tensor
 from promptreach import attention
 from promptreach.certificate import Certificate, Evidence, Side, Verdict
 from promptreach.errors import Fault, raise_if_any
-from promptreach.limits.oracle.build import prefix_for, soft_prompt_for
 from promptreach.limits.oracle.checks import number_faults, oracle_faults, scale_faults, spread_faults, tol_faults
-from promptreach.limits.oracle.groups import Slots, Wish
-from promptreach.limits.oracle.measured import measured_error
+from promptreach.limits.oracle.forward import measured_error
 from promptreach.limits.oracle.several import heads_certificate, heads_floor
 from promptreach.limits.oracle.single_head import HeadFloor, floor_certificate, head_floor
+from promptreach.limits.oracle.slots import Slots, Wish, one_slot, prefix_for
+from promptreach.limits.oracle.soft_tokens import soft_prompt_for
 from promptreach.limits.oracle.statistics import HeadStatistics, group_by_query, head_statistics
-from promptreach.limits.oracle.witness import one_slot
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights
 

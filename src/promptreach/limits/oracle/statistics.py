@@ -51,6 +51,17 @@ class HeadStatistics:
     offset: float = 0.0
     zero_query: bool = False
 
+    @property
+    def known_query(self) -> Float[Tensor, " head_dim"]:
+        """The query vector.
+
+        Raises:
+            ValueError: for captured statistics without one.
+        """
+        if self.query is None:
+            raise ValueError("captured statistics carry no query to build a key from")
+        return self.query
+
 
 def group_by_query(sequences: Sequence[Tensor]) -> list[list[int]]:
     """The indices of the examples that share their last token exactly, in order of first appearance."""
