@@ -18,7 +18,7 @@ from promptreach import norms
 from promptreach.rounding import UNIT, exact_gamma
 
 OUTWARD = 1 + 2.0**-20
-"""What a radius formed from positive float64 numbers is widened by; it covers the roundings of sums of 2^30 terms."""
+"""The factor that widens a radius formed from positive float64 numbers; it covers the roundings of sums of 2^30 terms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class NormBall:
         return NormBall(self.centre @ other.centre, rounding + self.product_radius(other))
 
     def product_radius(self, other: "NormBall") -> Decimal:
-        """What the two radii do to the product, rounding apart."""
+        """The part of a product's radius that comes from the two radii, rounding apart."""
         return self.radius * other.frobenius() + self.frobenius() * other.radius
 
     @staticmethod

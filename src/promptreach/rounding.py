@@ -33,7 +33,7 @@ LARGEST_WHOLE = {"float64": 2**53, "float32": 2**24}
 """Whole numbers up to here, and their sums and products that stay below it, are exact."""
 
 WIDE = Context(prec=50, Emax=MAX_EMAX, Emin=MIN_EMIN)
-"""What to compute decimals in, as ``with localcontext(WIDE):``."""
+"""The context to compute decimals in, as ``with localcontext(WIDE):``."""
 
 # In WIDE: the default context has 28 digits, in which both would be 1.
 _WIDER = WIDE.add(Decimal(1), Decimal("1e-40"))

@@ -27,7 +27,7 @@ Record = TypeVar("Record", bound="_Record")
 
 
 class _Record:
-    """What all weight records share: conversion of every tensor at once."""
+    """Conversions that all weight records share: every tensor at once, plain dictionaries and back."""
 
     def to(self: Record, dtype: torch.dtype) -> Record:
         """A copy with every tensor, at any depth, in `dtype`."""

@@ -9,6 +9,8 @@ from helpers.oracle_problems import normal
 from helpers.tolerances import TOLERANCES
 from promptreach.limits.oracle.mass_search import minimise
 
+VALUE = TOLERANCES["oracle value", torch.float64][0]
+
 
 def column(*values):
     return torch.tensor(values, dtype=torch.float64)[:, None]

@@ -32,7 +32,7 @@ from promptreach.weights import AttentionWeights, NormWeights
 
 @dataclass(frozen=True)
 class Reading:
-    """What a branch reads from the stream: tokens after the norm, its weight and bias left to the projections.
+    """The tokens that a branch reads from the stream: after the norm, its weight and bias left to the projections.
 
     Attributes:
         radius: bounds each token.
@@ -164,7 +164,7 @@ def _projected(
 
 
 def _constant(weights: AttentionWeights, norm: NormWeights | None, output: NormBall) -> NormBall:
-    """What the branch gives where all tokens read as 0: weights sum to 1, so every head gives its value bias."""
+    """The branch's output where all tokens read as 0: weights sum to 1, so every head gives its value bias."""
     total = NormBall.exact(torch.zeros(weights.output_size) if weights.output_bias is None else weights.output_bias)
     size = weights.value.shape[1]
     for index in range(weights.num_heads):

@@ -25,13 +25,13 @@ def norms_in_front(layer: LayerWeights) -> tuple[NormWeights | None, NormWeights
 
 
 def attention_branch(layer: LayerWeights, rotate: Rotation | None = None) -> Branch:
-    """What the attention adds to the stream: its norm first where that stands in front. Weights are float64."""
+    """The function that attention adds to the stream: its norm first where that stands in front. Weights are float64."""
     norm, _ = norms_in_front(layer)
     return lambda states: attend(layer.attention, normed(norm, states), rotate)
 
 
 def feed_forward_branch(layer: LayerWeights) -> Branch:
-    """What the feed-forward network adds to the stream; nothing, where there is none."""
+    """The function that the feed-forward network adds to the stream; 0 where there is none."""
     _, norm = norms_in_front(layer)
     weights = layer.feed_forward
     if weights is None:

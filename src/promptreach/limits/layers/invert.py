@@ -31,7 +31,7 @@ _MOST_STEPS = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Inverse:
-    """What the layers were given, from what they gave.
+    """The inputs of layers, found from their outputs.
 
     Attributes:
         inputs: (tokens, hidden), float64.
@@ -92,7 +92,7 @@ def invert(
 
 
 def injective_consequence(layers: Sequence[LayerWeights], radius: float | int, tokens: int) -> Certificate:
-    """How far apart a causal stack keeps two inputs behind any one prompt: LOWER, 0 < value <= 1 when certified.
+    """The factor by which a causal stack keeps two inputs apart behind any one prompt: LOWER, 0 < value <= 1.
 
     For every prompt P in front and all contents X, X', with prompt and content tokens in the ball of `radius` and at
     most `tokens` of them together: |out(X) - out(X')| >= value |X - X'|, over the content positions. So two inputs

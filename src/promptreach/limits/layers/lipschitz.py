@@ -145,7 +145,7 @@ def layer_sizes(layer: LayerWeights, radius: Decimal, tokens: int, routines: Nor
 
 
 def _reading(norm: NormWeights | None, radius: Decimal) -> Reading:
-    """What a branch reads of a stream in the ball; only a norm in front of it changes that."""
+    """The reading of a branch from a stream in the ball; only a norm in front of it changes that."""
     if norm is None:
         return Reading(radius, radius, Decimal(1))
     size = _standardised_size(norm, radius)
@@ -332,7 +332,7 @@ def ball_faults(radius: float | int, tokens: int) -> list[Fault]:
 
 
 def layer_faults(layers: Sequence[LayerWeights]) -> list[Fault]:
-    """What keeps layers from being bounded: none at all, sizes that do not fit, numbers that are not finite."""
+    """Faults that keep layers from being bounded: none at all, sizes that do not fit, numbers that are not finite."""
     faults = [] if layers else [Fault("layers", "none", "at least one layer")]
     for index, layer in enumerate(layers):
         where, hidden = f"layers[{index}]", layer.attention.hidden_size

@@ -21,7 +21,7 @@ from promptreach.errors import Fault, raise_if_any
 from promptreach.limits.oracle.checks import number_faults, oracle_faults, scale_faults, spread_faults, tol_faults
 from promptreach.limits.oracle.forward import measured_error
 from promptreach.limits.oracle.several import heads_certificate, heads_floor
-from promptreach.limits.oracle.single_head import HeadFloor, floor_certificate, head_floor
+from promptreach.limits.oracle.single_head import floor_certificate, head_floor
 from promptreach.limits.oracle.slots import Slots, Wish, one_slot, prefix_for
 from promptreach.limits.oracle.soft_tokens import soft_prompt_for
 from promptreach.limits.oracle.statistics import HeadStatistics, group_by_query, head_statistics
@@ -51,7 +51,7 @@ class QueryGroup:
 
 @dataclass(frozen=True, eq=False)
 class Memorisation:
-    """What prompts can do on the given examples.
+    """The oracle's answer for the given examples.
 
     Attributes:
         verdict: POSSIBLE: a prefix or soft prompt was built, and a forward pass reached every target to within
@@ -132,8 +132,7 @@ def memorisable(
         QueryGroup(tuple(members), lower, *_single(wish), count)
         for members, lower, wish, count in zip(groups, lowers, wishes, counts, strict=True)
     )
-    verdict, reason = _verdict(floor.value, upper.value, threshold)
-    prompt_verdict = Verdict.POSSIBLE if prompt_error <= threshold else Verdict.UNKNOWN
+    verdict, prompt_verdict, reason = _verdicts(floor.value, upper.value, prompt_error, threshold)
     return Memorisation(
         verdict=verdict,
         floor=floor,
@@ -141,7 +140,7 @@ def memorisable(
         attained=attained,
         prefix=prefix,
         prompt=prompt,
-        prompt_verdict=Verdict.IMPOSSIBLE if verdict is Verdict.IMPOSSIBLE else prompt_verdict,
+        prompt_verdict=prompt_verdict,
         min_tokens=counts,
         groups=records,
         threshold=threshold,
@@ -191,9 +190,8 @@ def memorisable_statistics(
     prefix = None if slots is None else Prefix(slots[0][None, None], slots[1][None, None])
     upper = _reached_captured(statistics, targets, output, factor, slots)
     threshold = tol * (float(targets.square().mean().sqrt()) or 1.0)
-    verdict, reason = _verdict(floor.value, upper.value, threshold)
+    verdict, prompt_verdict, reason = _verdicts(floor.value, upper.value, math.inf, threshold)
     group = QueryGroup(tuple(range(len(mean))), floor.value, part.log_mass, part.mean, None)
-    impossible = verdict is Verdict.IMPOSSIBLE
     return Memorisation(
         verdict=verdict,
         floor=floor,
@@ -201,7 +199,7 @@ def memorisable_statistics(
         attained=part.attained,
         prefix=prefix,
         prompt=None,
-        prompt_verdict=Verdict.IMPOSSIBLE if impossible else Verdict.UNKNOWN,
+        prompt_verdict=prompt_verdict,
         min_tokens=(None,),
         groups=(group,),
         threshold=threshold,
@@ -246,15 +244,14 @@ def _floor(
         ]
         lowers = [bound.lower / math.sqrt(part.numel()) for bound, part in zip(bounds, parts, strict=True)]
         return heads_certificate(bounds, entries), wishes, True, lowers
-    floors: list[HeadFloor] = [
-        head_floor(heads[0], part, weights.output) for heads, part in zip(statistics, parts, strict=True)
+    triples = [
+        (heads[0], part, head_floor(heads[0], part, weights.output))
+        for heads, part in zip(statistics, parts, strict=True)
     ]
-    triples = [(heads[0], part, floor) for heads, part, floor in zip(statistics, parts, floors, strict=True)]
     certificate = floor_certificate(triples, weights.output, entries, "one attention head at the last tokens")
-    wishes = [[Wish(heads[0], floor.log_mass, floor.mean)] for heads, floor in zip(statistics, floors, strict=True)]
-    attained = all(floor.attained for floor in floors)
-    lowers = [floor.lower / math.sqrt(part.numel()) for floor, part in zip(floors, parts, strict=True)]
-    return certificate, wishes, attained, lowers
+    wishes = [[Wish(head, floor.log_mass, floor.mean)] for head, _, floor in triples]
+    lowers = [floor.lower / math.sqrt(part.numel()) for _, part, floor in triples]
+    return certificate, wishes, all(floor.attained for _, _, floor in triples), lowers
 
 
 def _single(wish: list[Wish]) -> tuple[float | None, Tensor | None]:
@@ -272,12 +269,15 @@ def _reached(
     return min(with_prefix, with_prompt, key=lambda certificate: certificate.value), with_prompt.value
 
 
-def _verdict(floor: float, upper: float, threshold: float) -> tuple[Verdict, str]:
+def _verdicts(floor: float, upper: float, prompt_error: float, threshold: float) -> tuple[Verdict, Verdict, str]:
+    """The answer for all prompts, that for soft prompts, and why."""
+    prompt = Verdict.POSSIBLE if prompt_error <= threshold else Verdict.UNKNOWN
     if upper <= threshold:
-        return Verdict.POSSIBLE, f"a prompt was run and errs by {upper:.3g}, within {threshold:.3g}"
+        return Verdict.POSSIBLE, prompt, f"a prompt was run and errs by {upper:.3g}, within {threshold:.3g}"
     if floor > threshold:
-        return Verdict.IMPOSSIBLE, f"no prompt of any length errs by less than {floor:.6g}"
-    return Verdict.UNKNOWN, f"no prompt errs by less than {floor:.3g}; the best one built errs by {upper:.3g}"
+        return Verdict.IMPOSSIBLE, Verdict.IMPOSSIBLE, f"no prompt of any length errs by less than {floor:.6g}"
+    reason = f"no prompt errs by less than {floor:.3g}; the best one built errs by {upper:.3g}"
+    return Verdict.UNKNOWN, prompt, reason
 
 
 def _statistics_faults(

@@ -14,14 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Certificate, rechecks
 from promptreach.limits.oracle.box_bound import mass_problem
 from promptreach.limits.oracle.box_check import bounded, tiles
 from promptreach.limits.oracle.branch_and_bound import BUDGET, MOST_HEADS, HeadsPoint, branch_and_bound, solved_at
 from promptreach.limits.oracle.separate_heads import checked_separate_floor, separate_floor
-from promptreach.limits.oracle.single_head import packed_group, rechecked, unpacked_statistics
+from promptreach.limits.oracle.single_head import groups_certificate, packed_group, rechecked, unpacked_statistics
 from promptreach.limits.oracle.statistics import HeadStatistics
-from promptreach.rounding import gamma
 
 _BOX_COST = 1e8  # multiplications, roughly, that the branch and bound may spend on factorising designs
 
@@ -86,23 +85,13 @@ def heads_floor(
 
 
 def heads_certificate(bounds: Sequence[GroupBound], entries: int) -> Certificate:
-    """The floor over all groups as one certificate, PROVED: each group bounds its own examples, for any one prompt."""
-    value = (sum(bound.lower**2 for bound in bounds) / entries) ** 0.5 * (1 - gamma(len(bounds) + 8))
+    """The floor over all groups as one certificate, PROVED."""
     boxed = any(bound.witness["boxes"] is not None for bound in bounds)
-    return Certificate(
-        claim=(
-            "for every prompt of any length, the root-mean-square error of the attention layer at the last tokens over "
-            f"all {entries} target entries is at least value"
-        ),
-        value=max(0.0, value),
-        side=Side.LOWER,
-        evidence=Evidence.PROVED,
-        assumptions=(
-            Assumption("examples of one group share their last token", True, "compared bit by bit"),
-            Assumption(
-                "the target entries are compared before any residual, norm or feed-forward", True, "by definition"
-            ),
-        ),
+    return groups_certificate(
+        [bound.lower for bound in bounds],
+        entries,
+        "the attention layer at the last tokens",
+        (),
         theorem="several-heads-box-bound" if boxed else "separate-heads-bound",
         witness={"entries": entries, "groups": [bound.witness for bound in bounds]},
         checker="limits.oracle.several:recheck_heads",

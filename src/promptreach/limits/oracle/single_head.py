@@ -19,7 +19,7 @@ float64 sees.
 Reference: theorem keys ``one-query-reachability`` and ``one-query-dual-bound``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -175,7 +175,7 @@ def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
 
 
 def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor) -> float:
-    """What the basis of the range of a projection of full column rank may cost."""
+    """The part of the floor that the basis of the range of a projection of full column rank may cost."""
     rows, rank = basis.shape
     size = float(targets.norm()) * (1 + gamma(targets.numel()))
     eta = float((basis.mT @ basis - torch.eye(rank, dtype=basis.dtype)).norm()) + 2 * gamma(rows + 4) * rank
@@ -190,8 +190,29 @@ def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targ
 def floor_certificate(
     parts: list[tuple[HeadStatistics, Tensor, HeadFloor]], output: Tensor | None, entries: int, what: str
 ) -> Certificate:
-    """The floor over several query groups as one certificate: each part bounds its own examples, for any one prompt."""
-    value = (sum(floor.lower**2 for _, _, floor in parts) / entries) ** 0.5 * (1 - gamma(len(parts) + 8))
+    """The floor over several query groups of one head as one certificate."""
+    return groups_certificate(
+        [floor.lower for _, _, floor in parts],
+        entries,
+        what,
+        (Assumption("one attention head, read at the last token", True, "the weights have one head"),),
+        theorem="one-query-dual-bound",
+        witness={"entries": entries, "output": output, "groups": [packed_group(*part) for part in parts]},
+        checker="limits.oracle.single_head:recheck_floor",
+    )
+
+
+def groups_certificate(
+    lowers: Sequence[float],
+    entries: int,
+    what: str,
+    assumptions: tuple[Assumption, ...],
+    theorem: str,
+    witness: Mapping[str, Any],
+    checker: str,
+) -> Certificate:
+    """The floors of query groups as one certificate, PROVED: each bounds its own examples, for any one prompt."""
+    value = (sum(lower**2 for lower in lowers) / entries) ** 0.5 * (1 - gamma(len(lowers) + 8))
     return Certificate(
         claim=(
             f"for every prompt of any length, the root-mean-square error of {what} over all {entries} target "
@@ -201,24 +222,20 @@ def floor_certificate(
         side=Side.LOWER,
         evidence=Evidence.PROVED,
         assumptions=(
-            Assumption("one attention head, read at the last token", True, "the weights have one head"),
+            *assumptions,
             Assumption("examples of one group share their last token", True, "compared bit by bit"),
             Assumption(
                 "the target entries are compared before any residual, norm or feed-forward", True, "by definition"
             ),
         ),
-        theorem="one-query-dual-bound",
-        witness={
-            "entries": entries,
-            "output": output,
-            "groups": [packed_group(*part) for part in parts],
-        },
-        checker="limits.oracle.single_head:recheck_floor",
+        theorem=theorem,
+        witness=witness,
+        checker=checker,
     )
 
 
 def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor | None) -> dict[str, Any]:
-    """What `checked_floor` needs of one head at one query."""
+    """The problem of one head at one query as a witness that `checked_floor` reads."""
     return {
         "log_mass": statistics.log_mass,
         "mean": statistics.mean,

@@ -5,8 +5,9 @@ A mass a and a mean b / a at one query q != 0 need a single key/value slot: key 
 Several queries: each query g wants a mass a_g and a mean there. With as many slots as queries, let slot j have the
 share P_gj of the prompt's mass at query g, where P = (1 - leak) I + leak/G. P is well conditioned whatever the masses,
 so values solve P values = means exactly. Keys with scores log(a_g P_gj) exist when the queries are linearly
-independent. When they are not, a few hundred steps of L-BFGS start from keys along the queries; what they reach is an upper bound
-like any other. Heads that share keys and values (grouped-query attention) are further queries to the same slots.
+independent. When they are not, a few hundred steps of L-BFGS start from keys along the queries; what they reach is an
+upper bound like any other. Heads that share keys and values (grouped-query attention) are further queries to the same
+slots.
 
 Nothing here is trusted: whatever is built goes through a forward pass before anyone calls it a witness.
 
@@ -34,7 +35,7 @@ _STEPS = 300
 
 
 class Wish(NamedTuple):
-    """What one query of one head wants of the prompt: its mass (log a, nats) and its mean b / a."""
+    """The target statistics of one query of one head: the prompt's mass (log a, nats) and its mean b / a."""
 
     statistics: HeadStatistics
     log_mass: float

@@ -34,7 +34,7 @@ _GRID = 400  # masses that are looked at for one that soft tokens can have
 
 
 class SoftTokens(NamedTuple):
-    """How many soft tokens a mass and mean need, and these tokens where they were built.
+    """The number of soft tokens that a mass and mean need, and these tokens where they were built.
 
     Attributes:
         number: the exact least number, in tokens (up to float64); None when undecided or when no number suffices.

@@ -1,4 +1,4 @@
-"""What a head sees of each example, in float64, with an account of the rounding.
+"""Statistics of what a head sees of each example, in float64, with an account of the rounding.
 
 A prompt of any length enters the output of a head at one query only through its mass a and value sum b there:
 
