@@ -18,7 +18,7 @@ from promptreach import norms
 from promptreach.rounding import UNIT, exact_gamma
 
 OUTWARD = 1 + 2.0**-20
-"""The factor that widens a radius formed from positive float64 numbers; it covers the roundings of sums of 2^30 terms."""
+"""The factor that widens a radius formed in float64 of positive numbers: it covers sums of 2^30 terms."""
 
 
 @dataclass(frozen=True, eq=False)

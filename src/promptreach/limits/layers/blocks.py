@@ -25,7 +25,7 @@ def norms_in_front(layer: LayerWeights) -> tuple[NormWeights | None, NormWeights
 
 
 def attention_branch(layer: LayerWeights, rotate: Rotation | None = None) -> Branch:
-    """The function that attention adds to the stream: its norm first where that stands in front. Weights are float64."""
+    """The function that attention adds to the stream: the norm first where it stands in front. Weights are float64."""
     norm, _ = norms_in_front(layer)
     return lambda states: attend(layer.attention, normed(norm, states), rotate)
 
