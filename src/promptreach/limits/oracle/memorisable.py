@@ -236,10 +236,7 @@ def _floor(
     if weights.num_heads > 1:
         bounds = [heads_floor(heads, weights.output, part) for heads, part in zip(statistics, parts, strict=True)]
         wishes = [
-            [
-                Wish(head, log_mass, mean)
-                for head, log_mass, mean in zip(heads, bound.best.log_mass.tolist(), bound.best.means, strict=True)
-            ]
+            [Wish(*wish) for wish in zip(heads, bound.best.log_mass.tolist(), bound.best.means, strict=True)]
             for heads, bound in zip(statistics, bounds, strict=True)
         ]
         lowers = [bound.lower / math.sqrt(part.numel()) for bound, part in zip(bounds, parts, strict=True)]
