@@ -24,9 +24,9 @@ from torch import Tensor
 
 from promptreach.certificate import Verdict
 from promptreach.limits import memorisable
+from promptreach.limits.oracle.forward import last_outputs
 from promptreach.limits.oracle.single_head import head_floor
 from promptreach.limits.oracle.statistics import head_statistics
-from promptreach.limits.oracle.witness import last_outputs
 from promptreach.prompt import SoftPrompt
 from promptreach.weights import AttentionWeights
 

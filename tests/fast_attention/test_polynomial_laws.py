@@ -14,7 +14,7 @@ from promptreach.fast_attention.polynomial.preprocess import norms, prepare, pre
 from promptreach.fast_attention.polynomial.remainder import key_sums, tail_factor, theta
 from promptreach.fast_attention.polynomial.tensors import form_norms, pair_index, spectral_above
 from promptreach.fast_attention.problem import Head
-from promptreach.fast_attention.rounding import gamma, unit
+from promptreach.rounding import gamma, unit
 
 SEEDS = st.integers(0, 2**31)
 

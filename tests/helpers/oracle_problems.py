@@ -2,7 +2,7 @@
 
 import torch
 
-from promptreach.limits.oracle.witness import last_outputs
+from promptreach.limits.oracle.forward import last_outputs
 from promptreach.prompt import SoftPrompt
 from promptreach.weights import AttentionWeights
 

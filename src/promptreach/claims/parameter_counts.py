@@ -6,7 +6,7 @@ from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.searches import random_head
 from promptreach.limits import compare_with_lora, low_rank_fit, tokens_needed
-from promptreach.limits.oracle.witness import last_outputs
+from promptreach.limits.oracle.forward import last_outputs
 from promptreach.report.findings import Cell, Curve, Series, Table, Text
 
 FITTED = 1e-8

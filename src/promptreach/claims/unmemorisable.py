@@ -9,7 +9,7 @@ from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.searches import least_error, random_head
 from promptreach.limits import unmemorisable_pair
-from promptreach.limits.oracle.witness import last_outputs
+from promptreach.limits.oracle.forward import last_outputs
 from promptreach.prompt import SoftPrompt
 from promptreach.report.findings import Curve, Series, Text
 

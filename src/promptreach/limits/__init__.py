@@ -1,4 +1,4 @@
-"""What no prompt can do: exact oracles, bounds and data that no prompt fits, each with a certificate."""
+"""Limits of prompts: exact oracles, bounds and data that no prompt fits, each with a certificate."""
 
 from promptreach.limits.counting.lengths import PromptLength, prompt_length
 from promptreach.limits.counting.tokens import (

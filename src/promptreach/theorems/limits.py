@@ -12,8 +12,8 @@ ENTRIES = (
             "b with N_i + b = (Z_i + a) u_i for all i: n * value_dim linear equations in value_dim + 1 unknowns."
         ),
         hypotheses=("one head", "one query vector other than 0, shared by all examples", "free prefix keys and values"),
-        function="limits.oracle.certified:minimise",
-        test="tests/limits/test_memorisable_oracle.py",
+        function="limits.oracle.mass_search:minimise",
+        test="tests/limits/oracle/test_memorisable_oracle.py",
         claim="A2",
         confidence="derived here; tested on targets built from prompts",
     ),
@@ -27,8 +27,8 @@ ENTRIES = (
             "an end of every interval of masses."
         ),
         hypotheses=("one head", "one query vector shared by all examples"),
-        function="limits.oracle.certified:minimise",
-        test="tests/limits/test_memorisable_attack.py",
+        function="limits.oracle.mass_search:minimise",
+        test="tests/limits/oracle/test_memorisable_attack.py",
         claim="A2",
     ),
     Theorem(
@@ -40,8 +40,8 @@ ENTRIES = (
             "log(a) q / (scale |q|^2), value b / a. At q = 0 the mass of a prompt is its number of slots."
         ),
         hypotheses=("one head at one query", "free prefix keys and values"),
-        function="limits.oracle.witness:one_slot",
-        test="tests/limits/test_witness_laws.py",
+        function="limits.oracle.slots:one_slot",
+        test="tests/limits/oracle/test_slots_laws.py",
         confidence="elementary; re-derived",
     ),
     Theorem(
@@ -54,8 +54,8 @@ ENTRIES = (
             "g is in the row space of W_v, and 1 otherwise."
         ),
         hypotheses=("one head at one query", "keys not normalised", "g = scale W_k^T q is not 0"),
-        function="limits.oracle.witness:soft_tokens",
-        test="tests/limits/test_witness_laws.py",
+        function="limits.oracle.soft_tokens:soft_tokens",
+        test="tests/limits/oracle/test_soft_tokens_laws.py",
         confidence="derived here: sum_t w_t g.p_t = log a - H(w), and 0 <= H(w) <= log m",
     ),
     Theorem(
@@ -70,7 +70,7 @@ ENTRIES = (
         ),
         hypotheses=("at most four heads", "one query token shared by all examples"),
         function="limits.oracle.box_bound:box_bounds",
-        test="tests/limits/test_heads_attack.py",
+        test="tests/limits/oracle/test_box_bound_attack.py",
     ),
     Theorem(
         key="separate-heads-bound",
@@ -83,8 +83,8 @@ ENTRIES = (
             "kappa^2 + |r|^2 while the bracket is positive."
         ),
         hypotheses=("the output projection has full column rank, or there is none",),
-        function="limits.oracle.several:heads_floor",
-        test="tests/limits/test_heads_attack.py",
+        function="limits.oracle.separate_heads:separate_floor",
+        test="tests/limits/oracle/test_separate_heads_attack.py",
         confidence="elementary",
     ),
     Theorem(
@@ -97,7 +97,7 @@ ENTRIES = (
         ),
         hypotheses=("one head", "full-rank weights", "output dimension at least 2"),
         function="limits.oracle.pairs:unmemorisable_pair",
-        test="tests/limits/test_pairs_oracle.py",
+        test="tests/limits/oracle/test_pairs_oracle.py",
         claim="A2",
         confidence="statement from memory, 88 %; proved here for each pair by its own certificate",
     ),
@@ -111,7 +111,7 @@ ENTRIES = (
         ),
         hypotheses=("one head", "2n <= value dimension", "the 2n vectors are independent"),
         function="limits.counting.tokens:token_lower_bound",
-        test="tests/limits/test_tokens_oracle.py",
+        test="tests/limits/counting/test_tokens_oracle.py",
         claim="A3",
         confidence="statement from memory, 75 %; re-derived",
     ),
@@ -125,7 +125,7 @@ ENTRIES = (
         ),
         hypotheses=("distinct inputs",),
         function="limits.counting.tokens:low_rank_fit",
-        test="tests/limits/test_tokens_oracle.py",
+        test="tests/limits/counting/test_tokens_oracle.py",
         claim="A3",
         confidence="statement from memory, 65 %; the construction and its count are ours",
     ),
@@ -142,7 +142,7 @@ ENTRIES = (
         ),
         hypotheses=("functions into [0,1]^(dL)", "a backbone that reads a table vector from each prompt token"),
         function="limits.counting.lengths:prompt_length",
-        test="tests/limits/test_lengths_oracle.py",
+        test="tests/limits/counting/test_lengths_oracle.py",
         claim="B2",
         confidence="statement from memory, 85 %; the table's size re-derived, docs/theory/lipschitz.md section 8",
     ),
@@ -158,7 +158,7 @@ ENTRIES = (
         ),
         hypotheses=("prompt entries of a stated precision", "(g-1) q 2 tol k^(1/alpha) < C or g = 1, and q 2 tol < 1"),
         function="limits.counting.lengths:prompt_length",
-        test="tests/limits/test_lengths_oracle.py",
+        test="tests/limits/counting/test_lengths_oracle.py",
         confidence="proved in docs/theory/lipschitz.md section 9; listed in full at toy size",
     ),
     Theorem(
@@ -174,7 +174,7 @@ ENTRIES = (
         ),
         hypotheses=("tokens in the ball, the prompt's included", "full or causal visibility", "finite weights"),
         function="limits.layers.lipschitz:lipschitz",
-        test="tests/limits/test_lipschitz_attack.py",
+        test="tests/limits/layers/test_lipschitz_attack.py",
         confidence="proved in docs/theory/lipschitz.md sections 1 to 4; hill climbs never exceed it",
     ),
     Theorem(
@@ -189,7 +189,7 @@ ENTRIES = (
         ),
         hypotheses=("finite weights", "for gated networks: tokens in the ball"),
         function="limits.layers.lipschitz:lipschitz",
-        test="tests/limits/test_lipschitz_attack.py",
+        test="tests/limits/layers/test_lipschitz_attack.py",
         confidence="proved in docs/theory/lipschitz.md section 5",
     ),
     Theorem(
@@ -205,7 +205,7 @@ ENTRIES = (
         ),
         hypotheses=("no norm behind a residual sum", "for the consequence: causal layers, prompt in front"),
         function="limits.layers.invert:injective_consequence",
-        test="tests/limits/test_invert_oracle.py",
+        test="tests/limits/layers/test_invert_oracle.py",
         claim="A4",
         confidence=(
             "statement from memory, 85 %; re-derived. Bidirectional layers have a gap, shown by a "
@@ -223,7 +223,7 @@ ENTRIES = (
         ),
         hypotheses=("c certified on the ball", "rounding of G included in |y - x - G(x)|"),
         function="limits.layers.invert:invert",
-        test="tests/limits/test_invert_oracle.py",
+        test="tests/limits/layers/test_invert_oracle.py",
         confidence="textbook; docs/theory/lipschitz.md section 6",
     ),
 )

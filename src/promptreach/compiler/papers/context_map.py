@@ -24,12 +24,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach import rounding
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Codebook
 from promptreach.compiler.papers.separation import WIDE, Separation, separation_of, softmax_shares
 from promptreach.compiler.papers.step_function import StepFunction, changes
-from promptreach.compiler.parts import rounding
-from promptreach.compiler.parts.rounding import EXP_UNITS
+from promptreach.rounding import EXP_UNITS
 
 # nu: how far scores may depend on the own token, in nats.
 _MOVED = 0.125
@@ -167,14 +167,14 @@ class ContextMap:
     @cached_property
     def resolved(self) -> bool:
         """Whether every id meets its jump at 0 or 1: its error is below the reciprocal of the steepest jump's slope."""
-        positions, unit = len(self.score), rounding.UNIT[self.dtype]
+        positions, unit = len(self.score), rounding.EXACT_UNIT[self.dtype]
         if unit * 4 * (positions + self.rank + 64) >= Fraction(1, 64):
             return False
         steepest = Fraction(float(self.score[:, 0].max())) + 1
-        sigma = 2 * rounding.gamma(4 * self.rank + 32, self.dtype) * steepest
+        sigma = 2 * rounding.exact_gamma(4 * self.rank + 32, self.dtype) * steepest
         if sigma >= Fraction(1, 4):
             return False
-        lost = sigma / (1 - sigma) + rounding.gamma(4 * positions + 4 * EXP_UNITS, self.dtype)
+        lost = sigma / (1 - sigma) + rounding.exact_gamma(4 * positions + 4 * EXP_UNITS, self.dtype)
         # Both the forward pass and the table's own ids err; the jump is a product and a sum away.
         highest = Fraction(self.spread * self.own * self.codebook.tokens + self.spread)
         moved = 2 * lost * (max(self.counts) + 2) + 16 * unit * highest

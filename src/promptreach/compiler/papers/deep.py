@@ -36,12 +36,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptreach import rounding
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, Codebook, choose
 from promptreach.compiler.papers.separation import Separation, separation_of
 from promptreach.compiler.papers.step_function import StepFunction, changes
-from promptreach.compiler.parts import rounding
 from promptreach.compiler.parts.blocks import Attention, Projection, Stream
 from promptreach.compiler.plan import Comparison, Plan, Question
 from promptreach.covering import covering_length_log10

@@ -25,9 +25,9 @@ from promptreach.compiler.papers.codebook import Choice, choose
 from promptreach.compiler.papers.context_map import ContextMap, context_map, query_scale
 from promptreach.compiler.papers.separation import Separation, paper_separation_log10
 from promptreach.compiler.parts.blocks import Attention, Projection, Stream
-from promptreach.compiler.parts.rounding import EXP_UNITS
 from promptreach.compiler.plan import Comparison, Plan, Question
 from promptreach.errors import Fault, raise_if_any
+from promptreach.rounding import EXP_UNITS
 
 MOST_RANK = 64
 """The largest rank of the attention weights."""

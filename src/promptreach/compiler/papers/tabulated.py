@@ -23,11 +23,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptreach import rounding
 from promptreach.certificate import Certificate
 from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.papers.codebook import Codebook
 from promptreach.compiler.papers.step_function import NarrowSteps, StepFunction, WideSteps
-from promptreach.compiler.parts import fingerprint, relu, rounding
+from promptreach.compiler.parts import fingerprint, relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.parts.grid import ramp_edges
 from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question, count
@@ -198,7 +199,7 @@ def error_of(codebook: Codebook, lipschitz: float, dtype: str, everywhere: bool)
     error = Fraction(own.sup_error if everywhere else own.error)
     # level + 1/2, 1 / q, their product: three roundings of numbers of at most 1. An input moves by half a unit.
     units = 4 + Fraction(lipschitz)
-    return rounding.up(error + units * rounding.UNIT[dtype] * rounding.sqrt_up(Fraction(codebook.size)))
+    return rounding.float_above(error + units * rounding.EXACT_UNIT[dtype] * rounding.sqrt_up(Fraction(codebook.size)))
 
 
 def claim_of(plan: Plan, lipschitz: float, everywhere: bool) -> str:

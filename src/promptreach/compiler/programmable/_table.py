@@ -22,12 +22,12 @@ from promptreach.compiler.parts import relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.parts.fingerprint import frame_faults
 from promptreach.compiler.parts.grid import grid_points, grid_refutations, ramp_edges
-from promptreach.compiler.parts.rounding import EXP_UNITS
 from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question
 from promptreach.compiler.programmable.error_budget import ErrorBudget, sample_clause
 from promptreach.compiler.target import Points, TargetFunction
 from promptreach.covering import covering_length_log10
 from promptreach.errors import Fault
+from promptreach.rounding import EXP_UNITS
 
 
 class PromptTable(CompiledBackbone):

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
-from promptreach.compiler.parts.rounding import EXP_UNITS, LARGEST_WHOLE, UNIT, exp_up, gamma, sqrt_up, up
 from promptreach.compiler.plan import Plan
+from promptreach.rounding import EXACT_UNIT, EXP_UNITS, LARGEST_WHOLE, exact_gamma, exp_up, float_above, sqrt_up
 
 FRESH_POINTS = 20_000
 """Samples of at least so many independent uniform points stay below a certificate, up to `CHANCE`."""
@@ -56,12 +56,12 @@ class ErrorBudget:
     def mean(self) -> float:
         """The d_2 bound, rounded up."""
         squared = (self.inside + self.leak + self.rounding) ** 2 + self.ramps
-        return up(sqrt_up(squared)) if self.certain else math.inf
+        return float_above(sqrt_up(squared)) if self.certain else math.inf
 
     @property
     def sup(self) -> float:
         """The bound at every point outside the ramps, rounded up."""
-        return up(self.everywhere + self.leak + self.rounding) if self.certain else math.inf
+        return float_above(self.everywhere + self.leak + self.rounding) if self.certain else math.inf
 
 
 def table_budget(plan: Plan, lipschitz: float, radius: Fraction, sharpness: int) -> ErrorBudget:
@@ -76,7 +76,7 @@ def table_budget(plan: Plan, lipschitz: float, radius: Fraction, sharpness: int)
         radius: r, rounding of inputs included.
         sharpness: beta, whole nats.
     """
-    dtype, unit, size, rows = plan.dtype, UNIT[plan.dtype], plan.dim * plan.tokens, plan.slots + plan.tokens
+    dtype, unit, size, rows = plan.dtype, EXACT_UNIT[plan.dtype], plan.dim * plan.tokens, plan.slots + plan.tokens
     # Scores are whole numbers up to 3 beta n^2; beyond the last exact one, slots cannot be told apart.
     if 3 * sharpness * (plan.slots // 2 + 1) ** 2 >= LARGEST_WHOLE[dtype]:
         return ErrorBudget(certain=False)
@@ -88,7 +88,7 @@ def table_budget(plan: Plan, lipschitz: float, radius: Fraction, sharpness: int)
     first = exp_up(sharpness)
     others = 2 * first / (1 - first**3) * (1 + 2 * EXP_UNITS * unit)
     # exp twice, two sums of `rows` terms, their quotient, the factor L + 1 and the sum of prompt and content.
-    lost = gamma(2 * rows + 4 * EXP_UNITS, dtype) * (1 + others)
+    lost = exact_gamma(2 * rows + 4 * EXP_UNITS, dtype) * (1 + others)
     return ErrorBudget(
         inside=sqrt_up(room * constant**2 * size * Fraction(2, 3) * plan.cells * radius**3),
         everywhere=constant * radius * root,
@@ -120,7 +120,7 @@ def interpolation_budget(
         knots, heights: of the tilt.
         slopes: the sum of the absolute changes of its slope.
     """
-    dtype, unit, size, cells = plan.dtype, UNIT[plan.dtype], plan.dim * plan.tokens, plan.cells
+    dtype, unit, size, cells = plan.dtype, EXACT_UNIT[plan.dtype], plan.dim * plan.tokens, plan.cells
     beta, reach, apart = (plan.derived[name] for name in ("beta", "reach", "apart"))
     root, terms = sqrt_up(Fraction(size)), 2 * (plan.slots + plan.tokens) + 4 * EXP_UNITS
     if terms * unit >= Fraction(1, 4):
@@ -135,16 +135,16 @@ def interpolation_budget(
     leak = (2 * far / (1 - far) * size + plan.tokens * never) * root * (1 + 2 * EXP_UNITS * unit)
     # The largest number filed, and what every step adds to its error on the way into a score.
     largest = 2 * beta * cells + 2 * reach + 1
-    tilt = (gamma(4, dtype) * (2 * cells + 1) + 2 * gamma(len(knots) + 8, dtype)) * slopes
-    query = tilt + largest * (plan.slots * never + 15 * unit + 2 * gamma(terms, dtype) + 8 * unit)
+    tilt = (exact_gamma(4, dtype) * (2 * cells + 1) + 2 * exact_gamma(len(knots) + 8, dtype)) * slopes
+    query = tilt + largest * (plan.slots * never + 15 * unit + 2 * exact_gamma(terms, dtype) + 8 * unit)
     products = size * cells * 2 * largest + 2 * beta * size * cells**2 + apart
-    scores = gamma(size + 4, dtype) * products + size * cells * query
+    scores = exact_gamma(size + 4, dtype) * products + size * cells * query
     return ErrorBudget(
         inside=bend * sqrt_up(mean_square * (1 + sample_room(above, above))),
         everywhere=bend * size / 4,
         leak=weights + leak,
         # exp(2 x) - 1 <= 4 x for 2 x <= 1; softmax and sums; pick, clamp and the table's own rounding; nodes, inputs.
-        rounding=(4 * scores + gamma(terms, dtype) + 19 * unit + 2 * constant * unit) * root,
+        rounding=(4 * scores + exact_gamma(terms, dtype) + 19 * unit + 2 * constant * unit) * root,
         ramps=_ramps(plan),
         certain=2 * scores <= 1,
     )
@@ -153,7 +153,7 @@ def interpolation_budget(
 def _ramps(plan: Plan) -> Fraction:
     # Real inputs within half a unit of a ramp may be rounded into it.
     size = plan.dim * plan.tokens
-    return size * (plan.cells - 1) * (Fraction(plan.ramp) + UNIT[plan.dtype]) * size
+    return size * (plan.cells - 1) * (Fraction(plan.ramp) + EXACT_UNIT[plan.dtype]) * size
 
 
 def logit_error(knots: Sequence[float], heights: Sequence[float], reach: int) -> Fraction:

@@ -36,12 +36,12 @@ from torch import Tensor
 from promptreach.compiler.parts import relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.compiler.parts.grid import cell_centres, cell_radius
-from promptreach.compiler.parts.rounding import UNIT
 from promptreach.compiler.plan import Comparison, Plan, Question
 from promptreach.compiler.programmable._table import PromptTable, fewest_cells, table_plan
 from promptreach.compiler.programmable.error_budget import ErrorBudget, table_budget
 from promptreach.compiler.target import Points
 from promptreach.covering import covering_length_log10
+from promptreach.rounding import EXACT_UNIT
 
 SHARE = 1 / 1000
 """The part of tol that the softmax leak may take."""
@@ -58,7 +58,7 @@ def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Pla
 
 def _planned_bound(plan: Plan) -> float:
     # Cells at the two ends lose half a ramp less; half a cell and the rounding of centre and edge cover all.
-    radius = Fraction(1, 2 * plan.cells) + 2 * UNIT[plan.dtype]
+    radius = Fraction(1, 2 * plan.cells) + 2 * EXACT_UNIT[plan.dtype]
     return table_budget(plan, plan.lipschitz, radius, int(plan.sharpness)).mean
 
 
@@ -146,7 +146,7 @@ class Programmable(PromptTable):
     def budget(self, lipschitz: float) -> ErrorBudget:
         """The items of the certificate, from the thresholds and keys that stand in the weights."""
         head = next(item for item in self.order if isinstance(item, Attention))
-        radius = cell_radius(self.starts, self.plan.ramp, self.axis(), UNIT[self.plan.dtype])
+        radius = cell_radius(self.starts, self.plan.ramp, self.axis(), EXACT_UNIT[self.plan.dtype])
         return table_budget(self.plan, lipschitz, radius, int(head.key[2, -1]))
 
 

@@ -42,7 +42,7 @@ from promptreach.fast_attention.polynomial.features import moments, monomials, r
 from promptreach.fast_attention.polynomial.remainder import Account, moment_norms, tail_factor, underflow
 from promptreach.fast_attention.problem import AttentionProblem, Head
 from promptreach.fast_attention.report import HEAD_CHECKER, AttentionReport, ToleranceNotReachedError
-from promptreach.fast_attention.rounding import gamma
+from promptreach.rounding import gamma
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.fast_attention.problem import Head
-from promptreach.fast_attention.rounding import gamma, unit
+from promptreach.rounding import gamma, unit
 
 RIDGE = 1e-8
 """What is added to the keys' second moment, relative to its mean, before it is inverted: it bounds the maps."""

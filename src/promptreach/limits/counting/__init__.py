@@ -1,1 +1,1 @@
-"""How many prompt tokens a task needs, by counting and by the paper's covering argument."""
+"""Numbers of prompt tokens that a task needs, by counting and by the paper's covering argument."""

@@ -1,4 +1,4 @@
-"""How many soft tokens a whole class of functions needs, and how many suffice: two numbers, never one.
+"""Soft tokens that a whole class of functions needs, and soft tokens that suffice: two numbers, never one.
 
 The class: all f on [0,1]^(tokens x dim) with values there and |f(X) - f(X')| <= C |X - X'|, in the entrywise
 alpha-norm. One backbone is fixed; the prompt alone selects f, to within `tol` at every input.
@@ -19,11 +19,10 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
-from promptreach import rounding as decimals
+from promptreach import rounding
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.covering import covering_length
 from promptreach.errors import Fault, raise_if_any
-from promptreach.rounding import shown
 
 LARGEST_COUNT = 10**18
 """Up to here, lengths are also given as whole numbers."""
@@ -85,12 +84,12 @@ def prompt_length(
     """
     hidden = dim if hidden_size is None else hidden_size
     raise_if_any(_faults(dim, tokens, lipschitz, tol, alpha, precision, hidden_size))
-    with localcontext(decimals.WIDE):
+    with localcontext(rounding.WIDE):
         table = covering_length(dim, tokens, lipschitz, tol, alpha)
         packing = _best_packing(dim * tokens, lipschitz, tol, alpha)
         needed = _counted_length(packing[-1], Decimal(precision) * hidden)
         problem = {"dim": dim, "tokens": tokens, "lipschitz": lipschitz, "tol": tol, "alpha": alpha}
-        setting = f"C={shown(lipschitz)}, tol={shown(tol)}, alpha={shown(alpha)}"
+        setting = f"C={rounding.shown(lipschitz)}, tol={rounding.shown(tol)}, alpha={rounding.shown(alpha)}"
         return PromptLength(
             sufficient=_sufficient(table, problem, setting),
             necessary=_necessary(needed, packing, {**problem, "precision": precision, "hidden": hidden}, setting),
@@ -111,12 +110,12 @@ def _best_packing(
     for some h > 2 tol, when (g - 1) q 2 tol k^(1/alpha) < C (or g = 1) and q 2 tol < 1.
     """
     best = (1, 0, Decimal(1), Decimal(0))
-    most = int(decimals.ceil_below(1 / (2 * Decimal(tol)))) - 1
+    most = int(rounding.ceil_below(1 / (2 * Decimal(tol)))) - 1
     steps = sorted({min(2**power, most) for power in range(most.bit_length() + 1)}) if most > 0 else []
     for coordinates in sorted({1, size}):
         spread = Decimal(coordinates) ** (1 / Decimal(alpha))
         for count in steps:
-            points = max(decimals.ceil_below(Decimal(lipschitz) / (2 * Decimal(tol) * count * spread)), Decimal(1))
+            points = max(rounding.ceil_below(Decimal(lipschitz) / (2 * Decimal(tol) * count * spread)), Decimal(1))
             bits = coordinates * points**size * (Decimal(count + 1).ln() / Decimal(2).ln())
             if bits > best[-1]:
                 best = (coordinates, count, points, bits)
@@ -133,7 +132,7 @@ def _counted_length(bits: Decimal, token_bits: Decimal) -> Decimal:
         return Decimal(0)
     # One function more than the empty prompt selects: bits >= 1, whatever the rounding of a logarithm says.
     fits = max((bits - 1) / token_bits, Decimal(0))
-    return decimals.ceil_below(fits) if fits >= 1 else Decimal(1)
+    return rounding.ceil_below(fits) if fits >= 1 else Decimal(1)
 
 
 def _sufficient(table: Decimal, problem: dict[str, float | int], setting: str) -> Certificate:
@@ -144,7 +143,7 @@ def _sufficient(table: Decimal, problem: dict[str, float | int], setting: str) -
             f"({setting}), a function within tol of f at every input. It is the length of one construction: nothing is "
             f"said of a given model, nor that fewer tokens fail."
         ),
-        value=decimals.float_above(table),
+        value=rounding.float_above(table),
         side=Side.UPPER,
         evidence=Evidence.PROVED,
         assumptions=(Assumption("cells small enough that C times half a cell's diameter is at most tol", True),),
@@ -162,9 +161,9 @@ def _necessary(
         claim=(
             f"For every backbone there is an f of the class ({setting}) that no prompt of fewer than value soft tokens "
             f"selects to within tol at every input, when a token has {problem['hidden']} entries of "
-            f"{shown(problem['precision'])} bits each."
+            f"{rounding.shown(problem['precision'])} bits each."
         ),
-        value=decimals.float_below(needed),
+        value=rounding.float_below(needed),
         side=Side.LOWER,
         evidence=Evidence.PROVED,
         assumptions=(Assumption("the functions counted are in the class and more than 2 tol apart", True),),
@@ -182,9 +181,9 @@ def recheck_table(certificate: Certificate) -> bool:
     """
     seen = certificate.witness
     size = int(seen["dim"] * seen["tokens"])
-    with localcontext(decimals.WIDE):
+    with localcontext(rounding.WIDE):
         reach = Decimal(seen["lipschitz"]) * Decimal(size) ** (1 / Decimal(seen["alpha"])) / 2
-        cells = max(decimals.ceil(reach / Decimal(seen["tol"])), Decimal(1))
+        cells = max(rounding.ceil(reach / Decimal(seen["tol"])), Decimal(1))
         return math.isinf(certificate.value) or seen["tokens"] * cells**size <= Decimal(certificate.value)
 
 
@@ -193,7 +192,7 @@ def recheck_counting(certificate: Certificate) -> bool:
     """Second path: the family is in the class and told apart, and outnumbers all prompts of value - 1 tokens."""
     seen = certificate.witness
     size = int(seen["dim"] * seen["tokens"])
-    with localcontext(decimals.WIDE):
+    with localcontext(rounding.WIDE):
         gap, points, steps = 2 * Decimal(seen["tol"]), Decimal(seen["points"]), Decimal(seen["steps"])
         slope = (points - 1) * steps * gap * Decimal(seen["coordinates"]) ** (1 / Decimal(seen["alpha"]))
         in_class = steps * gap < 1 and (points == 1 or slope < Decimal(seen["lipschitz"]))

@@ -1,4 +1,4 @@
-"""How many soft tokens a dataset needs at least, and what a low-rank update needs for the same data.
+"""Lower bounds on the soft tokens that a dataset needs, and a low-rank update for the same data.
 
 Let a_i be the head's output on example i without a prompt and t_i the wanted one, both at a query shared by all. A
 prompt mixes: t_i = lambda_i a_i + (1 - lambda_i) g_i with 0 <= lambda_i < 1, where g_i is a mixture of the m prompt
@@ -27,14 +27,14 @@ from torch import Tensor
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.limits.oracle.checks import number_faults, weight_faults
-from promptreach.limits.oracle.witness import last_outputs
-from promptreach.norms import gamma
+from promptreach.limits.oracle.forward import last_outputs
 from promptreach.prompt import SoftPrompt
+from promptreach.rounding import gamma
 from promptreach.weights import AttentionWeights
 
 
 class TokenBound(NamedTuple):
-    """What is known of the number of prompt tokens.
+    """The number of prompt tokens, bounded and measured.
 
     Attributes:
         certified: LOWER. PROVED equal to n where the 2n vectors are independent; else UNKNOWN with the reason.
@@ -249,7 +249,7 @@ def compare_with_lora(hidden_size: int, examples: list[int], width: int | None =
 
 
 def _paired_faults(name: str, vectors: Tensor, targets: Tensor) -> list[Fault]:
-    """What keeps two lists of vectors from being examples and their targets."""
+    """Faults that keep two lists of vectors from being examples and their targets."""
     faults = [*number_faults(name, vectors), *number_faults("targets", targets)]
     shape = tuple(vectors.shape)
     if vectors.ndim != 2 or not vectors.numel():

@@ -1,1 +1,1 @@
-"""How far a whole layer can stretch its input and when it can be inverted: Lipschitz bounds and inverses."""
+"""Lipschitz bounds of whole layers, and their inverses where they contract."""

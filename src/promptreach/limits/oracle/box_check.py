@@ -1,4 +1,4 @@
-"""Second path of the floor of several heads: do the boxes leave no masses out, and does the bound hold on each?
+"""Second path of the floor of several heads: the boxes leave no masses out, and the bound holds on each.
 
 The theorem is that of `box_bound`, but nothing is expanded there. In extended precision, each quantity that moves with
 the masses is evaluated at the middle and both ends of every box. With z the mass of one head, 1 / D and the share p of

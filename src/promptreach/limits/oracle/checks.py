@@ -1,4 +1,4 @@
-"""What the oracle accepts: every fault of weights, sequences and targets, found before any work."""
+"""Faults of weights, sequences and targets, found before the oracle does any work."""
 
 import math
 from collections.abc import Sequence

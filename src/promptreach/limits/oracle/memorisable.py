@@ -1,6 +1,6 @@
-"""Can any prompt, of any length, make one attention layer give these outputs? And if not, how close can one come?
+"""The oracle: whether any prompt of any length makes one attention layer give these outputs, and how close one comes.
 
-The front of the oracle. It reads as the list of its steps: check the input, group the examples by their last token,
+The front of the room. It reads as the list of its steps: check the input, group the examples by their last token,
 find each group's floor, build a prompt that reaches it, run that prompt, and compare.
 
 What it decides is one layer of attention at its input, read at the last token of each sequence, before the residual
@@ -18,14 +18,13 @@ from torch import Tensor
 from promptreach import attention
 from promptreach.certificate import Certificate, Evidence, Side, Verdict
 from promptreach.errors import Fault, raise_if_any
-from promptreach.limits.oracle.build import prefix_for, soft_prompt_for
 from promptreach.limits.oracle.checks import number_faults, oracle_faults, scale_faults, spread_faults, tol_faults
-from promptreach.limits.oracle.groups import Slots, Wish
-from promptreach.limits.oracle.measured import measured_error
+from promptreach.limits.oracle.forward import measured_error
 from promptreach.limits.oracle.several import heads_certificate, heads_floor
-from promptreach.limits.oracle.single_head import HeadFloor, floor_certificate, head_floor
+from promptreach.limits.oracle.single_head import floor_certificate, head_floor
+from promptreach.limits.oracle.slots import Slots, Wish, one_slot, prefix_for
+from promptreach.limits.oracle.soft_tokens import soft_prompt_for
 from promptreach.limits.oracle.statistics import HeadStatistics, group_by_query, head_statistics
-from promptreach.limits.oracle.witness import one_slot
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights
 
@@ -52,7 +51,7 @@ class QueryGroup:
 
 @dataclass(frozen=True, eq=False)
 class Memorisation:
-    """What prompts can do on the given examples.
+    """The oracle's answer for the given examples.
 
     Attributes:
         verdict: POSSIBLE: a prefix or soft prompt was built, and a forward pass reached every target to within
@@ -133,8 +132,7 @@ def memorisable(
         QueryGroup(tuple(members), lower, *_single(wish), count)
         for members, lower, wish, count in zip(groups, lowers, wishes, counts, strict=True)
     )
-    verdict, reason = _verdict(floor.value, upper.value, threshold)
-    prompt_verdict = Verdict.POSSIBLE if prompt_error <= threshold else Verdict.UNKNOWN
+    verdict, prompt_verdict, reason = _verdicts(floor.value, upper.value, prompt_error, threshold)
     return Memorisation(
         verdict=verdict,
         floor=floor,
@@ -142,7 +140,7 @@ def memorisable(
         attained=attained,
         prefix=prefix,
         prompt=prompt,
-        prompt_verdict=Verdict.IMPOSSIBLE if verdict is Verdict.IMPOSSIBLE else prompt_verdict,
+        prompt_verdict=prompt_verdict,
         min_tokens=counts,
         groups=records,
         threshold=threshold,
@@ -192,9 +190,8 @@ def memorisable_statistics(
     prefix = None if slots is None else Prefix(slots[0][None, None], slots[1][None, None])
     upper = _reached_captured(statistics, targets, output, factor, slots)
     threshold = tol * (float(targets.square().mean().sqrt()) or 1.0)
-    verdict, reason = _verdict(floor.value, upper.value, threshold)
+    verdict, prompt_verdict, reason = _verdicts(floor.value, upper.value, math.inf, threshold)
     group = QueryGroup(tuple(range(len(mean))), floor.value, part.log_mass, part.mean, None)
-    impossible = verdict is Verdict.IMPOSSIBLE
     return Memorisation(
         verdict=verdict,
         floor=floor,
@@ -202,7 +199,7 @@ def memorisable_statistics(
         attained=part.attained,
         prefix=prefix,
         prompt=None,
-        prompt_verdict=Verdict.IMPOSSIBLE if impossible else Verdict.UNKNOWN,
+        prompt_verdict=prompt_verdict,
         min_tokens=(None,),
         groups=(group,),
         threshold=threshold,
@@ -239,23 +236,19 @@ def _floor(
     if weights.num_heads > 1:
         bounds = [heads_floor(heads, weights.output, part) for heads, part in zip(statistics, parts, strict=True)]
         wishes = [
-            [
-                Wish(head, log_mass, mean)
-                for head, log_mass, mean in zip(heads, bound.best.log_mass.tolist(), bound.best.means, strict=True)
-            ]
+            [Wish(*wish) for wish in zip(heads, bound.best.log_mass.tolist(), bound.best.means, strict=True)]
             for heads, bound in zip(statistics, bounds, strict=True)
         ]
         lowers = [bound.lower / math.sqrt(part.numel()) for bound, part in zip(bounds, parts, strict=True)]
         return heads_certificate(bounds, entries), wishes, True, lowers
-    floors: list[HeadFloor] = [
-        head_floor(heads[0], part, weights.output) for heads, part in zip(statistics, parts, strict=True)
+    triples = [
+        (heads[0], part, head_floor(heads[0], part, weights.output))
+        for heads, part in zip(statistics, parts, strict=True)
     ]
-    triples = [(heads[0], part, floor) for heads, part, floor in zip(statistics, parts, floors, strict=True)]
     certificate = floor_certificate(triples, weights.output, entries, "one attention head at the last tokens")
-    wishes = [[Wish(heads[0], floor.log_mass, floor.mean)] for heads, floor in zip(statistics, floors, strict=True)]
-    attained = all(floor.attained for floor in floors)
-    lowers = [floor.lower / math.sqrt(part.numel()) for floor, part in zip(floors, parts, strict=True)]
-    return certificate, wishes, attained, lowers
+    wishes = [[Wish(head, floor.log_mass, floor.mean)] for head, _, floor in triples]
+    lowers = [floor.lower / math.sqrt(part.numel()) for _, part, floor in triples]
+    return certificate, wishes, all(floor.attained for _, _, floor in triples), lowers
 
 
 def _single(wish: list[Wish]) -> tuple[float | None, Tensor | None]:
@@ -273,12 +266,15 @@ def _reached(
     return min(with_prefix, with_prompt, key=lambda certificate: certificate.value), with_prompt.value
 
 
-def _verdict(floor: float, upper: float, threshold: float) -> tuple[Verdict, str]:
+def _verdicts(floor: float, upper: float, prompt_error: float, threshold: float) -> tuple[Verdict, Verdict, str]:
+    """The answer for all prompts, that for soft prompts, and why."""
+    prompt = Verdict.POSSIBLE if prompt_error <= threshold else Verdict.UNKNOWN
     if upper <= threshold:
-        return Verdict.POSSIBLE, f"a prompt was run and errs by {upper:.3g}, within {threshold:.3g}"
+        return Verdict.POSSIBLE, prompt, f"a prompt was run and errs by {upper:.3g}, within {threshold:.3g}"
     if floor > threshold:
-        return Verdict.IMPOSSIBLE, f"no prompt of any length errs by less than {floor:.6g}"
-    return Verdict.UNKNOWN, f"no prompt errs by less than {floor:.3g}; the best one built errs by {upper:.3g}"
+        return Verdict.IMPOSSIBLE, Verdict.IMPOSSIBLE, f"no prompt of any length errs by less than {floor:.6g}"
+    reason = f"no prompt errs by less than {floor:.3g}; the best one built errs by {upper:.3g}"
+    return Verdict.UNKNOWN, prompt, reason
 
 
 def _statistics_faults(

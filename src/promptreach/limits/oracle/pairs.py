@@ -20,8 +20,8 @@ from torch import Tensor
 from promptreach.certificate import Certificate
 from promptreach.errors import Fault, PromptreachError, raise_if_any
 from promptreach.limits.oracle.checks import weight_faults
+from promptreach.limits.oracle.forward import last_outputs
 from promptreach.limits.oracle.memorisable import memorisable
-from promptreach.limits.oracle.witness import last_outputs
 from promptreach.prompt import SoftPrompt
 from promptreach.weights import AttentionWeights
 

@@ -2,7 +2,7 @@
 
 The targets are compared behind the output projection W: the residual of example i is W u_i - t_i, where u_i is the
 head's output. What no u can change, the part of t_i outside the range of W, is a constant; inside that range the value
-sum of the prompt is free, and the search over its mass (`certified`) is exact. Rounding on the way there is bounded
+sum of the prompt is free, and the search over its mass (`mass_search`) is exact. Rounding on the way there is bounded
 and taken off the floor:
 
 * The statistics. If Z' = Z (1 + eps) and |h' - h| <= delta, then for every a and b
@@ -19,7 +19,7 @@ float64 sees.
 Reference: theorem keys ``one-query-reachability`` and ``one-query-dual-bound``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,10 +30,10 @@ from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.errors import raise_if_any
-from promptreach.limits.oracle.certified import minimise
 from promptreach.limits.oracle.checks import spread_faults
+from promptreach.limits.oracle.mass_search import minimise
 from promptreach.limits.oracle.statistics import HeadStatistics
-from promptreach.norms import UNIT, gamma
+from promptreach.rounding import UNIT, gamma
 
 RANK_TOLERANCE = 1e-10
 """Singular values of an output projection below this share of the largest one count as 0 where prompts are built."""
@@ -90,7 +90,7 @@ def head_floor(
     least ``lower``; ``upper`` is within a relative 1e-9 of it as far as rounding allows and `output` has full column or
     row rank. Without full rank ``lower`` is the floor for a head that reaches every output direction. Input-level soft
     prompts are among these prompts, so the floor holds for them; that the floor can also be *reached* by a soft prompt
-    is a separate question (`witness`).
+    is a separate question (`soft_tokens`).
 
     Args:
         statistics: of the examples, which share the query token.
@@ -175,7 +175,7 @@ def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
 
 
 def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor) -> float:
-    """What the basis of the range of a projection of full column rank may cost."""
+    """The part of the floor that the basis of the range of a projection of full column rank may cost."""
     rows, rank = basis.shape
     size = float(targets.norm()) * (1 + gamma(targets.numel()))
     eta = float((basis.mT @ basis - torch.eye(rank, dtype=basis.dtype)).norm()) + 2 * gamma(rows + 4) * rank
@@ -190,8 +190,29 @@ def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targ
 def floor_certificate(
     parts: list[tuple[HeadStatistics, Tensor, HeadFloor]], output: Tensor | None, entries: int, what: str
 ) -> Certificate:
-    """The floor over several query groups as one certificate: each part bounds its own examples, for any one prompt."""
-    value = (sum(floor.lower**2 for _, _, floor in parts) / entries) ** 0.5 * (1 - gamma(len(parts) + 8))
+    """The floor over several query groups of one head as one certificate."""
+    return groups_certificate(
+        [floor.lower for _, _, floor in parts],
+        entries,
+        what,
+        (Assumption("one attention head, read at the last token", True, "the weights have one head"),),
+        theorem="one-query-dual-bound",
+        witness={"entries": entries, "output": output, "groups": [packed_group(*part) for part in parts]},
+        checker="limits.oracle.single_head:recheck_floor",
+    )
+
+
+def groups_certificate(
+    lowers: Sequence[float],
+    entries: int,
+    what: str,
+    assumptions: tuple[Assumption, ...],
+    theorem: str,
+    witness: Mapping[str, Any],
+    checker: str,
+) -> Certificate:
+    """The floors of query groups as one certificate, PROVED: each bounds its own examples, for any one prompt."""
+    value = (sum(lower**2 for lower in lowers) / entries) ** 0.5 * (1 - gamma(len(lowers) + 8))
     return Certificate(
         claim=(
             f"for every prompt of any length, the root-mean-square error of {what} over all {entries} target "
@@ -201,24 +222,20 @@ def floor_certificate(
         side=Side.LOWER,
         evidence=Evidence.PROVED,
         assumptions=(
-            Assumption("one attention head, read at the last token", True, "the weights have one head"),
+            *assumptions,
             Assumption("examples of one group share their last token", True, "compared bit by bit"),
             Assumption(
                 "the target entries are compared before any residual, norm or feed-forward", True, "by definition"
             ),
         ),
-        theorem="one-query-dual-bound",
-        witness={
-            "entries": entries,
-            "output": output,
-            "groups": [packed_group(*part) for part in parts],
-        },
-        checker="limits.oracle.single_head:recheck_floor",
+        theorem=theorem,
+        witness=witness,
+        checker=checker,
     )
 
 
 def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor | None) -> dict[str, Any]:
-    """What `checked_floor` needs of one head at one query."""
+    """The problem of one head at one query as a witness that `checked_floor` reads."""
     return {
         "log_mass": statistics.log_mass,
         "mean": statistics.mean,
@@ -230,26 +247,36 @@ def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor |
     }
 
 
+def unpacked_statistics(group: Mapping[str, Any]) -> HeadStatistics:
+    """The statistics that `packed_group` took apart."""
+    names = ("log_mass", "mean", "log_mass_error", "mean_error", "zero_query")
+    return HeadStatistics(**{name: group[name] for name in names})
+
+
 @rechecks
 def recheck_floor(certificate: Certificate) -> bool:
     """Second path of the floor: the dual bound interval by interval, from the definition, in extended precision.
 
-    It first checks that the intervals leave no mass out. Where the platform has no extended precision, it answers False
-    rather than repeat the first path.
+    It first checks that the intervals leave no mass out.
+    """
+    output = certificate.witness["output"]
+    return rechecked(certificate, lambda group: checked_floor(group, output))
+
+
+def rechecked(certificate: Certificate, floor_of: Callable[[Mapping[str, Any]], float]) -> bool:
+    """True if the certificate's floor is at most that of its groups, each as the second path `floor_of` finds it.
+
+    Where the platform has no extended precision, the answer is False rather than the first path repeated.
     """
     if np.finfo(np.longdouble).nmant <= 52:
         return False
-    witness, total = certificate.witness, 0.0
-    for group in witness["groups"]:
-        total += checked_floor(group, witness["output"]) ** 2
-    return bool(0.0 <= certificate.value <= (total / witness["entries"]) ** 0.5)
+    total = sum(floor_of(group) ** 2 for group in certificate.witness["groups"])
+    return bool(0.0 <= certificate.value <= (total / certificate.witness["entries"]) ** 0.5)
 
 
 def checked_floor(group: Mapping[str, Any], output: Tensor | None) -> float:
     """The floor of one packed group as the second path finds it; 0 when its intervals leave a mass out."""
-    statistics = HeadStatistics(
-        group["log_mass"], group["mean"], group["log_mass_error"], group["mean_error"], zero_query=group["zero_query"]
-    )
+    statistics = unpacked_statistics(group)
     problem = _reduce(statistics, group["targets"], output)
     boxes = group["boxes"][group["boxes"][:, 0].argsort()]
     if not _covers(boxes, statistics.zero_query):

@@ -10,7 +10,7 @@ from helpers.tolerances import TOLERANCES
 from promptreach.certificate import Evidence, Side, Verdict
 from promptreach.errors import InputError
 from promptreach.limits import memorisable, unmemorisable_pair
-from promptreach.limits.oracle.witness import last_outputs
+from promptreach.limits.oracle.forward import last_outputs
 
 VALUE = TOLERANCES["oracle value", torch.float64][0]
 

@@ -22,7 +22,7 @@ MOST_HEADS = 4
 """The most heads whose masses are searched by branch and bound."""
 
 BUDGET = 100_000
-"""How many boxes are cut in two before the search gives back what it has."""
+"""The number of boxes that are cut in two before the search gives back what it has."""
 
 _GAP = 0.0095
 _NEGLIGIBLE = 1e-9
@@ -30,7 +30,7 @@ _BATCH = 512
 
 
 class HeadsPoint(NamedTuple):
-    """What a prompt gives several heads at one query, and what is left.
+    """Masses and means that a prompt gives several heads at one query, and the error that is left.
 
     Attributes:
         error: the Euclidean norm of all residuals at `log_mass` and `means`, as computed.
@@ -142,7 +142,7 @@ def _errors(problem: MassProblem, z: Float[Tensor, "boxes heads"]) -> Float[Tens
 
 
 def _residuals(problem: MassProblem, z: Float[Tensor, "boxes heads"]) -> Float[Tensor, "boxes rows k"]:
-    """What the best value sums leave at given masses."""
+    """The residuals that the best value sums leave at given masses."""
     denominators, share = shares(problem, z)
     fixed: Tensor = (share[..., None] * problem.content).sum(dim=1) - problem.targets
     matrix = design(problem, 1 / denominators)

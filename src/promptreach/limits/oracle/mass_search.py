@@ -32,10 +32,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.norms import gamma
+from promptreach.rounding import gamma
 
 RELATIVE_GAP = 1e-9
-"""How far the certified floor may stay below the error that was reached, relative to it."""
+"""The gap between the certified floor and the error that was reached, relative to that error."""
 
 _REACH = 30.0  # nats beyond the content's masses: there the prompt has, or leaves to the content, a share of 1e-13
 _CELL = 4.0  # nats around a mass within which one frame serves
