@@ -7,10 +7,64 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from promptreach.capacity.counting import CountingBound
-from promptreach.capacity.memorise import MemorySettings
-from promptreach.capacity.points import Memory
+from promptreach.capacity.memorise import MemorySettings, Status
 from promptreach.capacity.texts import Kind
 from promptreach.certificate import Certificate, Evidence, Side
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """What the virtual tokens trained for one text hold. MEASURED; other training may find more.
+
+    Attributes:
+        method: a key of `METHODS`.
+        tokens: virtual tokens, or slots at every layer.
+        kind, sequence: which text.
+        length: tokens of the text of which most was held; the numbers down to `right` are over these.
+        bits_before, bits_after: the loss without and with the virtual tokens, summed over all tokens, the first
+            included.
+        bits_source: bits that the text's source has; None for natural text.
+        right_before, right: tokens predicted right from the true ones before them.
+        recalled: the longest beginning whose every token is predicted right from the true ones before it.
+        recalled_free: the same when the model writes by itself; by the tensors that reached `recalled`.
+        steps: optimiser steps taken, in all runs.
+        status: ``whole text`` when all of it was recalled, so that more may fit; ``step limit``; ``diverged`` when the
+            loss stopped being a number, after which nothing was taken in.
+    """
+
+    method: str
+    tokens: int
+    kind: Kind
+    sequence: int
+    length: int
+    bits_before: float
+    bits_after: float
+    bits_source: float | None
+    right_before: int
+    right: int
+    recalled: int
+    recalled_free: int
+    steps: int
+    status: Status
+
+    @property
+    def bits_removed(self) -> float:
+        """Loss that the virtual tokens take off the bare model's, in bits."""
+        return self.bits_before - self.bits_after
+
+    @property
+    def bits_stored(self) -> float | None:
+        """How far the loss lies below the bits of the source, negative when it lies above; None for natural text.
+
+        Unlike `bits_removed` it counts nothing for telling the model what *kind* of text comes: one and the same prompt
+        for all random texts stores at most 0 bits on average.
+        """
+        return None if self.bits_source is None else self.bits_source - self.bits_after
+
+    @property
+    def gain(self) -> int:
+        """Tokens right with the virtual tokens minus without: what was published as token gain."""
+        return self.right - self.right_before
 
 
 @dataclass(frozen=True)
@@ -39,7 +93,7 @@ class Level:
     method: str
     tokens: int
     kind: Kind
-    rows: tuple[Memory, ...]
+    rows: tuple[MemoryRecord, ...]
     bound: CountingBound
 
     @property
@@ -91,7 +145,7 @@ class Line:
     r_squared: float | None
 
     @staticmethod
-    def through(levels: Sequence[Level], number: Callable[[Memory], float]) -> "Line | None":
+    def through(levels: Sequence[Level], number: Callable[[MemoryRecord], float]) -> "Line | None":
         """The line of `number` over the levels' tokens; None for fewer than two numbers of tokens."""
         tokens = [float(level.tokens) for level in levels]
         if len(set(tokens)) < 2:
@@ -136,7 +190,7 @@ class Capacity:
     side = Side.LOWER
 
     @property
-    def rows(self) -> tuple[Memory, ...]:
+    def rows(self) -> tuple[MemoryRecord, ...]:
         """All rows, level by level."""
         return tuple(row for level in self.levels for row in level.rows)
 
@@ -196,7 +250,7 @@ class Capacity:
         }
 
 
-def held_bits(row: Memory) -> float:
+def held_bits(row: MemoryRecord) -> float:
     """Bits stored where the source is known, bits removed where it is not."""
     return row.bits_removed if row.bits_stored is None else row.bits_stored
 

@@ -144,6 +144,19 @@ def initial_prefix(backbone: Backbone, length: int, init: str, sequences: Sequen
     raise InputError(Fault("init", repr(init), f"one of {', '.join(PREFIX_INITS)} for a prefix"))
 
 
+def drawn_start(backbone: Backbone, method: str, length: int, generator: torch.Generator) -> SoftPrompt | Prefix:
+    """A start of `length` virtual tokens that no text decides: where learning a text by heart begins.
+
+    A prompt has normal entries with the deviation of the vocabulary's (Kuratov et al. 2025); a prefix is the cache of
+    random tokens, which at every layer has the size that the model knows.
+    """
+    vocabulary = backbone.vocabulary
+    if method == "prompt":
+        entries = torch.randn(length, vocabulary.shape[1], generator=generator)
+        return SoftPrompt(entries * float(vocabulary.float().std()))
+    return backbone.cache_of(torch.randint(len(vocabulary), (length,), generator=generator).tolist())
+
+
 def _text(sequences: Sequence[Sequence[int]], length: int, generator: torch.Generator) -> list[int]:
     """The first `length` tokens of randomly ordered training sequences, repeated if they run out."""
     order = torch.randperm(len(sequences), generator=generator).tolist()

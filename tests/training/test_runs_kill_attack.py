@@ -1,7 +1,7 @@
 """kill -9 in the middle of a sweep: what was finished stays, what was not is done, and the answer is the same.
 
-Run as a script, this file is the sweep that a test kills: python test_attack_kill.py FOLDER [MODEL]. With the folder
-of a model it trains on two worker processes, otherwise by itself.
+Run as a script, this file is the sweep that a test kills: python test_runs_kill_attack.py FOLDER [MODEL]. With the
+folder of a model it trains on two worker processes, otherwise by itself.
 """
 
 import os
