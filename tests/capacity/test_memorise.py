@@ -14,7 +14,6 @@ from promptreach.capacity.memorise import (
     BITS,
     FIRST_LENGTH,
     RECALL,
-    GrowthRule,
     MemoryJob,
     MemorySettings,
     MemoryTrainer,
@@ -26,10 +25,10 @@ from promptreach.training.methods.methods import Trainable
 from promptreach.training.side_by_side import JOINED_METHODS
 
 
-def learned(method: str, texts: list[MemoryText], rule: GrowthRule = RECALL, **changes: Any) -> list[MemoryTrainer]:
+def learned(method: str, texts: list[MemoryText], share: float = RECALL, **changes: Any) -> list[MemoryTrainer]:
     model = tiny_model("llama")
     job = MemoryJob(method, 2, tuple(texts), OPENING, MemorySettings(**{"steps": 60, **changes}))
-    return memorise(model, job, bare_scores(model, texts, OPENING), rule, no_step)
+    return memorise(model, job, bare_scores(model, texts, OPENING), share, no_step)
 
 
 @pytest.mark.parametrize("method", JOINED_METHODS)
@@ -48,11 +47,11 @@ def test_a_text_that_is_recalled_whole_ends_its_training() -> None:
     assert long.status == "step limit"
 
 
-@pytest.mark.parametrize("rule", [RECALL, BITS])
-def test_texts_trained_together_learn_what_they_learn_alone(rule: GrowthRule) -> None:
+@pytest.mark.parametrize("share", [RECALL, BITS])
+def test_texts_trained_together_learn_what_they_learn_alone(share: float) -> None:
     texts = texts_of([14, 14])
-    together = learned("prompt", texts, rule, steps=25)
-    (alone,) = learned("prompt", texts[:1], rule, steps=25)
+    together = learned("prompt", texts, share, steps=25)
+    (alone,) = learned("prompt", texts[:1], share, steps=25)
     assert alone.length == together[0].length
     # 25 steps multiply the rounding of another batch shape.
     assert alone.held == pytest.approx(together[0].held, rel=1e-3)
@@ -101,11 +100,11 @@ def one_number() -> Trainable:
 
 
 def trainer_of(
-    available: int, rule: GrowthRule, bare_right: bool = False, source: float | None = None, **settings: Any
+    available: int, share: float, bare_right: bool = False, source: float | None = None, **settings: Any
 ) -> MemoryTrainer:
     text = MemoryText("natural" if source is None else "random", 0, tuple(range(available)), source)
     bare = scores([bare_right] * available, 5.0)
-    return MemoryTrainer(one_number(), [0.01], text, bare, rule, MemorySettings(**settings))
+    return MemoryTrainer(one_number(), [0.01], text, bare, share, MemorySettings(**settings))
 
 
 def test_recall_grows_only_when_all_is_right() -> None:

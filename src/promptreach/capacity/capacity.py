@@ -1,4 +1,4 @@
-"""How much text a prompt holds: the front door."""
+"""Bits and tokens of text that a prompt holds: the front door."""
 
 import functools
 import math
@@ -101,7 +101,7 @@ def _faults(
     longest: int,
     settings: MemorySettings,
 ) -> list[Fault]:
-    """What is wrong with the call, whatever the model."""
+    """The faults of the call, whatever the model."""
     faults = name_faults("methods", methods, JOINED_METHODS) + name_faults("kinds", kinds, KINDS)
     faults += size_faults("tokens", tokens)
     length = 2 if settings.length is None else settings.length
@@ -120,7 +120,7 @@ def _faults(
 
 
 def _faults_of(backbone: Backbone, most: int, vocabulary: int | None, settings: MemorySettings) -> list[Fault]:
-    """What is wrong with the call for this model."""
+    """The faults of the call for this model."""
     if backbone.task == "encoder":
         why = (
             "Memory is measured by the loss of the next token, and an encoder predicts none: what it memorises shows "

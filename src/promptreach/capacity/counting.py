@@ -1,4 +1,4 @@
-"""What no training can beat: a prompt of so many bits is one of so many prompts.
+"""Upper bounds that no training can beat: a prompt of so many bits is one of so many prompts.
 
 Virtual tokens whose entries have a precision take finitely many values, so that prompts can be counted; both bounds
 here hold for every model and every way of choosing a prompt for a text. Real numbers without a precision could not be
@@ -26,7 +26,7 @@ _MANTISSA = 256
 
 @dataclass(frozen=True)
 class CountingBound:
-    """What virtual tokens of one form can hold at most.
+    """The most that virtual tokens of one form can hold.
 
     Attributes:
         bits: UPPER, on the bits stored of a text drawn uniformly, averaged over all such texts.
@@ -89,7 +89,10 @@ def _longest(held: int, vocabulary: int) -> float:
 
 @rechecks
 def recheck_bits(certificate: Certificate) -> bool:
-    """Second path: the prompts counted entry by entry, as a power of two, are no more than 2^value."""
+    """Second path: the prompts counted entry by entry, as one integer, are no more than 2^value.
+
+    The same value by other arithmetic: precision times entries, as the length of a product of that many powers of two.
+    """
     seen = certificate.witness
     prompts: int = (1 << int(seen["precision"])) ** int(seen["entries"])
     return prompts.bit_length() - 1 <= certificate.value

@@ -40,7 +40,7 @@ def measured(
     if known is not None:
         step(job.settings.most_steps, "done before")
         return known
-    runs = [memorise(backbone, job, bare(), rule, step) for rule in job.settings.rules]
+    runs = [memorise(backbone, job, bare(), share, step) for share in job.settings.shares]
     records = [_record(backbone, job, trainers) for trainers in zip(*runs, strict=True)]
     store.write(file, json.dumps([asdict(record) for record in records], indent=1))
     return records

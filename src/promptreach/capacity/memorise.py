@@ -38,26 +38,8 @@ FIRST_LENGTH = 4
 Status = Literal["whole text", "step limit", "diverged"]
 
 
-@dataclass(frozen=True)
-class GrowthRule:
-    """The share of a text's tokens that must be known before it grows.
-
-    Tokens that the bare model gets right count for nothing on either side. A share of 1 is exact recall.
-    """
-
-    share: float
-
-    def met(self, scores: Scores, bare: Scores) -> bool:
-        """Whether these scores, on the beginning of a text, know enough of it."""
-        length = len(scores.right)
-        known = int(bare.right[:length].sum())
-        if self.share == 1:
-            return scores.recalled == length
-        return int(scores.right.sum()) - known >= self.share * (length - known)
-
-
-RECALL = GrowthRule(1.0)
-BITS = GrowthRule(0.4)
+RECALL, BITS = 1.0, 0.4
+"""The share of a text's tokens that must be known before it grows, by what is measured; 1 is exact recall."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +67,14 @@ class MemorySettings:
     seed: int = 0
 
     @property
-    def rules(self) -> tuple[GrowthRule, ...]:
-        """The rule of each run of one text: a growing text has two, a fixed length shows both numbers in one."""
+    def shares(self) -> tuple[float, ...]:
+        """The `share` of each run of one text: a growing text has two, a fixed length shows both numbers in one."""
         return (RECALL, BITS) if self.length is None else (RECALL,)
 
     @property
     def most_steps(self) -> int:
         """Optimiser steps of all runs together, at most."""
-        return self.steps * len(self.rules)
+        return self.steps * len(self.shares)
 
     def first(self, available: int) -> int:
         """The length that training on a text of so many tokens begins with."""
@@ -124,7 +106,7 @@ class MemoryTrainer(Trainer):
         rates: their learning rates, by tensor.
         text: what they learn.
         bare: its scores without them.
-        rule: when the text grows.
+        share: of the tokens, to be known before the text grows.
         settings: of the training.
 
     Attributes:
@@ -140,7 +122,7 @@ class MemoryTrainer(Trainer):
         rates: Sequence[float],
         text: MemoryText,
         bare: Scores,
-        rule: GrowthRule,
+        share: float,
         settings: MemorySettings,
     ) -> None:
         groups = [
@@ -148,7 +130,7 @@ class MemoryTrainer(Trainer):
         ]
         betas = (settings.beta1, settings.beta2)
         super().__init__(trainable, groups, betas=betas, weight_decay=settings.weight_decay)
-        self.text, self.bare, self.rule, self.settings = text, bare, rule, settings
+        self.text, self.bare, self.share, self.settings = text, bare, share, settings
         self.length = self.best_length = settings.first(len(text.ids))
         self.recalled, self.recalling = 0, trainable.state()
         # Should no loss ever be a number, these stand: virtual tokens that take nothing off.
@@ -187,14 +169,21 @@ class MemoryTrainer(Trainer):
             self.hits = int(scores.right.sum())
         if scores.recalled > self.recalled:
             self.recalled, self.recalling = scores.recalled, self.trainable.state()
-        if self.rule.met(scores, self.bare):
+        if self._knows_enough(scores):
             longer = self.settings.next(self.length, len(self.text.ids))
             self._whole = longer is None and scores.recalled == self.length
             self.length = longer or self.length
 
+    def _knows_enough(self, scores: Scores) -> bool:
+        """Whether the text may grow; tokens that the bare model gets right count for nothing on either side."""
+        if self.share == 1:
+            return scores.recalled == self.length
+        known = int(self.bare.right[: self.length].sum())
+        return int(scores.right.sum()) - known >= self.share * (self.length - known)
+
 
 def memorise(
-    backbone: Backbone, job: MemoryJob, bare: Sequence[Scores], rule: GrowthRule, step: Step
+    backbone: Backbone, job: MemoryJob, bare: Sequence[Scores], share: float, step: Step
 ) -> list[MemoryTrainer]:
     """Train virtual tokens for each text of the job, until it is recalled whole or the steps are used up.
 
@@ -203,7 +192,7 @@ def memorise(
 
     Args:
         bare: the scores of the whole texts without virtual tokens.
-        rule: when a text grows.
+        share: of the tokens, to be known before a text grows: `RECALL` or `BITS`.
         step: called once an optimiser step, with the lengths reached.
     """
     settings, method = job.settings, METHODS[job.method]
@@ -216,7 +205,7 @@ def memorise(
             trainables.append(stack.enter_context(method.attach(backbone, shape, [text.ids])))
         rates = [settings.learning_rate * share for share in _rate_shares(backbone, job.method, trainables)]
         trainers = [
-            MemoryTrainer(trainable, rates, text, scores, rule, settings)
+            MemoryTrainer(trainable, rates, text, scores, share, settings)
             for trainable, text, scores in zip(trainables, job.texts, bare, strict=True)
         ]
         while active := [one for one in trainers if not one.is_over]:

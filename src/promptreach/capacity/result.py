@@ -1,4 +1,4 @@
-"""What `capacity` found: rows, means with their spread over texts, straight lines over the number of tokens, bounds."""
+"""The results of `capacity`: records, means with their spread over texts, straight lines over tokens, bounds."""
 
 import math
 import statistics
@@ -14,7 +14,7 @@ from promptreach.certificate import Certificate, Evidence, Side
 
 @dataclass(frozen=True)
 class MemoryRecord:
-    """What the virtual tokens trained for one text hold. MEASURED; other training may find more.
+    """The text that its virtual tokens hold, in numbers. MEASURED; other training may find more.
 
     Attributes:
         method: a key of `METHODS`.
@@ -62,6 +62,11 @@ class MemoryRecord:
         return None if self.bits_source is None else self.bits_source - self.bits_after
 
     @property
+    def bits_held(self) -> float:
+        """Bits stored where the source is known, bits removed where it is not."""
+        return self.bits_removed if self.bits_stored is None else self.bits_stored
+
+    @property
     def gain(self) -> int:
         """Tokens right with the virtual tokens minus without: what was published as token gain."""
         return self.right - self.right_before
@@ -99,7 +104,7 @@ class Level:
     @property
     def bits(self) -> Spread:
         """Bits held: stored for random text, whose source is known; removed from the bare model's loss for natural."""
-        return Spread.of([held_bits(row) for row in self.rows])
+        return Spread.of([row.bits_held for row in self.rows])
 
     def mean(self, name: str) -> float:
         """The mean over texts of one of a row's numbers."""
@@ -205,7 +210,7 @@ class Capacity:
 
     def bits_line(self, method: str, kind: Kind) -> Line | None:
         """Bits held over virtual tokens."""
-        return Line.through(self.curve(method, kind), held_bits)
+        return Line.through(self.curve(method, kind), lambda row: row.bits_held)
 
     def recall_line(self, method: str, kind: Kind) -> Line | None:
         """Tokens recalled by free-running decoding over virtual tokens."""
@@ -213,6 +218,11 @@ class Capacity:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types."""
+        lines = [
+            {"method": method, "kind": kind, "bits": line and asdict(line), "recalled": recall and asdict(recall)}
+            for method, kind in self.curves
+            for line, recall in [(self.bits_line(method, kind), self.recall_line(method, kind))]
+        ]
         return {
             "model": self.model,
             "opening": self.opening,
@@ -221,15 +231,7 @@ class Capacity:
             "evidence": self.evidence.value,
             "side": self.side.value,
             "settings": asdict(self.settings),
-            "lines": [
-                {
-                    "method": method,
-                    "kind": kind,
-                    "bits": _plain(self.bits_line(method, kind)),
-                    "recalled": _plain(self.recall_line(method, kind)),
-                }
-                for method, kind in self.curves
-            ],
+            "lines": lines,
             "levels": [
                 {
                     "method": level.method,
@@ -248,12 +250,3 @@ class Capacity:
                 for row in self.rows
             ],
         }
-
-
-def held_bits(row: MemoryRecord) -> float:
-    """Bits stored where the source is known, bits removed where it is not."""
-    return row.bits_removed if row.bits_stored is None else row.bits_stored
-
-
-def _plain(line: Line | None) -> dict[str, Any] | None:
-    return None if line is None else asdict(line)

@@ -1,4 +1,4 @@
-"""One training run under way: it can stop after any step and go on later as if nothing had happened.
+"""One training run under way, which can stop after any step and go on later as if nothing had happened.
 
 It owns all that decides its path: its tensors, its head, its optimiser, its rate's schedule and its order of
 the examples. The forward pass alone may be shared with other runs (see `side_by_side`).

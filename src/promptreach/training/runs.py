@@ -1,7 +1,6 @@
 """Training runs as records, and the store that keeps finished ones.
 
-A run is named by a hash of everything that decides its outcome: the model, the data, the settings. A finished run is
-found under that name and not repeated; a killed one left no record, or one that cannot be read, and is run again.
+A run is named by a hash of everything that decides its outcome: the model, the data, the settings. See `store`.
 """
 
 import json
@@ -110,7 +109,7 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one run reached.
+    """The outcome of one run.
 
     Attributes:
         config: its settings.
@@ -182,18 +181,9 @@ class RunStore(Store):
         Raises:
             OutputError: here or later, when the log cannot be written.
         """
-        if self.folder is None:
-            return lambda look: None
-        path = self.folder / name / "log.jsonl"
-        with as_output_error(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("", encoding="utf-8")
-
-        def log(look: Evaluation) -> None:
-            with as_output_error(path), path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_to_json(look)) + "\n")
-
-        return log
+        file = f"{name}/log.jsonl"
+        self.write(file, "")
+        return lambda look: self.append(file, json.dumps(_to_json(look)))
 
     def get(self, name: str) -> Run | None:
         """The finished run of that name, or None; a run whose files cannot be read did not finish."""

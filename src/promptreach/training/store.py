@@ -39,7 +39,7 @@ class Store:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
 
     def load(self, file: str, read: Callable[[Path], Found]) -> Found | None:
-        """What `read` makes of a file or folder here, or None where it is missing or cannot be read."""
+        """The result of `read` on a file or folder here, or None where it is missing or cannot be read."""
         if self.folder is None:
             return None
         try:
@@ -60,6 +60,16 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
 
+    def append(self, file: str, line: str) -> None:
+        """Add a line to a file that `write` began.
+
+        Raises:
+            OutputError: when it cannot be written.
+        """
+        if self.folder is not None:
+            with as_output_error(self.folder / file), (self.folder / file).open("a", encoding="utf-8") as stream:
+                stream.write(f"{line}\n")
+
     def write_tensors(self, file: str, groups: Groups, record: Any = None) -> None:
         """Write tensors by group and name, and a record beside them as JSON knows it.
 
@@ -71,7 +81,7 @@ class Store:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, dict[str, Tensor]], Any]:
-    """What `Store.write_tensors` wrote there; groups that are empty are there when asked for."""
+    """The groups and the record that `Store.write_tensors` wrote there; what holds no tensor is an empty group."""
     groups: dict[str, dict[str, Tensor]] = defaultdict(dict)
     with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118 (it is no mapping)

@@ -1,4 +1,4 @@
-"""Where training starts: prompts and prefixes that the model has seen the like of.
+"""Starts of training: prompts and prefixes that the model has seen the like of.
 
 PEFT's defaults draw from a normal distribution that knows nothing of the model; on many models that is several times
 farther out than any vocabulary row, and an optimiser's step hardly turns such a vector. Here a prompt starts as rows of
@@ -74,7 +74,7 @@ class WarmStart:
         return hash(self.digest)
 
     def faults(self, method: str, tokens: int) -> list[Fault]:
-        """What keeps a run of that method and length from starting here, whatever the model."""
+        """The reasons why a run of that method and length cannot start here, whatever the model."""
         kind = "prompt" if isinstance(self.adapter, SoftPrompt) else "prefix"
         if kind != method:
             return [Fault("start", f"a {kind} for method {method!r}", "a prompt for 'prompt', a prefix for 'prefix'")]
@@ -83,7 +83,7 @@ class WarmStart:
         return []
 
     def misfits(self, backbone: Backbone) -> list[Fault]:
-        """What shows that it was made for another model."""
+        """The sizes that show that it was made for another model."""
         if isinstance(self.adapter, SoftPrompt):
             seen: tuple[int, ...] = (self.adapter.hidden_size,)
             expected: tuple[int, ...] = (backbone.hidden_size,)
