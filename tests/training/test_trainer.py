@@ -15,7 +15,7 @@ from promptreach.training.trainer import Trainer, warmed_up
 def trainer_of(numbers: list[float], rate: float = 0.1, **options: Any) -> Trainer:
     own = nn.Parameter(torch.tensor(numbers))
     trainable = Trainable({"own": own}, Joined, 1.0, lambda: {"own": own.detach().clone()}, lambda state: None)
-    return Trainer(trainable, [{"params": [own], "lr": rate}], **options)
+    return Trainer(trainable, [([own], rate)], **options)
 
 
 def descended(trainer: Trainer, steps: int = 1) -> Tensor:

@@ -125,9 +125,7 @@ class MemoryTrainer(Trainer):
         share: float,
         settings: MemorySettings,
     ) -> None:
-        groups = [
-            {"params": [part], "lr": rate} for part, rate in zip(trainable.parameters.values(), rates, strict=True)
-        ]
+        groups = [([part], rate) for part, rate in zip(trainable.parameters.values(), rates, strict=True)]
         betas = (settings.beta1, settings.beta2)
         super().__init__(trainable, groups, betas=betas, weight_decay=settings.weight_decay)
         self.text, self.bare, self.share, self.settings = text, bare, share, settings

@@ -40,11 +40,9 @@ class OngoingRun(Trainer):
         self.config = config
         self.objective = task.objective()
         own = list(trainable.parameters.values())
-        groups = [
-            {"params": own, "lr": config.learning_rate},
-            {"params": self.objective.head_parameters(), "lr": config.head_learning_rate},
-        ]
-        super().__init__(trainable, groups, partial(warmed_up, steps=config.steps), clip=1.0)
+        head = self.objective.head_parameters()
+        groups = [(own, config.learning_rate), (head, config.head_learning_rate)]
+        super().__init__(trainable, groups, share=partial(warmed_up, steps=config.steps), clip=1.0)
         self._store = store
         self._began = time.monotonic()
         self._losses: list[float] = []
@@ -85,12 +83,11 @@ class OngoingRun(Trainer):
 
     def finish(self) -> Run:
         """The run, at its best state; a pause gives the state it stopped in, and keeps in the store what goes on."""
-        stays = self.config.pause and not self.diverged
-        if stays:
+        if self.config.pause and not self.diverged:
             self._keep()
             if self.steps not in self._stops:
                 self._look()  # not kept: without the pause there would be none
-            stays = not self.diverged
+        stays = self.config.pause and not self.diverged
         state, head, seen = (*self._state(), self._seen) if stays else self._best
         self.trainable.load(state)
         self.objective.load_head(head)

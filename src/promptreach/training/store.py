@@ -34,7 +34,7 @@ class Store:
             remove_partials(self.folder)
 
     @staticmethod
-    def key(*parts: Any) -> str:
+    def key(*parts: object) -> str:
         """A name for what `parts`, as JSON knows them, decide."""
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -70,7 +70,7 @@ class Store:
             with as_output_error(self.folder / file), (self.folder / file).open("a", encoding="utf-8") as stream:
                 stream.write(f"{line}\n")
 
-    def write_tensors(self, file: str, groups: Groups, record: Any = None) -> None:
+    def write_tensors(self, file: str, groups: Groups, record: object = None) -> None:
         """Write tensors by group and name, and a record beside them as JSON knows it.
 
         Raises:

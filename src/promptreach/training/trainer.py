@@ -7,7 +7,6 @@ loss for each, most often in a shared forward pass, and leaves the gradients in 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +20,10 @@ class Trainer:
 
     Args:
         trainable: the method's tensors, attached for as long as training goes on.
-        groups: tensors and their peak learning rate ``lr``, as torch's optimisers take them.
+        groups: tensors and their peak learning rate.
+        betas, weight_decay: of AdamW, which without weight decay is Adam.
         share: the share of the peak rates in force at each step.
         clip: the norm that the gradients of all groups together are clipped to; None leaves them alone.
-        options: further ones of `torch.optim.AdamW`, which without weight decay is Adam.
 
     Attributes:
         trainable: as given.
@@ -35,17 +34,21 @@ class Trainer:
     def __init__(
         self,
         trainable: Trainable,
-        groups: Sequence[dict[str, Any]],
+        groups: Sequence[tuple[Sequence[nn.Parameter], float]],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
         share: Callable[[int], float] = lambda at: 1.0,
         clip: float | None = None,
-        **options: Any,
     ) -> None:
         self.trainable = trainable
         self.steps = 0
         self.diverged = False
         self._share = share
         self._clip = clip
-        self._optimiser = torch.optim.AdamW(groups, **{"weight_decay": 0.0, **options})
+        self._tensors = [tensor for tensors, _ in groups for tensor in tensors]
+        parts = [{"params": list(tensors), "lr": rate} for tensors, rate in groups]
+        self._optimiser = torch.optim.AdamW(parts, betas=betas, weight_decay=weight_decay)
         self._schedule = LambdaLR(self._optimiser, share)
 
     def descend(self, loss: float) -> None:
@@ -58,9 +61,7 @@ class Trainer:
         if self.diverged:
             return
         if self._clip is not None:
-            nn.utils.clip_grad_norm_(
-                [part for group in self._optimiser.param_groups for part in group["params"]], self._clip
-            )
+            nn.utils.clip_grad_norm_(self._tensors, self._clip)
         self._optimiser.step()
         self._schedule.step()
         self._optimiser.zero_grad()
