@@ -21,7 +21,9 @@ from promptreach.errors import Fault, OutputError, raise_if_any
 SPACE_NEEDED = 50 * 2**20
 """Free bytes that `check_output` asks for: a report with its adapters takes less."""
 
-_STARTED = time.time()
+STARTED = time.time()
+"""The start of this process: temporary files that are older were left by one that was killed."""
+
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{12}\.partial")
 
 _MEANINGS = {
@@ -123,7 +125,7 @@ def remove_partials(folder: str | Path) -> None:
     """
     for path in [*Path(folder).glob(".*.partial"), *Path(folder).glob("*/.*.partial")]:
         with suppress(OSError):
-            if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < _STARTED:
+            if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < STARTED:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 

@@ -6,17 +6,17 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from helpers.capacity_cases import OPENING, random_ids, started, tiny_model
+from helpers.capacity_cases import OPENING, joined, random_ids, started, tiny_model
 from helpers.tolerances import assert_close
 from promptreach.capacity import scoring
-from promptreach.capacity.forms import FORMS, Tensors, cut
 from promptreach.capacity.scoring import Scores, recalled_freely, scored
 from promptreach.hf import OpenModel
+from promptreach.training.side_by_side import JOINED_METHODS
 
 LENGTHS = [5, 1, 9]
 
 
-def plain_logits(model: OpenModel, ids: tuple[int, ...], method: str | None, own: Tensors) -> Tensor:
+def plain_logits(model: OpenModel, ids: tuple[int, ...], method: str | None, own: tuple[Tensor, ...]) -> Tensor:
     """Logits at every token of one text, (tokens, vocab), by the whole causal model."""
     module = model.release()
     inputs = torch.tensor([[OPENING, *ids[:-1]]])
@@ -37,11 +37,10 @@ def plain_logits(model: OpenModel, ids: tuple[int, ...], method: str | None, own
 def test_every_token_is_scored_as_the_whole_model_would(
     family: str, method: str | None, positions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "_POSITIONS", positions)
+    monkeypatch.setattr(scoring, "POSITIONS", positions)
     model, texts = tiny_model(family), random_ids(LENGTHS)
     own = started(model, method, 3, len(texts)) if method else ()
-    joined = FORMS[method].joined(own) if method else None
-    found = scored(model, texts, OPENING, joined, backward=method is not None)
+    found = scored(model, texts, OPENING, joined(own) if method else None, backward=method is not None)
     total = torch.zeros(())
     for row, (ids, scores) in enumerate(zip(texts, found, strict=True)):
         logits = plain_logits(model, ids, method, tuple(part[row] for part in own))
@@ -56,13 +55,13 @@ def test_every_token_is_scored_as_the_whole_model_would(
             assert_close(part.grad, expected, "loss of a row")
 
 
-@pytest.mark.parametrize("method", list(FORMS))
+@pytest.mark.parametrize("method", JOINED_METHODS)
 def test_a_text_moves_its_own_tensors_only(method: str) -> None:
     model, texts = tiny_model("llama"), random_ids(LENGTHS)
     together = started(model, method, 2, len(texts))
-    scored(model, texts, OPENING, FORMS[method].joined(together), backward=True)
+    scored(model, texts, OPENING, joined(together), backward=True)
     alone = tuple(part[1:2].detach().requires_grad_() for part in together)
-    scored(model, texts[1:2], OPENING, FORMS[method].joined(alone), backward=True)
+    scored(model, texts[1:2], OPENING, joined(alone), backward=True)
     for part, single in zip(together, alone, strict=True):
         assert part.grad is not None
         assert single.grad is not None
@@ -72,7 +71,7 @@ def test_a_text_moves_its_own_tensors_only(method: str) -> None:
 def test_without_backward_nothing_is_recorded() -> None:
     model, texts = tiny_model("gpt2"), random_ids(LENGTHS)
     own = started(model, "prompt", 2, len(texts))
-    scored(model, texts, OPENING, FORMS["prompt"].joined(own))
+    scored(model, texts, OPENING, joined(own))
     assert own[0].grad is None
 
 
@@ -83,7 +82,7 @@ def test_the_longest_beginning_ends_at_the_first_mistake() -> None:
     assert Scores(torch.ones(1), torch.zeros(1, dtype=torch.bool)).recalled == 0
 
 
-def greedy(model: OpenModel, own: Tensors, method: str, length: int) -> list[int]:
+def greedy(model: OpenModel, own: tuple[Tensor, ...], method: str, length: int) -> list[int]:
     """What transformers' own `generate` writes behind the opening token."""
     module, inputs = model.release(), torch.tensor([[OPENING]])
     options = {"max_new_tokens": length, "min_new_tokens": length, "do_sample": False, "pad_token_id": 0}
@@ -96,15 +95,16 @@ def greedy(model: OpenModel, own: Tensors, method: str, length: int) -> list[int
     return written[0, 1:].tolist()
 
 
-@pytest.mark.parametrize("method", list(FORMS))
+@pytest.mark.parametrize("method", JOINED_METHODS)
 def test_writing_freely_is_transformers_greedy_decoding(method: str) -> None:
     model = tiny_model("llama")
     own = started(model, method, 2, 1)
-    joined = FORMS[method].joined(own)
-    written = greedy(model, cut(own, 0), method, 12)
-    assert recalled_freely(model, written, OPENING, joined) == 12
+    own = tuple(part.detach() for part in own)
+    written = greedy(model, tuple(part[0] for part in own), method, 12)
+    assert recalled_freely(model, written, OPENING, joined(own)) == 12
     wrong = [*written[:7], (written[7] + 1) % 40, *written[8:]]
-    assert recalled_freely(model, wrong, OPENING, joined) == 7
+    assert recalled_freely(model, wrong, OPENING, joined(own)) == 7
     # Up to the first mistake, reading the true tokens and writing one's own are the same.
     for text in (written, wrong):
-        assert scored(model, [text], OPENING, joined)[0].recalled == recalled_freely(model, text, OPENING, joined)
+        read = scored(model, [text], OPENING, joined(own))[0]
+        assert read.recalled == recalled_freely(model, text, OPENING, joined(own))

@@ -39,7 +39,7 @@ from promptreach.report.findings import FINDING_VERSION
 from promptreach.report.json import read_finding, read_report
 from promptreach.report.result import SCHEMA_VERSION as REPORT_VERSION
 from promptreach.report.writing import write_report
-from promptreach.training.runs import RUN_VERSION, _read
+from promptreach.training.runs import RUN_VERSION, read_run
 from promptreach.tuning import fit
 
 GOLDEN = Path(__file__).parents[1] / "release" / "golden"
@@ -139,7 +139,7 @@ FORMATS = {
     "compiled": Format(RECORD_VERSION, write_compiled, lambda path: read_record(path, RECORD_VERSION), "compiled.json"),
     "certificate": Format(CERTIFICATE_VERSION, write_compiled, read_certificate, "certificate.json", "version"),
     "doctor": Format(DOCTOR_VERSION, write_examination, lambda path: read_record(path, DOCTOR_VERSION)),
-    "run": Format(RUN_VERSION, write_run, lambda path: _read(path.parent), "run.json", "version"),
+    "run": Format(RUN_VERSION, write_run, lambda path: read_run(path.parent), "run.json", "version"),
     "readout": Format(
         READOUT_VERSION, write_readout, lambda path: load_readout(path.parent), "readout.json", "version"
     ),

@@ -1,4 +1,4 @@
-"""How much text a prompt holds: the front door."""
+"""Bits and tokens of text that a prompt holds: the front door."""
 
 import functools
 import math
@@ -9,16 +9,18 @@ from typing import Any
 
 from promptreach.backbone import Backbone
 from promptreach.capacity.counting import counting_bound
-from promptreach.capacity.forms import FORMS
-from promptreach.capacity.memorise import MemorySettings
-from promptreach.capacity.points import Memory, PointStore, Question, bare_scores, measured
+from promptreach.capacity.measure import bare_scores, measured
+from promptreach.capacity.memorise import MemoryJob, MemorySettings
 from promptreach.capacity.result import Capacity, Level
-from promptreach.capacity.texts import KINDS, Kind, natural_texts, opening_token, random_texts
+from promptreach.capacity.texts import KINDS, natural_texts, opening_token, random_texts
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf.arguments import as_backbone
 from promptreach.progress import Progress
 from promptreach.training.arguments import name_faults, size_faults
+from promptreach.training.methods.budget import parameter_count
+from promptreach.training.side_by_side import JOINED_METHODS
+from promptreach.training.store import Store
 
 
 def capacity(
@@ -75,22 +77,20 @@ def capacity(
     texts += drawn if "random" in kinds else []
     bare = functools.cache(lambda: bare_scores(backbone, texts, opening))
     precision = 8 * backbone.vocabulary.element_size()
-    store = PointStore(None if folder is None else Path(folder))
+    store = Store(None if folder is None else Path(folder))
     levels: list[Level] = []
     with Progress(quiet) as progress:
         progress.plan(settings.most_steps * len(counts) * len(set(methods)))
         for method in dict.fromkeys(methods):
             for count in counts:
-                question = Question(method, count, tuple(texts), opening, settings)
+                job = MemoryJob(method, count, tuple(texts), opening, settings)
                 with progress.task(f"{method}, {count} virtual tokens", total=settings.most_steps) as step:
-                    rows = measured(backbone, question, bare, store, step)
-                bound = counting_bound(count * FORMS[method].entries(backbone), precision, size)
-                levels += [Level(method, count, kind, _of_kind(rows, kind), bound) for kind in KINDS if kind in kinds]
+                    records = measured(backbone, job, bare, store, step)
+                bound = counting_bound(parameter_count(backbone, method, count), precision, size)
+                for kind in (kind for kind in KINDS if kind in kinds):
+                    rows = tuple(record for record in records if record.kind == kind)
+                    levels.append(Level(method, count, kind, rows, bound))
     return Capacity(backbone.name, opening, size, precision, settings, tuple(levels), seconds=time.monotonic() - began)
-
-
-def _of_kind(rows: Sequence[Memory], kind: Kind) -> tuple[Memory, ...]:
-    return tuple(row for row in rows if row.kind == kind)
 
 
 def _faults(
@@ -101,30 +101,26 @@ def _faults(
     longest: int,
     settings: MemorySettings,
 ) -> list[Fault]:
-    """What is wrong with the call, whatever the model."""
-    faults = name_faults("methods", methods, tuple(FORMS)) + name_faults("kinds", kinds, KINDS)
+    """The faults of the call, whatever the model."""
+    faults = name_faults("methods", methods, JOINED_METHODS) + name_faults("kinds", kinds, KINDS)
     faults += size_faults("tokens", tokens)
-    for name, value, least in (
-        ("sequences", sequences, 1),
-        ("longest", longest, 2),
-        ("steps", settings.steps, 1),
-        ("length", 2 if settings.length is None else settings.length, 2),
-    ):
-        faults += [Fault(name, str(value), f"at least {least}")] if value < least else []
-    if not 0 < settings.learning_rate < math.inf:
-        faults.append(Fault("learning_rate", str(settings.learning_rate), "a positive number"))
-    for name in ("beta1", "beta2"):
-        if not 0 <= getattr(settings, name) < 1:
-            faults.append(Fault(name, str(getattr(settings, name)), "at least 0 and below 1"))
-    if not 0 <= settings.weight_decay < math.inf:
-        faults.append(Fault("weight_decay", str(settings.weight_decay), "a finite number, at least 0"))
-    if not 1 < settings.growth < math.inf:
-        faults.append(Fault("growth", str(settings.growth), "a finite number above 1"))
-    return faults
+    length = 2 if settings.length is None else settings.length
+    checks = [
+        ("sequences", sequences, sequences >= 1, "at least 1"),
+        ("longest", longest, longest >= 2, "at least 2"),
+        ("steps", settings.steps, settings.steps >= 1, "at least 1"),
+        ("length", length, length >= 2, "at least 2"),
+        ("learning_rate", settings.learning_rate, 0 < settings.learning_rate < math.inf, "a positive number"),
+        ("beta1", settings.beta1, 0 <= settings.beta1 < 1, "at least 0 and below 1"),
+        ("beta2", settings.beta2, 0 <= settings.beta2 < 1, "at least 0 and below 1"),
+        ("weight_decay", settings.weight_decay, 0 <= settings.weight_decay < math.inf, "a finite number, at least 0"),
+        ("growth", settings.growth, 1 < settings.growth < math.inf, "a finite number above 1"),
+    ]
+    return faults + [Fault(name, str(value), expected) for name, value, fine, expected in checks if not fine]
 
 
 def _faults_of(backbone: Backbone, most: int, vocabulary: int | None, settings: MemorySettings) -> list[Fault]:
-    """What is wrong with the call for this model."""
+    """The faults of the call for this model."""
     if backbone.task == "encoder":
         why = (
             "Memory is measured by the loss of the next token, and an encoder predicts none: what it memorises shows "

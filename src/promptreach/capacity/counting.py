@@ -1,4 +1,4 @@
-"""What no training can beat: a prompt of so many bits is one of so many prompts.
+"""Upper bounds that no training can beat: a prompt of so many bits is one of so many prompts.
 
 Virtual tokens whose entries have a precision take finitely many values, so that prompts can be counted; both bounds
 here hold for every model and every way of choosing a prompt for a text. Real numbers without a precision could not be
@@ -15,18 +15,15 @@ most 2^-t.
 """
 
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import MAX_EMAX, ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 
 from promptreach import rounding as decimals
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 
-_MANTISSA = 256
-"""Bits kept of a power in the second path."""
-
 
 @dataclass(frozen=True)
 class CountingBound:
-    """What virtual tokens of one form can hold at most.
+    """The most that virtual tokens of one form can hold.
 
     Attributes:
         bits: UPPER, on the bits stored of a text drawn uniformly, averaged over all such texts.
@@ -89,7 +86,10 @@ def _longest(held: int, vocabulary: int) -> float:
 
 @rechecks
 def recheck_bits(certificate: Certificate) -> bool:
-    """Second path: the prompts counted entry by entry, as a power of two, are no more than 2^value."""
+    """Second path: the prompts counted entry by entry, as one integer, are no more than 2^value.
+
+    The same value by other arithmetic: precision times entries, as the length of a product of that many powers of two.
+    """
     seen = certificate.witness
     prompts: int = (1 << int(seen["precision"])) ** int(seen["entries"])
     return prompts.bit_length() - 1 <= certificate.value
@@ -97,26 +97,17 @@ def recheck_bits(certificate: Certificate) -> bool:
 
 @rechecks
 def recheck_length(certificate: Certificate) -> bool:
-    """Second path: the texts of value + 1 tokens, counted in integers that are rounded down, outnumber the prompts."""
+    """Second path: the texts of value + 1 tokens, multiplied out and rounded down, outnumber the prompts."""
     seen = certificate.witness
     held = int(seen["entries"]) * int(seen["precision"])
-    texts, shift = _power_below(int(seen["vocabulary"]), int(certificate.value) + 1)
-    return bool(shift > held or texts > 1 << (held - shift))
+    texts = _power(int(seen["vocabulary"]), int(certificate.value) + 1, ROUND_FLOOR)
+    return texts > _power(2, held, ROUND_CEILING)
 
 
-def _power_below(base: int, exponent: int) -> tuple[int, int]:
-    """(a, s) with a * 2^s at most base^exponent and nearly equal, by repeated squaring."""
-    result, result_shift = 1, 0
-    factor, shift = base, 0
-    while exponent:
-        if exponent & 1:
-            result, result_shift = _shortened(result * factor, result_shift + shift)
-        factor, shift = _shortened(factor * factor, 2 * shift)
-        exponent >>= 1
-    return result, result_shift
-
-
-def _shortened(number: int, shift: int) -> tuple[int, int]:
-    """The leading bits of number * 2^shift, the rest dropped."""
-    excess = max(0, number.bit_length() - _MANTISSA)
-    return number >> excess, shift + excess
+def _power(base: int, exponent: int, rounding: str) -> Decimal:
+    """base^exponent by repeated squaring, every product rounded in that direction."""
+    result = Decimal(1)
+    with localcontext(Context(prec=80, rounding=rounding, Emax=MAX_EMAX)):
+        for bit in f"{exponent:b}":
+            result = result * result * (base if bit == "1" else 1)
+    return result

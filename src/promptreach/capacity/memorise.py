@@ -17,17 +17,20 @@ the best and up to twice those of the first.
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
 
-from promptreach.backbone import Backbone
-from promptreach.capacity.forms import Form, Tensors, cut
+from promptreach.backbone import Backbone, Joined
 from promptreach.capacity.scoring import Scores, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.progress import Step
+from promptreach.training.methods.initial import WarmStart, drawn_start, typical_entry
+from promptreach.training.methods.methods import METHODS, Shape, Trainable
+from promptreach.training.side_by_side import joined_rows
+from promptreach.training.trainer import Trainer
 
 FIRST_LENGTH = 4
 """Tokens that a growing text begins with."""
@@ -35,26 +38,8 @@ FIRST_LENGTH = 4
 Status = Literal["whole text", "step limit", "diverged"]
 
 
-@dataclass(frozen=True)
-class Aim:
-    """What a text grows for: the share of its tokens that must be known before it grows.
-
-    Tokens that the bare model gets right count for nothing on either side. A share of 1 is exact recall.
-    """
-
-    share: float
-
-    def reached(self, scores: Scores, bare: Scores) -> bool:
-        """Whether these scores, on the beginning of a text, know enough of it."""
-        length = len(scores.right)
-        known = int(bare.right[:length].sum())
-        if self.share == 1:
-            return scores.recalled == length
-        return int(scores.right.sum()) - known >= self.share * (length - known)
-
-
-RECALL = Aim(1.0)
-BITS = Aim(0.4)
+RECALL, BITS = 1.0, 0.4
+"""The share of a text's tokens that must be known before it grows, by what is measured; 1 is exact recall."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,8 @@ class MemorySettings:
 
     Attributes:
         steps: optimiser steps of a run, over all lengths of its text.
-        learning_rate, beta1, beta2, weight_decay: of AdamW; the rate is that of a prompt, see `Form.rates`.
+        learning_rate, beta1, beta2, weight_decay: of AdamW; the rate is that of a prompt, and a prefix's is scaled to
+            its typical entry.
         growth: the factor by which a text grows once it is recalled.
         length: train on exactly so many tokens instead, as was published; None lets the text grow.
         seed: of the start.
@@ -81,14 +67,14 @@ class MemorySettings:
     seed: int = 0
 
     @property
-    def aims(self) -> tuple[Aim, ...]:
-        """What the runs of one text are for: a growing text has two, a fixed length shows both numbers in one."""
+    def shares(self) -> tuple[float, ...]:
+        """The `share` of each run of one text: a growing text has two, a fixed length shows both numbers in one."""
         return (RECALL, BITS) if self.length is None else (RECALL,)
 
     @property
     def most_steps(self) -> int:
         """Optimiser steps of all runs together, at most."""
-        return self.steps * len(self.aims)
+        return self.steps * len(self.shares)
 
     def first(self, available: int) -> int:
         """The length that training on a text of so many tokens begins with."""
@@ -101,94 +87,143 @@ class MemorySettings:
         return math.floor(min(available, max(length + 1, self.growth * length)))
 
 
-class Learner:
+@dataclass(frozen=True)
+class MemoryJob:
+    """One thing to measure: a method, a number of virtual tokens, the texts to learn side by side."""
+
+    method: str
+    tokens: int
+    texts: tuple[MemoryText, ...]
+    opening: int
+    settings: MemorySettings
+
+
+class MemoryTrainer(Trainer):
     """The virtual tokens of one text on their way, and the two best states so far.
+
+    Args:
+        trainable: one text's virtual tokens.
+        rates: their learning rates, by tensor.
+        text: what they learn.
+        bare: its scores without them.
+        share: of the tokens, to be known before the text grows.
+        settings: of the training.
 
     Attributes:
         length: tokens trained on at present.
-        recalled, recalling: the longest beginning recalled, and the tensors that did it.
+        recalled, recalling: the longest beginning recalled, and the state that did it.
         held, bits_after, best_length, hits: the most bits held (below the bits of the source where they are known, else
             below the bare model's loss), the loss in bits there, over how many tokens, and how many were right.
-        status: None while it is training.
     """
 
-    def __init__(self, text: MemoryText, bare: Scores, start: Tensors, aim: Aim, settings: MemorySettings) -> None:
-        self.text, self.bare, self.aim, self.settings = text, bare, aim, settings
+    def __init__(
+        self,
+        trainable: Trainable,
+        rates: Sequence[float],
+        text: MemoryText,
+        bare: Scores,
+        share: float,
+        settings: MemorySettings,
+    ) -> None:
+        groups = [([part], rate) for part, rate in zip(trainable.parameters.values(), rates, strict=True)]
+        betas = (settings.beta1, settings.beta2)
+        super().__init__(trainable, groups, betas=betas, weight_decay=settings.weight_decay)
+        self.text, self.bare, self.share, self.settings = text, bare, share, settings
         self.length = self.best_length = settings.first(len(text.ids))
-        self.recalled, self.recalling = 0, start
+        self.recalled, self.recalling = 0, trainable.state()
         # Should no loss ever be a number, these stand: virtual tokens that take nothing off.
         self.held, self.bits_after = -math.inf, bare.bits(self.length)
         self.hits = int(bare.right[: self.length].sum())
-        self.status: Status | None = None
-        self.steps = 0
+        self._whole = False
 
-    def look(self, scores: Scores, tensors: Tensors) -> None:
-        """Take in what `tensors` scored at the present length: keep the best, and grow if they may."""
-        self.steps += 1
+    @property
+    def is_over(self) -> bool:
+        """No step is left: the text is recalled whole, the steps are used up, or the loss stopped being a number."""
+        return self._whole or self.diverged or self.steps >= self.settings.steps
+
+    @property
+    def status(self) -> Status:
+        """The reason why training ended, once it has."""
+        return "diverged" if self.diverged else "whole text" if self._whole else "step limit"
+
+    def update(self, scores: Scores) -> None:
+        """Take in what the tensors scored at the present length, then take the step along their gradients."""
         after = scores.bits(self.length)
-        if not math.isfinite(after):
-            self.status = "diverged"
-            return
+        if math.isfinite(after):
+            self._look(scores, after)
+        self.descend(after)
+
+    def recaller(self) -> Joined:
+        """The virtual tokens that recalled most."""
+        self.trainable.load(self.recalling)
+        return self.trainable.joined
+
+    def _look(self, scores: Scores, after: float) -> None:
+        """Keep the best, and let the text grow if it may."""
         source = self.text.source_bits
         held = (self.bare.bits(self.length) if source is None else source * self.length) - after
         if held > self.held:
             self.held, self.bits_after, self.best_length = held, after, self.length
             self.hits = int(scores.right.sum())
         if scores.recalled > self.recalled:
-            self.recalled, self.recalling = scores.recalled, tensors
-        if self.aim.reached(scores, self.bare):
+            self.recalled, self.recalling = scores.recalled, self.trainable.state()
+        if self._knows_enough(scores):
             longer = self.settings.next(self.length, len(self.text.ids))
-            if longer is not None:
-                self.length = longer
-            elif scores.recalled == self.length:
-                self.status = "whole text"
+            self._whole = longer is None and scores.recalled == self.length
+            self.length = longer or self.length
+
+    def _knows_enough(self, scores: Scores) -> bool:
+        """Whether the text may grow; tokens that the bare model gets right count for nothing on either side."""
+        if self.share == 1:
+            return scores.recalled == self.length
+        known = int(self.bare.right[: self.length].sum())
+        return int(scores.right.sum()) - known >= self.share * (self.length - known)
 
 
 def memorise(
-    backbone: Backbone,
-    form: Form,
-    tokens: int,
-    texts: Sequence[MemoryText],
-    bare: Sequence[Scores],
-    opening: int,
-    aim: Aim,
-    settings: MemorySettings,
-    step: Step,
-) -> list[Learner]:
-    """Train `tokens` virtual tokens for each text, until it is recalled whole or the steps are used up.
+    backbone: Backbone, job: MemoryJob, bare: Sequence[Scores], share: float, step: Step
+) -> list[MemoryTrainer]:
+    """Train virtual tokens for each text of the job, until it is recalled whole or the steps are used up.
 
-    No text's loss depends on another's tensors, and AdamW works entry by entry. What the texts share is the batch, and
-    for a prefix the learning rate: it is in units of a typical entry of all their starts together.
+    No text's loss depends on another's tensors. What the texts share is the batch, and for a prefix the learning rate:
+    it is in units of a typical entry of all their starts together.
 
     Args:
         bare: the scores of the whole texts without virtual tokens.
-        opening: the token in front of every text.
+        share: of the tokens, to be known before a text grows: `RECALL` or `BITS`.
         step: called once an optimiser step, with the lengths reached.
     """
-    start = form.start(backbone, tokens, len(texts), torch.Generator().manual_seed(settings.seed))
-    own = [nn.Parameter(part) for part in start]
-    rates = [settings.learning_rate * rate for rate in form.rates(backbone, start)]
-    optimiser = torch.optim.AdamW(
-        [{"params": [part], "lr": rate} for part, rate in zip(own, rates, strict=True)],
-        betas=(settings.beta1, settings.beta2),
-        weight_decay=settings.weight_decay,
-    )
-    learners = [
-        Learner(text, scores, cut(start, row), aim, settings)
-        for row, (text, scores) in enumerate(zip(texts, bare, strict=True))
-    ]
-    for done in range(settings.steps):
-        rows = [row for row, learner in enumerate(learners) if learner.status is None]
-        if not rows:
-            step(settings.steps - done)
-            break
-        optimiser.zero_grad()
-        joined = form.joined(tuple(part[rows] for part in own))
-        windows = [texts[row].ids[: learners[row].length] for row in rows]
-        for row, scores in zip(rows, scored(backbone, windows, opening, joined, backward=True), strict=True):
-            learners[row].look(scores, cut(tuple(own), row))
-        optimiser.step()
-        step(note=f"recalled {', '.join(str(learner.recalled) for learner in learners)}")
-    for learner in learners:
-        learner.status = learner.status or "step limit"
-    return learners
+    settings, method = job.settings, METHODS[job.method]
+    generator = torch.Generator().manual_seed(settings.seed)
+    with ExitStack() as stack:
+        trainables = []
+        for text in job.texts:
+            start = WarmStart(drawn_start(backbone, job.method, job.tokens, generator))
+            shape = Shape(job.tokens, 0, method.inits[0], settings.seed, start=start)
+            trainables.append(stack.enter_context(method.attach(backbone, shape, [text.ids])))
+        rates = [settings.learning_rate * share for share in _rate_shares(backbone, job.method, trainables)]
+        trainers = [
+            MemoryTrainer(trainable, rates, text, scores, share, settings)
+            for trainable, text, scores in zip(trainables, job.texts, bare, strict=True)
+        ]
+        while active := [one for one in trainers if not one.is_over]:
+            joined = joined_rows([one.trainable.joined for one in active], [1] * len(active))
+            windows = [one.text.ids[: one.length] for one in active]
+            for one, scores in zip(active, scored(backbone, windows, job.opening, joined, backward=True), strict=True):
+                one.update(scores)
+            step(note=f"recalled {', '.join(str(one.recalled) for one in trainers)}")
+    if left := settings.steps - max(one.steps for one in trainers):
+        step(left)
+    return trainers
+
+
+def _rate_shares(backbone: Backbone, method: str, trainables: Sequence[Trainable]) -> list[float]:
+    """The learning rate of each tensor in units of the one for a prompt.
+
+    A prefix's are the same share of a typical entry as a prompt's: keys and values are of other sizes than embeddings.
+    """
+    if method == "prompt":
+        return [1.0]
+    unit = typical_entry(backbone.vocabulary)
+    parts = zip(*(one.parameters.values() for one in trainables), strict=True)
+    return [typical_entry(torch.stack(part).detach()) / unit for part in parts]

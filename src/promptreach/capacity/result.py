@@ -1,4 +1,4 @@
-"""What `capacity` found: rows, means with their spread over texts, straight lines over the number of tokens, bounds."""
+"""The results of `capacity`: records, means with their spread over texts, straight lines over tokens, bounds."""
 
 import math
 import statistics
@@ -7,10 +7,69 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from promptreach.capacity.counting import CountingBound
-from promptreach.capacity.memorise import MemorySettings
-from promptreach.capacity.points import Memory
+from promptreach.capacity.memorise import MemorySettings, Status
 from promptreach.capacity.texts import Kind
 from promptreach.certificate import Certificate, Evidence, Side
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """The text that its virtual tokens hold, in numbers. MEASURED; other training may find more.
+
+    Attributes:
+        method: a key of `METHODS`.
+        tokens: virtual tokens, or slots at every layer.
+        kind, sequence: which text.
+        length: tokens of the text of which most was held; the numbers down to `right` are over these.
+        bits_before, bits_after: the loss without and with the virtual tokens, summed over all tokens, the first
+            included.
+        bits_source: bits that the text's source has; None for natural text.
+        right_before, right: tokens predicted right from the true ones before them.
+        recalled: the longest beginning whose every token is predicted right from the true ones before it.
+        recalled_free: the same when the model writes by itself; by the tensors that reached `recalled`.
+        steps: optimiser steps taken, in all runs.
+        status: ``whole text`` when all of it was recalled, so that more may fit; ``step limit``; ``diverged`` when the
+            loss stopped being a number, after which nothing was taken in.
+    """
+
+    method: str
+    tokens: int
+    kind: Kind
+    sequence: int
+    length: int
+    bits_before: float
+    bits_after: float
+    bits_source: float | None
+    right_before: int
+    right: int
+    recalled: int
+    recalled_free: int
+    steps: int
+    status: Status
+
+    @property
+    def bits_removed(self) -> float:
+        """Loss that the virtual tokens take off the bare model's, in bits."""
+        return self.bits_before - self.bits_after
+
+    @property
+    def bits_stored(self) -> float | None:
+        """How far the loss lies below the bits of the source, negative when it lies above; None for natural text.
+
+        Unlike `bits_removed` it counts nothing for telling the model what *kind* of text comes: one and the same prompt
+        for all random texts stores at most 0 bits on average.
+        """
+        return None if self.bits_source is None else self.bits_source - self.bits_after
+
+    @property
+    def bits_held(self) -> float:
+        """Bits stored where the source is known, bits removed where it is not."""
+        return self.bits_removed if self.bits_stored is None else self.bits_stored
+
+    @property
+    def gain(self) -> int:
+        """Tokens right with the virtual tokens minus without: what was published as token gain."""
+        return self.right - self.right_before
 
 
 @dataclass(frozen=True)
@@ -39,13 +98,13 @@ class Level:
     method: str
     tokens: int
     kind: Kind
-    rows: tuple[Memory, ...]
+    rows: tuple[MemoryRecord, ...]
     bound: CountingBound
 
     @property
     def bits(self) -> Spread:
         """Bits held: stored for random text, whose source is known; removed from the bare model's loss for natural."""
-        return Spread.of([held_bits(row) for row in self.rows])
+        return Spread.of([row.bits_held for row in self.rows])
 
     def mean(self, name: str) -> float:
         """The mean over texts of one of a row's numbers."""
@@ -91,7 +150,7 @@ class Line:
     r_squared: float | None
 
     @staticmethod
-    def through(levels: Sequence[Level], number: Callable[[Memory], float]) -> "Line | None":
+    def through(levels: Sequence[Level], number: Callable[[MemoryRecord], float]) -> "Line | None":
         """The line of `number` over the levels' tokens; None for fewer than two numbers of tokens."""
         tokens = [float(level.tokens) for level in levels]
         if len(set(tokens)) < 2:
@@ -136,7 +195,7 @@ class Capacity:
     side = Side.LOWER
 
     @property
-    def rows(self) -> tuple[Memory, ...]:
+    def rows(self) -> tuple[MemoryRecord, ...]:
         """All rows, level by level."""
         return tuple(row for level in self.levels for row in level.rows)
 
@@ -151,7 +210,7 @@ class Capacity:
 
     def bits_line(self, method: str, kind: Kind) -> Line | None:
         """Bits held over virtual tokens."""
-        return Line.through(self.curve(method, kind), held_bits)
+        return Line.through(self.curve(method, kind), lambda row: row.bits_held)
 
     def recall_line(self, method: str, kind: Kind) -> Line | None:
         """Tokens recalled by free-running decoding over virtual tokens."""
@@ -159,6 +218,11 @@ class Capacity:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types."""
+        lines = [
+            {"method": method, "kind": kind, "bits": line and asdict(line), "recalled": recall and asdict(recall)}
+            for method, kind in self.curves
+            for line, recall in [(self.bits_line(method, kind), self.recall_line(method, kind))]
+        ]
         return {
             "model": self.model,
             "opening": self.opening,
@@ -167,15 +231,7 @@ class Capacity:
             "evidence": self.evidence.value,
             "side": self.side.value,
             "settings": asdict(self.settings),
-            "lines": [
-                {
-                    "method": method,
-                    "kind": kind,
-                    "bits": _plain(self.bits_line(method, kind)),
-                    "recalled": _plain(self.recall_line(method, kind)),
-                }
-                for method, kind in self.curves
-            ],
+            "lines": lines,
             "levels": [
                 {
                     "method": level.method,
@@ -194,12 +250,3 @@ class Capacity:
                 for row in self.rows
             ],
         }
-
-
-def held_bits(row: Memory) -> float:
-    """Bits stored where the source is known, bits removed where it is not."""
-    return row.bits_removed if row.bits_stored is None else row.bits_stored
-
-
-def _plain(line: Line | None) -> dict[str, Any] | None:
-    return None if line is None else asdict(line)

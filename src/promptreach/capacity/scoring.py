@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from promptreach.backbone import Backbone, Joined
 from promptreach.capacity.texts import inputs_of
 
-_POSITIONS = 256
+POSITIONS = 256
 """Positions that go through the language head at once."""
 
 
@@ -65,8 +65,8 @@ def scored(
     weights = torch.cat([torch.full((length,), 1.0 / length) for length in lengths]).to(device)
     leaf = states.detach().requires_grad_(backward)
     nats, right = [], []
-    for start in range(0, len(targets), _POSITIONS):
-        part = slice(start, start + _POSITIONS)
+    for start in range(0, len(targets), POSITIONS):
+        part = slice(start, start + POSITIONS)
         with torch.set_grad_enabled(backward):
             logits = backbone.vocabulary_logits(leaf[part])
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

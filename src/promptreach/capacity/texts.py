@@ -1,4 +1,4 @@
-"""What is memorised: passages of natural text, and tokens drawn at random.
+"""Texts to memorise: passages of natural text, and tokens drawn at random.
 
 Every text stands behind the same opening token, with a prompt and without, so that its first token is predicted, and
 counted, like every other one: a prefix has no state of its own that could predict it, and the bare model none at all.
@@ -92,5 +92,5 @@ def random_texts(
 
 
 def inputs_of(texts: Sequence[Sequence[int]], opening: int) -> list[list[int]]:
-    """What the model reads to predict each text: the opening token, and the text without its last token."""
+    """The inputs behind which each text is predicted: the opening token, and the text without its last token."""
     return [[opening, *ids[:-1]] for ids in texts]

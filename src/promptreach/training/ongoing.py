@@ -1,4 +1,4 @@
-"""One training run under way: it can stop after any step and go on later as if nothing had happened.
+"""One training run under way, which can stop after any step and go on later as if nothing had happened.
 
 It owns all that decides its path: its tensors, its head, its optimiser, its rate's schedule and its order of
 the examples. The forward pass alone may be shared with other runs (see `side_by_side`).
@@ -6,25 +6,22 @@ the examples. The forward pass alone may be shared with other runs (see `side_by
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from promptreach.training.methods.methods import Trainable
 from promptreach.training.runs import Evaluation, Run, RunConfig, RunStore
 from promptreach.training.task.encoding import training_batches
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.task import Task
-
-_WARMUP = 0.1
-_CLIP = 1.0
+from promptreach.training.trainer import Trainer, warmed_up
 
 
-class OngoingRun:
+class OngoingRun(Trainer):
     """A run of `config` on `task`, standing at its start or where an earlier pause left it.
 
     Args:
@@ -34,29 +31,25 @@ class OngoingRun:
         store: takes the log, and holds what an earlier pause kept.
 
     Attributes:
-        task, config, trainable: as given.
+        task, config: as given.
         objective: with a head of its own.
-        steps: optimiser steps taken.
     """
 
     def __init__(self, task: Task, config: RunConfig, trainable: Trainable, store: RunStore) -> None:
         self.task = task
         self.config = config
-        self.trainable = trainable
         self.objective = task.objective()
-        self.steps = 0
+        own = list(trainable.parameters.values())
+        head = self.objective.head_parameters()
+        groups = [(own, config.learning_rate), (head, config.head_learning_rate)]
+        super().__init__(trainable, groups, share=partial(warmed_up, steps=config.steps), clip=1.0)
         self._store = store
         self._began = time.monotonic()
-        self._seconds_before = 0.0
-        self._own = list(trainable.parameters.values())
-        self._head = self.objective.head_parameters()
-        self._optimiser = _Adam(self._own, config.learning_rate, self._head, config.head_learning_rate)
         self._losses: list[float] = []
         self._curve: list[Evaluation] = []
-        self._diverged = False
         self._seen: Outcomes | None = None
         self._best: tuple[dict[str, Tensor], dict[str, Tensor], Outcomes | None] = (*self._state(), None)
-        self._last_step = config.last_step if self._own else 0
+        self._last_step = config.last_step if own else 0
         self._stops = {max(1, round(config.steps * (i + 1) / config.evaluations)) for i in range(config.evaluations)}
         self._log = store.logger(store.name(task.digest, config))
         if config.score_held_out or not config.pause:  # the start that trials share is looked at once
@@ -70,7 +63,7 @@ class OngoingRun:
     def is_over(self) -> bool:
         """No step is left: all were taken, the loss stopped being a number, or (without a pause) it stopped falling."""
         stalled = not self.config.pause and _has_stalled(self._curve, self.config.patience)
-        return self.steps >= self._last_step or self._diverged or stalled
+        return self.steps >= self._last_step or self.diverged or stalled
 
     def next_rows(self) -> list[int]:
         """The training examples of the next step."""
@@ -82,31 +75,29 @@ class OngoingRun:
         A loss that is not a number ends the run, whatever the gradients are.
         """
         self._losses.append(loss)
-        self.steps += 1
-        if not math.isfinite(loss):
+        self.descend(loss)
+        if self.diverged:
             self._record(Evaluation(self.steps, loss, math.nan, math.nan))
-            return
-        self._optimiser.step(_rate(self.steps - 1, self.config.steps))
-        if self.steps in self._stops:
+        elif self.steps in self._stops:
             self._look()
 
     def finish(self) -> Run:
         """The run, at its best state; a pause gives the state it stopped in, and keeps in the store what goes on."""
-        if self.config.pause and not self._diverged:
+        if self.config.pause and not self.diverged:
             self._keep()
             if self.steps not in self._stops:
                 self._look()  # not kept: without the pause there would be none
-        stays = self.config.pause and not self._diverged
+        stays = self.config.pause and not self.diverged
         state, head, seen = (*self._state(), self._seen) if stays else self._best
         self.trainable.load(state)
         self.objective.load_head(head)
         return Run(
             config=self.config,
-            status="diverged" if self._diverged else "finished",
+            status="diverged" if self.diverged else "finished",
             parameters=self.trainable.size,
             unit=self.trainable.unit,
             steps=self.steps,
-            seconds=self._seconds(),
+            seconds=time.monotonic() - self._began,
             curve=tuple(self._curve),
             validation=seen or self._evaluated("validation"),
             held_out=self._evaluated("held_out") if self.config.score_held_out else None,
@@ -128,8 +119,8 @@ class OngoingRun:
 
     def _record(self, look: Evaluation) -> None:
         self._log(look)
-        self._diverged = not math.isfinite(look.validation_loss)
-        if not self._diverged or not self._curve:
+        self.diverged = not math.isfinite(look.validation_loss)
+        if not self.diverged or not self._curve:
             self._curve.append(look)
 
     def _evaluated(self, part: str) -> Outcomes:
@@ -138,100 +129,54 @@ class OngoingRun:
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return self.trainable.state(), self.objective.head_state()
 
-    def _seconds(self) -> float:
-        return self._seconds_before + time.monotonic() - self._began
-
     def _keep(self) -> None:
         """Leave in the store what it takes to go on from here."""
         state, head = self._state()
         best_state, best_head, best_seen = self._best
-        groups: dict[str, Mapping[str, Tensor]] = {
+        groups = {
             "state": state,
             "head": head,
             "best": best_state,
             "best_head": best_head,
             "best_seen": {} if best_seen is None else vars(best_seen),
-            "optimiser": self._optimiser.state(),
+            "optimiser": self.moments(),
         }
-        tensors = {f"{group}/{key}": value for group, part in groups.items() for key, value in part.items()}
         record = {
             "steps": self.steps,
-            "seconds": self._seconds(),
+            "seconds": time.monotonic() - self._began,
             "losses": self._losses,
             "curve": [list(asdict(look).values()) for look in self._curve if look.step],
         }
-        self._store.pause(self._whole, tensors, record)
+        self._store.pause(self._whole, groups, record)
 
     def _go_on(self) -> None:
         """Stand where an earlier pause left this run, if one did, and no later than this run ends."""
         kept = self._store.paused(self._whole)
-        if kept is None or not self._own or kept[1]["steps"] > self._last_step:
+        if kept is None or not self._last_step or kept[1]["steps"] > self._last_step:
             return
-        tensors, record = kept
+        groups, record = kept
         earlier = [Evaluation(*look) for look in record["curve"]]
         if not self.config.pause and any(
             _has_stalled([*self._curve, *earlier[:count]], self.config.patience) for count in range(len(earlier) + 1)
         ):
             return  # it would have stopped early, before it paused
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            group, _, key = name.partition("/")
-            # Cloned: training goes on in place, and what is kept may be asked for again.
-            parts.setdefault(group, {})[key] = tensor.clone()
-        self.trainable.load(parts["state"])
-        self.objective.load_head(parts.get("head", {}))
-        self._optimiser.load(parts["optimiser"])
+        self.trainable.load(groups["state"])
+        self.objective.load_head(dict(groups.get("head", {})))
+        self.resume(record["steps"], groups["optimiser"])
         start = min((look.validation_loss for look in self._curve), default=math.inf)
         if earlier and min(look.validation_loss for look in earlier) < start:
-            seen = Outcomes(**parts["best_seen"]) if "best_seen" in parts else None
-            self._best = (parts["best"], parts.get("best_head", {}), seen)
+            seen = Outcomes(**groups["best_seen"]) if groups.get("best_seen") else None
+            self._best = (dict(groups["best"]), dict(groups.get("best_head", {})), seen)
         for look in earlier:
             self._log(look)
         self._curve += earlier
         self._losses = list(record["losses"])
-        self.steps = record["steps"]
-        self._seconds_before = record["seconds"]
+        self._began -= record["seconds"]
 
     @property
     def _whole(self) -> str:
         """The name of this run without pauses: what both sides of a pause agree on."""
         return self._store.whole_name(self.task.digest, self.config)
-
-
-class _Adam:
-    """Adam on two groups at rates of their own, clipped together, on a schedule that is told its place."""
-
-    def __init__(self, own: list[nn.Parameter], rate: float, head: list[nn.Parameter], head_rate: float) -> None:
-        self._tensors = [*own, *head]
-        self._peaks = (rate, head_rate)
-        self._adam = torch.optim.Adam([{"params": own, "lr": rate}, {"params": head, "lr": head_rate}])
-
-    def step(self, share: float) -> None:
-        """One step at that share of the rates; the gradients are used up."""
-        for group, peak in zip(self._adam.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * share
-        nn.utils.clip_grad_norm_(self._tensors, _CLIP)
-        self._adam.step()
-        self._adam.zero_grad()
-
-    def state(self) -> dict[str, Tensor]:
-        """The moments, by tensor and name."""
-        states: dict[int, dict[str, Tensor]] = self._adam.state_dict()["state"]
-        return {f"{index}.{name}": value for index, state in states.items() for name, value in state.items()}
-
-    def load(self, kept: Mapping[str, Tensor]) -> None:
-        """Put what `state` gave back."""
-        states: dict[int, dict[str, Any]] = {}
-        for key, value in kept.items():
-            index, _, name = key.partition(".")
-            states.setdefault(int(index), {})[name] = value
-        self._adam.load_state_dict(self._adam.state_dict() | {"state": states})
-
-
-def _rate(at: int, steps: int) -> float:
-    """The share of the learning rate in force: a short rise, then a line down to zero."""
-    rise = min(1.0, (at + 1) / max(1.0, _WARMUP * steps))
-    return rise * max(0.0, 1.0 - at / steps)
 
 
 def _has_stalled(curve: list[Evaluation], patience: int) -> bool:

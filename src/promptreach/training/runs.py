@@ -1,10 +1,8 @@
 """Training runs as records, and the store that keeps finished ones.
 
-A run is named by a hash of everything that decides its outcome: the model, the data, the settings. A finished run is
-found under that name and not repeated; a killed one left no record, or one that cannot be read, and is run again.
+A run is named by a hash of everything that decides its outcome: the model, the data, the settings. See `store`.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -13,17 +11,19 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from promptreach.backbone import Backbone, Joined
-from promptreach.files import as_output_error, remove_partials, write_atomically
+from promptreach.files import as_output_error
 from promptreach.formats import check_version
 from promptreach.prompt import Adapter
 from promptreach.training.methods.initial import WarmStart
 from promptreach.training.methods.methods import METHODS, Shape
+from promptreach.training.store import Groups, Store, read_tensors
 from promptreach.training.task.objective import Outcomes
+
+Paused = tuple[Groups, dict[str, Any]]
+"""What `RunStore.pause` keeps of a run that is to go on: its tensors by group, and its numbers."""
 
 RUN_VERSION = 2
 """Part of every run's name and record: raise it when the same settings would give another outcome, or another form."""
@@ -109,7 +109,7 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one run reached.
+    """The outcome of one run.
 
     Attributes:
         config: its settings.
@@ -160,22 +160,16 @@ def applied(backbone: Backbone, run: Run) -> Iterator[Joined]:
         yield trainable.joined
 
 
-class RunStore:
+class RunStore(Store):
     """Finished runs in a folder, one subfolder each; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        self._paused: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {}
-
-    def tidy(self) -> None:
-        """Remove what writers that were killed before this process began left half done."""
-        if self.folder is not None:
-            remove_partials(self.folder)
+        super().__init__(folder)
+        self._paused: dict[str, Paused] = {}
 
     def name(self, task_digest: str, config: RunConfig) -> str:
         """The name under which a run of `config` on that task is kept."""
-        key = json.dumps([RUN_VERSION, task_digest, config.to_record()], sort_keys=True)
-        return hashlib.sha256(key.encode()).hexdigest()[:20]
+        return self.key(RUN_VERSION, task_digest, config.to_record())
 
     def whole_name(self, task_digest: str, config: RunConfig) -> str:
         """The name of the run of which `config` may be a part: what all its pauses agree on."""
@@ -187,27 +181,13 @@ class RunStore:
         Raises:
             OutputError: here or later, when the log cannot be written.
         """
-        if self.folder is None:
-            return lambda look: None
-        path = self.folder / name / "log.jsonl"
-        with as_output_error(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("", encoding="utf-8")
-
-        def log(look: Evaluation) -> None:
-            with as_output_error(path), path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_to_json(look)) + "\n")
-
-        return log
+        file = f"{name}/log.jsonl"
+        self.write(file, "")
+        return lambda look: self.append(file, json.dumps(_to_json(look)))
 
     def get(self, name: str) -> Run | None:
         """The finished run of that name, or None; a run whose files cannot be read did not finish."""
-        if self.folder is None:
-            return None
-        try:
-            return _read(self.folder / name)
-        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
-            return None
+        return self.load(name, read_run)
 
     def put(self, name: str, run: Run) -> None:
         """Keep a finished run. The tensors are written first: a run exists once its run.json does.
@@ -218,54 +198,35 @@ class RunStore:
         self._paused.pop(name, None)
         if self.folder is None:
             return
-        tensors = {f"state/{key}": value for key, value in run.state.items()}
-        tensors |= {f"head/{key}": value for key, value in run.head.items()}
-        for part, outcomes in (("validation", run.validation), ("held_out", run.held_out)):
-            if outcomes is not None:
-                tensors |= {f"{part}/{key}": value for key, value in vars(outcomes).items()}
-        if run.config.start is not None:
-            tensors |= {f"start/{key}": value for key, value in run.config.start.tensors.items()}
-        folder = self.folder / name
-        with as_output_error(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "run.safetensors", save({key: value.contiguous() for key, value in tensors.items()}))
+        groups = {"state": run.state, "head": run.head, "validation": vars(run.validation)}
+        groups |= {"held_out": vars(run.held_out)} if run.held_out else {}
+        groups |= {"start": run.config.start.tensors} if run.config.start else {}
+        self.write_tensors(f"{name}/run.safetensors", groups)
         plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
         record = {"version": RUN_VERSION, **plain, "config": run.config.to_record()}
         record["curve"] = [_to_json(look) for look in run.curve]
-        write_atomically(folder / "run.json", json.dumps(record, indent=1))
-        with as_output_error(folder):
-            (folder / "paused.safetensors").unlink(missing_ok=True)
+        self.write(f"{name}/run.json", json.dumps(record, indent=1))
+        with as_output_error(self.folder / name):
+            (self.folder / name / "paused.safetensors").unlink(missing_ok=True)
 
-    def pause(self, name: str, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    def pause(self, name: str, groups: Groups, record: dict[str, Any]) -> None:
         """Keep what an unfinished run needs to go on; without a folder, for as long as this store lives.
 
         Args:
             name: of the run that goes to the end.
-            tensors: its tensors.
+            groups: its tensors.
             record: its numbers, as JSON knows them.
 
         Raises:
             OutputError: when it cannot be written.
         """
         if self.folder is None:
-            self._paused[name] = (tensors, record)
-            return
-        path = self.folder / name / "paused.safetensors"
-        with as_output_error(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        contiguous = {key: value.contiguous() for key, value in tensors.items()}
-        write_atomically(path, save(contiguous, metadata={"record": json.dumps(record)}))
+            self._paused[name] = (groups, record)
+        self.write_tensors(f"{name}/paused.safetensors", groups, record)
 
-    def paused(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def paused(self, name: str) -> Paused | None:
         """What `pause` kept under that name, or None; a file that cannot be read is as good as none."""
-        if self.folder is None:
-            return self._paused.get(name)
-        try:
-            with safe_open(self.folder / name / "paused.safetensors", "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
-                return tensors, json.loads(file.metadata()["record"])
-        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
-            return None
+        return self._paused.get(name) or self.load(f"{name}/paused.safetensors", read_tensors)
 
 
 def _to_json(look: Evaluation) -> dict[str, int | float | None]:
@@ -278,17 +239,19 @@ def _from_json(record: dict[str, Any]) -> Evaluation:
     return Evaluation(step, *(math.nan if value is None else value for value in losses))
 
 
-def _read(folder: Path) -> Run:
-    """The run that `RunStore.put` wrote there."""
+def read_run(folder: Path) -> Run:
+    """The run that `RunStore.put` wrote there.
+
+    Raises:
+        FormatError: when it is of another version.
+        OSError, ValueError, TypeError, KeyError, SafetensorError: when it is not whole.
+    """
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     record.setdefault("version", RUN_VERSION)  # the folder's name says it; the file does so only since lately
     check_version(record, RUN_VERSION, str(folder / "run.json"), "version")
     del record["version"]
-    groups: dict[str, dict[str, Tensor]] = {"state": {}, "head": {}, "validation": {}, "held_out": {}, "start": {}}
-    for key, tensor in load_file(folder / "run.safetensors").items():
-        group, _, rest = key.partition("/")
-        groups[group][rest] = tensor
-    start = WarmStart.of(groups["start"]) if groups["start"] else None
+    groups, _ = read_tensors(folder / "run.safetensors")
+    start = WarmStart.of(groups["start"]) if "start" in groups else None
     if (start and start.digest) != record["config"]["start"]:
         raise ValueError("the start is not the one of these settings")
     record["config"] = RunConfig(**record["config"] | {"start": start})
@@ -296,7 +259,7 @@ def _read(folder: Path) -> Run:
     return Run(
         **record,
         validation=Outcomes(**groups["validation"]),
-        held_out=Outcomes(**groups["held_out"]) if groups["held_out"] else None,
+        held_out=Outcomes(**groups["held_out"]) if "held_out" in groups else None,
         state=groups["state"],
         head=groups["head"],
     )

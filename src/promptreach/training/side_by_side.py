@@ -105,7 +105,7 @@ def _take_step(ongoing: Sequence[OngoingRun]) -> float:
     counts = [len(part) for part in rows]
     batch = task.backbone.batch([data.sequences[row] for part in rows for row in part])
     joined = [one.trainable.joined_for(count, one.steps) for one, count in zip(ongoing, counts, strict=True)]
-    hidden = task.backbone.hidden(batch, _joined(joined, counts))
+    hidden = task.backbone.hidden(batch, joined_rows(joined, counts))
     losses: list[Tensor] = []
     for one, part, end in zip(ongoing, rows, accumulate(counts), strict=True):
         own = slice(end - len(part), end)
@@ -121,8 +121,8 @@ def _take_step(ongoing: Sequence[OngoingRun]) -> float:
     return sum(values) / len(values)
 
 
-def _joined(parts: Sequence[Joined], counts: Sequence[int]) -> Joined:
-    """What the rows of all parts are joined with: a single part as it is, several spread over their own rows."""
+def joined_rows(parts: Sequence[Joined], counts: Sequence[int]) -> Joined:
+    """What a batch is joined with that holds so many rows of each part: a single part as it is, several spread out."""
     if len(parts) == 1:
         return parts[0]
 

@@ -6,18 +6,13 @@ not depend on each other at once, so that they can be trained at the same time.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
-
-from torch import Tensor
+from typing import Protocol, runtime_checkable
 
 from promptreach.progress import Progress, Step
 from promptreach.training.engines.source import TaskSource
-from promptreach.training.runs import Run, RunConfig, RunStore
+from promptreach.training.runs import Paused, Run, RunConfig, RunStore
 from promptreach.training.side_by_side import groups, train_side_by_side
 from promptreach.training.task.task import Task
-
-Paused = tuple[dict[str, Tensor], dict[str, Any]]
-"""What `RunStore.pause` keeps of a run that is to go on."""
 
 
 @runtime_checkable

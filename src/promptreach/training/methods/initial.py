@@ -1,4 +1,4 @@
-"""Where training starts: prompts and prefixes that the model has seen the like of.
+"""Starts of training: prompts and prefixes that the model has seen the like of.
 
 PEFT's defaults draw from a normal distribution that knows nothing of the model; on many models that is several times
 farther out than any vocabulary row, and an optimiser's step hardly turns such a vector. Here a prompt starts as rows of
@@ -74,7 +74,7 @@ class WarmStart:
         return hash(self.digest)
 
     def faults(self, method: str, tokens: int) -> list[Fault]:
-        """What keeps a run of that method and length from starting here, whatever the model."""
+        """The reasons why a run of that method and length cannot start here, whatever the model."""
         kind = "prompt" if isinstance(self.adapter, SoftPrompt) else "prefix"
         if kind != method:
             return [Fault("start", f"a {kind} for method {method!r}", "a prompt for 'prompt', a prefix for 'prefix'")]
@@ -83,7 +83,7 @@ class WarmStart:
         return []
 
     def misfits(self, backbone: Backbone) -> list[Fault]:
-        """What shows that it was made for another model."""
+        """The sizes that show that it was made for another model."""
         if isinstance(self.adapter, SoftPrompt):
             seen: tuple[int, ...] = (self.adapter.hidden_size,)
             expected: tuple[int, ...] = (backbone.hidden_size,)
@@ -142,6 +142,19 @@ def initial_prefix(backbone: Backbone, length: int, init: str, sequences: Sequen
         keys, values = torch.randn(shape, generator=generator)
         return Prefix(keys, values)
     raise InputError(Fault("init", repr(init), f"one of {', '.join(PREFIX_INITS)} for a prefix"))
+
+
+def drawn_start(backbone: Backbone, method: str, length: int, generator: torch.Generator) -> SoftPrompt | Prefix:
+    """A start of `length` virtual tokens that no text decides: where learning a text by heart begins.
+
+    A prompt has normal entries with the deviation of the vocabulary's (Kuratov et al. 2025); a prefix is the cache of
+    random tokens, which at every layer has the size that the model knows.
+    """
+    vocabulary = backbone.vocabulary
+    if method == "prompt":
+        entries = torch.randn(length, vocabulary.shape[1], generator=generator)
+        return SoftPrompt(entries * float(vocabulary.float().std()))
+    return backbone.cache_of(torch.randint(len(vocabulary), (length,), generator=generator).tolist())
 
 
 def _text(sequences: Sequence[Sequence[int]], length: int, generator: torch.Generator) -> list[int]:

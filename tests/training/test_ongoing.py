@@ -11,7 +11,6 @@ import torch
 from helpers.single_run import train
 from helpers.tasks import FAMILIES, SOFT, config_of, no_step, task_of
 from promptreach.training.methods.methods import METHODS
-from promptreach.training.ongoing import _rate
 from promptreach.training.runs import Run, RunConfig, RunStore
 
 NOWHERE = RunStore(None)
@@ -158,15 +157,3 @@ def test_the_log_holds_every_look(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["validation_loss"] for line in lines] == [look.validation_loss for look in run.curve]
     assert lines[0]["train_loss"] is None  # nothing was trained yet
-
-
-@pytest.mark.parametrize("steps", [1, 2, 10, 75, 400])
-def test_the_rate_rises_then_falls_and_every_step_counts(steps: int) -> None:
-    rates = [_rate(at, steps) for at in range(steps)]
-    peak = rates.index(max(rates))
-    assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert all(0 < rate <= 1 for rate in rates)
-    assert peak <= steps / 10
-    assert max(rates) >= 0.9
-    assert _rate(steps, steps) == 0

@@ -13,10 +13,8 @@ import torch
 import promptreach as pr
 from helpers.models import VOCABULARY, WORDS, tiny_model
 from helpers.tasks import model_of
-from promptreach.capacity import points
-from promptreach.capacity.counting import counting_bound
-from promptreach.capacity.points import Memory
-from promptreach.capacity.result import Level, Line, Spread
+from promptreach.capacity import measure
+from promptreach.capacity.memorise import MemoryJob
 from promptreach.certificate import Evidence, Side
 from promptreach.errors import InputError, OutputError
 from promptreach.tuning import Capacity, MemorySettings
@@ -90,36 +88,6 @@ def test_the_record_is_plain_and_complete(found: Capacity) -> None:
     assert record["lines"][0]["bits"]["slope"]["mean"] > 0
 
 
-def level_of(tokens: int, bits: list[float]) -> Level:
-    rows = tuple(
-        Memory("prompt", tokens, "natural", i, 9, 100.0 + held, 100.0, None, 0, 5, 4, 4, 9, "step limit")
-        for i, held in enumerate(bits)
-    )
-    return Level("prompt", tokens, "natural", rows, counting_bound(tokens * 8, 16, 40))
-
-
-def test_a_line_through_points_on_a_line() -> None:
-    levels = [level_of(tokens, [10.0 * tokens + 1, 30.0 * tokens + 3]) for tokens in (1, 2, 4)]
-    line = Line.through(levels, lambda row: row.bits_removed)
-    assert line is not None
-    assert line.slope.mean == pytest.approx(20)
-    assert line.slope.deviation == pytest.approx(200**0.5)
-    assert line.intercept == pytest.approx(2)
-    assert line.r_squared == pytest.approx(1)
-    assert Line.through(levels[:1], lambda row: row.bits_removed) is None
-    two = Line.through(levels[:2], lambda row: row.bits_removed)
-    assert two is not None
-    assert two.r_squared is None  # two points are always on a line
-    flat = Line.through(levels, lambda row: 7.0)
-    assert flat is not None
-    assert (flat.slope.mean, flat.r_squared) == (0, None)
-    bent = Line.through([level_of(t, [b]) for t, b in ((1, 0.0), (2, 9.0), (4, 0.0))], lambda row: row.bits_removed)
-    assert bent is not None
-    assert bent.r_squared is not None
-    assert bent.r_squared < 0.5
-    assert Spread.of([3.0]) == Spread(3.0, None)
-
-
 def test_the_same_call_gives_the_same_rows_and_another_seed_others() -> None:
     first, again, other = (asked(settings=MemorySettings(steps=8, seed=seed), tokens=(2,)) for seed in (0, 0, 1))
     assert first.rows == again.rows
@@ -168,11 +136,6 @@ def test_every_wrong_argument_is_named_at_once() -> None:
         asked(text="the cat")
 
 
-@pytest.mark.parametrize(("growth", "longer"), [(1.001, 5), (1.6, 6), (1e308, 100)])
-def test_a_text_grows_by_a_token_at_least_and_never_beyond_its_end(growth: float, longer: int) -> None:
-    assert MemorySettings(growth=growth).next(4, 100) == longer
-
-
 def test_a_model_whose_loss_is_no_number_is_refused() -> None:
     model = tiny_model("gpt2")
     with torch.no_grad():
@@ -196,13 +159,13 @@ def test_half_precision_halves_the_bound() -> None:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of virtual tokens trained from here on, one entry a run."""
     seen: list[int] = []
-    original = points.memorise
+    original = measure.memorise
 
-    def counted(backbone: Any, form: Any, tokens: int, *rest: Any) -> Any:
-        seen.append(tokens)
-        return original(backbone, form, tokens, *rest)
+    def counted(backbone: Any, job: MemoryJob, *rest: Any) -> Any:
+        seen.append(job.tokens)
+        return original(backbone, job, *rest)
 
-    monkeypatch.setattr(points, "memorise", counted)
+    monkeypatch.setattr(measure, "memorise", counted)
     return seen
 
 

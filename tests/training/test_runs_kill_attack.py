@@ -1,7 +1,7 @@
 """kill -9 in the middle of a sweep: what was finished stays, what was not is done, and the answer is the same.
 
-Run as a script, this file is the sweep that a test kills: python test_attack_kill.py FOLDER [MODEL]. With the folder
-of a model it trains on two worker processes, otherwise by itself.
+Run as a script, this file is the sweep that a test kills: python test_runs_kill_attack.py FOLDER [MODEL]. With the
+folder of a model it trains on two worker processes, otherwise by itself.
 """
 
 import os
@@ -12,14 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import promptreach
 from helpers import tasks
-from helpers.same_runs import assert_same_run
+from helpers.same_runs import assert_same_runs
 from helpers.tasks import Counted, config_of, labelled, model_of
 from promptreach.hf import open_model
 from promptreach.progress import Progress, Step
@@ -98,8 +97,7 @@ def wait_until_gone(group: int, patience: float = 60.0) -> None:
 def assert_same_sweeps(resumed: Sweep, expected: Sweep) -> None:
     """The same runs, bit for bit, times aside."""
     assert resumed.best.held_out is not None
-    for one, other in zip((*resumed.trials, resumed.best), (*expected.trials, expected.best), strict=True):
-        assert_same_run(replace(one, seconds=other.seconds), other)
+    assert_same_runs((*resumed.trials, resumed.best), (*expected.trials, expected.best))
 
 
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:

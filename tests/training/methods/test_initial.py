@@ -1,4 +1,4 @@
-"""Where training starts: rows of the vocabulary, the cache of real text, and PEFT's random draw."""
+"""Starts of training: rows of the vocabulary, the cache of real text, and random draws."""
 
 import math
 from collections import Counter
@@ -9,9 +9,11 @@ from torch import Tensor
 
 from helpers.tasks import FAMILIES, model_of
 from promptreach.errors import InputError
+from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.training.methods.initial import (
     PREFIX_INITS,
     PROMPT_INITS,
+    drawn_start,
     initial_prefix,
     initial_prompt,
     typical_entry,
@@ -95,6 +97,21 @@ def test_a_random_start_is_standard_normal() -> None:
         # Five standard errors of the mean and of the variance.
         assert abs(entries.mean()) < 5 / math.sqrt(entries.numel())
         assert abs(entries.var() - 1) < 5 * math.sqrt(2 / entries.numel())
+
+
+def test_a_start_that_no_text_decides_has_the_size_that_the_model_knows() -> None:
+    model, generator = model_of("llama"), torch.Generator().manual_seed(0)
+    first, second = (drawn_start(model, "prompt", 400, generator) for _ in range(2))
+    assert isinstance(first, SoftPrompt)
+    assert isinstance(second, SoftPrompt)
+    assert not torch.equal(first.embeddings, second.embeddings)
+    spread = float(model.vocabulary.std())
+    assert float(first.embeddings.std()) == pytest.approx(spread, rel=0.05)
+    assert abs(float(first.embeddings.mean())) < 5 * spread / math.sqrt(first.embeddings.numel())
+    prefix = drawn_start(model, "prefix", 6, torch.Generator().manual_seed(1))
+    ids = torch.randint(len(model.vocabulary), (6,), generator=torch.Generator().manual_seed(1)).tolist()
+    assert isinstance(prefix, Prefix)
+    assert torch.equal(prefix.keys, model.cache_of(ids).keys)
 
 
 def test_starting_leaves_the_vocabulary_alone() -> None:

@@ -1,6 +1,6 @@
 """kill -9 while capacity is measured: finished points stay, the others are measured, and the answer is the same.
 
-Run as a script, this file is the measurement that the test kills: python test_attack_memory_kill.py FOLDER
+Run as a script, this file is the measurement that the test kills: python test_measure_kill_attack.py FOLDER
 """
 
 import os
