@@ -1,6 +1,6 @@
 """kill -9 at a random moment, many times: does every resume end as if nothing had happened, and repeat nothing?
 
-    OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/audit:tests/tuning python benchmarks/tuning/kills.py
+    OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/audit python benchmarks/tuning/kills.py
         [--what audit ray] [--kills 20] [--seed 0] [--work FOLDER] [--out JSON]
 
 ``audit``: a quick audit of a tiny model is killed, then run again with resume. ``ray``: a sweep on a local Ray cluster
@@ -27,10 +27,10 @@ from pathlib import Path
 
 import torch
 from test_audit import rows, strip
-from test_executor import assert_same_runs
 
 import promptreach
 from helpers.models import tiny_model
+from helpers.same_runs import assert_same_runs
 from helpers.tasks import config_of, labelled
 from promptreach import files
 from promptreach.audit.settings import BUDGETS

@@ -1,4 +1,4 @@
-"""What training would reach, predicted before any training: from gradients where it would start."""
+"""Predictions of what training would reach, made before any training: from gradients where it would start."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +11,8 @@ from promptreach.data import LabelledTexts
 from promptreach.errors import raise_if_any
 from promptreach.hf.arguments import as_backbone
 from promptreach.prediction.forecast import Prediction, Start, control, forecast, gram
-from promptreach.prediction.gradients import TANGENTS
-from promptreach.prediction.log_odds import Reader
-from promptreach.prediction.ntk import Part, measure, start_scores
+from promptreach.prediction.log_odds import Part, Reader, log_odds_at_start
+from promptreach.prediction.ntk import PER_EXAMPLE, gradients_at_start
 from promptreach.progress import Progress, Step
 from promptreach.tables import read_task
 from promptreach.training.arguments import name_faults, repeat_faults, size_faults
@@ -22,8 +21,8 @@ from promptreach.training.task.readout import cross_fit
 from promptreach.training.task.task import Limits, Task, drawn_rows, features, prepare
 
 GROUPS = 2
-"""Runs of tokens that a completion is cut into, each with a score and a gradient of its own."""
-PREDICTABLE = (*TANGENTS, "head")
+"""Runs of tokens that a completion is cut into, each with log odds and a gradient of its own."""
+PREDICTABLE = (*PER_EXAMPLE, "head")
 """The methods that `predict` knows."""
 LEFT_OUT = 256
 """Training rows that are left out, one at a time, at most; each costs what a held-out row costs."""
@@ -53,7 +52,7 @@ def predict(
     The price is one forward and one backward pass (`GROUPS` for completions) over the rows, and up to `LEFT_OUT` rows
     more, for each method, and one forward pass for every further length of a prompt or prefix. Besides the model and
     one batch, memory stays below 2 GB for 2,000 training and 1,000 held-out texts, three sizes and a model of any
-    depth, since at most `kernel.WIDTH` numbers of a gradient are kept a size.
+    depth, since at most `ntk.WIDTH` numbers of a gradient are kept a size.
 
     Args:
         model, data, seed, limits: as for `fit`; the same ones give the same rows.
@@ -91,7 +90,7 @@ def forecasts(
     parts = parts_of(task, seed)
     for method in methods:
         if method == "head":
-            yield control(_start(task, parts, Joined()))
+            yield control(start_of(task, parts, Joined()))
         else:
             yield from _of_method(task, parts, method, tokens if METHODS[method].uses_tokens else ranks, seed)
         step(note=method)
@@ -101,19 +100,20 @@ def _of_method(task: Task, parts: Sequence[Part], method: str, sizes: Sequence[i
     """All sizes of one method, ascending, from one pass over the rows; nothing stays attached while they are taken."""
     spec, sizes = METHODS[method], sorted(sizes)
     sequences = task.encoded["train"].sequences
-    with TANGENTS[method](task.backbone, sizes, spec.inits[0], sequences, seed) as tangent:
-        measured = _each(parts, lambda part: measure(task.backbone, part, tangent, GROUPS, seed))
+    with PER_EXAMPLE[method](task.backbone, sizes, spec.inits[0], sequences, seed) as own:
+        measured = _each(parts, lambda part: gradients_at_start(task.backbone, part, own, GROUPS, seed))
     kernels = itertools.accumulate(map(gram, *(part.blocks for part in measured)))
-    for size, parameters, kernel in zip(sizes, tangent.parameters, kernels, strict=True):
-        start = Start(*(part.scores for part in measured))
-        if tangent.start is not None and size < sizes[-1]:
-            start = _start(task, parts, tangent.start(size))
+    for size, parameters, kernel in zip(sizes, own.parameters, kernels, strict=True):
+        start = Start(*(part.log_odds for part in measured))
+        if own.start is not None and size < sizes[-1]:
+            start = start_of(task, parts, own.start(size))
         tokens, rank = (size, 0) if spec.uses_tokens else (0, size)
         yield forecast(start, kernel, method=method, tokens=tokens, rank=rank, parameters=parameters)
 
 
-def _start(task: Task, parts: Sequence[Part], joined: Joined) -> Start:
-    return Start(*_each(parts, lambda part: start_scores(task.backbone, part, joined, GROUPS, task.batch_size)))
+def start_of(task: Task, parts: Sequence[Part], joined: Joined) -> Start:
+    """The log odds of all parts with `joined` in front."""
+    return Start(*_each(parts, lambda part: log_odds_at_start(task.backbone, part, joined, GROUPS, task.batch_size)))
 
 
 def _each(parts: Sequence[Part], look: Callable[[Part], T]) -> list[T]:
