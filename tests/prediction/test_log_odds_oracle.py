@@ -67,7 +67,7 @@ def test_rows_left_out_are_read_by_classifiers_that_have_not_seen_them() -> None
         labels = torch.where(reader.fold == fold, 1 - data.labels, data.labels)
         turned = replace(task, encoded={**task.encoded, "train": replace(data, labels=labels)})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(readout, "_folds", lambda y, seed: reader.fold.numpy())
+            patch.setattr(readout, "folds", lambda y, seed: reader.fold.numpy())
             again = left_out(turned).reader
         assert again is not None
         moved = [float((again.weight[i] - reader.weight[i]).abs().max()) for i in range(4)]

@@ -119,7 +119,7 @@ def test_a_batch_shrinks_with_the_activations_of_the_model(
 
     monkeypatch.setattr(type(task.backbone), "hidden", watched)
     longest = max(map(len, task.encoded["train"].sequences)) + joined
-    monkeypatch.setattr("promptreach.prediction.ntk._ACTIVATIONS", 7 * 100 * 2 * 32 * longest)
+    monkeypatch.setattr("promptreach.prediction.ntk.ACTIVATION_BYTES", 7 * 100 * 2 * 32 * longest)
     measured(task, method)
     assert max(sizes[-3:]) == 7
 

@@ -25,7 +25,7 @@ the block then carries an error of mean 0 and of standard deviation at most sqrt
 
 _ACTIVATION = 100
 """Bytes that one position, layer and hidden coordinate takes in a backward pass, about: two dozen float32."""
-_ACTIVATIONS = 2 * 10**9
+ACTIVATION_BYTES = 2 * 10**9
 """Bytes that the activations of one batch may take, about."""
 
 
@@ -231,10 +231,10 @@ class _Sketch:
 
 
 def _affordable(backbone: Backbone, part: Part, method: PerExample) -> int:
-    """As many examples as leave the activations of a backward pass within `_ACTIVATIONS`."""
+    """As many examples as leave the activations of a backward pass within `ACTIVATION_BYTES`."""
     joined = method.start(method.sizes[-1]).length if method.start is not None else 0
     longest = max(map(len, part.data.sequences)) + joined
-    return max(1, _ACTIVATIONS // (_ACTIVATION * backbone.num_layers * backbone.hidden_size * longest))
+    return max(1, ACTIVATION_BYTES // (_ACTIVATION * backbone.num_layers * backbone.hidden_size * longest))
 
 
 def _blocks(gradients: Float[Tensor, "size batch ..."], sizes: Sequence[int]) -> list[Tensor]:

@@ -74,7 +74,10 @@ def predict(
     Reference: Malladi et al., ICML 2023, "A kernel-based view of language model fine-tuning", has the idea for full
     fine-tuning.
     """
-    _check(methods, tokens, ranks)
+    faults = name_faults("methods", methods, PREDICTABLE) + size_faults("tokens", tokens) + size_faults("ranks", ranks)
+    for where, given in (("methods", methods), ("tokens", tokens), ("ranks", ranks)):
+        faults += repeat_faults(where, given)
+    raise_if_any(faults)
     task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
     longest = max(tokens) if any(METHODS[name].uses_tokens for name in methods) else 0
@@ -144,17 +147,4 @@ def parts_of(task: Task, seed: int) -> tuple[Part, Part, Part]:
         Part(train, Reader(head, weight, bias, torch.zeros_like(whole)), whole),
         Part(train.take(some.tolist()), Reader(head, crossed.weight, crossed.bias, crossed.fold[some]), some),
         Part(held_out, Reader(head, weight, bias, torch.zeros_like(others)), others),
-    )
-
-
-def _check(methods: Sequence[str], tokens: Sequence[int], ranks: Sequence[int]) -> None:
-    raise_if_any(
-        [
-            *name_faults("methods", methods, PREDICTABLE),
-            *size_faults("tokens", tokens),
-            *size_faults("ranks", ranks),
-            *repeat_faults("methods", methods),
-            *repeat_faults("tokens", tokens),
-            *repeat_faults("ranks", ranks),
-        ]
     )

@@ -104,7 +104,7 @@ class OngoingRun:
             config=self.config,
             status="diverged" if self._diverged else "finished",
             parameters=self.trainable.size,
-            unit=self.trainable.unit,
+            unit=self.trainable.rate_scale,
             steps=self.steps,
             seconds=self._seconds(),
             curve=tuple(self._curve),

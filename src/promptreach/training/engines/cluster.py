@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -66,9 +65,7 @@ class Cluster:
             self._is_ours = True
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         import ray
 
         if self._is_ours:

@@ -9,6 +9,7 @@ import torch
 
 from promptreach.errors import Fault, InputError
 from promptreach.progress import Progress
+from promptreach.training.arguments import choice_faults, least_faults
 from promptreach.training.engines.executor import Distributed, Executor, InProcess, Workers
 from promptreach.training.engines.jobs import TaskSource
 from promptreach.training.engines.processes import Processes
@@ -25,11 +26,7 @@ def engine_faults(engine: str, workers: int | None, ray_address: str | None, mod
         engine, workers, ray_address: see `open_engine`.
         model: what the caller wants to train, opened or not.
     """
-    faults = []
-    if engine not in ENGINES:
-        faults.append(Fault("engine", repr(engine), f"one of {', '.join(ENGINES)}"))
-    if workers is not None and workers < 1:
-        faults.append(Fault("workers", str(workers), "at least 1"))
+    faults = choice_faults("engine", engine, ENGINES) + least_faults({"workers": workers})
     if ray_address is not None and engine != "ray":
         faults.append(Fault("ray_address", f"{ray_address!r} for engine {engine!r}", "left away, or engine 'ray'"))
     if engine == "ray" and not isinstance(model, str | Path) and getattr(model, "origin", None) is None:

@@ -16,7 +16,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -56,12 +55,7 @@ class Processes:
         self._pool = ProcessPoolExecutor(self.count, context, _begin, (self.threads, self._steps, theirs))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        trace: TracebackType | None = None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._lifeline.close()
         self._pool.shutdown(cancel_futures=True)
 

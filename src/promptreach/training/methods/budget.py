@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from promptreach.backbone import Backbone
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import raise_if_any
+from promptreach.training.arguments import least_faults
 from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, Shape, method_named
 from promptreach.training.task.task import MIN_CONTENT
 
@@ -57,7 +58,7 @@ def equal_sizes(
     Raises:
         InputError: for a number below 1, or a method that does not exist.
     """
-    raise_if_any([Fault("parameters", str(parameters), "at least 1")] if parameters < 1 else [])
+    raise_if_any(least_faults({"parameters": parameters}))
     return {method: _largest(backbone, method, parameters) for method in dict.fromkeys(methods)}
 
 

@@ -78,7 +78,7 @@ def own_rates(task: Task, config: RunConfig) -> list[float]:
     """The method's own learning rates, in units of a typical entry of the start, ascending; two significant digits."""
     spec = method_named(config.method)
     with spec.attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
-        return [_rounded(rate * trainable.unit) for rate in spec.rates]
+        return [_rounded(rate * trainable.rate_scale) for rate in spec.rates]
 
 
 def planned_steps(config: RunConfig, candidates: int) -> int:

@@ -1,4 +1,4 @@
-"""Where a classifier reads the frozen model, and the linear head that reads there.
+"""The pooling that a classifier reads the frozen model with, and the linear head that reads it.
 
 A head in the wrong place hides what a prompt can do: an encoder trained with mean pooling answers little through its
 first position, and with virtual tokens in front "the first position" is not even the same token. So the place is
@@ -27,14 +27,14 @@ _Reals = NDArray[np.float64]
 _Labels = NDArray[np.int64]
 
 POOLINGS: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "first"), "causal": ("last", "mean")}
-"""The places worth probing: a causal model's first position has read nothing yet."""
+"""The poolings worth probing: a causal model's first position has read nothing yet."""
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridge strengths per example that the probe chooses from, for features of unit variance."""
 _FOLDS = 4
 _LEAST_SPREAD = 1e-3
-"""Of the widest feature's spread. A feature that the training rows hardly move would otherwise be blown up, and with it
-whatever a prompt does to that feature."""
+"""The least spread of a feature, as a share of the widest feature's: a feature that the training rows hardly move would
+otherwise be blown up, and with it whatever a prompt does to that feature."""
 _UNSEEN = 10.0
 """How far below the lowest bias a class stands that training did not see, in nats."""
 
@@ -102,7 +102,7 @@ class Probe:
         pooling: where it reads.
         centre, spread, weight, bias: as in `LinearHead`, float32.
         accuracy: cross-validated on the training rows.
-        loss: likewise, nats per example.
+        loss: cross-validated too, nats per example.
         penalty: the chosen ridge strength per example.
     """
 
@@ -146,7 +146,7 @@ def fit_probe(
     deviation = x.std(0)
     centre, spread = x.mean(0), np.maximum(deviation, _LEAST_SPREAD * (deviation.max() or 1.0))
     x = (x - centre) / spread
-    fold_of = _folds(y, seed)
+    fold_of = folds(y, seed)
     # The problems are small: more threads than one wait for each other, ten times longer than they work.
     with threadpool_limits(1, user_api="blas"):
         scored = [(*_cross_validate(x, y, num_classes, penalty, fold_of), penalty) for penalty in penalties]
@@ -193,7 +193,7 @@ def cross_fit(
         seed: for the folds; the probe's seed gives the folds it was cross-validated on.
     """
     x, y = features.double().numpy(), labels.numpy()
-    fold_of = _folds(y, seed)
+    fold_of = folds(y, seed)
     with threadpool_limits(1, user_api="blas"):
         solved = [
             _solve(x[fold_of != fold], y[fold_of != fold], num_classes, penalty) for fold in range(fold_of.max() + 1)
@@ -206,7 +206,7 @@ def cross_fit(
     )
 
 
-def _folds(y: _Labels, seed: int) -> _Labels:
+def folds(y: _Labels, seed: int) -> _Labels:
     """The fold of each row: every class is spread evenly over the folds, also one with fewer rows than folds."""
     order = np.random.default_rng(seed).permutation(len(y))
     fold_of = np.empty_like(y)
