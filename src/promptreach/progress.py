@@ -18,7 +18,7 @@ _STDERR = Console(stderr=True)
 
 @runtime_checkable
 class Step(Protocol):
-    """What a task calls as its work goes on."""
+    """The call by which a task tells how its work goes on."""
 
     def __call__(self, advance: int = 1, note: str = "") -> None:
         """`advance` units more are done; `note` stands behind the bar until the next one."""

@@ -48,7 +48,7 @@ class SoftPrompt:
 
     @property
     def positions(self) -> int:
-        """How many positions stand in front of the content, as for every `Adapter`."""
+        """The number of positions in front of the content, as for every `Adapter`."""
         return self.length
 
     @property
@@ -100,7 +100,7 @@ class Prefix:
 
     @property
     def positions(self) -> int:
-        """How many positions stand in front of the content, as for every `Adapter`."""
+        """The number of positions in front of the content, as for every `Adapter`."""
         return self.length
 
     @property

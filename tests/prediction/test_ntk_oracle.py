@@ -12,10 +12,11 @@ from helpers.tasks import FAMILIES, SOFT, completer, completions, config_of, lab
 from helpers.tolerances import assert_close
 from promptreach.backbone import Joined
 from promptreach.errors import InputError
-from promptreach.prediction.log_odds import Part, Reader
+from promptreach.prediction.log_odds import Part
 from promptreach.prediction.ntk import PER_EXAMPLE, Gradients, PerExample, gradients_at_start
 from promptreach.prediction.predict import LEFT_OUT, parts_of
 from promptreach.training.methods.methods import METHODS
+from promptreach.training.task.readout import Reader
 from promptreach.training.task.task import Task, prepare
 
 SIZES = (1, 3, 4)

@@ -38,7 +38,7 @@ _MODEL_OF_TRAINING = (
 
 @dataclass(frozen=True)
 class Prediction:
-    """What training one method at one size is predicted to reach, at a well-chosen learning rate and best stop.
+    """A prediction of what training one method at one size reaches, at a well-chosen learning rate and best stop.
 
     The head is not trained beyond the probe that it starts from, so that what it reaches is measured there.
 
@@ -260,7 +260,7 @@ def control(start: Start) -> Prediction:
 
 
 def _pull(start: Start) -> Tensor:
-    """How hard each training row pulls at its log odds before any training: the residual of its answers."""
+    """The pull of each training row at its log odds before any training: the residual of its answers."""
     return start.train.answers * torch.sigmoid(-start.train.log_odds)
 
 

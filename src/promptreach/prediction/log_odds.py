@@ -23,7 +23,7 @@ from promptreach.backbone import Backbone, Joined, TokenBatch
 from promptreach.errors import Fault, InputError
 from promptreach.training.task.encoding import Encoded, evaluation_batches
 from promptreach.training.task.objective import answer_positions
-from promptreach.training.task.readout import LinearHead
+from promptreach.training.task.readout import Reader
 
 _LEAST_LOSS = 1e-6
 """Nats; a run of tokens that the model is surer of than this has nothing left to teach."""
@@ -50,28 +50,6 @@ class LogOdds:
     run: Int[Tensor, " rows"]
     features: Float[Tensor, "rows hidden"] | None = None
     sides: Float[Tensor, "rows classes"] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Reader:
-    """The linear classifiers that read a part of the data: one for all examples, or one for each of several folds.
-
-    Attributes:
-        head: standardises what it reads.
-        weight, bias: of the classifiers.
-        fold: which classifier reads each example of the part.
-    """
-
-    head: LinearHead
-    weight: Float[Tensor, "folds classes hidden"]
-    bias: Float[Tensor, "folds classes"]
-    fold: Int[Tensor, " examples"]
-
-    def logits(self, features: Float[Tensor, "batch hidden"], rows: Sequence[int]) -> Float[Tensor, "batch classes"]:
-        """The class logits of the part's examples `rows` from their standardised features."""
-        fold = self.fold[torch.tensor(rows)]
-        weight, bias = self.weight[fold].to(features), self.bias[fold].to(features)
-        return torch.einsum("bch,bh->bc", weight, features) + bias
 
 
 @dataclass(frozen=True, eq=False)

@@ -189,7 +189,6 @@ def gradients_at_start(
         hidden, leaves[:] = method.forward(batch)
         return hidden
 
-    sketch = _Sketch(width, seed)
     found, blocks = [], []
     batch_size = min(batch_size, _affordable(backbone, part, method))
     for examples, seen in log_odds_of_batches(backbone, part, hidden_of, runs, batch_size):
@@ -197,7 +196,8 @@ def gradients_at_start(
         each = []
         for run in range(last + 1):
             total = seen.log_odds[seen.run == run].sum()
-            each.append(sketch(method.split(torch.autograd.grad(total, leaves, retain_graph=run < last))))
+            own = method.split(torch.autograd.grad(total, leaves, retain_graph=run < last))
+            each.append(_sketched(own, width, seed))
         blocks.append([torch.stack(of_runs)[seen.run, seen.example] for of_runs in zip(*each, strict=True)])
         found.append((examples, replace(seen, log_odds=seen.log_odds.detach())))  # or every batch's graph would stay
     log_odds, order = in_order(part, found)
@@ -206,28 +206,21 @@ def gradients_at_start(
     return Gradients(log_odds, tuple(torch.cat(columns.pop(0))[order] for _ in method.sizes))
 
 
-class _Sketch:
-    """Random signed sums: products of vectors keep their expectation, and the sums are few (a count sketch)."""
+def _sketched(blocks: Sequence[Float[Tensor, "batch _"]], width: int, seed: int) -> list[Float[Tensor, "batch _"]]:
+    """Every block as at most `width` numbers a row, on the CPU; the same sums for blocks of the same sizes.
 
-    def __init__(self, width: int, seed: int) -> None:
-        self.width = width
-        self.generator = torch.Generator().manual_seed(seed)
-        self.maps: list[tuple[Tensor, Tensor]] = []
-
-    def __call__(self, blocks: list[Tensor]) -> list[Tensor]:
-        """Each (batch, numbers) block as (batch, min(numbers, width)), on the CPU."""
-        if not self.maps:  # the first batch knows how wide the blocks are
-            self.maps = [self._map(block.shape[1]) for block in blocks]
-        return [self._apply(block.float().cpu(), *one) for block, one in zip(blocks, self.maps, strict=True)]
-
-    def _map(self, numbers: int) -> tuple[Tensor, Tensor]:
-        place = torch.randint(self.width, (numbers,), generator=self.generator)
-        return place, torch.randint(2, (numbers,), generator=self.generator).float() * 2 - 1
-
-    def _apply(self, block: Tensor, place: Tensor, sign: Tensor) -> Tensor:
-        if block.shape[1] <= self.width:
-            return block
-        return block.new_zeros(len(block), self.width).index_add_(1, place, block * sign)
+    Random signed sums keep the expectation of products of rows (a count sketch).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for block in blocks:
+        numbers = block.shape[1]
+        place = torch.randint(width, (numbers,), generator=generator)
+        sign = torch.randint(2, (numbers,), generator=generator).float() * 2 - 1
+        own = block.float().cpu()
+        sums = own.new_zeros(len(own), width)
+        found.append(own if numbers <= width else sums.index_add_(1, place, own * sign))
+    return found
 
 
 def _affordable(backbone: Backbone, part: Part, method: PerExample) -> int:

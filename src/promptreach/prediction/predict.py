@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +12,7 @@ from promptreach.data import LabelledTexts
 from promptreach.errors import raise_if_any
 from promptreach.hf.arguments import as_backbone
 from promptreach.prediction.forecast import Prediction, Start, control, forecast, gram
-from promptreach.prediction.log_odds import Part, Reader, log_odds_at_start
+from promptreach.prediction.log_odds import Part, log_odds_at_start
 from promptreach.prediction.ntk import PER_EXAMPLE, gradients_at_start
 from promptreach.progress import Progress, Step
 from promptreach.tables import read_task
@@ -41,7 +42,7 @@ def predict(
     limits: Limits | None = None,
     quiet: bool = False,
 ) -> tuple[Prediction, ...]:
-    """Predict what `fit` would reach with each method and size, without training any of them.
+    """Predictions of what `fit` would reach with each method and size, made without training any of them.
 
     Around the start of training every answer's log odds are taken to move as their first derivative says; the loss is
     then minimised exactly, with a penalty on the way from the start that stands for early stopping and is chosen by the
@@ -120,7 +121,7 @@ def start_of(task: Task, parts: Sequence[Part], joined: Joined) -> Start:
 
 
 def _each(parts: Sequence[Part], look: Callable[[Part], T]) -> list[T]:
-    """What `look` makes of each part; of a part that stands there twice, once."""
+    """The results of `look` for each part; a part that stands there twice is looked at once."""
     seen = {part: look(part) for part in dict.fromkeys(parts)}
     return [seen[part] for part in parts]
 
@@ -138,13 +139,11 @@ def parts_of(task: Task, seed: int) -> tuple[Part, Part, Part]:
         part = Part(train, None, whole)
         return part, part, Part(held_out, None, others)
     probe = task.probes[task.pooling]
-    head, weight, bias = probe.head(), probe.weight[None], probe.bias[None]
     assert train.labels is not None
-    pooled = features(task, "train", [task.pooling])[task.pooling]
-    crossed = cross_fit((pooled - probe.centre) / probe.spread, train.labels, len(probe.bias), probe.penalty, seed)
+    crossed = cross_fit(probe, features(task, "train", [task.pooling])[task.pooling], train.labels, seed)
     some = torch.tensor(drawn_rows(len(train), LEFT_OUT, seed))
     return (
-        Part(train, Reader(head, weight, bias, torch.zeros_like(whole)), whole),
-        Part(train.take(some.tolist()), Reader(head, crossed.weight, crossed.bias, crossed.fold[some]), some),
-        Part(held_out, Reader(head, weight, bias, torch.zeros_like(others)), others),
+        Part(train, probe.reader(len(train)), whole),
+        Part(train.take(some.tolist()), replace(crossed, fold=crossed.fold[some]), some),
+        Part(held_out, probe.reader(len(held_out)), others),
     )

@@ -49,7 +49,7 @@ def name_faults(where: str, given: Any, known: Sequence[str]) -> list[Fault]:
 
 
 def repeat_faults(where: str, given: Any) -> list[Fault]:
-    """What `given` names more than once, as faults; nothing where it is no sequence, which the two above tell."""
+    """Faults of `given` as names or numbers that differ; none where it is no sequence, which the two above tell."""
     counts = Counter(given) if _is_sequence(given, Integral | str) else {}
     return [Fault(where, f"{one!r} twice", "each once") for one, count in counts.items() if count > 1]
 

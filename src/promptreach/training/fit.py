@@ -45,7 +45,7 @@ def fit(
     at_once: int = 1,
     quiet: bool = False,
 ) -> Run:
-    """Train a prompt or one of its rivals on a frozen model, and score it on held-out examples.
+    """The run of a prompt or one of its rivals, trained on a frozen model and scored on held-out examples.
 
     Args:
         model: what `promptreach.hf.open_model` opens or has opened: a hub id, a folder, a GGUF file, a backbone.

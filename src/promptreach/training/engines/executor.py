@@ -1,10 +1,11 @@
-"""Who trains the runs that a search asks for: this process, worker processes, or a Ray cluster.
+"""The executors of the runs that a search asks for: this process, worker processes, or a Ray cluster.
 
 A search names runs by their settings and gets finished ones back, whoever trained them. It asks for all runs that do
 not depend on each other at once, so that they can be trained at the same time.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from promptreach.progress import Progress, Step
@@ -20,27 +21,27 @@ class Executor(Protocol):
 
     @property
     def task(self) -> Task:
-        """What the runs train on."""
+        """The task that the runs train on."""
 
     def run(self, configs: Sequence[RunConfig]) -> list[Run]:
         """The finished run of each of `configs`, in their order; those in the store are not trained again."""
 
 
+@dataclass(frozen=True, eq=False)
 class InProcess:
     """Trains one run after another in this process, each with its own progress bar.
 
-    Args:
+    Attributes:
         task: what the runs train on.
         store: keeps finished runs.
         progress: shows them.
         at_once: how many runs of one method and size share a forward pass, see `engines.open_engine`.
     """
 
-    def __init__(self, task: Task, store: RunStore, progress: Progress, at_once: int = 1) -> None:
-        self.task = task
-        self.store = store
-        self.progress = progress
-        self.at_once = at_once
+    task: Task
+    store: RunStore
+    progress: Progress
+    at_once: int = 1
 
     def run(self, configs: Sequence[RunConfig]) -> list[Run]:
         """The finished run of each of `configs`, in their order; those in the store are not trained again."""

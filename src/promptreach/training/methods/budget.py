@@ -1,4 +1,4 @@
-"""Methods side by side at equal numbers of trainable parameters: how large each one may be.
+"""The sizes of methods at equal numbers of trainable parameters.
 
 Every method's number of parameters is a constant plus so much for each virtual token, rank or bottleneck unit. Both are
 read off the method itself, attached at its smallest sizes, so that no formula here can disagree with what is trained.
@@ -63,7 +63,7 @@ def equal_sizes(
 
 
 def parameter_count(backbone: Backbone, method: str, tokens: int = 0, rank: int = 0, bottleneck: int = 0) -> int:
-    """How many numbers `method` trains at that size, the shared head not counted."""
+    """The count of numbers that `method` trains at that size, the shared head not included."""
     spec = method_named(method)
     shape = Shape(tokens=tokens, rank=rank, init=spec.inits[-1], seed=0, bottleneck=bottleneck)
     with spec.attach(backbone, shape, [[0]]) as trainable:

@@ -31,7 +31,7 @@ from promptreach.training.methods.reparameterised import OFFSET, fold, reach, re
 
 @dataclass(frozen=True, eq=False)
 class Trainable:
-    """What one method trains while it is attached to a backbone.
+    """The tensors that one method trains while it is attached to a backbone, and what they join.
 
     Attributes:
         parameters: the trainable tensors, by name.
@@ -58,11 +58,11 @@ class Trainable:
 
     @property
     def joined(self) -> Joined:
-        """What goes into a forward pass that only looks."""
+        """The tensors joined in a forward pass that only looks."""
         return self.join()
 
     def joined_for(self, examples: int, step: int) -> Joined:
-        """What goes into the forward pass of a training step on that many examples.
+        """The tensors joined in the forward pass of a training step on that many examples.
 
         With dropout every entry of the prefix, in every layer and for every example on its own, is zero with that
         probability, and otherwise scaled up so that its mean stays. The draw depends on the seed and the step alone.
@@ -83,7 +83,7 @@ class Trainable:
 
 @dataclass(frozen=True)
 class Shape:
-    """How large an adapter is and how it starts: the part of a run's settings that a method needs.
+    """The size and the start of an adapter: the part of a run's settings that a method needs.
 
     Attributes:
         tokens: virtual tokens of a prompt, slots of a prefix.

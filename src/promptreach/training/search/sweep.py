@@ -1,4 +1,4 @@
-"""Choosing a learning rate: a search by halving, judged on the validation part, then the full run."""
+"""The choice of a learning rate: a search by halving, judged on the validation part, then the full run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class Sweep:
 
 
 def sweep(executor: Executor, config: RunConfig, rates: Sequence[float] | None = None) -> Sweep:
-    """Train `config` at the best of several learning rates.
+    """The full run of `config` at the best of several learning rates.
 
     Args:
         executor: trains the runs.

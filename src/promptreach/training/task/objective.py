@@ -65,7 +65,7 @@ class Objective(ABC):
         """The outcomes of `data`'s examples `rows`, which `batch` holds; differentiable in `hidden` and in the head."""
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """What is trained along with every method."""
+        """The head's tensors, trained along with every method."""
         return []
 
     def head_state(self) -> dict[str, Tensor]:

@@ -95,6 +95,28 @@ class LinearHead(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
+class Reader:
+    """The linear classifiers that read some examples: one for all of them, or one for each of several folds.
+
+    Attributes:
+        head: standardises what it reads.
+        weight, bias: of the classifiers.
+        fold: which classifier reads each example.
+    """
+
+    head: LinearHead
+    weight: Float[Tensor, "folds classes hidden"]
+    bias: Float[Tensor, "folds classes"]
+    fold: Int[Tensor, " examples"]
+
+    def logits(self, features: Float[Tensor, "batch hidden"], rows: Sequence[int]) -> Float[Tensor, "batch classes"]:
+        """The class logits of the examples `rows` from their standardised features."""
+        fold = self.fold[torch.tensor(rows)]
+        weight, bias = self.weight[fold].to(features), self.bias[fold].to(features)
+        return torch.einsum("bch,bh->bc", weight, features) + bias
+
+
+@dataclass(frozen=True, eq=False)
 class Probe:
     """A linear classifier on frozen features.
 
@@ -118,6 +140,10 @@ class Probe:
     def head(self) -> LinearHead:
         """A fresh trainable head that starts as this probe."""
         return LinearHead(self.pooling, self.centre, self.spread, self.weight, self.bias)
+
+    def reader(self, examples: int) -> Reader:
+        """This probe as what reads so many examples."""
+        return Reader(self.head(), self.weight[None], self.bias[None], torch.zeros(examples, dtype=torch.long))
 
 
 def fit_probe(
@@ -164,46 +190,25 @@ def fit_probe(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class CrossFit:
-    """Linear classifiers on standardised features, each fitted without one fold of the training rows.
-
-    Attributes:
-        weight, bias: one classifier a fold.
-        fold: of each training row: the classifier that has not seen it.
-    """
-
-    weight: Float[Tensor, "folds classes hidden"]
-    bias: Float[Tensor, "folds classes"]
-    fold: Int[Tensor, " examples"]
-
-
 def cross_fit(
-    features: Float[Tensor, "examples hidden"],
-    labels: Int[Tensor, " examples"],
-    num_classes: int,
-    penalty: float,
-    seed: int,
-) -> CrossFit:
-    """For every row a classifier that has not seen its label, at the penalty that `fit_probe` chose.
+    probe: Probe, features: Float[Tensor, "examples hidden"], labels: Int[Tensor, " examples"], seed: int
+) -> Reader:
+    """For every training row a classifier that has not seen its label, at the penalty that `fit_probe` chose.
 
     Args:
-        features: standardised with the probe's centre and spread.
-        labels, num_classes, penalty: as for the probe.
+        probe: of these rows; its centre and spread standardise them here too.
+        features, labels: the rows.
         seed: for the folds; the probe's seed gives the folds it was cross-validated on.
     """
-    x, y = features.double().numpy(), labels.numpy()
-    fold_of = folds(y, seed)
+    x, y = ((features - probe.centre) / probe.spread).double().numpy(), labels.numpy()
+    fold_of, num_classes = folds(y, seed), len(probe.bias)
     with threadpool_limits(1, user_api="blas"):
         solved = [
-            _solve(x[fold_of != fold], y[fold_of != fold], num_classes, penalty) for fold in range(fold_of.max() + 1)
+            _solve(x[fold_of != fold], y[fold_of != fold], num_classes, probe.penalty)
+            for fold in range(fold_of.max() + 1)
         ]
-    weights, biases = zip(*solved, strict=True)
-    return CrossFit(
-        weight=torch.from_numpy(np.stack(weights)).float(),
-        bias=torch.from_numpy(np.stack(biases)).float(),
-        fold=torch.from_numpy(fold_of),
-    )
+    weights, biases = (torch.from_numpy(np.stack(parts)).float() for parts in zip(*solved, strict=True))
+    return Reader(probe.head(), weights, biases, torch.from_numpy(fold_of))
 
 
 def folds(y: _Labels, seed: int) -> _Labels:

@@ -27,7 +27,7 @@ MIN_INPUTS = 12
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of the data is used, in examples, and how long an example may be, in tokens.
+    """Limits on the data: how many examples of each part are used, and how many tokens of an example.
 
     Raises:
         InputError: naming every limit that is below 2 examples, or below `MIN_CONTENT` tokens.
@@ -103,7 +103,7 @@ def prepare(
     longest_prompt: int = 16,
     pooling: Pooling | None = None,
 ) -> Task:
-    """Split, cut and encode `data`, and choose a read-out.
+    """The task of `data` on a model: split, cut and encoded, with a read-out chosen.
 
     Args:
         backbone: the frozen model.
