@@ -28,7 +28,7 @@ _TRIES = 2
 """A worker may die for reasons of its own, such as a neighbour's memory; two in a row are no accident."""
 _LOOK_SECONDS = 0.05
 """Between two looks at how far the workers are."""
-_LOST = 'it ended without a word; a script that starts workers needs `if __name__ == "__main__":`'
+_LOST = 'killed, or unable to start; a script that starts workers needs `if __name__ == "__main__":`'
 
 
 class Processes:
