@@ -36,7 +36,7 @@ def size_faults(where: str, given: Any) -> list[Fault]:
         return [Fault(where, repr(given), "a sequence such as (4, 16)")]
     if not given:
         return [Fault(where, "none", "at least one")]
-    return [fault for one in given for fault in least_faults({where: one})]
+    return [fault for one in given for fault in least_faults({where: int(one)})]
 
 
 def name_faults(where: str, given: Any, known: Sequence[str]) -> list[Fault]:
