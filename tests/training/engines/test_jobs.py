@@ -35,7 +35,7 @@ def test_a_task_opens_its_model_once(task: Task) -> None:
 
 
 def test_a_worker_with_another_model_is_refused(task: Task, tmp_path: Path) -> None:
-    travelling = source_of(replace(task, backbone=open_model(save(tmp_path, seed=0))))
+    travelling = source_of(replace(task, backbone=open_model(save(tmp_path, seed=2))))  # no model that is open already
     save(tmp_path, seed=1)
     with pytest.raises(WorkerMismatchError, match="another model"):
         travelling.opened()
