@@ -7,7 +7,7 @@ import torch
 from jaxtyping import config as jaxtyping_config
 
 from promptreach.errors import DataError, Fault, InputError, NotContractingError, UnsupportedModelError, raise_if_any
-from promptreach.prompt import Prefix, SoftPrompt, join_mask
+from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt, join_mask
 from promptreach.reference import attend
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
 
@@ -204,3 +204,10 @@ def test_refused_inverses_cross_processes():
 def test_unsupported_models_say_what_would_have_worked():
     error = UnsupportedModelError("mamba", ["bert", "llama"], "It has no attention")
     assert str(error) == "unsupported model: found mamba; supported are bert, llama. It has no attention"
+
+
+def test_every_adapter_names_its_kind_and_its_positions() -> None:
+    prompt, prefix = SoftPrompt(torch.ones(3, 4)), Prefix(torch.ones(2, 1, 5, 4), torch.ones(2, 1, 5, 4))
+    update = LowRankUpdate(2, 4.0, {})
+    assert [one.kind for one in (prompt, prefix, update)] == ["prompt", "prefix", "lora"]
+    assert [one.positions for one in (prompt, prefix, update)] == [3, 5, 0]

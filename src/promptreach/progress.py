@@ -6,7 +6,6 @@ output, which belongs to results.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
@@ -19,7 +18,7 @@ _STDERR = Console(stderr=True)
 
 @runtime_checkable
 class Step(Protocol):
-    """What a task calls as its work goes on."""
+    """The call by which a task tells how its work goes on."""
 
     def __call__(self, advance: int = 1, note: str = "") -> None:
         """`advance` units more are done; `note` stands behind the bar until the next one."""
@@ -61,9 +60,7 @@ class Progress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bars.stop()
 
     def plan(self, total_units: int) -> None:

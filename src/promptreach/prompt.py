@@ -9,7 +9,7 @@ Notation: m prompt tokens, d hidden size, L content tokens.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -32,6 +32,8 @@ class SoftPrompt:
         InputError: when the embeddings are not a finite matrix with at least one row.
     """
 
+    kind: ClassVar[Literal["prompt"]] = "prompt"
+
     embeddings: Float[Tensor, "prompt hidden"]
     certificate: Certificate | None = None
 
@@ -43,6 +45,11 @@ class SoftPrompt:
     def length(self) -> int:
         """The number of virtual tokens."""
         return self.embeddings.shape[0]
+
+    @property
+    def positions(self) -> int:
+        """The number of positions in front of the content, as for every `Adapter`."""
+        return self.length
 
     @property
     def hidden_size(self) -> int:
@@ -60,12 +67,14 @@ class Prefix:
 
     Attributes:
         keys: as attention sees them, after any position encoding (rotary keys are stored rotated).
-        values: likewise.
+        values: in the keys' order.
         certificate: what is known of this prefix, when something built it.
 
     Raises:
         InputError: when keys and values are not finite, do not agree in layer, head and slot, or have no slot.
     """
+
+    kind: ClassVar[Literal["prefix"]] = "prefix"
 
     keys: Float[Tensor, "layer kv_head prompt head_dim"]
     values: Float[Tensor, "layer kv_head prompt value_dim"]
@@ -90,6 +99,11 @@ class Prefix:
         return self.keys.shape[2]
 
     @property
+    def positions(self) -> int:
+        """The number of positions in front of the content, as for every `Adapter`."""
+        return self.length
+
+    @property
     def num_layers(self) -> int:
         return self.keys.shape[0]
 
@@ -104,6 +118,9 @@ class LowRankUpdate:
         options: PEFT's fields that change the arithmetic, such as ``use_rslora``.
     """
 
+    kind: ClassVar[Literal["lora"]] = "lora"
+    positions: ClassVar[int] = 0
+
     rank: int
     alpha: float
     state: Mapping[str, Tensor]
@@ -111,6 +128,7 @@ class LowRankUpdate:
 
 
 Adapter = SoftPrompt | Prefix | LowRankUpdate
+"""What PEFT has a folder for; `kind` is the method that trains it, `positions` how many it puts before the content."""
 
 
 def join_mask(mask: Shaped[Tensor, "batch seq"], prompt_length: int) -> Shaped[Tensor, "batch joined"]:

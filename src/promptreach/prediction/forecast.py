@@ -1,7 +1,7 @@
-"""From scores and kernels at the start of training to what training would reach.
+"""The forecast of what training would reach, from log odds and the empirical NTK at its start.
 
-Notation: K_h the kernel of the head around the probe that it starts from, K_t the tangent kernel of the tuning method,
-scaled to a mean diagonal of 1; v_h and v the variances of the shifts in log odds that the penalty allows a priori, in
+Notation: K_h the kernel of the head around the probe that it starts from, K_t the NTK of the tuning method, scaled to a
+mean diagonal of 1; v_h and v the variances of the shifts in log odds that the penalty allows a priori, in
 nats^2, so that the kernel of the whole is v_h K_h + v K_t.
 """
 
@@ -17,14 +17,14 @@ from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.prediction.kernel_logistic import Fit, fit_log_odds, left_out, nats, reachable_share
-from promptreach.prediction.ntk import Scores
+from promptreach.prediction.log_odds import LogOdds
 
 HEAD_SHIFTS = (0.0, 0.1, 1.0)
 """Variances v_h that are tried, in nats^2; 0 leaves the head at the probe."""
 SHIFTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Variances v that are tried, in nats^2; 0 leaves the method at its start."""
 CONFIDENCE = 0.9
-"""Of intervals."""
+"""The share of cases in which an interval holds what training reaches."""
 _QUANTILE = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 TRAINING_ERROR = 0.02
 """Standard deviation, in nats an answer, of what training reached around what was predicted, beyond what the number of
@@ -38,7 +38,7 @@ _MODEL_OF_TRAINING = (
 
 @dataclass(frozen=True)
 class Prediction:
-    """What training one method at one size is predicted to reach, at a well-chosen learning rate and best stop.
+    """A prediction of what training one method at one size reaches, at a well-chosen learning rate and best stop.
 
     The head is not trained beyond the probe that it starts from, so that what it reaches is measured there.
 
@@ -108,7 +108,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The scores where a form starts.
+    """The log odds where a form starts. A kernel between all its rows and the training rows has theirs in this order.
 
     Attributes:
         train: training rows, as training sees them.
@@ -116,50 +116,44 @@ class Start:
         held_out: held-out rows.
     """
 
-    train: Scores
-    left_out: Scores
-    held_out: Scores
+    train: LogOdds
+    left_out: LogOdds
+    held_out: LogOdds
 
+    @property
+    def parts(self) -> tuple[LogOdds, LogOdds, LogOdds]:
+        return self.train, self.left_out, self.held_out
 
-@dataclass(frozen=True, eq=False)
-class Kernels:
-    """The kernel between the rows of each part and the training rows; float64."""
-
-    train: Float[Tensor, "rows rows"]
-    left_out: Float[Tensor, "some rows"]
-    held_out: Float[Tensor, "others rows"]
-
-    def scaled(self, factor: float) -> "Kernels":
-        return Kernels(factor * self.train, factor * self.left_out, factor * self.held_out)
-
-    def __add__(self, other: "Kernels") -> "Kernels":
-        return Kernels(self.train + other.train, self.left_out + other.left_out, self.held_out + other.held_out)
-
-    def normalised(self) -> "Kernels":
-        """With a mean diagonal of 1 among the training rows; a kernel of zeros as it is."""
-        mean = float(self.train.diagonal().mean())
-        return self.scaled(1.0 / mean) if mean > 0 else self
+    def split(self, kernel: Float[Tensor, "all rows"]) -> tuple[Tensor, ...]:
+        """The kernel's rows of each part."""
+        return torch.split(kernel, [len(part.log_odds) for part in self.parts])
 
 
 def gram(
     train: Float[Tensor, "rows numbers"],
     left_out: Float[Tensor, "some numbers"],
     held_out: Float[Tensor, "others numbers"],
-) -> Kernels:
+) -> Float[Tensor, "all rows"]:
     """The products of gradients, in float64: rounded products would have negative eigenvalues."""
     known = train.double().T
-    return Kernels(*(part.double() @ known for part in (train, left_out, held_out)))
+    return torch.cat([part.double() @ known for part in (train, left_out, held_out)])
 
 
-def head_kernel(start: Start) -> Kernels:
+def normalised(kernel: Float[Tensor, "all rows"]) -> Float[Tensor, "all rows"]:
+    """With a mean diagonal of 1 among the training rows; a kernel of zeros as it is."""
+    mean = float(kernel.diagonal().mean())
+    return kernel * (1.0 / mean) if mean > 0 else kernel
+
+
+def head_kernel(start: Start) -> Float[Tensor, "all rows"]:
     """K_h: what the linear head, its bias included, can do about the log odds; zeros where there is no head."""
-
-    def between(one: Scores, other: Scores) -> Tensor:
-        if one.features is None or other.features is None or one.sides is None or other.sides is None:
-            return torch.zeros(len(one.log_odds), len(other.log_odds), dtype=torch.float64)
-        return (one.sides @ other.sides.T) * (one.features @ other.features.T / one.features.shape[1] + 1.0)
-
-    return Kernels(*(between(part, start.train) for part in (start.train, start.left_out, start.held_out)))
+    count = len(start.train.log_odds)
+    sides = [part.sides for part in start.parts if part.sides is not None]
+    features = [part.features for part in start.parts if part.features is not None]
+    if not sides:
+        return torch.zeros(sum(len(part.log_odds) for part in start.parts), count, dtype=torch.float64)
+    similarity = torch.cat(features) @ features[0].T / features[0].shape[1] + 1.0
+    return (torch.cat(sides) @ sides[0].T) * similarity
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,33 +171,34 @@ class Choice:
     left_out_loss: float
 
 
-def choose(start: Start, kernels_of: Callable[[float], Kernels], shifts: Sequence[float]) -> Choice:
+def choose(start: Start, kernel_of: Callable[[float], Tensor], shifts: Sequence[float]) -> Choice:
     """The shift with the lowest leave-one-out loss; the first one of equals."""
-    return min((_tried(start, kernels_of(shift), shift) for shift in shifts), key=lambda one: one.left_out_loss)
+    return min((_tried(start, kernel_of(shift), shift) for shift in shifts), key=lambda one: one.left_out_loss)
 
 
-def _tried(start: Start, kernels: Kernels, shift: float) -> Choice:
-    fit = fit_log_odds(kernels.train, start.train.log_odds, start.train.answers)
+def _tried(start: Start, kernel: Tensor, shift: float) -> Choice:
+    among, before, _ = start.split(kernel)
+    fit = fit_log_odds(among, start.train.log_odds, start.train.answers)
     seen = start.left_out
-    log_odds = left_out(fit, start.train.example, seen.log_odds, kernels.left_out, seen.example)
+    log_odds = left_out(fit, start.train.example, seen.log_odds, before, seen.example)
     return Choice(shift, fit, mean_loss(log_odds, seen))
 
 
-def mean_loss(log_odds: Tensor, scores: Scores) -> float:
-    """Nats per answer."""
-    return float((scores.answers * nats(log_odds)).sum() / scores.answers.sum())
+def mean_loss(log_odds: Tensor, rows: LogOdds) -> float:
+    """The mean loss of rows with these log odds, nats per answer."""
+    return float((rows.answers * nats(log_odds)).sum() / rows.answers.sum())
 
 
-def standard_error(log_odds: Tensor, scores: Scores) -> float:
-    """Of `mean_loss`, over examples as a random sample (a ratio estimate)."""
-    loss = torch.zeros(int(scores.example[-1]) + 1, dtype=torch.float64)
-    answers = loss.index_add(0, scores.example, scores.answers)
-    loss = loss.index_add(0, scores.example, scores.answers * nats(log_odds))
-    residual = loss - mean_loss(log_odds, scores) * answers
+def standard_error(log_odds: Tensor, rows: LogOdds) -> float:
+    """The standard error of `mean_loss`, over examples as a random sample (a ratio estimate)."""
+    loss = torch.zeros(int(rows.example[-1]) + 1, dtype=torch.float64)
+    answers = loss.index_add(0, rows.example, rows.answers)
+    loss = loss.index_add(0, rows.example, rows.answers * nats(log_odds))
+    residual = loss - mean_loss(log_odds, rows) * answers
     return float(residual.std() / answers.mean() / math.sqrt(len(loss)))
 
 
-def accuracy(log_odds: Float[Tensor, " rows"], scores: Scores, seen: Scores) -> float:
+def accuracy(log_odds: Float[Tensor, " rows"], rows: LogOdds, seen: LogOdds) -> float:
     """The predicted share of right answers among rows with these log odds.
 
     A wrong answer has at most half the probability, so it costs at least log 2 nats: of c answers with the mean loss L
@@ -212,18 +207,18 @@ def accuracy(log_odds: Float[Tensor, " rows"], scores: Scores, seen: Scores) -> 
     """
     curve = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
     curve.fit(seen.log_odds.numpy(), (seen.right / seen.answers).numpy(), sample_weight=seen.answers.numpy())
-    usual = scores.answers * torch.from_numpy(curve.predict(log_odds.numpy()))
-    least = scores.answers - (scores.answers * nats(log_odds) / math.log(2)).floor()
-    return float(torch.maximum(usual, least).sum() / scores.answers.sum())
+    usual = rows.answers * torch.from_numpy(curve.predict(log_odds.numpy()))
+    least = rows.answers - (rows.answers * nats(log_odds) / math.log(2)).floor()
+    return float(torch.maximum(usual, least).sum() / rows.answers.sum())
 
 
-def forecast(start: Start, tangent: Kernels, *, method: str, tokens: int, rank: int, parameters: int) -> Prediction:
-    """The prediction for one method at one size, from where it starts and its tangent kernel."""
-    head, tangent = head_kernel(start), tangent.normalised()
-    of_head = choose(start, head.scaled, HEAD_SHIFTS if head.train.any() else HEAD_SHIFTS[:1])
-    head = head.scaled(of_head.shift)
-    chosen = choose(start, lambda shift: head + tangent.scaled(shift), SHIFTS)
-    held_out = start.held_out.log_odds + (head + tangent.scaled(chosen.shift)).held_out @ chosen.fit.pull
+def forecast(start: Start, ntk: Tensor, *, method: str, tokens: int, rank: int, parameters: int) -> Prediction:
+    """The prediction for one method at one size, from where it starts and its NTK."""
+    head, ntk = head_kernel(start), normalised(ntk)
+    of_head = choose(start, lambda shift: head * shift, HEAD_SHIFTS if head.any() else HEAD_SHIFTS[:1])
+    moved_head = head * of_head.shift
+    chosen = choose(start, lambda shift: moved_head + ntk * shift, SHIFTS)
+    held_out = start.held_out.log_odds + start.split(moved_head + ntk * chosen.shift)[2] @ chosen.fit.pull
     loss = mean_loss(held_out, start.held_out)
     half = _QUANTILE * math.hypot(standard_error(held_out, start.held_out), TRAINING_ERROR)
     return Prediction(
@@ -237,7 +232,7 @@ def forecast(start: Start, tangent: Kernels, *, method: str, tokens: int, rank: 
         held_out_loss=loss,
         accuracy=accuracy(held_out, start.held_out, start.left_out),
         interval=(max(0.0, loss - half), loss + half),
-        reachable_share=reachable_share(tangent.train, _pull(start)),
+        reachable_share=reachable_share(start.split(ntk)[0], _pull(start)),
         shift=chosen.shift,
         sample=_sample(start),
     )
@@ -258,14 +253,14 @@ def control(start: Start) -> Prediction:
         held_out_loss=loss,
         accuracy=float(held_out.right.sum() / held_out.answers.sum()),
         interval=(loss, loss),
-        reachable_share=reachable_share(head_kernel(start).train, _pull(start)),
+        reachable_share=reachable_share(start.split(head_kernel(start))[0], _pull(start)),
         shift=0.0,
         sample=_sample(start),
     )
 
 
 def _pull(start: Start) -> Tensor:
-    """How hard each training row pulls at its log odds before any training: the residual of its answers."""
+    """The pull of each training row at its log odds before any training: the residual of its answers."""
     return start.train.answers * torch.sigmoid(-start.train.log_odds)
 
 

@@ -18,10 +18,10 @@ from torch.nn.functional import logsigmoid, softplus
 
 _STEPS = 50
 _TOLERANCE = 1e-12
-"""Of the objective, relative: where Newton's method stops."""
+"""The relative decrease of the objective below which Newton's method stops."""
 _HALVINGS = 30
 _LEAST_ROOT = 1e-150
-"""Of a curvature: the square root of the smallest that can still be divided by."""
+"""The square root of the smallest curvature that can still be divided by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Fit:
 def fit_log_odds(
     kernel: Float[Tensor, "rows rows"], start: Float[Tensor, " rows"], answers: Float[Tensor, " rows"]
 ) -> Fit:
-    """Fit by Newton's method with step halving; the objective is convex, so the minimum is the only one.
+    """The fit by Newton's method with step halving; the objective is convex, so the minimum is the only one.
 
     Args:
         kernel: K, symmetric and positive semidefinite, float64, the penalty divided into it.

@@ -10,7 +10,8 @@ Notation: m log odds; a the derivative of m by the class logits ("sides"), which
 standardised features that the head reads, so that the derivative of m by the head's weight is a x'.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,113 +19,156 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from promptreach.backbone import Backbone, TokenBatch
-from promptreach.training.task.encoding import Encoded
+from promptreach.backbone import Backbone, Joined, TokenBatch
+from promptreach.errors import Fault, InputError
+from promptreach.training.task.encoding import Encoded, evaluation_batches
 from promptreach.training.task.objective import answer_positions
-from promptreach.training.task.readout import LinearHead
+from promptreach.training.task.readout import Reader
 
 _LEAST_LOSS = 1e-6
-"""Nats; a group that the model is surer of than this has nothing left to teach."""
+"""Nats; a run of tokens that the model is surer of than this has nothing left to teach."""
 
 
 @dataclass(frozen=True, eq=False)
-class BatchScores:
-    """The scores of one batch, one row a group of answers; `log_odds` is differentiable in the hidden states.
+class LogOdds:
+    """The log odds of some examples: one row a classified text or a run of answer tokens, in the order of examples.
 
     Attributes:
-        log_odds: m, natural logarithm.
-        answers: how many answers the group holds; 0 where an example has fewer answers than there are groups.
+        log_odds: m, natural logarithm; of a batch, differentiable in the hidden states.
+        answers: how many answers the row stands for.
         right: how many of them are right.
-        features: x of each example, or None without a head.
-        sides: a of each example, or None without a head.
+        example: the row's example: by its place in a batch, or by `Part.example`.
+        run: which of its example's rows it is.
+        features: x, or None without a head.
+        sides: a, or None without a head.
     """
 
-    log_odds: Float[Tensor, "groups batch"]
-    answers: Float[Tensor, "groups batch"]
-    right: Float[Tensor, "groups batch"]
-    features: Float[Tensor, "batch hidden"] | None = None
-    sides: Float[Tensor, "batch classes"] | None = None
+    log_odds: Float[Tensor, " rows"]
+    answers: Float[Tensor, " rows"]
+    right: Float[Tensor, " rows"]
+    example: Int[Tensor, " rows"]
+    run: Int[Tensor, " rows"]
+    features: Float[Tensor, "rows hidden"] | None = None
+    sides: Float[Tensor, "rows classes"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
-    """The linear classifiers that read a part of the data: one for all examples, or one for each of several folds.
+class Part:
+    """Examples with the classifiers that read them.
 
     Attributes:
-        head: standardises what it reads.
-        weight, bias: of the classifiers.
-        fold: which classifier reads each example of the part.
+        data: the examples.
+        reader: their classifiers, or None for completions.
+        example: the number of each, ascending: its place among the training examples, for examples drawn from there.
     """
 
-    head: LinearHead
-    weight: Float[Tensor, "folds classes hidden"]
-    bias: Float[Tensor, "folds classes"]
-    fold: Int[Tensor, " examples"]
-
-    def logits(self, features: Float[Tensor, "batch hidden"], rows: Sequence[int]) -> Float[Tensor, "batch classes"]:
-        """The class logits of the part's examples `rows` from their standardised features."""
-        fold = self.fold[torch.tensor(rows)]
-        weight, bias = self.weight[fold].to(features), self.bias[fold].to(features)
-        return torch.einsum("bch,bh->bc", weight, features) + bias
+    data: Encoded
+    reader: Reader | None
+    example: Int[Tensor, " examples"]
 
 
-def score(
-    reader: Reader | None,
-    backbone: Backbone,
-    hidden: Float[Tensor, "batch seq hidden"],
-    batch: TokenBatch,
-    data: Encoded,
-    rows: Sequence[int],
-    groups: int,
-) -> BatchScores:
-    """The scores of `data`'s examples `rows`, which `batch` holds.
+def log_odds_at_start(backbone: Backbone, part: Part, joined: Joined, runs: int, batch_size: int = 64) -> LogOdds:
+    """The log odds of a part with `joined` in front, float64 on the CPU; forward passes only.
 
-    With a reader an example has one group whatever `groups` is. Without one, the completion's tokens fall into `groups`
-    runs of equal length, up to one token, and into as many as there are tokens when those are fewer.
+    Args:
+        backbone, part: whose examples, on which model.
+        joined: the start of a tuning method.
+        runs: the most rows that a completion may have.
+        batch_size: of the passes.
+
+    Raises:
+        InputError: when a loss is not a number.
     """
-    if reader is None:
-        return _of_tokens(backbone, hidden, batch, data, rows, groups)
-    return _of_classes(reader, hidden, batch, data, rows)
+    with torch.no_grad():
+        hidden_of = functools.partial(backbone.hidden, joined=joined)
+        return in_order(part, list(log_odds_of_batches(backbone, part, hidden_of, runs, batch_size)))[0]
 
 
-def _of_classes(reader: Reader, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]) -> BatchScores:
+def log_odds_of_batches(
+    backbone: Backbone, part: Part, hidden_of: Callable[[TokenBatch], Tensor], runs: int, batch_size: int
+) -> Iterator[tuple[list[int], LogOdds]]:
+    """The examples of every batch of a part, with their log odds.
+
+    With a reader an example has one row whatever `runs` is. Without one, the completion's tokens fall into `runs` runs
+    of equal length, up to one token, and into as many as there are tokens when those are fewer.
+    """
+    data = part.data
+    for examples in evaluation_batches([len(ids) for ids in data.sequences], batch_size):
+        batch = backbone.batch([data.sequences[example] for example in examples])
+        hidden = hidden_of(batch)
+        if part.reader is None:
+            yield examples, _of_completions(backbone, hidden, batch, data, examples, runs)
+        else:
+            yield examples, _of_classes(part.reader, hidden, batch, data, examples)
+
+
+def in_order(part: Part, batches: Sequence[tuple[list[int], LogOdds]]) -> tuple[LogOdds, Int[Tensor, " rows"]]:
+    """The log odds of all batches in the order of the examples, and where each row stood in the batches end to end.
+
+    Raises:
+        InputError: when a loss is not a number.
+    """
+    place = torch.cat([torch.tensor(examples)[seen.example] for examples, seen in batches])
+    order = place.argsort(stable=True)
+    example = part.example[place[order]]
+
+    def gathered(name: str) -> Tensor:
+        return torch.cat([getattr(seen, name) for _, seen in batches]).double().cpu()[order]
+
+    log_odds, head = gathered("log_odds"), part.reader is not None
+    broken = set(example[~log_odds.isfinite()].tolist())
+    if broken:
+        seen = f"{len(broken)} examples whose loss is not a number before any training"
+        raise InputError(Fault("model", seen, "finite losses", "open it in float32, or look at its weights"))
+    return LogOdds(
+        log_odds=log_odds,
+        answers=gathered("answers"),
+        right=gathered("right"),
+        example=example,
+        run=gathered("run").long(),
+        features=gathered("features") if head else None,
+        sides=gathered("sides") if head else None,
+    ), order
+
+
+def _of_classes(reader: Reader, hidden: Tensor, batch: TokenBatch, data: Encoded, examples: Sequence[int]) -> LogOdds:
     assert data.labels is not None
     features = reader.head.standardised(hidden, batch.mask)
-    logits = reader.logits(features, rows)
-    labels = data.labels[torch.tensor(rows)].to(logits.device)
+    logits = reader.logits(features, examples)
+    labels = data.labels[torch.tensor(examples)].to(logits.device)
     true = one_hot(labels, logits.shape[1]).bool()
     others = logits.masked_fill(true, -torch.inf)
     log_odds = logits[true] - others.logsumexp(1)
-    sides = (true.to(logits.dtype) - others.softmax(1)).detach()
-    return BatchScores(
-        log_odds=log_odds[None],
-        answers=torch.ones_like(log_odds)[None],
-        right=(logits.argmax(1) == labels).to(logits.dtype)[None],
+    return LogOdds(
+        log_odds=log_odds,
+        answers=torch.ones_like(log_odds),
+        right=(logits.argmax(1) == labels).to(logits.dtype),
+        example=torch.arange(len(examples)),
+        run=torch.zeros(len(examples), dtype=torch.long),
         features=features.detach(),
-        sides=sides,
+        sides=(true.to(logits.dtype) - others.softmax(1)).detach(),
     )
 
 
-def _of_tokens(
-    backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int], groups: int
-) -> BatchScores:
+def _of_completions(
+    backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, examples: Sequence[int], runs: int
+) -> LogOdds:
     assert data.answer_lengths is not None
-    where, at = answer_positions(batch, data, rows)
+    where, at = answer_positions(batch, data, examples)
     logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
     targets = batch.input_ids[where, at]
     losses = cross_entropy(logits, targets, reduction="none")
-    lengths = torch.tensor([data.answer_lengths[row] for row in rows])
-    ends = batch.mask.sum(1).cpu()
-    order = at - (ends - lengths)[where]  # 0 at an answer's first token
-    runs = torch.minimum(lengths, torch.tensor(groups))
-    place = ((order * runs[where]) // lengths[where] * len(rows) + where).to(losses.device)
+    lengths = torch.tensor([data.answer_lengths[example] for example in examples])
+    order = at - (batch.mask.sum(1).cpu() - lengths)[where]  # 0 at an answer's first token
+    run = order * lengths.clamp(max=runs)[where] // lengths[where]
+    rows, row_of = torch.unique(where * runs + run, return_inverse=True)
+    row_of = row_of.to(losses.device)
 
-    def gathered(values: Tensor) -> Tensor:
-        flat = torch.zeros(groups * len(rows), dtype=losses.dtype, device=losses.device)
-        return flat.index_add(0, place, values).reshape(groups, len(rows))
+    def summed(values: Tensor) -> Tensor:
+        return torch.zeros(len(rows), dtype=losses.dtype, device=losses.device).index_add(0, row_of, values)
 
-    answers = gathered(torch.ones_like(losses))
-    mean = gathered(losses) / answers.clamp(min=1.0)
+    answers = summed(torch.ones_like(losses))
+    mean = summed(losses) / answers
     log_odds = -mean.clamp(min=_LEAST_LOSS).expm1().log()
-    right = gathered((logits.argmax(-1) == targets).to(losses.dtype))
-    return BatchScores(log_odds, answers, right)
+    right = summed((logits.argmax(-1) == targets).to(losses.dtype))
+    return LogOdds(log_odds, answers, right, example=rows // runs, run=rows % runs)

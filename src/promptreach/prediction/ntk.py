@@ -1,18 +1,23 @@
-"""Scores of rows at the start of training, and the gradients that span the tangent kernel."""
+"""The empirical neural tangent kernel (NTK) of a tuning method: gradients of log odds, example by example.
 
-import functools
+Every example of a batch gets its own copy of what is trained, or, for LoRA, the gradient is put together from what
+enters and leaves the trained factor: one backward pass then gives the gradient of every example. Gradients come in
+blocks, one for every step from a smaller to a larger adapter: the NTK of a smaller one is the sum of its blocks' Gram
+matrices, so one pass over the data serves all sizes.
+"""
+
+import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from promptreach.backbone import Backbone, Joined, TokenBatch
-from promptreach.errors import Fault, InputError
-from promptreach.prediction.gradients import Tangent
-from promptreach.prediction.log_odds import BatchScores, Reader, score
-from promptreach.training.task.encoding import Encoded, evaluation_batches
+from promptreach.prediction.log_odds import LogOdds, Part, in_order, log_odds_of_batches
+from promptreach.training.methods.initial import initial_prefix, initial_prompt
 
 WIDTH = 8192
 """Numbers kept of a gradient in one block. A longer one is sketched: the part of a kernel entry k(i, j) that comes from
@@ -20,87 +25,157 @@ the block then carries an error of mean 0 and of standard deviation at most sqrt
 
 _ACTIVATION = 100
 """Bytes that one position, layer and hidden coordinate takes in a backward pass, about: two dozen float32."""
-_ACTIVATIONS = 2 * 10**9
+ACTIVATION_BYTES = 2 * 10**9
 """Bytes that the activations of one batch may take, about."""
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Examples with the classifiers that read them.
+class PerExample:
+    """A tuning method at its start, ready for per-example gradients.
 
     Attributes:
-        data: the examples.
-        reader: their classifiers, or None for completions.
-        example: the number of each, ascending: its place among the training examples, for examples drawn from there.
+        sizes: the lengths (or ranks) asked for, ascending.
+        parameters: how many numbers a method of each size trains.
+        forward: the last hidden states of a batch, and the per-example tensors to differentiate by.
+        split: the gradients by those tensors as one (batch, numbers) matrix a block; block k holds what size k has
+            beyond size k - 1.
+        start: what a method of the given size joins at its start; None where every size starts from the bare model.
     """
 
-    data: Encoded
-    reader: Reader | None
-    example: Int[Tensor, " examples"]
+    sizes: tuple[int, ...]
+    parameters: tuple[int, ...]
+    forward: Callable[[TokenBatch], tuple[Tensor, list[Tensor]]]
+    split: Callable[[Sequence[Tensor]], list[Tensor]]
+    start: Callable[[int], Joined] | None
+
+
+@contextmanager
+def _prompts(
+    backbone: Backbone, sizes: Sequence[int], init: str, sequences: Sequence[Sequence[int]], seed: int
+) -> Iterator[PerExample]:
+    """Prompts of `sizes` virtual tokens: the shorter ones are the first tokens of the longest."""
+    longest = initial_prompt(backbone, sizes[-1], init, sequences, seed).embeddings.float()
+
+    def forward(batch: TokenBatch) -> tuple[Tensor, list[Tensor]]:
+        own = longest.repeat(len(batch.input_ids), 1, 1).requires_grad_()
+        return backbone.hidden(batch, Joined(prompt=own)), [own]
+
+    def split(gradients: Sequence[Tensor]) -> list[Tensor]:
+        return _blocks(gradients[0].transpose(0, 1), sizes)
+
+    yield PerExample(
+        sizes=tuple(sizes),
+        parameters=tuple(size * backbone.hidden_size for size in sizes),
+        forward=forward,
+        split=split,
+        start=lambda size: Joined(prompt=longest[:size]),
+    )
+
+
+@contextmanager
+def _prefixes(
+    backbone: Backbone, sizes: Sequence[int], init: str, sequences: Sequence[Sequence[int]], seed: int
+) -> Iterator[PerExample]:
+    """Prefixes of `sizes` slots: the shorter ones are the first slots of the longest."""
+    longest = initial_prefix(backbone, sizes[-1], init, sequences, seed)
+    keys, values = longest.keys.float(), longest.values.float()
+
+    def forward(batch: TokenBatch) -> tuple[Tensor, list[Tensor]]:
+        examples = len(batch.input_ids)
+        own = [part[:, None].repeat(1, examples, 1, 1, 1).requires_grad_() for part in (keys, values)]
+        return backbone.hidden(batch, Joined(prefix_keys=own[0], prefix_values=own[1])), own
+
+    def split(gradients: Sequence[Tensor]) -> list[Tensor]:
+        # (part, layer, batch, kv_head, prompt, head_dim) with the slots and then the examples in front
+        return _blocks(torch.stack(tuple(gradients)).permute(4, 2, 0, 1, 3, 5), sizes)
+
+    each = 2 * keys[:, :, 0].numel()
+    yield PerExample(
+        sizes=tuple(sizes),
+        parameters=tuple(size * each for size in sizes),
+        forward=forward,
+        split=split,
+        start=lambda size: Joined(prefix_keys=keys[:, :, :size], prefix_values=values[:, :, :size]),
+    )
+
+
+@contextmanager
+def _lora(
+    backbone: Backbone, sizes: Sequence[int], init: str, sequences: Sequence[Sequence[int]], seed: int
+) -> Iterator[PerExample]:
+    """LoRA updates of ranks `sizes`: the smaller ones are the first rows of the largest.
+
+    One factor starts at zero, so that to first order only that factor moves the scores; the other one is a random
+    projection of what the layer reads. The scale alpha / rank is 2 for every rank.
+    """
+    with backbone.low_rank(sizes[-1], 2.0 * sizes[-1], seed) as update:
+        owned = {id(parameter) for parameter in update.parameters() if not parameter.any()}
+        modules = [m for m in backbone.release().modules() if isinstance(m, nn.Linear) and id(m.weight) in owned]
+        seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        hooks = [
+            module.register_forward_hook(lambda m, x, y: seen.update({m: (x[0].detach(), y)})) for module in modules
+        ]
+
+        def forward(batch: TokenBatch) -> tuple[Tensor, list[Tensor]]:
+            hidden = backbone.hidden(batch)
+            return hidden, [seen[module][1] for module in modules]
+
+        def split(gradients: Sequence[Tensor]) -> list[Tensor]:
+            # d m / d B = sum over positions of (d m / d output) (A x)^T
+            pairs = zip(modules, gradients, strict=True)
+            own = [torch.einsum("bso,bsr->rbo", gradient, seen[module][0]) for module, gradient in pairs]
+            return _blocks(torch.cat(own, dim=2), sizes)
+
+        total = sum(parameter.numel() for parameter in update.parameters())
+        try:
+            yield PerExample(
+                sizes=tuple(sizes),
+                parameters=tuple(total * size // sizes[-1] for size in sizes),
+                forward=forward,
+                split=split,
+                start=None,
+            )
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+PER_EXAMPLE = {"prompt": _prompts, "prefix": _prefixes, "lora": _lora}
+"""The methods that have an NTK of their own, by the name that `fit` uses, each at its start."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """The scores of a part: one row a classified text or a group of answer tokens, in the order of the examples.
+class Gradients:
+    """The log odds of a part, and their gradients.
 
     Attributes:
-        log_odds, answers, right, features, sides: as in `scores.BatchScores`, float64 on the CPU; the last two
-            are None for completions.
-        example: `Part.example` of each row's example.
+        log_odds: at the start of the largest adapter.
+        blocks: `PerExample.split`'s blocks for every row, sketched where they are wider than asked; float32 on the CPU.
     """
 
-    log_odds: Float[Tensor, " rows"]
-    answers: Float[Tensor, " rows"]
-    right: Float[Tensor, " rows"]
-    example: Int[Tensor, " rows"]
-    features: Float[Tensor, "rows hidden"] | None
-    sides: Float[Tensor, "rows classes"] | None
-
-
-@dataclass(frozen=True, eq=False)
-class ScoreGradients:
-    """The scores of a part, and the gradients of their log odds.
-
-    Attributes:
-        scores: at the start of the largest adapter.
-        blocks: `Tangent.split`'s blocks for every row, sketched where they are wider than asked; float32 on the CPU.
-    """
-
-    scores: Scores
+    log_odds: LogOdds
     blocks: tuple[Float[Tensor, "rows _"], ...]
 
 
-def start_scores(backbone: Backbone, part: Part, joined: Joined, groups: int, batch_size: int = 64) -> Scores:
-    """The scores of a part with `joined` in front; forward passes only.
-
-    Raises:
-        InputError: when a loss is not a number.
-    """
-    with torch.no_grad():
-        hidden_of = functools.partial(backbone.hidden, joined=joined)
-        found = list(_passes(backbone, part, hidden_of, groups, batch_size))
-    return _gathered(part, found, _order(found))
-
-
-def measure(
+def gradients_at_start(
     backbone: Backbone,
     part: Part,
-    tangent: Tangent,
-    groups: int,
+    method: PerExample,
+    runs: int,
     seed: int,
     *,
     width: int = WIDTH,
     batch_size: int = 64,
-) -> ScoreGradients:
-    """The scores of a part at the start of the largest adapter, with the gradients of their log odds.
+) -> Gradients:
+    """The log odds of a part at the start of the largest adapter, and their gradients.
 
-    Besides one batch this takes 8 `width` bytes a row and block, and one forward and `groups` backward passes over the
+    Besides one batch this takes 8 `width` bytes a row and block, and one forward and `runs` backward passes over the
     part.
 
     Args:
         backbone, part: whose examples, on which model.
-        tangent: the method.
-        groups: the most rows that a completion may have.
+        method: the method.
+        runs: the most rows that a completion may have.
         seed: for the sketch; parts measured with the same seed can be compared.
         width: see `WIDTH`.
         batch_size: at most; fewer examples share a batch where a backward pass would take much memory.
@@ -111,99 +186,51 @@ def measure(
     leaves: list[Tensor] = []
 
     def hidden_of(batch: TokenBatch) -> Tensor:
-        hidden, leaves[:] = tangent.forward(batch)
+        hidden, leaves[:] = method.forward(batch)
         return hidden
 
-    sketch = _Sketch(width, seed)
     found, blocks = [], []
-    batch_size = min(batch_size, _affordable(backbone, part, tangent))
-    for rows, seen in _passes(backbone, part, hidden_of, groups, batch_size):
-        last = len(seen.log_odds) - 1
+    batch_size = min(batch_size, _affordable(backbone, part, method))
+    for examples, seen in log_odds_of_batches(backbone, part, hidden_of, runs, batch_size):
+        last = int(seen.run.max())
         each = []
-        for group, log_odds in enumerate(seen.log_odds):
-            gradients = torch.autograd.grad(log_odds.sum(), leaves, retain_graph=group < last)
-            each.append(sketch(tangent.split(gradients)))
-        blocks.append([torch.stack(of_groups, dim=1).flatten(0, 1) for of_groups in zip(*each, strict=True)])
-        found.append((rows, replace(seen, log_odds=seen.log_odds.detach())))  # or every batch's graph would stay
-    order = _order(found)
-    columns = [[batch[k] for batch in blocks] for k in range(len(tangent.sizes))]
+        for run in range(last + 1):
+            total = seen.log_odds[seen.run == run].sum()
+            own = method.split(torch.autograd.grad(total, leaves, retain_graph=run < last))
+            each.append(_sketched(own, width, seed))
+        blocks.append([torch.stack(of_runs)[seen.run, seen.example] for of_runs in zip(*each, strict=True)])
+        found.append((examples, replace(seen, log_odds=seen.log_odds.detach())))  # or every batch's graph would stay
+    log_odds, order = in_order(part, found)
+    columns = [[batch[k] for batch in blocks] for k in range(len(method.sizes))]
     del blocks
-    return ScoreGradients(_gathered(part, found, order), tuple(torch.cat(columns.pop(0))[order] for _ in tangent.sizes))
+    return Gradients(log_odds, tuple(torch.cat(columns.pop(0))[order] for _ in method.sizes))
 
 
-class _Sketch:
-    """Random signed sums: products of vectors keep their expectation, and the sums are few (a count sketch)."""
+def _sketched(blocks: Sequence[Float[Tensor, "batch _"]], width: int, seed: int) -> list[Float[Tensor, "batch _"]]:
+    """Every block as at most `width` numbers a row, on the CPU; the same sums for blocks of the same sizes.
 
-    def __init__(self, width: int, seed: int) -> None:
-        self.width = width
-        self.generator = torch.Generator().manual_seed(seed)
-        self.maps: list[tuple[Tensor, Tensor]] = []
-
-    def __call__(self, blocks: list[Tensor]) -> list[Tensor]:
-        """Each (batch, numbers) block as (batch, min(numbers, width)), on the CPU."""
-        if not self.maps:  # the first batch knows how wide the blocks are
-            self.maps = [self._map(block.shape[1]) for block in blocks]
-        return [self._apply(block.float().cpu(), *one) for block, one in zip(blocks, self.maps, strict=True)]
-
-    def _map(self, numbers: int) -> tuple[Tensor, Tensor]:
-        place = torch.randint(self.width, (numbers,), generator=self.generator)
-        return place, torch.randint(2, (numbers,), generator=self.generator).float() * 2 - 1
-
-    def _apply(self, block: Tensor, place: Tensor, sign: Tensor) -> Tensor:
-        if block.shape[1] <= self.width:
-            return block
-        return block.new_zeros(len(block), self.width).index_add_(1, place, block * sign)
+    Random signed sums keep the expectation of products of rows (a count sketch).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for block in blocks:
+        numbers = block.shape[1]
+        place = torch.randint(width, (numbers,), generator=generator)
+        sign = torch.randint(2, (numbers,), generator=generator).float() * 2 - 1
+        own = block.float().cpu()
+        sums = own.new_zeros(len(own), width)
+        found.append(own if numbers <= width else sums.index_add_(1, place, own * sign))
+    return found
 
 
-def _affordable(backbone: Backbone, part: Part, tangent: Tangent) -> int:
-    """As many examples as leave the activations of a backward pass within `_ACTIVATIONS`."""
-    joined = tangent.start(tangent.sizes[-1]).length if tangent.start is not None else 0
+def _affordable(backbone: Backbone, part: Part, method: PerExample) -> int:
+    """As many examples as leave the activations of a backward pass within `ACTIVATION_BYTES`."""
+    joined = method.start(method.sizes[-1]).length if method.start is not None else 0
     longest = max(map(len, part.data.sequences)) + joined
-    return max(1, _ACTIVATIONS // (_ACTIVATION * backbone.num_layers * backbone.hidden_size * longest))
+    return max(1, ACTIVATION_BYTES // (_ACTIVATION * backbone.num_layers * backbone.hidden_size * longest))
 
 
-def _passes(
-    backbone: Backbone, part: Part, hidden_of: Callable[[TokenBatch], Tensor], groups: int, batch_size: int
-) -> Iterator[tuple[list[int], BatchScores]]:
-    """The scores of every batch of a part, with the numbers of its examples."""
-    data = part.data
-    for rows in evaluation_batches([len(ids) for ids in data.sequences], batch_size):
-        batch = backbone.batch([data.sequences[row] for row in rows])
-        yield rows, score(part.reader, backbone, hidden_of(batch), batch, data, rows, groups)
-
-
-_Found = Sequence[tuple[list[int], BatchScores]]
-
-
-def _order(found: _Found) -> Tensor:
-    """Where each row of the result stands in the batches laid end to end, examples before groups."""
-    groups = len(found[0][1].answers)
-    place = torch.cat([torch.tensor(rows)[:, None] * groups + torch.arange(groups) for rows, _ in found]).flatten()
-    answered = torch.cat([seen.answers.T.flatten() for _, seen in found]).cpu() > 0
-    order = place.argsort()
-    return order[answered[order]]
-
-
-def _gathered(part: Part, found: _Found, order: Tensor) -> Scores:
-    groups = len(found[0][1].answers)
-
-    def rows_of(name: str) -> Tensor:
-        return torch.cat([getattr(seen, name).T.flatten() for _, seen in found]).double().cpu()[order]
-
-    def examples_of(name: str) -> Tensor | None:
-        if getattr(found[0][1], name) is None:
-            return None
-        return torch.cat([getattr(seen, name) for _, seen in found]).double().cpu()[order // groups]
-
-    example = part.example[torch.cat([torch.tensor(rows) for rows, _ in found])[order // groups]]
-    numbers = {name: rows_of(name) for name in ("log_odds", "answers", "right")}
-    broken = set(example[~numbers["log_odds"].isfinite()].tolist())
-    if broken:
-        seen = f"{len(broken)} examples whose loss is not a number before any training"
-        raise InputError(Fault("model", seen, "finite losses", "open it in float32, or look at its weights"))
-    return Scores(
-        **numbers,
-        example=example,
-        features=examples_of("features"),
-        sides=examples_of("sides"),
-    )
+def _blocks(gradients: Float[Tensor, "size batch ..."], sizes: Sequence[int]) -> list[Tensor]:
+    """Cut along the first axis at `sizes`; (batch, numbers) each."""
+    edges = itertools.pairwise((0, *sizes))
+    return [gradients[low:high].transpose(0, 1).flatten(1) for low, high in edges]

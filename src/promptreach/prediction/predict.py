@@ -1,7 +1,8 @@
-"""What training would reach, predicted before any training: from gradients where it would start."""
+"""Predictions of what training would reach, made before any training: from gradients where it would start."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -11,9 +12,8 @@ from promptreach.data import LabelledTexts
 from promptreach.errors import raise_if_any
 from promptreach.hf.arguments import as_backbone
 from promptreach.prediction.forecast import Prediction, Start, control, forecast, gram
-from promptreach.prediction.gradients import TANGENTS
-from promptreach.prediction.log_odds import Reader
-from promptreach.prediction.ntk import Part, measure, start_scores
+from promptreach.prediction.log_odds import Part, log_odds_at_start
+from promptreach.prediction.ntk import PER_EXAMPLE, gradients_at_start
 from promptreach.progress import Progress, Step
 from promptreach.tables import read_task
 from promptreach.training.arguments import name_faults, repeat_faults, size_faults
@@ -22,8 +22,8 @@ from promptreach.training.task.readout import cross_fit
 from promptreach.training.task.task import Limits, Task, drawn_rows, features, prepare
 
 GROUPS = 2
-"""Runs of tokens that a completion is cut into, each with a score and a gradient of its own."""
-PREDICTABLE = (*TANGENTS, "head")
+"""Runs of tokens that a completion is cut into, each with log odds and a gradient of its own."""
+PREDICTABLE = (*PER_EXAMPLE, "head")
 """The methods that `predict` knows."""
 LEFT_OUT = 256
 """Training rows that are left out, one at a time, at most; each costs what a held-out row costs."""
@@ -42,7 +42,7 @@ def predict(
     limits: Limits | None = None,
     quiet: bool = False,
 ) -> tuple[Prediction, ...]:
-    """Predict what `fit` would reach with each method and size, without training any of them.
+    """Predictions of what `fit` would reach with each method and size, made without training any of them.
 
     Around the start of training every answer's log odds are taken to move as their first derivative says; the loss is
     then minimised exactly, with a penalty on the way from the start that stands for early stopping and is chosen by the
@@ -53,7 +53,7 @@ def predict(
     The price is one forward and one backward pass (`GROUPS` for completions) over the rows, and up to `LEFT_OUT` rows
     more, for each method, and one forward pass for every further length of a prompt or prefix. Besides the model and
     one batch, memory stays below 2 GB for 2,000 training and 1,000 held-out texts, three sizes and a model of any
-    depth, since at most `kernel.WIDTH` numbers of a gradient are kept a size.
+    depth, since at most `ntk.WIDTH` numbers of a gradient are kept a size.
 
     Args:
         model, data, seed, limits: as for `fit`; the same ones give the same rows.
@@ -75,7 +75,10 @@ def predict(
     Reference: Malladi et al., ICML 2023, "A kernel-based view of language model fine-tuning", has the idea for full
     fine-tuning.
     """
-    _check(methods, tokens, ranks)
+    faults = name_faults("methods", methods, PREDICTABLE) + size_faults("tokens", tokens) + size_faults("ranks", ranks)
+    for where, given in (("methods", methods), ("tokens", tokens), ("ranks", ranks)):
+        faults += repeat_faults(where, given)
+    raise_if_any(faults)
     task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
     longest = max(tokens) if any(METHODS[name].uses_tokens for name in methods) else 0
@@ -91,7 +94,7 @@ def forecasts(
     parts = parts_of(task, seed)
     for method in methods:
         if method == "head":
-            yield control(_start(task, parts, Joined()))
+            yield control(start_of(task, parts, Joined()))
         else:
             yield from _of_method(task, parts, method, tokens if METHODS[method].uses_tokens else ranks, seed)
         step(note=method)
@@ -101,23 +104,24 @@ def _of_method(task: Task, parts: Sequence[Part], method: str, sizes: Sequence[i
     """All sizes of one method, ascending, from one pass over the rows; nothing stays attached while they are taken."""
     spec, sizes = METHODS[method], sorted(sizes)
     sequences = task.encoded["train"].sequences
-    with TANGENTS[method](task.backbone, sizes, spec.inits[0], sequences, seed) as tangent:
-        measured = _each(parts, lambda part: measure(task.backbone, part, tangent, GROUPS, seed))
+    with PER_EXAMPLE[method](task.backbone, sizes, spec.inits[0], sequences, seed) as own:
+        measured = _each(parts, lambda part: gradients_at_start(task.backbone, part, own, GROUPS, seed))
     kernels = itertools.accumulate(map(gram, *(part.blocks for part in measured)))
-    for size, parameters, kernel in zip(sizes, tangent.parameters, kernels, strict=True):
-        start = Start(*(part.scores for part in measured))
-        if tangent.start is not None and size < sizes[-1]:
-            start = _start(task, parts, tangent.start(size))
+    for size, parameters, kernel in zip(sizes, own.parameters, kernels, strict=True):
+        start = Start(*(part.log_odds for part in measured))
+        if own.start is not None and size < sizes[-1]:
+            start = start_of(task, parts, own.start(size))
         tokens, rank = (size, 0) if spec.uses_tokens else (0, size)
         yield forecast(start, kernel, method=method, tokens=tokens, rank=rank, parameters=parameters)
 
 
-def _start(task: Task, parts: Sequence[Part], joined: Joined) -> Start:
-    return Start(*_each(parts, lambda part: start_scores(task.backbone, part, joined, GROUPS, task.batch_size)))
+def start_of(task: Task, parts: Sequence[Part], joined: Joined) -> Start:
+    """The log odds of all parts with `joined` in front."""
+    return Start(*_each(parts, lambda part: log_odds_at_start(task.backbone, part, joined, GROUPS, task.batch_size)))
 
 
 def _each(parts: Sequence[Part], look: Callable[[Part], T]) -> list[T]:
-    """What `look` makes of each part; of a part that stands there twice, once."""
+    """The results of `look` for each part; a part that stands there twice is looked at once."""
     seen = {part: look(part) for part in dict.fromkeys(parts)}
     return [seen[part] for part in parts]
 
@@ -135,26 +139,11 @@ def parts_of(task: Task, seed: int) -> tuple[Part, Part, Part]:
         part = Part(train, None, whole)
         return part, part, Part(held_out, None, others)
     probe = task.probes[task.pooling]
-    head, weight, bias = probe.head(), probe.weight[None], probe.bias[None]
     assert train.labels is not None
-    pooled = features(task, "train", [task.pooling])[task.pooling]
-    crossed = cross_fit((pooled - probe.centre) / probe.spread, train.labels, len(probe.bias), probe.penalty, seed)
+    crossed = cross_fit(probe, features(task, "train", [task.pooling])[task.pooling], train.labels, seed)
     some = torch.tensor(drawn_rows(len(train), LEFT_OUT, seed))
     return (
-        Part(train, Reader(head, weight, bias, torch.zeros_like(whole)), whole),
-        Part(train.take(some.tolist()), Reader(head, crossed.weight, crossed.bias, crossed.fold[some]), some),
-        Part(held_out, Reader(head, weight, bias, torch.zeros_like(others)), others),
-    )
-
-
-def _check(methods: Sequence[str], tokens: Sequence[int], ranks: Sequence[int]) -> None:
-    raise_if_any(
-        [
-            *name_faults("methods", methods, PREDICTABLE),
-            *size_faults("tokens", tokens),
-            *size_faults("ranks", ranks),
-            *repeat_faults("methods", methods),
-            *repeat_faults("tokens", tokens),
-            *repeat_faults("ranks", ranks),
-        ]
+        Part(train, probe.reader(len(train)), whole),
+        Part(train.take(some.tolist()), replace(crossed, fold=crossed.fold[some]), some),
+        Part(held_out, probe.reader(len(held_out)), others),
     )

@@ -1,37 +1,55 @@
-"""Arguments that several functions here take and refuse alike: several sizes, several names.
+"""Faults of the arguments that `fit`, `predict`, `diagnose` and `capacity` take and refuse alike.
 
-`fit` takes one number of tokens and one method where others take several, so a lone one is a likely mistake; a lone
-name would even pass for a sequence of letters.
+Every function gives all that is wrong with one argument, and nothing for None where None leaves the choice to the
+library. `fit` takes one number of tokens and one method where others take several, so a lone one is a likely mistake; a
+lone name would even pass for a sequence of letters.
 """
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 from promptreach.errors import Fault
 
 
+def least_faults(values: Mapping[str, int | None], least: int = 1) -> list[Fault]:
+    """Faults of whole numbers, by name, that are to be at least `least`."""
+    expected = f"at least {least}"
+    return [Fault(where, str(one), expected) for where, one in values.items() if one is not None and one < least]
+
+
+def choice_faults(where: str, given: str | None, known: Collection[str], whose: str = "") -> list[Fault]:
+    """Faults of `given` as one of the `known` names; `whose` names they are stands behind them in the message."""
+    return [] if given is None or given in known else [Fault(where, repr(given), f"one of {', '.join(known)}{whose}")]
+
+
+def rate_faults(where: str, given: float | None) -> list[Fault]:
+    """Faults of `given` as a learning rate."""
+    return [] if given is None or 0 < given < math.inf else [Fault(where, str(given), "a positive number")]
+
+
 def size_faults(where: str, given: Any) -> list[Fault]:
-    """What is wrong with `given` as one or more whole numbers, each at least 1."""
+    """Faults of `given` as one or more whole numbers, each at least 1."""
     if not _is_sequence(given, Integral):
         return [Fault(where, repr(given), "a sequence such as (4, 16)")]
     if not given:
         return [Fault(where, "none", "at least one")]
-    return [Fault(where, str(one), "at least 1") for one in given if one < 1]
+    return [fault for one in given for fault in least_faults({where: int(one)})]
 
 
 def name_faults(where: str, given: Any, known: Sequence[str]) -> list[Fault]:
-    """What is wrong with `given` as one or more of the `known` names, of which there are at least two."""
+    """Faults of `given` as one or more of the `known` names, of which there are at least two."""
     if not _is_sequence(given, str):
         return [Fault(where, repr(given), f"a sequence such as {tuple(known[:2])}")]
     if not given:
         return [Fault(where, "none", f"at least one of {', '.join(known)}")]
-    return [Fault(where, repr(one), f"one of {', '.join(known)}") for one in given if one not in known]
+    return [fault for one in given for fault in choice_faults(where, one, known)]
 
 
 def repeat_faults(where: str, given: Any) -> list[Fault]:
-    """What `given` names more than once; nothing where it is no sequence, which the two above tell."""
+    """Faults of `given` as names or numbers that differ; none where it is no sequence, which the two above tell."""
     counts = Counter(given) if _is_sequence(given, Integral | str) else {}
     return [Fault(where, f"{one!r} twice", "each once") for one, count in counts.items() if count > 1]
 

@@ -1,7 +1,5 @@
-"""Training one adapter: the front door of this room."""
+"""The training of one adapter: the front door of this room."""
 
-import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,9 +10,10 @@ from promptreach.hf.arguments import as_backbone
 from promptreach.progress import Progress
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.tables import read_task
+from promptreach.training.arguments import choice_faults, least_faults, rate_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.initial import WarmStart
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import METHODS, method_faults
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
 from promptreach.training.task.readout import Pooling
@@ -46,7 +45,7 @@ def fit(
     at_once: int = 1,
     quiet: bool = False,
 ) -> Run:
-    """Train a prompt or one of its rivals on a frozen model, and score it on held-out examples.
+    """The run of a prompt or one of its rivals, trained on a frozen model and scored on held-out examples.
 
     Args:
         model: what `promptreach.hf.open_model` opens or has opened: a hub id, a folder, a GGUF file, a backbone.
@@ -93,23 +92,25 @@ def fit(
         WorkerError: when workers die, or are not what this process is.
         DataError: for fewer than 12 different inputs; and whatever else reading the model and the data raises.
     """
-    _check(
-        method=method,
-        counts={"tokens": tokens, "rank": rank, "bottleneck": bottleneck, "steps": steps, "batch_size": batch_size}
-        | {"at_once": at_once},
-        learning_rate=learning_rate,
-        init=init,
-        start=start,
-        prefix_options={"reparameterise": reparameterise, "dropout": dropout},
-        pooling=pooling,
-        engine=engine_faults(engine, workers, ray_address, model),
+    trained = start.adapter if isinstance(start, Run) else start
+    sizes = {"tokens": tokens, "rank": rank, "bottleneck": bottleneck, "steps": steps, "batch_size": batch_size}
+    raise_if_any(
+        [
+            *engine_faults(engine, workers, ray_address, model),
+            *method_faults(method, init),
+            *least_faults(sizes | {"at_once": at_once}),
+            *rate_faults("learning_rate", learning_rate),
+            *_start_faults(start, trained, method, tokens),
+            *_prefix_faults(method, reparameterise=reparameterise, dropout=dropout),
+            *choice_faults("pooling", pooling, get_args(Pooling)),
+        ]
     )
     if folder is not None:
         check_output(folder, resume=True)
     spec = METHODS[method]
     task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
-    warm = None if start is None else WarmStart(_trained(start))
+    warm = WarmStart(trained) if isinstance(trained, SoftPrompt | Prefix) else None
     raise_if_any(warm.misfits(backbone) if warm else [])
     config = RunConfig(
         method=method,
@@ -143,40 +144,20 @@ def fit(
         return sweep(executor_of(task), config, rates).best
 
 
-def _trained(start: Any) -> Any:
-    """The adapter of a run, or what was given."""
-    return start.adapter if isinstance(start, Run) else start
+def _start_faults(start: object, trained: object, method: str, tokens: int) -> list[Fault]:
+    if start is None:
+        return []
+    if isinstance(trained, SoftPrompt | Prefix):
+        return WarmStart(trained).faults(method, tokens)
+    seen = f"a run of {start.config.method!r}" if isinstance(start, Run) else f"a {type(start).__name__}"
+    return [Fault("start", seen, "a SoftPrompt, a Prefix, or a run that trained one")]
 
 
-def _check(
-    *,
-    method: str,
-    counts: Mapping[str, int],
-    learning_rate: float | None,
-    init: str | None,
-    start: object,
-    prefix_options: Mapping[str, float | bool],
-    pooling: str | None,
-    engine: Sequence[Fault],
-) -> None:
-    faults = list(engine)
-    if method not in METHODS:
-        faults.append(Fault("method", repr(method), f"one of {', '.join(METHODS)}"))
-    elif init is not None and init not in METHODS[method].inits:
-        faults.append(Fault("init", repr(init), f"one of {', '.join(METHODS[method].inits)} for {method}"))
-    faults += [Fault(name, str(value), "at least 1") for name, value in counts.items() if value < 1]
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        faults.append(Fault("learning_rate", str(learning_rate), "a positive number"))
-    if isinstance(trained := _trained(start), SoftPrompt | Prefix):
-        faults += WarmStart(trained).faults(method, counts["tokens"])
-    elif start is not None:
-        seen = f"a run of {start.config.method!r}" if isinstance(start, Run) else f"a {type(start).__name__}"
-        faults.append(Fault("start", seen, "a SoftPrompt, a Prefix, or a run that trained one"))
-    if method == "prefix" and not 0 <= prefix_options["dropout"] < 1:
-        faults.append(Fault("dropout", str(prefix_options["dropout"]), "at least 0 and below 1"))
-    if method != "prefix":
-        expected = "left away: it belongs to method 'prefix'"
-        faults += [Fault(name, f"{value} for {method!r}", expected) for name, value in prefix_options.items() if value]
-    if pooling is not None and pooling not in get_args(Pooling):
-        faults.append(Fault("pooling", repr(pooling), f"one of {', '.join(get_args(Pooling))}"))
-    raise_if_any(faults)
+def _prefix_faults(method: str, *, reparameterise: bool, dropout: float) -> list[Fault]:
+    if method == "prefix":
+        return [] if 0 <= dropout < 1 else [Fault("dropout", str(dropout), "at least 0 and below 1")]
+    options, expected = (
+        {"reparameterise": reparameterise, "dropout": dropout},
+        "left away: it belongs to method 'prefix'",
+    )
+    return [Fault(name, f"{value} for {method!r}", expected) for name, value in options.items() if value]

@@ -95,7 +95,7 @@ class OngoingRun(Trainer):
             config=self.config,
             status="diverged" if self.diverged else "finished",
             parameters=self.trainable.size,
-            unit=self.trainable.unit,
+            unit=self.trainable.rate_scale,
             steps=self.steps,
             seconds=time.monotonic() - self._began,
             curve=tuple(self._curve),

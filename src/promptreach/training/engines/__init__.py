@@ -1,1 +1,1 @@
-"""Who trains the runs of a search: this process, worker processes or a Ray cluster."""
+"""The engines that train the runs of a search: this process, worker processes or a Ray cluster."""

@@ -1,6 +1,6 @@
 """A Ray cluster, or a local one that Ray starts for the purpose. The only module that imports `ray`.
 
-Each piece of work is one Ray task; Ray places it, and a worker process that has the model open keeps it for the next.
+Each job is one Ray task; Ray places it, and a worker process that has the model open keeps it for the next.
 Nothing is assumed to be shared between nodes but the installed packages and the model's name or path: what is needed
 goes out with the task, and what is found comes back and is stored by the caller.
 """
@@ -11,15 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from types import TracebackType
 from typing import Any
 
 import torch
 
 from promptreach.errors import Fault, InputError, MissingExtraError, WorkerLostError, install_command
 from promptreach.progress import Step
-from promptreach.training.engines.executor import Done, Work, do, steps_of
-from promptreach.training.runs import RunStore
+from promptreach.training.engines.jobs import Job, Result, run_job, steps_of
 
 ANSWER_SECONDS = 20.0
 """How long a cluster may take to answer its health check; an idle one takes about two."""
@@ -59,7 +57,7 @@ class Cluster:
         import ray
 
         if not ray.is_initialized():
-            _check_address(self.address or os.environ.get("RAY_ADDRESS"))
+            check_address(self.address or os.environ.get("RAY_ADDRESS"))
             try:
                 ray.init(self.address, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RuntimeError, ValueError) as error:
@@ -67,67 +65,50 @@ class Cluster:
             self._is_ours = True
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         import ray
 
         if self._is_ours:
             ray.shutdown()
 
-    def do(self, works: Sequence[Work], step: Step) -> Iterator[tuple[int, Done]]:
-        """Do all of `works`, as many at once as there is room for, in the order in which they finish."""
+    def run_jobs(self, jobs: Sequence[Job], step: Step) -> Iterator[tuple[int, Result]]:
+        """Run all of `jobs`, as many at once as there is room for; results in the order in which they are there."""
         import ray
 
-        waiting = list(enumerate(works))[::-1]
+        waiting = list(range(len(jobs)))[::-1]
         under_way: dict[Any, int] = {}
         try:
             while waiting or under_way:
                 while waiting and (self.count is None or len(under_way) < self.count):
-                    index, work = waiting.pop()
-                    under_way[self._task(work).remote(work, self.threads)] = index
-                finished, _ = ray.wait(list(under_way), num_returns=1)
-                index = under_way.pop(finished[0])
-                done = _result(finished[0], works[index])
-                step(steps_of(works[index].configs), f"{works[index].label} is done")
-                yield index, done
+                    index = waiting.pop()
+                    # A task whose worker dies is given to another one once.
+                    task = ray.remote(run_on_cluster).options(
+                        num_cpus=self.threads, num_gpus=jobs[index].source.gpus, max_retries=1
+                    )
+                    under_way[task.remote(jobs[index], self.threads)] = index
+                (finished,), _ = ray.wait(list(under_way), num_returns=1)
+                index = under_way.pop(finished)
+                try:
+                    result: Result = ray.get(finished)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from error
+                except ray.exceptions.RayError as error:
+                    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                    raise WorkerLostError([jobs[index].label], reason) from error
+                step(steps_of(jobs[index].configs), f"{jobs[index].label} is done")
+                yield index, result
         finally:
             for reference in under_way:
                 ray.cancel(reference, force=True)
 
-    def _task(self, work: Work) -> Any:
-        """`_work` as a Ray task with the room that it needs; a worker that dies is replaced once."""
-        import ray
 
-        return ray.remote(_work).options(num_cpus=self.threads, num_gpus=work.source.gpus, max_retries=1)
-
-
-def _work(work: Work, threads: int) -> Done:
-    """What runs on the cluster."""
+def run_on_cluster(job: Job, threads: int) -> Result:
+    """The result of a job, on a node of the cluster."""
     torch.set_num_threads(threads)
-    return do(work, RunStore(None), lambda advance=1, note="": None)
+    return run_job(job, lambda advance=1, note="": None)
 
 
-def _result(reference: Any, work: Work) -> Done:
-    """What came of a task.
-
-    Raises:
-        WorkerLostError: when its worker, its node or its memory gave way twice.
-        Exception: what the training raised.
-    """
-    import ray
-
-    try:
-        done: Done = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise WorkerLostError([work.label], reason) from error
-    return done
-
-
-def _check_address(address: str | None) -> None:
+def check_address(address: str | None) -> None:
     """Refuse an address that does not answer; Ray itself would try for minutes, and cannot be interrupted.
 
     Raises:

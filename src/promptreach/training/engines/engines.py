@@ -1,4 +1,4 @@
-"""The engines by name: how a caller comes by the executor that it asked for."""
+"""The engines by name, and the executor of a task on each of them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,9 +9,10 @@ import torch
 
 from promptreach.errors import Fault, InputError
 from promptreach.progress import Progress
+from promptreach.training.arguments import choice_faults, least_faults
 from promptreach.training.engines.executor import Distributed, Executor, InProcess, Workers
+from promptreach.training.engines.jobs import TaskSource
 from promptreach.training.engines.processes import Processes
-from promptreach.training.engines.source import TaskSource
 from promptreach.training.runs import RunStore
 from promptreach.training.task.task import Task
 
@@ -19,17 +20,13 @@ ENGINES = ("local", "ray")
 
 
 def engine_faults(engine: str, workers: int | None, ray_address: str | None, model: Any) -> list[Fault]:
-    """What is wrong with these arguments, as far as they tell by themselves.
+    """Faults of these arguments, as far as they tell by themselves.
 
     Args:
         engine, workers, ray_address: see `open_engine`.
         model: what the caller wants to train, opened or not.
     """
-    faults = []
-    if engine not in ENGINES:
-        faults.append(Fault("engine", repr(engine), f"one of {', '.join(ENGINES)}"))
-    if workers is not None and workers < 1:
-        faults.append(Fault("workers", str(workers), "at least 1"))
+    faults = choice_faults("engine", engine, ENGINES) + least_faults({"workers": workers})
     if ray_address is not None and engine != "ray":
         faults.append(Fault("ray_address", f"{ray_address!r} for engine {engine!r}", "left away, or engine 'ray'"))
     if engine == "ray" and not isinstance(model, str | Path) and getattr(model, "origin", None) is None:
@@ -47,7 +44,7 @@ def open_engine(
     ray_address: str | None = None,
     at_once: int = 1,
 ) -> Iterator[Callable[[Task], Executor]]:
-    """What makes the executor of a task, for as long as the block lasts.
+    """A maker of executors, for as long as the block lasts.
 
     Args:
         store: keeps finished runs, whoever trains them. What a killed writer left half done in its folder is removed.
@@ -84,7 +81,7 @@ def open_engine(
         yield lambda task: InProcess(task, store, progress, at_once)
     else:
         threads = max(1, torch.get_num_threads() // workers)
-        with Processes(store.folder, workers, threads) as processes:
+        with Processes(workers, threads) as processes:
             yield lambda task: _distributed(task, store, progress, processes, at_once)
 
 

@@ -1,1 +1,1 @@
-"""What can be trained: prompt, prefix, LoRA, UniPELT, head and full, with their starts and sizes."""
+"""The tuning methods: prompt, prefix, LoRA, UniPELT, head and full, with their starts and sizes."""

@@ -1,4 +1,4 @@
-"""Methods side by side at equal numbers of trainable parameters: how large each one may be.
+"""The sizes of methods at equal numbers of trainable parameters.
 
 Every method's number of parameters is a constant plus so much for each virtual token, rank or bottleneck unit. Both are
 read off the method itself, attached at its smallest sizes, so that no formula here can disagree with what is trained.
@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from promptreach.backbone import Backbone
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import raise_if_any
+from promptreach.training.arguments import least_faults
 from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, Shape, method_named
 from promptreach.training.task.task import MIN_CONTENT
 
@@ -57,12 +58,12 @@ def equal_sizes(
     Raises:
         InputError: for a number below 1, or a method that does not exist.
     """
-    raise_if_any([Fault("parameters", str(parameters), "at least 1")] if parameters < 1 else [])
+    raise_if_any(least_faults({"parameters": parameters}))
     return {method: _largest(backbone, method, parameters) for method in dict.fromkeys(methods)}
 
 
 def parameter_count(backbone: Backbone, method: str, tokens: int = 0, rank: int = 0, bottleneck: int = 0) -> int:
-    """How many numbers `method` trains at that size, the shared head not counted."""
+    """The count of numbers that `method` trains at that size, the shared head not included."""
     spec = method_named(method)
     shape = Shape(tokens=tokens, rank=rank, init=spec.inits[-1], seed=0, bottleneck=bottleneck)
     with spec.attach(backbone, shape, [[0]]) as trainable:

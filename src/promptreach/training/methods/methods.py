@@ -1,4 +1,4 @@
-"""The trainable parts: what each tuning method joins to the frozen model.
+"""The tuning methods: what each of them joins to the frozen model and trains.
 
 One row of `METHODS` is one method. A method makes its start, says what is joined in a forward pass, and turns its
 tensors into an adapter. Training itself is the same for all of them.
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from promptreach.backbone import Attachment, Backbone, Joined
-from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.errors import Fault, raise_if_any
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
+from promptreach.training.arguments import choice_faults
 from promptreach.training.methods.full import unfrozen
 from promptreach.training.methods.initial import (
     PREFIX_INITS,
@@ -30,12 +31,12 @@ from promptreach.training.methods.reparameterised import OFFSET, fold, reach, re
 
 @dataclass(frozen=True, eq=False)
 class Trainable:
-    """What one method trains while it is attached to a backbone.
+    """The tensors that one method trains while it is attached to a backbone, and what they join.
 
     Attributes:
         parameters: the trainable tensors, by name.
         join: gives what goes into a forward pass with the tensors as they are now.
-        unit: the size of a typical entry at the start; learning rates scale with it.
+        rate_scale: what the method's learning rates are multiples of: the root mean square entry at the start, or 1.
         state: a detached copy of all that decides what is joined.
         load: puts such a copy back.
         dropout: of what is joined while training.
@@ -44,7 +45,7 @@ class Trainable:
 
     parameters: Mapping[str, nn.Parameter]
     join: Callable[[], Joined]
-    unit: float
+    rate_scale: float
     state: Callable[[], dict[str, Tensor]]
     load: Callable[[Mapping[str, Tensor]], None]
     dropout: float = 0.0
@@ -57,11 +58,11 @@ class Trainable:
 
     @property
     def joined(self) -> Joined:
-        """What goes into a forward pass that only looks."""
+        """The tensors joined in a forward pass that only looks."""
         return self.join()
 
     def joined_for(self, examples: int, step: int) -> Joined:
-        """What goes into the forward pass of a training step on that many examples.
+        """The tensors joined in the forward pass of a training step on that many examples.
 
         With dropout every entry of the prefix, in every layer and for every example on its own, is zero with that
         probability, and otherwise scaled up so that its mean stays. The draw depends on the seed and the step alone.
@@ -82,7 +83,7 @@ class Trainable:
 
 @dataclass(frozen=True)
 class Shape:
-    """How large an adapter is and how it starts: the part of a run's settings that a method needs.
+    """The size and the start of an adapter: the part of a run's settings that a method needs.
 
     Attributes:
         tokens: virtual tokens of a prompt, slots of a prefix.
@@ -145,18 +146,18 @@ def _prefix(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]
         own = _fitting(shape.start, "prefix", shape, backbone)
         start = Prefix(lengthened(start.keys, own["keys"]), lengthened(start.values, own["values"]))
     tensors: dict[str, Tensor] = {"keys": _parameter(start.keys), "values": _parameter(start.values)}
-    unit = _typical(tensors)
+    rate_scale = _typical(tensors)
     if shape.reparameterise:
         network = reparameterised(start, backbone.hidden_size, shape.seed)
         tensors = {name: part if name == OFFSET else _parameter(part) for name, part in network.items()}
         # At the same rate the prefix then takes first steps as large as those of a plain one.
-        unit /= reach(tensors)
+        rate_scale /= reach(tensors)
 
     def join() -> Joined:
         keys, values = _keys_and_values(tensors)
         return Joined(prefix_keys=keys, prefix_values=values)
 
-    yield replace(_of_tensors(tensors, join, unit), dropout=shape.dropout, seed=shape.seed)
+    yield replace(_of_tensors(tensors, join, rate_scale), dropout=shape.dropout, seed=shape.seed)
 
 
 @contextmanager
@@ -207,7 +208,7 @@ def _typical(tensors: Mapping[str, Tensor]) -> float:
     return math.sqrt(sum(squares) / len(squares))
 
 
-def _of_tensors(tensors: Mapping[str, Tensor], join: Callable[[], Joined], unit: float) -> Trainable:
+def _of_tensors(tensors: Mapping[str, Tensor], join: Callable[[], Joined], rate_scale: float) -> Trainable:
     """Tensors beside the model: its parameters are trained, the others are part of the state alone."""
 
     def state() -> dict[str, Tensor]:
@@ -218,7 +219,7 @@ def _of_tensors(tensors: Mapping[str, Tensor], join: Callable[[], Joined], unit:
             tensor.data.copy_(saved[name])
 
     parameters = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
-    return Trainable(parameters, join, unit, state, load)
+    return Trainable(parameters, join, rate_scale, state, load)
 
 
 def _of_attachment(inside: Attachment) -> Trainable:
@@ -287,6 +288,12 @@ def method_named(name: str) -> MethodSpec:
     Raises:
         InputError: listing the names that exist.
     """
-    if name not in METHODS:
-        raise InputError(Fault("method", repr(name), f"one of {', '.join(METHODS)}"))
+    raise_if_any(method_faults(name))
     return METHODS[name]
+
+
+def method_faults(method: str, init: str | None = None) -> list[Fault]:
+    """Faults of a method's name and of its start's, as arguments; None is every method's own start."""
+    if method not in METHODS:
+        return choice_faults("method", method, METHODS)
+    return choice_faults("init", init, METHODS[method].inits, f" for {method}")

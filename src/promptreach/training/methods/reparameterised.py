@@ -57,8 +57,8 @@ def fold(tensors: Mapping[str, Tensor]) -> tuple[Float[Tensor, "layer kv_head pr
 
 
 def reach(tensors: Mapping[str, Tensor]) -> float:
-    """How far an entry of the prefix moves when the last layer's entries move by one each, in the direction that moves
-    it most, averaged over slots. A first step of Adam at rate r moves the prefix by r times this."""
+    """The distance that an entry of the prefix moves, averaged over slots, when the last layer's entries move by one
+    each in the direction that moves it most. A first step of Adam at rate r moves the prefix by r times this."""
     return 1.0 + float(_features(tensors).detach().abs().sum(1).mean())
 
 

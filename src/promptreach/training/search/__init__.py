@@ -1,1 +1,1 @@
-"""Which learning rate and start: sweeps and successive halving."""
+"""Searches for a learning rate and a start: sweeps and successive halving."""

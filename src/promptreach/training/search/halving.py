@@ -26,7 +26,7 @@ FIRST_RUNG = 1 / 16
 
 @dataclass(frozen=True, eq=False)
 class Halving:
-    """What a search over candidates found.
+    """The outcome of a search over candidates.
 
     Attributes:
         trials: for every candidate its last run before the search decided, in the order tried.
@@ -42,7 +42,7 @@ def halving(
     candidates: Sequence[RunConfig],
     more: Callable[[Sequence[Run]], RunConfig | None] = lambda runs: None,
 ) -> Halving:
-    """Find the candidate that leads farthest down in validation loss.
+    """The candidate that leads farthest down in validation loss, with the runs that show it.
 
     Deterministic: the same candidates on the same task give the same answer, on every executor and after every kill.
 
@@ -95,7 +95,7 @@ def halving_steps(steps: int, candidates: int) -> int:
 
 
 def rung_steps(steps: int, rung: int) -> int:
-    """Where a rung stands, of `steps` in all."""
+    """The steps at which a rung stands, of `steps` in all."""
     return min(steps, max(1, round(steps * FIRST_RUNG)) << rung)
 
 

@@ -1,4 +1,4 @@
-"""Choosing a learning rate: a search by halving, judged on the validation part, then the full run."""
+"""The choice of a learning rate: a search by halving, judged on the validation part, then the full run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class Sweep:
 
 
 def sweep(executor: Executor, config: RunConfig, rates: Sequence[float] | None = None) -> Sweep:
-    """Train `config` at the best of several learning rates.
+    """The full run of `config` at the best of several learning rates.
 
     Args:
         executor: trains the runs.
@@ -78,7 +78,7 @@ def own_rates(task: Task, config: RunConfig) -> list[float]:
     """The method's own learning rates, in units of a typical entry of the start, ascending; two significant digits."""
     spec = method_named(config.method)
     with spec.attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
-        return [_rounded(rate * trainable.unit) for rate in spec.rates]
+        return [_rounded(rate * trainable.rate_scale) for rate in spec.rates]
 
 
 def planned_steps(config: RunConfig, candidates: int) -> int:

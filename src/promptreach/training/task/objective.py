@@ -1,13 +1,13 @@
-"""What is minimised and what is scored, per kind of task.
+"""The objectives: what is minimised and what is scored, per kind of task.
 
 Both objectives give, for each example, the summed loss in nats, over how many answers it was summed, and how many of
 those were right; a score is then a ratio of sums, whatever the task.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -55,26 +55,28 @@ class Outcomes:
         return float(residual.std() / self.answers.double().mean() / math.sqrt(count))
 
 
-@runtime_checkable
-class Objective(Protocol):
-    """A loss over the last hidden states, perhaps with a head of its own."""
+class Objective(ABC):
+    """A loss over the last hidden states; without a head of its own, unless a subclass has one."""
 
+    @abstractmethod
     def outcomes(
         self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
     ) -> Outcomes:
         """The outcomes of `data`'s examples `rows`, which `batch` holds; differentiable in `hidden` and in the head."""
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """What is trained along with every method."""
+        """The head's tensors, trained along with every method."""
+        return []
 
     def head_state(self) -> dict[str, Tensor]:
         """A detached copy of the head, empty where there is none."""
+        return {}
 
-    def load_head(self, state: dict[str, Tensor]) -> None:
+    def load_head(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (nothing, where there is no head)
         """Put such a copy back."""
 
 
-class Classification:
+class Classification(Objective):
     """Cross-entropy of a linear head on pooled hidden states."""
 
     def __init__(self, head: LinearHead) -> None:
@@ -103,7 +105,7 @@ class Classification:
         self.head.load_state_dict(state)
 
 
-class Completion:
+class Completion(Objective):
     """Next-token cross-entropy on the completion's tokens, through the model's own language head."""
 
     def outcomes(
@@ -122,17 +124,6 @@ class Completion:
 
         right = (logits.argmax(-1) == targets).to(losses.dtype)
         return Outcomes(per_example(losses), per_example(torch.ones_like(losses)), per_example(right))
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        """None: the language head is the model's."""
-        return []
-
-    def head_state(self) -> dict[str, Tensor]:
-        """Empty."""
-        return {}
-
-    def load_head(self, state: dict[str, Tensor]) -> None:
-        """Nothing to put back."""
 
 
 def answer_positions(batch: TokenBatch, data: Encoded, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

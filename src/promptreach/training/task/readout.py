@@ -1,4 +1,4 @@
-"""Where a classifier reads the frozen model, and the linear head that reads there.
+"""The pooling that a classifier reads the frozen model with, and the linear head that reads it.
 
 A head in the wrong place hides what a prompt can do: an encoder trained with mean pooling answers little through its
 first position, and with virtual tokens in front "the first position" is not even the same token. So the place is
@@ -27,14 +27,14 @@ _Reals = NDArray[np.float64]
 _Labels = NDArray[np.int64]
 
 POOLINGS: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "first"), "causal": ("last", "mean")}
-"""The places worth probing: a causal model's first position has read nothing yet."""
+"""The poolings worth probing: a causal model's first position has read nothing yet."""
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridge strengths per example that the probe chooses from, for features of unit variance."""
 _FOLDS = 4
 _LEAST_SPREAD = 1e-3
-"""Of the widest feature's spread. A feature that the training rows hardly move would otherwise be blown up, and with it
-whatever a prompt does to that feature."""
+"""The least spread of a feature, as a share of the widest feature's: a feature that the training rows hardly move would
+otherwise be blown up, and with it whatever a prompt does to that feature."""
 _UNSEEN = 10.0
 """How far below the lowest bias a class stands that training did not see, in nats."""
 
@@ -95,6 +95,28 @@ class LinearHead(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
+class Reader:
+    """The linear classifiers that read some examples: one for all of them, or one for each of several folds.
+
+    Attributes:
+        head: standardises what it reads.
+        weight, bias: of the classifiers.
+        fold: which classifier reads each example.
+    """
+
+    head: LinearHead
+    weight: Float[Tensor, "folds classes hidden"]
+    bias: Float[Tensor, "folds classes"]
+    fold: Int[Tensor, " examples"]
+
+    def logits(self, features: Float[Tensor, "batch hidden"], rows: Sequence[int]) -> Float[Tensor, "batch classes"]:
+        """The class logits of the examples `rows` from their standardised features."""
+        fold = self.fold[torch.tensor(rows)]
+        weight, bias = self.weight[fold].to(features), self.bias[fold].to(features)
+        return torch.einsum("bch,bh->bc", weight, features) + bias
+
+
+@dataclass(frozen=True, eq=False)
 class Probe:
     """A linear classifier on frozen features.
 
@@ -102,7 +124,7 @@ class Probe:
         pooling: where it reads.
         centre, spread, weight, bias: as in `LinearHead`, float32.
         accuracy: cross-validated on the training rows.
-        loss: likewise, nats per example.
+        loss: cross-validated too, nats per example.
         penalty: the chosen ridge strength per example.
     """
 
@@ -118,6 +140,10 @@ class Probe:
     def head(self) -> LinearHead:
         """A fresh trainable head that starts as this probe."""
         return LinearHead(self.pooling, self.centre, self.spread, self.weight, self.bias)
+
+    def reader(self, examples: int) -> Reader:
+        """This probe as what reads so many examples."""
+        return Reader(self.head(), self.weight[None], self.bias[None], torch.zeros(examples, dtype=torch.long))
 
 
 def fit_probe(
@@ -146,7 +172,7 @@ def fit_probe(
     deviation = x.std(0)
     centre, spread = x.mean(0), np.maximum(deviation, _LEAST_SPREAD * (deviation.max() or 1.0))
     x = (x - centre) / spread
-    fold_of = _folds(y, seed)
+    fold_of = folds(y, seed)
     # The problems are small: more threads than one wait for each other, ten times longer than they work.
     with threadpool_limits(1, user_api="blas"):
         scored = [(*_cross_validate(x, y, num_classes, penalty, fold_of), penalty) for penalty in penalties]
@@ -164,49 +190,28 @@ def fit_probe(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class CrossFit:
-    """Linear classifiers on standardised features, each fitted without one fold of the training rows.
-
-    Attributes:
-        weight, bias: one classifier a fold.
-        fold: of each training row: the classifier that has not seen it.
-    """
-
-    weight: Float[Tensor, "folds classes hidden"]
-    bias: Float[Tensor, "folds classes"]
-    fold: Int[Tensor, " examples"]
-
-
 def cross_fit(
-    features: Float[Tensor, "examples hidden"],
-    labels: Int[Tensor, " examples"],
-    num_classes: int,
-    penalty: float,
-    seed: int,
-) -> CrossFit:
-    """For every row a classifier that has not seen its label, at the penalty that `fit_probe` chose.
+    probe: Probe, features: Float[Tensor, "examples hidden"], labels: Int[Tensor, " examples"], seed: int
+) -> Reader:
+    """For every training row a classifier that has not seen its label, at the penalty that `fit_probe` chose.
 
     Args:
-        features: standardised with the probe's centre and spread.
-        labels, num_classes, penalty: as for the probe.
+        probe: of these rows; its centre and spread standardise them here too.
+        features, labels: the rows.
         seed: for the folds; the probe's seed gives the folds it was cross-validated on.
     """
-    x, y = features.double().numpy(), labels.numpy()
-    fold_of = _folds(y, seed)
+    x, y = ((features - probe.centre) / probe.spread).double().numpy(), labels.numpy()
+    fold_of, num_classes = folds(y, seed), len(probe.bias)
     with threadpool_limits(1, user_api="blas"):
         solved = [
-            _solve(x[fold_of != fold], y[fold_of != fold], num_classes, penalty) for fold in range(fold_of.max() + 1)
+            _solve(x[fold_of != fold], y[fold_of != fold], num_classes, probe.penalty)
+            for fold in range(fold_of.max() + 1)
         ]
-    weights, biases = zip(*solved, strict=True)
-    return CrossFit(
-        weight=torch.from_numpy(np.stack(weights)).float(),
-        bias=torch.from_numpy(np.stack(biases)).float(),
-        fold=torch.from_numpy(fold_of),
-    )
+    weights, biases = (torch.from_numpy(np.stack(parts)).float() for parts in zip(*solved, strict=True))
+    return Reader(probe.head(), weights, biases, torch.from_numpy(fold_of))
 
 
-def _folds(y: _Labels, seed: int) -> _Labels:
+def folds(y: _Labels, seed: int) -> _Labels:
     """The fold of each row: every class is spread evenly over the folds, also one with fewer rows than folds."""
     order = np.random.default_rng(seed).permutation(len(y))
     fold_of = np.empty_like(y)

@@ -14,6 +14,7 @@ from torch import Tensor
 from promptreach.backbone import Backbone, Joined
 from promptreach.data import LabelledTexts, TaskData, split
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
+from promptreach.training.arguments import least_faults
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
 from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, gather
 from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
@@ -26,7 +27,7 @@ MIN_INPUTS = 12
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of the data is used, in examples, and how long an example may be, in tokens.
+    """Limits on the data: how many examples of each part are used, and how many tokens of an example.
 
     Raises:
         InputError: naming every limit that is below 2 examples, or below `MIN_CONTENT` tokens.
@@ -38,14 +39,8 @@ class Limits:
     max_length: int = 128
 
     def __post_init__(self) -> None:
-        least = {"train": 2, "validation": 2, "held_out": 2, "max_length": MIN_CONTENT}
-        raise_if_any(
-            [
-                Fault(f"limits.{name}", str(getattr(self, name)), f"at least {bound}")
-                for name, bound in least.items()
-                if getattr(self, name) < bound
-            ]
-        )
+        counts = {"limits.train": self.train, "limits.validation": self.validation, "limits.held_out": self.held_out}
+        raise_if_any(least_faults(counts, 2) + least_faults({"limits.max_length": self.max_length}, MIN_CONTENT))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +51,8 @@ class Task:
         backbone: the model.
         train, validation, held_out: the examples as the user wrote them.
         encoded: the same three by name, as tokens.
-        probes: for classification a probe for each place where a head could read; empty for completions.
-        pooling: the place chosen, or None for completions.
+        probes: for classification a probe for each pooling that a head could use; empty for completions.
+        pooling: the one chosen, or None for completions.
         penalties: the ridge strengths that a probe of this task is chosen from.
         batch_size: for evaluation.
     """
@@ -108,7 +103,7 @@ def prepare(
     longest_prompt: int = 16,
     pooling: Pooling | None = None,
 ) -> Task:
-    """Split, cut and encode `data`, and choose a read-out.
+    """The task of `data` on a model: split, cut and encoded, with a read-out chosen.
 
     Args:
         backbone: the frozen model.
@@ -124,7 +119,11 @@ def prepare(
         DataError: when there are too few different inputs for three parts, or one of them cannot be encoded.
     """
     limits = limits or Limits()
-    _check(backbone, data, longest_prompt)
+    check_room(backbone, data, longest_prompt)
+    different = len(set(data.inputs))
+    if different < MIN_INPUTS:
+        expected = f"at least {MIN_INPUTS}, to train, choose and judge on"
+        raise DataError(Fault(data.source, f"{different} different inputs", expected))
     train, rest = split(data, 0.4, seed)
     # Validation gets a third of what is not trained on: it only ranks runs, while held-out rows carry the conclusions.
     held_out, validation = split(rest, 1 / 3, seed + 1)
@@ -133,33 +132,37 @@ def prepare(
         "validation": validation.take(drawn_rows(len(validation), limits.validation, seed)),
         "held_out": held_out.take(drawn_rows(len(held_out), limits.held_out, seed)),
     }
-    max_length = min(limits.max_length, backbone.max_positions - longest_prompt)
+    max_length = content_length(backbone, limits, longest_prompt)
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
-    task = Task(
-        backbone, parts["train"], parts["validation"], parts["held_out"], encoded=encoded, probes={}, pooling=None
-    )
+    train, validation, held_out = parts.values()
+    task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
     if not isinstance(data, LabelledTexts):
         return task
-    places = (pooling,) if pooling else POOLINGS[backbone.task]
-    probes = fit_probes(task, places, len(data.label_names), seed)
-    best = min(places, key=lambda place: probes[place].loss)
+    poolings: Sequence[Pooling] = (pooling,) if pooling else POOLINGS[backbone.task]
+    probes = fit_probes(task, poolings, len(data.label_names), seed)
+    best = min(poolings, key=lambda one: probes[one].loss)
     return replace(task, probes=probes, pooling=best)
 
 
-def features(task: Task, part: str, places: Sequence[Pooling], joined: Joined | None = None) -> dict[Pooling, Tensor]:
-    """The pooled last hidden states of one part at each place, (examples, hidden), in the order of the examples.
+def content_length(backbone: Backbone, limits: Limits, longest_prompt: int) -> int:
+    """The most tokens of an example that are read, so that all rows are cut alike whatever stands in front of them."""
+    return min(limits.max_length, backbone.max_positions - longest_prompt)
+
+
+def features(task: Task, part: str, poolings: Sequence[Pooling], joined: Joined | None = None) -> dict[Pooling, Tensor]:
+    """The pooled last hidden states of one part, (examples, hidden), in the order of the examples.
 
     Raises:
         InputError: when one of them is not finite.
     """
     data = task.encoded[part]
-    found = {place: torch.empty(len(data), task.backbone.hidden_size) for place in places}
+    found = {pooling: torch.empty(len(data), task.backbone.hidden_size) for pooling in poolings}
     with torch.no_grad():
         for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
             batch = task.backbone.batch([data.sequences[row] for row in rows])
             hidden = task.backbone.hidden(batch, joined)
-            for place in places:
-                found[place][rows] = pool(hidden, batch.mask, place).float().cpu()
+            for pooling, pooled in found.items():
+                pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()
     finite = torch.stack([pooled.isfinite().all(1) for pooled in found.values()]).all(0)
     if not finite.all():
         seen = f"{int((~finite).sum())} examples whose hidden states are not finite"
@@ -168,13 +171,13 @@ def features(task: Task, part: str, places: Sequence[Pooling], joined: Joined | 
 
 
 def fit_probes(
-    task: Task, places: Sequence[Pooling], num_classes: int, seed: int, joined: Joined | None = None
+    task: Task, poolings: Sequence[Pooling], num_classes: int, seed: int, joined: Joined | None = None
 ) -> dict[Pooling, Probe]:
-    """A linear probe on the training rows' features at each place, its penalty one of the task's.
+    """A linear probe on the training rows' features with each pooling, its penalty one of the task's.
 
     Args:
         task: a classification task; the probes that it has play no part.
-        places: where to read.
+        poolings: where to read.
         num_classes: of the labels.
         seed: for the folds.
         joined: what stands in front of the rows or at every layer; None reads the bare model.
@@ -184,8 +187,8 @@ def fit_probes(
     """
     labels = task.encoded["train"].labels
     assert labels is not None
-    pooled = features(task, "train", places, joined)
-    return {place: fit_probe(pooled[place], labels, num_classes, place, seed, task.penalties) for place in places}
+    pooled = features(task, "train", poolings, joined)
+    return {one: fit_probe(x, labels, num_classes, one, seed, task.penalties) for one, x in pooled.items()}
 
 
 def check_room(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
@@ -202,14 +205,6 @@ def check_room(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
         seen = f"{longest_prompt} virtual tokens in a context of {backbone.max_positions}"
         faults.append(Fault("tokens", seen, f"at most {longest}"))
     raise_if_any(faults, InputError)
-
-
-def _check(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
-    check_room(backbone, data, longest_prompt)
-    different = len(set(data.inputs))
-    if different < MIN_INPUTS:
-        expected = f"at least {MIN_INPUTS}, to train, choose and judge on"
-        raise DataError(Fault(data.source, f"{different} different inputs", expected))
 
 
 def drawn_rows(count: int, most: int, seed: int) -> list[int]:

@@ -10,12 +10,12 @@ from transformers import AutoModel
 
 from helpers.models import tiny_model, tiny_module
 from helpers.single_run import train
-from helpers.tasks import FAMILIES, config_of, no_step, task_of
+from helpers.tasks import FAMILIES, config_of, labelled, no_step, task_of
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel
 from promptreach.training.methods.full import unfrozen
 from promptreach.training.runs import applied
-from promptreach.tuning import RunStore
+from promptreach.tuning import RunStore, prepare
 
 
 def copies(module: nn.Module) -> dict[str, tuple[int, Tensor]]:
@@ -161,7 +161,7 @@ def test_it_does_not_take_an_update_for_a_weight(inner: str) -> None:
 
 def test_a_tuned_model_can_be_saved(tmp_path: Path) -> None:
     """Inside `applied`, transformers writes the tuned weights, and reads them back."""
-    task = task_of("bert")
+    task = prepare(tiny_model("bert"), labelled(), longest_prompt=8)  # saving leaves a name in the model's config
     run = train(task, config_of("full", learning_rate=1e-2, head_learning_rate=0.0), RunStore(None), no_step)
     batch = task.backbone.batch(task.encoded["held_out"].sequences)
     with applied(task.backbone, run) as joined, torch.no_grad():

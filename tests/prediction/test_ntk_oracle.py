@@ -1,6 +1,5 @@
 """Per-example gradients against plain autograd, one example at a time, and what blocking and sketching may change."""
 
-import importlib
 import math
 from dataclasses import replace
 
@@ -13,13 +12,11 @@ from helpers.tasks import FAMILIES, SOFT, completer, completions, config_of, lab
 from helpers.tolerances import assert_close
 from promptreach.backbone import Joined
 from promptreach.errors import InputError
-from promptreach.prediction.gradients import TANGENTS, Tangent
-from promptreach.prediction.kernel_logistic import nats
-from promptreach.prediction.log_odds import Reader
-from promptreach.prediction.ntk import Part, ScoreGradients, measure, start_scores
+from promptreach.prediction.log_odds import Part
+from promptreach.prediction.ntk import PER_EXAMPLE, Gradients, PerExample, gradients_at_start
 from promptreach.prediction.predict import LEFT_OUT, parts_of
 from promptreach.training.methods.methods import METHODS
-from promptreach.training.task import readout
+from promptreach.training.task.readout import Reader
 from promptreach.training.task.task import Task, prepare
 
 SIZES = (1, 3, 4)
@@ -31,15 +28,11 @@ def left_out(task: Task) -> Part:
     return parts_of(task, 0)[1]
 
 
-def held_out(task: Task) -> Part:
-    return parts_of(task, 0)[2]
-
-
-def measured(task: Task, method: str, groups: int = 2, seed: int = 0, **options: int) -> ScoreGradients:
+def measured(task: Task, method: str, groups: int = 2, seed: int = 0, **options: int) -> Gradients:
     """The training rows of `task`, with `SIZES` of the method."""
     sequences = task.encoded["train"].sequences
-    with TANGENTS[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 0) as tangent:
-        return measure(task.backbone, left_out(task), tangent, groups, seed, **options)
+    with PER_EXAMPLE[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 0) as own:
+        return gradients_at_start(task.backbone, left_out(task), own, groups, seed, **options)
 
 
 def gram(blocks: tuple[Tensor, ...]) -> Tensor:
@@ -100,7 +93,7 @@ def test_the_kernel_is_autograds_jacobian_times_itself(family: str, method: str)
 def test_the_kernel_of_a_completion_has_a_row_for_each_run_of_tokens(method: str) -> None:
     task = prepare(completer(), replace(completions(30), completions=("a the cat", "dog") * 15), longest_prompt=8)
     found = measured(task, method)
-    assert set(found.scores.answers.tolist()) == {1.0, 2.0}  # 4 tokens with the end token in two runs, or 2 in two
+    assert set(found.log_odds.answers.tolist()) == {1.0, 2.0}  # 4 tokens with the end token in two runs, or 2 in two
     assert_close(gram(found.blocks), by_hand(task, method, 2)[SIZES[-1]], "tangent kernel", torch.float32)
 
 
@@ -110,8 +103,8 @@ def test_small_batches_give_the_same_numbers(kind: str, method: str) -> None:
     task = task_of("gpt2", kind)
     one, other = measured(task, method), measured(task, method, batch_size=5)
     assert_close(gram(one.blocks), gram(other.blocks), "tangent kernel", torch.float32)
-    assert_close(one.scores.log_odds, other.scores.log_odds, "log odds", torch.float32)
-    assert one.scores.example.tolist() == other.scores.example.tolist()
+    assert_close(one.log_odds.log_odds, other.log_odds.log_odds, "log odds", torch.float32)
+    assert one.log_odds.example.tolist() == other.log_odds.example.tolist()
 
 
 @pytest.mark.parametrize(("method", "joined"), [("prompt", SIZES[-1]), ("prefix", SIZES[-1]), ("lora", 0)])
@@ -127,66 +120,9 @@ def test_a_batch_shrinks_with_the_activations_of_the_model(
 
     monkeypatch.setattr(type(task.backbone), "hidden", watched)
     longest = max(map(len, task.encoded["train"].sequences)) + joined
-    monkeypatch.setattr("promptreach.prediction.ntk._ACTIVATIONS", 7 * 100 * 2 * 32 * longest)
+    monkeypatch.setattr("promptreach.prediction.ntk.ACTIVATION_BYTES", 7 * 100 * 2 * 32 * longest)
     measured(task, method)
     assert max(sizes[-3:]) == 7
-
-
-@pytest.mark.parametrize("kind", ["classification", "completion"])
-def test_log_odds_say_the_loss(kind: str) -> None:
-    """The loss that every start is scored with, from log odds, for the probe and for the bare model."""
-    task = task_of("llama", kind)
-    found = start_scores(task.backbone, held_out(task), Joined(), 2)
-    expected = task.evaluate("held_out", task.objective())
-    assert_close((found.answers * nats(found.log_odds)).sum(), expected.loss.sum().double(), "loss", torch.float32)
-    assert float(found.right.sum()) == float(expected.right.sum())
-    if kind == "completion":
-        assert set(found.answers.tolist()) == {1.0}  # two tokens, two rows
-
-
-@pytest.mark.parametrize("classes", [2, 4])
-def test_sides_are_how_log_odds_move_with_logits(classes: int) -> None:
-    task = prepare(model_of("bert"), labelled(classes=classes), longest_prompt=0)
-    part = held_out(task)
-    found = start_scores(task.backbone, part, Joined(), 1)
-    assert found.sides is not None
-    assert found.features is not None
-    assert part.reader is not None
-    assert part.data.labels is not None
-    logits = (found.features @ part.reader.weight[0].T.double() + part.reader.bias[0]).requires_grad_()
-    losses = -logits.log_softmax(1)[torch.arange(len(logits)), part.data.labels]
-    log_odds = -torch.log(torch.expm1(losses))
-    (expected,) = torch.autograd.grad(log_odds.sum(), logits)
-    assert_close(found.sides, expected, "log odds", torch.float32)
-    assert_close(found.log_odds, log_odds.detach(), "log odds", torch.float32)
-
-
-def test_rows_left_out_are_read_by_classifiers_that_have_not_seen_them() -> None:
-    """Other labels on a fold change the classifiers of the others, and not its own."""
-    task = task_of("bert")
-    data, reader = task.encoded["train"], left_out(task).reader
-    assert data.labels is not None
-    assert reader is not None
-    for fold in range(4):
-        labels = torch.where(reader.fold == fold, 1 - data.labels, data.labels)
-        turned = replace(task, encoded={**task.encoded, "train": replace(data, labels=labels)})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(readout, "_folds", lambda y, seed: reader.fold.numpy())
-            again = left_out(turned).reader
-        assert again is not None
-        moved = [float((again.weight[i] - reader.weight[i]).abs().max()) for i in range(4)]
-        assert moved[fold] == min(moved) < 1e-5 < max(moved)
-
-
-def test_some_rows_are_left_out_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = task_of("gpt2")
-    monkeypatch.setattr(importlib.import_module("promptreach.prediction.predict"), "LEFT_OUT", 7)
-    train, some, _ = parts_of(task, 0)
-    assert len(some.data) == len(some.example) == 7
-    assert some.example.tolist() == sorted(set(some.example.tolist()))
-    assert some.data.sequences == tuple(train.data.sequences[i] for i in some.example)
-    found = start_scores(task.backbone, some, Joined(), 1)
-    assert found.example.tolist() == some.example.tolist()
 
 
 def test_a_sketch_errs_as_little_as_it_says() -> None:
@@ -220,22 +156,12 @@ def test_the_model_is_left_as_it_was(method: str) -> None:
     assert type(model)(model.release(), model.tokenizer).fingerprint == before
 
 
-def test_a_loss_that_is_not_a_number_is_refused() -> None:
-    model = tiny_model("gpt2")
-    model.tokenizer.eos_token = "[SEP]"
-    task = prepare(model, completions(30), longest_prompt=4)
-    with torch.no_grad():
-        next(iter(model.release().parameters()))[6] = torch.nan
-    with pytest.raises(InputError, match=r"examples whose loss is not a number before any training"):
-        start_scores(model, held_out(task), Joined(), 2)
-
-
 def test_shorter_starts_are_the_beginnings_of_longer_ones() -> None:
     task = task_of("llama")
     sequences = task.encoded["train"].sequences
     for method in ("prompt", "prefix"):
-        with TANGENTS[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 5) as tangent:
-            starts = _starts(tangent)
+        with PER_EXAMPLE[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 5) as own:
+            starts = _starts(own)
         for size, start in zip(SIZES, starts, strict=True):
             config = config_of(method, tokens=size, seed=5)
             with METHODS[method].attach(task.backbone, config.shape, sequences) as trainable:
@@ -247,17 +173,17 @@ def test_shorter_starts_are_the_beginnings_of_longer_ones() -> None:
             assert start.length == size
 
 
-def _starts(tangent: Tangent) -> list[Joined]:
-    assert tangent.start is not None
-    return [tangent.start(size) for size in SIZES]
+def _starts(own: PerExample) -> list[Joined]:
+    assert own.start is not None
+    return [own.start(size) for size in SIZES]
 
 
 def test_parameters_are_counted_as_training_counts_them() -> None:
     task = task_of("llama")
     sequences = task.encoded["train"].sequences
     for method in SOFT:
-        with TANGENTS[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 0) as tangent:
-            counted = tangent.parameters
+        with PER_EXAMPLE[method](task.backbone, SIZES, METHODS[method].inits[0], sequences, 0) as own:
+            counted = own.parameters
         for size, count in zip(SIZES, counted, strict=True):
             config = config_of(method, tokens=size, rank=size)
             with METHODS[method].attach(task.backbone, config.shape, sequences) as trainable:

@@ -155,13 +155,13 @@ def test_a_state_becomes_the_record_that_is_saved() -> None:
 def test_the_unit_is_the_size_of_the_start() -> None:
     model = model_of("bert")
     with METHODS["prompt"].attach(model, config_of("prompt", init="random", tokens=400).shape, [[4]]) as trainable:
-        assert abs(trainable.unit - 1.0) < 0.03
+        assert abs(trainable.rate_scale - 1.0) < 0.03
     with METHODS["prefix"].attach(model, config_of("prefix").shape, [[4, 5, 6]]) as trainable:
         both = torch.stack([parameter.detach() for parameter in trainable.parameters.values()])
-        assert trainable.unit == pytest.approx(float(both.square().mean().sqrt()), rel=1e-6)
+        assert trainable.rate_scale == pytest.approx(float(both.square().mean().sqrt()), rel=1e-6)
     for method in ("lora", "unipelt", "head", "full"):
         with METHODS[method].attach(model, config_of(method).shape, [[4]]) as trainable:
-            assert trainable.unit == 1.0
+            assert trainable.rate_scale == 1.0
 
 
 @each_method

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from helpers.models import tiny_model
-from helpers.same_runs import assert_same_run
-from helpers.tasks import Counted, config_of, labelled
+from helpers.same_runs import assert_same_runs
+from helpers.tasks import Counted, config_of, labelled, no_step
+from helpers.workers import distributed, save, source_of
 from promptreach.errors import InputError, WorkerLostError, WorkerMismatchError
 from promptreach.hf import open_model
 from promptreach.training.engines import cluster as cluster_module
 from promptreach.training.engines.cluster import Cluster
-from promptreach.training.engines.executor import Distributed, Done, InProcess, Work
-from promptreach.training.engines.source import TaskSource
+from promptreach.training.engines.executor import InProcess
+from promptreach.training.engines.jobs import Job, Result
 from promptreach.training.runs import RunStore
 from promptreach.training.task.task import Task, prepare
 from promptreach.tuning import fit
@@ -32,11 +32,7 @@ ray = pytest.importorskip("ray", reason="needs the package ray (the extra [ray])
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    model = tiny_model("gpt2")
-    model.model.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-    return folder
+    return save(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -58,52 +54,48 @@ def test_a_fit_on_ray_is_the_fit_here(saved: Path, cluster: Cluster, tmp_path: P
     settings: dict[str, Any] = {"tokens": 4, "steps": 16, "limits": None, "quiet": True}
     here = fit(saved, labelled(), **settings)
     there = fit(saved, labelled(), **settings, folder=tmp_path, engine="ray")
-    assert_same_run(replace(there, seconds=here.seconds), here)
+    assert_same_runs([there], [here])
     names = {path.parent.name: path.stat().st_mtime_ns for path in tmp_path.glob("*/run.json")}
     assert len(names) > 1
     fit(saved, labelled(), **settings, folder=tmp_path, engine="ray")
     assert {path.parent.name: path.stat().st_mtime_ns for path in tmp_path.glob("*/run.json")} == names
 
 
-def deadly_work() -> Callable[[Work, int], Done]:
+def deadly() -> Callable[[Job, int], Result]:
     """Kills its worker the first time, and always where the run's seed is 9."""
 
-    def work_or_die(work: Work, threads: int) -> Done:  # local, so that it travels as it is
-        marker = Path(str(work.source.parts["train"].source))
-        if work.configs[0].seed == 9 or not marker.exists():
+    def run_or_die(job: Job, threads: int) -> Result:  # local, so that it travels as it is
+        marker = Path(str(job.source.parts["train"].source))
+        if job.configs[0].seed == 9 or not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return cluster_module._work(work, threads)
+        return cluster_module.run_on_cluster(job, threads)  # there the module is as it was
 
-    return work_or_die
+    return run_or_die
 
 
 def test_a_dead_worker_is_replaced_once(
     cluster: Cluster, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marked = replace(task, train=replace(task.train, source=str(tmp_path / "marker")))
-    source = TaskSource.of(marked)
-    assert source is not None
-    monkeypatch.setattr(Cluster, "_task", lambda self, work: ray.remote(deadly_work()).options(max_retries=1))
-    executor = Distributed(marked, source, RunStore(tmp_path / "runs"), Counted(), cluster)
-    good, deadly = config_of("prompt"), config_of("prompt", seed=9)
-    expected = InProcess(task, RunStore(None), Counted()).run([good])[0]
-    assert_same_run(replace(executor.run([good])[0], seconds=expected.seconds), expected)
+    monkeypatch.setattr(cluster_module, "run_on_cluster", deadly())
+    executor = distributed(marked, cluster, RunStore(tmp_path / "runs"))
+    good, deadly_one = config_of("prompt"), config_of("prompt", seed=9)
+    assert_same_runs(executor.run([good]), InProcess(task, RunStore(None), Counted()).run([good]))
     with pytest.raises(WorkerLostError, match="prompt 4 tokens"):
-        executor.run([good, deadly])
+        executor.run([good, deadly_one])
     assert len(list(tmp_path.glob("runs/*/run.json"))) == 1
 
 
 def test_what_a_worker_refuses_is_refused_here(cluster: Cluster, task: Task) -> None:
-    source = TaskSource.of(task)
-    assert source is not None
-    other = replace(source, software={"torch": "0.1"})
+    other = replace(source_of(task), software={"torch": "0.1"})
+    job = Job(other, (config_of("prompt"),), None, (None,))
     with pytest.raises(WorkerMismatchError, match=r"its caller 0\.1"):
-        list(cluster.do([Work(other, (config_of("prompt"),), (None,))], lambda advance=1, note="": None))
+        list(cluster.run_jobs([job], no_step))
 
 
 def test_a_cluster_that_answers_passes(cluster: Cluster) -> None:
-    cluster_module._check_address(ray.get_runtime_context().gcs_address)
+    cluster_module.check_address(ray.get_runtime_context().gcs_address)
 
 
 @pytest.mark.parametrize("kind", ["closed port", "silent port", "no such cluster"])

@@ -82,7 +82,7 @@ def test_the_methods_own_rates_are_in_units_of_its_start(method: str) -> None:
     task = task_of("llama")
     config = config_of(method, steps=4)
     with METHODS[method].attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
-        expected = [rate * trainable.unit for rate in METHODS[method].rates]
+        expected = [rate * trainable.rate_scale for rate in METHODS[method].rates]
     rates = own_rates(task, config)
     assert rates == pytest.approx(expected, rel=0.15)
     assert all(rate == float(f"{rate:.2g}") for rate in rates)
@@ -96,7 +96,7 @@ def scripted(target: float, **asked: object) -> list[float]:
     config = config_of("prompt", steps=80)
     task = task_of("gpt2")
     with METHODS["prompt"].attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
-        unit = trainable.unit
+        unit = trainable.rate_scale
     executor = Scripted(lambda rate, step: abs(math.log(rate / unit / target)))
     found = sweep(executor, config, **asked)
     assert found.best.config == replace(config, learning_rate=found.best.config.learning_rate)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from helpers.tolerances import assert_close
-from promptreach.training.task.readout import PENALTIES, LinearHead, Pooling, Probe, _folds, fit_probe, pool
+from promptreach.training.task.readout import PENALTIES, LinearHead, Pooling, Probe, fit_probe, folds, pool
 
 POOLINGS = get_args(Pooling)
 
@@ -80,7 +80,7 @@ def test_the_probe_is_scikit_learns_by_hand(classes: int, kept: tuple[int, ...],
     probe = fit_probe(features, labels, num_classes, "mean", seed=0)
 
     x, y = features.double().numpy(), labels.numpy()
-    scores = {penalty: cross_validated(x, y, _folds(y, 0), penalty) for penalty in PENALTIES}
+    scores = {penalty: cross_validated(x, y, folds(y, 0), penalty) for penalty in PENALTIES}
     assert probe.penalty == min(scores, key=scores.__getitem__)
     loss, accuracy = scores[probe.penalty]
     # The absent classes cost a probability of e^-10 each, or less.
@@ -126,12 +126,12 @@ def test_a_class_with_one_row_does_not_end_cross_validation() -> None:
 @given(st.lists(st.integers(0, 4), min_size=4, max_size=40), st.integers(0, 100))
 def test_folds_spread_every_class_evenly(labels: list[int], seed: int) -> None:
     y = np.array(labels)
-    fold_of = _folds(y, seed)
+    fold_of = folds(y, seed)
     assert set(fold_of) == set(range(4))
     for label in set(labels):
         counts = np.bincount(fold_of[y == label], minlength=4)
         assert counts.max() - counts.min() <= 1
-    assert np.array_equal(fold_of, _folds(y, seed))
+    assert np.array_equal(fold_of, folds(y, seed))
 
 
 @settings(max_examples=25)
