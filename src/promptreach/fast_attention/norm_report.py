@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.fast_attention.polynomial.degrees import needed_degree
+from promptreach.fast_attention.polynomial._degrees import needed_degree
 from promptreach.fast_attention.polynomial.features import rank
 from promptreach.fast_attention.problem import Head, entry_faults
 from promptreach.fast_attention.report import ToleranceNotReachedError

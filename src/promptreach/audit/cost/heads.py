@@ -17,7 +17,7 @@ from promptreach.backbone import Joined
 from promptreach.fast_attention.norm_report import NormReport, norm_report
 from promptreach.fast_attention.planner import LEAST_ROWS
 from promptreach.fast_attention.sampled.clustered import least_pairs
-from promptreach.fast_attention.sampled.landmark import RUNGS, SLOT
+from promptreach.fast_attention.sampled.landmark import SIZES, SLOT
 from promptreach.hf import LayerCapture, OpenModel, attach, capture
 from promptreach.report.findings import Block, Cell, Code, Curve, Heatmap, Series, Table, Text
 
@@ -82,7 +82,7 @@ def _sampled_at_least(work: ForwardWork, length: int) -> float:
     """The least that landmarks or clusters could cost, over exact attention; 1 where they are not tried."""
     if work.causal or length < LEAST_ROWS:
         return 1.0
-    return min(least_pairs(length, length) / length**2, SLOT * sum(RUNGS[0]) / length)
+    return min(least_pairs(length, length) / length**2, SLOT * sum(SIZES[0]) / length)
 
 
 def norm_values(reports: Sequence[NormReport]) -> dict[str, float | int]:

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.errors import Fault, InputError
-from promptreach.fast_attention.polynomial.causal import Block, all_keys, leading_keys
-from promptreach.fast_attention.polynomial.degrees import (
+from promptreach.fast_attention._method import HeadContext, Method, Plan, Result
+from promptreach.fast_attention.polynomial._causal import Block, all_keys, leading_keys
+from promptreach.fast_attention.polynomial._degrees import (
     HeadProblem,
     RoundingError,
     cheap_degree,
@@ -39,21 +40,30 @@ from promptreach.fast_attention.polynomial.degrees import (
     sums_of,
 )
 from promptreach.fast_attention.polynomial.features import moments, monomials, rank
+from promptreach.fast_attention.polynomial.preprocess import prepare
 from promptreach.fast_attention.polynomial.remainder import Account, moment_norms, tail_factor, underflow
 from promptreach.fast_attention.problem import AttentionProblem, Head
 from promptreach.fast_attention.report import HEAD_CHECKER, AttentionReport, ToleranceNotReachedError
+from promptreach.fast_attention.request import BUDGET, Request
 from promptreach.fast_attention.rounding import gamma
+
+PLANNED_ROWS, PLANNED_BYTES = 512, 2**26
+"""Queries and keys that the planner's pilot looks at, at most about, and what it may hold."""
+
+MOST_PLANNED = 12
+"""The largest degree that the planner considers; features are too many for it to pay beyond."""
 
 
 @dataclass(frozen=True, eq=False)
-class HeadAnswer:
-    """One head's output with what is proved of it.
+class HeadResult:
+    """Output of one head with what is proved of it.
 
     Attributes:
         output: (group, q, value_dim).
         range_error: at least the range error.
         error_norm: (group,), at least |output - exact| in Frobenius norm for each query head.
-        degree, known: the degrees g and G above.
+        degree: g, up to which queries read moments.
+        known: G, up to which keys are summed to moments.
         variables: coordinates left by the free moves.
     """
 
@@ -69,84 +79,121 @@ class HeadAnswer:
         return rank(self.variables, self.known)
 
 
-def polynomial(
-    problem: AttentionProblem, tol: float, relative_to: str, generator: torch.Generator, workspace: int
-) -> tuple[Tensor, AttentionReport]:
+class PolynomialMethod(Method):
     """Attention by monomial features, its error PROVED for every entry of every head.
 
-    Deterministic; `generator` plays no part. Differentiable: gradients are those of the polynomial answer. Time is
-    linear in queries and keys for a fixed degree, and the number of features is C(variables + degree, degree), so this
-    is for small scores and few coordinates.
+    Deterministic. Differentiable: gradients are those of the polynomial answer. Time is linear in queries and keys for
+    a fixed degree, and the number of features is C(variables + degree, degree), so this is for small scores and few
+    coordinates.
 
-    Raises:
-        InputError: when torch is set to multiply float32 matrices in less than float32.
-        ToleranceNotReachedError: when the features of the degree that `tol` needs exceed the workspace, or when
-            rounding alone exceeds `tol`.
+    `run` raises InputError when torch is set to multiply float32 matrices in less than float32, and
+    ToleranceNotReachedError when the features of the degree that the tolerance needs exceed the workspace, or when
+    rounding alone exceeds the tolerance.
 
     Reference: theorem keys ``polynomial-remainder`` and ``almost-linear-inference``.
     """
-    if torch.get_float32_matmul_precision() != "highest":
-        seen = f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}"
-        remedy = 'Call torch.set_float32_matmul_precision("highest")'
-        raise InputError(Fault("torch", seen, "'highest', which the certificate's rounding account rests on", remedy))
-    solved = [solve_head(head, tol, relative_to, workspace, problem.output_dtype) for head in problem.heads()]
-    answers = [answer for answer, _ in solved]
-    output = problem.assemble([answer.output for answer in answers])
-    largest = max(answers, key=lambda answer: answer.rank)
-    reasons: tuple[str, ...] = (
-        f"moments up to degree {largest.known} ({largest.rank} features of {largest.variables} coordinates), of which "
-        f"queries read degree {max(answer.degree for answer in answers)}",
-    )
-    if all(answer.degree == 0 for answer in answers):
-        reasons += ("degree 0 is the weighted mean of the values, the same for every query: the problem is that easy",)
-    certificate = _certificate(problem, output, max(error for _, error in solved), relative_to)
-    return output, AttentionReport("polynomial", certificate, rank=largest.rank, reasons=reasons)
+
+    name = "polynomial"
+
+    def plan(self, context: HeadContext, limit: float = math.inf) -> Plan | None:
+        """The method as a few queries and keys let it expect; None for degrees above `MOST_PLANNED`.
+
+        After the free moves, the Taylor remainder's first term, its mean over the keys for the worst sampled query,
+        says which degree. The method itself proves its error, on all rows, and may need the next degree; here only the
+        cost is predicted.
+
+        Args:
+            limit: what one degree more than that may cost, in exact pairs.
+        """
+        head, tol = context.head, context.request.as_range_error
+        step_q, step_k = (max(1, len(rows) // PLANNED_ROWS) for rows in (head.rows, head.key))
+        sample = Head(
+            head.rows.detach()[::step_q][None], head.key.detach()[::step_k], head.value.detach()[::step_k], head.scale
+        )
+        prepared = prepare(sample, BUDGET.pilot_dropped * tol, PLANNED_BYTES)
+        scores = (prepared.query.mT @ prepared.key).abs().double()
+        for degree in range(MOST_PLANNED + 1):
+            if float((scores ** (degree + 1)).mean(dim=1).max()) / math.factorial(degree + 1) <= tol:
+                break
+        else:
+            return None
+        # A monomial feature of a query or a key costs about one exact pair of head size 32.
+        features, positions = rank(len(prepared.key), degree), len(head.rows) + len(head.key)
+        if rank(len(prepared.key), degree + 1) * positions > limit:
+            return None
+        reason = (
+            f"sampled scores up to {float(scores.max()):.2g} nats ask for about degree {degree}, {features} features"
+        )
+        return Plan(
+            self.name, float(features * positions), tol, reason, lambda: self.run(context.problem, context.request)
+        )
+
+    def run(self, problem: AttentionProblem, request: Request) -> Result:
+        if torch.get_float32_matmul_precision() != "highest":
+            seen = f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}"
+            expected = "'highest', which the certificate's rounding account rests on"
+            raise InputError(Fault("torch", seen, expected, 'Call torch.set_float32_matmul_precision("highest")'))
+        solved = [solve_head(head, request, problem.output_dtype) for head in problem.heads()]
+        results = [result for result, _ in solved]
+        output = problem.assemble([result.output for result in results])
+        largest = max(results, key=lambda result: result.rank)
+        reasons: tuple[str, ...] = (
+            f"moments up to degree {largest.known} ({largest.rank} features of {largest.variables} coordinates), of "
+            f"which queries read degree {max(result.degree for result in results)}",
+        )
+        if all(result.degree == 0 for result in results):
+            reasons += (
+                "degree 0 is the weighted mean of the values, the same for every query: the problem is that easy",
+            )
+        certificate = _certificate(problem, output, max(error for _, error in solved), request.relative_to)
+        return Result(output, AttentionReport(self.name, certificate, rank=largest.rank, reasons=reasons))
 
 
-def solve_head(
-    head: Head, tol: float, relative_to: str, workspace: int, output_dtype: torch.dtype
-) -> tuple[HeadAnswer, float]:
-    """One head, to a certified error of at most `tol`, and that error.
+def solve_head(head: Head, request: Request, output_dtype: torch.dtype) -> tuple[HeadResult, float]:
+    """One head, to a certified error of at most the tolerance, and that error.
 
-    A relative error is first aimed at as if it were a range error; each answer tells how the two compare here.
+    A relative error is first tried as if it were a range error; each result tells how the two compare here.
     """
-    aim = tol
+    tol = range_tol = request.tol
     while True:
         try:
-            answer = _solve_range(head, aim, workspace, output_dtype)
+            result = _solve_range(head, range_tol, request.workspace, output_dtype)
         except ToleranceNotReachedError as failure:
-            aimed = [] if aim == tol else [f"a relative error of {tol:g} was aimed at by a range error of {aim:.2g}"]
-            raise ToleranceNotReachedError("polynomial", tol, [*failure.reasons, *aimed]) from failure
-        error = answer.range_error
-        if relative_to == "deviation":
-            error = _relative(answer.output.detach().to(output_dtype), answer.error_norm, head)
+            tried = f"a relative error of {tol:g} was aimed at by a range error of {range_tol:.2g}"
+            reasons = [*failure.reasons, *([] if range_tol == tol else [tried])]
+            raise ToleranceNotReachedError("polynomial", tol, reasons) from failure
+        error = result.range_error
+        if request.relative_to == "deviation":
+            error = _relative(result.output.detach().to(output_dtype), result.error_norm, head)
         if error <= tol:
-            return answer, error
-        # An answer that certifies no relative error at all was off by more than the output moves. Its range error is
+            return result, error
+        # A result that certifies no relative error at all was off by more than the output moves. Its range error is
         # above 0: without any, where values do not differ, the relative error is 0 too.
-        aim = min(answer.range_error, aim) * (min(0.5, 0.9 * tol / error) if math.isfinite(error) else 0.1)
+        last = min(result.range_error, range_tol)
+        wanted = BUDGET.retry * tol / error
+        range_tol = last * (min(BUDGET.retry_at_most, wanted) if math.isfinite(error) else BUDGET.retry_blind)
 
 
-def _solve_range(head: Head, tol: float, workspace: int, output_dtype: torch.dtype) -> HeadAnswer:
+def _solve_range(head: Head, tol: float, workspace: int, output_dtype: torch.dtype) -> HeadResult:
     """One head to a certified range error, in its own dtype if rounding allows and in float64 otherwise."""
     if head.query.dtype != torch.float64:
         with contextlib.suppress(RoundingError):
-            return _solve_in(head_problem(head, tol, workspace), tol, output_dtype)
-    return _solve_in(head_problem(head.to(torch.float64), tol, workspace), tol, output_dtype)
+            return _solve_in_dtype(head_problem(head, tol, workspace, output_dtype))
+    return _solve_in_dtype(head_problem(head.to(torch.float64), tol, workspace, output_dtype))
 
 
-def _solve_in(problem: HeadProblem, tol: float, output_dtype: torch.dtype) -> HeadAnswer:
-    known = first_degree(problem, tol, output_dtype)
+def _solve_in_dtype(problem: HeadProblem) -> HeadResult:
+    known = first_degree(problem)
     while True:
-        for answer in _answers(problem, known, tol, output_dtype):
-            if answer.range_error <= tol:
-                return answer
+        for result in _results(problem, known):
+            if result.range_error <= problem.tol:
+                return result
         known += 1
-        check_rank(problem, known, tol)
+        check_rank(problem, known)
 
 
-def _answers(problem: HeadProblem, known: int, tol: float, output_dtype: torch.dtype) -> Iterator[HeadAnswer]:
-    """Answers with moments up to degree `known`: first with the least degree that should do, then with all of them."""
+def _results(problem: HeadProblem, known: int) -> Iterator[HeadResult]:
+    """Results with moments up to degree `known`: first with the least degree that should do, then with all of them."""
     prepared, head = problem.prepared, problem.head
     table = monomials(problem.variables, known)
     relative = relative_rounding(problem, table)
@@ -157,24 +204,22 @@ def _answers(problem: HeadProblem, known: int, tol: float, output_dtype: torch.d
         blocks = leading_keys(
             len(head.query), prepared, problem.columns, head.seen, table, account, problem.reach, problem.workspace
         )
-        yield _finish(problem, blocks, known, known, output_dtype)
+        yield _finish(problem, blocks, known, known)
         return
     sums = sums_of(problem, known, slice(None))
     weighted = torch.cat([problem.columns.value * prepared.weight, prepared.weight[None]])
     state = moments(table, prepared.key, weighted)
     leading = moment_norms(table, state.detach())
     tail = tail_factor(prepared.query, prepared.query_norm, sums, known)
-    least = max(least_degree(problem, sums, tail, leading, relative, tol), cheap_degree(problem, table))
+    least = max(least_degree(problem, sums, tail, leading, relative), cheap_degree(problem, table))
     for degree in sorted({least, known}):
         read = monomials(problem.variables, degree)
         account = Account(sums, known, leading[degree:], relative, lost)
         blocks = all_keys(prepared, problem.columns, state[:, : read.rank], read, account, tail, problem.block)
-        yield _finish(problem, blocks, degree, known, output_dtype)
+        yield _finish(problem, blocks, degree, known)
 
 
-def _finish(
-    problem: HeadProblem, blocks: Iterator[Block], degree: int, known: int, output_dtype: torch.dtype
-) -> HeadAnswer:
+def _finish(problem: HeadProblem, blocks: Iterator[Block], degree: int, known: int) -> HeadResult:
     """The blocks as one output, and their bounds as one number in either unit."""
     head, columns = problem.head, problem.columns
     group, length, width = len(head.query), head.query.shape[1], head.value.shape[1]
@@ -197,7 +242,7 @@ def _finish(
     output = quotient.movedim(0, -1) * columns.scale + columns.centre
     if head.seen is not None:
         output = output.masked_fill((head.seen == 0)[:, None], 0.0)
-    shift = fixed_errors(problem, largest, output_dtype)
+    shift = fixed_errors(problem, largest)
     moving = columns.spread > 0
     ranged = ((worst + shift) / columns.spread)[moving]
     fixed = float((shift * columns.unit).norm()) * length**0.5
@@ -206,14 +251,7 @@ def _finish(
     if not bool(output.detach().isfinite().all()):
         # A mass of 0 has no quotient; where all values are the same only this tells.
         largest_error, total = math.inf, torch.full_like(total, math.inf)
-    return HeadAnswer(
-        output,
-        largest_error,
-        total,
-        degree,
-        known,
-        problem.variables,
-    )
+    return HeadResult(output, largest_error, total, degree, known, problem.variables)
 
 
 def _relative(output: Tensor, error: Tensor, head: Head) -> float:
@@ -233,14 +271,12 @@ def _relative(output: Tensor, error: Tensor, head: Head) -> float:
 
 
 def _certificate(problem: AttentionProblem, output: Tensor, value: float, relative_to: str) -> Certificate:
-    unit_text = (
-        "|output - exact| <= value times the range of that value coordinate over the visible keys"
-        if relative_to == "range"
-        else "|output - exact| <= value |exact - mean of exact over rows| in Frobenius norms"
-    )
-    per = "for every head, query and value coordinate" if relative_to == "range" else "for every head"
+    per, unit = "for every head", "|output - exact| <= value |exact - mean of exact over rows| in Frobenius norms"
+    if relative_to == "range":
+        per = "for every head, query and value coordinate"
+        unit = "|output - exact| <= value times the range of that value coordinate over the visible keys"
     return Certificate(
-        claim=f"{per}, {unit_text}; exact is softmax attention in exact arithmetic on the inputs as given",
+        claim=f"{per}, {unit}; exact is softmax attention in exact arithmetic on the inputs as given",
         value=value,
         side=Side.UPPER,
         evidence=Evidence.PROVED,
