@@ -6,16 +6,11 @@ import math
 
 import pytest
 import torch
-from jaxtyping import config as jaxtyping_config
 
-from promptreach.attention import Statistics
-from promptreach.certificate import Evidence
 from promptreach.errors import InputError
 from promptreach.fast_attention.measure import deviation_error, range_error
-from promptreach.fast_attention.norm_report import norm_report
 from promptreach.fast_attention.sampled.holdout import certify
-from promptreach.inference import ToleranceNotReachedError, attend, shrink
-from promptreach.prompt import Prefix
+from promptreach.inference import ToleranceNotReachedError, attend
 
 
 def inputs(queries: int = 8, keys: int = 12, size: float = 0.1, heads: tuple[int, ...] = ()):

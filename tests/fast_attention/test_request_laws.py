@@ -7,7 +7,6 @@ import inspect
 import pytest
 import torch
 
-from promptreach.fast_attention import request
 from promptreach.fast_attention.request import BUDGET, Request, ToleranceBudget, request_faults
 
 
@@ -27,7 +26,9 @@ def test_every_part_of_a_tolerance_is_below_it() -> None:
 
 
 def test_every_share_says_what_it_is_for() -> None:
-    tree = next(node for node in ast.parse(inspect.getsource(request)).body if getattr(node, "name", "") == "ToleranceBudget")
+    tree = next(
+        node for node in ast.parse(inspect.getsource(request)).body if getattr(node, "name", "") == "ToleranceBudget"
+    )
     after = list(zip(tree.body, tree.body[1:], strict=False))
     for field in dataclasses.fields(ToleranceBudget):
         text = next(

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.certificate import Certificate, Evidence, Side
+from promptreach.fast_attention._method import HeadContext, Method, Plan, Result
 from promptreach.fast_attention.fused import fused_attention
 from promptreach.fast_attention.measure import sampled_error
-from promptreach.fast_attention._method import HeadContext, Method, Plan, Result
 from promptreach.fast_attention.problem import AttentionProblem, Head, largest_entry
 from promptreach.fast_attention.report import AttentionReport
 from promptreach.fast_attention.request import Request

@@ -16,8 +16,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from promptreach.fast_attention.exact import ExactMethod
 from promptreach.fast_attention._method import HeadContext, Method, Plan, Result
+from promptreach.fast_attention.exact import ExactMethod
 from promptreach.fast_attention.polynomial.method import PolynomialMethod
 from promptreach.fast_attention.problem import HALF, AttentionProblem
 from promptreach.fast_attention.report import PlanEntry, ToleranceNotReachedError, of_heads

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from promptreach.certificate import Evidence, Side
-from promptreach.fast_attention.sampled.holdout import LEAST_ROWS, fraction_above, least_ratio, certify, draw_rows
+from promptreach.fast_attention.sampled.holdout import LEAST_ROWS, certify, draw_rows, fraction_above, least_ratio
 
 PROBLEMS = 400
 CONFIDENCE = 0.9

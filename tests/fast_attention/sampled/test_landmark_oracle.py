@@ -2,23 +2,14 @@
 
 import pytest
 import torch
-from helpers.attention_problems import exact_of, smooth_head
+
+from helpers.attention_problems import exact_of, sampled_head, smooth_head
 from helpers.tolerances import assert_close
-from promptreach.attention import statistics
 from promptreach.errors import InputError
-from promptreach.fast_attention.fused import fused_attention, fused_statistics
+from promptreach.fast_attention.fused import fused_attention
 from promptreach.fast_attention.measure import deviation_error
-from promptreach.fast_attention.problem import Head
-from promptreach.fast_attention.sampled.centres import draw_slots
-from promptreach.fast_attention.sampled.clustered import attend_clustered, cluster
-from promptreach.fast_attention.sampled.groups import bisect, metric
-from promptreach.fast_attention.sampled.landmark import fit_landmarks, trial_error
-from promptreach.fast_attention.sampled.refit import RIDGES, Refit
+from promptreach.fast_attention.sampled.landmark import fit_landmarks
 from promptreach.inference import ToleranceNotReachedError, attend
-from torch import Tensor
-from promptreach.fast_attention.request import Request
-from promptreach.fast_attention.sampled.rows import SampledHead
-from helpers.attention_problems import sampled_head
 
 
 @pytest.mark.parametrize("relative_to", ["deviation", "range"])

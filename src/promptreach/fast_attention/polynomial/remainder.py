@@ -22,7 +22,9 @@ companions do (Alman, Song 2023), bounds every pair by the worst one.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -61,16 +63,7 @@ class KeySums:
     count: int
 
     def __add__(self, other: "KeySums") -> "KeySums":
-        return KeySums(
-            self.mass + other.mass,
-            self.first + other.first,
-            self.length + other.length,
-            self.value + other.value,
-            self.square + other.square,
-            self.tail + other.tail,
-            self.spread + other.spread,
-            self.count + other.count,
-        )
+        return KeySums(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +109,7 @@ def key_sums(
     """The sums for moments up to `degree` and queries of norm at most `reach`; `size` are the keys' norms."""
     split = (torch.split(item.detach(), block, dim=-1) for item in (key, size, weight, value))
     wide = ([item.double() for item in part] for part in zip(*split, strict=True))
-    parts = [_key_sums(keys, sizes, mass, values, degree, reach) for keys, sizes, mass, values in wide]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    return reduce(add, (_key_sums(keys, sizes, mass, values, degree, reach) for keys, sizes, mass, values in wide))
 
 
 def _key_sums(key: Tensor, size: Tensor, weight: Tensor, value: Tensor, degree: int, reach: float) -> KeySums:

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.certificate import Certificate
-from promptreach.fast_attention.measure import value_range
 from promptreach.fast_attention._method import HeadContext, Method, Plan, Result
+from promptreach.fast_attention.measure import value_range
 from promptreach.fast_attention.problem import AttentionProblem
 from promptreach.fast_attention.report import CONFIDENCE, AttentionReport, ToleranceNotReachedError, of_heads
 from promptreach.fast_attention.request import BUDGET, Request

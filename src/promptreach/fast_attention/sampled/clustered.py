@@ -31,11 +31,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
-from promptreach.fast_attention.fused import fused_attention, with_one
 from promptreach.fast_attention._method import HeadContext, Plan
+from promptreach.fast_attention.fused import fused_attention, with_one
+from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
 from promptreach.fast_attention.sampled.groups import Groups, bisect, metric
 from promptreach.fast_attention.sampled.landmark import SLOT
-from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
 from promptreach.fast_attention.sampled.rows import SampledHead
 
 NEAR = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
@@ -290,7 +290,7 @@ def least_pairs(queries: int, n: int) -> float:
 
 @torch.no_grad()
 def _pilot(problem: Clustered, head: SampledHead, near: list[int], limit: float) -> _Choice | None:
-    """The cheapest choice that errs little enough on drawn rows of drawn blocks; more near keys count as erring less."""
+    """The cheapest choice that will do on drawn rows of drawn blocks; more near keys are taken to err less."""
     blocks, size = problem.blocks.index.shape
     device = head.query.device
     chosen = torch.randperm(blocks, generator=head.request.generator)[:PILOT_BLOCKS].to(device)

@@ -22,8 +22,8 @@ import torch
 from promptreach.errors import Fault, InputError
 from promptreach.fast_attention._method import HeadContext, Plan
 from promptreach.fast_attention.report import ToleranceNotReachedError
-from promptreach.fast_attention.sampled.centres import draw_slots
 from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
+from promptreach.fast_attention.sampled.centres import draw_slots
 from promptreach.fast_attention.sampled.refit import RIDGES, Landmarks, Refit
 from promptreach.fast_attention.sampled.rows import SampledHead
 
