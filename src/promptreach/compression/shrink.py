@@ -135,7 +135,7 @@ def _fit_layer(
 
 
 def _log_copies(size: int, width: int) -> Float[Tensor, " slot"]:
-    """How often each of `size` slots stands among `width`, as evenly as it goes: in logarithms."""
+    """The number of times that each of `size` slots stands among `width`, as evenly as it goes: in logarithms."""
     copies = torch.full((size,), width // size, dtype=torch.float64)
     copies[: width % size] += 1
     return copies.log()

@@ -55,6 +55,15 @@ def deviation_error(output: Float[Tensor, "rows value_dim"], exact: Float[Tensor
     return 0.0 if error == 0 else float(error / deviation)
 
 
+def unit_error(
+    output: Float[Tensor, "rows value_dim"], exact: Float[Tensor, "rows value_dim"], value: Tensor, relative_to: str
+) -> float:
+    """The error in one of the two units, for these values."""
+    if relative_to == "range":
+        return range_error(output, exact, value_range(value.detach()))
+    return deviation_error(output, exact)
+
+
 def exact_rows(
     head: Head, rows: Int[Tensor, " rows"], dtype: torch.dtype = torch.float64, workspace: int = 2**28
 ) -> Statistics:
@@ -96,11 +105,7 @@ def sampled_error(
         head = parts[index].head
         drawn = torch.randint(len(head.rows), (rows,), generator=generator).to(head.query.device)
         exact = exact_rows(head, drawn, workspace=workspace).mean
-        if relative_to == "range":
-            error = range_error(outputs[index][drawn], exact, value_range(head.value.detach()))
-        else:
-            error = deviation_error(outputs[index][drawn], exact)
-        worst = max(worst, error)
+        worst = max(worst, unit_error(outputs[index][drawn], exact, head.value, relative_to))
     return worst, f"{rows} rows against float64 in each of {len(chosen)} of {len(parts)} heads"
 
 
@@ -121,10 +126,8 @@ def recheck_attention(certificate: Certificate) -> bool:
         exact = exact.reshape(found.shape).double()
         if head.seen is not None:
             exact, found = exact[:, head.seen > 0], found[:, head.seen > 0]
-        if witness["relative_to"] == "range":
-            worst = max(worst, range_error(found, exact, value_range(head.value)))
-        else:
-            worst = max(worst, *(deviation_error(*pair) for pair in zip(found, exact, strict=True)))
+        pairs = zip(found, exact, strict=True)
+        worst = max(worst, *(unit_error(*pair, head.value, witness["relative_to"]) for pair in pairs))
     return math.isfinite(worst) and worst <= certificate.value
 
 

@@ -37,8 +37,8 @@ class Sizes:
         typical_score: the root mean square of all scores, in nats, scale included.
         centred_query_norm, centred_key_norm, centred_typical_score: the same after both means were taken out.
         degree: of the polynomial that the tolerance needs; None where no degree fits the workspace.
-        rank: its number of features; None likewise.
-        work: PREDICTED multiplications of the polynomial method over those of exact attention; None likewise.
+        rank: its number of features; None where `degree` is.
+        work: PREDICTED multiplications of the polynomial method over those of exact attention; None where `degree` is.
     """
 
     query_norm: Float[Tensor, " heads"]
@@ -177,7 +177,7 @@ def norm_report(
 def _faults(
     query: Tensor, key: Tensor, prompt_length: int, mask: Tensor | None, scale: float | None, tol: float
 ) -> list[Fault]:
-    """What `norms.norm_criterion` does not look at."""
+    """Faults that `norms.norm_criterion` does not look for."""
     faults = [] if 0 < tol < float("inf") else [Fault("tol", repr(tol), "a positive finite number")]
     if scale is not None and not math.isfinite(scale):
         faults.append(Fault("scale", repr(scale), "a finite number", "None means 1/sqrt(head_dim)"))

@@ -83,7 +83,7 @@ class AttentionProblem:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What methods compute in: the widest input dtype, and at least float32."""
+        """Computing dtype of the methods: the widest input dtype, and at least float32."""
         wide = torch.promote_types(self.query.dtype, torch.promote_types(self.key.dtype, self.value.dtype))
         return torch.promote_types(wide, torch.float32)
 

@@ -30,7 +30,7 @@ class PlanEntry:
 
 @dataclass(frozen=True, eq=False)
 class AttentionReport:
-    """How an output was computed and how far off it may be.
+    """Report of one call: how its output was computed, and how far off it may be.
 
     Attributes:
         method: the method that ran.
@@ -55,7 +55,7 @@ CONFIDENCE = 0.95
 
 
 def of_heads(reports: Sequence[AttentionReport]) -> AttentionReport:
-    """What holds for all key/value heads at once, from a report for each.
+    """One report of all key/value heads, from a report for each.
 
     The error is the largest, its evidence the weakest of any head. Certificates from held-out rows share the call's
     confidence, so that together they hold with `CONFIDENCE`. It can be rechecked where every head's can.

@@ -17,7 +17,7 @@ LEAST_WORKSPACE = 2**20
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is asked of a method, beside the attention problem itself.
+    """The demand on a method, beside the attention problem itself.
 
     Attributes:
         tol: the largest error wanted.
@@ -55,7 +55,7 @@ class ToleranceBudget:
     dropped: float = 1 / 8
     """Nats that coordinates without weight may move a score by; an output entry moves by at most half of that."""
     rounding: float = 1 / 3
-    """What rounding may take before the next wider dtype is used: enough that float32 serves ordinary tolerances."""
+    """Rounding; above it the next wider dtype is used. Large enough that float32 serves ordinary tolerances."""
     tail: float = 0.8
     """The estimated remainder beyond the last degree that keys are summed to, where a further degree is dear."""
     tail_where_cheap: float = 0.1

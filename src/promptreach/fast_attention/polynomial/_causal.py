@@ -7,7 +7,6 @@ not know which one it was.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -15,23 +14,11 @@ from torch import Tensor
 
 from promptreach.fast_attention.polynomial.features import Monomials, evaluate, moments
 from promptreach.fast_attention.polynomial.preprocess import Columns, Prepared
-from promptreach.fast_attention.polynomial.remainder import Account, RowErrors, key_sums, row_errors, tail_factor
+from promptreach.fast_attention.polynomial.remainder import Account, Block, key_sums, row_errors, tail_factor
 from promptreach.fast_attention.rounding import gamma, unit
 
 CHUNK = 1024
 """Keys a chunk at most: inside it attention is exact and quadratic."""
-
-
-class Block(NamedTuple):
-    """Some rows of the answer.
-
-    Attributes:
-        output: (value_dim, rows), in units of v'.
-        errors: of these rows.
-    """
-
-    output: Tensor
-    errors: RowErrors
 
 
 def all_keys(
@@ -49,7 +36,7 @@ def all_keys(
         sums = evaluate(table, prepared.query[:, rows], state)
         output = sums[:-1] / sums[-1]
         size = prepared.query_norm[rows]
-        yield Block(output, row_errors(tail[rows], size, output, sums[-1], account, columns.unit))
+        yield row_errors(tail[rows], size, output, sums[-1], account, columns.unit)
 
 
 def leading_keys(
@@ -74,7 +61,7 @@ def leading_keys(
     done = int((seen == 0).sum())
     if done:
         nothing = columns.value.new_zeros(len(columns.value), group * done)
-        yield Block(nothing, RowErrors(columns.spread * 0, sizes[:, :done].flatten() * 0))
+        yield Block(nothing, columns.spread * 0, sizes[:, :done].flatten() * 0)
     for start in range(0, prepared.key.shape[1], chunk):
         keys, values = prepared.key[:, start : start + chunk], weighted[:, start : start + chunk]
         stop = start + keys.shape[1]
@@ -88,7 +75,7 @@ def leading_keys(
             near = values.detach().abs() @ shares.detach()
             size = sizes[:, done:last].flatten()
             tail = tail_factor(rows, size, account.sums, account.degree)
-            yield Block(output, row_errors(tail, size, output, sums[-1], account, columns.unit, near))
+            yield row_errors(tail, size, output, sums[-1], account, columns.unit, near)
             done = last
         if stop < prepared.key.shape[1]:
             state = state + moments(table, keys, values)

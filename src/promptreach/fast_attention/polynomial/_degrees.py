@@ -1,4 +1,4 @@
-"""Which degrees the polynomial method takes: how far keys are summed, how far queries read, and in which dtype.
+"""Degrees of the polynomial method: how far keys are summed, how far queries read, and in which dtype.
 
 The degrees are choices, not proofs: a wrong one costs time, since the certificate is computed afterwards from what was
 done. What rounding can do, `relative_rounding` and `fixed_errors`, is part of that certificate; it also decides the
@@ -196,7 +196,7 @@ def least_degree(problem: HeadProblem, sums: KeySums, tail: Tensor, leading: Ten
 
 
 def fixed_errors(problem: HeadProblem, largest: Tensor) -> Tensor:
-    """What the free moves and the last roundings can move any entry of a coordinate by, in units of v'."""
+    """The most that the free moves and the last roundings move an entry of a coordinate by, in units of v'."""
     columns, dtype = problem.columns, problem.prepared.key.dtype
     moves = roundings_outside(problem.prepared, unit(dtype)) * columns.spread
     result = largest + columns.centre.double().abs() / columns.scale.double()

@@ -26,7 +26,7 @@ from torch import Tensor
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.errors import Fault, InputError
 from promptreach.fast_attention._method import HeadContext, Method, Plan, Result
-from promptreach.fast_attention.polynomial._causal import Block, all_keys, leading_keys
+from promptreach.fast_attention.polynomial._causal import all_keys, leading_keys
 from promptreach.fast_attention.polynomial._degrees import (
     HeadProblem,
     RoundingError,
@@ -41,7 +41,7 @@ from promptreach.fast_attention.polynomial._degrees import (
 )
 from promptreach.fast_attention.polynomial.features import moments, monomials, rank
 from promptreach.fast_attention.polynomial.preprocess import prepare
-from promptreach.fast_attention.polynomial.remainder import Account, moment_norms, tail_factor, underflow
+from promptreach.fast_attention.polynomial.remainder import Account, Block, moment_norms, tail_factor, underflow
 from promptreach.fast_attention.problem import AttentionProblem, Head
 from promptreach.fast_attention.report import HEAD_CHECKER, AttentionReport, ToleranceNotReachedError
 from promptreach.fast_attention.request import BUDGET, Request
@@ -227,8 +227,8 @@ def _finish(problem: HeadProblem, blocks: Iterator[Block], degree: int, known: i
     worst, largest = columns.spread.new_zeros(width), columns.spread.new_zeros(width)
     for block in blocks:
         outputs.append(block.output)
-        sizes.append(block.errors.norm)
-        worst = torch.maximum(worst, block.errors.worst)
+        sizes.append(block.norm)
+        worst = torch.maximum(worst, block.worst)
         largest = torch.maximum(largest, block.output.detach().abs().amax(dim=1).double())
     # Bidirectional blocks run over rows; causal ones over positions, all heads of the group in each.
     if head.seen is None:

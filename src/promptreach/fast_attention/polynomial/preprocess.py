@@ -37,7 +37,7 @@ from promptreach.fast_attention.problem import Head
 from promptreach.fast_attention.rounding import gamma, unit
 
 RIDGE = 1e-8
-"""What is added to the keys' second moment, relative to its mean, before it is inverted: it bounds the maps."""
+"""Addition to the keys' second moment, relative to its mean, before it is inverted: it bounds the maps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ class Columns:
 
     @property
     def unit(self) -> Float[Tensor, " value_dim"]:
-        """What an error of 1 in v' is in the values, float64; 0 for a constant coordinate, whose sums all are 0."""
+        """Error in the values for an error of 1 in v', float64; 0 for a constant coordinate, whose sums all are 0."""
         return self.scale.double() * (self.spread > 0)
 
 
@@ -213,7 +213,7 @@ def _mapped(tensor: Tensor, mean: Tensor, matrix: Tensor, block: int, dtype: tor
 
 
 def _kept(query: Tensor, key: Tensor, variance: Tensor, drop: float) -> tuple[Tensor, float]:
-    """Which coordinates stay, and how far the others together can move a score, in nats."""
+    """The coordinates that stay, and how far the others together can move a score, in nats."""
     reach = query.abs().amax(dim=1).double() * key.abs().amax(dim=1).double() * (1 + 4 * unit(query.dtype))
     order = variance.argsort()
     lost = reach[order].cumsum(0) * (1 + gamma(len(order) + 2))

@@ -1,4 +1,4 @@
-"""How large a form q -> T(q, .., q) can be on unit vectors, for a symmetric tensor T known by its monomial entries.
+"""Bounds on a form q -> T(q, .., q) over unit vectors, for a symmetric tensor T known by its monomial entries.
 
 With s + r = t and normalised monomials Q_s(q)_a = sqrt(s!/a!) q^a, which have |Q_s(q)| = |q|^s,
 

@@ -57,7 +57,7 @@ LEAST = 1024
 PILOT_BLOCKS, PILOT_ROWS = 48, 16
 
 GATHER, SUMMARY, GROUPING = 40.0, 5.0, 800.0
-"""What the gathering of a near key, a block and a summarised key, and the grouping of a point cost, in exact pairs:
+"""Costs of gathering a near key for a block, of summarising a key, and of grouping a point, in exact pairs:
 measured at head size 32."""
 
 
@@ -89,7 +89,7 @@ class Clustered:
     slope: Float[Tensor, "m product"]
 
     def near_groups(self, near_keys: int) -> int:
-        """How many groups hold `near_keys` keys."""
+        """Groups that hold `near_keys` keys."""
         groups, size = self.key.shape[:2]
         return min(groups, -(-near_keys // size))
 
@@ -271,7 +271,7 @@ class ClusteredMethod(SampledMethod):
         groups, size = problem.key.shape[:2]
         reason = (
             f"{groups} groups of {size} keys, {problem.near_groups(choice.near_keys)} of them exact for each block of "
-            f"queries; {choice.outliers} heavy rows exact"
+            f"queries; {choice.outliers} outlier queries exact"
         )
         return self._plan(context, choice.pairs, choice.error, reason, estimate)
 
@@ -284,7 +284,7 @@ class _Choice(NamedTuple):
 
 
 def least_pairs(queries: int, n: int) -> float:
-    """What the cheapest option would cost, in exact pairs."""
+    """Cost of the cheapest plan, in exact pairs."""
     return _cost(_power(queries**0.5), _power(4 * n**0.5), 0, queries, n)
 
 

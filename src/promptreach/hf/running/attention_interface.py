@@ -51,7 +51,7 @@ def use_attention(
 
 @contextmanager
 def attention_reports() -> Iterator[list[AttentionReport]]:
-    """What `attend` reported of every layer that runs inside the block, in the order of the forward pass."""
+    """The reports of `attend` for every layer that runs inside the block, in the order of the forward pass."""
     kept: list[AttentionReport] = []
     token = _reports.set(kept)
     try:
@@ -70,7 +70,7 @@ def attention(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer: (batch, heads, q, head_dim) in, (batch, q, heads, value_dim) out."""
+    """Attention as transformers calls it: (batch, heads, q, head_dim) in, (batch, q, heads, value_dim) out."""
     foreign = [name for name in _FOREIGN if options.get(name) is not None]
     if foreign:
         raise UnsupportedModelError(f"attention with {', '.join(foreign)}", ("plain softmax attention",))
