@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.fast_attention.polynomial.features import Monomials, evaluate, moments
-from promptreach.fast_attention.polynomial.preprocess import Columns, Prepared
+from promptreach.fast_attention.polynomial.preprocess import HeadProblem
 from promptreach.fast_attention.polynomial.remainder import Account, Block, key_sums, row_errors, tail_factor
 from promptreach.fast_attention.rounding import gamma, unit
 
@@ -22,40 +22,25 @@ CHUNK = 1024
 
 
 def all_keys(
-    prepared: Prepared,
-    columns: Columns,
-    state: Float[Tensor, "columns rank"],
-    table: Monomials,
-    account: Account,
-    tail: Float[Tensor, " rows"],
-    block: int,
+    problem: HeadProblem, state: Float[Tensor, "columns rank"], table: Monomials, account: Account, tail: Tensor
 ) -> Iterator[Block]:
-    """Every query against the moments of all keys, `block` rows at a time; `tail` are the rows' tail factors."""
-    for start in range(0, len(tail), block):
-        rows = slice(start, start + block)
-        sums = evaluate(table, prepared.query[:, rows], state)
+    """Every query against the moments of all keys, some rows at a time; `tail` are the rows' tail factors."""
+    for start in range(0, len(tail), problem.block):
+        rows = slice(start, start + problem.block)
+        sums = evaluate(table, problem.prepared.query[:, rows], state)
         output = sums[:-1] / sums[-1]
-        size = prepared.query_norm[rows]
-        yield row_errors(tail[rows], size, output, sums[-1], account, columns.unit)
+        yield row_errors(tail[rows], problem.prepared.query_norm[rows], output, sums[-1], account, problem.columns.unit)
 
 
-def leading_keys(
-    group: int,
-    prepared: Prepared,
-    columns: Columns,
-    seen: Int[Tensor, " q"],
-    table: Monomials,
-    account: Account,
-    reach: float,
-    workspace: int,
-) -> Iterator[Block]:
+def leading_keys(problem: HeadProblem, seen: Int[Tensor, " q"], table: Monomials, account: Account) -> Iterator[Block]:
     """Every query against the keys that it sees; blocks run over query positions, all heads of the group in each.
 
     `account.sums` must be those of no keys; sums and moments grow chunk by chunk, and each block's bound counts
     only what lies before its chunk. A query that sees nothing has output and error 0.
     """
+    prepared, columns, group = problem.prepared, problem.columns, len(problem.head.query)
     query, sizes = prepared.query.reshape(-1, group, len(seen)), prepared.query_norm.reshape(group, -1)
-    chunk = max(16, min(CHUNK, int((workspace / (16 * group * query.element_size())) ** 0.5)))
+    chunk = max(16, min(CHUNK, int((problem.workspace / (16 * group * query.element_size())) ** 0.5)))
     weighted = torch.cat([columns.value * prepared.weight, prepared.weight[None]])
     state = torch.zeros(len(weighted), table.rank, dtype=torch.float64, device=query.device)
     done = int((seen == 0).sum())
@@ -81,7 +66,7 @@ def leading_keys(
             state = state + moments(table, keys, values)
             inside = slice(start, stop)
             mass, value, norm = prepared.weight[inside], columns.value[:, inside], prepared.key_norm[inside]
-            added = key_sums(keys, norm, mass, value, account.degree, reach, chunk)
+            added = key_sums(keys, norm, mass, value, account.degree, problem.reach, chunk)
             account = replace(account, sums=account.sums + added)
 
 

@@ -5,14 +5,12 @@ done. What rounding can do, `relative_rounding` and `fixed_errors`, is part of t
 dtype.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from promptreach.fast_attention.polynomial._causal import near_roundings
 from promptreach.fast_attention.polynomial.features import Monomials, monomials, rank, roundings
-from promptreach.fast_attention.polynomial.preprocess import Columns, Prepared, prepare, prepare_values
+from promptreach.fast_attention.polynomial.preprocess import HeadProblem, head_problem
 from promptreach.fast_attention.polynomial.remainder import KeySums, key_sums, roundings_outside, tail_factor
 from promptreach.fast_attention.problem import Head
 from promptreach.fast_attention.report import ToleranceNotReachedError
@@ -35,48 +33,8 @@ READING = 8
 """Queries read any degree that costs at most this part of the keys' moments, needed or not."""
 
 
-@dataclass(frozen=True, eq=False)
-class HeadProblem:
-    """One head after the free moves, with the sizes that every step needs.
-
-    Attributes:
-        reach, largest_key: the largest norm of a query and of a key.
-        tol: the range error wanted.
-        workspace: bytes.
-        output_dtype: what the output is rounded to at last.
-    """
-
-    head: Head
-    prepared: Prepared
-    columns: Columns
-    reach: float
-    largest_key: float
-    tol: float
-    workspace: int
-    output_dtype: torch.dtype
-
-    @property
-    def variables(self) -> int:
-        return len(self.prepared.key)
-
-    @property
-    def block(self) -> int:
-        """Rows whose bounds, about ten float64 numbers an entry, fit the workspace."""
-        return max(256, self.workspace // (80 * (len(self.columns.value) + self.variables)))
-
-
 class RoundingError(ToleranceNotReachedError):
     """The working dtype is too coarse for the tolerance."""
-
-
-def head_problem(head: Head, tol: float, workspace: int, output_dtype: torch.dtype) -> HeadProblem:
-    """The head after the free moves; coordinates that cannot matter to `tol` are dropped."""
-    # A dropped coordinate would get no gradient, though it may matter to one.
-    drop = 0.0 if head.query.requires_grad or head.key.requires_grad else BUDGET.dropped * tol
-    prepared = prepare(head, drop, workspace)
-    columns = prepare_values(head, prepared.weight)
-    reach, largest = float(prepared.query_norm.max()), float(prepared.key_norm.max())
-    return HeadProblem(head, prepared, columns, reach, largest, tol, workspace, output_dtype)
 
 
 def needed_degree(head: Head, tol: float, workspace: int) -> tuple[int, int]:

@@ -28,19 +28,17 @@ from promptreach.errors import Fault, InputError
 from promptreach.fast_attention._method import HeadContext, Method, Plan, Result
 from promptreach.fast_attention.polynomial._causal import all_keys, leading_keys
 from promptreach.fast_attention.polynomial._degrees import (
-    HeadProblem,
     RoundingError,
     cheap_degree,
     check_rank,
     first_degree,
     fixed_errors,
-    head_problem,
     least_degree,
     relative_rounding,
     sums_of,
 )
 from promptreach.fast_attention.polynomial.features import moments, monomials, rank
-from promptreach.fast_attention.polynomial.preprocess import prepare
+from promptreach.fast_attention.polynomial.preprocess import HeadProblem, head_problem, prepare
 from promptreach.fast_attention.polynomial.remainder import Account, Block, moment_norms, tail_factor, underflow
 from promptreach.fast_attention.problem import AttentionProblem, Head
 from promptreach.fast_attention.report import HEAD_CHECKER, AttentionReport, ToleranceNotReachedError
@@ -201,10 +199,7 @@ def _results(problem: HeadProblem, known: int) -> Iterator[HeadResult]:
     if head.seen is not None:
         none = sums_of(problem, known, slice(0, 0))
         account = Account(none, known, none.square.new_zeros(0, len(none.square) + 1), relative, lost)
-        blocks = leading_keys(
-            len(head.query), prepared, problem.columns, head.seen, table, account, problem.reach, problem.workspace
-        )
-        yield _finish(problem, blocks, known, known)
+        yield _finish(problem, leading_keys(problem, head.seen, table, account), known, known)
         return
     sums = sums_of(problem, known, slice(None))
     weighted = torch.cat([problem.columns.value * prepared.weight, prepared.weight[None]])
@@ -215,8 +210,7 @@ def _results(problem: HeadProblem, known: int) -> Iterator[HeadResult]:
     for degree in sorted({least, known}):
         read = monomials(problem.variables, degree)
         account = Account(sums, known, leading[degree:], relative, lost)
-        blocks = all_keys(prepared, problem.columns, state[:, : read.rank], read, account, tail, problem.block)
-        yield _finish(problem, blocks, degree, known)
+        yield _finish(problem, all_keys(problem, state[:, : read.rank], read, account, tail), degree, known)
 
 
 def _finish(problem: HeadProblem, blocks: Iterator[Block], degree: int, known: int) -> HeadResult:
