@@ -79,7 +79,7 @@ def criterion() -> list[list[float]]:
     batch = model.batch([model.tokenize([TEXT.read_text(encoding="utf-8")])[0][:TOKENS]])
 
     def ratios(layer: LayerCapture) -> list[float]:
-        report = pr.norms.norm_criterion(layer.query, layer.key, 0, scale=layer.scale)
+        report = pr.inference.norm_criterion(layer.query, layer.key, 0, scale=layer.scale)
         values: list[float] = report.joined.centred_ratio.tolist()
         return values
 

@@ -149,7 +149,7 @@ def _feed_forward(weights: FeedForwardWeights, vector: Tensor) -> Tensor:
 
 
 def _activated(weights: FeedForwardWeights, vector: Tensor) -> Tensor:
-    activation = _ACTIVATIONS[weights.activation]
+    activation = ACTIVATIONS[weights.activation]
     return torch.tensor([activation(x) for x in vector.tolist()], dtype=torch.float64)
 
 
@@ -171,4 +171,5 @@ def _silu(x: float) -> float:
     return x / (1 + math.exp(-x)) if x >= 0 else x * math.exp(x) / (1 + math.exp(x))
 
 
-_ACTIVATIONS = {"relu": _relu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "silu": _silu}
+ACTIVATIONS = {"relu": _relu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "silu": _silu}
+"""The activations as functions of one number, by name."""

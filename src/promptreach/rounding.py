@@ -1,22 +1,72 @@
-"""Scalars in proofs: 50-digit decimals, rounded outward once, at the end.
+"""Rounding in proofs: what roundings of floating-point numbers add up to, and scalars rounded outward once, at the end.
+
+Sums, products and quotients are those of IEEE arithmetic; a matrix product is a sum of products in some order, fused or
+not, in the dtype of its operands; exp and sqrt are right to one unit in the last place. Every count of roundings is
+rounded up. Bounds themselves are formed in float64 of numbers that are not negative, so that counting roundings is all
+there is to do; or of 50-digit decimals; or of fractions, where the only roundings are those named here.
 
 Every operation of the standard library's `decimal` is correctly rounded, exponentials and logarithms included, so a
 formula of up to a thousand operations on positive numbers without cancellation errs by less than 1e-45 of its value.
 Widening by 1e-40 of the value and then rounding outward to float64 covers that, at any size: exponents go far beyond
 what a float64 holds.
+
+Reference: Higham, Accuracy and Stability of Numerical Algorithms, chapter 3.
 """
 
 import math
 import sys
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from fractions import Fraction
+from typing import TypeVar
+
+import torch
+
+_Exact = TypeVar("_Exact", Decimal, Fraction)
+
+UNIT = 2.0**-53
+"""The unit roundoff of float64."""
+
+EXACT_UNIT = {"float64": Fraction(1, 2**53), "float32": Fraction(1, 2**24)}
+"""Unit roundoff, the relative error of one operation, by dtype."""
+
+LARGEST_WHOLE = {"float64": 2**53, "float32": 2**24}
+"""Whole numbers up to here, and their sums and products that stay below it, are exact."""
 
 WIDE = Context(prec=50, Emax=MAX_EMAX, Emin=MIN_EMIN)
-"""What to compute in, as ``with localcontext(WIDE):``."""
+"""What to compute decimals in, as ``with localcontext(WIDE):``."""
 
 # In WIDE: the default context has 28 digits, in which both would be 1.
 _WIDER = WIDE.add(Decimal(1), Decimal("1e-40"))
 _NARROWER = WIDE.subtract(Decimal(1), Decimal("1e-40"))
 _SHORT = 30
+# e = 2.7182818284...: a little less, so that its negative powers are a little more.
+_BELOW_E = Fraction(27182818284, 10**10)
+
+
+def unit(dtype: torch.dtype) -> float:
+    """The largest relative error of one rounding in `dtype`: half the gap between 1 and the next number."""
+    return 0.5 * float(torch.finfo(dtype).eps)
+
+
+def gamma(count: int, dtype: torch.dtype = torch.float64) -> float:
+    """At least the relative error that `count` roundings in `dtype` add up to; infinite where that has no bound.
+
+    Higham's gamma(n) = n u / (1 - n u), with an extra unit for the roundings made here.
+    """
+    share = (count + 1) * unit(dtype)
+    return share / (1 - share) if share < 0.5 else math.inf
+
+
+def exact_gamma(count: int, dtype: str = "float64") -> Fraction:
+    """Higham's gamma(n) = n u / (1 - n u) itself: `count` roundings move a product of factors by at most this share.
+
+    Raises:
+        ValueError: where so many roundings leave no accuracy.
+    """
+    share = count * EXACT_UNIT[dtype]
+    if share >= 1:
+        raise ValueError(f"{count} operations leave no accuracy in {dtype}")
+    return share / (1 - share)
 
 
 def round_up(value: Decimal) -> float:
@@ -35,10 +85,10 @@ def round_up(value: Decimal) -> float:
     return math.ldexp(short, exponent - _SHORT)
 
 
-def float_above(value: Decimal) -> float:
-    """The least float64 that is not below this very decimal; infinity beyond float64."""
+def float_above(value: _Exact) -> float:
+    """The least float64 that is not below this very number; infinity beyond float64 (an error for fractions)."""
     near = float(value)
-    return near if math.isinf(near) or Decimal(near) >= value else math.nextafter(near, math.inf)
+    return near if math.isinf(near) or type(value)(near) >= value else math.nextafter(near, math.inf)
 
 
 def float_below(value: Decimal) -> float:
@@ -55,6 +105,11 @@ def shown(number: float | int) -> str:
     return short if float(short) == number else repr(number)
 
 
+def narrowed(value: Decimal) -> Decimal:
+    """A decimal certainly below the positive number that `value` approximates."""
+    return WIDE.multiply(value, _NARROWER)
+
+
 def ceil(value: Decimal) -> Decimal:
     """The least integer that is certainly not below the number that `value` approximates."""
     return WIDE.multiply(value, _WIDER).to_integral_value("ROUND_CEILING")
@@ -62,4 +117,21 @@ def ceil(value: Decimal) -> Decimal:
 
 def ceil_below(value: Decimal) -> Decimal:
     """An integer that is certainly not above the ceiling of the number that `value` approximates."""
-    return WIDE.multiply(value, _NARROWER).to_integral_value("ROUND_CEILING")
+    return narrowed(value).to_integral_value("ROUND_CEILING")
+
+
+def sqrt_up(value: Fraction) -> Fraction:
+    """At least the square root, by less than 2^-60 of it."""
+    if value == 0:
+        return Fraction(0)
+    # Scale so that the integer square root keeps 64 bits, then step up.
+    shift = max(0, 128 - value.numerator.bit_length() + value.denominator.bit_length())
+    shift += shift % 2
+    scaled = -((-value.numerator << shift) // value.denominator)
+    return Fraction(math.isqrt(scaled - 1) + 1, 1 << (shift // 2))
+
+
+def exp_up(nats: int) -> Fraction:
+    """At least exp(-nats), for a whole number that is not negative."""
+    # Beyond 700 nats a float64 would end; the bound at 700 serves there. Rounded up, so that the fraction stays short.
+    return Fraction(float_above(1 / _BELOW_E ** min(nats, 700)))

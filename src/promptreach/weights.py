@@ -7,9 +7,9 @@ Numbers are kept in the dtype they came in; rooms that prove something convert w
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -37,16 +37,39 @@ class _Record:
         """A copy to prove things about: every tensor, at any depth, in float64 on the CPU and without a graph."""
         return self._converted(lambda tensor: tensor.detach().to("cpu", torch.float64))
 
+    def packed(self) -> dict[str, Any]:
+        """This record as nested dictionaries, which a certificate's witness can hold; tensors lose their graph."""
+
+        def plain(value: Any) -> Any:
+            return value.detach() if isinstance(value, Tensor) else value
+
+        return {
+            name: value.packed() if isinstance(value, _Record) else plain(value)
+            for name, value in self._fields().items()
+        }
+
+    @classmethod
+    def unpacked(cls: type[Record], fields: Mapping[str, Any]) -> Record:
+        """The record that `packed` took apart."""
+        kinds: dict[str, type[_Record]] = {"attention": AttentionWeights, "feed_forward": FeedForwardWeights}
+        return cls(
+            **{
+                name: kinds.get(name, NormWeights).unpacked(value) if isinstance(value, Mapping) else value
+                for name, value in fields.items()
+            }
+        )
+
     def _converted(self: Record, convert: Callable[[Tensor], Tensor]) -> Record:
-        fields = {}
-        for item in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            if isinstance(value, torch.Tensor):
-                value = convert(value)
+        fields = self._fields()
+        for name, value in fields.items():
+            if isinstance(value, Tensor):
+                fields[name] = convert(value)
             elif isinstance(value, _Record):
-                value = value._converted(convert)
-            fields[item.name] = value
+                fields[name] = value._converted(convert)
         return type(self)(**fields)
+
+    def _fields(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
 def _choice_faults(where: str, value: str, choices: object) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""Small random layers of every kind the Lipschitz bounds cover, and a hill climb on the steepness of their branches."""
+"""Small random layers of every kind the Lipschitz bounds cover, and a hill climb on their Jacobian norms."""
 
 import dataclasses
 import math

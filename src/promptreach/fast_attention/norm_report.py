@@ -1,6 +1,6 @@
 """Paper B's norm criterion as something to read off one's own model: sizes, what they would need, and what it means.
 
-The criterion itself, entries next to sqrt(log n), is `norms.norm_criterion`. Around it stands what an algorithm would
+The criterion itself, entries next to sqrt(log n), is `norm_criterion`. Around it stands what an algorithm would
 do with these queries and keys: the degree and the number of features that the polynomial method needs for a tolerance,
 and the work that would be next to exact attention, with the prompt and without it.
 """
@@ -15,11 +15,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.fast_attention.norm_criterion import NormCriterion, centred, norm_criterion
 from promptreach.fast_attention.polynomial._degrees import needed_degree
 from promptreach.fast_attention.polynomial.features import rank
 from promptreach.fast_attention.problem import Head, entry_faults
 from promptreach.fast_attention.report import ToleranceNotReachedError
-from promptreach.norms import NormCriterion, centred, norm_criterion
 
 EXPONENTIAL = 16
 """Multiplications that one exponential counts for in the predicted work."""
@@ -152,7 +152,7 @@ def norm_report(
         workspace: bytes that features may take.
 
     Raises:
-        InputError: listing every argument that does not fit, as `norms.norm_criterion`.
+        InputError: listing every argument that does not fit, as `norm_criterion`.
 
     Reference: Hu et al. 2025, Theorems 3.1 and 3.2; theorem keys ``almost-linear-hardness`` and
     ``polynomial-remainder``.
@@ -177,7 +177,7 @@ def norm_report(
 def _faults(
     query: Tensor, key: Tensor, prompt_length: int, mask: Tensor | None, scale: float | None, tol: float
 ) -> list[Fault]:
-    """Faults that `norms.norm_criterion` does not look for."""
+    """Faults that `norm_criterion` does not look for."""
     faults = [] if 0 < tol < float("inf") else [Fault("tol", repr(tol), "a positive finite number")]
     if scale is not None and not math.isfinite(scale):
         faults.append(Fault("scale", repr(scale), "a finite number", "None means 1/sqrt(head_dim)"))

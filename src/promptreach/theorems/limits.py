@@ -174,7 +174,7 @@ ENTRIES = (
         ),
         hypotheses=("tokens in the ball, the prompt's included", "full or causal visibility", "finite weights"),
         function="limits.layers.lipschitz:lipschitz",
-        test="tests/limits/test_lipschitz_attack.py",
+        test="tests/limits/layers/test_lipschitz_attack.py",
         confidence="proved in docs/theory/lipschitz.md sections 1 to 4; hill climbs never exceed it",
     ),
     Theorem(
@@ -189,7 +189,7 @@ ENTRIES = (
         ),
         hypotheses=("finite weights", "for gated networks: tokens in the ball"),
         function="limits.layers.lipschitz:lipschitz",
-        test="tests/limits/test_lipschitz_attack.py",
+        test="tests/limits/layers/test_lipschitz_attack.py",
         confidence="proved in docs/theory/lipschitz.md section 5",
     ),
     Theorem(
@@ -205,7 +205,7 @@ ENTRIES = (
         ),
         hypotheses=("no norm behind a residual sum", "for the consequence: causal layers, prompt in front"),
         function="limits.layers.invert:injective_consequence",
-        test="tests/limits/test_invert_oracle.py",
+        test="tests/limits/layers/test_invert_oracle.py",
         claim="A4",
         confidence=(
             "statement from memory, 85 %; re-derived. Bidirectional layers have a gap, shown by a "
@@ -223,7 +223,7 @@ ENTRIES = (
         ),
         hypotheses=("c certified on the ball", "rounding of G included in |y - x - G(x)|"),
         function="limits.layers.invert:invert",
-        test="tests/limits/test_invert_oracle.py",
+        test="tests/limits/layers/test_invert_oracle.py",
         confidence="textbook; docs/theory/lipschitz.md section 6",
     ),
 )

@@ -55,8 +55,8 @@ ENTRIES = (
             "vector c is subtracted from all queries and key j is weighted by exp(scale * c.k_j)."
         ),
         hypotheses=("the same vectors for all queries and keys of one softmax",),
-        function="norms:centred",
-        test="tests/test_norms_laws.py",
+        function="fast_attention.norm_criterion:centred",
+        test="tests/fast_attention/test_norm_criterion_laws.py",
         confidence="elementary",
     ),
     Theorem(
@@ -69,8 +69,8 @@ ENTRIES = (
             "head_dim = C log n and entries reach C_b sqrt(log n)."
         ),
         hypotheses=("SETH", "worst-case inputs, n to infinity", "scores q.k / head_dim"),
-        function="norms:norm_criterion",
-        test="tests/test_norms_laws.py",
+        function="fast_attention.norm_criterion:norm_criterion",
+        test="tests/fast_attention/test_norm_criterion_laws.py",
         claim="B4",
         confidence="statement from memory, 88 %; describes, never certifies",
     ),

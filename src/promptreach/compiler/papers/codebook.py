@@ -37,7 +37,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from promptreach.compiler.parts import rounding
+from promptreach import rounding
 from promptreach.errors import Fault
 
 BEYOND = 10**4000
@@ -105,7 +105,7 @@ class Codebook:
         variance = Fraction(self.lipschitz) ** 2 * self.size / (12 * self.cells**2)
         mean = rounding.sqrt_up(variance) / self.samples + self._rounded(root)
         on_ramps = 2 * self.size**2 * (self.cells - 1) * Fraction(self.ramp)
-        return rounding.up(rounding.sqrt_up(variance + mean**2 + on_ramps))
+        return rounding.float_above(rounding.sqrt_up(variance + mean**2 + on_ramps))
 
     @property
     def sup_error(self) -> float:
@@ -116,11 +116,11 @@ class Codebook:
         """
         root = rounding.sqrt_up(Fraction(self.size))
         reach = Fraction(self.lipschitz) * rounding.sqrt_up(Fraction(self.size, 3)) / self.cells
-        return rounding.up(reach + self._rounded(root))
+        return rounding.float_above(reach + self._rounded(root))
 
     def _rounded(self, root: Fraction) -> Fraction:
         """Half a level in each entry, and the float64 rounding of sample points and means."""
-        summed = rounding.gamma(self.samples**self.size + 8, "float64")
+        summed = rounding.exact_gamma(self.samples**self.size + 8, "float64")
         return root * (Fraction(1, 2 * self.levels) + summed + Fraction(self.lipschitz) * Fraction(1, 2**51))
 
     def points(self) -> Float[Tensor, "points tokens dim"]:

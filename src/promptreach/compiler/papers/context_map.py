@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach import rounding
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Codebook
 from promptreach.compiler.papers.ladder import Rungs, changes
 from promptreach.compiler.papers.separation import WIDE, Separation, separation_of, softmax_shares
-from promptreach.compiler.parts import rounding
 from promptreach.compiler.parts.error_budget import EXP_UNITS
 
 # nu: how far scores may depend on the own token, in nats.
@@ -229,14 +229,14 @@ def _drift(weights: list[Decimal], score: Tensor) -> float:
 def _resolved(score: Tensor, separation: Decimal, highest: Fraction, largest: int, dtype: str) -> bool:
     """Whether every id meets its rung at 0 or 1: its error is below the reciprocal of the steepest rung's slope."""
     positions, rank = score.shape
-    unit = rounding.UNIT[dtype]
-    if rounding.UNIT[dtype] * 4 * (positions + rank + 64) >= Fraction(1, 64):
+    unit = rounding.EXACT_UNIT[dtype]
+    if rounding.EXACT_UNIT[dtype] * 4 * (positions + rank + 64) >= Fraction(1, 64):
         return False
     steepest = Fraction(float(score[:, 0].max())) + 1
-    sigma = 2 * rounding.gamma(4 * rank + 32, dtype) * steepest
+    sigma = 2 * rounding.exact_gamma(4 * rank + 32, dtype) * steepest
     if sigma >= Fraction(1, 4):
         return False
-    lost = sigma / (1 - sigma) + rounding.gamma(4 * positions + 4 * EXP_UNITS, dtype)
+    lost = sigma / (1 - sigma) + rounding.exact_gamma(4 * positions + 4 * EXP_UNITS, dtype)
     # Both the forward pass and the table's own ids err; the rung is a product and a sum away.
     moved = 2 * lost * (largest + 2) + 16 * unit * highest
     return moved * 3 < Fraction(separation) * Fraction(63, 64)

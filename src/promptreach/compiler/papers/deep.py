@@ -37,12 +37,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptreach import rounding
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, Codebook, choose
 from promptreach.compiler.papers.ladder import Rungs, changes
 from promptreach.compiler.papers.separation import Separation, separation_of
-from promptreach.compiler.parts import rounding
 from promptreach.compiler.parts.blocks import Attention, FeedForward
 from promptreach.compiler.parts.stream import Stream
 from promptreach.compiler.plan import Comparison, Plan, paper_length_log10

@@ -41,10 +41,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from promptreach import rounding
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.compiler.backbone import CHUNK_BYTES, Backbone
 from promptreach.compiler.papers.codebook import power_up_to_beyond
-from promptreach.compiler.parts import frozen, rounding
+from promptreach.compiler.parts import frozen
 from promptreach.compiler.parts.blocks import Attention, FeedForward
 from promptreach.compiler.parts.error_budget import EXP_UNITS
 from promptreach.compiler.parts.stream import Stream
@@ -125,7 +126,7 @@ def bound(sizes: KernelSizes, lipschitz: float, dtype: str, everywhere: bool = F
         dtype: of the arithmetic.
         everywhere: the largest error at any X instead of d_2.
     """
-    size, unit = sizes.size, rounding.UNIT[dtype]
+    size, unit = sizes.size, rounding.EXACT_UNIT[dtype]
     if size * math.log2(sizes.cells) > 45:
         return math.inf
     rows = sizes.cells**size + sizes.tokens
@@ -134,9 +135,9 @@ def bound(sizes: KernelSizes, lipschitz: float, dtype: str, everywhere: bool = F
     moved = 2 * unit + (rows * rounding.exp_up(sizes.apart) if sizes.tokens > 1 else 0)
     if rows * unit > Fraction(1, 64):
         return math.inf
-    lost = rounding.gamma(2 * rows + 4 * EXP_UNITS, dtype)
+    lost = rounding.exact_gamma(2 * rows + 4 * EXP_UNITS, dtype)
     moved += lost if sizes.tokens > 1 else 0
-    sigma = 2 * (3 * rounding.gamma(size + 12, dtype) + 2 * moved) * Fraction(sizes.beta) * size
+    sigma = 2 * (3 * rounding.exact_gamma(size + 12, dtype) + 2 * moved) * Fraction(sizes.beta) * size
     if sigma > Fraction(1, 4):
         return math.inf
     perturbed = sigma / (1 - sigma) * (1 + lost) + lost
@@ -146,7 +147,7 @@ def bound(sizes: KernelSizes, lipschitz: float, dtype: str, everywhere: bool = F
     smooth = Fraction(lipschitz) * rounding.sqrt_up(size * variance) / sizes.cells
     # The centres at which f is called are float64 numbers; its values are rounded to dtype, and `own` rounds thrice.
     small = Fraction(lipschitz) * root * Fraction(1, 2**52) + 5 * unit * root
-    return rounding.up(smooth + (perturbed + leak) * root + small)
+    return rounding.float_above(smooth + (perturbed + leak) * root + small)
 
 
 def _sup_variance(sharpness: Fraction) -> Fraction:

@@ -24,11 +24,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptreach import rounding
 from promptreach.certificate import Certificate
 from promptreach.compiler.backbone import CHUNK_BYTES, Backbone
 from promptreach.compiler.papers.codebook import Codebook
 from promptreach.compiler.papers.ladder import Ladder, NarrowLadder, Rungs
-from promptreach.compiler.parts import frozen, relu, rounding
+from promptreach.compiler.parts import frozen, relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward
 from promptreach.compiler.parts.grid import ramp_edges
 from promptreach.compiler.parts.stream import Stream
@@ -180,7 +181,7 @@ def error_of(codebook: Codebook, lipschitz: float, dtype: str, everywhere: bool)
     error = Fraction(own.sup_error if everywhere else own.error)
     # level + 1/2, 1 / q, their product: three roundings of numbers of at most 1. An input moves by half a unit.
     units = 4 + Fraction(lipschitz)
-    return rounding.up(error + units * rounding.UNIT[dtype] * rounding.sqrt_up(Fraction(codebook.size)))
+    return rounding.float_above(error + units * rounding.EXACT_UNIT[dtype] * rounding.sqrt_up(Fraction(codebook.size)))
 
 
 def claim_of(plan: Plan, lipschitz: float, everywhere: bool) -> str:

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from promptreach.compiler.parts import rounding
+from promptreach import rounding
 from promptreach.compiler.parts.sampling import sample_room
 
 EXP_UNITS = 8
@@ -80,28 +80,28 @@ def table_ledger(
     room = 1 + sample_room(Fraction(4, 5 * size), Fraction(2))
     inside = rounding.sqrt_up(room * constant**2 * size * Fraction(2, 3) * cells * radius**3)
     # Real inputs within half a unit of a ramp may be rounded into it.
-    ramps = size * (cells - 1) * (Fraction(ramp) + rounding.UNIT[dtype]) * size
+    ramps = size * (cells - 1) * (Fraction(ramp) + rounding.EXACT_UNIT[dtype]) * size
     # sum_{k != 0} exp(-beta k^2) <= 2 exp(-beta) / (1 - exp(-3 beta)), since k^2 >= 1 + 3 (|k| - 1).
     first = rounding.exp_up(sharpness)
-    others = 2 * first / (1 - first**3) * (1 + 2 * EXP_UNITS * rounding.UNIT[dtype])
+    others = 2 * first / (1 - first**3) * (1 + 2 * EXP_UNITS * rounding.EXACT_UNIT[dtype])
     rows = slots + content
     # exp twice, two sums of `rows` terms, their quotient, the factor L + 1 and the sum of prompt and content.
-    lost = rounding.gamma(2 * rows + 4 * EXP_UNITS, dtype) * (1 + others)
+    lost = rounding.exact_gamma(2 * rows + 4 * EXP_UNITS, dtype) * (1 + others)
     leak = others * root
     # Beside the softmax: a table entry rounded to dtype, and the two roundings of the clamp.
-    rounded = (lost + 3 * rounding.UNIT[dtype]) * root
+    rounded = (lost + 3 * rounding.EXACT_UNIT[dtype]) * root
     digit_error = (cells - 1) * (others + lost)
     # Beyond a quarter the selection of contexts could take one digit for another.
     told_apart = digit_error <= Fraction(1, 4)
     mean = rounding.sqrt_up((inside + leak + rounded) ** 2 + ramps)
     sup = constant * radius * root + leak + rounded
     return Ledger(
-        cells=rounding.up(inside),
-        ramps=rounding.up(ramps),
-        leak=rounding.up(leak),
-        rounding=rounding.up(rounded),
+        cells=rounding.float_above(inside),
+        ramps=rounding.float_above(ramps),
+        leak=rounding.float_above(leak),
+        rounding=rounding.float_above(rounded),
         ramp=ramp,
         sharpness=sharpness,
-        mean=rounding.up(mean) if told_apart else math.inf,
-        sup=rounding.up(sup) if told_apart else math.inf,
+        mean=rounding.float_above(mean) if told_apart else math.inf,
+        sup=rounding.float_above(sup) if told_apart else math.inf,
     )

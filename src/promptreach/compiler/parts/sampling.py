@@ -8,7 +8,7 @@ leave the room that Bernstein's inequality asks for, and say so in their claim.
 import math
 from fractions import Fraction
 
-from promptreach.compiler.parts import rounding
+from promptreach import rounding
 
 FRESH_POINTS = 20_000
 """Samples of at least so many independent uniform points stay below a certificate, up to `CHANCE`."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
-from promptreach.compiler.parts import rounding
+from promptreach import rounding
 from promptreach.compiler.parts.error_budget import EXP_UNITS
 from promptreach.compiler.parts.sampling import sample_room
 
@@ -79,7 +79,7 @@ def interpolation_ledger(
         beta, reach, apart: sharpness, Lambda, and how far prompt and content are kept apart, in whole nats.
         dtype: of the arithmetic.
     """
-    unit, root, slots = rounding.UNIT[dtype], rounding.sqrt_up(Fraction(size)), (cells + 1) ** size
+    unit, root, slots = rounding.EXACT_UNIT[dtype], rounding.sqrt_up(Fraction(size)), (cells + 1) ** size
     terms = 2 * (slots + tokens) + 4 * EXP_UNITS
     if terms * unit >= Fraction(1, 4):
         return InterpolationLedger(*[math.inf] * 7)
@@ -94,25 +94,25 @@ def interpolation_ledger(
     leak = (2 * far / (1 - far) * size + tokens * never) * root * (1 + 2 * EXP_UNITS * unit)
     # The largest number filed, and what every step adds to its error on the way into a score.
     largest = 2 * beta * cells + 2 * reach + 1
-    fraction = rounding.gamma(4, dtype) * (2 * cells + 1)
-    tilt = (fraction + 2 * rounding.gamma(knots + 8, dtype)) * slopes
-    query = tilt + largest * (slots * never + 15 * unit + 2 * rounding.gamma(terms, dtype) + 8 * unit)
+    fraction = rounding.exact_gamma(4, dtype) * (2 * cells + 1)
+    tilt = (fraction + 2 * rounding.exact_gamma(knots + 8, dtype)) * slopes
+    query = tilt + largest * (slots * never + 15 * unit + 2 * rounding.exact_gamma(terms, dtype) + 8 * unit)
     products = size * cells * 2 * largest + 2 * beta * size * cells**2 + apart
-    scores = rounding.gamma(size + 4, dtype) * products + size * cells * query
+    scores = rounding.exact_gamma(size + 4, dtype) * products + size * cells * query
     if 2 * scores > 1:
         return InterpolationLedger(*[math.inf] * 7)
     # exp(2 x) - 1 <= 4 x for 2 x <= 1; softmax and sums; pick, clamp and the table's own rounding; nodes and inputs.
-    rounded = (4 * scores + rounding.gamma(terms, dtype) + 19 * unit + 2 * constant * unit) * root
+    rounded = (4 * scores + rounding.exact_gamma(terms, dtype) + 19 * unit + 2 * constant * unit) * root
     ramps = size * (cells - 1) * (Fraction(ramp) + unit) * size
     beside = weights + leak + rounded
     return InterpolationLedger(
-        bent=rounding.up(bent),
-        weights=rounding.up(weights),
-        leak=rounding.up(leak),
-        rounding=rounding.up(rounded),
-        ramps=rounding.up(ramps),
-        mean=rounding.up(rounding.sqrt_up((bent + beside) ** 2 + ramps)),
-        sup=rounding.up(bend * size / 4 + beside),
+        bent=rounding.float_above(bent),
+        weights=rounding.float_above(weights),
+        leak=rounding.float_above(leak),
+        rounding=rounding.float_above(rounded),
+        ramps=rounding.float_above(ramps),
+        mean=rounding.float_above(rounding.sqrt_up((bent + beside) ** 2 + ramps)),
+        sup=rounding.float_above(bend * size / 4 + beside),
     )
 
 

@@ -30,9 +30,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach import rounding
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.compiler.backbone import Backbone
-from promptreach.compiler.parts import frozen, relu, rounding
+from promptreach.compiler.parts import frozen, relu
 from promptreach.compiler.parts.blocks import Attention
 from promptreach.compiler.parts.error_budget import EXP_UNITS, Ledger, table_ledger
 from promptreach.compiler.parts.grid import cell_radius, grid_refutations, ramp_edges
@@ -109,7 +110,7 @@ class Programmable(Backbone):
         return table_ledger(
             size=plan.tokens * plan.dim,
             cells=plan.cells,
-            radius=cell_radius(self.starts, plan.ramp, self.centres(), rounding.UNIT[plan.dtype]),
+            radius=cell_radius(self.starts, plan.ramp, self.centres(), rounding.EXACT_UNIT[plan.dtype]),
             lipschitz=lipschitz,
             ramp=plan.ramp,
             sharpness=int(head.key[2, -1]),

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import torch
 
+from promptreach import rounding
 from promptreach.compiler.backbone import CHUNK_BYTES
-from promptreach.compiler.parts import rounding
 from promptreach.compiler.parts.error_budget import Ledger, table_ledger
 from promptreach.compiler.parts.relu import narrowest_ramp
 from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, paper_length_log10
@@ -52,7 +52,7 @@ def _planned_ledger(dim: int, tokens: int, lipschitz: float, tol: float, dtype: 
         size=size,
         cells=cells,
         # Cells at the two ends lose half a ramp less; half a cell and the rounding of centre and edge cover all.
-        radius=Fraction(1, 2 * cells) + 2 * rounding.UNIT[dtype],
+        radius=Fraction(1, 2 * cells) + 2 * rounding.EXACT_UNIT[dtype],
         lipschitz=lipschitz,
         ramp=narrowest_ramp(getattr(torch, dtype)),
         sharpness=sharpness,

@@ -6,7 +6,6 @@ answer of one token, whose context is the text. Two rows contradict each other w
 them, whatever the strings were that the tokens came from.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from promptreach.backbone import Backbone
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.experiment import Measured
-from promptreach.rounding import WIDE
+from promptreach.rounding import WIDE, float_above, float_below, narrowed
 from promptreach.training.task.encoding import Encoded, encode
 
 Tokens = tuple[int, ...]
 
-_NARROWER = WIDE.subtract(Decimal(1), Decimal("1e-40"))
 _FUNCTION = Assumption("the model's output is a function of the tokens it reads", True, "evaluation without dropout")
 
 
@@ -163,7 +161,7 @@ def best_accuracy(conflicts: Iterable[Sequence[int]], answers: Sequence[Tokens])
     return Certificate(
         claim="value is the largest share of rows on which any function of the tokens read gives the whole answer, "
         "rounded up",
-        value=_above(Fraction(rows - lost, rows)),
+        value=float_above(Fraction(rows - lost, rows)),
         side=Side.EXACT if all(len(answer) == 1 for answer in answers) else Side.UPPER,
         evidence=Evidence.PROVED,
         assumptions=(_FUNCTION,),
@@ -186,7 +184,7 @@ def recheck_best_accuracy(certificate: Certificate) -> bool:
     """Count the rows of undisputed contents and those that the best function gets right of each other one."""
     conflicts, rows = certificate.witness["conflicts"], certificate.witness["rows"]
     alone = rows - sum(map(sum, conflicts))
-    return certificate.value == _above(Fraction(alone + sum(map(max, conflicts)), rows))
+    return certificate.value == float_above(Fraction(alone + sum(map(max, conflicts)), rows))
 
 
 def _beginnings(answer: Tokens) -> list[Tokens]:
@@ -205,12 +203,4 @@ def _below(total: Decimal, count: int) -> float:
     round to the same number, unless a float64 lay that close to a mean of logarithms.
     """
     with localcontext(WIDE):
-        bound = total / count * _NARROWER
-        near = float(bound)
-        return near if Decimal(near) <= bound else math.nextafter(near, -math.inf)
-
-
-def _above(share: Fraction) -> float:
-    """The least float64 that is not below `share`."""
-    near = float(share)
-    return near if Fraction(near) >= share else math.nextafter(near, math.inf)
+        return float_below(narrowed(total / count))

@@ -15,7 +15,7 @@ from torch import Tensor
 from promptreach.fast_attention.polynomial.features import Monomials, evaluate, moments
 from promptreach.fast_attention.polynomial.preprocess import HeadProblem
 from promptreach.fast_attention.polynomial.remainder import Account, Block, key_sums, row_errors, tail_factor
-from promptreach.fast_attention.rounding import gamma, unit
+from promptreach.rounding import gamma, unit
 
 CHUNK = 1024
 """Keys a chunk at most: inside it attention is exact and quadratic."""

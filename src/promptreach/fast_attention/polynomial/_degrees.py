@@ -15,7 +15,7 @@ from promptreach.fast_attention.polynomial.remainder import KeySums, key_sums, r
 from promptreach.fast_attention.problem import Head
 from promptreach.fast_attention.report import ToleranceNotReachedError
 from promptreach.fast_attention.request import BUDGET
-from promptreach.fast_attention.rounding import gamma, unit
+from promptreach.rounding import gamma, unit
 
 PLANNED = 4096
 """Keys and queries that the degree is first estimated from; the certificate looks at all of them."""

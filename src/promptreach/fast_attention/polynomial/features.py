@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from promptreach.fast_attention.rounding import unit
+from promptreach.rounding import unit
 
 CACHE_BYTES = 2**22
 """Bytes of a block of features: it should stay in cache, and each block costs some calls whatever its size."""

@@ -43,7 +43,7 @@ from promptreach.fast_attention.polynomial.remainder import Account, Block, mome
 from promptreach.fast_attention.problem import AttentionProblem, Head
 from promptreach.fast_attention.report import HEAD_CHECKER, AttentionReport, ToleranceNotReachedError
 from promptreach.fast_attention.request import BUDGET, Request
-from promptreach.fast_attention.rounding import gamma
+from promptreach.rounding import gamma
 
 PLANNED_ROWS, PLANNED_BYTES = 512, 2**26
 """Queries and keys that the planner's pilot looks at, at most about, and what it may hold."""

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from promptreach.fast_attention.problem import Head
 from promptreach.fast_attention.request import BUDGET
-from promptreach.fast_attention.rounding import gamma, unit
+from promptreach.rounding import gamma, unit
 
 RIDGE = 1e-8
 """Addition to the keys' second moment, relative to its mean, before it is inverted: it bounds the maps."""

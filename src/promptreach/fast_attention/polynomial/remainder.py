@@ -34,7 +34,7 @@ from torch import Tensor
 from promptreach.fast_attention.polynomial.features import Monomials
 from promptreach.fast_attention.polynomial.preprocess import Prepared
 from promptreach.fast_attention.polynomial.tensors import form_norms
-from promptreach.fast_attention.rounding import gamma
+from promptreach.rounding import gamma
 
 SERIES = 8
 """Terms of theta's series that are summed before it is closed."""

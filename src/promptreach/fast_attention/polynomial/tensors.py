@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.fast_attention.polynomial.features import Monomials
-from promptreach.fast_attention.rounding import gamma
+from promptreach.rounding import gamma
 
 MOST_ROWS = 128
 FORM_BYTES = 2**25

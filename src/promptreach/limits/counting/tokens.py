@@ -28,8 +28,8 @@ from promptreach.certificate import Assumption, Certificate, Evidence, Side, rec
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.limits.oracle.checks import number_faults, weight_faults
 from promptreach.limits.oracle.witness import last_outputs
-from promptreach.norms import gamma
 from promptreach.prompt import SoftPrompt
+from promptreach.rounding import gamma
 from promptreach.weights import AttentionWeights
 
 

@@ -19,13 +19,14 @@ The first is below the constants of Castin et al. 2024 for every n, and below th
 of those are proved too where it applies. `published` evaluates them for comparison.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 import torch
 from torch import Tensor
 
-from promptreach.limits.layers.near import Near, NormRoutines
+from promptreach.balls import NormBall
+from promptreach.limits.layers.norm_routines import NormRoutines
 from promptreach.weights import AttentionWeights, NormWeights
 
 
@@ -45,18 +46,18 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class AttentionBound:
-    """Bounds on one attention branch as a function of the tokens it reads.
+class BranchBound:
+    """Bounds on one branch.
 
     Attributes:
-        lipschitz: of the branch.
+        lipschitz: of the branch, the norm in front of it included.
         reach: bounds the Euclidean norm of each output token.
         published: the formulas of the literature at the same sizes, by name; only where they are implied.
     """
 
     lipschitz: Decimal
     reach: Decimal
-    published: dict[str, Decimal]
+    published: dict[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class _Head:
 
 def attention_bound(
     weights: AttentionWeights, norm: NormWeights | None, reading: Reading, tokens: int, routines: NormRoutines
-) -> AttentionBound:
+) -> BranchBound:
     """Bounds that hold for every input whose tokens, after `norm`, fit `reading`, at most `tokens` of them."""
-    output = Near.exact(_output(weights))
+    output = NormBall.exact(_output(weights))
     heads = [_head(weights, norm, index, output, reading, tokens, routines) for index in range(weights.num_heads)]
     output_norm = routines.of(output)
     lipschitz = min(
@@ -85,7 +86,8 @@ def attention_bound(
         output_norm * sum((head.value**2 for head in heads), Decimal(0)).sqrt(),
     )
     reach = stretch * reading.radius + _constant(weights, norm, output).frobenius()
-    return AttentionBound(lipschitz, reach, _published(weights, heads, tokens))
+    published = {name: value * reading.slope for name, value in _published(weights, heads, tokens).items()}
+    return BranchBound(lipschitz * reading.slope, reach, published)
 
 
 def column_sums(score_range: Decimal, tokens: int, causal: bool) -> Decimal:
@@ -102,14 +104,14 @@ def column_sums(score_range: Decimal, tokens: int, causal: bool) -> Decimal:
     return min(Decimal(tokens), 1 + (1 + rest).ln() / least) if rest > Decimal("1e-6") else Decimal(tokens)
 
 
-def folded(norm: NormWeights | None, matrix: Tensor, bias: Tensor | None) -> tuple[Near, Near | None]:
+def folded(norm: NormWeights | None, matrix: Tensor, bias: Tensor | None) -> tuple[NormBall, NormBall | None]:
     """The projection and bias that act on tokens before the norm's weight w and bias b: W diag(w), W b + bias."""
-    projection, offset = Near.exact(matrix), None if bias is None else Near.exact(bias)
+    projection, offset = NormBall.exact(matrix), None if bias is None else NormBall.exact(bias)
     if norm is None:
         return projection, offset
     scaled = projection.times_columns(norm.weight.detach().to("cpu", torch.float64))
     if norm.bias is not None:
-        moved = projection @ Near.exact(norm.bias)
+        moved = projection @ NormBall.exact(norm.bias)
         offset = moved if offset is None else moved + offset
     return scaled, offset
 
@@ -118,7 +120,7 @@ def _head(
     weights: AttentionWeights,
     norm: NormWeights | None,
     index: int,
-    output: Near,
+    output: NormBall,
     reading: Reading,
     tokens: int,
     routines: NormRoutines,
@@ -128,7 +130,7 @@ def _head(
     key, key_bias = folded(norm, weights.key[group], _at(weights.key_bias, group))
     value, _ = folded(norm, weights.value[group], None)
     size = weights.value.shape[1]
-    columns = Near(output.centre[:, index * size : (index + 1) * size], output.error)
+    columns = NormBall(output.centre[:, index * size : (index + 1) * size], output.radius)
     scale = abs(Decimal(weights.softmax_scale))
     score = None
     if weights.rotary or weights.query_norm is not None or weights.key_norm is not None:
@@ -149,27 +151,27 @@ def _head(
 
 
 def _projected(
-    matrix: Near, bias: Near | None, norm: NormWeights | None, reading: Reading, routines: NormRoutines
+    matrix: NormBall, bias: NormBall | None, norm: NormWeights | None, reading: Reading, routines: NormRoutines
 ) -> tuple[Decimal, Decimal]:
     """Bounds on slope and size of queries or keys. Rotations change neither: they are orthogonal at each position."""
     slope = routines.of(matrix)
     size = slope * reading.radius + (Decimal(0) if bias is None else bias.frobenius())
     if norm is None:
         return slope, size
-    largest, steepest = Decimal(float(norm.weight.abs().max())), 1 / Decimal(norm.eps).sqrt()
-    moved = Decimal(0) if norm.bias is None else Near.exact(norm.bias).frobenius()
-    return largest * steepest * slope, largest * min(Decimal(matrix.centre.shape[0]).sqrt(), steepest * size) + moved
+    largest, rise = Decimal(float(norm.weight.abs().max())), 1 / Decimal(norm.eps).sqrt()
+    moved = Decimal(0) if norm.bias is None else NormBall.exact(norm.bias).frobenius()
+    return largest * rise * slope, largest * min(Decimal(matrix.centre.shape[0]).sqrt(), rise * size) + moved
 
 
-def _constant(weights: AttentionWeights, norm: NormWeights | None, output: Near) -> Near:
+def _constant(weights: AttentionWeights, norm: NormWeights | None, output: NormBall) -> NormBall:
     """What the branch gives where all tokens read as 0: weights sum to 1, so every head gives its value bias."""
-    total = Near.exact(torch.zeros(weights.output_size) if weights.output_bias is None else weights.output_bias)
+    total = NormBall.exact(torch.zeros(weights.output_size) if weights.output_bias is None else weights.output_bias)
     size = weights.value.shape[1]
     for index in range(weights.num_heads):
         group = index * weights.num_kv_heads // weights.num_heads
         _, bias = folded(norm, weights.value[group], _at(weights.value_bias, group))
         if bias is not None:
-            total = total + Near(output.centre[:, index * size : (index + 1) * size], output.error) @ bias
+            total = total + NormBall(output.centre[:, index * size : (index + 1) * size], output.radius) @ bias
     return total
 
 

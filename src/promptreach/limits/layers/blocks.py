@@ -1,6 +1,7 @@
-"""The two branches of a layer as differentiable float64 functions, without the residual connections around them.
+"""The two branches of a layer as differentiable float64 functions, and Jacobian norms at points.
 
-`reference.py` defines what they compute; here it is batched, so that Jacobians can be had.
+Branches come without the residual connections around them. `reference.py` defines what they compute; here it is
+batched, so that Jacobians can be had: their norms are lower bounds on Lipschitz constants.
 """
 
 from collections.abc import Callable
@@ -18,15 +19,20 @@ Rotation = Callable[[Float[Tensor, "heads tokens head_dim"]], Float[Tensor, "hea
 """Rotates the queries, or the keys, of all heads by position; it must be orthogonal at each position."""
 
 
+def norms_in_front(layer: LayerWeights) -> tuple[NormWeights | None, NormWeights | None]:
+    """The norms that stand in front of the attention and of the feed-forward network."""
+    return (layer.attention_norm, layer.feed_forward_norm) if layer.norm_position == "pre" else (None, None)
+
+
 def attention_branch(layer: LayerWeights, rotate: Rotation | None = None) -> Branch:
     """What the attention adds to the stream: its norm first where that stands in front. Weights are float64."""
-    norm = layer.attention_norm if layer.norm_position == "pre" else None
+    norm, _ = norms_in_front(layer)
     return lambda states: attend(layer.attention, normed(norm, states), rotate)
 
 
 def feed_forward_branch(layer: LayerWeights) -> Branch:
     """What the feed-forward network adds to the stream; nothing, where there is none."""
-    norm = layer.feed_forward_norm if layer.norm_position == "pre" else None
+    _, norm = norms_in_front(layer)
     weights = layer.feed_forward
     if weights is None:
         return torch.zeros_like
@@ -100,3 +106,35 @@ def projected(
     """One projection of all tokens for each head."""
     images = states @ matrices.mT
     return images if bias is None else images + bias[:, None]
+
+
+def jacobian_norm(
+    function: Branch, point: Float[Tensor, "tokens hidden"], iterations: int, generator: torch.Generator
+) -> float:
+    """A lower bound on the norm of the Jacobian J: |J v| / |v| for a direction v from power iteration on J^T J.
+
+    Frobenius norms over stacked tokens. May exceed the truth by rounding: float64, without an account of it.
+    """
+    direction = torch.randn(point.shape, generator=generator, dtype=torch.float64)
+    pull_back = torch.func.vjp(function, point)[1]
+    stretch = 0.0
+    for _ in range(iterations):
+        direction = direction / direction.norm()
+        pushed = torch.func.jvp(function, (point,), (direction,))[1]
+        stretch = float(pushed.norm())
+        if stretch == 0.0:
+            return 0.0
+        (direction,) = pull_back(pushed)
+    return stretch
+
+
+def points_in_ball(
+    hidden: int, tokens: int, radius: float, generator: torch.Generator
+) -> list[Float[Tensor, "tokens hidden"]]:
+    """Points where Jacobians are large: on the sphere, in two opposite clusters, and near 0, where norms are."""
+    directions = torch.nn.functional.normalize(
+        torch.randn(tokens, hidden, generator=generator, dtype=torch.float64), dim=1
+    )
+    signs = 1 - 2 * (torch.arange(tokens, dtype=torch.float64)[:, None] % 2)
+    inside = radius * (1 - 1e-12)
+    return [inside * directions, inside * signs * directions[:1], 1e-4 * inside * directions]

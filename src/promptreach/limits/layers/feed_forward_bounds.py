@@ -10,16 +10,16 @@ Gated, down(act(gate x) * up x): the two terms of the product rule, each bounded
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
 import torch
 
-from promptreach.limits.layers.attention_bounds import Reading, folded
-from promptreach.limits.layers.near import Near, NormRoutines
+from promptreach.balls import NormBall
+from promptreach.limits.layers.attention_bounds import BranchBound, Reading, folded
+from promptreach.limits.layers.norm_routines import NormRoutines
 from promptreach.weights import Activation, FeedForwardWeights, NormWeights
 
-STEEPEST: Mapping[Activation, Decimal] = {
+LARGEST_SLOPE: Mapping[Activation, Decimal] = {
     "relu": Decimal(1),
     "gelu": Decimal("1.12905"),
     "gelu_tanh": Decimal("1.13"),
@@ -29,61 +29,51 @@ STEEPEST: Mapping[Activation, Decimal] = {
 others, as each is t/2 plus an even function. Derived in docs/theory/lipschitz.md, section 5."""
 
 
-@dataclass(frozen=True)
-class FeedForwardBound:
-    """Bounds on one feed-forward branch, a function of single tokens.
-
-    Attributes:
-        lipschitz: of the branch.
-        reach: bounds the Euclidean norm of each output token.
-    """
-
-    lipschitz: Decimal
-    reach: Decimal
-
-
 def feed_forward_bound(
-    weights: FeedForwardWeights, norm: NormWeights | None, reading: Reading, routines: NormRoutines
-) -> FeedForwardBound:
-    """Bounds that hold for every token that, after `norm`, fits `reading`."""
+    weights: FeedForwardWeights | None, norm: NormWeights | None, reading: Reading, routines: NormRoutines
+) -> BranchBound:
+    """Bounds that hold for every token that, after `norm`, fits `reading`; 0 without a network."""
+    if weights is None:
+        return BranchBound(Decimal(0), Decimal(0))
     up, up_bias = folded(norm, weights.up, weights.up_bias)
-    down = Near.exact(weights.down)
-    offset = _size(None if weights.down_bias is None else Near.exact(weights.down_bias))
-    steepest = STEEPEST[weights.activation]
+    down = NormBall.exact(weights.down)
+    offset = _size(None if weights.down_bias is None else NormBall.exact(weights.down_bias))
+    slope = LARGEST_SLOPE[weights.activation]
     if weights.gate is None:
         # |act(t)| <= |t|, so that down(act(up_bias)) is at most |down| |up_bias| long.
-        lipschitz = _plain(up, down, steepest, weights.activation == "relu", routines)
+        lipschitz = _plain(up, down, slope, weights.activation == "relu", routines)
         down_norm = routines.of(down)
-        return FeedForwardBound(lipschitz, lipschitz * reading.radius + down_norm * _size(up_bias) + offset)
+        reach = lipschitz * reading.radius + down_norm * _size(up_bias) + offset
+        return BranchBound(lipschitz * reading.slope, reach)
     gate, gate_bias = folded(norm, weights.gate, weights.gate_bias)
     down_norm, up_norm, gate_norm = routines.of(down), routines.of(up), routines.of(gate)
     up_row, gate_row = up.longest_row(), gate.longest_row()
     up_size, gate_size = up_norm * reading.radius + _size(up_bias), gate_norm * reading.radius + _size(gate_bias)
     up_entry, gate_entry = up_row * reading.radius + _largest(up_bias), gate_row * reading.radius + _largest(gate_bias)
-    through_gate = steepest * min(up_size * gate_row, up_entry * gate_norm)
+    through_gate = slope * min(up_size * gate_row, up_entry * gate_norm)
     through_up = min(gate_size * up_row, gate_entry * up_norm)
     reach = down_norm * min(gate_size * up_entry, gate_entry * up_size) + offset
-    return FeedForwardBound(down_norm * (through_gate + through_up), reach)
+    return BranchBound(down_norm * (through_gate + through_up) * reading.slope, reach)
 
 
-def _plain(up: Near, down: Near, steepest: Decimal, is_relu: bool, routines: NormRoutines) -> Decimal:
-    least = Decimal(0) if is_relu else 1 - steepest
-    centre, width = (steepest + least) / 2, (steepest - least) / 2
+def _plain(up: NormBall, down: NormBall, slope: Decimal, is_relu: bool, routines: NormRoutines) -> Decimal:
+    least = Decimal(0) if is_relu else 1 - slope
+    centre, width = (slope + least) / 2, (slope - least) / 2
     separate = routines.of(down) * routines.of(up)
     # Powers of two that bring each row of `up` and its column of `down` to about the same length.
     ratio = (down.centre.norm(dim=0) / up.centre.norm(dim=1)).sqrt()
     if bool((ratio.isfinite() & (ratio > 0)).all()):
         power = torch.exp2(ratio.log2().round().clamp(-64, 64))
         larger, smaller = Decimal(float(power.max())), Decimal(float((1 / power).max()))
-        balanced_up = Near((up.centre.mT * power).mT, up.error * larger)
-        balanced_down = Near(down.centre / power, down.error * smaller)
+        balanced_up = NormBall((up.centre.mT * power).mT, up.radius * larger)
+        balanced_down = NormBall(down.centre / power, down.radius * smaller)
         separate = min(separate, routines.of(balanced_down) * routines.of(balanced_up))
     return centre * routines.of_product(down, up) + width * separate
 
 
-def _size(vector: Near | None) -> Decimal:
+def _size(vector: NormBall | None) -> Decimal:
     return Decimal(0) if vector is None else vector.frobenius()
 
 
-def _largest(vector: Near | None) -> Decimal:
-    return Decimal(0) if vector is None else Decimal(float(vector.centre.abs().max())) + vector.error
+def _largest(vector: NormBall | None) -> Decimal:
+    return Decimal(0) if vector is None else Decimal(float(vector.centre.abs().max())) + vector.radius

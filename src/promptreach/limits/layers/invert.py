@@ -16,16 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach import reference
-from promptreach import rounding as decimals
+from promptreach import reference, rounding
+from promptreach.balls import Ball
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.errors import Fault, NotContractingError, raise_if_any
 from promptreach.limits.layers import blocks, enclosure
-from promptreach.limits.layers.enclosure import Enclosed
-from promptreach.limits.layers.lipschitz import LayerSizes, layer_faults, layer_sizes
-from promptreach.limits.layers.near import FAST, THOROUGH, NormRoutines
-from promptreach.limits.layers.packing import packed, unpacked_layer
-from promptreach.rounding import shown
+from promptreach.limits.layers.lipschitz import LayerSizes, ball_faults, layer_faults, layer_sizes
+from promptreach.limits.layers.norm_routines import FAST, THOROUGH, NormRoutines
 from promptreach.weights import LayerWeights
 
 _GROWTH_STEPS = 200
@@ -54,7 +51,7 @@ class _Branch:
     """One residual step x -> x + G(x) of a layer: G in float64, G with its rounding, and where its bound holds."""
 
     plain: blocks.Branch
-    enclosed: Callable[[Enclosed], Enclosed]
+    enclosed: Callable[[Ball], Ball]
     contraction: Decimal
     radius: Decimal
 
@@ -84,13 +81,13 @@ def invert(
     given = outputs.detach().to("cpu", torch.float64)
     states, error, iterations = given, Decimal(0), 0
     radii: list[float] = []
-    with localcontext(decimals.WIDE):
+    with localcontext(rounding.WIDE):
         for index, layer in reversed(list(enumerate(layers))):
             for branch in reversed(_branches(index, layer.detached(), states, error)):
                 states, error, steps = _solve(branch, states, error, tol, index)
                 iterations += steps
             radii.insert(0, float(branch.radius))
-        value = decimals.round_up(error)
+        value = rounding.round_up(error)
     return Inverse(states, _certificate(value, radii, layers, states, given), iterations, tuple(radii))
 
 
@@ -111,14 +108,12 @@ def injective_consequence(layers: Sequence[LayerWeights], radius: float | int, t
 
     Reference: Wang et al. 2023, Theorem 5; theorem key ``contracting-injective``.
     """
-    faults = layer_faults(layers)
-    faults += [] if 0 < radius < math.inf else [Fault("radius", str(radius), "a positive finite number")]
-    raise_if_any(faults + ([] if tokens >= 1 else [Fault("tokens", str(tokens), "at least 1")]))
+    raise_if_any(layer_faults(layers) + ball_faults(radius, tokens))
     kept, reasons = _kept(layers, radius, tokens, FAST, widened=Decimal("1e-9"))
     claim = (
-        f"For every prompt and all contents X, X' whose tokens lie in the ball of radius {shown(radius)}, prompt and "
-        f"content at most {tokens} tokens: the outputs at the content positions differ by at least value |X - X'| "
-        f"(Frobenius). So two inputs with one target sequence cannot be fitted."
+        f"For every prompt and all contents X, X' whose tokens lie in the ball of radius {rounding.shown(radius)}, "
+        f"prompt and content at most {tokens} tokens: the outputs at the content positions differ by at least "
+        f"value |X - X'| (Frobenius). So two inputs with one target sequence cannot be fitted."
     )
     return Certificate(
         claim=claim,
@@ -127,7 +122,7 @@ def injective_consequence(layers: Sequence[LayerWeights], radius: float | int, t
         evidence=Evidence.UNKNOWN if reasons else Evidence.PROVED,
         assumptions=(Assumption("causal, prompt first, every branch contracts on its ball", not reasons),),
         theorem="contracting-injective",
-        witness={} if reasons else {"layers": [packed(layer) for layer in layers], "radius": radius, "tokens": tokens},
+        witness={} if reasons else {"layers": [layer.packed() for layer in layers], "radius": radius, "tokens": tokens},
         checker="" if reasons else "limits.layers.invert:recheck_injective",
         reason="; ".join(reasons),
     )
@@ -140,7 +135,7 @@ def _kept(
 
     `widened` is the share by which every bound grows, so that a second path, whose bounds differ by 1e-12, stays below.
     """
-    with localcontext(decimals.WIDE):
+    with localcontext(rounding.WIDE):
         margin, ball, reasons = Decimal(1), Decimal(radius), []
         for index, layer in enumerate(layers):
             if not layer.attention.causal:
@@ -158,9 +153,9 @@ def _kept(
                 attention=sizes.attention * (1 + widened),
                 feed_forward=sizes.feed_forward * (1 + widened),
             )
-            reasons += _steep(index, sizes)
+            reasons += _not_contracting(index, sizes)
             margin *= (1 - sizes.attention) * (1 - sizes.feed_forward)
-        return 0.0 if reasons else decimals.float_below(margin * (1 - Decimal("1e-30"))), reasons
+        return 0.0 if reasons else rounding.float_below(margin * (1 - Decimal("1e-30"))), reasons
 
 
 def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) -> list[_Branch]:
@@ -173,8 +168,8 @@ def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) 
     radius = target
     for _ in range(_GROWTH_STEPS):
         sizes = layer_sizes(layer, radius, len(outputs))
-        if steep := _steep(index, sizes):
-            raise NotContractingError("these layers cannot be inverted with a certificate", steep)
+        if found := _not_contracting(index, sizes):
+            raise NotContractingError("these layers cannot be inverted with a certificate", found)
         # output_radius - radius bounds what both branches together can have added to a token.
         needed = target + (sizes.output_radius - radius)
         if needed <= radius:
@@ -189,7 +184,7 @@ def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) 
             blocks.attention_branch(layer),
             lambda states: enclosure.attention(attention, states),
             sizes.attention,
-            Decimal(decimals.float_below(radius)),
+            Decimal(rounding.float_below(radius)),
         ),
         _Branch(
             blocks.feed_forward_branch(layer),
@@ -213,8 +208,8 @@ def _solve(
         if step <= tol * float(1 - branch.contraction) / 4 or step >= last:
             break
         last = step
-    point = Enclosed.exact(states)
-    residual = Decimal((Enclosed.exact(target) - point - branch.enclosed(point)).norm())
+    point = Ball.exact(states)
+    residual = Decimal((Ball.exact(target) - point - branch.enclosed(point)).norm())
     error = (residual + target_error) / (1 - branch.contraction)
     reach = Decimal(float(states.norm(dim=1).max())) * (1 + Decimal("1e-9")) + error
     if not reach <= branch.radius:
@@ -226,7 +221,7 @@ def _solve(
 def _certificate(
     value: float, radii: list[float], layers: Sequence[LayerWeights], inputs: Tensor, outputs: Tensor
 ) -> Certificate:
-    norms = ", ".join(shown(radius) for radius in radii)
+    norms = ", ".join(rounding.shown(radius) for radius in radii)
     return Certificate(
         claim=(
             f"Among inputs whose stream enters the layers with token norms of at most {norms}, exactly one is "
@@ -238,7 +233,7 @@ def _certificate(
         evidence=Evidence.PROVED,
         assumptions=(Assumption("every branch has a Lipschitz constant below 1 on its ball", True),),
         theorem="contracting-inverse",
-        witness={"layers": [packed(layer) for layer in layers], "inputs": inputs, "outputs": outputs},
+        witness={"layers": [layer.packed() for layer in layers], "inputs": inputs, "outputs": outputs},
         checker="limits.layers.invert:recheck_inverse",
     )
 
@@ -250,7 +245,7 @@ def recheck_inverse(certificate: Certificate) -> bool:
     Each layer has a Lipschitz constant below (1 + 1) (1 + 1). This can refute a claim; the proof is the first path's.
     """
     seen = certificate.witness
-    layers = [unpacked_layer(layer) for layer in seen["layers"]]
+    layers = [LayerWeights.unpacked(layer).detached() for layer in seen["layers"]]
     missed = float((reference.transformer(layers, seen["inputs"]) - seen["outputs"]).norm())
     return missed <= 4.0 ** len(layers) * certificate.value
 
@@ -259,12 +254,12 @@ def recheck_inverse(certificate: Certificate) -> bool:
 def recheck_injective(certificate: Certificate) -> bool:
     """Second path: the product again, with all matrices formed and all norms from singular values."""
     seen = certificate.witness
-    layers = [unpacked_layer(layer) for layer in seen["layers"]]
+    layers = [LayerWeights.unpacked(layer).detached() for layer in seen["layers"]]
     kept, reasons = _kept(layers, seen["radius"], int(seen["tokens"]), THOROUGH, widened=Decimal(0))
     return not reasons and 0.0 <= certificate.value <= kept
 
 
-def _steep(index: int, sizes: LayerSizes) -> list[str]:
+def _not_contracting(index: int, sizes: LayerSizes) -> list[str]:
     parts = (("attention", sizes.attention), ("feed-forward", sizes.feed_forward))
     return [
         f"layer {index}: the bound on the {name} branch is {float(bound):.3g}, not below 1"

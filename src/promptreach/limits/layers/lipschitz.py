@@ -1,4 +1,4 @@
-"""How steep each layer is, from above (certified) and from below (measured), and whether it is certainly injective.
+"""Lipschitz constants of each layer, from above (certified) and from below (measured), and certain injectivity.
 
 Paper A, Theorem 5: a layer x -> x + G(x) whose branches G have Lipschitz constants below 1 is injective, so a stack of
 them fits only data of injective maps. Everything here is in the Frobenius norm over stacked tokens, on inputs whose
@@ -18,15 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach import rounding as decimals
+from promptreach import rounding
+from promptreach.balls import NormBall
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, Verdict, rechecks
 from promptreach.errors import Fault, raise_if_any
 from promptreach.limits.layers import blocks
-from promptreach.limits.layers.attention_bounds import AttentionBound, Reading, attention_bound
-from promptreach.limits.layers.feed_forward_bounds import FeedForwardBound, feed_forward_bound
-from promptreach.limits.layers.jacobian import points_in_ball, steepness
-from promptreach.limits.layers.near import FAST, THOROUGH, Near, NormRoutines
-from promptreach.limits.layers.packing import packed, unpacked_layer
+from promptreach.limits.layers.attention_bounds import Reading, attention_bound
+from promptreach.limits.layers.feed_forward_bounds import feed_forward_bound
+from promptreach.limits.layers.norm_routines import FAST, THOROUGH, NormRoutines
 from promptreach.weights import LayerWeights, NormWeights
 
 _TOKENS = 4
@@ -34,7 +33,7 @@ _TOKENS = 4
 
 @dataclass(frozen=True)
 class LayerBound:
-    """How steep the two branches of one layer are on the ball.
+    """Bounds on the Lipschitz constants of one layer and its two branches on the ball.
 
     A branch is what a layer adds to the stream: attention or feed-forward, with the norm in front of it where there is
     one, without the residual connection and without a norm behind it.
@@ -114,7 +113,7 @@ def lipschitz(
 
 @dataclass(frozen=True)
 class LayerSizes:
-    """The numbers behind one layer's certificates, as 50-digit decimals.
+    """The numbers behind one layer's certificates, as 50-digit rounding.
 
     Attributes:
         attention, feed_forward: Lipschitz bounds of the branches, the norms in front included.
@@ -132,25 +131,24 @@ class LayerSizes:
 
 
 def layer_sizes(layer: LayerWeights, radius: Decimal, tokens: int, routines: NormRoutines = FAST) -> LayerSizes:
-    """Bounds on the ball, for float64 weights; call inside ``localcontext(decimals.WIDE)``."""
-    attended, slope = _attended(layer, _reading(layer, layer.attention_norm, radius), tokens, routines)
-    attention, after, total = attended.lipschitz * slope, radius + attended.reach, 1 + attended.lipschitz * slope
-    if layer.norm_position == "post":
-        total, after = total * _norm_slope(layer.attention_norm), _normed_size(layer, layer.attention_norm, after)
-    mapped, mlp_slope = _mapped(layer, _reading(layer, layer.feed_forward_norm, after), routines)
-    feed_forward, end = mapped.lipschitz * mlp_slope, after + mapped.reach
-    total = total * (1 + feed_forward)
-    if layer.norm_position == "post" and layer.feed_forward is not None:
-        total, end = total * _norm_slope(layer.feed_forward_norm), _normed_size(layer, layer.feed_forward_norm, end)
-    published = {name: value * slope for name, value in attended.published.items()}
-    return LayerSizes(attention, feed_forward, total, after, end, published)
+    """Bounds on the ball, for float64 weights; call inside ``localcontext(rounding.WIDE)``."""
+    first, second = blocks.norms_in_front(layer)
+    attended = attention_bound(layer.attention, first, _reading(first, radius), tokens, routines)
+    after, total = radius + attended.reach, 1 + attended.lipschitz
+    if layer.norm_position == "post" and layer.attention_norm is not None:
+        total, after = total * _norm_slope(layer.attention_norm), _normed_size(layer.attention_norm, after)
+    mapped = feed_forward_bound(layer.feed_forward, second, _reading(second, after), routines)
+    end, total = after + mapped.reach, total * (1 + mapped.lipschitz)
+    if layer.norm_position == "post" and layer.feed_forward is not None and layer.feed_forward_norm is not None:
+        total, end = total * _norm_slope(layer.feed_forward_norm), _normed_size(layer.feed_forward_norm, end)
+    return LayerSizes(attended.lipschitz, mapped.lipschitz, total, after, end, attended.published)
 
 
-def _reading(layer: LayerWeights, norm: NormWeights | None, radius: Decimal) -> Reading:
+def _reading(norm: NormWeights | None, radius: Decimal) -> Reading:
     """What a branch reads of a stream in the ball; only a norm in front of it changes that."""
-    if layer.norm_position != "pre" or norm is None:
+    if norm is None:
         return Reading(radius, radius, Decimal(1))
-    size = min(Decimal(layer.attention.hidden_size).sqrt(), radius * _unit_slope(norm))
+    size = _standardised_size(norm, radius)
     return Reading(size, size, _unit_slope(norm))
 
 
@@ -159,30 +157,17 @@ def _unit_slope(norm: NormWeights) -> Decimal:
     return 1 / Decimal(norm.eps).sqrt()
 
 
-def _norm_slope(norm: NormWeights | None) -> Decimal:
-    return Decimal(1) if norm is None else _unit_slope(norm) * Decimal(float(norm.weight.abs().max()))
+def _standardised_size(norm: NormWeights, radius: Decimal) -> Decimal:
+    return min(Decimal(len(norm.weight)).sqrt(), radius * _unit_slope(norm))
 
 
-def _normed_size(layer: LayerWeights, norm: NormWeights | None, radius: Decimal) -> Decimal:
-    if norm is None:
-        return radius
-    moved = Decimal(0) if norm.bias is None else Near.exact(norm.bias).frobenius()
-    unit = min(Decimal(layer.attention.hidden_size).sqrt(), radius * _unit_slope(norm))
-    return unit * Decimal(float(norm.weight.abs().max())) + moved
+def _norm_slope(norm: NormWeights) -> Decimal:
+    return _unit_slope(norm) * Decimal(float(norm.weight.abs().max()))
 
 
-def _attended(
-    layer: LayerWeights, reading: Reading, tokens: int, routines: NormRoutines
-) -> tuple[AttentionBound, Decimal]:
-    norm = layer.attention_norm if layer.norm_position == "pre" else None
-    return attention_bound(layer.attention, norm, reading, tokens, routines), reading.slope
-
-
-def _mapped(layer: LayerWeights, reading: Reading, routines: NormRoutines) -> tuple[FeedForwardBound, Decimal]:
-    if layer.feed_forward is None:
-        return FeedForwardBound(Decimal(0), Decimal(0)), reading.slope
-    norm = layer.feed_forward_norm if layer.norm_position == "pre" else None
-    return feed_forward_bound(layer.feed_forward, norm, reading, routines), reading.slope
+def _normed_size(norm: NormWeights, radius: Decimal) -> Decimal:
+    moved = Decimal(0) if norm.bias is None else NormBall.exact(norm.bias).frobenius()
+    return _standardised_size(norm, radius) * Decimal(float(norm.weight.abs().max())) + moved
 
 
 def _layer_bound(
@@ -196,20 +181,22 @@ def _layer_bound(
     generator: torch.Generator,
 ) -> LayerBound:
     given, layer = layer, layer.detached()
-    with localcontext(decimals.WIDE):
+    with localcontext(rounding.WIDE):
         sizes = layer_sizes(layer, Decimal(radius), tokens)
         local = None if state is None else _local_sizes(layer, state, rotate)
-        published = {name: decimals.round_up(value) for name, value in sizes.published.items()}
-    points = points_in_ball(layer.attention.hidden_size, tokens, float(radius), generator) if state is None else [state]
-    steep = {
-        "attention": [steepness(blocks.attention_branch(layer, rotate), x, iterations, generator) for x in points],
-        "mlp": [
-            # Token-wise: a few tokens are enough for a lower bound.
-            steepness(
-                blocks.feed_forward_branch(layer), blocks.between(layer, x, rotate)[:_TOKENS], iterations, generator
-            )
-            for x in points
-        ],
+        published = {name: rounding.round_up(value) for name, value in sizes.published.items()}
+    hidden, random = layer.attention.hidden_size, state is None
+    points = blocks.points_in_ball(hidden, tokens, float(radius), generator) if state is None else [state]
+    attention, mlp = blocks.attention_branch(layer, rotate), blocks.feed_forward_branch(layer)
+    lower = {
+        "attention": max([blocks.jacobian_norm(attention, x, iterations, generator) for x in points]),
+        # Token-wise: a few tokens are enough for a lower bound.
+        "mlp": max(
+            [
+                blocks.jacobian_norm(mlp, blocks.between(layer, x, rotate)[:_TOKENS], iterations, generator)
+                for x in points
+            ]
+        ),
     }
     upper = {part: _certified(part, given, radius, tokens, sizes) for part in ("attention", "mlp", "total")}
     reasons = _reasons(layer, upper)
@@ -218,16 +205,16 @@ def _layer_bound(
         attention=upper["attention"],
         mlp=upper["mlp"],
         total=upper["total"],
-        attention_lower=_measured("attention", max(steep["attention"]), Side.LOWER, len(points), state is None),
-        mlp_lower=_measured("mlp", max(steep["mlp"]), Side.LOWER, len(points), state is None),
+        attention_lower=_measured("attention", lower["attention"], Side.LOWER, len(points), random),
+        mlp_lower=_measured("mlp", lower["mlp"], Side.LOWER, len(points), random),
         attention_local=None if local is None else _measured("attention", local[0], Side.UPPER, 1, False),
         mlp_local=None if local is None else _measured("mlp", local[1], Side.UPPER, 1, False),
         invertible=Verdict.UNKNOWN if reasons else Verdict.POSSIBLE,
         reasons=reasons,
         not_covered=_not_covered(layer, rotate),
         published=published,
-        mlp_radius=decimals.round_up(sizes.mlp_radius),
-        output_radius=decimals.round_up(sizes.output_radius),
+        mlp_radius=rounding.round_up(sizes.mlp_radius),
+        output_radius=rounding.round_up(sizes.output_radius),
     )
 
 
@@ -235,16 +222,17 @@ def _local_sizes(
     layer: LayerWeights, state: Float[Tensor, "tokens hidden"], rotate: blocks.Rotation | None
 ) -> tuple[float, float]:
     """Bounds on the Jacobian norms at one point: the formulas for the ball, with the sizes found at that point."""
-    attended, slope = _attended(layer, _found(layer, layer.attention_norm, state), len(state), FAST)
+    first, second = blocks.norms_in_front(layer)
+    attended = attention_bound(layer.attention, first, _found(first, state), len(state), FAST)
     after = blocks.between(layer, state, rotate)
-    mapped, mlp_slope = _mapped(layer, _found(layer, layer.feed_forward_norm, after), FAST)
-    return decimals.round_up(attended.lipschitz * slope), decimals.round_up(mapped.lipschitz * mlp_slope)
+    mapped = feed_forward_bound(layer.feed_forward, second, _found(second, after), FAST)
+    return rounding.round_up(attended.lipschitz), rounding.round_up(mapped.lipschitz)
 
 
-def _found(layer: LayerWeights, norm: NormWeights | None, state: Float[Tensor, "tokens hidden"]) -> Reading:
+def _found(norm: NormWeights | None, state: Float[Tensor, "tokens hidden"]) -> Reading:
     """Length, spread around their mean and slope of the norm, the largest over the tokens that stand there."""
     slope = Decimal(1)
-    if layer.norm_position == "pre" and norm is not None:
+    if norm is not None:
         moved = state - state.mean(dim=-1, keepdim=True) if norm.kind == "layer" else state
         slope = Decimal(float((moved.square().mean(dim=-1) + norm.eps).rsqrt().max()))
         state = blocks.standardised(norm, state)
@@ -257,19 +245,19 @@ _PARTS = {"attention": "attention branch", "mlp": "feed-forward branch", "total"
 
 def _certified(part: str, layer: LayerWeights, radius: float | int, tokens: int, sizes: LayerSizes) -> Certificate:
     value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[part]
-    ball = decimals.float_below(sizes.mlp_radius) if part == "mlp" else radius
+    ball = rounding.float_below(sizes.mlp_radius) if part == "mlp" else radius
     return Certificate(
         claim=(
-            f"For all inputs X, X' of at most {tokens} tokens, each of Euclidean norm at most {decimals.shown(ball)}, "
+            f"For all inputs X, X' of at most {tokens} tokens, each of Euclidean norm at most {rounding.shown(ball)}, "
             f"the outputs of the layer's {_PARTS[part]} differ by at most value |X - X'|, in the Frobenius norm over "
             f"stacked tokens."
         ),
-        value=decimals.round_up(value),
+        value=rounding.round_up(value),
         side=Side.UPPER,
         evidence=Evidence.PROVED,
         assumptions=(Assumption("every weight is a finite number", checked=True, detail="looked at each"),),
         theorem="feed-forward-lipschitz" if part == "mlp" else "attention-lipschitz",
-        witness={"part": part, "layer": packed(layer), "radius": radius, "tokens": tokens},
+        witness={"part": part, "layer": layer.packed(), "radius": radius, "tokens": tokens},
         checker="limits.layers.lipschitz:recheck_lipschitz",
     )
 
@@ -310,8 +298,10 @@ def _not_covered(layer: LayerWeights, rotate: blocks.Rotation | None) -> tuple[s
 def recheck_lipschitz(certificate: Certificate) -> bool:
     """Second path: the formulas again, with all products formed and all norms from singular values."""
     seen = certificate.witness
-    with localcontext(decimals.WIDE):
-        sizes = layer_sizes(unpacked_layer(seen["layer"]), Decimal(seen["radius"]), int(seen["tokens"]), THOROUGH)
+    with localcontext(rounding.WIDE):
+        sizes = layer_sizes(
+            LayerWeights.unpacked(seen["layer"]).detached(), Decimal(seen["radius"]), int(seen["tokens"]), THOROUGH
+        )
         value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[seen["part"]]
         return bool(value <= Decimal(certificate.value))
 
@@ -319,11 +309,7 @@ def recheck_lipschitz(certificate: Certificate) -> bool:
 def _faults(
     layers: Sequence[LayerWeights], radius: float | int, tokens: int, states: Sequence[Tensor] | None
 ) -> list[Fault]:
-    faults = layer_faults(layers)
-    if not 0 < radius < math.inf:
-        faults.append(Fault("radius", str(radius), "a positive finite number"))
-    if tokens < 1:
-        faults.append(Fault("tokens", str(tokens), "at least 1"))
+    faults = layer_faults(layers) + ball_faults(radius, tokens)
     if states is None:
         return faults
     if len(states) != len(layers):
@@ -337,6 +323,12 @@ def _faults(
         elif float(state.double().norm(dim=1).max()) > radius:
             faults.append(Fault(where, "a token outside the ball", f"norms up to {radius:g}", "Raise `radius`"))
     return faults
+
+
+def ball_faults(radius: float | int, tokens: int) -> list[Fault]:
+    """Faults of the ball of inputs that a bound is asked for."""
+    faults = [] if 0 < radius < math.inf else [Fault("radius", str(radius), "a positive finite number")]
+    return faults if tokens >= 1 else [*faults, Fault("tokens", str(tokens), "at least 1")]
 
 
 def layer_faults(layers: Sequence[LayerWeights]) -> list[Fault]:

@@ -43,7 +43,7 @@ from torch import Tensor
 
 from promptreach.limits.oracle.single_head import mass_error
 from promptreach.limits.oracle.statistics import HeadStatistics
-from promptreach.norms import gamma
+from promptreach.rounding import gamma
 
 MOST_NATS = 200.0
 """The widest spread of one head's log masses for which boxes are bounded."""

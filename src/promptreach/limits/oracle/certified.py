@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.norms import gamma
+from promptreach.rounding import gamma
 
 RELATIVE_GAP = 1e-9
 """How far the certified floor may stay below the error that was reached, relative to it."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from promptreach.certificate import Certificate, Evidence, Side, rechecks
-from promptreach.limits.layers.packing import packed, unpacked_attention
 from promptreach.limits.oracle.witness import last_outputs
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights
@@ -28,7 +27,7 @@ def measured_error(
         evidence=Evidence.MEASURED,
         sample=f"a float64 forward pass over all {len(sequences)} examples",
         witness={
-            "weights": packed(weights),
+            "weights": weights.packed(),
             "sequences": list(sequences),
             "targets": targets,
             "keys": None if prefix is None else prefix.keys,
@@ -60,7 +59,7 @@ def recheck_error(certificate: Certificate) -> bool:
     keys, embeddings, targets = witness["keys"], witness["embeddings"], witness["targets"]
     prefix = None if keys is None else Prefix(keys, witness["values"])
     prompt = None if embeddings is None else SoftPrompt(embeddings)
-    weights = unpacked_attention(witness["weights"])
+    weights = AttentionWeights.unpacked(witness["weights"]).detached()
     bare = last_outputs(weights, witness["sequences"], loops=False)
     slack = 1e-11 * float(targets.square().mean().sqrt() + bare.square().mean().sqrt())
     paths = [_error(weights, witness["sequences"], targets, prefix, prompt, loops) for loops in (True, False)]

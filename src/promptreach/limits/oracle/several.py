@@ -24,7 +24,7 @@ from promptreach.limits.oracle.box_check import bounded, tiles
 from promptreach.limits.oracle.heads import BUDGET, MOST_HEADS, HeadsPoint, branch_and_bound, solved_at
 from promptreach.limits.oracle.single_head import checked_floor, head_floor, packed_group
 from promptreach.limits.oracle.statistics import HeadStatistics
-from promptreach.norms import gamma
+from promptreach.rounding import gamma
 
 _BOX_COST = 1e8  # multiplications, roughly, that the branch and bound may spend on factorising designs
 

@@ -33,7 +33,7 @@ from promptreach.errors import raise_if_any
 from promptreach.limits.oracle.certified import minimise
 from promptreach.limits.oracle.checks import spread_faults
 from promptreach.limits.oracle.statistics import HeadStatistics
-from promptreach.norms import UNIT, gamma
+from promptreach.rounding import UNIT, gamma
 
 RANK_TOLERANCE = 1e-10
 """Singular values of an output projection below this share of the largest one count as 0 where prompts are built."""

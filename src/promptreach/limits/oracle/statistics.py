@@ -18,21 +18,14 @@ Reference: theorem keys ``statistics-complete`` and ``one-query-reachability``.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.norms import UNIT, gamma
+from promptreach.balls import Ball
+from promptreach.rounding import UNIT, gamma
 from promptreach.weights import AttentionWeights, NormWeights
-
-
-class Ball(NamedTuple):
-    """Numbers and how far off they may be, entry by entry."""
-
-    middle: Tensor
-    radius: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,62 +75,59 @@ def head_statistics(weights: AttentionWeights, sequences: Sequence[Tensor], head
     group = head * weights.num_kv_heads // weights.num_heads
     token = sequences[0][-1]
     query_bias = None if weights.query_bias is None else weights.query_bias[head]
-    query = affine(weights.query[head], query_bias, exact(token))
+    query = affine(weights.query[head], query_bias, Ball.exact(token))
     zero = weights.softmax_scale == 0.0 or (
-        not query.middle.any() and _vanishes(weights.query[head], query_bias, token)
+        not query.centre.any() and _vanishes(weights.query[head], query_bias, token)
     )
     if zero:
-        query = exact(torch.zeros_like(query.middle))
+        query = Ball.exact(torch.zeros_like(query.centre))
     query = normed(weights.query_norm, query)
-    query = Ball(query.middle * weights.softmax_scale, query.radius * abs(weights.softmax_scale) * (1 + gamma(4)))
-    query = Ball(query.middle, query.radius + UNIT * query.middle.abs())
+    query = Ball(query.centre * weights.softmax_scale, query.radius * abs(weights.softmax_scale) * (1 + gamma(4)))
+    query = Ball(query.centre, query.radius + UNIT * query.centre.abs())
     key_bias = None if weights.key_bias is None else weights.key_bias[group]
     slope = affine(weights.key[group].mT, None, query)
-    offset = exact(torch.zeros(1, dtype=torch.float64)) if key_bias is None else affine(key_bias[None], None, query)
+    offset = (
+        Ball.exact(torch.zeros(1, dtype=torch.float64)) if key_bias is None else affine(key_bias[None], None, query)
+    )
     value_bias = None if weights.value_bias is None else weights.value_bias[group]
     log_masses, log_errors, inputs = [], [], []
     for sequence in sequences:
         if weights.key_norm is None:
             scores = affine(sequence, None, slope)
-            scores = Ball(scores.middle + offset.middle, scores.radius + offset.radius)
+            scores = Ball(scores.centre + offset.centre, scores.radius + offset.radius)
         else:
-            keys = normed(weights.key_norm, affine(weights.key[group], key_bias, exact(sequence)))
+            keys = normed(weights.key_norm, affine(weights.key[group], key_bias, Ball.exact(sequence)))
             scores = _products(keys, query)
         log_mass, error, mixed = _attend(scores, sequence)
         log_masses.append(log_mass)
         log_errors.append(error)
         inputs.append(mixed)
-    mixed = Ball(torch.stack([item.middle for item in inputs]), torch.stack([item.radius for item in inputs]))
+    mixed = Ball(torch.stack([item.centre for item in inputs]), torch.stack([item.radius for item in inputs]))
     mean = affine(weights.value[group], value_bias, mixed)
     scale = weights.softmax_scale
     return HeadStatistics(
         log_mass=torch.stack(log_masses),
-        mean=mean.middle,
+        mean=mean.centre,
         log_mass_error=torch.stack(log_errors),
         mean_error=mean.radius.norm(dim=-1) * (1 + gamma(mean.radius.shape[-1] + 4)),
-        query=query.middle / scale if scale else query.middle,
-        slope=slope.middle if weights.key_norm is None else None,
-        offset=float(offset.middle),
+        query=query.centre / scale if scale else query.centre,
+        slope=slope.centre if weights.key_norm is None else None,
+        offset=float(offset.centre),
         zero_query=zero,
     )
-
-
-def exact(tensor: Tensor) -> Ball:
-    """Numbers taken as they stand."""
-    return Ball(tensor, torch.zeros_like(tensor))
 
 
 def affine(matrix: Float[Tensor, "out in_"], bias: Tensor | None, vectors: Ball) -> Ball:
     """W x + b for each row x; a single x is summed in pairs, which rounds log2(size) times instead of size times."""
     size = matrix.shape[1]
-    if vectors.middle.ndim == 1:
-        middle = _summed_in_pairs(matrix * vectors.middle)
+    if vectors.centre.ndim == 1:
+        middle = _summed_in_pairs(matrix * vectors.centre)
         depth = size.bit_length() + 1
     else:
-        middle = vectors.middle @ matrix.mT
+        middle = vectors.centre @ matrix.mT
         depth = size
     absolute = matrix.abs().mT
-    terms = vectors.middle.abs() @ absolute
+    terms = vectors.centre.abs() @ absolute
     if bias is not None:
         middle, terms = middle + bias, terms + bias.abs()
     carried = vectors.radius @ absolute if vectors.radius.any() else torch.zeros_like(terms)
@@ -156,7 +146,7 @@ def normed(norm: NormWeights | None, vectors: Ball) -> Ball:
     """LayerNorm or RMSNorm of each row."""
     if norm is None:
         return vectors
-    middle, radius = vectors
+    middle, radius = vectors.centre, vectors.radius
     size = middle.shape[-1]
     slack = 1 + gamma(size + 12)
     if norm.kind == "layer":
@@ -181,20 +171,20 @@ def normed(norm: NormWeights | None, vectors: Ball) -> Ball:
 
 def _products(rows: Ball, vector: Ball) -> Ball:
     """The inner product of each row with one vector, both of them off by their radii."""
-    size = vector.middle.shape[0]
-    radius = rows.radius @ (vector.middle.abs() + vector.radius) + rows.middle.abs() @ vector.radius
-    radius = radius + gamma(size + 2) * (rows.middle.abs() @ vector.middle.abs())
-    return Ball(rows.middle @ vector.middle, radius * (1 + gamma(size + 6)))
+    size = vector.centre.shape[0]
+    radius = rows.radius @ (vector.centre.abs() + vector.radius) + rows.centre.abs() @ vector.radius
+    radius = radius + gamma(size + 2) * (rows.centre.abs() @ vector.centre.abs())
+    return Ball(rows.centre @ vector.centre, radius * (1 + gamma(size + 6)))
 
 
 def _attend(scores: Ball, inputs: Float[Tensor, "tokens hidden"]) -> tuple[Tensor, Tensor, Ball]:
     """log sum exp of the scores, its error, and the softmax mixture of the inputs."""
-    size = scores.middle.shape[0]
-    log_mass = torch.logsumexp(scores.middle, dim=0)
+    size = scores.centre.shape[0]
+    log_mass = torch.logsumexp(scores.centre, dim=0)
     # log sum exp moves by no more than its largest argument does.
-    rounding = 8 * UNIT * float(scores.middle.abs().max()) + gamma(size + 12)
+    rounding = 8 * UNIT * float(scores.centre.abs().max()) + gamma(size + 12)
     error = (scores.radius.max() + rounding) * (1 + gamma(8))
-    weights = torch.softmax(scores.middle, dim=0)
+    weights = torch.softmax(scores.centre, dim=0)
     off = torch.expm1(2 * error) + gamma(2 * size + 16)
     radius = off * (weights @ inputs.abs()) * (1 + gamma(size + 8))
     return log_mass, error, Ball(weights @ inputs, radius)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.tolerances import assert_close
-from promptreach.norms import centred, norm_criterion
+from promptreach.fast_attention.norm_criterion import centred, norm_criterion
 
 
 @st.composite

@@ -1,0 +1,90 @@
+"""Rounding outward: what is claimed to lie above lies above, at every size."""
+
+import math
+import sys
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promptreach import rounding
+
+positive = st.decimals(min_value="1e-300", max_value="1e300", allow_nan=False, allow_infinity=False, places=None)
+
+
+def test_narrowing_narrows_in_every_context() -> None:
+    assert rounding.narrowed(Decimal(1)) < 1
+    with localcontext(rounding.WIDE):
+        assert 1 - rounding.narrowed(Decimal(1)) == Decimal("1e-40")
+
+
+@given(positive)
+def test_rounded_up_covers_the_error_of_a_formula(value: Decimal) -> None:
+    with localcontext(rounding.WIDE):
+        truth = value * (1 + Decimal("9e-41"))
+        assert Decimal(rounding.round_up(value)) >= truth
+    # Whatever the context of the caller.
+    assert Decimal(rounding.round_up(value)) >= truth
+
+
+@pytest.mark.parametrize("number", [1, 7, 10**6, 10**25])
+def test_a_whole_number_that_may_be_a_little_more_is_rounded_away_from_it(number: int) -> None:
+    assert rounding.ceil(Decimal(number)) == number + 1
+    assert rounding.ceil_below(Decimal(number)) == number
+    below = rounding.WIDE.subtract(Decimal(number), Decimal("1e-45"))
+    assert rounding.ceil(below) == number + 1
+    assert rounding.ceil_below(rounding.WIDE.add(Decimal(number), Decimal("1e-45"))) == number
+
+
+@given(positive)
+def test_float64_neighbours_stand_on_their_sides(value: Decimal) -> None:
+    low, high = rounding.float_below(value), rounding.float_above(value)
+    assert Decimal(low) <= value <= Decimal(high)
+    assert high in (low, math.nextafter(low, math.inf))
+
+
+def test_beyond_float64_lie_its_largest_number_and_infinity() -> None:
+    assert rounding.float_below(Decimal("1e400")) == sys.float_info.max
+    assert rounding.float_above(Decimal("1e400")) == math.inf
+
+
+@given(st.floats(allow_nan=False) | st.integers())
+def test_numbers_in_claims_read_back_as_themselves(number: float | int) -> None:
+    assert type(number)(rounding.shown(number)) == number
+
+
+def test_short_numbers_are_shown_short() -> None:
+    assert [rounding.shown(number) for number in (2, 2.0, 0.1, 1e-9, math.inf)] == ["2", "2", "0.1", "1e-09", "inf"]
+
+
+@given(st.fractions(min_value=0, max_value=10**6))
+def test_fractions_are_rounded_to_the_next_float64_and_never_down(value: Fraction) -> None:
+    high = rounding.float_above(value)
+    assert Fraction(math.nextafter(high, -math.inf)) < value <= Fraction(high)
+    assert value <= rounding.sqrt_up(value) ** 2 <= value * (1 + Fraction(1, 2**59))
+
+
+def test_roundings_grow_with_their_number() -> None:
+    unit = Fraction(1, 2**53)
+    assert rounding.exact_gamma(0) == 0
+    assert 8 * unit < rounding.exact_gamma(8) < rounding.exact_gamma(9) < Fraction("9.01") * unit
+    assert rounding.exact_gamma(8) <= Fraction(rounding.gamma(8)) < rounding.exact_gamma(8, "float32")
+    with pytest.raises(ValueError, match="leave no accuracy in float32"):
+        rounding.exact_gamma(2**24, "float32")
+
+
+@pytest.mark.parametrize("nats", [0, 1, 20, 700, 10**6])
+def test_exponentials_are_rounded_up(nats: int) -> None:
+    with localcontext(rounding.WIDE):
+        assert rounding.exp_up(nats) >= Fraction(Decimal(-min(nats, 10**4)).exp())
+
+
+def test_roundings_are_counted_upwards() -> None:
+    assert rounding.unit(torch.float32) == 2.0**-24
+    assert rounding.unit(torch.float64) == 2.0**-53
+    for count in (1, 100, 10_000):
+        assert (1 + rounding.unit(torch.float32)) ** count - 1 <= rounding.gamma(count, torch.float32)
+    assert rounding.gamma(2**24, torch.float32) == math.inf
