@@ -6,6 +6,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +80,11 @@ def test_roundings_grow_with_their_number() -> None:
 def test_exponentials_are_rounded_up(nats: int) -> None:
     with localcontext(rounding.WIDE):
         assert rounding.exp_up(nats) >= Fraction(Decimal(-min(nats, 10**4)).exp())
+
+
+def test_roundings_are_counted_upwards() -> None:
+    assert rounding.unit(torch.float32) == 2.0**-24
+    assert rounding.unit(torch.float64) == 2.0**-53
+    for count in (1, 100, 10_000):
+        assert (1 + rounding.unit(torch.float32)) ** count - 1 <= rounding.gamma(count, torch.float32)
+    assert rounding.gamma(2**24, torch.float32) == math.inf

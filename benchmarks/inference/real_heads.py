@@ -34,15 +34,16 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from attention_matching import SELECTIONS, attention_matching
+from moved_landmarks import move_landmarks
 
 from promptreach.fast_attention.fused import fused_attention
-from promptreach.fast_attention.job import HeadJob
 from promptreach.fast_attention.measure import deviation_error
-from promptreach.fast_attention.moved import move_landmarks
 from promptreach.fast_attention.problem import Head
+from promptreach.fast_attention.request import Request
 from promptreach.fast_attention.sampled.centres import draw_slots
 from promptreach.fast_attention.sampled.holdout import certify, draw_rows
 from promptreach.fast_attention.sampled.landmark import MASS_ROWS, fit_landmarks
+from promptreach.fast_attention.sampled.rows import SampledHead
 from promptreach.files import write_atomically
 from promptreach.hf import open_model, visit
 from promptreach.inference import attend
@@ -187,29 +188,30 @@ def speed(
 def slots(three: list[Tensor], seed: int) -> dict[str, Any]:
     """Landmarks for 5 % beside the optimal rank; errors at 64 and 256 slots beside attention matching."""
     query, key, value = three
-    job = HeadJob.of(Head(query[None], key, value, query.shape[1] ** -0.5), "deviation", 0.05, generator(seed))
-    rows = min(FIT_ROWS, len(job.query) // 4)
-    exact_held = job.exact(job.held)
+    request = Request(0.05, "deviation", generator(seed))
+    head = SampledHead(Head(query[None], key, value, query.shape[1] ** -0.5), request)
+    rows = min(FIT_ROWS, len(head.query) // 4)
+    exact_held = head.exact(head.held)
 
     def moved(count: int) -> float:
-        fitted, exact = job.fit_rows(rows)
-        drawn = draw_slots(fitted, exact.log_mass[:MASS_ROWS], job.key, job.value, count, generator(seed + count))
-        start = move_landmarks(fitted, exact, drawn, job.value)
-        return deviation_error(start(job.query[job.held]).mean, exact_held)
+        fitted, exact = head.fit_rows(rows)
+        drawn = draw_slots(fitted, exact.log_mass[:MASS_ROWS], head.key, head.value, count, generator(seed + count))
+        start = move_landmarks(fitted, exact, drawn, head.value)
+        return deviation_error(start(head.query[head.held]).mean, exact_held)
 
     def unmoved(count: int) -> float:
-        landmarks, _ = fit_landmarks(job, count, rows)
-        return deviation_error(landmarks(job.query[job.held]).mean, exact_held)
+        landmarks, _ = fit_landmarks(head, count, rows)
+        return deviation_error(landmarks(head.query[head.held]).mean, exact_held)
 
-    optimal, curve = optimal_rank(job)
+    optimal, curve = optimal_rank(head)
     found = {"optimal_rank": optimal, "optimal_errors": curve}
     needed = least_slots(lambda count: (moved if count <= MOST_MOVED else unmoved)(count), 2 * optimal)
     found |= {"slots_for_5_percent": needed, "ratio": None if needed is None else needed / optimal}
-    fitted, exact = job.fit_rows(rows)
+    fitted, exact = head.fit_rows(rows)
     for count in (64, 256):
         rivals = {
             name: deviation_error(
-                attention_matching(fitted, exact, job.key, job.value, count, name)(job.query[job.held]), exact_held
+                attention_matching(fitted, exact, head.key, head.value, count, name)(head.query[head.held]), exact_held
             )
             for name in SELECTIONS
         }
@@ -218,11 +220,11 @@ def slots(three: list[Tensor], seed: int) -> dict[str, Any]:
     return found
 
 
-def optimal_rank(job: HeadJob) -> tuple[int, dict[str, float]]:
+def optimal_rank(head: SampledHead) -> tuple[int, dict[str, float]]:
     """The least rank at which the truncated SVD of drawn attention rows keeps to 5 %, and its errors at 64 and 256."""
-    rows = job.query[job.fit_order[-SVD_ROWS:]]
-    attention = torch.softmax(rows @ job.key.T, dim=1)
-    output = (attention @ job.value).double()
+    rows = head.query[head.fit_order[-SVD_ROWS:]]
+    attention = torch.softmax(rows @ head.key.T, dim=1)
+    output = (attention @ head.value).double()
     gram = (attention @ attention.T).double()
     del attention
     left = torch.linalg.eigh(gram)[1].flip(1)

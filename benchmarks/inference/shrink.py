@@ -34,7 +34,7 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from helpers.models import smollm2_file
-from promptreach.compression.compaction import match_mass, match_values, most_attended
+from promptreach.compression.compaction import attended, match_mass, match_values
 from promptreach.compression.sampled import SampledHeads, Slots, sampled_heads
 from promptreach.hf import OpenModel, moved, open_model, precompute, sample_queries, text_loss
 from promptreach.hf.running.material import written_by
@@ -78,7 +78,10 @@ def ways(
         return Prefix(full.keys[:, :, indices], full.values[:, :, indices])
 
     def top(heads: SampledHeads, layer: int) -> Slots:
-        return most_attended(heads, full.keys[layer], full.values[layer], size)
+        keys, values = full.keys[layer], full.values[layer]
+        chosen = attended(heads, keys).topk(size, dim=1).indices.sort(dim=1).values[..., None]
+        kept = (part.gather(1, chosen.expand(-1, -1, part.shape[-1])) for part in (keys, values))
+        return Slots(*kept, keys.new_zeros(size))
 
     drawn = torch.randperm(full.length, generator=torch.Generator().manual_seed(arguments.seed))[:size].sort().values
     return {

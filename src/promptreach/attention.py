@@ -37,6 +37,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from promptreach import shapes
 from promptreach.errors import Fault, raise_if_any
 
 
@@ -108,15 +109,7 @@ def split(
 
     Reference: Petrov, Torr, Bibi 2024, 2310.19698; theorem key ``mixture-identity``.
     """
-    faults = _faults_of(query, keys, values, mask) + _faults_of(query, prompt_keys, prompt_values, None, "prompt_")
-    if values.shape[-1] != prompt_values.shape[-1]:
-        faults.append(
-            Fault("prompt_values", f"value_dim {prompt_values.shape[-1]}", f"{values.shape[-1]}, as in values")
-        )
-    if not faults:
-        prompts = {"prompt_keys": prompt_keys, "prompt_values": prompt_values}
-        faults = _batch_faults({"query": query, "keys": keys, "values": values, **prompts})[1]
-    raise_if_any(faults)
+    raise_if_any(_faults(query, keys, values, mask, (prompt_keys, prompt_values)))
     dtype = _common_dtype(query, keys, values, prompt_keys, prompt_values)
     content_scores = _scores(query.to(dtype), keys.to(dtype), scale, mask)
     prompt_scores = _scores(query.to(dtype), prompt_keys.to(dtype), scale, None)
@@ -141,7 +134,7 @@ def statistics(
 
     Reference: theorem key ``statistics-complete``.
     """
-    raise_if_any(_faults_of(query, keys, values, mask))
+    raise_if_any(_faults(query, keys, values, mask))
     dtype = _common_dtype(query, keys, values)
     return _summarise(_scores(query.to(dtype), keys.to(dtype), scale, mask), values.to(dtype))
 
@@ -208,45 +201,38 @@ def _common_dtype(*tensors: Tensor) -> torch.dtype:
     return reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
 
 
-def _faults_of(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, which: str = "") -> list[Fault]:
-    """Everything that does not fit between a query and one set of keys and values (named with `which` in front)."""
-    faults = [
-        Fault(name, f"shape {tuple(tensor.shape)}", "at least two axes, (positions, dim)")
-        for name, tensor in (("query", query), (f"{which}keys", keys), (f"{which}values", values))
-        if tensor.ndim < 2
-    ]
-    if faults:
-        return faults
-    heads = _heads(query)
-    if keys.shape[-1] != query.shape[-1]:
-        faults.append(Fault(f"{which}keys", f"head_dim {keys.shape[-1]}", f"that of the query, {query.shape[-1]}"))
-    if values.shape[-2] != keys.shape[-2]:
-        faults.append(Fault(f"{which}values", f"{values.shape[-2]} positions", f"those of the keys, {keys.shape[-2]}"))
-    for name, tensor in ((f"{which}keys", keys), (f"{which}values", values)):
-        if not _heads(tensor) or heads % _heads(tensor):
-            faults.append(Fault(name, f"{_heads(tensor)} key/value heads", f"a divisor of the {heads} query heads"))
-    batch, apart = _batch_faults({"query": query, f"{which}keys": keys, f"{which}values": values})
-    faults += apart
-    return faults + ([] if mask is None else _mask_faults(mask, (*batch, *query.shape[-3:-1], keys.shape[-2])))
+def _faults(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, prompt: tuple[Tensor, ...] = ()
+) -> list[Fault]:
+    """Everything that does not fit between a query and its sets of keys and values."""
+    dims: dict[str, int] = {}
+    content = {"keys": keys, "values": values}
+    prompts = dict(zip(("prompt_keys", "prompt_values"), prompt, strict=False))
+    faults = shapes.faults("query", query, "... heads? q head_dim", dims) + _set_faults(content, dims)
+    shared = {axis: size for axis, size in dims.items() if axis in ("heads", "head_dim", "value_dim")}
+    faults += _set_faults(prompts, shared)
+    faults += shapes.broadcast_faults({"query": query, **content, **prompts})[1]
+    if mask is not None and dims.keys() >= {"heads", "q", "n"}:
+        batch, _ = shapes.broadcast_faults({"query": query, **content})
+        faults += _mask_faults(mask, (*batch, dims["heads"], dims["q"], dims["n"]))
+    return faults
 
 
-def _batch_faults(tensors: Mapping[str, Tensor]) -> tuple[tuple[int, ...], list[Fault]]:
-    """The common batch axes, and a fault for each tensor whose own do not broadcast with all of those before it."""
-    joined: tuple[int, ...] = ()
+def _set_faults(named: Mapping[str, Tensor], dims: dict[str, int]) -> list[Fault]:
+    """Everything that does not fit in one set of keys and values, for a query with these `dims`."""
     faults = []
-    for name, tensor in tensors.items():
-        axes = tuple(tensor.shape[:-3])
-        try:
-            joined = tuple(torch.broadcast_shapes(joined, axes))  # type: ignore[no-untyped-call]
-        except RuntimeError:
-            faults.append(Fault(name, f"batch axes {axes}", f"ones that broadcast with {joined}"))
-    return joined, faults
+    for (name, tensor), axes in zip(named.items(), ("kv_heads? n head_dim", "value_heads? n value_dim"), strict=False):
+        faults += shapes.faults(name, tensor, f"... {axes}", dims)
+        heads = axes.split("?")[0]
+        if dims.keys() >= {"heads", heads}:
+            faults += shapes.group_faults(name, dims["heads"], dims[heads])
+    return faults
 
 
 def _mask_faults(mask: Tensor, shape: tuple[int, ...]) -> list[Fault]:
     if mask.dtype != torch.bool and not mask.is_floating_point():
         return [Fault("mask", f"dtype {mask.dtype}", "bool (True means visible) or floats added to the scores")]
-    if any(seen not in (1, wanted) for seen, wanted in zip(reversed(mask.shape), reversed(shape), strict=False)):
+    if not shapes.expands(mask.shape[-len(shape) :], shape):
         remedy = "A padding mask (batch, n) becomes mask[:, None, None, :]"
         return [Fault("mask", f"shape {tuple(mask.shape)}", f"one that broadcasts to {shape}", remedy)]
     return []

@@ -11,8 +11,7 @@ from torch import Tensor
 from helpers.tolerances import assert_close
 from promptreach.attention import Statistics, merge, split, statistics
 from promptreach.certificate import Evidence
-from promptreach.compression.compaction import common_direction, compact, match_mass, most_attended
-from promptreach.compression.refinement import refine
+from promptreach.compression.compaction import attended, common_direction, compact, match_mass, refine
 from promptreach.compression.sampled import Slots, sampled_heads
 from promptreach.compression.shrink import HELD_OUT
 from promptreach.errors import InputError
@@ -110,7 +109,8 @@ def test_more_slots_and_refinement_help_and_the_subset_is_worse() -> None:
     layer = sampled_heads(
         prefix.keys[0], prefix.values[0], queries[0], statistics(queries[0], keys[0], values[0]), DIM**-0.5
     )
-    kept = most_attended(layer, prefix.keys[0], prefix.values[0], 6)
+    most = attended(layer, prefix.keys[0]).topk(6, dim=1).indices[..., None].expand(-1, -1, DIM)
+    kept = Slots(prefix.keys[0].gather(1, most), prefix.values[0].gather(1, most), torch.zeros(6, dtype=torch.float64))
     fitted = compact(layer, prefix.keys[0], prefix.values[0], torch.zeros(6, dtype=torch.float64))
     assert float(layer.errors(fitted).mean()) < 0.8 * float(layer.errors(kept).mean())
 
@@ -200,7 +200,7 @@ def test_every_fault_at_once() -> None:
     assert [fault.where for fault in caught.value.faults] == ["tokens", "budgets", "steps", "scale"]
     with pytest.raises(InputError, match="at least 8"):
         shrink(prefix, queries[:, :, :7], 3)
-    with pytest.raises(InputError, match="heads a multiple of 2"):
+    with pytest.raises(InputError, match="divisor of the 3 query heads"):
         shrink(prefix, queries[:, :3], 3)
     with pytest.raises(InputError, match="nan"):
         shrink(prefix, queries.index_fill(2, torch.tensor([1]), torch.nan), 3)

@@ -7,8 +7,6 @@ from helpers.attention_problems import assert_certified, dense
 from helpers.tolerances import assert_close
 from promptreach.attention import split
 from promptreach.certificate import Evidence
-from promptreach.fast_attention.exact import exact_head
-from promptreach.fast_attention.polynomial import causal as causal_module
 from promptreach.fast_attention.problem import AttentionProblem
 from promptreach.inference import attend
 
@@ -76,7 +74,7 @@ def test_padded_causal_queries_give_zero():
 
 def test_causal_chunks_meet_without_a_seam(monkeypatch):
     """Many small chunks, so that states carry most of the work, with grouped heads and holes in the mask."""
-    monkeypatch.setattr(causal_module, "CHUNK", 16)
+    monkeypatch.setattr("promptreach.fast_attention.polynomial._causal.CHUNK", 16)
     generator = torch.Generator().manual_seed(5)
     query, key, value = (0.6 * torch.randn(2, heads, 100, 3, generator=generator) for heads in (4, 2, 2))
     mask = torch.rand(2, 100, generator=generator) < 0.9
@@ -92,8 +90,6 @@ def test_a_small_workspace_changes_nothing_but_rounding():
         small, _ = asked(given, method, workspace=2**20)
         large, _ = asked(given, method)
         assert_close(small, large, "attention output")
-    head = next(iter(given.heads()))
-    assert_close(exact_head(head, 1), exact_head(head, 2**28), "attention output")
 
 
 def test_prompt_and_content_are_one_set_of_keys():

@@ -6,9 +6,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from helpers.attention_problems import exact_of, smooth_head
-from promptreach.fast_attention import planner
+from promptreach.fast_attention import planner, problem
 from promptreach.fast_attention.measure import deviation_error, range_error
-from promptreach.fast_attention.problem import Head
 from promptreach.inference import attend
 
 
@@ -90,7 +89,18 @@ def test_causal_problems_are_answered() -> None:
 
 def test_easy_scores_are_offered_to_the_polynomial() -> None:
     query, key, value = smooth_head(3000, 3000, 0.1)
-    option = planner.polynomial_option(Head(query[None], key, value, 8**-0.5), 1e-3)
-    assert option is not None
-    assert option.pairs < 0.3 * 3000**2
-    assert planner.polynomial_option(Head(50 * query[None], 50 * key, value, 8**-0.5), 1e-3) is None
+    _, report = attend(query, key, value, 1e-3)
+    assert report.plan[0].method == "polynomial"
+    assert report.plan[0].seconds < 0.3 * attend(50 * query, 50 * key, value, 1e-3)[1].plan[-1].seconds
+    _, report = attend(50 * query, 50 * key, value, 1e-3)
+    assert [entry.method for entry in report.plan] == ["exact"]
+
+
+def test_entries_are_scanned_once_whatever_the_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planner cuts heads out of a problem that was checked; it does not check them again."""
+    scanned = []
+    monkeypatch.setattr(problem, "entry_faults", lambda named, *_: scanned.append(tuple(named)) or [])
+    query, key, value = (item.expand(3, -1, -1) for item in smooth_head(2100, 2100, 0.1))
+    _, report = attend(query, key, value, 1e-3)
+    assert report.plan
+    assert scanned == [("query", "key", "value")]

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from promptreach.attention import statistics
 from promptreach.fast_attention.measure import exact_rows, range_error, value_range
-from promptreach.fast_attention.problem import AttentionProblem
+from promptreach.fast_attention.problem import AttentionProblem, Head
+from promptreach.fast_attention.request import Request
+from promptreach.fast_attention.sampled.rows import SampledHead
 
 KINDS = ("normal", "clusters", "dependent", "outlier", "spikes", "shifted", "flat", "aligned")
 
@@ -129,3 +131,13 @@ def smooth_head(rows: int, n: int, size: float = 1.0, dtype: torch.dtype = torch
 
 def exact_of(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return (query.double() @ key.double().T * query.shape[1] ** -0.5).softmax(dim=1) @ value.double()
+
+
+def sampled_head(query: Tensor, key: Tensor, value: Tensor) -> SampledHead:
+    """The head with rows drawn from it, for a relative error of 0.05 at head size 8."""
+    request = Request(0.05, "deviation", torch.Generator().manual_seed(0))
+    return SampledHead(Head(query[None], key, value, 8**-0.5), request)
+
+
+def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)

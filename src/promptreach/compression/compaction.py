@@ -1,6 +1,6 @@
-"""Fewer slots in closed form: gather the keys into groups, match the mass, then solve for the values.
+"""Fewer slots: in closed form by groups of keys, their mass and their values, then refined by gradients.
 
-Three steps, each the exact answer to a small problem:
+Three steps of the closed form, each the exact answer to a small problem:
 
 1. *Which keys.* k-means over the prefix's keys, in the metric in which queries see them (the distance of two keys is
    the root-mean-square difference of their scores), weighted by how much attention each slot gets, starting from
@@ -13,7 +13,12 @@ Three steps, each the exact answer to a small problem:
 
 Matching mass and value of local attention is the idea of attention matching (2602.16284), which keeps a subset of the
 keys and needs a bias for each slot.
+
+Keys enter through an exponential, so no closed form finds the best ones. Refinement is Adam over keys and values, on a
+random part of the sampled queries at each step; what is kept is whatever was best on all of them.
 """
+
+import math
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +33,11 @@ COMMON_RIDGE = 1e-2
 MOST_MASS = 1e3
 """The largest weight that one slot's key carries, and one over the smallest."""
 ROUNDS, MASS_ROUNDS = 15, 200
+
+CHUNK = 768
+"""Queries a step: enough for a steady gradient, few enough that a step takes milliseconds."""
+RATE = 0.05
+"""The first step size, in standard deviations of the keys, or of the values."""
 
 
 def compact(
@@ -46,21 +56,6 @@ def attended(sampled: SampledHeads, keys: Float[Tensor, "kv_head prompt head_dim
     scores = sampled.query @ keys.mT
     total = torch.logaddexp(sampled.content.log_mass, sampled.prefix.log_mass)
     return (scores - total[..., None]).exp().square().mean(dim=1).sqrt()
-
-
-def most_attended(
-    sampled: SampledHeads,
-    keys: Float[Tensor, "kv_head prompt head_dim"],
-    values: Float[Tensor, "kv_head prompt value_dim"],
-    count: int,
-) -> Slots:
-    """The `count` slots with the most attention, as they are."""
-    chosen = attended(sampled, keys).topk(count, dim=1).indices.sort(dim=1).values[..., None]
-    return Slots(
-        keys.gather(1, chosen.expand(-1, -1, keys.shape[-1])),
-        values.gather(1, chosen.expand(-1, -1, values.shape[-1])),
-        keys.new_zeros(count),
-    )
 
 
 def group(
@@ -154,3 +149,32 @@ def _ridge(matrix: Tensor, right: Tensor, ridge: float) -> Tensor:
     level = torch.where(level > 0, ridge * level, 1.0)
     solved: Tensor = torch.linalg.solve(normal + torch.diag_embed(level.expand_as(diagonal)), matrix.mT @ right)
     return solved
+
+
+def refine(sampled: SampledHeads, start: Slots, steps: int, generator: torch.Generator) -> Slots:
+    """`start` after `steps` of Adam on the squared relative error; for every head no worse on these queries."""
+    keys, values = (part.detach().clone().requires_grad_() for part in (start.keys, start.values))
+    rates = [RATE * _size(part) for part in (start.keys, start.values)]
+    optimiser = torch.optim.Adam(
+        [{"params": [part], "lr": rate} for part, rate in zip((keys, values), rates, strict=True)], betas=(0.9, 0.99)
+    )
+    for step in range(steps):
+        for options, rate in zip(optimiser.param_groups, rates, strict=True):
+            options["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        chosen = torch.randperm(sampled.samples, generator=generator)[:CHUNK].to(keys.device)
+        optimiser.zero_grad()
+        with torch.enable_grad():
+            loss = sampled.take(chosen).errors(Slots(keys, values, start.log_copies)).square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    end = Slots(keys.detach(), values.detach(), start.log_copies)
+    better = (sampled.errors(end) < sampled.errors(start))[:, None, None]
+    return Slots(
+        torch.where(better, end.keys, start.keys), torch.where(better, end.values, start.values), start.log_copies
+    )
+
+
+def _size(tensor: Tensor) -> float:
+    """The standard deviation over slots, averaged over heads and coordinates; that of one slot is its size."""
+    spread = tensor.std(dim=1).mean() if tensor.shape[1] > 1 else tensor.abs().mean()
+    return float(spread)

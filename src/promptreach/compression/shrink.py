@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from promptreach import shapes
 from promptreach.attention import Statistics
 from promptreach.certificate import Certificate, Evidence, Side
-from promptreach.compression.compaction import compact
-from promptreach.compression.refinement import refine
+from promptreach.compression.compaction import compact, refine
 from promptreach.compression.sampled import SampledHeads, Slots, sampled_heads
 from promptreach.errors import Fault, raise_if_any
 from promptreach.fast_attention.problem import entry_faults
@@ -135,7 +135,7 @@ def _fit_layer(
 
 
 def _log_copies(size: int, width: int) -> Float[Tensor, " slot"]:
-    """How often each of `size` slots stands among `width`, as evenly as it goes: in logarithms."""
+    """The number of times that each of `size` slots stands among `width`, as evenly as it goes: in logarithms."""
     copies = torch.full((size,), width // size, dtype=torch.float64)
     copies[: width % size] += 1
     return copies.log()
@@ -216,23 +216,21 @@ def _faults(
         faults.append(Fault("steps", repr(steps), "a whole number, 0 or more"))
     if scale is not None and not 0 < scale < float("inf"):
         faults.append(Fault("scale", repr(scale), "a positive finite number"))
-    if queries.ndim != 4 or queries.shape[0] != layers or queries.shape[3] != head_dim or queries.shape[1] % kv_heads:
-        expected = f"({layers}, heads, sample, {head_dim}) with heads a multiple of {kv_heads}"
-        return [*faults, Fault("queries", f"shape {tuple(queries.shape)}", expected)]
-    if queries.shape[2] < LEAST_SAMPLES:
+    dims = {"layers": layers, "head_dim": head_dim, "value_dim": prefix.values.shape[3]}
+    misfits = shapes.faults("queries", queries, "layers heads sample head_dim", dims)
+    if misfits or dims["heads"] % kv_heads:
+        return faults + (misfits or shapes.group_faults("queries", dims["heads"], kv_heads))
+    if dims["sample"] < LEAST_SAMPLES:
         remedy = "a quarter of them is held out; some hundreds are better"
-        faults.append(Fault("queries", f"{queries.shape[2]} samples", f"at least {LEAST_SAMPLES}", remedy))
+        faults.append(Fault("queries", f"{dims['sample']} samples", f"at least {LEAST_SAMPLES}", remedy))
     named = {"queries": queries, "prefix.keys": prefix.keys, "prefix.values": prefix.values}
     faults += entry_faults({name: item for name, item in named.items() if item.numel()}, queries, scale, LARGEST)
     if content is not None:
-        wanted = {"log_mass": queries.shape[:3], "mean": (*queries.shape[:3], prefix.values.shape[3])}
-        for name, shape in wanted.items():
-            part = getattr(content, name)
-            if part.shape != shape:
-                faults.append(Fault(f"content.{name}", f"shape {tuple(part.shape)}", f"{tuple(shape)}"))
-            elif name == "mean":
-                faults += entry_faults({"content.mean": part}, queries, None, LARGEST)
-            elif not (part < torch.inf).all():
-                seen = "entries that are NaN or infinite mass"
-                faults.append(Fault("content.log_mass", seen, "numbers, or -inf for no mass"))
+        faults += shapes.faults("content.log_mass", content.log_mass, "layers heads sample", dims)
+        faults += shapes.faults("content.mean", content.mean, "layers heads sample value_dim", dims)
+        if content.mean.numel():
+            faults += entry_faults({"content.mean": content.mean}, queries, None, LARGEST)
+        if not (content.log_mass < torch.inf).all():
+            seen = "entries that are NaN or infinite mass"
+            faults.append(Fault("content.log_mass", seen, "numbers, or -inf for no mass"))
     return faults

@@ -1,48 +1,17 @@
-"""The front of fast attention: check the call, choose a method, run it, say how far off it may be.
-
-A method is a function of (problem, tol, relative_to, generator, workspace) that returns the output and its report, or
-raises `ToleranceNotReachedError`. Adding one is adding a row to `METHODS`.
-"""
+"""The front of fast attention: check the call, choose a method, run it, say how far off it may be."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.fast_attention.exact import exact
-from promptreach.fast_attention.measure import RELATIVE_TO
-from promptreach.fast_attention.planner import MethodFunction, automatic
-from promptreach.fast_attention.polynomial.polynomial import polynomial
-from promptreach.fast_attention.problem import HALF, AttentionProblem
+from promptreach.errors import Fault
+from promptreach.fast_attention.planner import METHODS, automatic
+from promptreach.fast_attention.problem import HALF, checked_problem
 from promptreach.fast_attention.report import AttentionReport
-from promptreach.fast_attention.sampled.clustered import clustered
-from promptreach.fast_attention.sampled.landmark import landmark
-
-LEAST_WORKSPACE = 2**20
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to compute attention.
-
-    Attributes:
-        run: the function.
-        half: whether it takes float16 and bfloat16; a path that states an error below their rounding does not.
-    """
-
-    run: MethodFunction
-    half: bool = False
-
-
-METHODS: dict[str, Method] = {
-    "exact": Method(exact, half=True),
-    "polynomial": Method(polynomial),
-    "landmark": Method(landmark),
-    "clustered": Method(clustered),
-}
+from promptreach.fast_attention.request import Request, request_faults
 
 
 def attend(
@@ -71,7 +40,7 @@ def attend(
         key, value: (..., kv_heads, n, head_dim) and (..., kv_heads, n, value_dim), prompt positions first if there are
             any. Batch axes broadcast to those of the query.
         tol: the largest error wanted.
-        method: "auto", or a key of `METHODS`.
+        method: "auto", or a key of `planner.METHODS`.
         causal: whether the queries are the last positions and see no later key.
         mask: (..., n), True at visible keys; the same for every head.
         scale: the factor on q.k; None means 1/sqrt(head_dim).
@@ -85,38 +54,24 @@ def attend(
         ToleranceNotReachedError: when the named method cannot reach `tol`.
     """
     start = time.perf_counter()
-    faults = _call_faults(query, key, value, tol, method, relative_to, workspace)
-    try:
-        problem = AttentionProblem(query, key, value, causal, mask, scale)
-    except InputError as error:
-        raise InputError([*faults, *error.faults]) from None
-    raise_if_any(faults)
+    faults = request_faults(tol, relative_to, workspace)
+    faults += method_faults(method) or _dtype_faults(method, query, key, value)
+    problem = checked_problem(query, key, value, causal, mask, scale, others=faults)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    if method == "auto":
-        runs = {name: row.run for name, row in METHODS.items()}
-        output, report = automatic(problem, tol, relative_to, generator, workspace, runs)
-    else:
-        output, report = METHODS[method].run(problem, tol, relative_to, generator, workspace)
+    request = Request(tol, relative_to, generator, workspace)
+    output, report = automatic(problem, request) if method == "auto" else METHODS[method].run(problem, request)
     return output, replace(report, seconds=time.perf_counter() - start)
 
 
-def _call_faults(
-    query: Tensor, key: Tensor, value: Tensor, tol: float, method: str, relative_to: str, workspace: int
-) -> list[Fault]:
-    faults = []
-    if not 0 < tol < float("inf"):
-        faults.append(Fault("tol", repr(tol), "a positive finite number", 'For no error use method="exact"'))
-    if relative_to not in RELATIVE_TO:
-        faults.append(Fault("relative_to", repr(relative_to), f"one of {', '.join(RELATIVE_TO)}"))
-    if workspace < LEAST_WORKSPACE:
-        faults.append(Fault("workspace", f"{workspace} bytes", f"at least {LEAST_WORKSPACE}"))
-    if method not in ("auto", *METHODS):
-        return [*faults, Fault("method", repr(method), f"one of auto, {', '.join(METHODS)}")]
-    chosen = METHODS["exact" if method == "auto" else method]
-    halves = sorted({str(item.dtype) for item in (query, key, value) if item.dtype in HALF})
-    if halves and not chosen.half:
-        remedy = 'Convert with .float(), or use method="exact"'
-        faults.append(
-            Fault("query, key, value", " and ".join(halves), "float32 or float64 to certify an error", remedy)
-        )
-    return faults
+def method_faults(method: str) -> list[Fault]:
+    """A fault where `attend` knows no method of that name."""
+    known = ("auto", *METHODS)
+    return [] if method in known else [Fault("method", repr(method), f"one of {', '.join(known)}")]
+
+
+def _dtype_faults(method: str, *tensors: Tensor) -> list[Fault]:
+    halves = sorted({str(item.dtype) for item in tensors if item.dtype in HALF})
+    if not halves or method == "auto" or METHODS[method].half:
+        return []
+    remedy = 'Convert with .float(), or use method="exact"'
+    return [Fault("query, key, value", " and ".join(halves), "float32 or float64 to certify an error", remedy)]

@@ -11,7 +11,7 @@ Everything is differentiable, and no array of queries times keys is held.
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
@@ -19,14 +19,26 @@ from promptreach.attention import Statistics
 
 
 def fused_attention(
-    query: Float[Tensor, "*batch q width"],
-    key: Float[Tensor, "*batch n width"],
-    value: Float[Tensor, "*batch n value_dim"],
+    query: Float[Tensor, "*batch q head_dim"],
+    key: Float[Tensor, "*key_batch n head_dim"],
+    value: Float[Tensor, "*key_batch n value_dim"],
+    scale: float = 1.0,
+    *,
+    causal: bool = False,
+    mask: Bool[Tensor, "q n"] | None = None,
 ) -> Float[Tensor, "*batch q value_dim"]:
-    """softmax(query key^T) value by the fused kernel, which wants four axes and one width for all three."""
+    """softmax(scale * query key^T) value by the fused kernel, which wants four axes and one width for all three.
+
+    Args:
+        query, key, value: one batch axis or none; keys and values without it are the same for every query of the batch.
+        scale: the factor on q.k.
+        causal: for as many queries as keys, of which each sees the keys up to its own.
+        mask: True at visible keys, at least one for each query.
+    """
     width = max(key.shape[-1], value.shape[-1])
     queries, keys, values = (_as_four(_padded(item, width)) for item in (query, key, value))
-    output = scaled_dot_product_attention(queries, keys, values, scale=1.0)
+    keys, values = (item.expand(-1, queries.shape[1], -1, -1) for item in (keys, values))
+    output = scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, scale=scale)
     return output.reshape(*query.shape[:-1], width)[..., : value.shape[-1]]
 
 

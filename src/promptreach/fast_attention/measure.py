@@ -1,4 +1,4 @@
-"""The two units of error, and measuring either against exact rows in float64.
+"""The two units of error, measuring either against exact rows in float64, and the recheck of certified outputs.
 
 The *range error* is what the papers' max norm becomes when the values are put on [0, 1]; the *relative error* compares
 with how much the exact output moves at all, so that a head that only returns its mean value cannot look good. They are
@@ -6,15 +6,20 @@ never mixed: `relative_to` names the one that is meant.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.attention import Statistics, merge, statistics
-from promptreach.fast_attention.problem import AttentionProblem, Head
+from promptreach.certificate import Certificate, rechecks
+from promptreach.fast_attention.problem import AttentionProblem, Head, checked_problem
 
 RELATIVE_TO = ("range", "deviation")
+
+RECHECKED_ROWS = 1024
+"""Rows that a recheck computes at once."""
 
 
 def value_range(value: Float[Tensor, "n value_dim"]) -> Float[Tensor, " value_dim"]:
@@ -50,6 +55,15 @@ def deviation_error(output: Float[Tensor, "rows value_dim"], exact: Float[Tensor
     return 0.0 if error == 0 else float(error / deviation)
 
 
+def unit_error(
+    output: Float[Tensor, "rows value_dim"], exact: Float[Tensor, "rows value_dim"], value: Tensor, relative_to: str
+) -> float:
+    """The error in one of the two units, for these values."""
+    if relative_to == "range":
+        return range_error(output, exact, value_range(value.detach()))
+    return deviation_error(output, exact)
+
+
 def exact_rows(
     head: Head, rows: Int[Tensor, " rows"], dtype: torch.dtype = torch.float64, workspace: int = 2**28
 ) -> Statistics:
@@ -73,7 +87,7 @@ def exact_rows(
 
 def sampled_error(
     problem: AttentionProblem,
-    outputs: list[Float[Tensor, "group q value_dim"]],
+    output: Float[Tensor, "*batch q value_dim"],
     relative_to: str,
     generator: torch.Generator,
     rows: int = 16,
@@ -84,16 +98,41 @@ def sampled_error(
 
     Measured against float64. With ``relative_to="deviation"`` the mean and the deviation are those of the drawn rows.
     """
-    chosen = set(torch.randperm(len(outputs), generator=generator)[:heads].tolist())
+    worst, parts = 0.0, list(problem.parts())
+    chosen = sorted(torch.randperm(len(parts), generator=generator)[:heads].tolist())
+    outputs = output.detach().reshape(len(parts), -1, output.shape[-1])
+    for index in chosen:
+        head = parts[index].head
+        drawn = torch.randint(len(head.rows), (rows,), generator=generator).to(head.query.device)
+        exact = exact_rows(head, drawn, workspace=workspace).mean
+        worst = max(worst, unit_error(outputs[index][drawn], exact, head.value, relative_to))
+    return worst, f"{rows} rows against float64 in each of {len(chosen)} of {len(parts)} heads"
+
+
+@rechecks
+def recheck_attention(certificate: Certificate) -> bool:
+    """Second code path of a certified output: exact attention in float64, every row compared, in quadratic time.
+
+    Exact attention is computed from its definition; nothing of the fast path is used. Only as fine as float64's own
+    rounding, and only while the inputs have not been changed in place.
+    """
+    witness = certificate.witness
+    problem = checked_problem(*(witness[name] for name in ("query", "key", "value", "causal", "mask", "scale")))
+    output = witness["output"].reshape(-1, problem.num_heads // problem.num_kv_heads, *witness["output"].shape[-2:])
     worst = 0.0
-    for index, head in enumerate(problem.heads()):
-        if index in chosen:
-            drawn = torch.randint(len(head.rows), (rows,), generator=generator).to(head.query.device)
-            exact = exact_rows(head, drawn, workspace=workspace).mean
-            output = outputs[index].detach().reshape(-1, exact.shape[-1])[drawn]
-            if relative_to == "range":
-                error = range_error(output, exact, value_range(head.value.detach()))
-            else:
-                error = deviation_error(output, exact)
-            worst = max(worst, error)
-    return worst, f"{rows} rows against float64 in each of {len(chosen)} of {len(outputs)} heads"
+    for found, head in zip(output.double(), problem.heads(), strict=True):
+        rows = torch.arange(len(head.rows), device=head.key.device)
+        exact = torch.cat([exact_rows(head, part).mean for part in torch.split(rows, RECHECKED_ROWS)])
+        exact = exact.reshape(found.shape).double()
+        if head.seen is not None:
+            exact, found = exact[:, head.seen > 0], found[:, head.seen > 0]
+        pairs = zip(found, exact, strict=True)
+        worst = max(worst, *(unit_error(*pair, head.value, witness["relative_to"]) for pair in pairs))
+    return math.isfinite(worst) and worst <= certificate.value
+
+
+@rechecks
+def recheck_heads(certificate: Certificate) -> bool:
+    """Whether every head's witness keeps to the certificate of all."""
+    heads = certificate.witness["heads"]
+    return bool(heads) and all(recheck_attention(replace(certificate, witness=witness)) for witness in heads)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from promptreach import shapes
 from promptreach.errors import Fault, raise_if_any
 
 CHUNK_BYTES = 2**26
@@ -169,24 +170,23 @@ def _largest_score(
 
 
 def _criterion_faults(query: Tensor, key: Tensor, prompt_length: int, mask: Tensor | None) -> list[Fault]:
-    faults = [
-        Fault(name, f"shape {tuple(tensor.shape)}", "(batch, heads, positions, head_dim), nothing empty")
+    dims: dict[str, int] = {}
+    faults = shapes.faults("query", query, "batch heads q head_dim", dims)
+    faults += shapes.faults("key", key, "batch kv_heads n head_dim", dims)
+    faults += [
+        Fault(name, f"shape {tuple(tensor.shape)}", "at least one entry")
         for name, tensor in (("query", query), ("key", key))
-        if tensor.ndim != 4 or not tensor.numel()
+        if not tensor.numel()
     ]
-    if faults:
+    if query.ndim != 4 or key.ndim != 4 or not query.numel() or not key.numel():
         return faults
-    for axis, what in ((3, "head_dim"), (0, "batch")):
-        if query.shape[axis] != key.shape[axis]:
-            faults.append(Fault("key", f"{what} {key.shape[axis]}", f"that of the query, {query.shape[axis]}"))
-    if query.shape[1] % key.shape[1]:
-        faults.append(Fault("key", f"{key.shape[1]} key/value heads", f"a divisor of the {query.shape[1]} query heads"))
+    faults += shapes.group_faults("key", dims["heads"], dims["kv_heads"])
     positions = key.shape[2]
     if not 0 <= prompt_length < positions:
         faults.append(Fault("prompt_length", str(prompt_length), f"0 to {positions - 1}, within the captured keys"))
     elif query.shape[2] not in (positions, positions - prompt_length):
         expected = f"{positions} (all), or {positions - prompt_length} (the content's)"
         faults.append(Fault("query", f"{query.shape[2]} positions", expected))
-    if mask is not None and mask.shape != (key.shape[0], positions):
-        faults.append(Fault("mask", f"shape {tuple(mask.shape)}", f"({key.shape[0]}, {positions}), prompt included"))
+    if mask is not None:
+        faults += shapes.faults("mask", mask, "batch n", dims)
     return faults

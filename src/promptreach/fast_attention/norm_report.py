@@ -16,7 +16,7 @@ from torch import Tensor
 
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.fast_attention.norm_criterion import NormCriterion, centred, norm_criterion
-from promptreach.fast_attention.polynomial.degrees import needed_degree
+from promptreach.fast_attention.polynomial._degrees import needed_degree
 from promptreach.fast_attention.polynomial.features import rank
 from promptreach.fast_attention.problem import Head, entry_faults
 from promptreach.fast_attention.report import ToleranceNotReachedError
@@ -37,8 +37,8 @@ class Sizes:
         typical_score: the root mean square of all scores, in nats, scale included.
         centred_query_norm, centred_key_norm, centred_typical_score: the same after both means were taken out.
         degree: of the polynomial that the tolerance needs; None where no degree fits the workspace.
-        rank: its number of features; None likewise.
-        work: PREDICTED multiplications of the polynomial method over those of exact attention; None likewise.
+        rank: its number of features; None where `degree` is.
+        work: PREDICTED multiplications of the polynomial method over those of exact attention; None where `degree` is.
     """
 
     query_norm: Float[Tensor, " heads"]
@@ -177,7 +177,7 @@ def norm_report(
 def _faults(
     query: Tensor, key: Tensor, prompt_length: int, mask: Tensor | None, scale: float | None, tol: float
 ) -> list[Fault]:
-    """What `norm_criterion` does not look at."""
+    """Faults that `norm_criterion` does not look for."""
     faults = [] if 0 < tol < float("inf") else [Fault("tol", repr(tol), "a positive finite number")]
     if scale is not None and not math.isfinite(scale):
         faults.append(Fault("scale", repr(scale), "a finite number", "None means 1/sqrt(head_dim)"))

@@ -1,4 +1,4 @@
-"""One attention problem, checked: queries, keys, values, who sees whom, and how it falls apart into single heads.
+"""One attention problem: queries, keys, values, who sees whom, and how it falls apart into single heads.
 
 Every method works on one `Head` at a time: the queries of the group that shares a key/value head, and the keys that are
 visible at all, hidden ones taken out. What is left of a mask is then one number a query position: how many of the
@@ -10,11 +10,13 @@ Reference: papers B, section 3 (attention with a prompt is attention over prompt
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from promptreach import shapes
 from promptreach.errors import Fault, raise_if_any
 
 HALF = (torch.float16, torch.bfloat16)
@@ -54,7 +56,7 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class AttentionProblem:
-    """softmax(scale * q k^T) v for a batch of heads, with its inputs checked.
+    """softmax(scale * q k^T) v for a batch of heads; `checked_problem` makes one from what a caller gave.
 
     Attributes:
         query: (..., heads, q, head_dim); a 2-d tensor is one head.
@@ -65,9 +67,6 @@ class AttentionProblem:
         mask: (..., n), True at visible keys; None when all are. Under `causal` a query before the first visible key is
             padding itself: its output is 0, and no error is stated for it.
         scale: the factor on q.k; None means 1/sqrt(head_dim).
-
-    Raises:
-        InputError: listing every shape, dtype or entry that does not fit.
     """
 
     query: Float[Tensor, "*query_batch q head_dim"]
@@ -77,9 +76,6 @@ class AttentionProblem:
     mask: Bool[Tensor, "*mask_batch n"] | None = None
     scale: float | None = None
 
-    def __post_init__(self) -> None:
-        raise_if_any(problem_faults(self.query, self.key, self.value, self.causal, self.mask, self.scale))
-
     @property
     def factor(self) -> float:
         """The factor on q.k as a number."""
@@ -87,7 +83,7 @@ class AttentionProblem:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What methods compute in: the widest input dtype, and at least float32."""
+        """Computing dtype of the methods: the widest input dtype, and at least float32."""
         wide = torch.promote_types(self.query.dtype, torch.promote_types(self.key.dtype, self.value.dtype))
         return torch.promote_types(wide, torch.float32)
 
@@ -109,39 +105,75 @@ class AttentionProblem:
     def num_kv_heads(self) -> int:
         return _heads(self.key)
 
-    def heads(self) -> Iterator[Head]:
-        """Every key/value head of every batch row, batch-major, in the computing dtype."""
+    @property
+    def num_parts(self) -> int:
+        """Key/value heads of all batch rows together."""
+        return math.prod(self.batch) * self.num_kv_heads
+
+    @property
+    def _is_part(self) -> bool:
+        flat = self.query.ndim == self.key.ndim == self.value.ndim == 3 and (self.mask is None or self.mask.ndim == 1)
+        return flat and self.num_kv_heads == 1
+
+    def parts(self) -> Iterator["AttentionProblem"]:
+        """Every key/value head of every batch row as a problem of its own, batch-major; views of the same tensors."""
+        if self._is_part:
+            yield self
+            return
         count, n = self.num_kv_heads, self.key.shape[-2]
-        query = self._flat(self.query, self.num_heads)
-        query = query.reshape(len(query), count, -1, *query.shape[2:])
-        key, value = self._flat(self.key, count), self._flat(self.value, count)
+        query = self.query.reshape(-1, count, self.num_heads // count, *self.query.shape[-2:])
+        key, value = (
+            item.expand(*self.batch, count, *item.shape[-2:]).reshape(len(query), count, 1, *item.shape[-2:])
+            for item in (self.key, self.value)
+        )
         mask = None if self.mask is None else self.mask.expand(*self.batch, n).reshape(-1, n)
         for row in range(len(query)):
-            visible = None if mask is None or bool(mask[row].all()) else mask[row]
-            seen = self._seen(visible, query.shape[-2])
+            seen = None if mask is None else mask[row]
             for head in range(count):
-                keys, values = key[row, head], value[row, head]
-                if visible is not None:
-                    keys, values = keys[visible], values[visible]
-                yield Head(
-                    query[row, head].to(self.dtype), keys.to(self.dtype), values.to(self.dtype), self.factor, seen
-                )
+                tensors = (query[row, head], key[row, head], value[row, head])
+                yield AttentionProblem(*tensors, self.causal, seen, self.scale)
+
+    def heads(self) -> Iterator[Head]:
+        """Every key/value head of every batch row, batch-major, in the computing dtype."""
+        return (part.head for part in self.parts())
+
+    @cached_property
+    def head(self) -> Head:
+        """The one key/value head of a problem as `parts` cuts it, kept with it."""
+        visible = None if self.mask is None or bool(self.mask.all()) else self.mask
+        key, value = (item[0] if visible is None else item[0][visible] for item in (self.key, self.value))
+        seen = None
+        if self.causal:
+            q, n = self.query.shape[-2], self.key.shape[-2]
+            position = torch.arange(n - q, n, device=key.device)
+            seen = position + 1 if visible is None else visible.cumsum(0)[position]
+        return Head(self.query.to(self.dtype), key.to(self.dtype), value.to(self.dtype), self.factor, seen)
 
     def assemble(self, outputs: Sequence[Float[Tensor, "group q value_dim"]]) -> Tensor:
         """The outputs of `heads()`, in its order, as one tensor (..., heads, q, value_dim) of the output dtype."""
         stacked = torch.stack([output.to(self.output_dtype) for output in outputs])
         return stacked.reshape(*self.query.shape[:-1], self.value.shape[-1])
 
-    def _flat(self, tensor: Tensor, heads: int) -> Tensor:
-        """The tensor as (batch rows, heads, positions, dim), batch axes broadcast; a view where possible."""
-        return tensor.expand(*self.batch, heads, *tensor.shape[-2:]).reshape(-1, heads, *tensor.shape[-2:])
 
-    def _seen(self, visible: Tensor | None, queries: int) -> Tensor | None:
-        if not self.causal:
-            return None
-        n = self.key.shape[-2]
-        position = torch.arange(n - queries, n, device=self.key.device)
-        return position + 1 if visible is None else visible.cumsum(0)[position]
+def checked_problem(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    causal: bool = False,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    others: Sequence[Fault] = (),
+) -> AttentionProblem:
+    """The problem, if everything fits.
+
+    Args:
+        others: faults that were found elsewhere in the same call.
+
+    Raises:
+        InputError: listing these and every shape, dtype or entry that does not fit.
+    """
+    raise_if_any([*others, *problem_faults(query, key, value, causal, mask, scale)])
+    return AttentionProblem(query, key, value, causal, mask, scale)
 
 
 def problem_faults(
@@ -153,27 +185,37 @@ def problem_faults(
     scale: float | None = None,
 ) -> list[Fault]:
     """Everything that does not fit in the inputs of an attention problem; shapes first, entries once the shapes fit."""
+    dims: dict[str, int] = {}
     named = {"query": query, "key": key, "value": value}
-    faults = [
-        Fault(name, f"shape {tuple(tensor.shape)}", "at least two axes, (positions, dim)")
-        for name, tensor in named.items()
-        if tensor.ndim < 2
+    faults = shapes.faults("query", query, "... heads? q head_dim", dims)
+    faults += shapes.faults("key", key, "... kv_heads? n head_dim", dims)
+    faults += shapes.faults("value", value, "... kv_heads? n value_dim", dims)
+    faults += [
+        Fault(name, f"dtype {item.dtype}", "floating point")
+        for name, item in named.items()
+        if not item.is_floating_point()
     ]
     faults += [
-        Fault(name, f"dtype {tensor.dtype}", "floating point")
-        for name, tensor in named.items()
-        if not tensor.is_floating_point()
+        Fault(name, f"an empty tensor of shape {tuple(item.shape)}", "at least one position of at least one entry")
+        for name, item in named.items()
+        if not item.numel()
     ]
+    if dims.keys() >= {"heads", "kv_heads"}:
+        faults += shapes.group_faults("key", dims["heads"], dims["kv_heads"])
+    wanted = tuple(query.shape[:-3])
     faults += [
-        Fault(name, f"an empty tensor of shape {tuple(tensor.shape)}", "at least one position of at least one entry")
-        for name, tensor in named.items()
-        if not tensor.numel()
+        Fault(name, f"batch axes {tuple(item.shape[:-3])}", f"axes that broadcast to those of the query, {wanted}")
+        for name, item in (("key", key), ("value", value))
+        if not shapes.expands(item.shape[:-3], wanted)
     ]
+    devices = sorted({str(item.device) for item in named.values()})
+    if len(devices) > 1:
+        faults.append(Fault("query, key, value", f"devices {', '.join(devices)}", "one device"))
     if scale is not None and not (math.isfinite(scale) and scale):
         faults.append(Fault("scale", repr(scale), "a finite number that is not 0", "None means 1/sqrt(head_dim)"))
-    if faults:
         return faults
-    faults = _shape_faults(query, key, value)
+    if any(item.ndim < 2 or not item.numel() or not item.is_floating_point() for item in named.values()):
+        return faults
     if causal and query.shape[-2] > key.shape[-2]:
         seen = f"{query.shape[-2]} queries for {key.shape[-2]} keys under causal=True"
         faults.append(Fault("query", seen, "at most one query a key: the queries are the last positions"))
@@ -181,30 +223,10 @@ def problem_faults(
     return faults + entry_faults(named, query, scale)
 
 
-def _shape_faults(query: Tensor, key: Tensor, value: Tensor) -> list[Fault]:
-    faults = []
-    if key.shape[-1] != query.shape[-1]:
-        faults.append(Fault("key", f"head_dim {key.shape[-1]}", f"that of the query, {query.shape[-1]}"))
-    if value.shape[-2] != key.shape[-2]:
-        faults.append(Fault("value", f"{value.shape[-2]} positions", f"those of the keys, {key.shape[-2]}"))
-    if _heads(value) != _heads(key):
-        faults.append(Fault("value", f"{_heads(value)} heads", f"those of the keys, {_heads(key)}"))
-    if _heads(query) % _heads(key):
-        faults.append(Fault("key", f"{_heads(key)} key/value heads", f"a divisor of the {_heads(query)} query heads"))
-    for name, tensor in (("key", key), ("value", value)):
-        if not _broadcasts(tensor.shape[:-3], query.shape[:-3]):
-            seen = f"batch axes {tuple(tensor.shape[:-3])}"
-            faults.append(Fault(name, seen, f"axes that broadcast to those of the query, {tuple(query.shape[:-3])}"))
-    devices = {str(tensor.device) for tensor in (query, key, value)}
-    if len(devices) > 1:
-        faults.append(Fault("query, key, value", f"devices {', '.join(sorted(devices))}", "one device"))
-    return faults
-
-
 def _mask_faults(mask: Tensor, shape: tuple[int, ...]) -> list[Fault]:
     if mask.dtype != torch.bool:
         return [Fault("mask", f"dtype {mask.dtype}", "bool, True at visible keys")]
-    if mask.ndim < 1 or mask.shape[-1] != shape[-1] or not _broadcasts(mask.shape, shape):
+    if mask.ndim < 1 or mask.shape[-1] != shape[-1] or not shapes.expands(mask.shape, shape):
         return [Fault("mask", f"shape {tuple(mask.shape)}", f"{shape}: one flag a key, the same for every head")]
     hidden = (~mask.any(dim=-1)).flatten().nonzero().flatten().tolist()
     if hidden:
@@ -232,12 +254,6 @@ def entry_faults(named: dict[str, Tensor], query: Tensor, scale: float | None, m
 def largest_entry(tensor: Tensor) -> float:
     """The largest size of any entry; NaN if one is NaN."""
     return float(torch.stack(torch.aminmax(tensor.detach())).abs().max())
-
-
-def _broadcasts(shape: Sequence[int], wanted: Sequence[int]) -> bool:
-    """True if a tensor of `shape` expands to exactly `wanted`."""
-    pairs = zip(reversed(shape), reversed(wanted), strict=False)
-    return len(shape) <= len(wanted) and all(have in (1, want) for have, want in pairs)
 
 
 def _heads(tensor: Tensor) -> int:

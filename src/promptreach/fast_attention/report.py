@@ -1,4 +1,4 @@
-"""What fast attention says of itself: the method, its error with the kind of knowledge behind it, and its cost."""
+"""Report of fast attention: the method, its error with the kind of knowledge behind it, and its cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.errors import PromptreachError
 
-HEAD_CHECKER = "fast_attention.recheck:recheck_attention"
+HEAD_CHECKER = "fast_attention.measure:recheck_attention"
 """The second code path of one problem's output."""
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PlanEntry:
     """One way to answer, before it is tried.
 
     Attributes:
-        method: a key of `attend.METHODS`.
+        method: a key of `planner.METHODS`.
         seconds: PREDICTED wall time, fitting included, at the speed that two cores of one small machine have shown: a
             constant, so that the same call gives the same plan.
         error: PREDICTED error, in the unit that the tolerance was asked in.
@@ -30,7 +30,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class AttentionReport:
-    """How an output was computed and how far off it may be.
+    """Report of one call: how its output was computed, and how far off it may be.
 
     Attributes:
         method: the method that ran.
@@ -39,7 +39,7 @@ class AttentionReport:
         seconds: wall time, planning, fitting and certifying included.
         rank: features or landmarks, the largest over the heads; None where there are none.
         reasons: what was decided on the way, one sentence each.
-        plan: the candidates that `auto` considered, in its order; empty for a method chosen by name.
+        plan: the ways that `auto` considered, in its order; empty for a method chosen by name.
     """
 
     method: str
@@ -47,7 +47,7 @@ class AttentionReport:
     seconds: float = 0.0
     rank: int | None = None
     reasons: tuple[str, ...] = ()
-    plan: tuple[Candidate, ...] = ()
+    plan: tuple[PlanEntry, ...] = ()
 
 
 CONFIDENCE = 0.95
@@ -55,7 +55,7 @@ CONFIDENCE = 0.95
 
 
 def of_heads(reports: Sequence[AttentionReport]) -> AttentionReport:
-    """What holds for all key/value heads at once, from a report for each.
+    """One report of all key/value heads, from a report for each.
 
     The error is the largest, its evidence the weakest of any head. Certificates from held-out rows share the call's
     confidence, so that together they hold with `CONFIDENCE`. It can be rechecked where every head's can.
@@ -89,7 +89,7 @@ def of_heads(reports: Sequence[AttentionReport]) -> AttentionReport:
             assumptions=tuple(dict.fromkeys(item for error in errors for item in error.assumptions)),
             theorem=worst.error.theorem if len(kinds) == 1 else "",
             witness={"heads": [error.witness for error in errors]} if checked else {},
-            checker="fast_attention.recheck:recheck_heads" if checked else "",
+            checker="fast_attention.measure:recheck_heads" if checked else "",
             sample="; ".join(dict.fromkeys(error.sample for error in errors if error.sample)),
             confidence=confidence,
         ),

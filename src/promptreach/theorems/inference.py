@@ -12,8 +12,8 @@ ENTRIES = (
             "and content is approximated to a polynomially small error in time n^(1+o(1)) by the polynomial method."
         ),
         hypotheses=("n to infinity with unspecified constants", "scores q.k / head_dim", "bounded values"),
-        function="fast_attention.polynomial.polynomial:polynomial",
-        test="tests/fast_attention/test_polynomial_attack.py",
+        function="fast_attention.polynomial.method:PolynomialMethod",
+        test="tests/fast_attention/polynomial/test_method_attack.py",
         claim="B5",
         confidence="statement from memory, 88 %; describes, never certifies",
     ),
@@ -34,8 +34,8 @@ ENTRIES = (
             "last place",
         ),
         function="fast_attention.polynomial.remainder:row_errors",
-        test="tests/fast_attention/test_polynomial_attack.py",
-        confidence="proved in inference/remainder.py; no violation among random and adversarial problems",
+        test="tests/fast_attention/polynomial/test_method_attack.py",
+        confidence="proved in polynomial/remainder.py; no violation among random and adversarial problems",
     ),
     Theorem(
         key="symmetric-tensor-norm",
@@ -48,7 +48,7 @@ ENTRIES = (
         ),
         hypotheses=("float64, counted roundings",),
         function="fast_attention.polynomial.tensors:form_norms",
-        test="tests/fast_attention/test_polynomial_laws.py",
+        test="tests/fast_attention/polynomial/test_tensors_laws.py",
     ),
     Theorem(
         key="held-out-rows",
@@ -62,7 +62,7 @@ ENTRIES = (
         ),
         hypotheses=("rows drawn by `draw_rows`, not used in the fit", "caps set by other rows"),
         function="fast_attention.sampled.holdout:certify",
-        test="tests/fast_attention/test_holdout_laws.py",
-        confidence="proved in inference/holdout.py (Ville's inequality); 2,000 problems in benchmarks/inference",
+        test="tests/fast_attention/sampled/test_holdout_laws.py",
+        confidence="proved in sampled/holdout.py (Ville's inequality); 2,000 problems in benchmarks/inference",
     ),
 )

@@ -1,4 +1,4 @@
-"""Where almost-linear attention could pay: every head by paper B's norm criterion, and lengths that were not run.
+"""Heads and lengths at which almost-linear attention could pay, by paper B's norm criterion and by costs.
 
 Costs at other lengths are PREDICTED from shapes, as if longer text brought queries and keys like those that were seen.
 """
@@ -17,7 +17,7 @@ from promptreach.backbone import Joined
 from promptreach.fast_attention.norm_report import NormReport, norm_report
 from promptreach.fast_attention.planner import LEAST_ROWS
 from promptreach.fast_attention.sampled.clustered import least_pairs
-from promptreach.fast_attention.sampled.landmark import RUNGS, SLOT
+from promptreach.fast_attention.sampled.landmark import SIZES, SLOT
 from promptreach.hf import LayerCapture, OpenModel, attach, capture
 from promptreach.report.findings import Block, Cell, Code, Curve, Heatmap, Series, Table, Text
 
@@ -64,7 +64,7 @@ def norm_reports(context: AuditContext) -> list[NormReport]:
 
 
 def at_length(work: ForwardWork, reports: Sequence[NormReport], ways: Sequence[Way], length: int) -> AtLength:
-    """What one input of `length` tokens would cost."""
+    """Costs of one input of `length` tokens."""
     ranks = [rank for report in reports for rank in report.joined.rank]
     polynomial = [1.0 if rank is None else work.polynomial_over_exact(rank, length) for rank in ranks]
     best = [min(cost, 1.0, _sampled_at_least(work, length)) for cost in polynomial]
@@ -82,7 +82,7 @@ def _sampled_at_least(work: ForwardWork, length: int) -> float:
     """The least that landmarks or clusters could cost, over exact attention; 1 where they are not tried."""
     if work.causal or length < LEAST_ROWS:
         return 1.0
-    return min(least_pairs(length, length) / length**2, SLOT * sum(RUNGS[0]) / length)
+    return min(least_pairs(length, length) / length**2, SLOT * sum(SIZES[0]) / length)
 
 
 def norm_values(reports: Sequence[NormReport]) -> dict[str, float | int]:
@@ -133,7 +133,7 @@ def head_blocks(
 
 
 def _added_work(work: ForwardWork, ways: Sequence[Way]) -> Curve:
-    """What every way adds to the bare model's work, by the length of the input."""
+    """Work that every way adds to the bare model's, by the length of the input."""
     lengths = [2**power for power in range(3, 17)]
     series = [
         Series(

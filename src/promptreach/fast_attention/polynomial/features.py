@@ -12,7 +12,7 @@ variable a are x_a times those of degree t - 1 that start at a or later, which i
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from promptreach.rounding import unit
 
 CACHE_BYTES = 2**22
-"""What a block of features may take: it should stay in cache, and each block costs some calls whatever its size."""
+"""Bytes of a block of features: it should stay in cache, and each block costs some calls whatever its size."""
 
 LEAST_POSITIONS, MOST_POSITIONS = 128, 4096
 """Positions a block, at least and at most."""
@@ -63,7 +63,7 @@ class Monomials(NamedTuple):
 
 
 def rank(variables: int, degree: int) -> int:
-    """How many monomials of up to `degree` there are: C(variables + degree, degree)."""
+    """The number of monomials of up to `degree`: C(variables + degree, degree)."""
     return math.comb(variables + degree, degree)
 
 
@@ -163,7 +163,7 @@ def evaluate(
 
 
 def roundings(table: Monomials, keys: int, dtype: torch.dtype) -> int:
-    """How many roundings of `dtype` lie between keys and queries and what `evaluate` makes of their `moments`.
+    """The number of roundings of `dtype` between keys and queries and what `evaluate` makes of their `moments`.
 
     Building a feature on either side, the product with the columns, the sum over a block, the coefficient, the sum over
     features; further sums over positions happen in float64 and count as the roundings of `dtype` they amount to.
@@ -185,14 +185,8 @@ def _summed(values: Tensor, built: Tensor) -> Tensor:
 
 def _product(weights: Tensor, built: Tensor) -> Tensor:
     """weights @ built, summed over at most `MOST_TERMS` features at a time."""
-    if len(built) <= MOST_TERMS:
-        return weights @ built
     parts = zip(torch.split(weights, MOST_TERMS, dim=1), torch.split(built, MOST_TERMS), strict=True)
-    first, second = next(parts)
-    total: Tensor = first @ second
-    for first, second in parts:
-        total = total + first @ second
-    return total
+    return reduce(torch.add, (first @ second for first, second in parts))
 
 
 def _recomputed(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:

@@ -34,10 +34,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.fast_attention.problem import Head
+from promptreach.fast_attention.request import BUDGET
 from promptreach.rounding import gamma, unit
 
 RIDGE = 1e-8
-"""What is added to the keys' second moment, relative to its mean, before it is inverted: it bounds the maps."""
+"""Addition to the keys' second moment, relative to its mean, before it is inverted: it bounds the maps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +137,7 @@ class Columns:
 
     @property
     def unit(self) -> Float[Tensor, " value_dim"]:
-        """What an error of 1 in v' is in the values, float64; 0 for a constant coordinate, whose sums all are 0."""
+        """Error in the values for an error of 1 in v', float64; 0 for a constant coordinate, whose sums all are 0."""
         return self.scale.double() * (self.spread > 0)
 
 
@@ -155,6 +156,46 @@ def prepare_values(head: Head, weight: Float[Tensor, " n"]) -> Columns:
     return Columns(
         (value - centre[:, None]) / scale[:, None], centre, scale, (high.double() - low.double()) / scale.double()
     )
+
+
+@dataclass(frozen=True, eq=False)
+class HeadProblem:
+    """One head after the free moves, with the sizes that every step needs.
+
+    Attributes:
+        reach, largest_key: the largest norm of a query and of a key.
+        tol: the range error wanted.
+        workspace: bytes.
+        output_dtype: what the output is rounded to at last.
+    """
+
+    head: Head
+    prepared: Prepared
+    columns: Columns
+    reach: float
+    largest_key: float
+    tol: float
+    workspace: int
+    output_dtype: torch.dtype
+
+    @property
+    def variables(self) -> int:
+        return len(self.prepared.key)
+
+    @property
+    def block(self) -> int:
+        """Rows whose bounds, about ten float64 numbers an entry, fit the workspace."""
+        return max(256, self.workspace // (80 * (len(self.columns.value) + self.variables)))
+
+
+def head_problem(head: Head, tol: float, workspace: int, output_dtype: torch.dtype) -> HeadProblem:
+    """The head after the free moves; coordinates that cannot matter to `tol` are dropped."""
+    # A dropped coordinate would get no gradient, though it may matter to one.
+    drop = 0.0 if head.query.requires_grad or head.key.requires_grad else BUDGET.dropped * tol
+    prepared = prepare(head, drop, workspace)
+    columns = prepare_values(head, prepared.weight)
+    reach, largest = float(prepared.query_norm.max()), float(prepared.key_norm.max())
+    return HeadProblem(head, prepared, columns, reach, largest, tol, workspace, output_dtype)
 
 
 def _blocks(tensor: Tensor, block: int) -> Iterator[Tensor]:
@@ -213,7 +254,7 @@ def _mapped(tensor: Tensor, mean: Tensor, matrix: Tensor, block: int, dtype: tor
 
 
 def _kept(query: Tensor, key: Tensor, variance: Tensor, drop: float) -> tuple[Tensor, float]:
-    """Which coordinates stay, and how far the others together can move a score, in nats."""
+    """The coordinates that stay, and how far the others together can move a score, in nats."""
     reach = query.abs().amax(dim=1).double() * key.abs().amax(dim=1).double() * (1 + 4 * unit(query.dtype))
     order = variance.argsort()
     lost = reach[order].cumsum(0) * (1 + gamma(len(order) + 2))

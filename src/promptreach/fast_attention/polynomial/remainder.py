@@ -1,4 +1,4 @@
-"""How far a polynomial kernel's output can be from exact attention: a deterministic bound, rounding included.
+"""Distance of a polynomial kernel's output from exact attention: a deterministic bound, rounding included.
 
 Let e^s = p_g(s) + R(s) with the Taylor polynomial p_g. For query i with computed output o and exact mass D_i,
 
@@ -22,7 +22,9 @@ companions do (Alman, Song 2023), bounds every pair by the worst one.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -40,7 +42,7 @@ SERIES = 8
 
 @dataclass(frozen=True, eq=False)
 class KeySums:
-    """What a set of keys contributes to the bound; sums over disjoint sets add. All float64.
+    """Contribution of a set of keys to the bound; sums over disjoint sets add. All float64.
 
     Attributes:
         mass: W, the sum of the weights.
@@ -61,16 +63,7 @@ class KeySums:
     count: int
 
     def __add__(self, other: "KeySums") -> "KeySums":
-        return KeySums(
-            self.mass + other.mass,
-            self.first + other.first,
-            self.length + other.length,
-            self.value + other.value,
-            self.square + other.square,
-            self.tail + other.tail,
-            self.spread + other.spread,
-            self.count + other.count,
-        )
+        return KeySums(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +109,7 @@ def key_sums(
     """The sums for moments up to `degree` and queries of norm at most `reach`; `size` are the keys' norms."""
     split = (torch.split(item.detach(), block, dim=-1) for item in (key, size, weight, value))
     wide = ([item.double() for item in part] for part in zip(*split, strict=True))
-    parts = [_key_sums(keys, sizes, mass, values, degree, reach) for keys, sizes, mass, values in wide]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    return reduce(add, (_key_sums(keys, sizes, mass, values, degree, reach) for keys, sizes, mass, values in wide))
 
 
 def _key_sums(key: Tensor, size: Tensor, weight: Tensor, value: Tensor, degree: int, reach: float) -> KeySums:
@@ -157,14 +146,16 @@ def moment_norms(table: Monomials, state: Float[Tensor, "columns rank"]) -> Floa
     return torch.stack(rows) * (1 + gamma(4)) if rows else state.new_zeros(0, len(state))
 
 
-class RowErrors(NamedTuple):
-    """Bounds for some rows.
+class Block(NamedTuple):
+    """Some rows of the output, with bounds.
 
     Attributes:
+        output: (value_dim, rows), in units of v'.
         worst: (value_dim,), at least |exact - output| in that coordinate for every row, in units of v'.
         norm: (rows,), at least the Euclidean norm of the row's error, in units of the values.
     """
 
+    output: Tensor
     worst: Tensor
     norm: Tensor
 
@@ -177,8 +168,8 @@ def row_errors(
     account: Account,
     unit: Float[Tensor, " value_dim"],
     near: Float[Tensor, "columns rows"] | None = None,
-) -> RowErrors:
-    """Bounds on |exact - output|; infinite where the mass may be 0.
+) -> Block:
+    """The output with bounds on |exact - output|, infinite where the mass may be 0.
 
     An entry's bound is a sum of products of a factor of its row, over its mass, and a factor of its coordinate.
 
@@ -225,7 +216,7 @@ def row_errors(
         entries = (rounded[:-1] + largest[:, None] * rounded[-1]) * rows[1]
         worst = worst + entries.amax(dim=1)
         norm = norm + _products(entries, unit[:, None]).norm(dim=0)
-    return RowErrors(worst * up, norm * up)
+    return Block(output, worst * up, norm * up)
 
 
 def _products(first: Tensor, second: Tensor) -> Tensor:
@@ -234,14 +225,14 @@ def _products(first: Tensor, second: Tensor) -> Tensor:
 
 
 def underflow(prepared: Prepared, reach: float, largest_key: float, rank: int) -> float:
-    """What entries below the smallest normal number can add to any sum over keys, in units of v'."""
+    """The most that entries below the smallest normal number add to any sum over keys, in units of v'."""
     tiny = float(torch.finfo(prepared.key.dtype).tiny)
     terms = 8.0 * (prepared.key.shape[1] + 1) * (rank + len(prepared.key) + 1)
     return terms * tiny * math.exp(min(2 * reach * largest_key, 600.0))
 
 
 def roundings_outside(prepared: Prepared, unit: float) -> float:
-    """What the free moves and the values' rounding can move any output entry by, as a share of its range.
+    """The most that the free moves and the values' rounding move an output entry by, as a share of its range.
 
     Weights that all change by factors within exp(+-x) move a weighted mean by at most tanh(x / 2) of the range.
     """

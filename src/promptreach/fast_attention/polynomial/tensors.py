@@ -1,4 +1,4 @@
-"""How large a form q -> T(q, .., q) can be on unit vectors, for a symmetric tensor T known by its monomial entries.
+"""Bounds on a form q -> T(q, .., q) over unit vectors, for a symmetric tensor T known by its monomial entries.
 
 With s + r = t and normalised monomials Q_s(q)_a = sqrt(s!/a!) q^a, which have |Q_s(q)| = |q|^s,
 
@@ -11,9 +11,11 @@ power by its Frobenius norm, which is far above the truth only before the root i
 Reference: theorem key ``symmetric-tensor-norm``.
 """
 
+import itertools
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -101,15 +103,10 @@ def pair_index(variables: int, low: int, high: int) -> Int[Tensor, "low_rank hig
 
 def _sequences(variables: int, degree: int) -> Int[Tensor, "rank degree"]:
     """The sorted sequences of `degree` variables, in the order of the monomials."""
-    rows = torch.zeros(1, 0, dtype=torch.long)
-    for _ in range(degree):
-        least = rows[:, 0] if rows.shape[1] else torch.full((len(rows),), variables - 1)
-        parts = [
-            torch.cat([torch.full((int((least >= start).sum()), 1), start), rows[least >= start]], dim=1)
-            for start in range(variables)
-        ]
-        rows = torch.cat(parts) if parts else torch.zeros(0, rows.shape[1] + 1, dtype=torch.long)
-    return rows
+    rows = itertools.combinations_with_replacement(range(variables), degree)
+    count = math.comb(max(0, variables + degree - 1), degree)
+    flat = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64, count=count * degree)
+    return torch.from_numpy(flat.reshape(count, degree))
 
 
 def _root_multinomials(table: Monomials, degree: int) -> Float[Tensor, " rank"]:

@@ -1,4 +1,4 @@
-"""Where landmarks stand: means of clusters of keys, close in the metric of the queries.
+"""Centres of landmarks: means of clusters of keys, close in the metric of the queries.
 
 Keys are drawn half uniformly and half by the attention they receive from a few exact rows, clustered by a few rounds of
 Lloyd's algorithm, and each cluster becomes a slot: its mass at the mean query, and the means of its keys and values

@@ -1,4 +1,4 @@
-"""Attention from blocks of close queries to groups of close keys: heavy groups key by key, the others by one slot each.
+"""Attention from blocks of close queries to groups of close keys: risky groups key by key, the others by one slot each.
 
 For a block with mean query c and a group g, exp(q.k) = exp(c.k) exp((q - c).k), and the second factor varies little
 inside the group. The slot of a group is therefore its *tilted* summary at c: mass Z_g = sum exp(c.k_j) and the means of
@@ -6,7 +6,7 @@ keys and values under the weights exp(c.k_j) / Z_g. As q leaves c the slot's sco
 values' mean misses to first order, (q - c) Cov_g(k, v), is added for all groups at once as one matrix a block, with
 the covariances of the untilted group. Groups whose slot would err most, by share of the mass times the variance of
 (q - c).k inside the group, are *near*: their keys are looked at one by one. The same variance, carried as one more
-value of the slots, ranks the rows: those that look hardest at coarse slots are *heavy* and computed exactly. No n x n
+value of the slots, ranks the rows: those that look hardest at coarse slots are *outliers*, computed exactly. No n x n
 array arises, and nothing is fitted.
 
 Notation:
@@ -31,25 +31,24 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
-from promptreach.fast_attention.answers import Answer, Option, answer_all
+from promptreach.fast_attention._method import HeadContext, Plan
 from promptreach.fast_attention.fused import fused_attention, with_one
-from promptreach.fast_attention.job import HeadJob
-from promptreach.fast_attention.problem import AttentionProblem
-from promptreach.fast_attention.report import AttentionReport
+from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
 from promptreach.fast_attention.sampled.groups import Groups, bisect, metric
 from promptreach.fast_attention.sampled.landmark import SLOT
+from promptreach.fast_attention.sampled.rows import SampledHead
 
 NEAR = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 """Near keys to choose from, in numbers of groups."""
 
-HEAVY = (0.0, 0.01, 0.02, 0.04)
+OUTLIERS = (0.0, 0.01, 0.02, 0.04)
 """Shares of rows to choose from that are computed exactly: those with the largest risk."""
 
 NEAR_GAIN = 0.9
 """The error falls at most like near keys to the power of minus this, from what MiniLM's heads show: where even that
 would not do, the pilot stops."""
 
-SECOND = 0.04
+MORE_OUTLIERS = 0.04
 """The share of rows that are computed exactly on top when the first certificate misses the tolerance."""
 
 LEAST = 1024
@@ -58,7 +57,7 @@ LEAST = 1024
 PILOT_BLOCKS, PILOT_ROWS = 48, 16
 
 GATHER, SUMMARY, GROUPING = 40.0, 5.0, 800.0
-"""What the gathering of a near key, a block and a summarised key, and the grouping of a point cost, in exact pairs:
+"""Costs of gathering a near key for a block, of summarising a key, and of grouping a point, in exact pairs:
 measured at head size 32."""
 
 
@@ -90,7 +89,7 @@ class Clustered:
     slope: Float[Tensor, "m product"]
 
     def near_groups(self, near_keys: int) -> int:
-        """How many groups hold `near_keys` keys."""
+        """Groups that hold `near_keys` keys."""
         groups, size = self.key.shape[:2]
         return min(groups, -(-near_keys // size))
 
@@ -235,78 +234,69 @@ def _checkpointed(function: Callable[..., Tensor], *args: Any) -> Tensor:
     return function(*args)
 
 
-def clustered(
-    problem: AttentionProblem, tol: float, relative_to: str, generator: torch.Generator, workspace: int
-) -> tuple[Tensor, AttentionReport]:
-    """Attention with heavy groups of keys exact and the others summarised; the error is MEASURED on held-out rows.
+class ClusteredMethod(SampledMethod):
+    """Attention with the riskiest groups of keys exact, the others summarised; the error is MEASURED on held-out rows.
 
     Deterministic for a generator's state. Gradients reach queries, keys and values; who is grouped with whom, and which
     groups are near, is fixed. Bidirectional only. Time grows like n^1.5.
 
-    Raises:
-        ToleranceNotReachedError: for causal problems, for fewer than 1,024 queries or keys, and when no number of near
-            keys that is worth its cost keeps to `tol`.
+    `run` raises ToleranceNotReachedError for causal problems, for fewer than 1,024 queries or keys, and when no number
+    of near keys that is worth its cost keeps to the tolerance.
     """
-    return answer_all("clustered", problem, tol, relative_to, generator, workspace, options)
 
+    name = "clustered"
 
-def options(job: HeadJob, workspace: int, limit: float = math.inf) -> list[Option]:
-    """The cheapest near keys and heavy rows that keep to the tolerance on a few blocks.
+    def plan(self, context: HeadContext, limit: float = math.inf) -> Plan | None:
+        """The cheapest near keys and outlier rows that keep to the tolerance on a few blocks.
 
-    Args:
-        limit: a cost in exact pairs that must not be reached.
-    """
-    queries, n = len(job.query), len(job.key)
-    if min(queries, n) < LEAST:
-        return []
-    problem = cluster(job.query, job.key, job.value, _power(queries**0.5), _power(4 * n**0.5))
-    near = [int(len(problem.key) * part) for part in NEAR]
-    near = [count for count in near if _pairs(problem, count, queries, n) < limit]
-    choice = _pilot(problem, job, near, limit, workspace) if near else None
-    if choice is None:
-        return []
+        Args:
+            limit: a cost in exact pairs that must not be reached.
+        """
+        queries, n, workspace = len(context.head.rows), len(context.head.key), context.request.workspace
+        if min(queries, n) < LEAST:
+            return None
+        head = context.sampled
+        problem = cluster(head.query, head.key, head.value, _power(queries**0.5), _power(4 * n**0.5))
+        near = [int(len(problem.key) * part) for part in NEAR]
+        near = [count for count in near if _pairs(problem, count, n) < limit]
+        choice = _pilot(problem, head, near, limit) if near else None
+        if choice is None:
+            return None
 
-    def run() -> Answer:
-        output, risk = attend_clustered(problem, choice.near_keys, workspace)
-        order = risk.argsort(descending=True)
-        heavy, more = choice.heavy_rows, round(SECOND * queries)
-        rank = choice.near_keys + len(problem.key)
-        first = job.with_exact_rows(output, order[:heavy])
+        def estimate() -> Estimate:
+            output, risk = attend_clustered(problem, choice.near_keys, workspace)
+            exact = choice.outliers, round(MORE_OUTLIERS * queries)
+            return Estimate(output, choice.near_keys + len(problem.key), risk.argsort(descending=True), exact)
 
-        def better() -> Answer:
-            return Answer(job.with_exact_rows(first, order[heavy : heavy + more]), rank)
-
-        return Answer(first, rank, better)
-
-    groups, size = problem.key.shape[:2]
-    reason = (
-        f"{groups} groups of {size} keys, {problem.near_groups(choice.near_keys)} of them exact for each block of "
-        f"queries; {choice.heavy_rows} heavy rows exact"
-    )
-    return [Option("clustered", choice.pairs, choice.error, reason, run)]
+        groups, size = problem.key.shape[:2]
+        reason = (
+            f"{groups} groups of {size} keys, {problem.near_groups(choice.near_keys)} of them exact for each block of "
+            f"queries; {choice.outliers} outlier queries exact"
+        )
+        return self._plan(context, choice.pairs, choice.error, reason, estimate)
 
 
 class _Choice(NamedTuple):
     near_keys: int
-    heavy_rows: int
+    outliers: int
     pairs: float
     error: float
 
 
 def least_pairs(queries: int, n: int) -> float:
-    """What the cheapest option would cost, in exact pairs."""
+    """Cost of the cheapest plan, in exact pairs."""
     return _cost(_power(queries**0.5), _power(4 * n**0.5), 0, queries, n)
 
 
 @torch.no_grad()
-def _pilot(problem: Clustered, job: HeadJob, near: list[int], limit: float, workspace: int) -> _Choice | None:
-    """The cheapest choice that reaches the aim on drawn rows of drawn blocks; more near keys are taken to err less."""
+def _pilot(problem: Clustered, head: SampledHead, near: list[int], limit: float) -> _Choice | None:
+    """The cheapest choice that will do on drawn rows of drawn blocks; more near keys are taken to err less."""
     blocks, size = problem.blocks.index.shape
-    device = job.query.device
-    chosen = torch.randperm(blocks, generator=job.generator)[:PILOT_BLOCKS].to(device)
-    drawn = torch.randint(size, (len(chosen), PILOT_ROWS), generator=job.generator).to(device)
-    exact = job.exact(problem.blocks.index[chosen].gather(1, drawn).flatten())
-    step = _blocks_at_once(problem, max(near), workspace)
+    device = head.query.device
+    chosen = torch.randperm(blocks, generator=head.request.generator)[:PILOT_BLOCKS].to(device)
+    drawn = torch.randint(size, (len(chosen), PILOT_ROWS), generator=head.request.generator).to(device)
+    exact = head.exact(problem.blocks.index[chosen].gather(1, drawn).flatten())
+    step = _blocks_at_once(problem, max(near), head.request.workspace)
     seen = []
     for some, rows in zip(torch.split(chosen, step), torch.split(drawn, step), strict=True):
         query = problem.query[some]
@@ -316,17 +306,17 @@ def _pilot(problem: Clustered, job: HeadJob, near: list[int], limit: float, work
     def tried(count: int) -> list[_Choice]:
         answer = torch.cat([_combine(problem, *part, count) for part in seen]).flatten(0, 1)
         order = answer[:, -1].argsort(descending=True)
-        queries, n = len(job.query), len(job.key)
+        queries, n = len(head.query), len(head.key)
         choices = []
-        for part in HEAVY:
-            heavy = order[: round(part * len(order))]
-            error = job.error(answer[:, :-1].index_copy(0, heavy, exact[heavy]), exact, len(chosen))
-            pairs = _pairs(problem, count, queries, n) + part * queries * n
+        for part in OUTLIERS:
+            first = order[: round(part * len(order))]
+            error = head.error(answer[:, :-1].index_copy(0, first, exact[first]), exact, len(chosen))
+            pairs = _pairs(problem, count, n) + part * queries * n
             choices.append(_Choice(count, round(part * queries), pairs, error))
         return choices
 
     def good(choices: list[_Choice]) -> list[_Choice]:
-        return [choice for choice in choices if choice.error <= job.aim and choice.pairs < limit]
+        return [choice for choice in choices if choice.error <= head.request.trial_tol and choice.pairs < limit]
 
     # Two steps up at a time, since a trial costs as much as the near keys it looks at; then the one step between.
     for place in range(1, len(near) + 1, 2):
@@ -334,13 +324,13 @@ def _pilot(problem: Clustered, job: HeadJob, near: list[int], limit: float, work
         choices = tried(count)
         if good(choices):
             return min(good(choices) + good(tried(near[place - 1])), key=lambda choice: choice.pairs)
-        if min(choice.error for choice in choices) * (count / max(1, *near)) ** NEAR_GAIN > job.aim:
+        if min(choice.error for choice in choices) * (count / max(1, *near)) ** NEAR_GAIN > head.request.trial_tol:
             return None
     return None
 
 
-def _pairs(problem: Clustered, near_keys: int, queries: int, n: int) -> float:
-    return _cost(len(problem.blocks.index), len(problem.key), near_keys, queries, n)
+def _pairs(problem: Clustered, near_keys: int, n: int) -> float:
+    return _cost(len(problem.blocks.index), len(problem.key), near_keys, problem.rows, n)
 
 
 def _cost(blocks: int, groups: int, near_keys: int, queries: int, n: int) -> float:

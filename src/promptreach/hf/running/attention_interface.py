@@ -19,10 +19,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function
 
-from promptreach.errors import Fault, InputError, UnsupportedModelError
-from promptreach.fast_attention.attend import METHODS, attend
-from promptreach.fast_attention.measure import RELATIVE_TO
+from promptreach.errors import Fault, InputError, UnsupportedModelError, raise_if_any
+from promptreach.fast_attention.attend import attend, method_faults
 from promptreach.fast_attention.report import AttentionReport
+from promptreach.fast_attention.request import request_faults
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.running.masks import spelled_mask
 
@@ -43,15 +43,7 @@ def use_attention(
     Raises:
         InputError: for a method, tolerance or unit that `attend` does not know.
     """
-    faults = []
-    if method not in ("auto", *METHODS):
-        faults.append(Fault("method", repr(method), f"one of auto, {', '.join(METHODS)}"))
-    if not 0 < tol < float("inf"):
-        faults.append(Fault("tol", repr(tol), "a positive finite number"))
-    if relative_to not in RELATIVE_TO:
-        faults.append(Fault("relative_to", repr(relative_to), f"one of {', '.join(RELATIVE_TO)}"))
-    if faults:
-        raise InputError(faults)
+    raise_if_any(method_faults(method) + request_faults(tol, relative_to))
     module = model.model if isinstance(model, OpenModel) else model
     setattr(module.config, _FIELD, {"method": method, "tol": tol, "relative_to": relative_to})
     module.set_attn_implementation(NAME)
@@ -59,7 +51,7 @@ def use_attention(
 
 @contextmanager
 def attention_reports() -> Iterator[list[AttentionReport]]:
-    """What `attend` reported of every layer that runs inside the block, in the order of the forward pass."""
+    """The reports of `attend` for every layer that runs inside the block, in the order of the forward pass."""
     kept: list[AttentionReport] = []
     token = _reports.set(kept)
     try:
@@ -78,7 +70,7 @@ def attention(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer: (batch, heads, q, head_dim) in, (batch, q, heads, value_dim) out."""
+    """Attention as transformers calls it: (batch, heads, q, head_dim) in, (batch, q, heads, value_dim) out."""
     foreign = [name for name in _FOREIGN if options.get(name) is not None]
     if foreign:
         raise UnsupportedModelError(f"attention with {', '.join(foreign)}", ("plain softmax attention",))

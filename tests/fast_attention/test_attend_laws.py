@@ -27,7 +27,7 @@ def gradients(method: str, causal: bool, tol: float):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_polynomial_gradients_are_those_of_attention(causal, monkeypatch):
-    monkeypatch.setattr("promptreach.fast_attention.polynomial.causal.CHUNK", 16)
+    monkeypatch.setattr("promptreach.fast_attention.polynomial._causal.CHUNK", 16)
     for found, wanted in zip(gradients("polynomial", causal, 1e-8), gradients("exact", causal, 1e-8), strict=True):
         assert_close(found, wanted, "polynomial gradient")
 

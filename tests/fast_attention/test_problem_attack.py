@@ -5,7 +5,6 @@ import torch
 from jaxtyping import config as jaxtyping_config
 
 from promptreach.errors import InputError
-from promptreach.fast_attention.norm_report import norm_report
 from promptreach.fast_attention.problem import problem_faults
 from promptreach.inference import ToleranceNotReachedError, attend
 
@@ -35,13 +34,13 @@ def entry(tensor, value):
     ("tensors", "options", "parts"),
     [
         ((QUERY, KEY[..., :3], VALUE), {}, ("key", "head_dim 3", "4")),
-        ((QUERY, KEY, VALUE[:, :5]), {}, ("value", "5 positions", "6")),
-        ((QUERY, KEY, VALUE[:1]), {}, ("value", "1 heads", "2")),
+        ((QUERY, KEY, VALUE[:, :5]), {}, ("value", "n 5", "6")),
+        ((QUERY, KEY, VALUE[:1]), {}, ("value", "kv_heads 1", "2")),
         ((torch.ones(3, 5, 4), KEY, VALUE), {}, ("key", "2 key/value heads", "divisor of the 3")),
         ((QUERY[None], KEY.expand(2, 2, 6, 4), VALUE[None]), {}, ("key", "batch axes (2,)", "(1,)")),
         ((QUERY[:, :0], KEY, VALUE), {}, ("query", "empty tensor of shape (2, 0, 4)")),
         ((QUERY, KEY[:, :0], VALUE[:, :0]), {}, ("key", "empty tensor")),
-        ((torch.ones(4), KEY, VALUE), {}, ("query", "shape (4,)", "two axes")),
+        ((torch.ones(4), KEY, VALUE), {}, ("query", "shape (4,)", "at least 2 axes")),
         ((QUERY.int(), KEY, VALUE), {}, ("query", "dtype torch.int32", "floating point")),
         ((entry(QUERY, torch.nan), KEY, VALUE), {}, ("query", "nan at (0, 1, 2)", "2 such entries")),
         ((QUERY, entry(KEY, torch.inf), VALUE), {}, ("key", "inf at")),
@@ -101,9 +100,3 @@ def test_an_unreachable_tolerance_is_told_with_its_reason():
     assert 'method="auto"' in str(caught.value)
     with pytest.raises(ToleranceNotReachedError, match="rounding"):
         attend(query / 9, key / 9, value + 1e6, 1e-6, "polynomial")
-
-
-def test_the_norm_report_names_its_faults_together():
-    with pytest.raises(InputError) as caught:
-        norm_report(QUERY, KEY, prompt_length=9, tol=0.0)
-    assert len(caught.value.faults) >= 2

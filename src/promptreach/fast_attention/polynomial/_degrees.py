@@ -1,21 +1,20 @@
-"""Which degrees the polynomial method takes: how far keys are summed, how far queries read, and in which dtype.
+"""Degrees of the polynomial method: how far keys are summed, how far queries read, and in which dtype.
 
 The degrees are choices, not proofs: a wrong one costs time, since the certificate is computed afterwards from what was
 done. What rounding can do, `relative_rounding` and `fixed_errors`, is part of that certificate; it also decides the
 dtype.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from promptreach.fast_attention.polynomial.causal import near_roundings
+from promptreach.fast_attention.polynomial._causal import near_roundings
 from promptreach.fast_attention.polynomial.features import Monomials, monomials, rank, roundings
-from promptreach.fast_attention.polynomial.preprocess import Columns, Prepared, prepare, prepare_values
+from promptreach.fast_attention.polynomial.preprocess import HeadProblem, head_problem
 from promptreach.fast_attention.polynomial.remainder import KeySums, key_sums, roundings_outside, tail_factor
 from promptreach.fast_attention.problem import Head
 from promptreach.fast_attention.report import ToleranceNotReachedError
+from promptreach.fast_attention.request import BUDGET
 from promptreach.rounding import gamma, unit
 
 PLANNED = 4096
@@ -34,44 +33,8 @@ READING = 8
 """Queries read any degree that costs at most this part of the keys' moments, needed or not."""
 
 
-@dataclass(frozen=True, eq=False)
-class HeadProblem:
-    """One head after the free moves, with the sizes that every step needs.
-
-    Attributes:
-        reach, largest_key: the largest norm of a query and of a key.
-        workspace: bytes.
-    """
-
-    head: Head
-    prepared: Prepared
-    columns: Columns
-    reach: float
-    largest_key: float
-    workspace: int
-
-    @property
-    def variables(self) -> int:
-        return len(self.prepared.key)
-
-    @property
-    def block(self) -> int:
-        """Rows whose bounds, about ten float64 numbers an entry, fit the workspace."""
-        return max(256, self.workspace // (80 * (len(self.columns.value) + self.variables)))
-
-
 class RoundingError(ToleranceNotReachedError):
     """The working dtype is too coarse for the tolerance."""
-
-
-def head_problem(head: Head, tol: float, workspace: int) -> HeadProblem:
-    """The head after the free moves; coordinates that cannot matter to `tol` are dropped."""
-    # A dropped coordinate would get no gradient, though it may matter to one.
-    drop = 0.0 if head.query.requires_grad or head.key.requires_grad else tol / 8
-    prepared = prepare(head, drop, workspace)
-    columns = prepare_values(head, prepared.weight)
-    reach, largest = float(prepared.query_norm.max()), float(prepared.key_norm.max())
-    return HeadProblem(head, prepared, columns, reach, largest, workspace)
 
 
 def needed_degree(head: Head, tol: float, workspace: int) -> tuple[int, int]:
@@ -80,27 +43,29 @@ def needed_degree(head: Head, tol: float, workspace: int) -> tuple[int, int]:
     Raises:
         ToleranceNotReachedError: when no degree fits the workspace.
     """
-    problem = head_problem(head.to(torch.float64), tol, workspace)
-    return first_degree(problem, tol, torch.float64, spare=False), problem.variables
+    problem = head_problem(head.to(torch.float64), tol, workspace, torch.float64)
+    return first_degree(problem, spare=False), problem.variables
 
 
-def first_degree(problem: HeadProblem, tol: float, output_dtype: torch.dtype, spare: bool = True) -> int:
-    """The least degree whose tail, estimated from some keys and queries, leaves a fifth of the tolerance.
+def first_degree(problem: HeadProblem, spare: bool = True) -> int:
+    """The least degree whose tail, estimated from some keys and queries, keeps to its share of the tolerance.
 
-    With `spare`, where more degrees are cheap: the least that leaves nine tenths, or the last cheap one.
+    With `spare`, where more degrees are cheap: the least that keeps to the smaller share, or the last cheap one.
     """
+    tol = problem.tol
     size, keys = problem.prepared.query_norm, problem.prepared.key.shape[1]
     rows = torch.arange(0, len(size), max(1, len(size) // PLANNED), device=size.device)
     rows = torch.cat([rows, size.argmax()[None]])
     sample, size = problem.prepared.query[:, rows], size[rows]
     for degree in range(MOST_DEGREE + 1):
-        check_rank(problem, degree, tol)
+        check_rank(problem, degree)
         sums = sums_of(problem, degree, slice(None, None, max(1, keys // PLANNED)))
-        _check_rounding(problem, sums, degree, tol, output_dtype)
+        _check_rounding(problem, sums, degree)
         tail = float(tail_factor(sample, size, sums, degree).max()) * _spread(problem, sums)
-        if tail <= 0.1 * tol or (tail <= 0.8 * tol and not (spare and _cheap(problem, degree + 1))):
+        enough = tail <= BUDGET.tail * tol and not (spare and _cheap(problem, degree + 1))
+        if enough or tail <= BUDGET.tail_where_cheap * tol:
             return degree
-    raise _too_far(problem, MOST_DEGREE, tol)
+    raise _too_far(problem, MOST_DEGREE)
 
 
 def _cheap(problem: HeadProblem, degree: int) -> bool:
@@ -109,19 +74,19 @@ def _cheap(problem: HeadProblem, degree: int) -> bool:
     return degree <= MOST_DEGREE and (features <= CHEAP_RANK or features * keys <= CHEAP_FEATURES)
 
 
-def _check_rounding(problem: HeadProblem, sums: KeySums, degree: int, tol: float, output_dtype: torch.dtype) -> None:
-    """Raise unless rounding leaves two thirds of the tolerance."""
+def _check_rounding(problem: HeadProblem, sums: KeySums, degree: int) -> None:
+    """Raise unless rounding keeps to its share of the tolerance."""
     none = problem.columns.spread.new_zeros(len(problem.columns.spread))
-    fixed = float((fixed_errors(problem, none, output_dtype) / problem.columns.spread).nan_to_num(0.0).max())
+    fixed = float((fixed_errors(problem, none) / problem.columns.spread).nan_to_num(0.0).max())
     table = monomials(problem.variables, min(degree, 2))
     moving = relative_rounding(problem, table) * float(sums.spread.sqrt()) * _spread(problem, sums)
-    if not fixed + moving <= tol / 3:
+    if not fixed + moving <= BUDGET.rounding * problem.tol:
         score = problem.reach * problem.largest_key
         reason = (
             f"centred scores reach up to {score:.1f} nats, and rounding in {problem.prepared.key.dtype} may move the "
             f"output by {fixed + moving:.1e} of its range"
         )
-        raise RoundingError("polynomial", tol, [reason])
+        raise RoundingError("polynomial", problem.tol, [reason])
 
 
 def sums_of(problem: HeadProblem, degree: int, part: slice) -> KeySums:
@@ -139,25 +104,22 @@ def _spread(problem: HeadProblem, sums: KeySums) -> float:
     return float((sums.square[moving].sqrt() / problem.columns.spread[moving]).max() / sums.mass)
 
 
-def check_rank(problem: HeadProblem, degree: int, tol: float) -> None:
+def check_rank(problem: HeadProblem, degree: int) -> None:
     """Raise unless the features of this degree fit the workspace."""
     features, columns = rank(problem.variables, degree), len(problem.columns.value) + 1
     needed = features * (24 * columns + 128 * problem.prepared.key.element_size())
     if needed > problem.workspace or degree > MOST_DEGREE:
-        raise _too_far(problem, degree, tol)
+        raise _too_far(problem, degree)
 
 
-def _too_far(problem: HeadProblem, degree: int, tol: float) -> ToleranceNotReachedError:
+def _too_far(problem: HeadProblem, degree: int) -> ToleranceNotReachedError:
     features = rank(problem.variables, degree)
-    return ToleranceNotReachedError(
-        "polynomial",
-        tol,
-        [
-            f"centred scores reach up to {problem.reach * problem.largest_key:.1f} nats, which need at least degree "
-            f"{degree} in {problem.variables} coordinates: {features:,} features, beyond a workspace of "
-            f"{problem.workspace:,} bytes or degree {MOST_DEGREE}"
-        ],
+    reason = (
+        f"centred scores reach up to {problem.reach * problem.largest_key:.1f} nats, which need at least degree "
+        f"{degree} in {problem.variables} coordinates: {features:,} features, beyond a workspace of "
+        f"{problem.workspace:,} bytes or degree {MOST_DEGREE}"
     )
+    return ToleranceNotReachedError("polynomial", problem.tol, [reason])
 
 
 def relative_rounding(problem: HeadProblem, table: Monomials) -> float:
@@ -176,9 +138,7 @@ def cheap_degree(problem: HeadProblem, table: Monomials) -> int:
     return max((degree for degree in range(table.degree) if table.offsets[degree + 1] * rows <= spent), default=0)
 
 
-def least_degree(
-    problem: HeadProblem, sums: KeySums, tail: Tensor, leading: Tensor, relative: float, tol: float
-) -> int:
+def least_degree(problem: HeadProblem, sums: KeySums, tail: Tensor, leading: Tensor, relative: float) -> int:
     """The least degree that queries have to read, judged by the query that reaches furthest."""
     known, moving = len(leading), problem.columns.spread > 0
     powers = torch.tensor([problem.reach ** (degree + 1) for degree in range(known)], dtype=torch.float64)
@@ -188,16 +148,16 @@ def least_degree(
     for degree in range(known):
         rest = steps[degree:].sum(dim=0)
         share = ((rest[:-1] + output * rest[-1]) / problem.columns.spread)[moving]
-        if fixed + float(share.max() if len(share) else 0.0) <= 0.9 * tol:
+        if fixed + float(share.max() if len(share) else 0.0) <= BUDGET.read * problem.tol:
             return degree
     return known
 
 
-def fixed_errors(problem: HeadProblem, largest: Tensor, output_dtype: torch.dtype) -> Tensor:
-    """What the free moves and the last roundings can move any entry of a coordinate by, in units of v'."""
+def fixed_errors(problem: HeadProblem, largest: Tensor) -> Tensor:
+    """The most that the free moves and the last roundings move an entry of a coordinate by, in units of v'."""
     columns, dtype = problem.columns, problem.prepared.key.dtype
     moves = roundings_outside(problem.prepared, unit(dtype)) * columns.spread
     result = largest + columns.centre.double().abs() / columns.scale.double()
-    last = 2 * unit(dtype) * largest + (unit(dtype) + unit(output_dtype)) * result
-    lowest = (torch.finfo(dtype).tiny + torch.finfo(output_dtype).tiny) / columns.scale.double()
+    last = 2 * unit(dtype) * largest + (unit(dtype) + unit(problem.output_dtype)) * result
+    lowest = (torch.finfo(dtype).tiny + torch.finfo(problem.output_dtype).tiny) / columns.scale.double()
     return (moves + last * (1 + 2**-10) + lowest).masked_fill(columns.spread == 0, 0.0)

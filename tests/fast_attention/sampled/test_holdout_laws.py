@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from promptreach.certificate import Evidence, Side
-from promptreach.fast_attention.sampled.holdout import LEAST_ROWS, _fraction_above, _least_ratio, certify, draw_rows
+from promptreach.fast_attention.sampled.holdout import LEAST_ROWS, certify, draw_rows, fraction_above, least_ratio
 
 PROBLEMS = 400
 CONFIDENCE = 0.9
@@ -91,8 +91,8 @@ def test_too_few_rows_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("seen", "count"), [(0, 50), (3, 200), (17, 768)])
-def test_fraction_above_is_the_binomial_bound(seen: int, count: int) -> None:
-    fraction = _fraction_above(seen, count, 0.05)
+def testfraction_above_is_the_binomial_bound(seen: int, count: int) -> None:
+    fraction = fraction_above(seen, count, 0.05)
     tail = sum(math.comb(count, k) * fraction**k * (1 - fraction) ** (count - k) for k in range(seen + 1))
     assert tail == pytest.approx(0.05, rel=1e-6)
 
@@ -103,7 +103,7 @@ def test_bets_lose_on_the_true_ratio() -> None:
     wins = 0
     for _ in range(400):
         above, below = (torch.rand(2, 128, generator=generator, dtype=torch.float64)).unbind()
-        wins += _least_ratio(above.square(), below, 0.1) < (1 / 3 / 0.5) ** 0.5
+        wins += least_ratio(above.square(), below, 0.1) < (1 / 3 / 0.5) ** 0.5
     assert wins <= 0.1 * 400 + 4 * (400 * 0.09) ** 0.5
 
 
@@ -117,3 +117,11 @@ def test_certificates_that_share_a_confidence_are_those_of_a_higher_one(relative
     assert shared.confidence == 0.5
     assert "with probability 0.5 " in shared.claim
     assert (shared.value, shared.witness) == (one.value, one.witness)
+
+
+def test_rows_that_all_err_leave_every_fraction_possible():
+    exact = torch.arange(64, dtype=torch.float64)[:, None] % 7
+    output = exact.clone()
+    output[16:] += 1  # The first quarter sets the cap.
+    claim = certify(output, exact, "deviation", torch.ones(1), 0.95)
+    assert claim.witness["fraction"] == 1.0

@@ -19,7 +19,7 @@ from promptreach.fast_attention.sampled.refit import Landmarks
 RATE = 0.1
 """The first step's length in standard deviations of the centres; it falls to 0 linearly."""
 RIDGE = 1e-4
-"""Of the mean square of a feature."""
+"""The ridge, relative to the mean square of a feature."""
 STEPS = 200
 
 

@@ -7,74 +7,46 @@ not know which one it was.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.fast_attention.polynomial.features import Monomials, evaluate, moments
-from promptreach.fast_attention.polynomial.preprocess import Columns, Prepared
-from promptreach.fast_attention.polynomial.remainder import Account, RowErrors, key_sums, row_errors, tail_factor
+from promptreach.fast_attention.polynomial.preprocess import HeadProblem
+from promptreach.fast_attention.polynomial.remainder import Account, Block, key_sums, row_errors, tail_factor
 from promptreach.rounding import gamma, unit
 
 CHUNK = 1024
 """Keys a chunk at most: inside it attention is exact and quadratic."""
 
 
-class Block(NamedTuple):
-    """Some rows of the answer.
-
-    Attributes:
-        output: (value_dim, rows), in units of v'.
-        errors: of these rows.
-    """
-
-    output: Tensor
-    errors: RowErrors
-
-
 def all_keys(
-    prepared: Prepared,
-    columns: Columns,
-    state: Float[Tensor, "columns rank"],
-    table: Monomials,
-    account: Account,
-    tail: Float[Tensor, " rows"],
-    block: int,
+    problem: HeadProblem, state: Float[Tensor, "columns rank"], table: Monomials, account: Account, tail: Tensor
 ) -> Iterator[Block]:
-    """Every query against the moments of all keys, `block` rows at a time; `tail` are the rows' tail factors."""
-    for start in range(0, len(tail), block):
-        rows = slice(start, start + block)
-        sums = evaluate(table, prepared.query[:, rows], state)
+    """Every query against the moments of all keys, some rows at a time; `tail` are the rows' tail factors."""
+    for start in range(0, len(tail), problem.block):
+        rows = slice(start, start + problem.block)
+        sums = evaluate(table, problem.prepared.query[:, rows], state)
         output = sums[:-1] / sums[-1]
-        size = prepared.query_norm[rows]
-        yield Block(output, row_errors(tail[rows], size, output, sums[-1], account, columns.unit))
+        yield row_errors(tail[rows], problem.prepared.query_norm[rows], output, sums[-1], account, problem.columns.unit)
 
 
-def leading_keys(
-    group: int,
-    prepared: Prepared,
-    columns: Columns,
-    seen: Int[Tensor, " q"],
-    table: Monomials,
-    account: Account,
-    reach: float,
-    workspace: int,
-) -> Iterator[Block]:
+def leading_keys(problem: HeadProblem, seen: Int[Tensor, " q"], table: Monomials, account: Account) -> Iterator[Block]:
     """Every query against the keys that it sees; blocks run over query positions, all heads of the group in each.
 
     `account.sums` must be those of no keys; sums and moments grow chunk by chunk, and each block's bound counts
     only what lies before its chunk. A query that sees nothing has output and error 0.
     """
+    prepared, columns, group = problem.prepared, problem.columns, len(problem.head.query)
     query, sizes = prepared.query.reshape(-1, group, len(seen)), prepared.query_norm.reshape(group, -1)
-    chunk = max(16, min(CHUNK, int((workspace / (16 * group * query.element_size())) ** 0.5)))
+    chunk = max(16, min(CHUNK, int((problem.workspace / (16 * group * query.element_size())) ** 0.5)))
     weighted = torch.cat([columns.value * prepared.weight, prepared.weight[None]])
     state = torch.zeros(len(weighted), table.rank, dtype=torch.float64, device=query.device)
     done = int((seen == 0).sum())
     if done:
         nothing = columns.value.new_zeros(len(columns.value), group * done)
-        yield Block(nothing, RowErrors(columns.spread * 0, sizes[:, :done].flatten() * 0))
+        yield Block(nothing, columns.spread * 0, sizes[:, :done].flatten() * 0)
     for start in range(0, prepared.key.shape[1], chunk):
         keys, values = prepared.key[:, start : start + chunk], weighted[:, start : start + chunk]
         stop = start + keys.shape[1]
@@ -88,13 +60,13 @@ def leading_keys(
             near = values.detach().abs() @ shares.detach()
             size = sizes[:, done:last].flatten()
             tail = tail_factor(rows, size, account.sums, account.degree)
-            yield Block(output, row_errors(tail, size, output, sums[-1], account, columns.unit, near))
+            yield row_errors(tail, size, output, sums[-1], account, columns.unit, near)
             done = last
         if stop < prepared.key.shape[1]:
             state = state + moments(table, keys, values)
             inside = slice(start, stop)
             mass, value, norm = prepared.weight[inside], columns.value[:, inside], prepared.key_norm[inside]
-            added = key_sums(keys, norm, mass, value, account.degree, reach, chunk)
+            added = key_sums(keys, norm, mass, value, account.degree, problem.reach, chunk)
             account = replace(account, sums=account.sums + added)
 
 
