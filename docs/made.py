@@ -296,7 +296,7 @@ def _is_module(room: str) -> bool:
 
 
 def _is_marked(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> bool:
-    return decorator in [ast.unparse(mark) for mark in node.decorator_list]
+    return decorator in [ast.unparse(mark).partition("(")[0] for mark in node.decorator_list]
 
 
 def _assigned(tree: ast.Module, name: str) -> list[Any]:

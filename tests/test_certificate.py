@@ -13,6 +13,7 @@ from promptreach.certificate import (
     Assumption,
     Certificate,
     Evidence,
+    Independence,
     Side,
     rechecks,
 )
@@ -212,7 +213,9 @@ def test_marked_functions_are_called_with_the_certificate(monkeypatch):
     import promptreach.norms
 
     seen = []
-    monkeypatch.setattr(promptreach.norms, "probe", rechecks(lambda c: seen.append(c) or True), raising=False)
+    monkeypatch.setattr(
+        promptreach.norms, "probe", rechecks(Independence.FULL)(lambda c: seen.append(c) or True), raising=False
+    )
     asked = certificate(checker="norms:probe")
     assert asked.recheck() is True
     assert seen == [asked]

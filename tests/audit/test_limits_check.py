@@ -16,7 +16,7 @@ from promptreach import cli
 from promptreach.audit.checks import limits
 from promptreach.audit.context import AuditContext
 from promptreach.audit.settings import BUDGETS
-from promptreach.commands.model_limits import limits_of_model, steepness_finding
+from promptreach.commands.limits import limits_of_model, steepness_finding
 from promptreach.errors import InputError
 from promptreach.hf import capture, open_model
 from promptreach.progress import Progress

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from transformers import AutoModel
 from typer.testing import CliRunner, Result
 
 from promptreach import Certificate, SoftPrompt, cli
-from promptreach.commands.compilation import parse_options
-from promptreach.commands.compiled import CompiledFunction, error_finding
+from promptreach.commands.compile import parse_options
+from promptreach.commands.compile_findings import CompiledFunction, error_finding
 from promptreach.compiler import CONSTRUCTIONS, build_backbone
 from promptreach.compiler.gallery import GALLERY, gallery_function
 from promptreach.compiler.verify import measure
@@ -125,7 +126,8 @@ def test_the_luck_of_few_points_is_no_refutation_and_a_wrong_table_is():
 
     def tried(prompt: SoftPrompt, points: int, seed: int) -> CompiledFunction:
         measured = measure(backbone, prompt, target, points, seed)
-        return CompiledFunction(target, backbone, prompt, prompt.certificate, measured, points, 0.0, True, (0.0, 0.0))
+        certificate = prompt.certificate.checked()
+        return CompiledFunction(target, backbone, prompt, certificate, measured, points, 0.0, (0.0, 0.0))
 
     lucky = [tried(right, 100, seed) for seed in range(30)]
     assert any(not compiled.measured.holds for compiled in lucky)
@@ -133,19 +135,24 @@ def test_the_luck_of_few_points_is_no_refutation_and_a_wrong_table_is():
     assert not any(tried(wrong, 2000, seed).holds for seed in range(5))
 
 
-@pytest.mark.parametrize(("rechecked", "reloaded", "said"), [(False, 0.0, "did not confirm"), (True, 0.5, "float32")])
-def test_what_speaks_against_a_prompt_stands_in_the_summary(rechecked, reloaded, said):
+def test_what_speaks_against_a_prompt_is_said():
     backbone, target = build_backbone(1, 1, 1.0, 0.3), gallery_function("reverse", 1, 1, 1.0)
     prompt = backbone.prompt_for(target)
     measured = measure(backbone, prompt, target, 100)
 
-    def compiled(rechecked: bool, reloaded: float) -> CompiledFunction:
-        numbers = (100, 0.0, rechecked, (0.0, reloaded))
-        return CompiledFunction(target, backbone, prompt, prompt.certificate, measured, *numbers)
+    def compiled(certificate: Certificate, reloaded: float) -> CompiledFunction:
+        return CompiledFunction(target, backbone, prompt, certificate, measured, 100, 0.0, (0.0, reloaded))
 
-    assert said in error_finding(compiled(rechecked, reloaded)).summary
-    assert compiled(rechecked, reloaded).holds == rechecked
-    assert said not in error_finding(compiled(True, 0.0)).summary
+    good = compiled(prompt.certificate.checked(), 0.0)
+    assert good.holds
+    assert "float32" not in error_finding(good).summary
+    assert "float32" in error_finding(compiled(prompt.certificate.checked(), 0.5)).summary
+    assert not compiled(prompt.certificate, 0.0).holds  # its second path was not run
+    tampered = compiled(replace(prompt.certificate, value=prompt.certificate.value / 2).checked(), 0.0)
+    assert not tampered.holds
+    found = error_finding(tampered)
+    assert (found.status, found.evidence.name, found.blocks) == ("failed", "UNKNOWN", [])
+    assert "did not confirm" in found.summary
 
 
 def test_a_function_that_breaks_its_word_exits_with_1(run):

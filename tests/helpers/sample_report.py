@@ -168,7 +168,7 @@ def _findings(num_layers: int, num_heads: int, num_heatmaps: int) -> list[Findin
             sample="layer 0, 40 training rows",
             summary="Two rows with different labels end in the same token, and layer 0 cannot tell them apart.",
             blocks=[],
-            certificates=[_certificate().to_dict()],
+            certificates=[_certificate()],
             seconds=3.2,
         ),
         Finding(

@@ -18,12 +18,12 @@ from promptreach.audit.result import AuditResult
 from promptreach.certificate import Evidence
 from promptreach.errors import InputError, OutputError
 from promptreach.report.findings import Curve, Finding
-from promptreach.report.html import render_html, render_page
+from promptreach.report.html import render_html, render_page, write_report
 from promptreach.report.json import read_report, render_json, schema
 from promptreach.report.result import AuditVerdict, MethodName, Recommendation
 from promptreach.report.text import print_finding, print_summary
-from promptreach.report.wording import EVIDENCE_MEANING, METHOD_NAMES, VERDICT_WORDS, method_table, settings
-from promptreach.report.writing import write_report
+from promptreach.report.verdict import VERDICT_WORDS
+from promptreach.report.wording import EVIDENCE_MEANING, METHOD_NAMES, method_table, settings
 
 ONE_MEGABYTE = 1_000_000
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import torch
 
-from promptreach.certificate import Certificate, rechecks
+from promptreach.certificate import Certificate, Independence, rechecks
 from promptreach.fast_attention.measure import deviation_error, exact_rows, range_error, value_range
 from promptreach.fast_attention.problem import AttentionProblem
 
 ROWS = 1024
 
 
-@rechecks
+@rechecks(Independence.FULL, quick=8_000_000)
 def recheck_attention(certificate: Certificate) -> bool:
     """Whether the witness's output is as near to exact attention as the certificate says, every row compared.
 
@@ -38,7 +38,7 @@ def recheck_attention(certificate: Certificate) -> bool:
     return math.isfinite(worst) and worst <= certificate.value
 
 
-@rechecks
+@rechecks(Independence.FULL, quick=8_000_000)
 def recheck_heads(certificate: Certificate) -> bool:
     """Whether every head's witness keeps to the certificate of all."""
     heads = certificate.witness["heads"]

@@ -41,7 +41,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.compiler.backbone import CHUNK_BYTES, Backbone
 from promptreach.compiler.papers.codebook import power_up_to_beyond
 from promptreach.compiler.parts import frozen, rounding
@@ -333,7 +333,7 @@ def _rebuilt(**question: Any) -> Kernel:
     return Kernel(plan(**question))
 
 
-@rechecks
+@rechecks(Independence.SHARED, quick=0)
 def recheck_kernel(certificate: Certificate) -> bool:
     """Second path: integrate V on a fine grid in floats, axis by axis, instead of bounding it, and compare.
 

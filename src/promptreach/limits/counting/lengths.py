@@ -21,7 +21,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 from promptreach import rounding as decimals
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.errors import Fault, raise_if_any
 from promptreach.rounding import shown
 
@@ -193,7 +193,7 @@ def _necessary(
     )
 
 
-@rechecks
+@rechecks(Independence.FULL)
 def recheck_table(certificate: Certificate) -> bool:
     """Second path: fill a table with cells a quarter as fine, in fractions, and see that it fits into `value` vectors.
 
@@ -207,7 +207,7 @@ def recheck_table(certificate: Certificate) -> bool:
         return math.isinf(certificate.value) or seen["tokens"] * cells**size <= Decimal(certificate.value)
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC)
 def recheck_counting(certificate: Certificate) -> bool:
     """Second path: the family is in the class and told apart, and outnumbers all prompts of value - 1 tokens."""
     seen = certificate.witness

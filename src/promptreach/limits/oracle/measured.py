@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from promptreach.certificate import Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Certificate, Evidence, Independence, Side, rechecks
 from promptreach.limits.layers.packing import packed, unpacked_attention
 from promptreach.limits.oracle.witness import last_outputs
 from promptreach.prompt import Prefix, SoftPrompt
@@ -50,7 +50,7 @@ def _error(
     return float((last_outputs(weights, sequences, prefix, prompt, loops) - targets).square().mean().sqrt())
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC, quick=0)
 def recheck_error(certificate: Certificate) -> bool:
     """Second path: the pass by plain loops and by matrix products.
 

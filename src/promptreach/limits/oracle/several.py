@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.limits.oracle.box_bound import mass_problem
 from promptreach.limits.oracle.box_check import bounded, tiles
 from promptreach.limits.oracle.heads import BUDGET, MOST_HEADS, HeadsPoint, branch_and_bound, solved_at
@@ -186,7 +186,7 @@ def _combined(apart: _Apart, inside: float) -> float:
     return max(0.0, math.sqrt(square) * down - apart.rounding / down) * down
 
 
-@rechecks
+@rechecks(Independence.SHARED, quick=0, extended=True)
 def recheck_heads(certificate: Certificate) -> bool:
     """Second path, in extended precision: single-head floors again; or that the boxes leave no masses out, and hold.
 

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.errors import raise_if_any
 from promptreach.limits.oracle.certified import minimise
 from promptreach.limits.oracle.checks import spread_faults
@@ -230,7 +230,7 @@ def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor |
     }
 
 
-@rechecks
+@rechecks(Independence.SHARED, extended=True)
 def recheck_floor(certificate: Certificate) -> bool:
     """Second path of the floor: the dual bound interval by interval, from the definition, in extended precision.
 
