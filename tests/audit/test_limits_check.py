@@ -97,7 +97,9 @@ def test_every_floor_and_every_bound_reaches_the_finding() -> None:
     finding = finished(limits.run(context_for("bert")))
     assert finding.status == "done"
     floors = [item for item in finding.certificates if item.theorem == "one-query-dual-bound"]
-    assert [item.claim.partition(":")[0] for item in floors] == [f"First layer, head {head}" for head in range(4)]
+    assert [item.claim.partition(":")[0] for item in floors] == [
+        f"First layer, head {head}, against what LoRA does there" for head in range(4)
+    ]
     proved = [item for item in finding.certificates if item.evidence is Evidence.PROVED]
     assert {item.recheck_state for item in proved} == {Recheck.HELD}
     table = next(block for block in finding.blocks if isinstance(block, Table) and block.columns[0] == "head")

@@ -45,7 +45,10 @@ def run(context: AuditContext) -> Finding:
         heads = _heads(context)
         text = _oracle_summary(heads)
         blocks.append(_oracle_table(heads))
-        floors = [about(f"First layer, head {head}", found.floor) for head, (found, _, _) in enumerate(heads)]
+        floors = [
+            about(f"First layer, head {head}, against what LoRA does there", found.floor)
+            for head, (found, _, _) in enumerate(heads)
+        ]
         values |= {
             "oracle_share": [share for _, _, share in heads],
             "oracle_impossible": sum(found.verdict is Verdict.IMPOSSIBLE for found, _, _ in heads),
