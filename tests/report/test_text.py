@@ -55,11 +55,11 @@ def test_summary_has_no_colour_off_a_terminal_and_colour_on_one(monkeypatch: pyt
     monkeypatch.setenv("TERM", "xterm-256color")
     assert "\x1b" not in summary_of(sample_result())
     screen = Terminal()
-    printsummary_of(sample_result(), Console(file=screen, width=80))
+    print_summary(sample_result(), Console(file=screen, width=80))
     assert "\x1b[1;31m" in screen.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
     screen = Terminal()
-    printsummary_of(sample_result(), Console(file=screen, width=80))
+    print_summary(sample_result(), Console(file=screen, width=80))
     assert "31m" not in screen.getvalue()
 
 
