@@ -5,6 +5,7 @@ here, and a test holds every page and picture to what would be written now.
 
 python docs/made.py                     write every part and every picture anew
 python docs/made.py --claims FOLDER     before that, gather what `promptreach claims run .. --out FOLDER` wrote
+python docs/made.py --report FILE       before that, gather what the README tells of the report.json of an audit
 """
 
 import argparse
@@ -22,6 +23,8 @@ from promptreach.claims.run import as_picture, read_claim
 from promptreach.diagnosis.rules.rules import RULES
 from promptreach.report.formatting import format_seconds
 from promptreach.report.html import packaged
+from promptreach.report.json import read_report
+from promptreach.report.wording import recheck_words
 from promptreach.theorems import THEOREMS, as_markdown
 
 DOCS = Path(__file__).parent
@@ -60,6 +63,24 @@ QUESTIONS = {
     "form_falls_short": ("None of these: what is left to blame is the form.", "FORM"),
 }
 """What each rule asks, and the verdict that a yes leads to."""
+
+NUMBERS = {
+    "recheck_loss_floor": "least loss of any method, given equal inputs with different answers",
+    "recheck_best_accuracy": "most rows that any method gets right, given equal inputs with different answers",
+    "one-query-dual-bound": "error of every prefix at a head of the first layer, against what LoRA does (encoders)",
+    "attention-lipschitz": "Lipschitz constant of an attention branch, and of a layer, on a stated ball",
+    "feed-forward-lipschitz": "Lipschitz constant of a feed-forward branch, on a stated ball",
+    "limits LOWER": "steepest direction found in a branch of a layer",
+    "limits UPPER": "slope of a branch of a layer at the states of one row",
+    "prediction EXACT": "loss, accuracy and reach of a method before it is trained",
+    "training": "held-out scores and paired differences between methods, 90 % intervals over held-out rows",
+    "attention_share": "attention share of the prompt, per layer and head, exact for each query",
+    "inference_cost": "time and memory of what can be deployed; norms against sqrt(log n), which describe and no more",
+}
+"""What stands in a report: the certificates by theorem, by checker, or by finding and side; findings without any."""
+
+FRONTS = ("inference", "tuning")
+"""Modules that only name what other rooms make."""
 
 _TONES = {"FITS": "s2", "OPTIMISER": "s1", "MORE_TOKENS": "s1", "FORM": "s4", "DATA": "s4", "UNDECIDED": "s3"}
 _MARK = re.compile(r"(<!-- made: ([a-z]+) ?([\w./-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -102,9 +123,29 @@ def claims(_: str) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(_claim(claim, results.get(claim.key)) for claim in CLAIMS)
 
 
+def report(_: str) -> str:
+    """The table of what one committed report proved and measured, each certificate with its second path."""
+    found = json.loads((RESULTS / "report_findings.json").read_text(encoding="utf-8"))
+    lines = ["| number | evidence | how it is known | re-check |", "|---|---|---|---|"]
+    for finding in found["findings"]:
+        for kind in finding["certificates"]:
+            names = (kind["checker"].rpartition(":")[2], kind["theorem"], f"{finding['check']} {kind['side']}")
+            name = next((NUMBERS[name] for name in names if name in NUMBERS), kind["claim"])
+            theorem = f"theorem [{kind['theorem']}](docs/theory/all.md)"
+            known = theorem if kind["theorem"] else kind["sample"] or "a count"
+            has_word = kind["checker"] or kind["evidence"] == "PROVED"
+            again = f"{kind['recheck']} ({kind['count']})" if has_word else ""
+            lines.append(_row(name, kind["evidence"], known, again))
+        if not finding["certificates"]:
+            lines.append(
+                _row(NUMBERS.get(finding["check"], finding["title"]), finding["evidence"], finding["sample"], "")
+            )
+    return "\n".join([*lines, "", f"Taken from one report: {found['about']}."])
+
+
 def reference(room: str) -> str:
     """A directive for each public name of a room, at the place where it is defined."""
-    options = "    options:\n      heading_level: 3\n" if _is_module(room) else ""
+    options = "    options:\n      heading_level: 3\n" if _is_module(room) and room not in FRONTS else ""
     return "\n".join(f"::: {path}\n{options}" for path in public_names(room).values())
 
 
@@ -112,6 +153,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "theorem": theorem,
     "theorems": theorems,
     "claims": claims,
+    "report": report,
     "reference": reference,
 }
 
@@ -139,6 +181,29 @@ def gather_claims(folder: Path) -> None:
     (RESULTS / "claims.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
+def gather_report(path: Path) -> None:
+    """Write what `report` shows of the report.json at `path` into a file to be committed, without names of folders."""
+    made = read_report(path)
+    findings: list[dict[str, Any]] = []
+    for finding in made.findings:
+        if finding.status != "done":
+            continue
+        kinds: dict[tuple[str, ...], dict[str, Any]] = {}
+        for item in finding.certificates:
+            kind = (item.side.value, item.evidence.value, item.theorem, item.checker, recheck_words(item), item.sample)
+            named = dict(zip(("side", "evidence", "theorem", "checker", "recheck", "sample"), kind, strict=True))
+            kinds.setdefault(kind, {"claim": item.claim, "count": 0} | named)["count"] += 1
+        about = {"check": finding.check, "title": finding.title, "evidence": finding.evidence.value}
+        findings.append(about | {"sample": finding.sample, "certificates": list(kinds.values())})
+    model = made.model
+    about = (
+        f"an audit of a {model['family']} model with {model['layers']} layers and {model['parameters']:,} parameters "
+        f"on {made.data['rows']:,} rows, budget {made.settings['budget']}"
+    )
+    record = {"about": about, "findings": findings}
+    (RESULTS / "report_findings.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
 def public_names(room: str) -> dict[str, str]:
     """The public names of a room and where each is defined, read from its source.
 
@@ -152,7 +217,7 @@ def public_names(room: str) -> dict[str, str]:
     if room == "records":
         (modules,) = _assigned(tree, "_NAMES")
         found = {name: f"promptreach.{module}.{name}" for name, module in modules.items()}
-    elif room not in ("inference", "tuning") and _is_module(room):  # those two only name what other rooms make
+    elif room not in FRONTS and _is_module(room):
         made_here = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
         # Checkers are called by certificates, by name.
         public = [node.name for node in made_here if node.name[0] != "_" and not _is_marked(node, "rechecks")]
@@ -276,6 +341,10 @@ def _said(result: ClaimResult) -> str:
     return f"**{result.verdict.value}**{'' if result.full else QUICK}"
 
 
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(map(_cell, cells))} |"
+
+
 def _cell(text: str) -> str:
     """Text that does not end the cell of a table that it stands in."""
     return _untagged(text).replace("|", "\\|")
@@ -296,7 +365,7 @@ def _is_module(room: str) -> bool:
 
 
 def _is_marked(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> bool:
-    return decorator in [ast.unparse(mark) for mark in node.decorator_list]
+    return decorator in [ast.unparse(mark).partition("(")[0] for mark in node.decorator_list]
 
 
 def _assigned(tree: ast.Module, name: str) -> list[Any]:
@@ -309,12 +378,15 @@ def main() -> None:
     """Write everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--claims", type=Path, metavar="FOLDER", help="gather the claims' results from here first")
-    folder = parser.parse_args().claims
-    if folder is not None:
-        gather_claims(folder)
+    parser.add_argument("--report", type=Path, metavar="FILE", help="gather this report.json first")
+    given = parser.parse_args()
+    if given.claims is not None:
+        gather_claims(given.claims)
+    if given.report is not None:
+        gather_report(given.report)
     for path, picture in pictures().items():
         path.write_text(picture, encoding="utf-8")
-    for page in DOCS.rglob("*.md"):
+    for page in (PROJECT / "README.md", *DOCS.rglob("*.md")):
         page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 

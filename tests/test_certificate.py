@@ -1,5 +1,6 @@
 """Certificates: what they refuse to say, how they travel through files, and whom `recheck` is willing to call."""
 
+import dataclasses
 import json
 import math
 
@@ -8,11 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promptreach import certificate as certificate_module
 from promptreach.certificate import (
     CERTIFICATE_VERSION,
     Assumption,
     Certificate,
     Evidence,
+    Independence,
+    Recheck,
     Side,
     rechecks,
 )
@@ -212,7 +216,82 @@ def test_marked_functions_are_called_with_the_certificate(monkeypatch):
     import promptreach.norms
 
     seen = []
-    monkeypatch.setattr(promptreach.norms, "probe", rechecks(lambda c: seen.append(c) or True), raising=False)
+    monkeypatch.setattr(
+        promptreach.norms, "probe", rechecks(Independence.FULL)(lambda c: seen.append(c) or True), raising=False
+    )
     asked = certificate(checker="norms:probe")
     assert asked.recheck() is True
     assert seen == [asked]
+
+
+# --- whether it was re-checked, and by what
+
+
+def with_checker(monkeypatch, answer, **mark) -> Certificate:
+    import promptreach.norms
+
+    def probe(certificate: Certificate) -> bool:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    marked = rechecks(mark.pop("independence", Independence.FULL), **mark)(probe)
+    monkeypatch.setattr(promptreach.norms, "probe", marked, raising=False)
+    return certificate(checker="norms:probe", witness={"x": 1})
+
+
+def test_a_re_check_is_said_only_after_it_was_done(monkeypatch):
+    made = with_checker(monkeypatch, True)
+    assert made.recheck_state is Recheck.OPEN
+    held = made.checked()
+    assert (held.recheck_state, held.evidence) == (Recheck.HELD, Evidence.PROVED)
+    assert dataclasses.replace(held, value=2.0).recheck_state is Recheck.OPEN  # another certificate
+
+
+@pytest.mark.parametrize("answer", [False, KeyError("boxes")])
+def test_what_fails_its_re_check_is_no_longer_proved(monkeypatch, answer):
+    failed = with_checker(monkeypatch, answer).checked()
+    assert (failed.recheck_state, failed.evidence) == (Recheck.FAILED, Evidence.UNKNOWN)
+    assert "second code path" in failed.reason
+    with pytest.raises(ValueError, match="cannot be PROVED"):
+        Certificate.from_dict(failed.to_dict() | {"evidence": "PROVED"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"checker": ""}, "no second path"),
+        ({"checker": "norms:gone"}, "no checker 'norms:gone'"),
+        ({"witness": {}}, "witness is not kept"),
+    ],
+)
+def test_what_cannot_be_re_checked_says_why(monkeypatch, changes, why):
+    made = dataclasses.replace(with_checker(monkeypatch, True), **changes)
+    assert made.recheck_state is Recheck.IMPOSSIBLE
+    assert why in made.no_recheck
+    assert made.checked() is made
+
+
+def test_a_path_that_needs_more_than_the_platform_has_refutes_nothing(monkeypatch):
+    made = with_checker(monkeypatch, False, extended=True)
+    monkeypatch.setattr(certificate_module, "_EXTENDED", False)
+    assert made.recheck_state is Recheck.IMPOSSIBLE
+    assert made.checked().evidence is Evidence.PROVED
+
+
+@pytest.mark.parametrize(("quick", "is_quick"), [(0, False), (7, False), (8, True)])
+def test_a_checker_states_up_to_which_witness_it_is_quick(monkeypatch, quick, is_quick):
+    assert with_checker(monkeypatch, True, quick=quick).is_quickly_rechecked is is_quick
+
+
+@pytest.mark.parametrize("independence", Independence)
+def test_a_checker_states_how_far_it_stands_from_the_first_path(monkeypatch, independence):
+    assert with_checker(monkeypatch, True, independence=independence).independence is independence
+    assert certificate().independence is None
+
+
+def test_equal_certificates_have_equal_records():
+    one, other = (certificate(witness={"x": torch.tensor([1.0, math.nan]), "y": (1, 2)}) for _ in range(2))
+    assert one == other
+    assert one != dataclasses.replace(one, value=2.0)
+    assert one == Certificate.from_dict(one.to_dict())

@@ -6,7 +6,7 @@ raises it. `tests/release/golden` holds a small sample of each.
     report.json                          schema_version  report.result.SCHEMA_VERSION
     findings: capacity.json, --json      schema_version  report.findings.FINDING_VERSION
     claims: ID.json, --json              schema_version  claims.claim.SCHEMA_VERSION
-    compiled.json                        schema_version  commands.compilation.RECORD_VERSION
+    compiled.json                        schema_version  commands.compile.RECORD_VERSION
     doctor --json                        schema_version  doctor.SCHEMA_VERSION
     certificates, alone and in findings  version         certificate.CERTIFICATE_VERSION
     run.json of a training run           version         training.runs.RUN_VERSION

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.errors import Fault, InputError
 from promptreach.rounding import UNIT, gamma
 
@@ -159,20 +159,20 @@ def _proved(claim: str, value: float, side: Side, name: str, matrix: Tensor, **w
     )
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC)
 def recheck_max_norm(certificate: Certificate) -> bool:
     """Second path of `max_norm`: one entry at a time, without tensors."""
     return bool(certificate.value == max(abs(entry) for entry in certificate.witness["matrix"].flatten().tolist()))
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC)
 def recheck_frobenius_upper(certificate: Certificate) -> bool:
     """Second path of `frobenius`: exact fractions."""
     entries = certificate.witness["matrix"].flatten().tolist()
     return certificate.value >= 0 and Fraction(certificate.value) ** 2 >= sum(Fraction(entry) ** 2 for entry in entries)
 
 
-@rechecks
+@rechecks(Independence.FULL)
 def recheck_spectral_lower(certificate: Certificate) -> bool:
     """Second path of `spectral_lower`: |A v|^2 >= value^2 |v|^2 in exact fractions, with v not zero."""
     vector = [Fraction(entry) for entry in certificate.witness["vector"].tolist()]
@@ -182,7 +182,7 @@ def recheck_spectral_lower(certificate: Certificate) -> bool:
     return size > 0 and sum(entry**2 for entry in image) >= max(Fraction(certificate.value), Fraction(0)) ** 2 * size
 
 
-@rechecks
+@rechecks(Independence.FULL)
 def recheck_spectral_upper(certificate: Certificate) -> bool:
     """Second path of `spectral_upper`: value^2 I - A A^T is positive semidefinite."""
     return bounds_spectral(certificate.witness["matrix"].to(torch.float64), certificate.value)
@@ -207,7 +207,7 @@ def bounds_spectral(matrix: Float[Tensor, "rows columns"], value: float) -> bool
     return value >= 0 and not bool(failed) and bool(factor.isfinite().all())
 
 
-@rechecks
+@rechecks(Independence.FULL)
 def recheck_product_upper(certificate: Certificate) -> bool:
     """Second path of `product_upper`: that of `spectral_upper`, for the computed product and what rounding leaves."""
     left, right = (certificate.witness[name].to(torch.float64) for name in ("left", "right"))

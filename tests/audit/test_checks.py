@@ -73,8 +73,8 @@ def test_no_classifier_beats_the_floor(pairs: list[tuple[str, str]]) -> None:
 def test_floor_certificates_survive_json_and_catch_tampering() -> None:
     pairs = [("the cat", "x"), ("the cat", "y"), ("a dog", "x")]
     finding = data_check.run(context_for(texts(pairs)))
-    for record in finding.certificates:
-        certificate = Certificate.from_dict(json.loads(json.dumps(record)))
+    for made in finding.certificates:
+        certificate = Certificate.from_dict(json.loads(json.dumps(made.to_dict())))
         assert certificate.recheck()
         assert not replace(certificate, value=certificate.value + 0.01).recheck()
 

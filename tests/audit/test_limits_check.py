@@ -16,10 +16,12 @@ from promptreach import cli
 from promptreach.audit.checks import limits
 from promptreach.audit.context import AuditContext
 from promptreach.audit.settings import BUDGETS
-from promptreach.commands.model_limits import limits_of_model, steepness_finding
-from promptreach.errors import InputError
+from promptreach.certificate import Evidence, Recheck
 from promptreach.hf import capture, open_model
+from promptreach.limits import memorisable_statistics
 from promptreach.progress import Progress
+from promptreach.report.certificates import finished
+from promptreach.report.findings import Table
 from promptreach.tables import read_task
 from promptreach.training.search.sweep import sweep
 from promptreach.tuning import Limits, RunStore
@@ -62,28 +64,6 @@ def test_causal_models_are_told_which_hypothesis_fails(family: str) -> None:
     assert finding.values["lipschitz_layers"] == 2
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
-def test_steepness_found_is_never_above_steepness_certified(family: str) -> None:
-    model = tiny_model(family)
-    batch = model.batch(model.tokenize(["the cat sat on the mat", "a dog ran"]))
-    values = steepness_finding(model, batch, 12, "two sentences").values
-    for part in ("attention", "mlp"):
-        pairs = zip(values[f"{part}_lower"], values[f"{part}_upper"], strict=True)
-        assert all(lower <= upper for lower, upper in pairs)
-
-
-def test_the_same_seed_gives_the_same_table() -> None:
-    model = tiny_model("llama")
-    assert limits_of_model(model, 8, 3) == limits_of_model(model, 8, 3)
-    assert limits_of_model(model, 8, 3) != limits_of_model(model, 8, 4)
-
-
-@pytest.mark.parametrize("tokens", [1, 65])
-def test_a_length_outside_the_context_is_refused(tokens: int) -> None:
-    with pytest.raises(InputError, match="context"):
-        limits_of_model(tiny_model("llama"), tokens, 0)
-
-
 def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
     made = tiny_model("bert")
     made.model.save_pretrained(tmp_path)
@@ -111,3 +91,31 @@ def test_an_encoder_whose_rows_start_with_different_tokens_has_no_shared_query()
     finding = limits.run(context)
     assert "different tokens" in finding.values["oracle_missing"]
     assert "oracle_impossible" not in finding.values
+
+
+def test_every_floor_and_every_bound_reaches_the_finding() -> None:
+    finding = finished(limits.run(context_for("bert")))
+    assert finding.status == "done"
+    floors = [item for item in finding.certificates if item.theorem == "one-query-dual-bound"]
+    assert [item.claim.partition(":")[0] for item in floors] == [
+        f"First layer, head {head}, against what LoRA does there" for head in range(4)
+    ]
+    proved = [item for item in finding.certificates if item.evidence is Evidence.PROVED]
+    assert {item.recheck_state for item in proved} == {Recheck.HELD}
+    table = next(block for block in finding.blocks if isinstance(block, Table) and block.columns[0] == "head")
+    assert [row[2] for row in table.rows] == [item.value for item in floors]
+    assert finding.values["lipschitz_attention_upper"] == [
+        item.value for item in finding.certificates if "attention branch differ" in item.claim
+    ]
+
+
+def test_a_floor_that_does_not_hold_fails_the_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_high(*args: Any, **options: Any) -> Any:
+        found = memorisable_statistics(*args, **options)
+        return replace(found, floor=replace(found.floor, value=1.1 * found.floor.value + 1.0))
+
+    monkeypatch.setattr(limits, "memorisable_statistics", too_high)
+    finding = finished(limits.run(context_for("bert")))
+    assert finding.status == "failed"
+    assert "First layer, head 0" in finding.reason
+    assert finding.blocks == []

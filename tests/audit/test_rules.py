@@ -7,7 +7,8 @@ from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Study
 from promptreach.progress import Progress
 from promptreach.report.findings import Finding
-from promptreach.report.result import EXIT_STATUS, AuditVerdict
+from promptreach.report.result import AuditVerdict
+from promptreach.report.verdict import EXIT_STATUS
 from promptreach.training.engines.executor import InProcess
 from promptreach.training.runs import RunStore
 from promptreach.training.task.task import Task

@@ -53,7 +53,7 @@ def test_json_is_the_finding(folders: tuple[Path, Path]) -> None:
     assert (level["method"], level["kind"], level["tokens"]) == ("prefix", "random", 1)
     assert level["bound_bits"] == 32 * 2 * 2 * 8  # one layer's keys and values, 2 heads of size 8
     assert finding.values["vocabulary"] == 8
-    assert {(part["side"], part["evidence"]) for part in finding.certificates} == {
+    assert {(part.side.value, part.evidence.value) for part in finding.certificates} == {
         ("LOWER", "MEASURED"),
         ("UPPER", "PROVED"),
     }

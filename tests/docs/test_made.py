@@ -8,10 +8,16 @@ from types import ModuleType
 
 import pytest
 
+from helpers.models import tiny_model
+from helpers.sample_report import sample_result
 from promptreach.certificate import Evidence
 from promptreach.claims import CLAIMS, ClaimResult, ClaimVerdict
+from promptreach.commands.limits import limits_of_model
+from promptreach.diagnosis.measures.floors import loss_floor
 from promptreach.diagnosis.rules.rules import RULES
-from promptreach.report.findings import Curve, Series
+from promptreach.report.certificates import finished
+from promptreach.report.findings import Curve, Finding, Series
+from promptreach.report.html import write_report
 from promptreach.theorems import THEOREMS
 from promptreach.tuning import TuningVerdict
 
@@ -30,7 +36,9 @@ def _load() -> ModuleType:
 
 
 made = _load()
-MADE = [page for page in sorted(DOCS.rglob("*.md")) if "<!-- made:" in page.read_text("utf-8")]
+MADE = [
+    page for page in [PROJECT / "README.md", *sorted(DOCS.rglob("*.md"))] if "<!-- made:" in page.read_text("utf-8")
+]
 
 
 def full_result(key: str, full: bool = True) -> ClaimResult:
@@ -54,7 +62,7 @@ def full_result(key: str, full: bool = True) -> ClaimResult:
     )
 
 
-@pytest.mark.parametrize("page", MADE, ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", MADE, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_a_page_says_what_the_project_says_now(page: Path) -> None:
     text = page.read_text("utf-8")
     assert made.filled(text) == text, "python docs/made.py writes it anew"
@@ -116,6 +124,33 @@ def test_results_at_quick_sizes_are_marked_and_give_way_to_full_ones(
     assert gathered(full=True)
     assert gathered(full=False)  # stays
     assert made.QUICK not in made.claims("")
+
+
+def test_the_table_of_the_readme_says_what_a_report_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(made, "RESULTS", tmp_path)
+    model = tiny_model("llama")
+    steep = limits_of_model(model, 8, 0)
+    counts = [[2, 1]]
+    floor = loss_floor(counts, [(1,)] * 3)
+    data = finished(Finding(check="data", title="The data", evidence=Evidence.PROVED, summary="", certificates=[floor]))
+    shown = Finding(check="training", title="t", evidence=Evidence.MEASURED, sample="9 rows", summary="")
+    left_out = shown.model_copy(update={"status": "skipped", "title": "Left out"})
+    result = sample_result().model_copy(
+        update={
+            "findings": [data, steep, shown, left_out],
+            "model": {"name": "a/folder/of/mine", "family": "llama", "layers": 2, "parameters": 1234},
+        }
+    )
+    made.gather_report(write_report(result, tmp_path / "report").with_name("report.json"))
+    assert "folder" not in (tmp_path / "report_findings.json").read_text("utf-8")
+    rows = [line for line in made.report("").splitlines() if line.startswith("| ")][1:]
+    assert len([row for row in rows if "PROVED" in row]) == 3
+    for row in rows:
+        name, evidence, known, again = (cell.strip() for cell in row.strip("|").split("|"))
+        assert name in made.NUMBERS.values()
+        assert known
+        assert again.startswith("re-checked by ") == (evidence == "PROVED")
+    assert "with 2 layers and 1,234 parameters on 2,300 rows" in made.report("")
 
 
 def test_every_theorem_of_the_two_papers_has_a_page() -> None:

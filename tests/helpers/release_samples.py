@@ -28,7 +28,7 @@ from promptreach import cli
 from promptreach.certificate import CERTIFICATE_VERSION, Certificate
 from promptreach.claims import read_claim, run_claim, write_claim
 from promptreach.claims.claim import SCHEMA_VERSION as CLAIM_VERSION
-from promptreach.commands.compilation import RECORD_VERSION
+from promptreach.commands.compile import RECORD_VERSION
 from promptreach.doctor import SCHEMA_VERSION as DOCTOR_VERSION
 from promptreach.doctor import examine
 from promptreach.formats import read_record
@@ -36,9 +36,9 @@ from promptreach.hf import load_readout, open_model, save_adapter
 from promptreach.hf.adapters.folders import READOUT_VERSION
 from promptreach.prompt import SoftPrompt
 from promptreach.report.findings import FINDING_VERSION
+from promptreach.report.html import write_report
 from promptreach.report.json import read_finding, read_report
 from promptreach.report.result import SCHEMA_VERSION as REPORT_VERSION
-from promptreach.report.writing import write_report
 from promptreach.training.runs import RUN_VERSION, read_run
 from promptreach.tuning import fit
 

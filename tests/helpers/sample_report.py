@@ -1,12 +1,16 @@
 """A realistic audit result for tests of the writers. Every number in it is a made-up SAMPLE, not a measurement."""
 
+import io
 import math
 from typing import Any
+
+from rich.console import Console
 
 from promptreach.audit.result import AuditResult
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.report.findings import Code, Curve, Finding, Heatmap, Series, Table, Text
 from promptreach.report.result import AuditVerdict, Reason, Recommendation
+from promptreach.report.text import print_summary
 
 SAMPLE = "SAMPLE NUMBERS: 1,500 training and 800 held-out rows, 3 seeds"
 
@@ -93,6 +97,13 @@ def hostile_result(text: str = HOSTILE) -> AuditResult:
     return AuditResult.model_validate(spoil(sample_result(num_layers=3, num_heads=2).model_dump()))
 
 
+def summary_of(result: AuditResult, width: int = 80) -> str:
+    """What the terminal shows of `result`."""
+    out = io.StringIO()
+    print_summary(result, Console(file=out, width=width))
+    return out.getvalue()
+
+
 _FIXED = {"kind", "status", "evidence", "verdict", "method", "language", "check", "certificates"}
 
 
@@ -168,7 +179,7 @@ def _findings(num_layers: int, num_heads: int, num_heatmaps: int) -> list[Findin
             sample="layer 0, 40 training rows",
             summary="Two rows with different labels end in the same token, and layer 0 cannot tell them apart.",
             blocks=[],
-            certificates=[_certificate().to_dict()],
+            certificates=[_certificate()],
             seconds=3.2,
         ),
         Finding(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from promptreach.report.html import write_report
 from promptreach.report.result import Report
-from promptreach.report.writing import write_report
 
 
 class AuditResult(Report):

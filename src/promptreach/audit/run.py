@@ -25,9 +25,10 @@ from promptreach.hf import OpenModel, load_adapter, open_model
 from promptreach.hf.adapters.folders import CONFIG, WEIGHTS
 from promptreach.hf.models.classifier import load_classifier, reading_of
 from promptreach.progress import Progress
-from promptreach.report.environment import environment
+from promptreach.report.certificates import finished
 from promptreach.report.findings import Finding
 from promptreach.report.json import read_report
+from promptreach.report.result import environment
 from promptreach.tables import read_task
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
@@ -211,7 +212,7 @@ def _measured(check: Check, context: AuditContext) -> Finding:
     """What a check found; a check that breaks becomes a finding that says so, and the report stays whole."""
     began = time.monotonic()
     try:
-        finding = check.run(context)
+        finding = finished(check.run(context))
     except (OutputError, WorkerError):
         # Nothing more can be kept or trained: going on would end in a report that lacks what a resumed audit finds.
         raise

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import MAX_EMAX, ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 
 from promptreach import rounding as decimals
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _longest(held: int, vocabulary: int) -> float:
         return float(int(ratio * (1 + Decimal("1e-40"))))  # the quotient errs by less than 1e-45 of itself
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC)
 def recheck_bits(certificate: Certificate) -> bool:
     """Second path: the prompts counted entry by entry, as one integer, are no more than 2^value.
 
@@ -95,7 +95,7 @@ def recheck_bits(certificate: Certificate) -> bool:
     return prompts.bit_length() - 1 <= certificate.value
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC)
 def recheck_length(certificate: Certificate) -> bool:
     """Second path: the texts of value + 1 tokens, multiplied out and rounded down, outnumber the prompts."""
     seen = certificate.witness

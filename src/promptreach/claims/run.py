@@ -11,11 +11,11 @@ from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output, write_atomically
 from promptreach.formats import read_record
 from promptreach.progress import Progress
-from promptreach.report.environment import environment
 from promptreach.report.findings import Block, Cell, Curve, Finding, Heatmap, Table, Text
 from promptreach.report.html import render_page
 from promptreach.report.json import validated
 from promptreach.report.picture import picture_svg
+from promptreach.report.result import environment
 
 
 def claim_named(key: str) -> Claim:

@@ -34,7 +34,7 @@ def attend(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    from promptreach.commands.model_attention import attention_of_model
+    from promptreach.commands.attend import attention_of_model
     from promptreach.errors import PromptreachError
     from promptreach.hf import open_model
     from promptreach.hf.adapters.folders import load_prompt

@@ -54,14 +54,14 @@ def capacity(
     """
     from promptreach.capacity.capacity import capacity as measure
     from promptreach.capacity.memorise import MemorySettings
-    from promptreach.commands.memorised import memorised_finding
+    from promptreach.commands.capacity import memorised_finding
     from promptreach.errors import PromptreachError
     from promptreach.files import check_output, write_atomically
     from promptreach.hf import open_model
     from promptreach.hf.running.material import read_texts
-    from promptreach.report.environment import environment
     from promptreach.report.html import render_page
     from promptreach.report.json import render_finding
+    from promptreach.report.result import environment
     from promptreach.report.text import print_finding
 
     try:

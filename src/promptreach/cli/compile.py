@@ -46,8 +46,8 @@ def compile(
     """
     import torch
 
-    from promptreach.commands.compilation import bytes_of, compile_function, parse_options
-    from promptreach.commands.compiled import error_finding
+    from promptreach.commands.compile import bytes_of, compile_function, parse_options
+    from promptreach.commands.compile_findings import error_finding
     from promptreach.errors import PromptreachError
     from promptreach.progress import Progress
     from promptreach.report.text import print_finding

@@ -20,7 +20,7 @@ def limits(
 
     Exit status: 0 every layer is certified injective, 3 that is open, 2 the call or its input is wrong.
     """
-    from promptreach.commands.model_limits import limits_of_model
+    from promptreach.commands.limits import limits_of_model
     from promptreach.errors import PromptreachError
     from promptreach.hf import open_model
     from promptreach.report.json import render_finding
@@ -35,4 +35,5 @@ def limits(
         sys.stdout.write(render_finding(finding))
     else:
         print_finding(finding)
-    raise SystemExit(0 if finding.values["certified_layers"] == finding.values["layers"] else 3)
+    done = finding.status == "done"
+    raise SystemExit(0 if done and finding.values["certified_layers"] == finding.values["layers"] else 3)

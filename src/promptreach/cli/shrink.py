@@ -44,7 +44,7 @@ def shrink(
     """
     import torch
 
-    from promptreach.commands.shortened import shortened_finding
+    from promptreach.commands.shrink import shortened_finding
     from promptreach.errors import PromptreachError
     from promptreach.files import atomic_folder
     from promptreach.hf import open_model, precompute, save_adapter, shorten

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.attention import Statistics, merge, statistics
-from promptreach.certificate import Certificate, rechecks
+from promptreach.certificate import Certificate, Independence, rechecks
 from promptreach.fast_attention.problem import AttentionProblem, Head, checked_problem
 
 RELATIVE_TO = ("range", "deviation")
@@ -109,7 +109,7 @@ def sampled_error(
     return worst, f"{rows} rows against float64 in each of {len(chosen)} of {len(parts)} heads"
 
 
-@rechecks
+@rechecks(Independence.FULL, quick=8_000_000)
 def recheck_attention(certificate: Certificate) -> bool:
     """Second code path of a certified output: exact attention in float64, every row compared, in quadratic time.
 
@@ -131,7 +131,7 @@ def recheck_attention(certificate: Certificate) -> bool:
     return math.isfinite(worst) and worst <= certificate.value
 
 
-@rechecks
+@rechecks(Independence.FULL, quick=8_000_000)
 def recheck_heads(certificate: Certificate) -> bool:
     """Whether every head's witness keeps to the certificate of all."""
     heads = certificate.witness["heads"]

@@ -1,10 +1,9 @@
 """What any command shows: findings and their blocks, figures, and the page, JSON and terminal text made of them."""
 
-from promptreach.report.html import render_html, render_page
+from promptreach.report.html import render_html, render_page, write_report
 from promptreach.report.json import read_finding, read_report, render_finding, render_json, schema, validated
 from promptreach.report.picture import picture_svg
 from promptreach.report.text import print_finding, print_summary
-from promptreach.report.writing import write_report
 
 __all__ = [
     "picture_svg",

@@ -7,9 +7,9 @@ published format: its schema is generated from them.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
-from promptreach.certificate import Evidence
+from promptreach.certificate import Certificate, Evidence
 
 FINDING_VERSION = 1
 """Of a finding's JSON where it stands alone: raised when a field is renamed, removed or changes its meaning."""
@@ -104,6 +104,24 @@ class Curve(_Record):
 Block = Annotated[Text | Code | Table | Heatmap | Curve, Field(discriminator="kind")]
 
 
+def _certificate(value: Any) -> Certificate:
+    """A certificate, or the one in a record that `Certificate.to_dict` made."""
+    if isinstance(value, Certificate):
+        return value
+    try:
+        return Certificate.from_dict(value)
+    except (TypeError, KeyError, AttributeError) as error:  # pydantic collects ValueErrors alone
+        raise ValueError(f"no record of a certificate ({type(error).__name__}: {error})") from error
+
+
+_Certificate = Annotated[
+    Certificate,
+    PlainValidator(_certificate),
+    PlainSerializer(Certificate.to_dict, return_type=dict[str, Any]),
+    WithJsonSchema({"type": "object", "additionalProperties": True}),
+]
+
+
 class Finding(_Record):
     """What one check found.
 
@@ -117,7 +135,8 @@ class Finding(_Record):
         summary: one or two plain sentences.
         values: numbers and names for the rules, JSON types only.
         blocks: what a reader sees.
-        certificates: `Certificate.to_dict()` of each certificate behind this finding.
+        certificates: all that stand behind this finding; in JSON as `Certificate.to_dict` records them. See
+            `promptreach.report.certificates.finished`.
         seconds: how long the check took.
     """
 
@@ -130,5 +149,5 @@ class Finding(_Record):
     reason: str = ""
     values: dict[str, Any] = Field(default_factory=dict)
     blocks: list[Block] = Field(default_factory=list)
-    certificates: list[dict[str, Any]] = Field(default_factory=list)
+    certificates: list[_Certificate] = Field(default_factory=list)
     seconds: float = 0.0

@@ -9,15 +9,18 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from promptreach.certificate import Certificate
+from promptreach.files import check_output, write_atomically
 from promptreach.report import figures, formatting, wording
 from promptreach.report.findings import Code, Finding
+from promptreach.report.json import render_json
 from promptreach.report.result import Report
+from promptreach.report.verdict import VERDICT_WORDS
 
 LONG_TABLE = 12
 """A table with more rows is folded away."""
@@ -29,7 +32,7 @@ def render_html(result: Report) -> str:
         "report.html.j2",
         result=result,
         subject=wording.subject(result),
-        words=wording.VERDICT_WORDS[result.verdict],
+        words=VERDICT_WORDS[result.verdict],
         settings=wording.settings(result.recommendation),
         peft_config=_peft_config(result),
         methods=wording.method_table(result),
@@ -40,6 +43,22 @@ def render_html(result: Report) -> str:
 def render_page(title: str, lead: str, findings: Sequence[Finding], environment: Mapping[str, object]) -> str:
     """Findings without an audit around them, as a page of the same kind: a compiled function, a claim that was run."""
     return _rendered("page.html.j2", title=title, lead=lead, findings=findings, environment=environment)
+
+
+def write_report(result: Report, folder: Path) -> Path:
+    """Write report.html and report.json into `folder`, made where needed, and return the page's path.
+
+    report.json is written last: where it stands, the report is complete.
+
+    Raises:
+        OutputError: when the folder cannot be written; a file that stood there before is then still whole.
+    """
+    page, twin = render_html(result), render_json(result)
+    check_output(folder, resume=True)
+    for name, text in (("report.html", page), ("report.json", twin)):
+        # Text that is not valid Unicode (half of a surrogate pair, from a damaged dataset) is shown as an escape.
+        write_atomically(folder / name, text.encode("utf-8", "backslashreplace"))
+    return folder / "report.html"
 
 
 def _rendered(template: str, **context: Any) -> str:
@@ -54,7 +73,8 @@ def _rendered(template: str, **context: Any) -> str:
     return environment.get_template(template).render(
         **context,
         meanings=wording.EVIDENCE_MEANING,
-        read_certificate=Certificate.from_dict,
+        recheck_words=wording.recheck_words,
+        certificate_lines=wording.certificate_lines,
         numeric_columns=formatting.numeric_columns,
         long_table=LONG_TABLE,
         figures=figures,

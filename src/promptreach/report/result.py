@@ -1,33 +1,27 @@
-"""The audit's verdict and everything that goes with it: the record that all writers show.
+"""The verdict and everything that goes with it, the environment included: the record that all writers show.
 
 `SCHEMA_VERSION` names the format of the JSON twin. Adding a field with a default keeps it; renaming or removing one
 raises it.
 """
 
+import importlib.metadata
+import os
+import platform
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 
 from promptreach.certificate import Evidence
 from promptreach.report.findings import Block, Finding, _Record
+from promptreach.report.verdict import EXIT_STATUS, TuningVerdict
 from promptreach.report.verdict import Reason as Reason
-from promptreach.report.verdict import TuningVerdict
 
 SCHEMA_VERSION = 1
 MethodName = Literal["prompt", "prefix", "lora", "unipelt", "head", "full"]
 
 
 AuditVerdict = TuningVerdict
-
-EXIT_STATUS = {
-    AuditVerdict.FITS: 0,
-    AuditVerdict.OPTIMISER: 0,
-    AuditVerdict.MORE_TOKENS: 0,
-    AuditVerdict.FORM: 1,
-    AuditVerdict.DATA: 1,
-    AuditVerdict.UNDECIDED: 3,
-}
-"""0 a soft prompt fits (with what the report recommends), 1 it does not, 3 undecided; 2 is kept for wrong calls."""
 
 
 class Recommendation(_Record):
@@ -89,3 +83,21 @@ class Report(_Record):
     def finding(self, check: str) -> Finding | None:
         """The finding of one check, or None if it did not run."""
         return next((finding for finding in self.findings if finding.check == check), None)
+
+
+_PACKAGES = ("promptreach", "torch", "transformers", "peft", "numpy", "scikit-learn")
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on besides its inputs: versions, platform and threads, names to plain values."""
+    found: dict[str, Any] = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    found["platform"] = platform.platform(terse=True)
+    found["cores"] = os.cpu_count()
+    found["threads"] = torch.get_num_threads()
+    found["accelerator"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return found

@@ -1,6 +1,7 @@
 """The terminal's summary: the verdict line first, then the methods, the reasons and what to do now."""
 
 import unicodedata
+from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -12,7 +13,8 @@ from promptreach.report.findings import Code, Finding, Table
 from promptreach.report.findings import Text as Paragraph
 from promptreach.report.formatting import format_seconds, format_value, numeric_columns
 from promptreach.report.result import Recommendation, Report
-from promptreach.report.wording import VERDICT_WORDS, method_table, settings, subject
+from promptreach.report.verdict import VERDICT_WORDS
+from promptreach.report.wording import certificate_lines, method_table, settings, subject
 
 _GAP = 2  # spaces between columns
 
@@ -27,12 +29,13 @@ def print_summary(result: Report, console: Console | None = None) -> None:
     _print_verdict(console, result)
     _print_methods(console, result)
     _print_reasons(console, result)
+    _print_certificates(console, result.findings)
     _print_recommendation(console, result.recommendation)
     _print_left_out(console, result)
 
 
 def print_finding(finding: Finding, console: Console | None = None) -> None:
-    """Print one finding by itself: its summary, how sure it is and on which sample, its tables and its notes.
+    """Print one finding by itself: its summary, how sure it is and on which sample, its tables, notes and certificates.
 
     Pictures stay in the report. A check that did not run to its end says why.
     """
@@ -51,6 +54,7 @@ def print_finding(finding: Finding, console: Console | None = None) -> None:
         elif isinstance(block, Paragraph):
             console.print()
             _print_paragraph(console, block.text)
+    _print_certificates(console, [finding])
 
 
 def _print_verdict(console: Console, result: Report) -> None:
@@ -115,6 +119,14 @@ def _print_reasons(console: Console, result: Report) -> None:
         text = Text(_plain(console, reason.text)).append(f" [{reason.evidence.value}]", style="dim")
         grid.add_row(f"  {rank}.", text)
     console.print(grid)
+
+
+def _print_certificates(console: Console, findings: Sequence[Finding]) -> None:
+    lines = certificate_lines(item for finding in findings for item in finding.certificates)
+    if lines:
+        _print_heading(console, "Certificates")
+    for line in lines:
+        _print_paragraph(console, line)
 
 
 def _print_recommendation(console: Console, recommendation: Recommendation) -> None:

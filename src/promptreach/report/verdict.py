@@ -1,4 +1,4 @@
-"""The six verdicts and the reasons for one: words that training, reports and commands share."""
+"""The six verdicts, how each is shown and which exit status it has, and the reasons for one."""
 
 import enum
 from dataclasses import dataclass
@@ -30,3 +30,38 @@ class Reason:
     text: str
     evidence: Evidence
     check: str
+
+
+@dataclass(frozen=True)
+class VerdictWords:
+    """How a verdict is shown.
+
+    Attributes:
+        name: the verdict in a few words.
+        tone: ``good``, ``caution``, ``bad`` or ``unsure``: the colour, which never stands without the name.
+        terminal: the tone as a rich style.
+    """
+
+    name: str
+    tone: str
+    terminal: str
+
+
+VERDICT_WORDS = {
+    TuningVerdict.FITS: VerdictWords("A prompt or prefix fits", "good", "bold green"),
+    TuningVerdict.OPTIMISER: VerdictWords("A prompt fits, the training misses it", "caution", "bold yellow"),
+    TuningVerdict.MORE_TOKENS: VerdictWords("More tokens are needed", "caution", "bold yellow"),
+    TuningVerdict.FORM: VerdictWords("A soft prompt is the wrong form", "bad", "bold red"),
+    TuningVerdict.DATA: VerdictWords("The data stands in the way", "bad", "bold red"),
+    TuningVerdict.UNDECIDED: VerdictWords("Undecided", "unsure", "bold magenta"),
+}
+
+EXIT_STATUS = {
+    TuningVerdict.FITS: 0,
+    TuningVerdict.OPTIMISER: 0,
+    TuningVerdict.MORE_TOKENS: 0,
+    TuningVerdict.FORM: 1,
+    TuningVerdict.DATA: 1,
+    TuningVerdict.UNDECIDED: 3,
+}
+"""0 a soft prompt fits (with what the report recommends), 1 it does not, 3 undecided; 2 is kept for wrong calls."""

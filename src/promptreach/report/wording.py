@@ -1,42 +1,24 @@
-"""What the page and the terminal say in the same words: verdicts, kinds of evidence, settings, the table of methods."""
+"""Words that the page and the terminal share: kinds of evidence, re-checks, settings, the table of methods."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
 
-from promptreach.certificate import Evidence
+from promptreach.certificate import Certificate, Evidence, Independence, Recheck
 from promptreach.report.findings import Finding, Table
 from promptreach.report.formatting import format_number
-from promptreach.report.result import AuditVerdict, MethodName, Recommendation, Report
-
-
-@dataclass(frozen=True)
-class VerdictWords:
-    """How a verdict is shown.
-
-    Attributes:
-        name: the verdict in a few words.
-        tone: ``good``, ``caution``, ``bad`` or ``unsure``: the colour, which never stands without the name.
-        terminal: the tone as a rich style.
-    """
-
-    name: str
-    tone: str
-    terminal: str
-
-
-VERDICT_WORDS = {
-    AuditVerdict.FITS: VerdictWords("A prompt or prefix fits", "good", "bold green"),
-    AuditVerdict.OPTIMISER: VerdictWords("A prompt fits, the training misses it", "caution", "bold yellow"),
-    AuditVerdict.MORE_TOKENS: VerdictWords("More tokens are needed", "caution", "bold yellow"),
-    AuditVerdict.FORM: VerdictWords("A soft prompt is the wrong form", "bad", "bold red"),
-    AuditVerdict.DATA: VerdictWords("The data stands in the way", "bad", "bold red"),
-    AuditVerdict.UNDECIDED: VerdictWords("Undecided", "unsure", "bold magenta"),
-}
+from promptreach.report.result import MethodName, Recommendation, Report
 
 EVIDENCE_MEANING = {
     Evidence.PROVED: "a theorem applies, and every hypothesis of it was checked on these very tensors",
     Evidence.MEASURED: "observed on this model and data, on the sample that is named beside it",
     Evidence.PREDICTED: "estimated from a model of training, not yet observed here",
     Evidence.UNKNOWN: "not decided; the reason is given",
+}
+
+INDEPENDENCE_WORDS = {
+    Independence.FULL: "another derivation, in code of its own",
+    Independence.ARITHMETIC: "the same formula in other arithmetic",
+    Independence.SHARED: "a second path that shares code with the first",
 }
 
 METHOD_NAMES: dict[MethodName, str] = {
@@ -47,6 +29,33 @@ METHOD_NAMES: dict[MethodName, str] = {
     "head": "a classification head alone",
     "full": "training all weights",
 }
+
+
+def recheck_words(certificate: Certificate) -> str:
+    """Whether `certificate` was re-checked, or can be, and how far the second path stands from the first."""
+    state, independence = certificate.recheck_state, certificate.independence
+    if state is Recheck.IMPOSSIBLE:
+        return f"{state.value}: {certificate.no_recheck}"
+    if state is Recheck.FAILED:
+        return f"{state.value}: {certificate.reason}"
+    text = f"{state.value} by {INDEPENDENCE_WORDS[independence]}" if independence else state.value
+    return text + (f"; the witness is not kept: {certificate.witness_left_out}" if certificate.witness_left_out else "")
+
+
+def certificate_lines(certificates: Iterable[Certificate]) -> list[str]:
+    """How many certificates there are of each kind, the surest first: their evidence, and whether they were re-checked.
+
+    Those that claim no proof and have no second path need no word on it.
+    """
+    order = list(Evidence)
+    kinds = Counter(
+        (order.index(item.evidence), recheck_words(item) if item.checker or item.evidence is Evidence.PROVED else "")
+        for item in certificates
+    )
+    return [
+        f"{count:,} {order[evidence].value}{f', {words}' if words else ''}"
+        for (evidence, words), count in sorted(kinds.items())
+    ]
 
 
 def settings(recommendation: Recommendation) -> list[tuple[str, str]]:

@@ -40,7 +40,7 @@ def run(context: AuditContext) -> Finding:
         summary=_summary(values, context.data.source),
         values=values,
         blocks=blocks,
-        certificates=[certificate.to_dict() for certificate in measured.certificates],
+        certificates=list(measured.certificates),
     )
 
 

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from promptreach import attention
 from promptreach.audit.context import AuditContext
-from promptreach.certificate import Evidence, Verdict
-from promptreach.commands.model_limits import steepness_finding
+from promptreach.certificate import Certificate, Evidence, Verdict
+from promptreach.commands.limits import steepness_finding
 from promptreach.hf import attach, capture
 from promptreach.hf.running.capture import LayerCapture
 from promptreach.limits import Memorisation, compare_with_lora, memorisable_statistics
+from promptreach.report.certificates import about
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
 
 _EXAMPLES = (1, 2, 4, 8, 16)
@@ -35,6 +36,7 @@ def run(context: AuditContext) -> Finding:
     )
     missing = _missing(context)
     blocks: list[Block] = []
+    floors: list[Certificate] = []
     values = {f"lipschitz_{name}": value for name, value in steep.values.items()}
     if missing:
         text = f"The single-head oracle does not apply here: {missing}."
@@ -43,6 +45,10 @@ def run(context: AuditContext) -> Finding:
         heads = _heads(context)
         text = _oracle_summary(heads)
         blocks.append(_oracle_table(heads))
+        floors = [
+            about(f"First layer, head {head}, against what LoRA does there", found.floor)
+            for head, (found, _, _) in enumerate(heads)
+        ]
         values |= {
             "oracle_share": [share for _, _, share in heads],
             "oracle_impossible": sum(found.verdict is Verdict.IMPOSSIBLE for found, _, _ in heads),
@@ -56,6 +62,7 @@ def run(context: AuditContext) -> Finding:
         summary=f"{text} {steep.summary}",
         values=values | {"oracle_missing": missing},
         blocks=blocks,
+        certificates=[*floors, *steep.certificates],
     )
 
 

@@ -65,7 +65,7 @@ def run(context: AuditContext) -> Finding:
         "from gradients at the start.",
         values={"methods": found},
         blocks=[_table(found)],
-        certificates=[prediction.certificates[0].to_dict() for _, prediction, _ in pairs],
+        certificates=[certificate for _, prediction, _ in pairs for certificate in prediction.certificates],
     )
 
 

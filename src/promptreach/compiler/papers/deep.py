@@ -37,7 +37,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach import rounding
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, Codebook, choose
 from promptreach.compiler.papers.separation import Separation, separation_of
@@ -271,7 +271,7 @@ def _rebuilt(**question: Any) -> Deep:
     return Deep(plan(**question))
 
 
-@rechecks
+@rechecks(Independence.SHARED, quick=0)
 def recheck_deep(certificate: Certificate) -> bool:
     """Second path: run the shifts on the highest context in whole numbers, see that nothing outgrows the dtype and that
     a context is read back from its last row; then the error (`tabulated.recheck_error`)."""

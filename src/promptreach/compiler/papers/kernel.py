@@ -42,7 +42,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptreach import rounding
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.papers.codebook import power_up_to_beyond
 from promptreach.compiler.parts import fingerprint
@@ -312,7 +312,7 @@ def _rebuilt(**question: Any) -> Kernel:
     return Kernel(plan(**question))
 
 
-@rechecks
+@rechecks(Independence.SHARED, quick=0)
 def recheck_kernel(certificate: Certificate) -> bool:
     """Second path: integrate V on a fine grid in floats, axis by axis, instead of bounding it, and compare.
 

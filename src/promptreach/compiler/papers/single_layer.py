@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Choice, choose
 from promptreach.compiler.papers.context_map import ContextMap, context_map, query_scale
@@ -163,7 +163,7 @@ def _rebuilt(**question: Any) -> SingleLayer:
     return SingleLayer(plan(**question))
 
 
-@rechecks
+@rechecks(Independence.SHARED, quick=0)
 def recheck_single_layer(certificate: Certificate) -> bool:
     """Second path: the separation again, from a float64 softmax of the rebuilt weights, to nine digits; the error."""
     seen, rebuilt = certificate.witness, _rebuilt(**certificate.witness["question"])

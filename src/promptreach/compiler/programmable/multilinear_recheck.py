@@ -11,11 +11,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from promptreach.certificate import Certificate, rechecks
+from promptreach.certificate import Certificate, Independence, rechecks
 from promptreach.compiler.programmable._opened import UP, WHOLE, Array, Opened, decimal, exp_up, room_for_samples
 
 
-@rechecks
+@rechecks(Independence.FULL, quick=0)
 def recheck_interpolation(certificate: Certificate) -> bool:
     """True if the weights and the prompt in the witness have an error of at most `value`, as the claim says."""
     nodes = _Nodes(certificate)

@@ -13,7 +13,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 from promptreach.backbone import Backbone
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.experiment import Measured
 from promptreach.rounding import WIDE, float_above, float_below, narrowed
@@ -170,7 +170,7 @@ def best_accuracy(conflicts: Iterable[Sequence[int]], answers: Sequence[Tokens])
     )
 
 
-@rechecks
+@rechecks(Independence.FULL)
 def recheck_loss_floor(certificate: Certificate) -> bool:
     """The same floor as the summed entropy of the contexts, c log c - sum c_i log c_i, rounded in the same way."""
     conflicts, answers = certificate.witness["conflicts"], certificate.witness["answers"]
@@ -179,7 +179,7 @@ def recheck_loss_floor(certificate: Certificate) -> bool:
     return certificate.value == _below(total, answers)
 
 
-@rechecks
+@rechecks(Independence.FULL)
 def recheck_best_accuracy(certificate: Certificate) -> bool:
     """Count the rows of undisputed contents and those that the best function gets right of each other one."""
     conflicts, rows = certificate.witness["conflicts"], certificate.witness["rows"]

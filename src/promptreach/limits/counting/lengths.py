@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 from promptreach import rounding
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.covering import covering_length
 from promptreach.errors import Fault, raise_if_any
 
@@ -173,7 +173,7 @@ def _necessary(
     )
 
 
-@rechecks
+@rechecks(Independence.FULL)
 def recheck_table(certificate: Certificate) -> bool:
     """Second path: fill a table with cells a quarter as fine, in fractions, and see that it fits into `value` vectors.
 
@@ -187,7 +187,7 @@ def recheck_table(certificate: Certificate) -> bool:
         return math.isinf(certificate.value) or seen["tokens"] * cells**size <= Decimal(certificate.value)
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC)
 def recheck_counting(certificate: Certificate) -> bool:
     """Second path: the family is in the class and told apart, and outnumbers all prompts of value - 1 tokens."""
     seen = certificate.witness

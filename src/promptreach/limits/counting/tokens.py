@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.limits.oracle.checks import number_faults, weight_faults
 from promptreach.limits.oracle.forward import last_outputs
@@ -272,7 +272,7 @@ def _least_singular_above_zero(vectors: Float[Tensor, "rows dim"]) -> float:
     return max(0.0, least)
 
 
-@rechecks
+@rechecks(Independence.FULL)
 def recheck_tokens(certificate: Certificate) -> bool:
     """Second path: a pivoted Gram-Schmidt in extended precision leaves something of every one of the 2n vectors."""
     rest = certificate.witness["vectors"].numpy().astype(np.longdouble)

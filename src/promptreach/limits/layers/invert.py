@@ -18,7 +18,7 @@ from torch import Tensor
 
 from promptreach import reference, rounding
 from promptreach.balls import Ball
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.errors import Fault, NotContractingError, raise_if_any
 from promptreach.limits.layers import blocks, enclosure
 from promptreach.limits.layers.lipschitz import LayerSizes, ball_faults, layer_faults, layer_sizes
@@ -238,7 +238,7 @@ def _certificate(
     )
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC, quick=0)
 def recheck_inverse(certificate: Certificate) -> bool:
     """Second path: the plain loops of `reference` take the inputs to within (4^layers) value of the outputs.
 
@@ -250,7 +250,7 @@ def recheck_inverse(certificate: Certificate) -> bool:
     return missed <= 4.0 ** len(layers) * certificate.value
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC, quick=800_000)
 def recheck_injective(certificate: Certificate) -> bool:
     """Second path: the product again, with all matrices formed and all norms from singular values."""
     seen = certificate.witness

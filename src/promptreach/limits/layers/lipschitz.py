@@ -20,7 +20,7 @@ from torch import Tensor
 
 from promptreach import rounding
 from promptreach.balls import NormBall
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, Verdict, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, Verdict, rechecks
 from promptreach.errors import Fault, raise_if_any
 from promptreach.limits.layers import blocks
 from promptreach.limits.layers.attention_bounds import Reading, attention_bound
@@ -294,7 +294,7 @@ def _not_covered(layer: LayerWeights, rotate: blocks.Rotation | None) -> tuple[s
     return tuple(notes)
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC, quick=800_000)
 def recheck_lipschitz(certificate: Certificate) -> bool:
     """Second path: the formulas again, with all products formed and all norms from singular values."""
     seen = certificate.witness

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach import attention, reference
-from promptreach.certificate import Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Certificate, Evidence, Independence, Side, rechecks
 from promptreach.limits.layers import blocks
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights
@@ -105,7 +105,7 @@ def _error(
     return float((last_outputs(weights, sequences, prefix, prompt, loops) - targets).square().mean().sqrt())
 
 
-@rechecks
+@rechecks(Independence.ARITHMETIC, quick=0)
 def recheck_error(certificate: Certificate) -> bool:
     """Second path: the pass by plain loops and by matrix products.
 

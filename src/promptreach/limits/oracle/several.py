@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Certificate, rechecks
+from promptreach.certificate import Certificate, Independence, rechecks
 from promptreach.limits.oracle.box_bound import mass_problem
 from promptreach.limits.oracle.box_check import bounded, tiles
 from promptreach.limits.oracle.branch_and_bound import BUDGET, MOST_HEADS, HeadsPoint, branch_and_bound, solved_at
@@ -98,7 +98,7 @@ def heads_certificate(bounds: Sequence[GroupBound], entries: int) -> Certificate
     )
 
 
-@rechecks
+@rechecks(Independence.SHARED, quick=0, extended=True)
 def recheck_heads(certificate: Certificate) -> bool:
     """Second path, in extended precision: single-head floors again; or that the boxes leave no masses out, and hold."""
     return rechecked(certificate, _checked_group)

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.errors import raise_if_any
 from promptreach.limits.oracle.checks import spread_faults
 from promptreach.limits.oracle.mass_search import minimise
@@ -253,7 +253,7 @@ def unpacked_statistics(group: Mapping[str, Any]) -> HeadStatistics:
     return HeadStatistics(**{name: group[name] for name in names})
 
 
-@rechecks
+@rechecks(Independence.SHARED, extended=True)
 def recheck_floor(certificate: Certificate) -> bool:
     """Second path of the floor: the dual bound interval by interval, from the definition, in extended precision.
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 
 from promptreach.backbone import Joined
-from promptreach.certificate import Evidence
+from promptreach.certificate import Certificate, Evidence
 from promptreach.errors import Fault, raise_if_any
 from promptreach.fast_attention.attend import attend
 from promptreach.fast_attention.norm_report import norm_report
 from promptreach.hf import LayerCapture, OpenModel, capture
 from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.report.certificates import about, finished, settled
 from promptreach.report.findings import Cell, Finding, Table, Text
 
 
@@ -45,21 +46,25 @@ def attention_of_model(
         token_ids = torch.randint(len(model.vocabulary), (tokens,), generator=generator).tolist()
     joined = None if prompt is None else Joined.of(prompt)
 
-    def rows_of(layer: LayerCapture) -> list[list[Cell]]:
+    def heads_of(layer: LayerCapture) -> list[tuple[list[Cell], Certificate]]:
         if progress is not None:
             progress(layer.layer, model.num_layers)
-        return _layer_rows(layer, not model.row.encoder, tol, relative_to)
+        return _heads(layer, not model.row.encoder, tol, relative_to)
 
-    layers = capture(model, model.batch([list(token_ids)[:tokens]]), joined, reduce=rows_of)
-    return _finding([row for rows in layers for row in rows], tokens, length, tol, relative_to)
+    layers = capture(model, model.batch([list(token_ids)[:tokens]]), joined, reduce=heads_of)
+    rows, errors = map(list, zip(*(head for heads in layers for head in heads), strict=True))
+    return finished(_finding(rows, errors, tokens, length, tol, relative_to))
 
 
-def _layer_rows(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> list[list[Cell]]:
-    """One row a head; a sliding window, which the captured mask may hold, is left out of account."""
+def _heads(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> list[tuple[list[Cell], Certificate]]:
+    """One row a head, and the bound on the error of what ran there.
+
+    A sliding window, which the captured mask may hold, is left out of account.
+    """
     report = norm_report(layer.query, layer.key, layer.prompt_length, scale=layer.scale, tol=tol)
     sizes, criterion = report.joined, report.criterion.joined
     groups = layer.query.shape[1] // layer.key.shape[1]
-    rows: list[list[Cell]] = []
+    found: list[tuple[list[Cell], Certificate]] = []
     for head in range(layer.query.shape[1]):
         kv = slice(head // groups, head // groups + 1)
         _, answer = attend(
@@ -71,27 +76,29 @@ def _layer_rows(layer: LayerCapture, causal: bool, tol: float, relative_to: str)
             scale=layer.scale,
             relative_to=relative_to,
         )
-        rows.append(
-            [
-                layer.layer,
-                head,
-                float(criterion.centred_ratio[head]),
-                float(criterion.score_max[head]),
-                float(criterion.centred_score_max[head]),
-                sizes.degree[head],
-                sizes.rank[head],
-                sizes.work[head],
-                answer.method,
-                answer.error.value,
-            ]
-        )
-    return rows
+        row: list[Cell] = [
+            layer.layer,
+            head,
+            float(criterion.centred_ratio[head]),
+            float(criterion.score_max[head]),
+            float(criterion.centred_score_max[head]),
+            sizes.degree[head],
+            sizes.rank[head],
+            sizes.work[head],
+            answer.method,
+            answer.error.value,
+        ]
+        # Settled at once: a witness holds the head's inputs and output.
+        found.append((row, settled(about(f"Layer {layer.layer}, head {head}", answer.error))))
+    return found
 
 
 _COLUMNS = ["layer", "head", "entry/√log n", "score", "centred", "degree", "rank", "work", "method", "error"]
 
 
-def _finding(rows: list[list[Cell]], tokens: int, length: int, tol: float, relative_to: str) -> Finding:
+def _finding(
+    rows: list[list[Cell]], errors: list[Certificate], tokens: int, length: int, tol: float, relative_to: str
+) -> Finding:
     ratios = sorted(float(row[2]) for row in rows if row[2] is not None)
     methods = [str(row[8]) for row in rows]
     counts = {name: methods.count(name) for name in sorted(set(methods))}
@@ -134,6 +141,7 @@ def _finding(rows: list[list[Cell]], tokens: int, length: int, tol: float, relat
                 "exact attention always answers. Below some thousand tokens exact attention is the fastest anyway."
             ),
         ],
+        certificates=errors,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from promptreach.certificate import Certificate, Evidence
 from promptreach.compiler import CompiledBackbone, Plan, TargetFunction
 from promptreach.compiler.verify import Measurement
 from promptreach.prompt import SoftPrompt
+from promptreach.report.certificates import finished, settled
 from promptreach.report.findings import Block, Curve, Finding, Heatmap, Series, Table, Text
 
 CHANCE = 5.0
@@ -28,8 +29,8 @@ class CompiledFunction:
     """A function, the backbone that plays it, and what was seen when it was tried.
 
     Attributes:
+        certificate: the prompt's, after its second code path was run.
         points, seconds: how many fresh points there were, and how long they took.
-        rechecked: whether the certificate's second code path confirmed it.
         reloaded: the largest difference between outputs in memory and from the saved folders: with the prompt in the
             backbone's dtype, and in PEFT's float32.
     """
@@ -41,8 +42,12 @@ class CompiledFunction:
     measured: Measurement
     points: int
     seconds: float
-    rechecked: bool
     reloaded: tuple[float, float]
+
+    @property
+    def rechecked(self) -> bool:
+        """Whether the certificate's second code path confirmed it."""
+        return self.certificate.rechecked is True
 
     @property
     def refuted(self) -> bool:
@@ -84,8 +89,6 @@ def error_finding(compiled: CompiledFunction) -> Finding:
             f" Loaded by PEFT in float32 the outputs change by up to {compiled.reloaded[1]:.2g}: load the prompt with "
             "promptreach.hf.load_compiled_prompt."
         )
-    if not compiled.rechecked:
-        summary += " The certificate's second code path did not confirm it."
     rows: list[list[str | int | float | bool | None]] = [
         ["tol, the error asked for", tol, ""],
         ["certificate, at most", certificate.value, certificate.evidence.value],
@@ -96,7 +99,7 @@ def error_finding(compiled: CompiledFunction) -> Finding:
         ["saved and loaded again: outputs differ by at most", compiled.reloaded[0], "MEASURED"],
         ["the same with PEFT's default, a float32 prompt", compiled.reloaded[1], "MEASURED"],
     ]
-    return Finding(
+    finding = Finding(
         check="compiled_error",
         title="The error",
         evidence=Evidence.MEASURED,
@@ -119,9 +122,12 @@ def error_finding(compiled: CompiledFunction) -> Finding:
                 "output can be anything in the cube."
             ),
         ],
-        # The witness holds every weight; it stands in certificate.json alone.
-        certificates=[replace(certificate, witness={}).to_dict(), compiled.measured.error.to_dict()],
+        certificates=[
+            settled(certificate, "it holds every weight, and stands in certificate.json"),
+            compiled.measured.error,
+        ],
     )
+    return finished(finding)
 
 
 def size_finding(plan: Plan) -> Finding:

@@ -5,6 +5,7 @@ from typing import Any
 
 from promptreach.certificate import Evidence
 from promptreach.hf import Shortened
+from promptreach.report.certificates import finished
 from promptreach.report.findings import Cell, Finding, Table, Text
 
 
@@ -28,7 +29,7 @@ def shortened_finding(short: Shortened, length: int) -> Finding:
         "budgets": short.shrunk.budgets.tolist(),
         "errors": short.shrunk.errors.tolist(),
     }
-    return Finding(
+    finding = Finding(
         check="shrink",
         title="A shorter prefix",
         evidence=Evidence.MEASURED,
@@ -36,10 +37,9 @@ def shortened_finding(short: Shortened, length: int) -> Finding:
         summary=summary,
         values=values,
         blocks=[_table(short), Text(text=_meaning(worth))],
-        certificates=[
-            part.to_dict() for part in (short.loss, short.shortened_loss, short.bare_loss, short.shrunk.certificate)
-        ],
+        certificates=[short.loss, short.shortened_loss, short.bare_loss, short.shrunk.certificate],
     )
+    return finished(finding)
 
 
 def _table(short: Shortened) -> Table:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from promptreach.capacity.result import Capacity, Level, Line
 from promptreach.capacity.texts import Kind
 from promptreach.certificate import Evidence
+from promptreach.report.certificates import finished
 from promptreach.report.findings import Block, Cell, Curve, Finding, Series, Table, Text
 
 _HELD = {"natural": "bits removed from the bare model's loss", "random": "bits stored of the random source"}
@@ -14,7 +15,7 @@ def memorised_finding(capacity: Capacity) -> Finding:
     """What `promptreach.tuning.capacity` found."""
     sequences = len(capacity.levels[0].rows)
     settings = capacity.settings
-    return Finding(
+    finding = Finding(
         check="capacity",
         title="How much text virtual tokens hold",
         evidence=Evidence.MEASURED,
@@ -31,9 +32,10 @@ def memorised_finding(capacity: Capacity) -> Finding:
             Text(text=_meaning(capacity)),
             _texts_table(capacity),
         ],
-        certificates=[part.to_dict() for level in capacity.levels for part in level.certificates(settings)],
+        certificates=[part for level in capacity.levels for part in level.certificates(settings)],
         seconds=capacity.seconds,
     )
+    return finished(finding)
 
 
 def _sentence(capacity: Capacity, method: str, kind: Kind) -> str:

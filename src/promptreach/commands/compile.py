@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from promptreach.commands.compiled import CompiledFunction, compiled_findings
+from promptreach.commands.compile_findings import CompiledFunction, compiled_findings
 from promptreach.compiler import TargetFunction, build_backbone, plan_backbone
 from promptreach.compiler.gallery import GALLERY, gallery_function
 from promptreach.compiler.target import as_target
@@ -21,8 +21,8 @@ from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.hf.models.compiled import reload_differences, save_backbone, save_compiled_prompt
 from promptreach.progress import Progress
-from promptreach.report.environment import environment
 from promptreach.report.html import render_page
+from promptreach.report.result import environment
 
 MODEL, PROMPT, CERTIFICATE, RECORD, PAGE = "model", "prompt", "certificate.json", "compiled.json", "page.html"
 
@@ -73,15 +73,13 @@ def compile_function(
         measured = measure(backbone, prompt, target, points, seed + 1)  # not those that declarations are tried at
         seconds = time.perf_counter() - began
         step(note="check the certificate by the second path")
-        rechecked = prompt.certificate.recheck()
+        certificate = prompt.certificate.checked()
         step(note="save, and load again")
         save_backbone(folder / MODEL, backbone)
         save_compiled_prompt(folder / PROMPT, backbone, prompt, str(out / MODEL))
         reloaded = reload_differences(folder / MODEL, folder / PROMPT, backbone, prompt)
-        _write_json(folder / CERTIFICATE, prompt.certificate.to_dict())
-        compiled = CompiledFunction(
-            target, backbone, prompt, prompt.certificate, measured, points, seconds, rechecked, reloaded
-        )
+        _write_json(folder / CERTIFICATE, certificate.to_dict())
+        compiled = CompiledFunction(target, backbone, prompt, certificate, measured, points, seconds, reloaded)
         step(note="draw")
         (folder / PAGE).write_text(_page(compiled), encoding="utf-8")
         record = _write_json(folder / RECORD, _record(compiled, out))

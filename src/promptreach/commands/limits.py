@@ -9,10 +9,11 @@ from contextlib import contextmanager
 import torch
 
 from promptreach.backbone import TokenBatch
-from promptreach.certificate import Evidence, Verdict
+from promptreach.certificate import Certificate, Evidence, Verdict
 from promptreach.errors import Fault, InputError
 from promptreach.hf import OpenModel, layer_inputs, layer_weights
 from promptreach.limits import LayerBound, lipschitz
+from promptreach.report.certificates import about, finished, settled
 from promptreach.report.findings import Cell, Finding, Table, Text
 
 _POWER_STEPS = 6
@@ -43,6 +44,11 @@ def steepness_finding(model: OpenModel, batch: TokenBatch, tokens: int, sample: 
     """The bounds of every layer as a finding."""
     with _one_thread():
         bounds, radii = layer_bounds(model, batch, tokens)
+        certificates = [
+            settled(about(f"Layer {index}", part), "it holds the layer's weights")
+            for index, bound in enumerate(bounds)
+            for part in _parts(bound)
+        ]
     certified = sum(bound.invertible is Verdict.POSSIBLE for bound in bounds)
     ratios = [bound.attention.value / bound.attention_lower.value for bound in bounds]
     median = sorted(ratios)[len(ratios) // 2]
@@ -69,7 +75,15 @@ def steepness_finding(model: OpenModel, batch: TokenBatch, tokens: int, sample: 
             "median_ratio": median,
         },
         blocks=[_table(bounds, radii, tokens), Text(text=_meaning(bounds))],
+        certificates=certificates,
     )
+
+
+def _parts(bound: LayerBound) -> list[Certificate]:
+    """The certificates of one layer: of the ball from above and below, then at the point that was looked at."""
+    parts = (bound.attention, bound.mlp, bound.total, bound.attention_lower, bound.mlp_lower)
+    local = (part for part in (bound.attention_local, bound.mlp_local) if part is not None)
+    return [*parts, *local]
 
 
 def _table(bounds: Sequence[LayerBound], radii: Sequence[float], tokens: int) -> Table:
@@ -118,7 +132,7 @@ def limits_of_model(model: OpenModel, tokens: int, seed: int) -> Finding:
     generator = torch.Generator().manual_seed(seed)
     vocabulary = model.vocabulary.shape[0]
     batch = model.batch(torch.randint(vocabulary, (_SEQUENCES, tokens), generator=generator).tolist())
-    return steepness_finding(model, batch, tokens, f"{_SEQUENCES} sequences of {tokens} random tokens")
+    return finished(steepness_finding(model, batch, tokens, f"{_SEQUENCES} sequences of {tokens} random tokens"))
 
 
 @contextmanager
