@@ -37,7 +37,7 @@ from helpers.models import smollm2_file
 from promptreach.compression.compaction import match_mass, match_values, most_attended
 from promptreach.compression.sampled import SampledHeads, Slots, sampled_heads
 from promptreach.hf import OpenModel, moved, open_model, precompute, sample_queries, text_loss
-from promptreach.hf.running.material import written_by
+from promptreach.hf.running.calibration import written_by
 from promptreach.hf.running.shorten import PrefixQueries
 from promptreach.inference import shrink
 from promptreach.prompt import Prefix

@@ -48,6 +48,16 @@ class Hypothesis(BaseModel):
     status: Literal["CHECKED", "DECLARED"]
     detail: str = ""
 
+    @classmethod
+    def checked(cls, text: str, detail: str = "") -> "Hypothesis":
+        """One that the experiment looked at, and how."""
+        return cls(text=text, status="CHECKED", detail=detail)
+
+    @classmethod
+    def declared(cls, text: str, detail: str) -> "Hypothesis":
+        """One that stands on the reader's word or on a conjecture, and why it cannot be checked."""
+        return cls(text=text, status="DECLARED", detail=detail)
+
 
 @dataclass(frozen=True)
 class Setting:

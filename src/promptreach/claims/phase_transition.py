@@ -56,16 +56,11 @@ def run(setting: Setting) -> Outcome:
             "it passes that of exact attention": turn is not None,
         },
         hypotheses=(
-            Hypothesis(
-                text="entries of queries and keys next to sqrt(log n)", status="CHECKED", detail="measured, centred"
-            ),
-            Hypothesis(
-                text="scores q.k over the head size", status="CHECKED", detail="over its root, as models compute them"
-            ),
-            Hypothesis(
-                text="n to infinity; SETH for the hard side",
-                status="DECLARED",
-                detail="work at one n is predicted instead, and nothing here rests on SETH",
+            Hypothesis.checked("entries of queries and keys next to sqrt(log n)", "measured, centred"),
+            Hypothesis.checked("scores q.k over the head size", "over its root, as models compute them"),
+            Hypothesis.declared(
+                "n to infinity; SETH for the hard side",
+                "work at one n is predicted instead, and nothing here rests on SETH",
             ),
         ),
         numbers={
