@@ -90,7 +90,7 @@ class Completions:
 TaskData = LabelledTexts | Completions
 
 
-def split(data: TaskData, held_out: float, seed: int) -> tuple[TaskData, TaskData]:
+def train_test_split(data: TaskData, held_out: float, seed: int) -> tuple[TaskData, TaskData]:
     """A training and a held-out part; the same seed gives the same split.
 
     Identical inputs never stand on both sides, so that a held-out score is not a memory of the training rows; shares

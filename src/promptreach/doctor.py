@@ -199,8 +199,9 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def open_rooms() -> bool:
+def _open_rooms() -> bool:
     """Whether this library's attention is known to transformers, once every room that needs a package is imported."""
+    import promptreach.audit  # noqa: F401 (it stands on all of them)
     from promptreach.hf.running.attention_interface import is_registered
 
     return is_registered()
@@ -208,13 +209,14 @@ def open_rooms() -> bool:
 
 def examine(
     version_of: Callable[[str], str | None] = installed_version,
-    open_rooms: Callable[[], bool] = open_rooms,
+    open_rooms: Callable[[], bool] = _open_rooms,
 ) -> Examination:
     """Look at this installation and this machine.
 
     Args:
         version_of: gives the installed version of a distribution, or None.
-        open_rooms: as `open_rooms`; called only when every required version is right.
+        open_rooms: imports every room that needs a package and says whether this library's attention is known to
+            transformers; called only when every required version is right.
     """
     needed = _requirements()
     packages = tuple(_package(item, version_of) for item in needed if _belongs(item, ""))

@@ -14,7 +14,7 @@ from helpers.models import tiny_model, tiny_module, tiny_tokenizer
 from helpers.tasks import completer, completions, labelled, model_of, task_of
 from helpers.tolerances import assert_close
 from promptreach.backbone import Joined
-from promptreach.data import Completions, LabelledTexts, TaskData, split
+from promptreach.data import Completions, LabelledTexts, TaskData, train_test_split
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel
 from promptreach.training.task.objective import gather
@@ -207,7 +207,7 @@ def test_hidden_states_that_are_not_finite_are_refused(half: bool) -> None:
     broken = model.tokenize(["cat"], special_tokens=False)[0] if half else slice(None)
     with torch.no_grad():
         model.release().get_input_embeddings().weight[broken] = torch.nan
-    train = split(data, 0.4, 0)[0]
+    train = train_test_split(data, 0.4, 0)[0]
     count = sum("cat" in text.split() for text in train.inputs) if half else len(train)
     for work in (prepare, fit, lambda *asked: predict(*asked, ("prompt", "head"), (2,)), diagnose):
         with pytest.raises(InputError, match=rf"model: {count} examples whose hidden states are not finite"):

@@ -20,7 +20,7 @@ from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_record
 from promptreach.hf.adapters.lora_folders import lora_config, lora_misfits, lora_update
-from promptreach.hf.models.damage import json_fault, pickle_fault, safetensors_fault
+from promptreach.hf.models._file_validation import json_fault, pickle_fault, safetensors_fault
 from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 

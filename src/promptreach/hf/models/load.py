@@ -37,7 +37,7 @@ from promptreach.errors import (
     install_command,
     raise_if_any,
 )
-from promptreach.hf.models.damage import json_fault, pickle_fault, safetensors_fault, unreadable_fault
+from promptreach.hf.models._file_validation import json_fault, pickle_fault, safetensors_fault, unreadable_fault
 from promptreach.hf.models.families import FAMILIES, family_of, task_of
 from promptreach.hf.models.model import OpenModel
 

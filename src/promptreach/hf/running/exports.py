@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from promptreach.errors import AdapterError, Fault, raise_if_any
 from promptreach.files import write_atomically
 from promptreach.hf.adapters.folders import misfits
-from promptreach.hf.models.damage import safetensors_fault
+from promptreach.hf.models._file_validation import safetensors_fault
 from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import Prefix, SoftPrompt
 
