@@ -67,24 +67,9 @@ def run_claim(
     began = time.monotonic()
     with Progress(quiet) as progress:
         outcome = claim.run(Setting(full, seed, None if folder is None else Path(folder), progress)).judged()
-    return ClaimResult(
-        key=claim.key,
-        title=claim.title,
-        source=claim.source,
-        statement=claim.statement,
-        verdict=outcome.verdict,
-        because=outcome.because,
-        evidence=outcome.evidence,
-        hypotheses=list(outcome.hypotheses),
-        numbers=outcome.numbers,
-        conditions=outcome.conditions,
-        figure=outcome.figure,
-        blocks=list(outcome.blocks),
-        full=full,
-        seed=seed,
-        seconds=time.monotonic() - began,
-        environment=environment(),
-    )
+    known = vars(claim) | vars(outcome) | {"full": full, "seed": seed, "seconds": time.monotonic() - began}
+    known |= {"environment": environment()}
+    return ClaimResult.model_validate({name: known[name] for name in ClaimResult.model_fields if name in known})
 
 
 def run_claims(

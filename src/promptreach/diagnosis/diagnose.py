@@ -22,7 +22,8 @@ from promptreach.diagnosis.verdict import Attempt, Judgement
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf.adapters.classifier import load_classifier, reading_of
-from promptreach.hf.arguments import as_adapter, as_backbone
+from promptreach.hf.adapters.folders import as_adapter
+from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.report.verdict import Reason, TuningVerdict

@@ -9,7 +9,7 @@ import torch
 from promptreach.backbone import Joined
 from promptreach.data import LabelledTexts
 from promptreach.errors import raise_if_any
-from promptreach.hf.arguments import as_backbone
+from promptreach.hf.models.load import as_backbone
 from promptreach.prediction.forecast import Prediction, Start, control, forecast, gram
 from promptreach.prediction.gradients import TANGENTS
 from promptreach.prediction.log_odds import Reader

@@ -102,6 +102,22 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
     return adapter
 
 
+def as_adapter(adapter: Any, backbone: OpenModel) -> Adapter:
+    """`adapter` itself if it is a record that fits; otherwise the PEFT folder of that name, read for `backbone`.
+
+    Raises:
+        InputError: for something that is neither.
+        AdapterError: when the folder is damaged, holds an adapter of an unknown type, or was made for another model.
+    """
+    if isinstance(adapter, SoftPrompt | Prefix | LowRankUpdate):
+        raise_if_any(misfits(adapter, backbone, "adapter"), AdapterError)
+        return adapter
+    if not isinstance(adapter, str | Path):
+        expected = "a SoftPrompt, a Prefix, a LowRankUpdate, or the folder of a PEFT adapter"
+        raise InputError(Fault("adapter", type(adapter).__name__, expected))
+    return load_adapter(adapter, backbone)
+
+
 def load_prompt(folder: str | Path, model: OpenModel) -> SoftPrompt | Prefix:
     """`load_adapter` for a prompt or a prefix.
 

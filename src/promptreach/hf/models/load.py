@@ -121,6 +121,11 @@ def open_model(
     return OpenModel(model, tokenizer, place.name, task, origin)
 
 
+def as_backbone(model: Any, **options: Any) -> OpenModel:
+    """`model` itself if it is an opened one; otherwise what `open_model` makes of it with `options`."""
+    return model if isinstance(model, OpenModel) else open_model(model, **options)
+
+
 def _device_faults(device: str | torch.device) -> list[Fault]:
     """What is wrong with `device`, found with nothing on it."""
     try:

@@ -13,7 +13,7 @@ from typing import Any
 from promptreach._version import __version__
 from promptreach.backbone import Backbone, Origin
 from promptreach.errors import WorkerMismatchError
-from promptreach.hf.arguments import as_backbone
+from promptreach.hf.models.load import as_backbone
 from promptreach.training.task.task import Task
 
 _PACKAGES = ("torch", "transformers", "peft")
