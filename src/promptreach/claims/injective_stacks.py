@@ -117,7 +117,7 @@ def _layer(generator: torch.Generator) -> LayerWeights:
 
 
 def _scaled(layer: LayerWeights, scale: float) -> LayerWeights:
-    """What each branch adds, times `scale`."""
+    """The layer with what each branch adds times `scale`."""
     assert layer.attention.output is not None
     assert layer.feed_forward is not None
     attention = replace(layer.attention, output=scale * layer.attention.output)

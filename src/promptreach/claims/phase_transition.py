@@ -19,7 +19,7 @@ WORDS = (
     "a prompt in front of the input takes its share of attention and leaves the rest of the pattern as it was so what "
     "it can do is bounded by how much it takes and where it points and nothing else"
 )
-"""Any text will do: the criterion barely moves with it."""
+"""The text that real heads read; any will do, the criterion barely moves with it."""
 
 
 def run(setting: Setting) -> Outcome:

@@ -11,7 +11,7 @@ from promptreach.training.runs import Run
 from promptreach.training.task.task import Limits
 
 LAYERS = 30
-"""Of the whole model: one that lacks layers is no language model, and its loss says nothing of real ones."""
+"""The layers of the whole model: one that lacks some is no language model, and its loss says nothing of real ones."""
 
 FLAT = 0.02
 """Nats that the longest prompts may differ by where the loss has stopped falling."""

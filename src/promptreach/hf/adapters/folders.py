@@ -27,7 +27,7 @@ from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 READOUT, READOUT_INFO = "readout.safetensors", "readout.json"
 READOUT_VERSION = 1
-"""Of readout.json: raised when a field is renamed, removed or changes its meaning."""
+"""The version of readout.json, raised when a field is renamed, removed or changes its meaning."""
 
 _PROMPTS = ("PROMPT_TUNING", "P_TUNING")
 _PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
@@ -234,7 +234,7 @@ def _unflatten(embeddings: Tensor, num_layers: int, num_heads: int) -> Prefix:
 
 
 def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
-    """What shows that the adapter was made for another model."""
+    """The faults that show an adapter to be made for another model."""
     if isinstance(adapter, LowRankUpdate):
         return lora_misfits(adapter, model, where)
     faults = []
@@ -253,7 +253,7 @@ def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
 
 
 def file_faults(folder: Path) -> list[Fault]:
-    """What is missing, damaged or pickled in an adapter folder."""
+    """The faults of an adapter folder: files that are missing, damaged or pickled."""
     weights, pickled = folder / WEIGHTS, folder / "adapter_model.bin"
     faults = [json_fault(folder / CONFIG)]
     if weights.is_file():

@@ -144,7 +144,7 @@ class OpenModel:
         return states[:, states.shape[1] - batch.input_ids.shape[1] :]
 
     def inputs(self, batch: TokenBatch, joined: Joined | None = None) -> dict[str, Any]:
-        """What the base model's forward takes for this batch with `joined` in front.
+        """The arguments of the base model's forward for this batch with `joined` in front.
 
         Token ids, rather than their embeddings, go in wherever nothing is put between them: RoBERTa counts positions
         from the ids, and with a cache from nowhere else.

@@ -53,7 +53,7 @@ class SharedLayer(DynamicLayer):
 
     @property
     def content_length(self) -> int:
-        """How many positions this request has added."""
+        """The number of positions that this request has added."""
         return self.keys.shape[-2] if self.is_initialized else 0
 
     def get_seq_length(self) -> int:
@@ -108,7 +108,7 @@ class PromptCache:
         input_ids: Int[Tensor, "batch seq"],
         mask: Shaped[Tensor, "mask_batch mask_seq"] | None = None,
     ) -> dict[str, Any]:
-        """What the model's ``forward`` and ``generate`` take for these tokens behind the prompt.
+        """The arguments of the model's ``forward`` and ``generate`` for these tokens behind the prompt.
 
         Args:
             input_ids: the content's tokens, without anything for the prompt.
@@ -152,7 +152,7 @@ class PromptCache:
 def precompute(
     model: OpenModel | PreTrainedModel | str | Path, prompt: Adapter | str | Path, **options: Any
 ) -> PromptCache:
-    """See `promptreach.inference.precompute`, which is the public name."""
+    """The prompt's keys and values for a model; `promptreach.inference.precompute` is the public name."""
     opened = model if isinstance(model, OpenModel) else open_model(model, **options)
     found = load_adapter(prompt, opened) if isinstance(prompt, (str, Path)) else prompt
     raise_if_any(_faults_of(opened, found))
@@ -163,7 +163,7 @@ def precompute(
 
 
 def load_cache(path: str | Path, model: OpenModel) -> PromptCache:
-    """What `PromptCache.save` wrote, for the same weights.
+    """The cache that `PromptCache.save` wrote, for the same weights.
 
     Raises:
         AdapterError: when the file is missing, damaged, something else, or made with other weights.

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class LayerCapture:
-    """What one layer's attention received and gave.
+    """The inputs and the outputs of one layer's attention.
 
     With a prompt of m tokens in front of L content positions there are q = m + L queries, since the prompt asks too;
     with a prefix of m slots there are q = L. Either way there are n = m + L keys, and the first m are the prompt's.

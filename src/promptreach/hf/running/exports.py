@@ -24,7 +24,7 @@ from promptreach.prompt import Prefix, SoftPrompt
 
 FORMAT = "promptreach-cache-1"
 EMBEDS_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""What vLLM accepts; it wants the dtype that it runs the model in."""
+"""The dtypes that vLLM accepts; it wants the one that it runs the model in."""
 
 
 def save_cache(path: str | Path, model: OpenModel, prefix: Prefix) -> Path:

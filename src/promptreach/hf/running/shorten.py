@@ -23,12 +23,12 @@ from promptreach.hf.running.capture import LayerCapture, capture
 from promptreach.prompt import Prefix, SoftPrompt
 
 BATCH = 4
-"""Texts a forward pass."""
+"""The number of texts in one forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class PrefixQueries:
-    """What the model asks of a prefix when it reads texts behind it; arguments of `promptreach.compression.shrink`.
+    """The queries that texts behind a prefix put to it; arguments of `promptreach.compression.shrink`.
 
     Attributes:
         queries: (layer, heads, sample, head_dim), one text after the other.
