@@ -19,7 +19,7 @@ from promptreach.backbone import Backbone, Joined
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_record
-from promptreach.hf.adapters.lora_folders import lora_config, lora_misfits, lora_update
+from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lora_update
 from promptreach.hf.models._file_validation import json_fault, pickle_fault, safetensors_fault
 from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
@@ -91,7 +91,7 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
 
     Raises:
         AdapterError: listing what is missing, damaged or pickled, what shows that it was made for another model, or by
-            what a LoRA folder is more than a low-rank update (see `promptreach.hf.adapters.lora_folders`).
+            what a LoRA folder is more than a low-rank update (see `promptreach.hf.adapters._lora_folders`).
     """
     folder = Path(folder)
     raise_if_any(file_faults(folder), AdapterError)

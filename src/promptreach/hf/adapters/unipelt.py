@@ -38,7 +38,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.hf.adapters.lora import check_state
+from promptreach.hf.adapters._lora import check_state
 from promptreach.hf.models.families import Family
 from promptreach.hf.running.capture import spelled_mask
 from promptreach.prompt import Prefix

@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from promptreach.backbone import Joined, Origin, TokenBatch
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.hf.adapters.lora import AttachedLora, attached
+from promptreach.hf.adapters._lora import AttachedLora, attached
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
 from promptreach.hf.models.families import Family, family_of, task_of
