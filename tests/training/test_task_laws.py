@@ -69,7 +69,7 @@ def split_by_place(data: TaskData, held_out: float, seed: int) -> tuple[TaskData
 
 
 def test_the_probe_sees_training_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promptreach.training.task.task, "split", split_by_place)
+    monkeypatch.setattr(promptreach.training.task.task, "train_test_split", split_by_place)
     data = labelled(50)
     train = 30
 
@@ -145,7 +145,7 @@ def test_the_digest_knows_where_training_starts() -> None:
 
 
 def test_a_label_that_training_never_sees_is_scored_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promptreach.training.task.task, "split", split_by_place)
+    monkeypatch.setattr(promptreach.training.task.task, "train_test_split", split_by_place)
     data = labelled(40)
     rare = replace(data, labels=(*data.labels[:-1], 2), label_names=("a", "b", "rare"))
     task = prepare(model_of("gpt2"), rare)
