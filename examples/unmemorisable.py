@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import promptreach as pr
-from promptreach.claims.searches import least_error
+from promptreach.claims.experiments import least_error
 from promptreach.limits.oracle.forward import last_outputs
 from promptreach.report.findings import Curve, Series
 from promptreach.report.picture import picture_svg

@@ -36,8 +36,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from helpers.models import smollm2_file
 from promptreach.compression.compaction import attended, match_mass, match_values
 from promptreach.compression.sampled import SampledHeads, Slots, sampled_heads
-from promptreach.hf import OpenModel, moved, open_model, precompute, sample_queries, text_loss
-from promptreach.hf.running.material import written_by
+from promptreach.hf import OpenModel, open_model, precompute, rerotated, sample_queries, text_loss
+from promptreach.hf.running.calibration import written_by
 from promptreach.hf.running.shorten import PrefixQueries
 from promptreach.inference import shrink
 from promptreach.prompt import Prefix
@@ -126,7 +126,7 @@ def document(model: OpenModel, index: int, texts: list[list[int]], arguments: ar
             start = time.perf_counter()
             small = make()
             seconds = time.perf_counter() - start
-            placed = moved(small, model, small.length - full.length)
+            placed = rerotated(small, model, small.length - full.length)
             losses = {name: text_loss(model, placed, text) for name, text in (("later", later), ("again", again))}
             table[way] = {
                 "slots": small.length,

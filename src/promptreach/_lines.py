@@ -21,7 +21,7 @@ class BadRow(Exception):
 
 
 class BadFile(BadRow):
-    """The same for trouble after which nothing more can be read."""
+    """A file of which nothing more can be read."""
 
 
 class Lines:

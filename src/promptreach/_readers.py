@@ -58,7 +58,7 @@ class Table:
 
 
 def place(name: str, number: int, column: str | None = None, line: int | None = None) -> str:
-    """Where a value stands, for a message: ``"reviews.csv, row 17, column 'label' (line 18)"``; row 0 is the header."""
+    """The place of a value, for a message: ``"reviews.csv, row 17, column 'label' (line 18)"``; row 0 is the header."""
     text = f"{name}, row {number}" if number else f"{name}, header"
     if column is not None:
         text += f", column {shorten(column)}"

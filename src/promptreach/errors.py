@@ -1,4 +1,4 @@
-"""What can go wrong, by name.
+"""The errors of this library, by name.
 
 Bad input is found before work starts and reported all at once, so the input errors carry a list of
 `Fault`: where it is, what was seen there, what was expected, and what to do about it.
@@ -69,11 +69,11 @@ class FormatError(InputError):
 
 
 class MissingExtraError(InputError):
-    """What was asked for needs an optional package that is not installed; the fault says how to install it."""
+    """An optional package is missing that the call needs; the fault says how to install it."""
 
 
 def install_command(extra: str) -> str:
-    """What installs one of this package's extras; every shell knows these quotes."""
+    """The command that installs one of this package's extras; every shell knows these quotes."""
     return f'pip install "promptreach[{extra}]"'
 
 
@@ -139,7 +139,7 @@ class WorkerMismatchError(WorkerError):
 
 
 class NotContractingError(PromptreachError):
-    """What was asked for exists only where layers certainly contract, and here that is not certified.
+    """An inverse that exists only where layers certainly contract, asked for where that is not certified.
 
     Attributes:
         wanted: what could not be had, as a sentence.

@@ -29,7 +29,7 @@ from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault
 
 SHOWN_FAULTS = 20
-"""How many faults of one source are listed; the rest are counted."""
+"""The number of faults of one source that are listed; the rest are counted."""
 
 COLUMN_NAMES = {
     "text": ("text", "sentence", "content", "review"),
@@ -159,7 +159,7 @@ def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str
 
 
 def _hint(names: Sequence[str], columns: Sequence[str]) -> str:
-    """What the caller may have meant by `names`, as a sentence with a space in front; empty without an idea."""
+    """A guess at what the caller meant by `names`, as a sentence with a space in front; empty without an idea."""
     if len(columns) == 1 and (marks := [mark for mark in (";", "\t", "|", ",") if mark in columns[0]]):
         return f" The columns seem to be separated by {marks[0]!r}: write commas in .csv, tabs in .tsv."
     lower = {column.lower(): column for column in columns}
@@ -200,7 +200,7 @@ def _check_rows(table: Table, columns: Mapping[str, str], faults: _Faults) -> _E
 
 
 def _problem(value: object, role: str) -> tuple[str, str, str] | None:
-    """What is wrong with one value: what was seen, what was expected, what to do. None for a good one."""
+    """The fault of one value: what was seen, what was expected, what to do. None for a good one."""
     expected = "a string or an integer" if role == "label" else "a string"
     if value is Missing.MISSING:
         return "the row does not have this column", expected, "Add it or drop the row."
@@ -226,7 +226,7 @@ _UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pa
 
 
 def _check_whole(name: str, columns: Mapping[str, str], examples: _Examples, faults: _Faults) -> None:
-    """What only shows in all rows together; judged where each row by itself is good."""
+    """Faults that only show in all rows together; judged where each row by itself is good."""
     if faults.count:
         return
     count = len(examples.rows)

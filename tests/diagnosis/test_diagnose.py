@@ -16,7 +16,7 @@ from promptreach.diagnosis.diagnose import _faults
 from promptreach.diagnosis.rules.measurements import MARGIN
 from promptreach.errors import AdapterError, DataError, InputError
 from promptreach.hf import save_adapter
-from promptreach.hf.arguments import as_adapter
+from promptreach.hf.adapters.folders import as_adapter
 from promptreach.prompt import SoftPrompt
 from promptreach.tuning import Attempt, Diagnosis, Limits, TuningVerdict, diagnose, fit
 

@@ -19,8 +19,7 @@ from promptreach.diagnosis.measures import pooling as reading
 from promptreach.diagnosis.measures.memorise import prepare_same_rows
 from promptreach.diagnosis.measures.start import geometry_of
 from promptreach.diagnosis.rules.blame import PLACES
-from promptreach.hf.adapters.folders import attach
-from promptreach.hf.arguments import as_adapter
+from promptreach.hf.adapters.folders import as_adapter, attach
 from promptreach.prompt import LowRankUpdate, SoftPrompt
 from promptreach.training.methods.initial import initial_prompt
 from promptreach.training.methods.methods import METHODS

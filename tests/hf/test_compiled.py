@@ -15,7 +15,7 @@ from promptreach.compiler import CONSTRUCTIONS, PlanTooLargeError, build_backbon
 from promptreach.compiler.gallery import gallery_function
 from promptreach.errors import AdapterError, InputError, ModelError, OutputError
 from promptreach.hf import load_compiled_prompt, save_backbone, save_compiled_prompt, wrap_backbone
-from promptreach.hf.models.compiled import CompiledConfig, CompiledModel, reload_differences
+from promptreach.hf.compiled import CompiledConfig, CompiledModel, reload_differences
 
 POINTS = 40
 

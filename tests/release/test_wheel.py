@@ -47,7 +47,7 @@ def metadata(wheel: Path) -> Message:
 
 def strangers(names: Iterable[str]) -> list[str]:
     """What has no place in a wheel: anything outside the package, and kinds of files that the library never needs."""
-    ours = re.compile(rf"(promptreach/.*\.(py|j2|css|js)|promptreach/py\.typed|{re.escape(INFO)}/.*)")
+    ours = re.compile(rf"(promptreach/.*\.(py|j2|css|js|toml)|promptreach/py\.typed|{re.escape(INFO)}/.*)")
     return sorted(name for name in names if not ours.fullmatch(name) or "/tests/" in name)
 
 
@@ -60,11 +60,12 @@ def test_it_is_the_package_and_nothing_else(wheel: Path) -> None:
     assert strangers(names) == []
 
 
-def test_types_templates_and_styles_ship(wheel: Path) -> None:
+def test_types_templates_styles_and_theorems_ship(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "promptreach/py.typed" in names
     wanted = ("page.html.j2", "report.html.j2", "blocks.html.j2", "report.css", "figures.css", "report.js")
     assert {f"promptreach/report/{name}" for name in wanted} <= names
+    assert "promptreach/theorems/theorems.toml" in names
     assert any(name.startswith(f"{INFO}/licenses/") for name in names)
 
 

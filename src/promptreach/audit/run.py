@@ -22,8 +22,8 @@ from promptreach.data import TaskData
 from promptreach.errors import Fault, InputError, OutputError, PromptreachError, WorkerError, raise_if_any
 from promptreach.files import check_output, remove_partials
 from promptreach.hf import OpenModel, load_adapter, open_model
+from promptreach.hf.adapters.classifier import load_classifier, reading_of
 from promptreach.hf.adapters.folders import CONFIG, WEIGHTS
-from promptreach.hf.models.classifier import load_classifier, reading_of
 from promptreach.progress import Progress
 from promptreach.report.certificates import finished
 from promptreach.report.findings import Finding

@@ -15,7 +15,7 @@ from promptreach.capacity.result import Capacity, Level
 from promptreach.capacity.texts import KINDS, natural_texts, opening_token, random_texts
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
-from promptreach.hf.arguments import as_backbone
+from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
 from promptreach.training.arguments import name_faults, size_faults
 from promptreach.training.methods.budget import parameter_count

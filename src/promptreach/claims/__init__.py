@@ -1,8 +1,7 @@
 """Every claim of the two papers as an experiment that runs."""
 
 from promptreach.claims.claim import Claim, ClaimResult, ClaimVerdict
-from promptreach.claims.registry import CLAIMS
-from promptreach.claims.run import as_finding, claim_named, missing_packages, read_claim, run_claim, write_claim
+from promptreach.claims.run import CLAIMS, as_finding, read_claim, run_claim, run_claims, write_claim
 
 __all__ = [
     "CLAIMS",
@@ -10,9 +9,8 @@ __all__ = [
     "ClaimResult",
     "ClaimVerdict",
     "as_finding",
-    "claim_named",
-    "missing_packages",
     "read_claim",
     "run_claim",
+    "run_claims",
     "write_claim",
 ]

@@ -20,11 +20,11 @@ from promptreach.report.findings import Block, Curve, Heatmap
 Item = TypeVar("Item")
 
 SCHEMA_VERSION = 1
-"""Of a claim's JSON: raised when a field is renamed, removed or changes its meaning."""
+"""The version of a claim's JSON, raised when a field is renamed, removed or changes its meaning."""
 
 
 class ClaimVerdict(StrEnum):
-    """What running a claim says of it; never more than "here", on the sizes and data that were run."""
+    """The answer of a run to a claim; never more than "here", on the sizes and data that were run."""
 
     HOLDS = "holds here"
     CAVEAT = "holds with caveat"
@@ -48,10 +48,20 @@ class Hypothesis(BaseModel):
     status: Literal["CHECKED", "DECLARED"]
     detail: str = ""
 
+    @classmethod
+    def checked(cls, text: str, detail: str = "") -> "Hypothesis":
+        """One that the experiment looked at, and how."""
+        return cls(text=text, status="CHECKED", detail=detail)
+
+    @classmethod
+    def declared(cls, text: str, detail: str) -> "Hypothesis":
+        """One that stands on the reader's word or on a conjecture, and why it cannot be checked."""
+        return cls(text=text, status="DECLARED", detail=detail)
+
 
 @dataclass(frozen=True)
 class Setting:
-    """What an experiment may vary.
+    """The sizes, the seed and the places of one run of an experiment.
 
     Attributes:
         full: the sizes whose results are committed; otherwise sizes that take seconds.
@@ -80,7 +90,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found.
+    """The findings of an experiment, with the verdict that they carry.
 
     Attributes:
         verdict, because: the verdict and its reason, one or two sentences with the numbers that carry it; both hold

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
-from promptreach.claims.timing import timed
+from promptreach.claims.experiments import timed
 from promptreach.fast_attention.attend import attend
 from promptreach.fast_attention.measure import deviation_error
 from promptreach.report.findings import Cell, Curve, Series, Table, Text
@@ -56,17 +56,16 @@ def run(setting: Setting) -> Outcome:
             "as large entries without structure, and the largest, fall back to exact attention": falls_back,
         },
         hypotheses=(
-            Hypothesis(text="SETH", status="DECLARED", detail="a conjecture; nothing here rests on it"),
+            Hypothesis.declared("SETH", "a conjecture; nothing here rests on it"),
             Hypothesis(
                 text=f"entries beyond sqrt(log n), here {root:.1f}",
                 status="CHECKED" if sizes[far] >= root else "DECLARED",
                 detail=f"entries go up to {sizes[-1]:g} in every coordinate; but hard and easy heads differ "
                 f"only as far as clusters are answered fast, at {sizes[far]:g}",
             ),
-            Hypothesis(
-                text="these instances are the hard ones of the proof",
-                status="DECLARED",
-                detail="they have its form, a search for close pairs among random vectors, at a size where n is small",
+            Hypothesis.declared(
+                "these instances are the hard ones of the proof",
+                "they have its form, a search for close pairs among random vectors, at a size where n is small",
             ),
         ),
         numbers={"length": length, "sizes": list(sizes), "methods": methods, "faster": ratios, "rows": rows},

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from promptreach.certificate import Evidence, Verdict
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
-from promptreach.claims.searches import least_error
+from promptreach.claims.experiments import least_error
 from promptreach.limits import injective_consequence, lipschitz
 from promptreach.limits.layers.blocks import attention_branch, feed_forward_branch
 from promptreach.report.findings import Curve, Series, Text
@@ -62,13 +62,12 @@ def run(setting: Setting) -> Outcome:
             "nothing is certified of bidirectional layers": bidirectional.evidence is Evidence.UNKNOWN,
         },
         hypotheses=(
-            Hypothesis(
-                text="every branch has a Lipschitz constant below 1 on the ball of inputs",
-                status="CHECKED",
-                detail="certified upper bounds, prompt tokens counted",
+            Hypothesis.checked(
+                "every branch has a Lipschitz constant below 1 on the ball of inputs",
+                "certified upper bounds, prompt tokens counted",
             ),
-            Hypothesis(text="a causal stack with the prompt in front", status="CHECKED"),
-            Hypothesis(text=f"prompt and content tokens at most {RADIUS:g} long", status="CHECKED"),
+            Hypothesis.checked("a causal stack with the prompt in front"),
+            Hypothesis.checked(f"prompt and content tokens at most {RADIUS:g} long"),
         ),
         numbers={
             "scales": list(scales),
@@ -118,7 +117,7 @@ def _layer(generator: torch.Generator) -> LayerWeights:
 
 
 def _scaled(layer: LayerWeights, scale: float) -> LayerWeights:
-    """What each branch adds, times `scale`."""
+    """The layer with what each branch adds times `scale`."""
     assert layer.attention.output is not None
     assert layer.feed_forward is not None
     attention = replace(layer.attention, output=scale * layer.attention.output)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
-from promptreach.claims.timing import timed
+from promptreach.claims.experiments import timed
 from promptreach.fast_attention.attend import attend
 from promptreach.fast_attention.measure import range_error, value_range
 from promptreach.report.findings import Cell, Curve, Series, Table, Text
@@ -47,16 +47,13 @@ def run(setting: Setting) -> Outcome:
             f"an exponent below {SUBQUADRATIC}": exponents[0] < SUBQUADRATIC,
         },
         hypotheses=(
-            Hypothesis(
-                text="entries of queries and keys small next to sqrt(log n)",
-                status="CHECKED",
-                detail=f"normal entries times 1/4; sqrt(log n) is {math.log(lengths[-1]) ** 0.5:.1f}",
+            Hypothesis.checked(
+                "entries of queries and keys small next to sqrt(log n)",
+                f"normal entries times 1/4; sqrt(log n) is {math.log(lengths[-1]) ** 0.5:.1f}",
             ),
-            Hypothesis(text="head size of the order of log n", status="CHECKED", detail=f"{HEAD_DIM}"),
-            Hypothesis(
-                text="n to infinity with unspecified constants",
-                status="DECLARED",
-                detail="an exponent over a few lengths is fitted instead",
+            Hypothesis.checked("head size of the order of log n", f"{HEAD_DIM}"),
+            Hypothesis.declared(
+                "n to infinity with unspecified constants", "an exponent over a few lengths is fitted instead"
             ),
         ),
         numbers={

@@ -4,7 +4,7 @@ import torch
 
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
-from promptreach.claims.searches import random_head
+from promptreach.claims.experiments import random_head
 from promptreach.limits import compare_with_lora, low_rank_fit, tokens_needed
 from promptreach.limits.oracle.forward import last_outputs
 from promptreach.report.findings import Cell, Curve, Series, Table, Text
@@ -47,16 +47,14 @@ def run(setting: Setting) -> Outcome:
             "n tokens, and an update of n units, give the targets": fitted,
         },
         hypotheses=(
-            Hypothesis(
-                text="outputs without a prompt and targets are 2n independent vectors",
-                status="CHECKED",
-                detail="certified least singular value above 0",
+            Hypothesis.checked(
+                "outputs without a prompt and targets are 2n independent vectors",
+                "certified least singular value above 0",
             ),
-            Hypothesis(text="one attention head; the targets are wanted exactly", status="CHECKED"),
-            Hypothesis(
-                text="the paper's own count of LoRA parameters",
-                status="DECLARED",
-                detail="not recovered from the text at hand; the counts here are of our own construction",
+            Hypothesis.checked("one attention head; the targets are wanted exactly"),
+            Hypothesis.declared(
+                "the paper's own count of LoRA parameters",
+                "not recovered from the text at hand; the counts here are of our own construction",
             ),
         ),
         numbers={

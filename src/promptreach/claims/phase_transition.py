@@ -19,7 +19,7 @@ WORDS = (
     "a prompt in front of the input takes its share of attention and leaves the rest of the pattern as it was so what "
     "it can do is bounded by how much it takes and where it points and nothing else"
 )
-"""Any text will do: the criterion barely moves with it."""
+"""The text that real heads read; any will do, the criterion barely moves with it."""
 
 
 def run(setting: Setting) -> Outcome:
@@ -56,16 +56,11 @@ def run(setting: Setting) -> Outcome:
             "it passes that of exact attention": turn is not None,
         },
         hypotheses=(
-            Hypothesis(
-                text="entries of queries and keys next to sqrt(log n)", status="CHECKED", detail="measured, centred"
-            ),
-            Hypothesis(
-                text="scores q.k over the head size", status="CHECKED", detail="over its root, as models compute them"
-            ),
-            Hypothesis(
-                text="n to infinity; SETH for the hard side",
-                status="DECLARED",
-                detail="work at one n is predicted instead, and nothing here rests on SETH",
+            Hypothesis.checked("entries of queries and keys next to sqrt(log n)", "measured, centred"),
+            Hypothesis.checked("scores q.k over the head size", "over its root, as models compute them"),
+            Hypothesis.declared(
+                "n to infinity; SETH for the hard side",
+                "work at one n is predicted instead, and nothing here rests on SETH",
             ),
         ),
         numbers={

@@ -65,7 +65,7 @@ def run(setting: Setting) -> Outcome:
     )
     quick = f"{layers} layers and {steps} steps show that it runs, not what is true; run it with --full."
     conditions = {
-        f"at a budget of {budget:,} some rival beats the prompt by more than the seeds differ": _is_ahead(
+        f"at a budget of {budget:,} some rival beats the prompt by more than the seeds differ": is_ahead(
             [row for row in rows if row[0] == budget]
         )
         for budget in budgets
@@ -77,15 +77,12 @@ def run(setting: Setting) -> Outcome:
         evidence=Evidence.MEASURED,
         conditions=setting.pick({}, conditions),
         hypotheses=(
-            Hypothesis(
-                text="equal numbers of trainable parameters",
-                status="CHECKED",
-                detail="the largest size of each method below the budget; the shared head is not counted",
+            Hypothesis.checked(
+                "equal numbers of trainable parameters",
+                "the largest size of each method below the budget; the shared head is not counted",
             ),
-            Hypothesis(
-                text="every method at its best learning rate",
-                status="DECLARED",
-                detail="a short search of each at the first seed, on validation rows",
+            Hypothesis.declared(
+                "every method at its best learning rate", "a short search of each at the first seed, on validation rows"
             ),
         ),
         numbers={"rows": rows, "budgets": list(budgets), "seeds": seeds, "head": head},
@@ -111,7 +108,7 @@ def run(setting: Setting) -> Outcome:
     )
 
 
-def _is_ahead(rows: list[list[Cell]]) -> bool:
+def is_ahead(rows: list[list[Cell]]) -> bool:
     """Whether the best rival among a budget's rows is ahead of the prompt by more than either's seeds differ."""
     prompt = next(row for row in rows if row[1] == "prompt")
     rivals = [row for row in rows if row[1] != "prompt"]

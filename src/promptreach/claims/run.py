@@ -1,12 +1,24 @@
-"""Running a claim, and showing what came of it."""
+"""The claims in the papers' order, and a run of one: its record, its page, its picture."""
 
 import importlib.metadata
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from promptreach.claims import (
+    hardness,
+    injective_stacks,
+    linear_time,
+    parameter_counts,
+    phase_transition,
+    prompt_lengths,
+    rivals,
+    saturation,
+    single_layer,
+    universality,
+    unmemorisable,
+)
 from promptreach.claims.claim import SCHEMA_VERSION, Claim, ClaimResult, Setting
-from promptreach.claims.registry import CLAIMS
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output, write_atomically
 from promptreach.formats import read_record
@@ -17,28 +29,20 @@ from promptreach.report.json import validated
 from promptreach.report.picture import picture_svg
 from promptreach.report.result import environment
 
-
-def claim_named(key: str) -> Claim:
-    """The claim called `key`, in either case.
-
-    Raises:
-        InputError: listing the keys that exist.
-    """
-    by_key: Mapping[str, Claim] = {claim.key: claim for claim in CLAIMS}
-    if key.upper() not in by_key:
-        raise InputError(Fault("claim", repr(key), f"one of {', '.join(by_key)}"))
-    return by_key[key.upper()]
-
-
-def missing_packages(claims: Sequence[Claim]) -> list[Fault]:
-    """One fault for each claim that needs a package which is not installed."""
-    faults = []
-    for claim in claims:
-        missing = [name for name in claim.needs if not _is_installed(name)]
-        if missing:
-            remedy = f"pip install --no-deps {' '.join(missing)}"
-            faults.append(Fault(f"claim {claim.key}", f"{', '.join(missing)} not installed", "installed", remedy))
-    return faults
+CLAIMS = (
+    universality.CLAIM,
+    unmemorisable.CLAIM,
+    parameter_counts.CLAIM,
+    injective_stacks.CLAIM,
+    saturation.CLAIM,
+    single_layer.CLAIM,
+    prompt_lengths.CLAIM,
+    phase_transition.CLAIM,
+    hardness.CLAIM,
+    linear_time.CLAIM,
+    rivals.CLAIM,
+)
+"""Every claim, in the papers' order; `promptreach claims` lists them."""
 
 
 def run_claim(
@@ -58,29 +62,40 @@ def run_claim(
         InputError: for a key that does not exist, or a claim that needs a package which is not installed.
         OutputError: when nothing can be written to `folder`.
     """
-    claim = claim_named(key)
-    raise_if_any(missing_packages([claim]))
+    claim = _named(key)
+    raise_if_any(_missing_packages([claim]))
     began = time.monotonic()
     with Progress(quiet) as progress:
         outcome = claim.run(Setting(full, seed, None if folder is None else Path(folder), progress)).judged()
-    return ClaimResult(
-        key=claim.key,
-        title=claim.title,
-        source=claim.source,
-        statement=claim.statement,
-        verdict=outcome.verdict,
-        because=outcome.because,
-        evidence=outcome.evidence,
-        hypotheses=list(outcome.hypotheses),
-        numbers=outcome.numbers,
-        conditions=outcome.conditions,
-        figure=outcome.figure,
-        blocks=list(outcome.blocks),
-        full=full,
-        seed=seed,
-        seconds=time.monotonic() - began,
-        environment=environment(),
-    )
+    known = vars(claim) | vars(outcome) | {"full": full, "seed": seed, "seconds": time.monotonic() - began}
+    known |= {"environment": environment()}
+    return ClaimResult.model_validate({name: known[name] for name in ClaimResult.model_fields if name in known})
+
+
+def run_claims(
+    keys: Sequence[str], *, full: bool = False, seed: int = 0, out: Path | None = None, quiet: bool = False
+) -> Iterator[ClaimResult]:
+    """The results of these claims one after the other, each written into `out` as soon as it is there.
+
+    Everything that can be refused is refused before the first one runs; finished training runs are kept in OUT/runs.
+
+    Args:
+        keys, full, seed, quiet: as in `run_claim`.
+        out: None writes and keeps nothing.
+
+    Raises:
+        InputError: for a key that does not exist, or packages that are not installed.
+        OutputError: when nothing can be written to `out`.
+    """
+    chosen = [_named(key) for key in keys]
+    raise_if_any(_missing_packages(chosen))
+    if out is not None:
+        check_output(out, resume=True)
+    for claim in chosen:
+        result = run_claim(claim.key, full=full, seed=seed, folder=None if out is None else out / "runs", quiet=quiet)
+        if out is not None:
+            write_claim(result, out)
+        yield result
 
 
 def as_finding(result: ClaimResult) -> Finding:
@@ -98,16 +113,6 @@ def as_finding(result: ClaimResult) -> Finding:
     )
 
 
-def as_page(result: ClaimResult) -> str:
-    """The result as a page that works offline."""
-    return render_page(
-        f"{result.key}: {result.title}",
-        f"{result.verdict.value}: {result.because}",
-        [as_finding(result)],
-        result.environment,
-    )
-
-
 def as_picture(result: ClaimResult) -> str:
     """The result's figure as SVG."""
     assert isinstance(result.figure, Curve | Heatmap)
@@ -122,7 +127,7 @@ def write_claim(result: ClaimResult, folder: Path) -> Path:
     """
     check_output(folder, resume=True)
     write_atomically(folder / f"{result.key}.svg", as_picture(result))
-    write_atomically(folder / f"{result.key}.html", as_page(result))
+    write_atomically(folder / f"{result.key}.html", _page(result))
     write_atomically(folder / f"{result.key}.json", result.model_dump_json(indent=1) + "\n")
     return folder / f"{result.key}.html"
 
@@ -142,9 +147,25 @@ def _hypotheses(result: ClaimResult) -> Table:
     return Table(title="What it takes for granted", columns=["", "hypothesis", "how it is known"], rows=rows)
 
 
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+def _page(result: ClaimResult) -> str:
+    """A page that works offline."""
+    lead = f"{result.verdict.value}: {result.because}"
+    return render_page(f"{result.key}: {result.title}", lead, [as_finding(result)], result.environment)
+
+
+def _named(key: str) -> Claim:
+    """The claim called `key`, in either case."""
+    by_key: Mapping[str, Claim] = {claim.key: claim for claim in CLAIMS}
+    if key.upper() not in by_key:
+        raise InputError(Fault("claim", repr(key), f"one of {', '.join(by_key)}"))
+    return by_key[key.upper()]
+
+
+def _missing_packages(claims: Sequence[Claim]) -> list[Fault]:
+    """One fault for each claim that needs a package which is not installed."""
+    faults = []
+    for claim in claims:
+        if missing := [name for name in claim.needs if not any(importlib.metadata.distributions(name=name))]:
+            remedy = f"pip install --no-deps {' '.join(missing)}"
+            faults.append(Fault(f"claim {claim.key}", f"{', '.join(missing)} not installed", "installed", remedy))
+    return faults

@@ -11,7 +11,7 @@ from promptreach.training.runs import Run
 from promptreach.training.task.task import Limits
 
 LAYERS = 30
-"""Of the whole model: one that lacks layers is no language model, and its loss says nothing of real ones."""
+"""The layers of the whole model: one that lacks some is no language model, and its loss says nothing of real ones."""
 
 FLAT = 0.02
 """Nats that the longest prompts may differ by where the loss has stopped falling."""
@@ -75,21 +75,12 @@ def run(setting: Setting) -> Outcome:
         evidence=Evidence.MEASURED,
         conditions=setting.pick({}, conditions),
         hypotheses=(
-            Hypothesis(
-                text="the losses are those of well-trained prompts and updates",
-                status="DECLARED",
-                detail="learning rates are searched; a failed optimiser is not an impossibility",
+            Hypothesis.declared(
+                "the losses are those of well-trained prompts and updates",
+                "learning rates are searched; a failed optimiser is not an impossibility",
             ),
-            Hypothesis(
-                text="a causal model and real text",
-                status="CHECKED",
-                detail=f"SmolLM2-135M{cut}, convention speeches",
-            ),
-            Hypothesis(
-                text="the paper's own model, LLaMA-7B",
-                status="DECLARED",
-                detail="not run: the weights do not come with any package",
-            ),
+            Hypothesis.checked("a causal model and real text", f"SmolLM2-135M{cut}, convention speeches"),
+            Hypothesis.declared("the paper's own model, LLaMA-7B", "not run: the weights do not come with any package"),
         ),
         numbers={
             "lengths": list(lengths),

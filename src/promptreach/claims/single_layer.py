@@ -2,8 +2,8 @@
 
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
-from promptreach.compiler import PlanTooLargeError, build_backbone, measure, plan_backbone
-from promptreach.compiler.gallery import random_function
+from promptreach.claims.experiments import largest_errors
+from promptreach.compiler import PlanTooLargeError, build_backbone, plan_backbone
 from promptreach.report.findings import Cell, Curve, Series, Table, Text
 
 PLANNED = ("single_layer", "deep", "programmable")
@@ -28,13 +28,7 @@ def run(setting: Setting) -> Outcome:
             sizes[name][0].append(1 / tol)
             sizes[name][1].append(float(parameters))
         backbone = build_backbone(1, 1, 1.0, tol, "single_layer")
-        worst, bound = 0.0, 0.0
-        for index in range(functions):
-            target = random_function(1, 1, 1.0, setting.seed + index)
-            prompt = backbone.prompt_for(target)
-            assert prompt.certificate is not None
-            worst = max(worst, measure(backbone, prompt, target, seed=setting.seed + 100 + index).error.value)
-            bound = max(bound, prompt.certificate.value)
+        worst, bound = largest_errors(backbone, functions, setting.seed)
         kept &= worst <= bound <= tol
         rows.append([tol, backbone.plan.slots, worst, bound, *counts])
     return Outcome(
@@ -47,19 +41,14 @@ def run(setting: Setting) -> Outcome:
         evidence=Evidence.PROVED,
         conditions={"every error within its certificate and every certificate within the tolerance": kept},
         hypotheses=(
-            Hypothesis(
-                text="one attention layer with one head; feed-forward layers as wide or as many as it takes",
-                status="CHECKED",
+            Hypothesis.checked("one attention layer with one head; feed-forward layers as wide or as many as it takes"),
+            Hypothesis.checked(
+                "no token repeats inside a sequence, and tokens are separated",
+                "the quantiser gives every position its own grid",
             ),
-            Hypothesis(
-                text="no token repeats inside a sequence, and tokens are separated",
-                status="CHECKED",
-                detail="the quantiser gives every position its own grid",
-            ),
-            Hypothesis(
-                text="the separation that the paper proves for its contextual map",
-                status="DECLARED",
-                detail="its digits do not fit any float; the separation that was reached is measured instead",
+            Hypothesis.declared(
+                "the separation that the paper proves for its contextual map",
+                "its digits do not fit any float; the separation that was reached is measured instead",
             ),
         ),
         numbers={

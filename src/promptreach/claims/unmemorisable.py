@@ -7,7 +7,7 @@ from torch import Tensor
 
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
-from promptreach.claims.searches import least_error, random_head
+from promptreach.claims.experiments import least_error, random_head
 from promptreach.limits import unmemorisable_pair
 from promptreach.limits.oracle.forward import last_outputs
 from promptreach.prompt import SoftPrompt
@@ -64,16 +64,11 @@ def run(setting: Setting) -> Outcome:
             "an update reaches the targets": min(updates) < FITTED,
         },
         hypotheses=(
-            Hypothesis(text="one attention head, no feed-forward network behind it", status="CHECKED"),
-            Hypothesis(
-                text="full-rank weights, outputs of at least two dimensions",
-                status="CHECKED",
-                detail="refused otherwise",
-            ),
-            Hypothesis(
-                text="each target alone can be reached by some prompt",
-                status="CHECKED",
-                detail="every point is reached by a value sum; the control targets are reached by training",
+            Hypothesis.checked("one attention head, no feed-forward network behind it"),
+            Hypothesis.checked("full-rank weights, outputs of at least two dimensions", "refused otherwise"),
+            Hypothesis.checked(
+                "each target alone can be reached by some prompt",
+                "every point is reached by a value sum; the control targets are reached by training",
             ),
         ),
         numbers={

@@ -33,11 +33,6 @@ for command in (audit, limits, compile, attend, shrink, capacity, claims, doctor
     app.command(help=_reflowed(command.__doc__))(command)
 
 
-@app.callback()
-def _root() -> None:
-    """What a soft prompt can and cannot do to your model, before you spend the compute."""
-
-
 def main() -> None:
     """The entry point of the console script."""
     app()

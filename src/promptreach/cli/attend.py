@@ -1,13 +1,12 @@
 """``promptreach attend``: what fast attention could do on a model's own heads."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from promptreach.cli.refusal import refuse
+from promptreach.cli._command import Adapter, Json, Model, NumLayers, Quiet, Revision, exit_status
 
 
 class _Unit(StrEnum):
@@ -16,34 +15,32 @@ class _Unit(StrEnum):
 
 
 def attend(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file.")],
+    model: Model,
     text: Annotated[
         list[Path] | None, typer.Option(show_default="random tokens", help="Text to read; may be given again.")
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="A PEFT folder with a prompt or a prefix.")] = None,
+    adapter: Adapter = None,
     tokens: Annotated[int, typer.Option(help="How many tokens to read, without the prompt.")] = 256,
     tol: Annotated[float, typer.Option(help="Error wanted.")] = 1e-2,
     relative_to: Annotated[_Unit, typer.Option(help="What the error is relative to.")] = _Unit.range,
     seed: Annotated[int, typer.Option(help="Of random tokens.")] = 0,
-    revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
-    num_layers: Annotated[int | None, typer.Option(help="Only the first N layers.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
+    revision: Revision = None,
+    num_layers: NumLayers = None,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """What fast attention could do on a model's heads, and which method the planner takes.
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     from promptreach.commands.attend import attention_of_model
-    from promptreach.errors import PromptreachError
     from promptreach.hf import open_model
     from promptreach.hf.adapters.folders import load_prompt
-    from promptreach.hf.running.material import read_texts
+    from promptreach.hf.running.calibration import read_texts
     from promptreach.progress import Progress
-    from promptreach.report.json import render_finding
     from promptreach.report.text import print_finding
 
-    try:
+    with exit_status():
         texts = read_texts(text or [])
         opened = open_model(model, revision=revision, num_layers=num_layers)
         prompt = load_prompt(adapter, opened) if adapter else None
@@ -59,9 +56,4 @@ def attend(
                 seed=seed,
                 progress=lambda done, total: step(),
             )
-    except PromptreachError as error:
-        refuse(error)
-    if json:
-        sys.stdout.write(render_finding(finding))
-    else:
-        print_finding(finding)
+    print_finding(finding, as_json=json)

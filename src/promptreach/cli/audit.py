@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli.refusal import refuse
+from promptreach.cli._command import exit_status
 
 _COLUMNS = "Columns of DATA, where their names do not tell"
 _MODEL = "How to open MODEL"
@@ -73,11 +73,10 @@ def audit(
     import torch
 
     from promptreach.audit import audit as run_audit
-    from promptreach.errors import PromptreachError
     from promptreach.report.json import render_json
     from promptreach.report.text import print_summary
 
-    try:
+    with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         result = run_audit(
             model,
             data,
@@ -101,11 +100,6 @@ def audit(
             device_map=device_map,
             num_layers=num_layers,
         )
-    except PromptreachError as error:
-        refuse(error)
-    except KeyboardInterrupt:
-        typer.echo(f"\nStopped. Finished runs are kept: add --resume to continue in {out}.", err=True)
-        raise SystemExit(130) from None
     if json:
         sys.stdout.write(render_json(result) + "\n")
     else:

@@ -1,13 +1,12 @@
 """``promptreach capacity``: how much text 1, 2, 4, ... virtual tokens hold."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from promptreach.cli.refusal import refuse
+from promptreach.cli._command import Json, NumLayers, Quiet, Revision, exit_status
 
 
 class _Method(StrEnum):
@@ -40,10 +39,10 @@ def capacity(
         Path | None, typer.Option(show_default="nothing is kept", help="Where page and finished points go.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in an OUT that holds a finished result.")] = False,
-    revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
-    num_layers: Annotated[int | None, typer.Option(help="Only the first N layers: a quick look.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
+    revision: Revision = None,
+    num_layers: NumLayers = None,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """How much text virtual tokens hold: bits, and tokens that the model writes by heart.
 
@@ -54,17 +53,13 @@ def capacity(
     """
     from promptreach.capacity.capacity import capacity as measure
     from promptreach.capacity.memorise import MemorySettings
-    from promptreach.commands.capacity import memorised_finding
-    from promptreach.errors import PromptreachError
-    from promptreach.files import check_output, write_atomically
+    from promptreach.commands.capacity import memorised_finding, write_memorised
+    from promptreach.files import check_output
     from promptreach.hf import open_model
-    from promptreach.hf.running.material import read_texts
-    from promptreach.report.html import render_page
-    from promptreach.report.json import render_finding
-    from promptreach.report.result import environment
+    from promptreach.hf.running.calibration import read_texts
     from promptreach.report.text import print_finding
 
-    try:
+    with exit_status(f"Finished points are kept: call it again to go on in {out}." if out else ""):
         texts = read_texts(text or [])
         if out is not None:
             check_output(out, finished_marker="capacity.json", resume=resume)
@@ -82,20 +77,7 @@ def capacity(
             quiet=quiet or json,
         )
         finding = memorised_finding(found)
-        record = render_finding(finding)
-        if out is not None:
-            page = render_page(f"What prompts of {found.model} hold", finding.summary, [finding], environment())
-            write_atomically(out / "capacity.html", page)
-            write_atomically(out / "capacity.json", record)
-    except PromptreachError as error:
-        refuse(error)
-    except KeyboardInterrupt:
-        kept = f" Finished points are kept: call it again to go on in {out}." if out else ""
-        typer.echo(f"\nStopped.{kept}", err=True)
-        raise SystemExit(130) from None
-    if json:
-        sys.stdout.write(record)
-    else:
-        print_finding(finding)
-        if out is not None:
-            typer.echo(f"\nPage: {out / 'capacity.html'}")
+        page = None if out is None else write_memorised(finding, found.model, out)
+    print_finding(finding, as_json=json)
+    if page is not None and not json:
+        typer.echo(f"\nPage: {page}")

@@ -1,12 +1,11 @@
 """``promptreach compile``: a function as a frozen transformer, a prompt and a certificate."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from promptreach.cli.refusal import refuse
+from promptreach.cli._command import Json, Quiet, exit_status
 
 
 def compile(
@@ -33,8 +32,8 @@ def compile(
     points: Annotated[int, typer.Option(help="Fresh points to try it on.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Of fresh points, and of the gallery.")] = 0,
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("promptreach-compiled"),
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Compile a function into a frozen transformer and a prompt, try it, draw it, save it.
 
@@ -48,32 +47,28 @@ def compile(
 
     from promptreach.commands.compile import bytes_of, compile_function, parse_options
     from promptreach.commands.compile_findings import error_finding
-    from promptreach.errors import PromptreachError
     from promptreach.progress import Progress
     from promptreach.report.text import print_finding
 
-    try:
-        with Progress(quiet=quiet or json) as progress:
-            compiled, record = compile_function(
-                function,
-                dim=dim,
-                tokens=tokens,
-                lipschitz=lipschitz,
-                tol=tol,
-                construction=construction,
-                options=parse_options(option or []),
-                dtype=torch.float32 if float32 else torch.float64,
-                memory=bytes_of(memory),
-                points=points,
-                seed=seed,
-                out=out,
-                progress=progress,
-                say=(lambda _: None) if json else typer.echo,
-            )
-    except PromptreachError as error:
-        refuse(error)
+    with exit_status(), Progress(quiet=quiet or json) as progress:
+        compiled, record = compile_function(
+            function,
+            dim=dim,
+            tokens=tokens,
+            lipschitz=lipschitz,
+            tol=tol,
+            construction=construction,
+            options=parse_options(option or []),
+            dtype=torch.float32 if float32 else torch.float64,
+            memory=bytes_of(memory),
+            points=points,
+            seed=seed,
+            out=out,
+            progress=progress,
+            say=(lambda _: None) if json else typer.echo,
+        )
     if json:
-        sys.stdout.write(record + "\n")
+        typer.echo(record)
     else:
         typer.echo()
         print_finding(error_finding(compiled))

@@ -1,12 +1,17 @@
 """How much text virtual tokens hold, as a finding: bits and tokens over their number, beside what counting allows."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from promptreach.capacity.result import Capacity, Level, Line
 from promptreach.capacity.texts import Kind
 from promptreach.certificate import Evidence
+from promptreach.files import write_atomically
 from promptreach.report.certificates import finished
 from promptreach.report.findings import Block, Cell, Curve, Finding, Series, Table, Text
+from promptreach.report.html import render_page
+from promptreach.report.json import render_finding
+from promptreach.report.result import environment
 
 _HELD = {"natural": "bits removed from the bare model's loss", "random": "bits stored of the random source"}
 
@@ -36,6 +41,18 @@ def memorised_finding(capacity: Capacity) -> Finding:
         seconds=capacity.seconds,
     )
     return finished(finding)
+
+
+def write_memorised(finding: Finding, model: str, folder: Path) -> Path:
+    """The path of the page, after capacity.html and capacity.json went into `folder`.
+
+    Raises:
+        OutputError: when one of them cannot be written.
+    """
+    page = render_page(f"What prompts of {model} hold", finding.summary, [finding], environment())
+    write_atomically(folder / "capacity.html", page)
+    write_atomically(folder / "capacity.json", render_finding(finding))
+    return folder / "capacity.html"
 
 
 def _sentence(capacity: Capacity, method: str, kind: Kind) -> str:

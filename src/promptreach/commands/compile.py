@@ -19,7 +19,7 @@ from promptreach.compiler.target import as_target
 from promptreach.compiler.verify import measure
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
-from promptreach.hf.models.compiled import reload_differences, save_backbone, save_compiled_prompt
+from promptreach.hf.compiled import reload_differences, save_backbone, save_compiled_prompt
 from promptreach.progress import Progress
 from promptreach.report.html import render_page
 from promptreach.report.result import environment

@@ -1,12 +1,73 @@
-"""A shorter prefix as a finding: what it costs in loss, and how far each layer's heads are off."""
+"""A shorter prefix for an adapter in a folder, and as a finding: what it costs in loss, how far each head is off."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from promptreach.certificate import Evidence
-from promptreach.hf import Shortened
+from promptreach.files import atomic_folder
+from promptreach.hf import Shortened, open_model, precompute, save_adapter, shorten
+from promptreach.hf.adapters.folders import CONFIG, base_model_of
+from promptreach.hf.running.calibration import pieces_of, read_texts, written_by
+from promptreach.progress import Progress
 from promptreach.report.certificates import finished
 from promptreach.report.findings import Cell, Finding, Table, Text
+
+
+def shorten_adapter(
+    adapter: Path,
+    tokens: int,
+    *,
+    model: str | None,
+    texts: Sequence[Path],
+    out: Path | None,
+    budgets: str,
+    steps: int,
+    seed: int,
+    revision: str | None,
+    progress: Progress,
+) -> tuple[Finding, Path]:
+    """What it costs to bring a prompt or prefix down to `tokens` slots, and the PEFT folder that holds the result.
+
+    Args:
+        adapter: a PEFT folder with a prompt or a prefix.
+        model: None for the one that the adapter names.
+        texts: files to fit on, the last quarter kept aside to measure on; none lets the model write its own.
+        out: where the result goes; None is beside `adapter`.
+        budgets, steps: as in `promptreach.hf.shorten`.
+        seed, revision, progress: as everywhere.
+
+    Raises:
+        InputError, AdapterError, UnsupportedModelError, OutputError: for what cannot be read, fitted or written.
+    """
+    read = read_texts(texts)
+    base = model or base_model_of(adapter)
+    named = adapter if adapter.name.strip(".") else adapter.resolve()  # "." has no name to go by
+    target = out or named.parent / f"{named.name}-{tokens}"
+    # Around the work, so that a folder that cannot be written or replaced is refused before it.
+    with atomic_folder(target, replace=(target / CONFIG).is_file()) as folder:
+        opened = open_model(base, revision=revision)
+        cache = precompute(opened, adapter)
+        room = opened.max_positions - cache.length
+        pieces = pieces_of(opened, read, room) if read else written_by(cache, room, seed)
+        kept = max(1, len(pieces) // 4)
+        with progress.task("fitting", total=opened.num_layers) as step:
+            short = shorten(
+                opened,
+                cache.prefix,
+                tokens,
+                pieces[:-kept],
+                pieces[-kept:],
+                budgets=budgets,
+                steps=steps,
+                generator=torch.Generator().manual_seed(seed),
+                progress=lambda done, total: step(),
+            )
+        save_adapter(folder, opened, short.prefix)
+    return shortened_finding(short, cache.length), target
 
 
 def shortened_finding(short: Shortened, length: int) -> Finding:

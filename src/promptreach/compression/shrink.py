@@ -65,7 +65,7 @@ def shrink(
 
     The error of every head is measured on the last quarter of the samples, which no fit sees; it says nothing of
     queries from other text. Positions are left alone: a shorter prefix pushes the content back less far, and where
-    keys carry a position (rotary), `promptreach.hf.moved` has to move them along.
+    keys carry a position (rotary), `promptreach.hf.rerotated` has to move them along.
 
     Args:
         prefix: keys and values (layer, kv_head, prompt, head_dim).

@@ -21,8 +21,9 @@ from promptreach.diagnosis.rules.rules import hangs_on, judge
 from promptreach.diagnosis.verdict import Attempt, Judgement
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output
-from promptreach.hf.arguments import as_adapter, as_backbone
-from promptreach.hf.models.classifier import load_classifier, reading_of
+from promptreach.hf.adapters.classifier import load_classifier, reading_of
+from promptreach.hf.adapters.folders import as_adapter
+from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.report.verdict import Reason, TuningVerdict

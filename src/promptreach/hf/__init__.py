@@ -1,22 +1,20 @@
 """Hugging Face models and adapters, translated into this library's records: the only room that imports them."""
 
 from promptreach.hf.adapters.folders import attach, load_adapter, load_readout, save_adapter, save_readout
-from promptreach.hf.models.compiled import (
+from promptreach.hf.compiled import (
     CompiledModel,
     load_compiled_prompt,
     save_backbone,
     save_compiled_prompt,
     wrap_backbone,
 )
-from promptreach.hf.models.exports import save_prompt_embeds
 from promptreach.hf.models.load import open_model
-from promptreach.hf.models.model import OpenModel
-from promptreach.hf.models.states import layer_inputs
+from promptreach.hf.models.model import OpenModel, layer_inputs
 from promptreach.hf.models.weights import final_norm, layer_weights
 from promptreach.hf.running.attention_interface import attention_reports, use_attention
-from promptreach.hf.running.cache import PromptCache, load_cache, precompute
+from promptreach.hf.running.cache import PromptCache, load_cache, precompute, rerotated
 from promptreach.hf.running.capture import LayerCapture, capture, visit
-from promptreach.hf.running.rotary import moved
+from promptreach.hf.running.exports import save_prompt_embeds
 from promptreach.hf.running.shorten import PrefixQueries, Shortened, sample_queries, shorten, text_loss
 
 __all__ = [
@@ -36,9 +34,9 @@ __all__ = [
     "load_cache",
     "load_compiled_prompt",
     "load_readout",
-    "moved",
     "open_model",
     "precompute",
+    "rerotated",
     "sample_queries",
     "save_adapter",
     "save_backbone",

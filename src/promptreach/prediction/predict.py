@@ -10,7 +10,7 @@ import torch
 from promptreach.backbone import Joined
 from promptreach.data import LabelledTexts
 from promptreach.errors import raise_if_any
-from promptreach.hf.arguments import as_backbone
+from promptreach.hf.models.load import as_backbone
 from promptreach.prediction.forecast import Prediction, Start, control, forecast, gram
 from promptreach.prediction.log_odds import Part, log_odds_at_start
 from promptreach.prediction.ntk import PER_EXAMPLE, gradients_at_start

@@ -1,5 +1,6 @@
 """The terminal's summary: the verdict line first, then the methods, the reasons and what to do now."""
 
+import sys
 import unicodedata
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from rich.text import Text
 from promptreach.report.findings import Code, Finding, Table
 from promptreach.report.findings import Text as Paragraph
 from promptreach.report.formatting import format_seconds, format_value, numeric_columns
+from promptreach.report.json import render_finding
 from promptreach.report.result import Recommendation, Report
 from promptreach.report.verdict import VERDICT_WORDS
 from promptreach.report.wording import certificate_lines, method_table, settings, subject
@@ -34,11 +36,15 @@ def print_summary(result: Report, console: Console | None = None) -> None:
     _print_left_out(console, result)
 
 
-def print_finding(finding: Finding, console: Console | None = None) -> None:
+def print_finding(finding: Finding, console: Console | None = None, *, as_json: bool = False) -> None:
     """Print one finding by itself: its summary, how sure it is and on which sample, its tables, notes and certificates.
 
-    Pictures stay in the report. A check that did not run to its end says why.
+    Pictures stay in the report. A check that did not run to its end says why. With `as_json`, standard output gets the
+    whole record for programs instead.
     """
+    if as_json:
+        sys.stdout.write(render_finding(finding))
+        return
     console = console or Console()
     line = Text(_plain(console, finding.summary), style="bold")
     console.print(line.append(f" [{finding.evidence.value}]", style="not bold"))

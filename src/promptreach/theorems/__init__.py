@@ -1,21 +1,53 @@
 """The theorems this library rests on: where each comes from, what it needs, what uses it and which test holds it.
 
-`Certificate.theorem` names a key of `THEOREMS`. The table in the documentation is `as_markdown()`, so what it says of a
-theorem and what the code does cannot drift apart: a test looks up every function and every test file named here.
+`Certificate.theorem` names a key of `THEOREMS`. The entries are data, in theorems.toml; an entry appears when its
+function exists. The table in the documentation is `as_markdown()`, so what it says of a theorem and what the code does
+cannot drift apart: a test looks up every function and every test file named there.
 
-Each room has a file of entries; an entry appears when its function exists. Statements marked "from memory" were written
-down without the paper's full text at hand and derived again as far as `confidence` says; check the PDF before quoting
-their numbers.
+Statements marked "from memory" were written down without the paper's full text at hand and derived again as far as
+`confidence` says; check the PDF before quoting their numbers.
 """
 
-from promptreach.theorems import compiler, inference, limits, shared, tuning
-from promptreach.theorems.record import Theorem as Theorem
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
 
-ENTRIES = (*shared.ENTRIES, *limits.ENTRIES, *compiler.ENTRIES, *inference.ENTRIES, *tuning.ENTRIES)
-"""Every theorem, room by room, in the order of the documentation's table."""
 
-THEOREMS: dict[str, Theorem] = {theorem.key: theorem for theorem in ENTRIES}
-"""The same by key, which is what `Certificate.theorem` names."""
+@dataclass(frozen=True)
+class Theorem:
+    """One statement and everything that stands behind its use here.
+
+    Attributes:
+        key: what certificates call it.
+        statement: with its quantifiers, in the library's notation.
+        hypotheses: what has to hold; a PROVED certificate has checked each of them.
+        test: the file that tests it, relative to the project.
+        function: ``"module:function"`` inside promptreach, or empty where the statement only informs a docstring.
+        paper: authors and year, with the arXiv number; ``"here"`` for what this project derived.
+        number: the paper's own number, or empty.
+        claim: the claim that runs it as an experiment, a key of `promptreach.claims.CLAIMS`, or empty.
+        confidence: how the statement is known.
+    """
+
+    key: str
+    statement: str
+    hypotheses: tuple[str, ...]
+    test: str
+    function: str = ""
+    paper: str = "here"
+    number: str = ""
+    claim: str = ""
+    confidence: str = "proved in the docstring or comments of its function"
+
+
+def _read(path: Path) -> dict[str, Theorem]:
+    """The entries of a file by key; a key that occurs twice is an error of its syntax."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {key: Theorem(key, **{**entry, "hypotheses": tuple(entry["hypotheses"])}) for key, entry in entries.items()}
+
+
+THEOREMS: dict[str, Theorem] = _read(Path(__file__).with_name("theorems.toml"))
+"""Every theorem by the key that `Certificate.theorem` names, in the order of the documentation's table."""
 
 
 def as_markdown() -> str:
@@ -25,16 +57,13 @@ def as_markdown() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for theorem in THEOREMS.values():
-        source = ", ".join(
-            part for part in (theorem.paper, theorem.number, theorem.claim and f"claim {theorem.claim}") if part
-        )
-        function = f"`{theorem.function.replace(':', '.')}`" if theorem.function else ""
+        source = (theorem.paper, theorem.number, theorem.claim and f"claim {theorem.claim}")
         cells = (
             f"`{theorem.key}`",
-            source,
+            ", ".join(part for part in source if part),
             theorem.statement,
             "; ".join(theorem.hypotheses),
-            function,
+            f"`{theorem.function.replace(':', '.')}`" if theorem.function else "",
             f"`{theorem.test}`",
             theorem.confidence,
         )

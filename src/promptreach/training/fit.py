@@ -6,7 +6,7 @@ from typing import Any, get_args
 from promptreach.data import LabelledTexts
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
-from promptreach.hf.arguments import as_backbone
+from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.tables import read_task

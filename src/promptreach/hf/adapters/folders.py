@@ -19,15 +19,15 @@ from promptreach.backbone import Backbone, Joined
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_record
-from promptreach.hf.adapters.lora_folders import lora_config, lora_misfits, lora_update
-from promptreach.hf.models.damage import json_fault, pickle_fault, safetensors_fault
+from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lora_update
+from promptreach.hf.models._file_validation import json_fault, pickle_fault, safetensors_fault
 from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 READOUT, READOUT_INFO = "readout.safetensors", "readout.json"
 READOUT_VERSION = 1
-"""Of readout.json: raised when a field is renamed, removed or changes its meaning."""
+"""The version of readout.json, raised when a field is renamed, removed or changes its meaning."""
 
 _PROMPTS = ("PROMPT_TUNING", "P_TUNING")
 _PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
@@ -91,7 +91,7 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
 
     Raises:
         AdapterError: listing what is missing, damaged or pickled, what shows that it was made for another model, or by
-            what a LoRA folder is more than a low-rank update (see `promptreach.hf.adapters.lora_folders`).
+            what a LoRA folder is more than a low-rank update (see `promptreach.hf.adapters._lora_folders`).
     """
     folder = Path(folder)
     raise_if_any(file_faults(folder), AdapterError)
@@ -100,6 +100,22 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
     adapter = _from_peft(config, tensors, model, folder)
     raise_if_any(misfits(adapter, model, str(folder)), AdapterError)
     return adapter
+
+
+def as_adapter(adapter: Any, backbone: OpenModel) -> Adapter:
+    """`adapter` itself if it is a record that fits; otherwise the PEFT folder of that name, read for `backbone`.
+
+    Raises:
+        InputError: for something that is neither.
+        AdapterError: when the folder is damaged, holds an adapter of an unknown type, or was made for another model.
+    """
+    if isinstance(adapter, SoftPrompt | Prefix | LowRankUpdate):
+        raise_if_any(misfits(adapter, backbone, "adapter"), AdapterError)
+        return adapter
+    if not isinstance(adapter, str | Path):
+        expected = "a SoftPrompt, a Prefix, a LowRankUpdate, or the folder of a PEFT adapter"
+        raise InputError(Fault("adapter", type(adapter).__name__, expected))
+    return load_adapter(adapter, backbone)
 
 
 def load_prompt(folder: str | Path, model: OpenModel) -> SoftPrompt | Prefix:
@@ -218,7 +234,7 @@ def _unflatten(embeddings: Tensor, num_layers: int, num_heads: int) -> Prefix:
 
 
 def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
-    """What shows that the adapter was made for another model."""
+    """The faults that show an adapter to be made for another model."""
     if isinstance(adapter, LowRankUpdate):
         return lora_misfits(adapter, model, where)
     faults = []
@@ -237,7 +253,7 @@ def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
 
 
 def file_faults(folder: Path) -> list[Fault]:
-    """What is missing, damaged or pickled in an adapter folder."""
+    """The faults of an adapter folder: files that are missing, damaged or pickled."""
     weights, pickled = folder / WEIGHTS, folder / "adapter_model.bin"
     faults = [json_fault(folder / CONFIG)]
     if weights.is_file():

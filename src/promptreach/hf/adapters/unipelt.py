@@ -38,9 +38,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.hf.adapters.lora import check_state
+from promptreach.hf.adapters._lora import check_state
 from promptreach.hf.models.families import Family
-from promptreach.hf.running.masks import spelled_mask
+from promptreach.hf.running.capture import spelled_mask
 from promptreach.prompt import Prefix
 
 _NAME = "promptreach_unipelt"
@@ -77,7 +77,7 @@ def log_mean_gate(
 
 
 class GatedUpdate(nn.Module):
-    """What LoRA adds to one projection, B A x, times a gate at each position; B starts at zero."""
+    """The addition of LoRA to one projection, B A x, times a gate at each position; B starts at zero."""
 
     def __init__(self, inputs: int, outputs: int, rank: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class GatedUpdate(nn.Module):
 
 
 class GatedBottleneck(nn.Module):
-    """What an adapter adds to a feed-forward sublayer's output, times its mean gate; it starts at zero."""
+    """The addition of an adapter to a feed-forward sublayer's output, times its mean gate; it starts at zero."""
 
     def __init__(self, hidden_size: int, bottleneck: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -306,7 +306,7 @@ def _uniform(rows: int, columns: int, generator: torch.Generator) -> nn.Paramete
 def _attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer."""
+    """The attention that transformers calls in every layer."""
     return _attached.get().attend(module, query, key, value, attention_mask, **options)
 
 

@@ -16,7 +16,7 @@ from promptreach.weights import Activation
 
 @dataclass(frozen=True)
 class Family:
-    """Where the parts of one architecture are. Paths are relative to a layer unless said otherwise.
+    """The places of one architecture's parts. Paths are relative to a layer unless said otherwise.
 
     Attributes:
         name: transformers' ``model_type``.
@@ -180,7 +180,7 @@ def family_of(config: PretrainedConfig) -> Family:
 def task_of(
     config: PretrainedConfig, family: Family, wanted: Literal["encoder", "causal"] | None = None
 ) -> Literal["encoder", "causal"]:
-    """What the checkpoint is for, unless the caller says: ``causal`` when it can predict the next token.
+    """The purpose of the checkpoint, unless the caller says: ``causal`` when it can predict the next token.
 
     A decoder saved without its language-model head (an embedding model, a classifier) is read as an encoder of texts.
 

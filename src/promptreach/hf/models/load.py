@@ -37,7 +37,7 @@ from promptreach.errors import (
     install_command,
     raise_if_any,
 )
-from promptreach.hf.models.damage import json_fault, pickle_fault, safetensors_fault, unreadable_fault
+from promptreach.hf.models._file_validation import json_fault, pickle_fault, safetensors_fault, unreadable_fault
 from promptreach.hf.models.families import FAMILIES, family_of, task_of
 from promptreach.hf.models.model import OpenModel
 
@@ -47,7 +47,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.mode
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a model's files are: a folder, and the file in it when it is a GGUF file."""
+    """The place of a model's files: a folder, and the file in it when it is a GGUF file."""
 
     folder: Path
     name: str
@@ -55,7 +55,7 @@ class _Place:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What every transformers loader is told."""
+        """The arguments of every transformers loader."""
         options: dict[str, Any] = {"pretrained_model_name_or_path": str(self.folder), "trust_remote_code": False}
         return {**options, "gguf_file": self.gguf_file} if self.gguf_file else options
 
@@ -121,8 +121,13 @@ def open_model(
     return OpenModel(model, tokenizer, place.name, task, origin)
 
 
+def as_backbone(model: Any, **options: Any) -> OpenModel:
+    """`model` itself if it is an opened one; otherwise what `open_model` makes of it with `options`."""
+    return model if isinstance(model, OpenModel) else open_model(model, **options)
+
+
 def _device_faults(device: str | torch.device) -> list[Fault]:
-    """What is wrong with `device`, found with nothing on it."""
+    """The faults of `device`, found with nothing on it."""
     try:
         torch.empty(0, device=device).cpu()  # "meta" is a device, but nothing comes back from it
     except (RuntimeError, AssertionError) as error:  # the second from a torch that was built without CUDA
@@ -152,7 +157,7 @@ def _locate(source: str | Path, revision: str | None) -> _Place:
 
 
 def _faults_of(place: _Place, needs_tokenizer: bool) -> list[Fault]:
-    """What is wrong with the files, as far as their first bytes tell."""
+    """The faults of the files, as far as their first bytes tell."""
     if place.gguf_file:
         return _gguf_faults(place.folder / place.gguf_file)
     adapter = place.folder / "adapter_config.json"

@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from promptreach.backbone import Joined, Origin, TokenBatch
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.hf.adapters.lora import AttachedLora, attached
+from promptreach.hf.adapters._lora import AttachedLora, attached
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
 from promptreach.hf.models.families import Family, family_of, task_of
@@ -144,7 +144,7 @@ class OpenModel:
         return states[:, states.shape[1] - batch.input_ids.shape[1] :]
 
     def inputs(self, batch: TokenBatch, joined: Joined | None = None) -> dict[str, Any]:
-        """What the base model's forward takes for this batch with `joined` in front.
+        """The arguments of the base model's forward for this batch with `joined` in front.
 
         Token ids, rather than their embeddings, go in wherever nothing is put between them: RoBERTa counts positions
         from the ids, and with a cache from nowhere else.
@@ -274,3 +274,16 @@ class OpenModel:
                 expected = f"({self.num_layers}, {self.num_kv_heads}, prompt, {self.head_dim})"
                 faults.append(Fault("prefix", f"shape {shape}", expected))
         return faults
+
+
+@torch.no_grad()
+def layer_inputs(model: OpenModel, batch: TokenBatch, joined: Joined | None = None) -> list[Tensor]:
+    """The states that enter each layer, (batch, seq, hidden), first layer first.
+
+    With a prompt the joined positions are part of the sequence; a prefix adds none.
+
+    Raises:
+        InputError: as `OpenModel.hidden` does.
+    """
+    outputs = model.model.base_model(**model.inputs(batch, joined), output_hidden_states=True)
+    return list(outputs.hidden_states[:-1])

@@ -24,7 +24,7 @@ from promptreach.fast_attention.attend import attend, method_faults
 from promptreach.fast_attention.report import AttentionReport
 from promptreach.fast_attention.request import request_faults
 from promptreach.hf.models.model import OpenModel
-from promptreach.hf.running.masks import spelled_mask
+from promptreach.hf.running.capture import spelled_mask
 
 NAME = "promptreach"
 _FIELD = "promptreach_attention"

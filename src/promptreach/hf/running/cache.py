@@ -18,12 +18,15 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import Fault, UnsupportedModelError, raise_if_any
 from promptreach.hf.adapters.folders import load_adapter, misfits
-from promptreach.hf.models.exports import read_cache, save_cache
 from promptreach.hf.models.load import open_model
 from promptreach.hf.models.model import OpenModel
+from promptreach.hf.running.exports import read_cache, save_cache
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, join_mask
+
+_CHANGING = ("dynamic", "longrope")
+"""Kinds of rotary frequencies that change with the length of the input: one rotation cannot undo another."""
 
 
 class SharedLayer(DynamicLayer):
@@ -50,7 +53,7 @@ class SharedLayer(DynamicLayer):
 
     @property
     def content_length(self) -> int:
-        """How many positions this request has added."""
+        """The number of positions that this request has added."""
         return self.keys.shape[-2] if self.is_initialized else 0
 
     def get_seq_length(self) -> int:
@@ -105,7 +108,7 @@ class PromptCache:
         input_ids: Int[Tensor, "batch seq"],
         mask: Shaped[Tensor, "mask_batch mask_seq"] | None = None,
     ) -> dict[str, Any]:
-        """What the model's ``forward`` and ``generate`` take for these tokens behind the prompt.
+        """The arguments of the model's ``forward`` and ``generate`` for these tokens behind the prompt.
 
         Args:
             input_ids: the content's tokens, without anything for the prompt.
@@ -126,7 +129,7 @@ class PromptCache:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write keys and values as a safetensors file; see `promptreach.hf.models.exports`.
+        """Write keys and values as a safetensors file; see `promptreach.hf.running.exports`.
 
         Raises:
             OutputError: when the file cannot be written.
@@ -149,7 +152,7 @@ class PromptCache:
 def precompute(
     model: OpenModel | PreTrainedModel | str | Path, prompt: Adapter | str | Path, **options: Any
 ) -> PromptCache:
-    """See `promptreach.inference.precompute`, which is the public name."""
+    """The prompt's keys and values for a model; `promptreach.inference.precompute` is the public name."""
     opened = model if isinstance(model, OpenModel) else open_model(model, **options)
     found = load_adapter(prompt, opened) if isinstance(prompt, (str, Path)) else prompt
     raise_if_any(_faults_of(opened, found))
@@ -160,7 +163,7 @@ def precompute(
 
 
 def load_cache(path: str | Path, model: OpenModel) -> PromptCache:
-    """What `PromptCache.save` wrote, for the same weights.
+    """The cache that `PromptCache.save` wrote, for the same weights.
 
     Raises:
         AdapterError: when the file is missing, damaged, something else, or made with other weights.
@@ -181,6 +184,29 @@ def states_of(model: OpenModel, embeddings: Float[Tensor, "prompt hidden"]) -> P
     return Prefix(keys, values)
 
 
+def rerotated(prefix: Prefix, model: OpenModel, by: int) -> Prefix:
+    """The prefix with its keys rotated to `by` positions further on; unchanged where the model does not rotate keys.
+
+    A prefix of m slots stands at positions 0 to m - 1 and pushes the content to m. With n slots in its place the
+    content starts at n, and every query is rotated by n - m positions less. Rotating the keys by as much restores every
+    score: a rotary score depends on the difference of two positions alone.
+
+    Where positions are embedded in the content's states instead (GPT-2), content that starts elsewhere is other
+    content, and nothing done to the prefix makes up for it.
+
+    Raises:
+        UnsupportedModelError: when the model's rotation changes with the length of the input.
+    """
+    if not model.row.rotary:
+        return prefix
+    rotary = model.model.base_model.rotary_emb
+    kind = getattr(rotary, "rope_type", "default")
+    if kind in _CHANGING:
+        raise UnsupportedModelError(f"{model.name} with {kind} rotary positions", ("fixed rotary positions",))
+    frequencies = rotary.inv_freq.double().to(prefix.keys.device)
+    return Prefix(_rotated(prefix.keys, by * frequencies), prefix.values, prefix.certificate)
+
+
 def _faults_of(model: OpenModel, prompt: Adapter) -> list[Fault]:
     if model.row.encoder:
         why = (
@@ -193,3 +219,13 @@ def _faults_of(model: OpenModel, prompt: Adapter) -> list[Fault]:
         remedy = "A LoRA update has no keys of its own: merge it into the weights"
         return [Fault("prompt", "a LowRankUpdate", "a SoftPrompt or a Prefix", remedy)]
     return misfits(prompt, model, "prompt")
+
+
+def _rotated(
+    keys: Float[Tensor, "layer kv_head prompt head_dim"], angles: Float[Tensor, " half"]
+) -> Float[Tensor, "layer kv_head prompt head_dim"]:
+    """Coordinates i and i + half turned by angle i, in float64; any beyond twice half stay."""
+    half = len(angles)
+    first, second, rest = keys.double().split([half, half, keys.shape[-1] - 2 * half], dim=-1)
+    cosine, sine = angles.cos(), angles.sin()
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine, rest], dim=-1).to(keys)

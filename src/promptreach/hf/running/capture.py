@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from promptreach.backbone import Backbone, Joined, TokenBatch
 from promptreach.errors import Fault, raise_if_any
-from promptreach.hf.running.masks import spelled_mask
 
 _NAME = "promptreach_capture"
 
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class LayerCapture:
-    """What one layer's attention received and gave.
+    """The inputs and the outputs of one layer's attention.
 
     With a prompt of m tokens in front of L content positions there are q = m + L queries, since the prompt asks too;
     with a prefix of m slots there are q = L. Either way there are n = m + L keys, and the first m are the prompt's.
@@ -142,6 +142,15 @@ def _attend(
     seen = {"query": query, "key": key, "value": value, "mask": attention_mask}
     _listener.get()(module.layer_idx, {**seen, "scale": float(scaling), "output": output.transpose(1, 2)})
     return output, None
+
+
+def spelled_mask(*args: Any, **options: Any) -> Tensor:
+    """The mask spelled out, where transformers would leave it away for being plainly causal or plainly full.
+
+    For `transformers.AttentionMaskInterface.register`, which says what it is called with.
+    """
+    mask: Tensor = sdpa_mask(*args, **{**options, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
+    return mask
 
 
 AttentionInterface.register(_NAME, _attend)

@@ -18,18 +18,17 @@ from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compression.shrink import Shrunk, shrink
 from promptreach.errors import Fault, raise_if_any
 from promptreach.hf.models.model import OpenModel
-from promptreach.hf.running.cache import precompute
+from promptreach.hf.running.cache import precompute, rerotated
 from promptreach.hf.running.capture import LayerCapture, capture
-from promptreach.hf.running.rotary import moved
 from promptreach.prompt import Prefix, SoftPrompt
 
 BATCH = 4
-"""Texts a forward pass."""
+"""The number of texts in one forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class PrefixQueries:
-    """What the model asks of a prefix when it reads texts behind it; arguments of `promptreach.compression.shrink`.
+    """The queries that texts behind a prefix put to it; arguments of `promptreach.compression.shrink`.
 
     Attributes:
         queries: (layer, heads, sample, head_dim), one text after the other.
@@ -85,7 +84,7 @@ def shorten(
     """
     full = precompute(model, prompt).prefix
     raise_if_any(_text_faults(texts, "texts") + _text_faults(held_out, "held_out"))
-    moved(full, model, 0)  # says now what it would say after the work
+    rerotated(full, model, 0)  # says now what it would say after the work
     asked = sample_queries(model, full, texts)
     shrunk = shrink(
         full,
@@ -98,7 +97,7 @@ def shorten(
         generator=generator,
         progress=progress,
     )
-    short = moved(shrunk.prefix, model, shrunk.prefix.length - full.length)
+    short = rerotated(shrunk.prefix, model, shrunk.prefix.length - full.length)
     sample = f"{sum(map(len, held_out)) - len(held_out)} next tokens of {len(held_out)} held-out texts"
     losses = [
         Certificate(

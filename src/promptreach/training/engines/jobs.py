@@ -14,7 +14,7 @@ from typing import Any
 from promptreach._version import __version__
 from promptreach.backbone import Backbone, Origin
 from promptreach.errors import WorkerMismatchError
-from promptreach.hf.arguments import as_backbone
+from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Step
 from promptreach.training.runs import Paused, Run, RunConfig, RunStore
 from promptreach.training.side_by_side import train_side_by_side

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from promptreach.backbone import Backbone, Joined
-from promptreach.data import LabelledTexts, TaskData, split
+from promptreach.data import LabelledTexts, TaskData, train_test_split
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
 from promptreach.training.arguments import least_faults
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
@@ -124,9 +124,9 @@ def prepare(
     if different < MIN_INPUTS:
         expected = f"at least {MIN_INPUTS}, to train, choose and judge on"
         raise DataError(Fault(data.source, f"{different} different inputs", expected))
-    train, rest = split(data, 0.4, seed)
+    train, rest = train_test_split(data, 0.4, seed)
     # Validation gets a third of what is not trained on: it only ranks runs, while held-out rows carry the conclusions.
-    held_out, validation = split(rest, 1 / 3, seed + 1)
+    held_out, validation = train_test_split(rest, 1 / 3, seed + 1)
     parts = {
         "train": train.take(drawn_rows(len(train), limits.train, seed)),
         "validation": validation.take(drawn_rows(len(validation), limits.validation, seed)),

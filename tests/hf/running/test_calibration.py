@@ -9,7 +9,7 @@ from helpers.models import tiny_model
 from promptreach.errors import AdapterError, InputError
 from promptreach.hf import precompute, save_adapter
 from promptreach.hf.adapters.folders import base_model_of, load_prompt
-from promptreach.hf.running.material import pieces_of, read_texts, written_by
+from promptreach.hf.running.calibration import pieces_of, read_texts, written_by
 from promptreach.prompt import LowRankUpdate, SoftPrompt
 
 MODEL = tiny_model("llama")

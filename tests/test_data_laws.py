@@ -1,4 +1,4 @@
-"""Laws of `promptreach.data.split`, for any data."""
+"""Laws of `promptreach.data.train_test_split`, for any data."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from promptreach.data import Completions, LabelledTexts, TaskData, split
+from promptreach.data import Completions, LabelledTexts, TaskData, train_test_split
 
 few_texts = st.sampled_from([f"text {i}" for i in range(12)])  # few, so that repeats are common
 rows_of = st.lists(st.tuples(few_texts, st.integers(0, 3)), min_size=1, max_size=40)
@@ -38,7 +38,7 @@ def first_labels(data: LabelledTexts) -> dict[str, int]:
 @given(rows_of, shares, seeds)
 def test_nothing_is_lost_repeated_or_reordered(rows: Rows, share: float, seed: int) -> None:
     for data in both_kinds(rows):
-        train, held = split(data, share, seed)
+        train, held = train_test_split(data, share, seed)
         assert examples(train) + examples(held) == examples(data)
         assert list(train.rows) == sorted(train.rows)
         assert list(held.rows) == sorted(held.rows)
@@ -47,18 +47,18 @@ def test_nothing_is_lost_repeated_or_reordered(rows: Rows, share: float, seed: i
 @given(rows_of, shares, seeds)
 def test_the_same_seed_gives_the_same_split(rows: Rows, share: float, seed: int) -> None:
     for data in both_kinds(rows):
-        assert split(data, share, seed) == split(data, share, seed)
+        assert train_test_split(data, share, seed) == train_test_split(data, share, seed)
 
 
 def test_another_seed_gives_another_split() -> None:
     for data in both_kinds([(f"text {i}", i % 2) for i in range(40)]):
-        assert len({split(data, 0.25, seed)[1].inputs for seed in range(20)}) == 20
+        assert len({train_test_split(data, 0.25, seed)[1].inputs for seed in range(20)}) == 20
 
 
 @given(rows_of, shares, seeds)
 def test_no_input_stands_on_both_sides(rows: Rows, share: float, seed: int) -> None:
     for data in both_kinds(rows):
-        train, held = split(data, share, seed)
+        train, held = train_test_split(data, share, seed)
         assert not set(train.inputs) & set(held.inputs)
 
 
@@ -68,7 +68,7 @@ def test_no_input_stands_on_both_sides(rows: Rows, share: float, seed: int) -> N
 def test_both_sides_hold_something_and_the_share_is_exact(rows: Rows, share: float, seed: int) -> None:
     different = len({text for text, _ in rows})
     for data in both_kinds(rows):
-        train, held = split(data, share, seed)
+        train, held = train_test_split(data, share, seed)
         if different == 1:
             assert len(held) == 0
         else:
@@ -79,7 +79,7 @@ def test_both_sides_hold_something_and_the_share_is_exact(rows: Rows, share: flo
 
 @given(rows_of, shares, seeds)
 def test_every_label_keeps_its_share_of_the_different_inputs(rows: Rows, share: float, seed: int) -> None:
-    _, held = split(labelled(rows), share, seed)
+    _, held = train_test_split(labelled(rows), share, seed)
     label_of = dict(reversed(rows))  # of an input with several labels, the first
     total, held_total = Counter(label_of.values()), Counter(label_of[text] for text in set(held.inputs))
     held_count = sum(held_total.values())
@@ -90,17 +90,17 @@ def test_every_label_keeps_its_share_of_the_different_inputs(rows: Rows, share: 
 
 def test_every_input_is_held_out_equally_often() -> None:
     data = LabelledTexts(tuple("abcdefghij"), (0,) * 7 + (1,) * 2 + (2,), ("x", "y", "z"))
-    counts = Counter(text for seed in range(2000) for text in split(data, 0.3, seed)[1].inputs)
+    counts = Counter(text for seed in range(2000) for text in train_test_split(data, 0.3, seed)[1].inputs)
     # Each count is binomial(2000, 0.3) with deviation 20.5; five of those leave a chance below 1e-5 for ten inputs.
     assert all(abs(counts[text] - 600) < 103 for text in data.texts)
 
 
 def test_no_rows_split_into_none() -> None:
-    train, held = split(Completions((), ()), 0.5, 0)
+    train, held = train_test_split(Completions((), ()), 0.5, 0)
     assert len(train) == len(held) == 0
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
 def test_a_share_outside_the_open_interval_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="expected a share between 0 and 1"):
-        split(Completions(("a", "b"), ("x", "y")), share, 0)
+        train_test_split(Completions(("a", "b"), ("x", "y")), share, 0)

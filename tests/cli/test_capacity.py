@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from helpers.models import WORDS, tiny_model
-from promptreach import cli
+from helpers.command_line import run, saved_model, saved_text
 from promptreach.report.findings import FINDING_VERSION, Finding
 
 SHORT = ("--steps", 4, "--sequences", 2, "--longest", 12)
@@ -17,16 +15,8 @@ SHORT = ("--steps", 4, "--sequences", 2, "--longest", 12)
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model and a text."""
     base = tmp_path_factory.mktemp("cli")
-    model = tiny_model("llama")
-    model.release().save_pretrained(base / "model")
-    model.tokenizer.save_pretrained(base / "model")
-    (base / "text.txt").write_text(" ".join(WORDS * 4), encoding="utf-8")
-    return base / "model", base / "text.txt"
-
-
-def run(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
-    return result.exit_code, result.stdout, result.stderr
+    saved_model(base / "model")
+    return base / "model", saved_text(base / "text.txt", 4)
 
 
 def test_it_prints_what_so_many_tokens_hold(folders: tuple[Path, Path]) -> None:
@@ -93,9 +83,7 @@ def test_it_refuses_with_every_reason(folders: tuple[Path, Path], tmp_path: Path
 
 
 def test_an_encoder_is_told_why(tmp_path: Path) -> None:
-    model = tiny_model("bert")
-    model.release().save_pretrained(tmp_path / "bert")
-    model.tokenizer.save_pretrained(tmp_path / "bert")
+    saved_model(tmp_path / "bert", "bert")
     status, _, err = run("capacity", tmp_path / "bert", "--tokens", 1)
     assert (status, "an encoder predicts none" in err) == (2, True)
 
@@ -104,7 +92,7 @@ def test_ctrl_c_says_how_to_go_on(folders: tuple[Path, Path], tmp_path: Path, mo
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("promptreach.tuning.capacity", interrupted)
+    monkeypatch.setattr("promptreach.capacity.capacity.capacity", interrupted)
     status, _, err = run("capacity", folders[0], "--out", tmp_path / "out")
     assert status == 130
     assert str(tmp_path / "out") in err.replace("\n", "")

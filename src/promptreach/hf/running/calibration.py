@@ -13,6 +13,7 @@ from promptreach.hf.running.cache import PromptCache
 PIECE = 128
 """Tokens a piece: long enough that most queries see much content beside the prefix, short enough to have many."""
 PIECES = 16
+"""Pieces that a shorter prefix is fitted and measured on."""
 LEAST = 2
 """Tokens in the shortest piece worth keeping: one to read, one to predict."""
 
@@ -57,7 +58,7 @@ def pieces_of(model: OpenModel, texts: Sequence[str], room: int, count: int = PI
 
 
 def written_by(cache: PromptCache, room: int, seed: int, count: int = PIECES) -> list[list[int]]:
-    """What the model writes behind the prompt: `count` pieces of `PIECE` tokens, each from a random first token.
+    """The model's own text behind the prompt: `count` pieces of `PIECE` tokens, each from a random first token.
 
     Sampled from the model's own distribution over all tokens but those that end a text, so that a fit on them matches
     what it would do: whatever its generation_config says of penalties or cut tails does not count. torch's global

@@ -12,7 +12,7 @@ from helpers.models import ENCODERS, tiny_module, tiny_tokenizer
 from helpers.tolerances import assert_close
 from promptreach.errors import AdapterError
 from promptreach.hf import open_model
-from promptreach.hf.models.classifier import load_classifier, reading_of
+from promptreach.hf.adapters.classifier import load_classifier, reading_of
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "this film was not very good"]
 

@@ -87,7 +87,7 @@ def lora_update(
 
 
 def lora_misfits(update: LowRankUpdate, model: OpenModel, where: str) -> list[Fault]:
-    """What shows that the update was made for another model, or that its tensors are not those of its rank."""
+    """The faults that show an update to be made for another model, or its tensors not to be those of its rank."""
     modules = dict(model.model.named_modules())
     adapted: dict[str, dict[str, Tensor]] = {}
     for key, tensor in update.state.items():

@@ -18,13 +18,13 @@ from safetensors.torch import load_file, save
 from promptreach.errors import AdapterError, Fault, raise_if_any
 from promptreach.files import write_atomically
 from promptreach.hf.adapters.folders import misfits
-from promptreach.hf.models.damage import safetensors_fault
+from promptreach.hf.models._file_validation import safetensors_fault
 from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import Prefix, SoftPrompt
 
 FORMAT = "promptreach-cache-1"
 EMBEDS_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""What vLLM accepts; it wants the dtype that it runs the model in."""
+"""The dtypes that vLLM accepts; it wants the one that it runs the model in."""
 
 
 def save_cache(path: str | Path, model: OpenModel, prefix: Prefix) -> Path:

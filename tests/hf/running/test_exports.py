@@ -8,7 +8,7 @@ import torch
 from helpers.models import tiny_model
 from promptreach.errors import AdapterError, InputError
 from promptreach.hf import save_prompt_embeds
-from promptreach.hf.models.exports import EMBEDS_DTYPES
+from promptreach.hf.running.exports import EMBEDS_DTYPES
 from promptreach.prompt import SoftPrompt
 
 MODEL = tiny_model("llama")

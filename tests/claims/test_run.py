@@ -1,40 +1,25 @@
 """Every claim runs, says what it found, and says no more than that."""
 
 import importlib.metadata
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from markupsafe import escape
-from typer.testing import CliRunner
 
-from promptreach import cli
+from helpers.claims import made_up
 from promptreach.certificate import Evidence
-from promptreach.claims import CLAIMS, Claim, ClaimResult, ClaimVerdict, rivals, run_claim, write_claim
+from promptreach.claims import CLAIMS, Claim, ClaimVerdict, experiments, read_claim, run_claim, write_claim
 from promptreach.claims import run as running
 from promptreach.claims.claim import Outcome, Setting
 from promptreach.errors import InputError
-from promptreach.report.findings import Cell, Curve, Series
 from promptreach.theorems import THEOREMS
 
 TRAINED = {"A5", "R1"}
 """Claims that train adapters, and so must go on where they were killed."""
 
 KEYS = [f"{paper}{number}" for paper in "AB" for number in range(1, 6)]
-
-
-def made_up(verdict: ClaimVerdict, needs: tuple[str, ...] = ()) -> Claim:
-    """A claim that finds `verdict` at once."""
-
-    def run(setting: Setting) -> Outcome:
-        figure = Curve(title="A point", x_label="x", y_label="y", series=[Series(name="one", x=[1.0], y=[2.0])])
-        numbers = {"seed": setting.seed, "size": setting.pick("quick", "full")}
-        return Outcome(verdict, "It was said so.", Evidence.MEASURED, (), numbers, figure)
-
-    return Claim("Z1", "Made up", "nobody", "Nothing is claimed.", run, needs)
 
 
 def written_at(folder: Path) -> dict[Path, int]:
@@ -69,7 +54,7 @@ def test_a_claim_runs_at_quick_sizes(claim: Claim, tmp_path: Path) -> None:
     page = write_claim(result, tmp_path)
     assert str(escape(result.title)) in page.read_text(encoding="utf-8")
     assert (tmp_path / f"{claim.key}.svg").read_text(encoding="utf-8").startswith("<svg")
-    again = ClaimResult.model_validate_json((tmp_path / f"{claim.key}.json").read_text(encoding="utf-8"))
+    again = read_claim(tmp_path / f"{claim.key}.json")
     assert again == result
     kept = written_at(tmp_path / "runs")
     assert bool(kept) == (claim.key in TRAINED)
@@ -117,77 +102,16 @@ def test_a_condition_that_does_not_hold_makes_the_claim_fail_and_is_named(monkey
 def test_a_measured_error_above_the_certificate_makes_a_proved_claim_fail(
     name: str, because: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim = next(claim for claim in CLAIMS if claim.key == name)
-    module = sys.modules[claim.run.__module__]
-    monkeypatch.setattr(module, "measure", lambda *_, **__: SimpleNamespace(error=SimpleNamespace(value=10.0)))
+    monkeypatch.setattr(experiments, "measure", lambda *_, **__: SimpleNamespace(error=SimpleNamespace(value=10.0)))
     result = run_claim(name)
     assert result.verdict is ClaimVerdict.FAILS
     assert because in result.because
-
-
-def test_a_rival_is_ahead_only_by_more_than_the_seeds_differ() -> None:
-    def rows(lead: float) -> list[list[Cell]]:
-        return [[1, "prompt", "", 1, 0.7, 0.03], [1, "lora", "", 1, 0.7 + lead, 0.01], [1, "prefix", "", 1, 0.6, 0.5]]
-
-    assert not rivals._is_ahead(rows(0.02))
-    assert rivals._is_ahead(rows(0.04))
-
-
-def test_packages_of_all_chosen_claims_are_asked_for_before_the_first_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = made_up(ClaimVerdict.HOLDS)
-    others = [replace(first, key=key, needs=(f"no-such-{key}",)) for key in ("Y1", "Y2")]
-    monkeypatch.setattr(running, "CLAIMS", (first, *others))
-    monkeypatch.setattr(running, "run_claim", lambda *_, **__: pytest.fail("one ran"))
-    seen = CliRunner().invoke(cli.app, ["claims", "run", "Z1", "Y1", "Y2"])
-    assert seen.exit_code == 2
-    assert "no-such-Y1" in seen.stderr
-    assert "no-such-Y2" in seen.stderr
 
 
 def test_a_missing_package_is_named_before_work_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "CLAIMS", (made_up(ClaimVerdict.HOLDS, needs=("no-such-package-here",)),))
     with pytest.raises(InputError, match="no-such-package-here"):
         run_claim("Z1")
-
-
-@pytest.mark.parametrize(("verdict", "status"), [(ClaimVerdict.HOLDS, 0), (ClaimVerdict.FAILS, 1)])
-def test_the_exit_status_says_whether_a_claim_holds(
-    verdict: ClaimVerdict, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(running, "CLAIMS", (made_up(verdict),))
-    seen = CliRunner().invoke(cli.app, ["claims", "run", "z1", "--out", str(tmp_path / "out")])
-    assert seen.exit_code == status
-    assert verdict.value in seen.stdout
-    assert (tmp_path / "out" / "Z1.html").exists()
-
-
-def test_claims_are_listed_and_printed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = CliRunner().invoke(cli.app, ["claims"], env={"COLUMNS": "200"})
-    assert listed.exit_code == 0
-    assert all(claim.title in listed.stdout for claim in CLAIMS)
-    records = [json.loads(line) for line in CliRunner().invoke(cli.app, ["claims", "--json"]).stdout.splitlines()]
-    assert [record["key"] for record in records] == [claim.key for claim in CLAIMS]
-    monkeypatch.setattr(running, "CLAIMS", (made_up(ClaimVerdict.HOLDS),))
-    printed = CliRunner().invoke(cli.app, ["claims", "run", "Z1", "--json"])
-    assert json.loads(printed.stdout)["verdict"] == "holds here"
-
-
-@pytest.mark.parametrize("arguments", [["run", "C9"], ["run"], ["nonsense"]])
-def test_a_wrong_call_exits_with_2(arguments: list[str]) -> None:
-    assert CliRunner().invoke(cli.app, ["claims", *arguments]).exit_code == 2
-
-
-def test_a_stopped_call_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def stop(setting: Setting) -> Outcome:
-        for _ in setting.followed((1, 2), "numbers"):
-            raise KeyboardInterrupt
-        raise AssertionError("followed nothing")
-
-    monkeypatch.setattr(running, "CLAIMS", (Claim("Z1", "Made up", "nobody", "Nothing is claimed.", stop),))
-    seen = CliRunner().invoke(cli.app, ["claims", "run", "Z1", "--out", str(tmp_path / "out")])
-    assert seen.exit_code == 130
-    assert "call it again" in seen.stderr
-    assert str(tmp_path / "out") in seen.stderr.replace("\n", "")
 
 
 def test_what_is_followed_comes_whole_and_in_order() -> None:

@@ -1,36 +1,22 @@
-"""``promptreach shrink`` and ``promptreach attend`` on tiny models: what they write, print and refuse."""
+"""``promptreach shrink`` on a tiny model: what it writes, prints and refuses."""
 
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from typer.testing import CliRunner
 
-from helpers.models import WORDS, tiny_model
-from promptreach import cli
-from promptreach.hf import load_adapter, open_model, save_adapter
-from promptreach.prompt import Prefix, SoftPrompt
+from helpers.command_line import run, saved_model, saved_prompt, saved_text
+from promptreach.hf import load_adapter, open_model
+from promptreach.prompt import Prefix
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A model, an adapter that names it, and a text."""
     base = tmp_path_factory.mktemp("cli")
-    model = tiny_model("llama")
-    model.release().save_pretrained(base / "model")
-    model.tokenizer.save_pretrained(base / "model")
-    opened = open_model(base / "model")
-    prompt = SoftPrompt(torch.randn(9, 32, generator=torch.Generator().manual_seed(0)))
-    save_adapter(base / "adapter", opened, prompt)
-    (base / "text.txt").write_text(" ".join(WORDS * 12), encoding="utf-8")
-    return base / "model", base / "adapter", base / "text.txt"
-
-
-def run(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env={"COLUMNS": "160"})
-    return result.exit_code, result.stdout, result.stderr
+    saved_prompt(base / "adapter", saved_model(base / "model"))
+    return base / "model", base / "adapter", saved_text(base / "text.txt", 12)
 
 
 @pytest.mark.parametrize("own_text", [True, False])
@@ -82,34 +68,8 @@ def test_shrink_of_the_folder_it_stands_in_writes_beside_it(
 def test_shrink_leaves_a_folder_with_something_else_before_it_works(
     folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptreach.hf.open_model", lambda *args, **options: pytest.fail("the model was opened"))
+    monkeypatch.setattr("promptreach.commands.shortened.open_model", lambda *_, **__: pytest.fail("it was opened"))
     (tmp_path / "thesis.tex").write_text("years of work")
     status, _, err = run("shrink", folders[1], "--tokens", 4, "--out", tmp_path)
     assert (status, "with something in it" in err) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-@pytest.mark.parametrize("behind", [True, False])
-def test_attend_shows_every_head(folders: tuple[Path, Path, Path], behind: bool) -> None:
-    model, adapter, text = folders
-    given = ["--adapter", adapter, "--text", text] if behind else []
-    status, out, _ = run("attend", model, "--tokens", 32, "--json", *given)
-    assert status == 0
-    values = json.loads(out)["values"]
-    assert values["prompt_length"] == (9 if behind else 0)
-    assert [(row["layer"], row["head"]) for row in values["table"]] == [(i, j) for i in range(2) for j in range(4)]
-    assert all(row["error"] >= 0 and row["method"] for row in values["table"])
-    assert sum(values["methods"].values()) == values["heads"] == 8
-
-
-def test_attend_prints_a_table(folders: tuple[Path, Path, Path]) -> None:
-    status, out, _ = run("attend", folders[0], "--tokens", 16)
-    assert status == 0
-    assert "Every head" in out
-
-
-def test_attend_refuses_with_every_reason(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "short.txt").write_text("the cat", encoding="utf-8")
-    status, _, err = run("attend", folders[0], "--tokens", 65, "--tol", 0, "--text", tmp_path / "short.txt")
-    assert status == 2
-    assert all(f"promptreach: {name}" in err for name in ("tokens", "text", "tol"))

@@ -105,7 +105,7 @@ class CompiledConfig(PretrainedConfig):
 
 @dataclass
 class CompiledOutput(ModelOutput):
-    """What a compiled model gives.
+    """The answer of a compiled model.
 
     Attributes:
         values: the outputs at the content positions, (batch, tokens, dim).
@@ -161,7 +161,7 @@ class CompiledModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, memory: int = MEMORY, **options: Any) -> Any:
-        """As in transformers.
+        """The model in a folder, loaded as transformers does.
 
         Raises:
             ModelError: when the weights in the file are not those that the config leads to, exactly.
@@ -319,7 +319,7 @@ def load_compiled_prompt(model: CompiledModel, folder: str | Path) -> PeftModel:
 def reload_differences(
     model_folder: Path, prompt_folder: Path, backbone: CompiledBackbone, prompt: SoftPrompt, seed: int = 0
 ) -> tuple[float, float]:
-    """How far outputs of what lies in the two folders are from those of what was saved there, at random points.
+    """The largest differences between outputs of the two folders and of what was saved there, at random points.
 
     The first number is with the prompt in the backbone's dtype (`load_compiled_prompt`), the second with float32.
     """

@@ -17,8 +17,8 @@ from promptreach.hf import (
     OpenModel,
     capture,
     load_adapter,
-    moved,
     precompute,
+    rerotated,
     sample_queries,
     save_adapter,
     shorten,
@@ -62,10 +62,10 @@ def test_moving_keys_is_what_another_position_does(family: str) -> None:
     model = tiny_model(family)
     here, there = model.cache_of([7, 5, 6]), model.cache_of([9, 9, 7, 5, 6])
     # In the first layer a key depends on its token and its position alone.
-    shifted = moved(here, model, 2)
+    shifted = rerotated(here, model, 2)
     assert_close(shifted.keys[0], there.keys[0][:, 2:], "captured attention")
     assert torch.equal(shifted.values, here.values)
-    assert_close(moved(shifted, model, -2).keys, here.keys, "captured attention")
+    assert_close(rerotated(shifted, model, -2).keys, here.keys, "captured attention")
     assert float((shifted.keys - here.keys).abs().max()) > 0.1
 
 
@@ -73,7 +73,7 @@ def test_moving_keys_is_what_another_position_does(family: str) -> None:
 def test_a_moved_prefix_is_the_same_prefix_to_content_that_starts_later(family: str) -> None:
     model = tiny_model(family, **({"sliding_window": 64} if family == "mistral" else {}))
     prefix, by = prefix_of(model), 5
-    later = moved(prefix, model, by)
+    later = rerotated(prefix, model, by)
     ids = torch.tensor([[4, 5, 6, 7]])
 
     def logits(first: int, keys: torch.Tensor) -> torch.Tensor:
@@ -95,14 +95,14 @@ def test_a_moved_prefix_is_the_same_prefix_to_content_that_starts_later(family: 
 def test_where_nothing_rotates_nothing_moves() -> None:
     model = tiny_model("gpt2")
     prefix = model.cache_of([7, 5, 6])
-    assert moved(prefix, model, 3) is prefix
+    assert rerotated(prefix, model, 3) is prefix
 
 
 def test_rotation_that_depends_on_the_length_is_refused() -> None:
     rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
     model = tiny_model("llama", rope_parameters=rope)
     with pytest.raises(UnsupportedModelError, match="dynamic"):
-        moved(model.cache_of([7, 5]), model, 1)
+        rerotated(model.cache_of([7, 5]), model, 1)
 
 
 def test_repeated_slots_shrink_to_one_each_and_the_content_hardly_notices() -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with a file of weights, found from its first bytes before anything large is read.
+"""The faults of a file of weights, found from its first bytes before anything large is read.
 
 Nothing is unpickled here or anywhere else: a pickle can run code when it is opened.
 """
@@ -13,7 +13,7 @@ _HEADER_LIMIT = 100_000_000
 
 
 def safetensors_fault(path: Path) -> Fault | None:
-    """What is wrong with the safetensors file at `path`, or None.
+    """The fault of the safetensors file at `path`, or None.
 
     The file starts with its header's length (8 bytes, little-endian) and the header, JSON that gives every tensor's
     place; the file must end where the last tensor does.
@@ -53,7 +53,7 @@ def unreadable_fault(path: Path, error: OSError) -> Fault:
 
 
 def json_fault(path: Path) -> Fault | None:
-    """What keeps the file at `path` from being read as a JSON object, or None."""
+    """The fault that keeps the file at `path` from being read as a JSON object, or None."""
     if not path.is_file():
         return Fault(str(path), "no such file", "a JSON file")
     try:

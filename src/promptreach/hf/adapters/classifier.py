@@ -22,7 +22,7 @@ from promptreach.hf.models.load import quietly
 from promptreach.hf.models.model import OpenModel
 
 _HEADS = ("classifier.out_proj.weight", "classifier.weight", "score.weight")
-"""What the last matrix of transformers' heads is called; its rows are the classes."""
+"""The names of the last matrix of transformers' heads; its rows are the classes."""
 _BATCH = 32
 _NO_TOKEN = -1
 """A padding id that no content has. A causal model's head reads the last position that is no padding, which it cannot
@@ -86,7 +86,7 @@ def _batches(sequences: Sequence[Sequence[int]], padded: bool) -> list[list[int]
 
 
 def reading_of(folder: str | Path, model: OpenModel) -> Literal["first", "last"] | None:
-    """Where the classifier of an adapter folder reads, or None when the folder does not say that it has one.
+    """The place that an adapter folder's classifier reads at, or None when the folder does not say that it has one.
 
     PEFT's sequence classification puts transformers' own head on the model: it reads the first position of an encoder
     and the last token of a causal model. Behind a prompt the first position is a virtual token; the moved first content
@@ -108,7 +108,7 @@ def _is_classifier(folder: Path) -> bool:
 
 
 def _classes_of(weights: Path) -> int | None:
-    """How many classes the head in an adapter's weights tells apart; None where there is no head."""
+    """The number of classes that the head in an adapter's weights tells apart; None where there is no head."""
     with safe_open(weights, "pt") as file:
         shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 (it is no mapping)
     heads = [shape for ending in _HEADS for key, shape in shapes.items() if key.endswith(ending)]

@@ -1,0 +1,47 @@
+"""The rows of the supported architectures against transformers' own modules."""
+
+import pytest
+from transformers import AutoConfig
+
+from helpers.models import ENCODERS, tiny_config, tiny_module
+from helpers.models import FAMILIES as TINY
+from promptreach.errors import InputError
+from promptreach.hf.models.families import FAMILIES, family_of, task_of
+
+
+def test_every_row_has_a_tiny_model_in_the_tests() -> None:
+    assert set(FAMILIES) == set(TINY)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_path_of_a_row_leads_to_a_part_of_a_layer(name: str) -> None:
+    row, base = FAMILIES[name], tiny_module(name).base_model
+    layer = next(base.get_submodule(row.layers).children())
+    named = (row.attention, *row.projections, row.output, row.up, row.down, row.attention_norm, row.feed_forward_norm)
+    for path in (*named, *filter(None, (row.gate, row.query_norm, row.key_norm))):
+        layer.get_submodule(path)
+    if row.final_norm is not None:
+        base.get_submodule(row.final_norm)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_positions_that_padding_takes_are_not_counted(name: str) -> None:
+    # RoBERTa's first position stands behind that of its padding token.
+    assert FAMILIES[name].max_positions(tiny_config(name)) == 64
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_config_says_what_the_model_is_for(name: str) -> None:
+    config = AutoConfig.for_model(name)
+    row = family_of(config)
+    assert task_of(config, row) == ("encoder" if name in ENCODERS else "causal")
+    assert task_of(config, row, "encoder") == "encoder"
+    config.architectures = ["SomethingForSequenceClassification"]
+    assert task_of(config, row) == "encoder"
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_predicts_no_next_token(name: str) -> None:
+    config = tiny_config(name)
+    with pytest.raises(InputError, match="every token sees every other"):
+        task_of(config, family_of(config), "causal")
