@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from promptreach.audit.result import AuditResult
+from promptreach.audit import AuditResult
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.report.findings import Code, Curve, Finding, Heatmap, Series, Table, Text
 from promptreach.report.result import AuditVerdict, Reason, Recommendation

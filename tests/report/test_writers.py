@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from helpers.sample_report import hostile_result, sample_result
-from promptreach.audit.result import AuditResult
+from promptreach.audit import AuditResult
 from promptreach.certificate import Evidence
 from promptreach.errors import InputError, OutputError
 from promptreach.report.findings import Curve, Finding

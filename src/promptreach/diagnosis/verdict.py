@@ -1,4 +1,4 @@
-"""What a diagnosis concludes: the verdict, its ranked reasons, and the settings that it advises."""
+"""The conclusion of a diagnosis: the verdict, its ranked reasons, and the settings that it advises."""
 
 from dataclasses import dataclass
 
@@ -56,3 +56,8 @@ class Attempt:
 def undecided(headline: str, reasons: tuple[Reason, ...], advice: str, chosen: str | None = None) -> Judgement:
     """The judgement that the evidence does not decide; `advice` says what would."""
     return Judgement(TuningVerdict.UNDECIDED, Evidence.UNKNOWN, headline, reasons, chosen, advice)
+
+
+def measured(text: str, check: str = "training") -> Reason:
+    """A reason that rests on what `check` measured."""
+    return Reason(text=text, evidence=Evidence.MEASURED, check=check)

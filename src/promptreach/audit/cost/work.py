@@ -1,4 +1,4 @@
-"""What a forward pass with an adapter takes, counted from shapes: multiplications, bytes, positions.
+"""The work of a forward pass with an adapter, counted from shapes: multiplications, bytes, positions.
 
 Counts are PREDICTED costs: a machine may be bound by memory or by overhead instead, which is why times are measured
 beside them. What they leave out: embeddings, norms, the head, sliding windows.

@@ -1,5 +1,5 @@
-"""What the data alone decides: the floor that contradictions put under every method. PROVED, since every method maps
-equal inputs to equal outputs.
+"""The floors that contradictions in the data put under every method. PROVED, since every method maps equal inputs to
+equal outputs.
 
 An answer is predicted token by token, each from the input and the true tokens before it: its context. A label is an
 answer of one token, whose context is the text. Two rows contradict each other where one context goes on differently in
@@ -16,7 +16,8 @@ from fractions import Fraction
 from promptreach.backbone import Backbone
 from promptreach.certificate import Assumption, Certificate, Evidence, Side, rechecks
 from promptreach.data import LabelledTexts, TaskData
-from promptreach.diagnosis.experiment import Measured
+from promptreach.diagnosis.experiment import Experiment, Measured
+from promptreach.diagnosis.numbers import DataNumbers
 from promptreach.rounding import WIDE
 from promptreach.training.task.encoding import Encoded, encode
 
@@ -26,21 +27,25 @@ _NARROWER = WIDE.subtract(Decimal(1), Decimal("1e-40"))
 _FUNCTION = Assumption("the model's output is a function of the tokens it reads", True, "evaluation without dropout")
 
 
-@dataclass(frozen=True, eq=False)
-class Floors:
-    """The data as the model sees it, and its contradictions.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Floors(Measured[DataNumbers]):
+    """The numbers of the data, and the rows behind them.
 
     Attributes:
-        encoded: after tokenization and truncation.
+        lengths: tokens of each example after truncation, ascending.
         contents: what the model reads of each example before it must answer.
         conflicting: the contents whose answers no function gives all.
-        measured: the numbers.
     """
 
-    encoded: Encoded
+    lengths: tuple[int, ...]
     contents: tuple[Tokens, ...]
     conflicting: tuple[Tokens, ...]
-    measured: Measured
+
+
+def measure(experiment: Experiment) -> Floors:
+    """The floors of all rows, or of those to be memorised."""
+    rows = experiment.task.train if experiment.every_row else experiment.data
+    return find(experiment.task.backbone, rows, experiment.content_length)
 
 
 def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
@@ -52,21 +57,28 @@ def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
     loss = loss_floor([[len(rows) for rows in context] for context in contexts], answers)
     accuracy = best_accuracy(rivals.values(), answers)
     lengths = sorted(len(sequence) for sequence in encoded.sequences)
-    values = {
-        "rows": len(data),
-        "classes": len(data.label_names) if isinstance(data, LabelledTexts) else 0,
-        "majority_share": max(Counter(answers).values()) / len(data),
-        "different_inputs": len(set(contents)),
-        "conflicting_rows": len({row for context in contexts for rows in context for row in rows}),
-        "loss_floor": loss.value,
-        "best_accuracy": accuracy.value,
-        "truncated": encoded.truncated,
-        "median_tokens": lengths[len(lengths) // 2],
-        "longest_tokens": lengths[-1],
-        "max_length": max_length,
-    }
-    measured = Measured("data", Evidence.PROVED, f"all {len(data):,} rows", values, certificates=(loss, accuracy))
-    return Floors(encoded, contents, tuple(rivals), measured)
+    numbers = DataNumbers(
+        rows=len(data),
+        classes=len(data.label_names) if isinstance(data, LabelledTexts) else 0,
+        majority_share=max(Counter(answers).values()) / len(data),
+        different_inputs=len(set(contents)),
+        conflicting_rows=len({row for context in contexts for rows in context for row in rows}),
+        loss_floor=loss.value,
+        best_accuracy=accuracy.value,
+        truncated=encoded.truncated,
+        median_tokens=lengths[len(lengths) // 2],
+        longest_tokens=lengths[-1],
+        max_length=max_length,
+    )
+    return Floors(
+        numbers,
+        f"all {len(data):,} rows",
+        Evidence.PROVED,
+        (loss, accuracy),
+        lengths=tuple(lengths),
+        contents=contents,
+        conflicting=tuple(rivals),
+    )
 
 
 def split(encoded: Encoded) -> tuple[tuple[Tokens, ...], tuple[Tokens, ...]]:
