@@ -1,8 +1,8 @@
 """The audit judges by the rules of `promptreach.tuning.diagnosis`; what it adds is the report's side of them."""
 
-from promptreach.audit.judging import NEEDED, judge_findings
-
+from helpers.diagnosis_cases import experiment_of
 from promptreach.audit.checks import CHECKS
+from promptreach.audit.run import NEEDED, judge_findings
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.steps import AFTER_DATA, DATA, READING
 from promptreach.report.findings import Finding

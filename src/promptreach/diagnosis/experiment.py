@@ -9,7 +9,8 @@ from torch import Tensor
 from promptreach.backbone import Classifier
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import LabelledTexts, TaskData
-from promptreach.diagnosis.numbers import USER, Goal, Metric, as_values
+from promptreach.diagnosis.measures.comparison import paired
+from promptreach.diagnosis.numbers import USER, Comparison, Goal, Metric, as_values
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.prompt import Adapter, LowRankUpdate, SoftPrompt
 from promptreach.training.engines.executor import Executor
@@ -63,6 +64,9 @@ class Skipped:
     def values(self) -> dict[str, Any]:
         """No numbers."""
         return {}
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(f"{key}: {self.reason}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +192,10 @@ class Experiment:
             batch_size=self.batch_size,
             seed=self.seed,
         )
+
+    def compare(self, better: Outcomes, worse: Outcomes) -> Comparison:
+        """How much better one run is than another on the rows judged."""
+        return paired(better, worse, self.metric, every_row=self.every_row)
 
     @property
     def runs(self) -> dict[str, Run]:

@@ -9,7 +9,7 @@ from promptreach.training.task.readout import Pooling
 Goal = Literal["generalise", "memorise"]
 Metric = Literal["accuracy", "loss"]
 Kind = TypeVar("Kind")
-Setting = str | float | None
+Setting = str | int | float | None
 USER = "yours"
 """The key of the user's own training among the methods that were trained here."""
 

@@ -19,7 +19,7 @@ from promptreach.audit.cost.work import BARE, ForwardWork, Way, adapter_bytes, c
 from promptreach.backbone import TokenBatch
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Measured, Skipped
-from promptreach.diagnosis.measures.comparison import paired
+from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.numbers import Comparison
 from promptreach.errors import InputError
 from promptreach.hf import precompute
@@ -128,9 +128,7 @@ def _differences(context: AuditContext, ways: Sequence[Way], batch: TokenBatch) 
 
 
 def _compared(context: AuditContext, run: Run, best: Run) -> tuple[Comparison, str]:
-    assert run.held_out is not None
-    assert best.held_out is not None
-    found = paired(run.held_out, best.held_out, context.metric)
+    found = context.compare(held_out(run), held_out(best))
     scale, unit = (100, "points of accuracy") if context.is_classification else (1, "nats a token")
     gain, low, high = scale * found.gain, scale * found.low, scale * found.high
     return found, f"{gain:+.2g} {unit} (90 % interval {low:+.2g} to {high:+.2g})"

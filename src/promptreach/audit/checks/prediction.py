@@ -11,6 +11,7 @@ from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Measured, Skipped
+from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.prediction.forecast import CONFIDENCE, Prediction
 from promptreach.prediction.predict import GROUPS, LEFT_OUT, forecasts
 from promptreach.report.findings import Cell, Table
@@ -98,8 +99,8 @@ def _cut(task: Task, rows: Mapping[str, list[int]]) -> Task:
 
 
 def _loss(run: Run, rows: list[int]) -> float:
-    assert run.held_out is not None
-    return float(run.held_out.loss[rows].double().sum() / run.held_out.answers[rows].double().sum())
+    found = held_out(run)
+    return float(found.loss[rows].double().sum() / found.answers[rows].double().sum())
 
 
 def _table(found: Mapping[str, Mapping[str, float | None]]) -> Table:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import cast
 
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
-from promptreach.diagnosis.measures.comparison import paired, run_numbers
+from promptreach.diagnosis.measures.comparison import held_out, run_numbers
 from promptreach.diagnosis.measures.pooling import task_at
 from promptreach.diagnosis.numbers import (
     SAME,
@@ -55,8 +55,7 @@ def measure(experiment: Experiment) -> Measured[AttemptNumbers] | Skipped:
             break
         tried = {key: _trained(experiment, attempt, {**now, key: goal[key]}) for key in open_settings}
         key = min(tried, key=lambda key: (tried[key].status == "diverged", tried[key].validation.mean_loss))
-        worth, outcomes = _gain(experiment, tried[key], last), tried[key].held_out
-        assert outcomes is not None
+        worth, outcomes = _gain(experiment, tried[key], last), held_out(tried[key])
         score = outcomes.accuracy if experiment.is_classification else outcomes.mean_loss
         path.append(ChangedSetting(key, now[key], goal[key], worth, score))
         now, last = {**now, key: goal[key]}, tried[key]
@@ -129,6 +128,4 @@ def _trained(experiment: Experiment, attempt: Attempt, settings: Settings) -> Ru
 
 
 def _gain(experiment: Experiment, better: Run, worse: Run) -> Comparison:
-    assert better.held_out is not None
-    assert worse.held_out is not None
-    return paired(better.held_out, worse.held_out, experiment.metric, every_row=experiment.every_row)
+    return experiment.compare(held_out(better), held_out(worse))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from promptreach.diagnosis.experiment import Experiment, Measured
-from promptreach.diagnosis.measures.comparison import paired, run_numbers, scores_of
+from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
 from promptreach.diagnosis.measures.user_run import score_user_run
 from promptreach.diagnosis.numbers import USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
 from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
@@ -20,12 +20,11 @@ from promptreach.training.search.sweep import sweep
 
 def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
     """The control's scores on the rows judged, and what always giving the most frequent label scores there."""
-    outcomes, task = train_control(experiment).held_out, experiment.task
-    assert outcomes is not None
-    train, held_out = task.encoded["train"].labels, task.encoded["held_out"].labels
+    outcomes, task = held_out(train_control(experiment)), experiment.task
+    train, judged = task.encoded["train"].labels, task.encoded["held_out"].labels
     majority = None
-    if train is not None and held_out is not None:
-        majority = float((held_out == train.mode().values).double().mean())
+    if train is not None and judged is not None:
+        majority = float((judged == train.mode().values).double().mean())
     numbers = BareNumbers(**scores_of(outcomes), pooling=task.pooling, majority_accuracy=majority)
     return Measured(numbers, experiment.judged_rows)
 
@@ -36,18 +35,14 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers]:
     train_baselines(experiment)
     experiment.user_run = score_user_run(experiment)
     runs = experiment.runs
-    outcomes = {name: run.held_out for name, run in runs.items() if run.held_out is not None}
+    outcomes = {name: held_out(run) for name, run in runs.items()}
     if experiment.user_run is not None:
         outcomes[USER] = experiment.user_run.outcomes
 
     def against(other: str) -> dict[str, Comparison]:
         if other not in outcomes:
             return {}
-        return {
-            name: paired(found, outcomes[other], experiment.metric, every_row=experiment.every_row)
-            for name, found in outcomes.items()
-            if name != other
-        }
+        return {name: experiment.compare(found, outcomes[other]) for name, found in outcomes.items() if name != other}
 
     lora = next(name for name, run in runs.items() if run.config.method == "lora")
     numbers = TrainingNumbers(
@@ -104,9 +99,9 @@ def longer_cannot_help(experiment: Experiment) -> bool:
     below = [run for run in prompts if run.config.tokens < experiment.middle_length]
     middle = next((run for run in prompts if run.config.tokens == experiment.middle_length), None)
     lora = next((run for run in runs if run.config.method == "lora"), None)
-    if middle is None or lora is None or not below or middle.held_out is None or lora.held_out is None:
+    if middle is None or lora is None or not below:
         return False
-    against = paired(middle.held_out, lora.held_out, experiment.metric, every_row=experiment.every_row)
+    against = experiment.compare(held_out(middle), held_out(lora))
     saved = below[-1].validation.mean_loss - middle.validation.mean_loss
     return against.low >= -MARGIN[experiment.metric] and saved < LENGTH_HELPS
 

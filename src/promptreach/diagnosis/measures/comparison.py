@@ -59,17 +59,22 @@ def scores_of(outcomes: Outcomes) -> dict[str, float]:
     }
 
 
+def held_out(run: Run) -> Outcomes:
+    """The outcomes of a full run on the rows judged; a trial has none."""
+    assert run.held_out is not None
+    return run.held_out
+
+
 def run_numbers(run: Run, largest_rate: float = math.inf) -> RunNumbers:
     """The numbers of one full run that rules read.
 
     Args:
-        run: with held-out outcomes.
+        run: no trial.
         largest_rate: of those tried for this method.
     """
-    assert run.held_out is not None
     losses = [look.validation_loss for look in run.curve]
     return RunNumbers(
-        **scores_of(run.held_out),
+        **scores_of(held_out(run)),
         method=run.config.method,
         tokens=run.config.tokens,
         rank=run.config.rank,

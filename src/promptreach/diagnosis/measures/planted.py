@@ -15,6 +15,7 @@ from torch import Tensor
 
 from promptreach.backbone import Joined
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
+from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.numbers import PlantedNumbers
 from promptreach.diagnosis.rules.rules import depends_on
 from promptreach.training.methods.initial import initial_prompt
@@ -74,8 +75,7 @@ def find_planted(experiment: Experiment) -> Measured[PlantedNumbers] | Skipped:
     if isinstance(planted, str):
         return Skipped(planted)
     task, executor = planted.task, experiment.executor_of(planted.task)
-    control = executor.run([experiment.config("head")])[0].held_out
-    assert control is not None
+    control = held_out(executor.run([experiment.config("head")])[0])
     if task.pooling is not None:
         unit, start, possible = "accuracy", control.accuracy, 1.0
     else:
@@ -85,8 +85,7 @@ def find_planted(experiment: Experiment) -> Measured[PlantedNumbers] | Skipped:
         return Skipped("Without a prompt every judged row gets its planted answer right.")
     # A rate that suits the user's own task is no part of what is tested: where a prompt cannot help, the smallest wins.
     student = sweep(executor, config).best
-    found = student.held_out
-    assert found is not None
+    found = held_out(student)
     reached = found.accuracy if task.pooling is not None else control.mean_loss - found.mean_loss
     numbers = PlantedNumbers(
         unit=unit,

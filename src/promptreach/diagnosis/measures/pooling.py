@@ -14,7 +14,6 @@ from torch import Tensor
 
 from promptreach.backbone import Joined
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
-from promptreach.diagnosis.measures.comparison import paired
 from promptreach.diagnosis.numbers import PoolingNumbers
 from promptreach.hf import attach
 from promptreach.prompt import Adapter
@@ -83,7 +82,7 @@ def measure(experiment: Experiment) -> Measured[PoolingNumbers] | Skipped:
         numbers = replace(numbers, adapter={place: found.accuracy for place, found in through.items()})
         if experiment.user_pooling is not None and experiment.user_run is not None:
             own = experiment.user_run.outcomes
-            worth = paired(through[task.pooling], own, experiment.metric, every_row=experiment.every_row)
+            worth = experiment.compare(through[task.pooling], own)
             numbers = replace(numbers, user_accuracy=own.accuracy, worth=worth)
     return Measured(numbers, experiment.sample)
 

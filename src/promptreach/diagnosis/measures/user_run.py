@@ -10,6 +10,7 @@ from promptreach.backbone import Classifier
 from promptreach.data import LabelledTexts
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped, UserRun
 from promptreach.diagnosis.measures._ablation import replay
+from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.measures.pooling import predictions, read, task_at
 from promptreach.diagnosis.numbers import CollapseNumbers
 from promptreach.training.runs import applied
@@ -24,14 +25,13 @@ def score_user_run(experiment: Experiment) -> UserRun | None:
     task = experiment.task
     if experiment.attempt is not None:
         run = replay(experiment, experiment.attempt)
-        assert run.held_out is not None
         objective = task_at(task, experiment.attempt.pooling if task.pooling else None, experiment.seed).objective()
         objective.load_head(run.head)
         if not isinstance(objective, Classification):
-            return UserRun(run.held_out, run.adapter, None, run.status)
+            return UserRun(held_out(run), run.adapter, None, run.status)
         with applied(task.backbone, run) as joined:
             answers = predictions(task, "held_out", objective.head, joined)
-        return UserRun(run.held_out, run.adapter, answers, run.status)
+        return UserRun(held_out(run), run.adapter, answers, run.status)
     if experiment.user_adapter is None:
         return None
     if experiment.classifier is not None and (found := _classified(experiment, experiment.classifier)):
@@ -46,17 +46,17 @@ def _classified(experiment: Experiment, classifier: Classifier) -> UserRun | Non
     Labels are numbered in their sorted order. Of two, the other order is taken where it suits the training rows better:
     nobody is to be blamed for how they numbered them.
     """
-    train, held_out = experiment.task.encoded["train"], experiment.task.encoded["held_out"]
+    train, judged = experiment.task.encoded["train"], experiment.task.encoded["held_out"]
     assert train.labels is not None
-    assert held_out.labels is not None
-    logits = classifier(held_out.sequences)
+    assert judged.labels is not None
+    logits = classifier(judged.sequences)
     if not isinstance(experiment.data, LabelledTexts) or logits.shape[1] != len(experiment.data.label_names):
         return None
     if logits.shape[1] == 2 and (classifier(train.sequences).argmax(1) == train.labels).double().mean() < 0.5:
         logits = logits.flip(1)
     answers = logits.argmax(1)
-    loss = cross_entropy(logits, held_out.labels, reduction="none")
-    outcomes = Outcomes(loss, torch.ones_like(loss), (answers == held_out.labels).to(loss.dtype))
+    loss = cross_entropy(logits, judged.labels, reduction="none")
+    outcomes = Outcomes(loss, torch.ones_like(loss), (answers == judged.labels).to(loss.dtype))
     return UserRun(outcomes, experiment.user_adapter, answers)
 
 
