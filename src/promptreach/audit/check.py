@@ -18,7 +18,7 @@ Found = TypeVar("Found", bound=Measured[object])
 
 @dataclass(frozen=True)
 class Shown:
-    """What a check shows of what it measured.
+    """The part of a finding that a check shows of its numbers.
 
     Attributes:
         summary: one or two plain sentences.

@@ -179,7 +179,7 @@ def _budget_faults(budget: str) -> list[Fault]:
 
 
 def _collect(faults: list[Fault], step: Callable[[], Value]) -> Value | None:
-    """What `step` returns, or None with its faults added, so that one call reports everything that is wrong."""
+    """The result of `step`, or None with its faults added, so that one call reports everything that is wrong."""
     try:
         return step()
     except InputError as error:

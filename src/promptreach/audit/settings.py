@@ -20,7 +20,7 @@ _LEAST_ROWS = Limits(train=256, validation=96, held_out=256)
 
 @dataclass(frozen=True)
 class Settings:
-    """How much an audit does.
+    """The amount of work that an audit does.
 
     Attributes:
         budget: the name these settings came from.

@@ -26,7 +26,7 @@ Numbers = TypeVar("Numbers", covariant=True)
 
 @dataclass(frozen=True)
 class Measured(Generic[Numbers]):
-    """What one measurement found.
+    """The findings of one measurement.
 
     Attributes:
         numbers: a record of `promptreach.diagnosis.numbers`, or values by name.
@@ -71,7 +71,7 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class UserRun:
-    """What the user brought, as far as it can be scored.
+    """The user's own training, as far as it can be scored.
 
     Attributes:
         outcomes: on the held-out rows, through the user's own read-out where that is known.
@@ -138,7 +138,7 @@ class Experiment:
 
     @property
     def metric(self) -> Metric:
-        """What methods are compared by."""
+        """The score that methods are compared by."""
         return "accuracy" if self.is_classification else "loss"
 
     @property
@@ -175,7 +175,7 @@ class Experiment:
 
     @property
     def sample(self) -> str:
-        """What a trained run is measured on, in words."""
+        """The rows that a run is trained and measured on, in words."""
         if self.every_row:
             return f"{self.judged_rows}, 1 seed"
         return f"{len(self.task.train):,} training and {self.judged_rows}, 1 seed"
@@ -194,7 +194,7 @@ class Experiment:
         )
 
     def compare(self, better: Outcomes, worse: Outcomes) -> Comparison:
-        """How much better one run is than another on the rows judged."""
+        """The gain of one run over another on the rows judged."""
         return paired(better, worse, self.metric, every_row=self.every_row)
 
     @property

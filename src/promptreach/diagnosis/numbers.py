@@ -16,7 +16,7 @@ USER = "yours"
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much better one run is than another on the same rows: accuracy, or nats per answer saved.
+    """The gain of one run over another on the same rows: accuracy, or nats per answer saved.
 
     Attributes:
         gain: the difference.
@@ -118,7 +118,7 @@ class RunNumbers(Scores):
 
 @dataclass(frozen=True)
 class UserNumbers(Scores):
-    """What the user brought: the attempt, trained again, or the adapter as it is.
+    """The user's own training: the attempt, trained again, or the adapter as it is.
 
     Attributes:
         status: ``diverged`` when the attempt's loss stopped being a number.
@@ -177,7 +177,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class StartNumbers:
-    """Where virtual tokens start, and the validation loss there.
+    """The starts of virtual tokens, and the validation loss there.
 
     Attributes:
         bare_loss: without any.
@@ -226,7 +226,7 @@ class ChangedSetting:
 
 @dataclass(frozen=True)
 class AttemptNumbers:
-    """What the user's own training lost, setting by setting.
+    """The losses of the user's own training, setting by setting.
 
     Attributes:
         start: as it is.
@@ -246,7 +246,7 @@ class AttemptNumbers:
 
 @dataclass(frozen=True)
 class CollapseNumbers:
-    """How the user's classifier spreads the rows over the classes.
+    """The spread of the rows over the classes by the user's classifier.
 
     Attributes:
         favourite: the class given most often, to `share` of the rows; it is true of `true_share`.
@@ -263,7 +263,7 @@ class CollapseNumbers:
 
 @dataclass(frozen=True)
 class PlantedNumbers:
-    """How much of a planted prompt's gain the usual training finds.
+    """The part of a planted prompt's gain that the usual training finds.
 
     Attributes:
         control, student, possible: the score in `unit` without a prompt, with the trained one, with the planted one.

@@ -30,7 +30,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What somebody trained, or should train. A setting that is not known is None.
+    """The settings that somebody trained with, or should train with. A setting that is not known is None.
 
     Attributes:
         method: ``"prompt"``, ``"prefix"`` or ``"lora"``.

@@ -10,7 +10,7 @@ from promptreach.diagnosis.numbers import DataNumbers
 from promptreach.report.findings import Block, Cell, Table, Text
 
 _SHOWN = 8
-"""How many contradictions, labels or lengths a table shows."""
+"""Contradictions, labels or lengths that a table shows at most."""
 _EXCERPT = 100
 """Characters of a text that a table shows."""
 

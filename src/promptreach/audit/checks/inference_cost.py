@@ -135,7 +135,7 @@ def _compared(context: AuditContext, run: Run, best: Run) -> tuple[Comparison, s
 
 
 def _row(context: AuditContext, way: Way, here: AtLength, differences: Differences) -> dict[str, Any]:
-    """What is known of one way without a clock."""
+    """The numbers of one way that need no clock."""
     gap, same = differences.get(way.name, (None, None))
     # An encoder keeps nothing between requests: a prompt's states are made anew, only a prefix has keys of its own.
     keeps = way.positions and (isinstance(way.adapter, Prefix) or not context.model.row.encoder)

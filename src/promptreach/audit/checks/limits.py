@@ -24,8 +24,8 @@ from promptreach.report.findings import Block, Cell, Table, Text
 _EXAMPLES = (1, 2, 4, 8, 16)
 """Numbers of examples at which tokens and LoRA parameters are compared."""
 _CAPTURED = 1e-5
-"""What counts as reproduced, relative to the targets: queries and keys were captured in float32, and an impossibility
-below their rounding would be one of the rounding."""
+"""The error that counts as none, relative to the targets: queries and keys were captured in float32, and an
+impossibility below their rounding would be one of the rounding."""
 
 
 def measure(context: AuditContext) -> Outcome:

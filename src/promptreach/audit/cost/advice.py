@@ -25,7 +25,7 @@ SHRUNK = 8
 """A long prefix is first tried with so many times fewer slots."""
 
 Paired = Callable[[Run, Run], tuple[Comparison, str]]
-"""How much better the first run is on the held-out rows, and the same in words."""
+"""The gain of the first run over the second on the held-out rows, and the same in words."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ class Way:
 
     @property
     def positions(self) -> int:
-        """How many positions of the context it takes from the content."""
+        """The positions of the context that it takes from the content."""
         return 0 if self.adapter is None or isinstance(self.adapter, LowRankUpdate) else self.adapter.length
 
     @property

@@ -71,7 +71,7 @@ def measure(experiment: Experiment) -> Measured[AttemptNumbers] | Skipped:
 
 
 def _of_adapter(experiment: Experiment) -> Measured[AttemptNumbers]:
-    """What is known of an adapter's training: where its head reads, and what the same adapter gives elsewhere."""
+    """The numbers of an adapter: where its head reads, and what the same adapter gives elsewhere."""
     training = numbers_of(experiment.numbers, TrainingNumbers)
     reading = numbers_of(experiment.numbers, PoolingNumbers)
     assert training is not None

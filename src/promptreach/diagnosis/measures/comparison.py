@@ -18,7 +18,7 @@ NORMAL_90 = 1.6449
 
 
 def paired(first: Outcomes, second: Outcomes, metric: Metric, *, every_row: bool = False) -> Comparison:
-    """How much better `first` is than `second` on the same rows, with a 90 % interval.
+    """The gain of `first` over `second` on the same rows, with a 90 % interval.
 
     In accuracy, or in nats per answer saved. For accuracy of one answer a row the interval is the one of a paired
     difference with one disagreement more on either side, so that a few rows which happen to agree are not taken for

@@ -82,7 +82,7 @@ def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
 
 
 def split(encoded: Encoded) -> tuple[tuple[Tokens, ...], tuple[Tokens, ...]]:
-    """What the model reads of each example before it must answer, and the tokens of the answer (a label is one)."""
+    """The tokens of each example that the model reads before it must answer, and its answer's (a label is one)."""
     if encoded.labels is not None:
         return encoded.sequences, tuple((label,) for label in encoded.labels.tolist())
     assert encoded.answer_lengths is not None
@@ -202,7 +202,7 @@ def recheck_best_accuracy(certificate: Certificate) -> bool:
 
 
 def _beginnings(answer: Tokens) -> list[Tokens]:
-    """What begins an answer, itself included."""
+    """Every beginning of an answer, itself included."""
     return [answer[: end + 1] for end in range(len(answer))]
 
 

@@ -27,7 +27,7 @@ from promptreach.training.task.readout import fit_probe
 from promptreach.training.task.task import Task, features
 
 SCALES = (1.0, 3.0)
-"""How long the planted rows are, in vocabulary rows; the first that is no gift to the head alone is taken."""
+"""Lengths of the planted rows, in vocabulary rows; the first that is no gift to the head alone is taken."""
 DRAWS = 4
 """Prompts that are tried on a causal model until one changes what it says."""
 MOST_FOR_THE_HEAD = 0.85

@@ -61,7 +61,7 @@ def _classified(experiment: Experiment, classifier: Classifier) -> UserRun | Non
 
 
 def collapse(experiment: Experiment) -> Measured[CollapseNumbers] | Skipped:
-    """How the user's own training spreads the held-out rows over the classes."""
+    """The spread of the held-out rows over the classes, as the user's own training answers them."""
     if experiment.user_run is None:
         return Skipped("Neither an attempt nor an adapter was given.")
     answers = experiment.user_run.answers

@@ -39,7 +39,7 @@ def blame_training(seen: Measurements) -> Judgement | None:
 
 
 def _nearly_fitting(seen: Measurements) -> str | None:
-    """The best run of the user's form where it is not certainly worse than LoRA, and closer to it than to theirs."""
+    """The best run of the user's form where it is not certainly worse than LoRA, and closer to LoRA than to theirs."""
     name = seen.best_soft()
     if name is None or seen.trails(name):
         return None
@@ -47,7 +47,7 @@ def _nearly_fitting(seen: Measurements) -> str | None:
 
 
 def training_reasons(seen: Measurements) -> list[Reason]:
-    """What the user's own settings cost, the costliest first; empty where nothing was brought or nothing is lost."""
+    """The costs of the user's own settings, the costliest first; empty where nothing was brought or nothing is lost."""
     user = seen.user
     if user is None:
         return []
@@ -129,7 +129,7 @@ def _step_text(seen: Measurements, step: ChangedSetting) -> str:
 
 
 def _unknown_settings(seen: Measurements, user: UserNumbers) -> list[tuple[float, Reason]]:
-    """What is left of an adapter's shortfall when all that is known of its training is mended."""
+    """The rest of an adapter's shortfall when all that is known of its training is mended."""
     if user.kind != "adapter" or seen.attempt is None:
         return []
     form = seen.methods(user.method)
@@ -151,7 +151,7 @@ def _unknown_settings(seen: Measurements, user: UserNumbers) -> list[tuple[float
 
 
 def _signs(seen: Measurements, user: UserNumbers) -> list[Reason]:
-    """What is odd about the user's own, without a number of its worth."""
+    """Oddities of the user's own, without a number of their worth."""
     found = []
     if seen.collapse is not None and seen.collapse.collapsed:
         text = f"It puts {seen.collapse.share:.0%} of the rows into one class, {seen.collapse.favourite!r} "

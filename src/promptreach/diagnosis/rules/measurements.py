@@ -21,8 +21,9 @@ from promptreach.diagnosis.numbers import (
 )
 
 MARGIN: Mapping[Metric, float] = {"accuracy": 0.04, "loss": 0.05}
-"""What counts as "as good": share of right answers, or nats per token. Reruns of one configuration with other seeds
-differ by up to 4 points on the public PEFT benchmark, so a smaller margin would judge luck."""
+"""The difference that still counts as "as good": share of right answers, or nats per token. Reruns of one
+configuration with other seeds differ by up to 4 points on the public PEFT benchmark, so a smaller margin would judge
+luck."""
 LENGTH_HELPS = 0.02
 """Nats by which a prompt beats the next shorter one where tokens still bind."""
 FORMS = {"prompt": "a soft prompt", "prefix": "a prefix", "lora": "LoRA"}
@@ -32,7 +33,7 @@ POOLINGS_IN_WORDS = {
     "first": "the first position",
     "last": "the last content token",
 }
-"""Where a head may read, in words."""
+"""The places where a head may read, in words."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Measurements:
         return run.loss <= self.data.loss_floor + self.margin
 
     def loss_gap(self, name: str) -> float:
-        """How far the loss of a run lies above the loss it is measured by: LoRA's, or the floor to be memorised to."""
+        """The loss of a run over the loss it is measured by: LoRA's, or the floor to be memorised to."""
         memorise = self.training.goal == "memorise"
         target = self.data.loss_floor if memorise else self.runs[self.lora].validation_loss
         return self.runs[name].validation_loss - target

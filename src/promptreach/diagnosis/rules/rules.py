@@ -299,7 +299,7 @@ def _gap_left_open(seen: Measurements, why: str, reasons: list[Reason], advice: 
 
 
 def _start_reason(seen: Measurements) -> list[Reason]:
-    """Why a run with PEFT's defaults would look worse, where that was measured."""
+    """The reason why a run with PEFT's defaults would look worse, where that was measured."""
     if seen.start is None:
         return []
     starts = seen.start.prompt_start_loss
