@@ -72,7 +72,7 @@ def test_classification_audit_measures_every_check(family: str, tmp_path: Path) 
     assert broken == {}
     assert {finding.check for finding in result.findings} == {check.name for check in run_module.CHECKS}
     assert (tmp_path / "out" / "report.html").is_file()
-    assert read_report(tmp_path / "out" / "report.json") == result
+    assert read_report(tmp_path / "out" / "report.json", promptreach.audit.AuditResult) == result
     assert result.exit_status in (0, 1, 3)
     if result.recommendation.adapter:
         assert (tmp_path / "out" / "adapter" / "adapter_config.json").is_file()
