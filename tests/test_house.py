@@ -111,7 +111,8 @@ def test_the_text_of_a_constant_stands_alone() -> None:
 
 def test_what_is_looked_for_is_seen() -> None:
     wrong = ast.parse(
-        '"""What a file does."""\nfrom promptreach.a import _b\nfrom test_c import d\nX = 1\n"""Likewise."""\nclass E: ...'
+        '"""What a file does."""\nfrom promptreach.a import _b\nfrom test_c import d\n'
+        'X = 1\n"""Likewise."""\nclass E: ...'
     )
     assert private_imports(wrong) == ["promptreach.a: _b"]
     assert imported_tests(wrong) == ["test_c"]

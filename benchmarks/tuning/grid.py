@@ -34,7 +34,7 @@ from texts import DATASETS
 from timed import Timed
 
 import promptreach as pr
-from promptreach.audit.result import AuditResult
+from promptreach.audit import AuditResult
 from promptreach.audit.settings import BUDGETS, Settings, settings_for
 from promptreach.claims.packaged import minilm
 from promptreach.data import LabelledTexts

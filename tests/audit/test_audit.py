@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_classification_audit_measures_every_check(family: str, tmp_path: Path) 
     assert broken == {}
     assert {finding.check for finding in result.findings} == {check.name for check in run_module.CHECKS}
     assert (tmp_path / "out" / "report.html").is_file()
-    assert read_report(tmp_path / "out" / "report.json") == result
+    assert read_report(tmp_path / "out" / "report.json", promptreach.audit.AuditResult) == result
     assert result.exit_status in (0, 1, 3)
     if result.recommendation.adapter:
         assert (tmp_path / "out" / "adapter" / "adapter_config.json").is_file()
@@ -142,7 +143,7 @@ def test_a_lost_worker_ends_the_audit_so_that_resume_can_go_on(
         raise WorkerLostError(["prompt 4 tokens"], "killed by SIGKILL")
 
     checks = run_module.CHECKS
-    broken = tuple(check.__class__(check.name, check.title, lost) for check in checks)
+    broken = tuple(replace(check, measure=lost) for check in checks)
     monkeypatch.setattr(run_module, "CHECKS", broken)
     stopped = invoke(arguments)
     assert stopped.exit_code == 2
@@ -260,7 +261,7 @@ def test_a_full_disk_at_the_end_keeps_the_runs(arguments: list[str], tmp_path: P
         raise OutputError(promptreach.errors.Fault(str(folder), "the disk is full", "free space"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("promptreach.audit.result.write_report", full)
+        patch.setattr("promptreach.audit.run.write_report", full)
         outcome = invoke(arguments)
     assert outcome.exit_code == 2
     assert "disk is full" in outcome.stderr
@@ -298,8 +299,7 @@ def test_a_check_that_breaks_leaves_the_report_whole(tmp_path: Path, monkeypatch
         raise RuntimeError("the roof fell in")
 
     checks = tuple(
-        check.__class__(check.name, check.title, broken if check.name == "inference_cost" else check.run)
-        for check in run_module.CHECKS
+        replace(check, measure=broken) if check.name == "inference_cost" else check for check in run_module.CHECKS
     )
     monkeypatch.setattr(run_module, "CHECKS", checks)
     result = promptreach.audit(tiny_model("bert"), rows(), budget="quick", out=tmp_path / "out")
@@ -358,5 +358,10 @@ def test_a_completion_longer_than_the_context_is_refused_before_training(tmp_pat
     assert not list((tmp_path / "out").glob("runs/*/run.json"))
 
 
-def test_a_short_context_drops_the_prompts_that_do_not_fit() -> None:
-    assert run_module.settings_for("quick", 0, 1000, 11).tokens == (2,)
+def test_without_a_command_line_the_report_shows_the_call_in_python(model_folder: Path, tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "reviews.csv")
+    result = promptreach.audit(model_folder, data, budget="quick", num_layers=1)
+    again = result.recommendation.blocks[-1]
+    assert again.language == "python"
+    repeated = eval(again.text)
+    assert repeated.settings["key"] == result.settings["key"]

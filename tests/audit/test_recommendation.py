@@ -16,14 +16,17 @@ from promptreach.certificate import Evidence
 from promptreach.data import LabelledTexts
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf import load_readout
+from promptreach.report.findings import Code
 from promptreach.report.result import AuditVerdict, Recommendation
 from promptreach.training.task.encoding import encode
 from promptreach.tuning import METHODS, Limits
 
+AGAIN = Code(title="This audit again", language="shell", text="promptreach audit 'a model' data.csv")
+
 
 def advised(context: AuditContext, chosen: str, folder: Path) -> Recommendation:
     judgement = Judgement(AuditVerdict.FITS, Evidence.MEASURED, "fits", (), chosen, "do it")
-    return recommend(context, judgement, folder, ["promptreach", "audit", "a model", "data.csv"])
+    return recommend(context, judgement, folder, AGAIN)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "llama", "gpt2"])
@@ -79,16 +82,16 @@ def assert_lines_give_the_audits_logits(context: AuditContext, chosen: str, advi
     assert_close(namespace["logits"], expected, "classifier logits")
 
 
-def test_the_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
+def test_the_call_to_repeat_comes_last(tmp_path: Path) -> None:
     context, chosen = trained(tmp_path / "model", "bert", "prompt")
-    command = advised(context, chosen, tmp_path).blocks[-1].text
-    assert command == "promptreach audit 'a model' data.csv"
+    assert advised(context, chosen, tmp_path).blocks[-1] == AGAIN
+    assert advised(context, "nothing", tmp_path).blocks == [AGAIN]
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
     context, chosen = trained(tmp_path / "model", "bert", "prompt")
     judgement = Judgement(AuditVerdict.FITS, Evidence.MEASURED, "fits", (), chosen, "do it")
-    advice = recommend(context, judgement, None, ["promptreach"])
+    advice = recommend(context, judgement, None, AGAIN)
     assert advice.adapter is None
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

@@ -12,10 +12,10 @@ from helpers.models import tiny_model
 from helpers.tasks import completer, completions, labelled, sentences
 from promptreach.certificate import Evidence
 from promptreach.data import LabelledTexts
-from promptreach.diagnosis.diagnose import _faults
+from promptreach.diagnosis.diagnose import argument_faults
 from promptreach.diagnosis.rules.measurements import MARGIN
 from promptreach.errors import AdapterError, DataError, InputError
-from promptreach.hf import save_adapter
+from promptreach.hf import attach, save_adapter
 from promptreach.hf.adapters.folders import as_adapter
 from promptreach.prompt import SoftPrompt
 from promptreach.tuning import Attempt, Diagnosis, Limits, TuningVerdict, diagnose, fit
@@ -149,6 +149,14 @@ def test_a_record_is_scored_as_it_is(kind: str) -> None:
     assert "yours" in found.findings["drift"]["rise"]
 
 
+def test_a_record_is_an_adapter_and_is_attached_as_it_is() -> None:
+    model = tiny_model("bert")
+    prompt = SoftPrompt(torch.ones(2, model.hidden_size))
+    assert as_adapter(prompt, model) is prompt
+    with attach(model, prompt) as joined:
+        assert joined.prompt is prompt.embeddings
+
+
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +222,8 @@ def test_all_wrong_arguments_are_told_at_once() -> None:
     told = {fault.where for fault in caught.value.faults}
     attempts = {f"attempt.{name}" for name in ("tokens", "learning_rate", "init", "steps")}
     assert told == {"tokens", "steps", "batch_size", "rank"} | attempts
-    assert [fault.where for fault in _faults(None, None, "fit", (4,), None, 1, 1, "top")] == ["goal", "pooling"]
+    faults = argument_faults(None, None, "fit", (4,), None, 1, 1, "top")
+    assert [fault.where for fault in faults] == ["goal", "pooling"]
     with pytest.raises(InputError, match=r"attempt\.method"):
         diagnose(tiny_model("bert"), labelled(60), attempt=Attempt("full"), **QUICK)
     adapter = SoftPrompt(torch.ones(2, 32))

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from helpers.models import tiny_model
-from promptreach.audit.context import AuditContext
+from promptreach.audit.checks import CHECKS
+from promptreach.audit.context import AuditContext, prepared
 from promptreach.audit.settings import Settings
 from promptreach.hf import open_model
-from promptreach.progress import Progress
+from promptreach.report.findings import Finding
 from promptreach.tables import read_task
 from promptreach.training.search.sweep import sweep
-from promptreach.tuning import METHODS, Limits, RunStore
+from promptreach.tuning import METHODS, Limits
 
 GOOD, BAD = ("good", "great", "very good", "not bad"), ("bad", "awful", "very bad", "not good")
 SUBJECTS = ("the cat", "a dog", "the book", "a film", "the tree", "it", "this")
@@ -47,10 +48,13 @@ def trained(folder: Path, family: str, method: str, **options: Any) -> tuple[Aud
     made = tiny_model(family)
     made.model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
-    context = AuditContext(
-        open_model(folder, **options), read_task(rows()), SETTINGS, RunStore(None), Progress(quiet=True)
-    )
+    context = prepared(open_model(folder, **options), read_task(rows()), SETTINGS)
     tokens = 3 if METHODS[method].uses_tokens else 0
-    config = context.study.config(method, tokens=tokens, rank=2 * (method == "lora"), init=METHODS[method].inits[0])
-    context.sweeps[config.label] = sweep(context.executor(context.task), config, rates=[0.05])
+    config = context.config(method, tokens=tokens, rank=2 * (method == "lora"), init=METHODS[method].inits[0])
+    context.sweeps[config.label] = sweep(context.executor_of(context.task), config, rates=[0.05])
     return context, config.label
+
+
+def finding_of(name: str, context: AuditContext) -> Finding:
+    """The finding of the check of that name."""
+    return next(check for check in CHECKS if check.name == name).run(context)

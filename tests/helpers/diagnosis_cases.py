@@ -1,4 +1,4 @@
-"""Tiny tasks with a planted prompt, and studies of them."""
+"""Tiny tasks with a planted prompt, and experiments on them."""
 
 import random
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from helpers.models import WORDS, tiny_model
 from helpers.tasks import completer, completions, labelled
 from promptreach.backbone import Joined
 from promptreach.data import LabelledTexts, TaskData
-from promptreach.diagnosis.experiment import Study
-from promptreach.diagnosis.measures.planted import _least_foreseen
+from promptreach.diagnosis.experiment import Experiment
+from promptreach.diagnosis.measures.planted import least_foreseen
 from promptreach.hf import OpenModel
 from promptreach.progress import Progress
 from promptreach.training.engines.executor import Executor, InProcess
@@ -27,13 +27,13 @@ def here(task: Task) -> Executor:
     return InProcess(task, RunStore(None), Progress(quiet=True))
 
 
-def study_of(family: str = "bert", kind: str = "classification", **changes: Any) -> Study:
-    """A study of a small task with prompts of 2 and 3 tokens and 4 steps."""
+def experiment_of(family: str = "bert", kind: str = "classification", **changes: Any) -> Experiment:
+    """An experiment on a small task with prompts of 2 and 3 tokens and 4 steps."""
     model = tiny_model(family) if kind == "classification" else completer(family)
     data: TaskData = labelled(100) if kind == "classification" else completions(100)
     task = prepare(model, data, limits=SMALL, longest_prompt=8)
     given: dict[str, Any] = {"tokens": (2, 3), "steps": 4, "batch_size": 16, "rank": 1, **changes}
-    return Study(data, task, here, **given)
+    return Experiment(data, task, here, **given)
 
 
 def random_texts(count: int, seed: int = 0) -> list[str]:
@@ -51,7 +51,7 @@ def planted_rows(model: OpenModel, texts: Sequence[str], tokens: int = 4, seed: 
             return torch.cat([pool(model.hidden(batch, joined), batch.mask, "mean") for batch in batches]).double()
 
     bare, moved = states(Joined()), states(Joined(prompt=model.vocabulary[rows]))
-    margin = moved @ _least_foreseen(bare, moved)
+    margin = moved @ least_foreseen(bare, moved)
     border = margin.median()
     clear = ((margin - border).abs() >= (margin - border).abs().quantile(0.25)).tolist()
     labels = (margin > border).long().tolist()

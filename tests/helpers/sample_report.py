@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from promptreach.audit.result import AuditResult
+from promptreach.audit import AuditResult
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.report.findings import Code, Curve, Finding, Heatmap, Series, Table, Text
 from promptreach.report.result import AuditVerdict, Reason, Recommendation

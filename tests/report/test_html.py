@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.sample_report import hostile_result, sample_result
-from promptreach.audit.result import AuditResult
+from promptreach.audit import AuditResult
 from promptreach.certificate import Evidence
 from promptreach.errors import OutputError
 from promptreach.report.findings import Finding

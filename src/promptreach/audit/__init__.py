@@ -1,4 +1,4 @@
-"""The practitioner's answer: checks measure, rules judge, writers show.
+"""The audit of a model and its data: checks measure, rules judge, writers show.
 
 This package is also the verb: ``promptreach.audit(model, data)`` audits. A package and a function cannot share a name
 in a module's namespace, so the module itself is made callable.
@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from promptreach.audit.result import AuditResult as AuditResult
+from promptreach.audit.run import AuditResult as AuditResult
 from promptreach.audit.run import audit as audit
 from promptreach.report.findings import Finding as Finding
 from promptreach.report.result import AuditVerdict as AuditVerdict

@@ -1,7 +1,6 @@
 """From a judgement to what a person can do: settings, a PEFT configuration, an adapter folder, lines to copy."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,18 +16,18 @@ from promptreach.training.task.readout import LinearHead
 ADAPTER_FOLDER, HEAD_FOLDER = "adapter", "head"
 
 
-def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, call: list[str]) -> Recommendation:
+def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, again: Code) -> Recommendation:
     """The advice, with the chosen run's adapter, or the head where that is all it needs, written into `folder`.
 
     Args:
         context: the audit, with its trained runs.
         judgement: what the rules concluded.
         folder: the report's folder, or None to write nothing.
-        call: the command line of this audit, to repeat and to vary.
+        again: the call of this audit, to repeat and to vary.
     """
-    run = context.sweeps[judgement.chosen].best if judgement.chosen in context.sweeps else None
+    run = context.runs.get(judgement.chosen or "")
     if run is None:
-        return Recommendation(method=None, text=judgement.advice, blocks=[_again(call)])
+        return Recommendation(method=None, text=judgement.advice, blocks=[again])
     adapter, readout = run.adapter, _readout(context, run)
     path: Path | None = None
     saved: str | None = None
@@ -42,7 +41,7 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
         path = save_readout(folder / HEAD_FOLDER, readout)
     if path is not None:
         blocks.append(Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
-    blocks.append(_again(call))
+    blocks.append(again)
     return Recommendation(
         method=cast(MethodName, run.config.method),  # pydantic checks it
         text=judgement.advice,
@@ -104,7 +103,7 @@ def loading_code(context: AuditContext, run: Run, folder: str) -> str:
     joined = run.config.tokens if run.config.method == "prompt" else 0
     output = "output_hidden_states=True).hidden_states[-1]" if causal else ").last_hidden_state"
     call = f"model(**inputs, {output}" if causal else f"model(**inputs{output}"
-    longest = min(context.settings.limits.max_length, context.model.max_positions - context.longest_prompt)
+    longest = context.content_length
     # An encoder's last token, [SEP], stays.
     cut = f"row[:{longest}]" if causal else f"row[:{longest - 1}] + row[{longest - 1}:][-1:]"
     lines += [
@@ -144,7 +143,3 @@ def _config_lines(context: AuditContext, where: str) -> list[str]:
         f"config.num_hidden_layers = {model.num_layers}",
         *(kept if getattr(model.release().config, "layer_types", None) else []),
     ]
-
-
-def _again(call: list[str]) -> Code:
-    return Code(title="This audit again", language="shell", text=shlex.join(call))

@@ -3,38 +3,54 @@
 import hashlib
 import json
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import torch
-
-from promptreach.audit.checks import CHECKS, Check
-from promptreach.audit.context import AuditContext
-from promptreach.audit.judging import judge_findings
+from promptreach.audit.checks import CHECKS
+from promptreach.audit.context import prepared
 from promptreach.audit.recommendation import recommend
-from promptreach.audit.result import AuditResult
 from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.certificate import Evidence
 from promptreach.data import TaskData
-from promptreach.errors import Fault, InputError, OutputError, PromptreachError, WorkerError, raise_if_any
+from promptreach.diagnosis.experiment import Experiment
+from promptreach.diagnosis.rules.rules import judge
+from promptreach.diagnosis.verdict import Judgement
+from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output, remove_partials
-from promptreach.hf import OpenModel, load_adapter, open_model
+from promptreach.hf import OpenModel, load_adapter
 from promptreach.hf.adapters.classifier import load_classifier, reading_of
 from promptreach.hf.adapters.folders import CONFIG, WEIGHTS
+from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
-from promptreach.report.certificates import finished
-from promptreach.report.findings import Finding
+from promptreach.report.findings import Code, Finding
+from promptreach.report.html import write_report
 from promptreach.report.json import read_report
-from promptreach.report.result import environment
+from promptreach.report.result import Report, environment
+from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
 
 RUNS_FOLDER = "runs"
+NEEDED = ("data", "training")
+"""The checks without which there is nothing to judge."""
 Value = TypeVar("Value")
+
+
+class AuditResult(Report):
+    """An audit's outcome. `write` puts report.html and report.json into a folder, without the recommended adapter."""
+
+    def write(self, folder: str | Path) -> Path:
+        """Write report.html and report.json into `folder` and return the page's path.
+
+        Each file is written to a temporary name and renamed, so a full disk or Ctrl-C leaves no half report.
+
+        Raises:
+            OutputError: when the folder cannot be written.
+        """
+        return write_report(self, Path(folder))
 
 
 def audit(
@@ -54,6 +70,7 @@ def audit(
     seed: int = 0,
     resume: bool = False,
     quiet: bool = True,
+    again: str | None = None,
     **model_options: Any,
 ) -> AuditResult:
     """Find out what a soft prompt can do for this model and data, and what to use instead if it cannot.
@@ -73,6 +90,7 @@ def audit(
         seed: the same seed gives the same report on the same machine, times aside.
         resume: continue in a folder that holds finished runs, or hand back its finished report.
         quiet: no progress on standard error.
+        again: a shell command that does this audit again, to be shown in the report; None shows the call in Python.
         model_options: passed to `promptreach.hf.open_model`: ``task``, ``revision``, ``dtype``, ``device``,
             ``device_map``, ``num_layers``, ``tokenizer``.
 
@@ -87,23 +105,15 @@ def audit(
         WorkerError: when workers die, or are not what this process is; what is finished stays for `resume`.
     """
     began = time.monotonic()
-    columns: dict[str, str | None] = {
-        "text_col": text_col,
-        "label_col": label_col,
-        "prompt_col": prompt_col,
-        "completion_col": completion_col,
-    }
+    columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
     faults = _budget_faults(budget) + engine_faults(engine, workers, ray_address, model)
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
-    task_data = _collect(faults, lambda: _read(data, columns))
-    opened = _collect(faults, lambda: _opened(model, model_options))
+    task_data = _collect(faults, lambda: read_task(data, **columns))
+    opened = _collect(faults, lambda: as_backbone(model, **model_options))
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
-    own = load_adapter(adapter, opened) if adapter is not None else None
     settings = settings_for(budget, seed, _parameters_without_embeddings(opened), opened.max_positions)
-    # As JSON gives them back, so that a report read from its file equals the one that was written.
-    recorded = json.loads(json.dumps(asdict(settings) | {"adapter": str(adapter) if adapter else None}))
     key = _key(opened, task_data, asdict(settings), adapter)
     if folder is not None and (folder / "report.json").exists():
         return _finished(folder, key)
@@ -115,30 +125,25 @@ def audit(
         Progress(quiet) as progress,
         open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
     ):
-        context = AuditContext(
-            model=opened,
-            data=task_data,
-            settings=settings,
-            store=store,
+        context = prepared(
+            opened,
+            task_data,
+            settings,
             progress=progress,
             executor_of=executor_of,
-            adapter=own,
-            reading=reading_of(adapter, opened) if adapter is not None else None,
-            classifier=load_classifier(adapter, opened) if adapter is not None else None,
+            user_adapter=None if adapter is None else load_adapter(adapter, opened),
+            user_pooling=None if adapter is None else reading_of(adapter, opened),
+            classifier=None if adapter is None else load_classifier(adapter, opened),
         )
-        context.prepare()
-        findings = [_measured(check, context) for check in CHECKS]
-    judgement = judge_findings(findings, context.study)
-    elsewhere = None if engine == "local" else engine
-    options: dict[str, object] = columns | {
-        "adapter": adapter,
-        "engine": elsewhere,
-        "workers": workers,
-        "ray_address": ray_address,
-    }
-    options |= _opening(opened) | {"budget": budget, "seed": seed, "out": f"{Path(out)}-again" if out else None}
-    call = _command(opened.name, task_data.source, options)
-    recommendation = recommend(context, judgement, folder, call)
+        findings = [check.run(context) for check in CHECKS]
+    judgement = judge_findings(findings, context)
+    user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
+    options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
+    options |= {"ray_address": ray_address, **model_options, "budget": budget, "seed": seed}
+    options |= {"out": None if out is None else f"{out}-again"}
+    recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
+    # As JSON gives them back, so that a report read from its file equals the one that was written.
+    recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
     result = AuditResult(
         verdict=judgement.verdict,
         evidence=judgement.evidence,
@@ -157,13 +162,23 @@ def audit(
     return result
 
 
+def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgement:
+    """The verdict on what `context` holds; UNDECIDED, and why, when a check that it needs broke."""
+    broken = [
+        Reason(f"The check “{finding.title}” broke: {finding.reason}", Evidence.UNKNOWN, finding.check)
+        for finding in findings
+        if finding.status == "failed" and finding.check in NEEDED
+    ]
+    return judge(context.numbers, broken)
+
+
 def _budget_faults(budget: str) -> list[Fault]:
     known = get_args(BudgetName)
     return [] if budget in known else [Fault("budget", repr(budget), f"one of {', '.join(known)}")]
 
 
 def _collect(faults: list[Fault], step: Callable[[], Value]) -> Value | None:
-    """What `step` returns, or None with its faults added, so that one call reports everything that is wrong."""
+    """The result of `step`, or None with its faults added, so that one call reports everything that is wrong."""
     try:
         return step()
     except InputError as error:
@@ -185,14 +200,6 @@ def _output(folder: Path, resume: bool) -> Path:
     return checked
 
 
-def _read(data: Any, columns: Mapping[str, str | None]) -> TaskData:
-    return read_task(data, **columns)
-
-
-def _opened(model: Any, options: dict[str, Any]) -> OpenModel:
-    return model if isinstance(model, OpenModel) else open_model(model, **options)
-
-
 def _finished(folder: Path, key: str) -> AuditResult:
     """The report that stands in `folder`, if it answers the same call."""
     report = read_report(folder / "report.json", AuditResult)
@@ -206,27 +213,6 @@ def _finished(folder: Path, key: str) -> AuditResult:
             )
         )
     return report
-
-
-def _measured(check: Check, context: AuditContext) -> Finding:
-    """What a check found; a check that breaks becomes a finding that says so, and the report stays whole."""
-    began = time.monotonic()
-    try:
-        finding = finished(check.run(context))
-    except (OutputError, WorkerError):
-        # Nothing more can be kept or trained: going on would end in a report that lacks what a resumed audit finds.
-        raise
-    except Exception as error:
-        detail = str(error) if isinstance(error, PromptreachError) else traceback.format_exc(limit=-3)
-        finding = Finding(
-            check=check.name,
-            title=check.title,
-            status="failed",
-            evidence=Evidence.UNKNOWN,
-            summary="This check broke; the others are not affected.",
-            reason=detail,
-        )
-    return finding.model_copy(update={"seconds": time.monotonic() - began})
 
 
 def _key(model: OpenModel, data: TaskData, settings: dict[str, Any], adapter: str | Path | None) -> str:
@@ -259,24 +245,8 @@ def _about_model(model: OpenModel) -> dict[str, Any]:
     }
 
 
-def _opening(model: OpenModel) -> dict[str, object]:
-    """The options that the model was opened with, as the command line has them; none for one that was open already."""
-    given = dict(model.origin.options) if model.origin else {}
-    dtype, spread = str(given.get("dtype", torch.float32)).removeprefix("torch."), given.get("device_map")
-    device = str(given.get("device", "cpu"))
-    return {
-        "task": given.get("task"),
-        "revision": given.get("revision"),
-        "dtype": None if dtype == "float32" else dtype,
-        "device": None if device == "cpu" else device,
-        "device_map": spread if isinstance(spread, str) else None,  # a mapping has no place there
-        "num_layers": given.get("num_layers"),
-    }
-
-
-def _command(model: str, source: str, options: Mapping[str, object]) -> list[str]:
-    """The command line that does this audit again; what is None is left to its default."""
-    call = ["promptreach", "audit", model, source]
-    for name, value in options.items():
-        call += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
-    return call
+def _again(command: str | None, model: str, source: str, options: Mapping[str, object]) -> Code:
+    """The call that does this audit again; options that are None are left to their defaults."""
+    given = "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
+    call = f"promptreach.audit({model!r}, {source!r}{given})"
+    return Code(title="This audit again", language="shell" if command else "python", text=command or call)

@@ -1,4 +1,4 @@
-"""What an audit may spend: three named budgets and the settings that follow from them."""
+"""The three budgets of an audit, and the settings that follow from them."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,11 +15,12 @@ the same report."""
 
 
 _LEAST_ROWS = Limits(train=256, validation=96, held_out=256)
+"""Rows below which no part is scaled down with the batches."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How much an audit does.
+    """The amount of work that an audit does.
 
     Attributes:
         budget: the name these settings came from.

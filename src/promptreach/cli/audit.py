@@ -1,6 +1,8 @@
 """``promptreach audit``: can a soft prompt do this task on this model, and if not, what can?"""
 
+import shlex
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -76,14 +78,23 @@ def audit(
     from promptreach.report.json import render_json
     from promptreach.report.text import print_summary
 
+    given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    opening = {
+        "task": task.value if task else None,
+        "revision": revision,
+        "dtype": None if dtype is _Dtype.float32 else dtype.value,
+        "device": None if device == "cpu" else device,
+        "device_map": device_map,
+        "num_layers": num_layers,
+    }
+    elsewhere = None if engine is _Engine.local else engine.value
+    shown: dict[str, object] = {**given, "adapter": adapter, "engine": elsewhere, "workers": workers}
+    shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed, "out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         result = run_audit(
             model,
             data,
-            text_col=text_col,
-            label_col=label_col,
-            prompt_col=prompt_col,
-            completion_col=completion_col,
+            **given,
             adapter=adapter,
             budget=budget.value,
             out=out,
@@ -93,12 +104,8 @@ def audit(
             seed=seed,
             resume=resume,
             quiet=quiet or json,
-            task=task.value if task else None,
-            revision=revision,
-            dtype=getattr(torch, dtype.value),
-            device=device,
-            device_map=device_map,
-            num_layers=num_layers,
+            again=_command(model, data, shown),
+            **{**opening, "dtype": getattr(torch, dtype.value), "device": device},
         )
     if json:
         sys.stdout.write(render_json(result) + "\n")
@@ -106,3 +113,11 @@ def audit(
         print_summary(result)
         typer.echo(f"\nFull report: {out / 'report.html'}")
     raise SystemExit(result.exit_status)
+
+
+def _command(model: str, data: str, options: Mapping[str, object]) -> str:
+    """The command line that does this audit again; what is None is left to its default."""
+    call = ["promptreach", "audit", model, data]
+    for name, value in options.items():
+        call += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+    return shlex.join(call)

@@ -1,4 +1,4 @@
-"""Is it the prompt, the training, or the data? The front door of this room."""
+"""The diagnosis of a soft prompt that does not learn: is it the prompt, the training, or the data?"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,12 @@ from typing import Any, get_args
 
 from promptreach.backbone import Backbone
 from promptreach.certificate import Evidence
-from promptreach.data import LabelledTexts, TaskData
-from promptreach.diagnosis.experiment import Goal, Measured, Study, not_measured
-from promptreach.diagnosis.measures import ablation, baseline, collapse, floors, planted, start
-from promptreach.diagnosis.measures import baselines as ladder
-from promptreach.diagnosis.measures import forgetting as drift
-from promptreach.diagnosis.measures import pooling as reading
+from promptreach.data import LabelledTexts
+from promptreach.diagnosis.experiment import Experiment, Measured, Skipped, longest_prompt
 from promptreach.diagnosis.measures.memorise import prepare_same_rows
-from promptreach.diagnosis.measures.user_run import Theirs, score_theirs
+from promptreach.diagnosis.numbers import Goal
 from promptreach.diagnosis.rules.measurements import unit_of
-from promptreach.diagnosis.rules.rules import hangs_on, judge
+from promptreach.diagnosis.steps import measure_and_judge
 from promptreach.diagnosis.verdict import Attempt, Judgement
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output
@@ -31,9 +27,9 @@ from promptreach.tables import read_task
 from promptreach.training.arguments import size_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.methods import METHODS
-from promptreach.training.runs import RunStore
+from promptreach.training.runs import RunConfig, RunStore
 from promptreach.training.task.readout import Pooling
-from promptreach.training.task.task import MIN_CONTENT, Limits, Task, prepare
+from promptreach.training.task.task import MIN_CONTENT, Limits, prepare
 
 ATTEMPTABLE = ("prompt", "prefix", "lora")
 """The methods whose failure can be diagnosed."""
@@ -41,7 +37,7 @@ ATTEMPTABLE = ("prompt", "prefix", "lora")
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """Expressivity, optimisation or data, and why.
+    """A verdict between expressivity, optimisation and data, and its reasons.
 
     Attributes:
         verdict: see `TuningVerdict`.
@@ -57,7 +53,7 @@ class Diagnosis:
     evidence: Evidence
     headline: str
     reasons: tuple[Reason, ...]
-    findings: Mapping[str, Measured]
+    findings: Mapping[str, Measured[object] | Skipped]
     advice: str
     recommended: Attempt | None
 
@@ -122,7 +118,7 @@ def diagnose(
             the model and the data raises.
         OutputError: when nothing can be written to `folder`.
     """
-    faults = _faults(attempt, adapter, goal, tokens, rank, steps, batch_size, pooling)
+    faults = argument_faults(attempt, adapter, goal, tokens, rank, steps, batch_size, pooling)
     raise_if_any([*faults, *engine_faults(engine, workers, ray_address, model)])
     if attempt is not None:
         has_tokens = METHODS[attempt.method].uses_tokens
@@ -132,16 +128,17 @@ def diagnose(
     task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
     lengths = _lengths(backbone, tokens, attempt)
-    own = None if adapter is None else as_adapter(adapter, backbone)
+    user_adapter = None if adapter is None else as_adapter(adapter, backbone)
+    limits, kept_in = limits or Limits(), adapter if isinstance(adapter, str | Path) else None
     store = RunStore(None if folder is None else Path(folder))
     with (
         Progress(quiet) as progress,
         open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
     ):
-        task, found = _prepared(backbone, task_data, limits or Limits(), goal, lengths, own, seed, pooling)
-        study = Study(
+        make, longest = prepare if goal == "generalise" else prepare_same_rows, longest_prompt(lengths, user_adapter)
+        experiment = Experiment(
             data=task_data,
-            task=task,
+            task=make(backbone, task_data, limits=limits, seed=seed, longest_prompt=longest, pooling=pooling),
             executor_of=executor_of,
             tokens=lengths,
             rank=rank or 0,
@@ -149,63 +146,14 @@ def diagnose(
             batch_size=batch_size,
             seed=seed,
             goal=goal,
+            limits=limits,
             attempt=attempt,
-            adapter=own,
-            reading=reading_of(adapter, backbone) if isinstance(adapter, str | Path) else None,
-            classifier=load_classifier(adapter, backbone) if isinstance(adapter, str | Path) else None,
+            user_adapter=user_adapter,
+            user_pooling=None if kept_in is None else reading_of(kept_in, backbone),
+            classifier=None if kept_in is None else load_classifier(kept_in, backbone),
             plain_text=tuple(plain_text),
         )
-        study.keep(found)
-        judgement = judge(study.values)
-        if judgement.evidence is not Evidence.PROVED:
-            judgement = measure_and_judge(study)
-    return _diagnosis(study, judgement)
-
-
-def measure_and_judge(study: Study) -> Judgement:
-    """Measure all that a verdict may need; the planted prompt only where the verdict hangs on it."""
-    study.keep(baseline.measure(study))
-    ladder.train_ladder(study)
-    theirs = score_theirs(study)
-    study.keep(ladder.measure(study, theirs.outcomes if theirs else None, theirs.status if theirs else "finished"))
-    study.keep(start.measure(study))
-    measure_theirs(study, theirs)
-    asked = hangs_on("planted", study.values)
-    study.keep(planted.measure(study) if asked else not_measured("planted", "The verdict does not hang on it."))
-    return judge(study.values)
-
-
-def measure_theirs(study: Study, theirs: Theirs | None) -> None:
-    """What is particular to the user's own training: its settings, its read-out, its collapse, its drift."""
-    study.keep(reading.measure(study, theirs.outcomes if theirs else None))
-    study.keep(ablation.measure(study))
-    if theirs is None:
-        study.keep(not_measured("collapse", "Neither an attempt nor an adapter was given."))
-    else:
-        study.keep(collapse.measure(study, theirs.answers))
-    trained = {name: entry.best.adapter for name, entry in study.sweeps.items()}
-    adapters = {name: adapter for name, adapter in trained.items() if adapter is not None}
-    if theirs is not None and theirs.adapter is not None:
-        adapters["yours"] = theirs.adapter
-    study.keep(drift.measure(study, adapters))
-
-
-def _prepared(
-    backbone: Backbone,
-    data: TaskData,
-    limits: Limits,
-    goal: Goal,
-    tokens: tuple[int, ...],
-    adapter: Adapter | None,
-    seed: int,
-    pooling: Pooling | None,
-) -> tuple[Task, Measured]:
-    """The task and the floor of its data."""
-    longest = max(*tokens, getattr(adapter, "length", 0))
-    make = prepare if goal == "generalise" else prepare_same_rows
-    task = make(backbone, data, limits=limits, seed=seed, longest_prompt=longest, pooling=pooling)
-    rows = data if goal == "generalise" else task.train
-    return task, floors.find(backbone, rows, min(limits.max_length, backbone.max_positions - longest)).measured
+        return _diagnosis(experiment, measure_and_judge(experiment))
 
 
 def _lengths(backbone: Backbone, tokens: Sequence[int], attempt: Attempt | None) -> tuple[int, ...]:
@@ -220,31 +168,32 @@ def _lengths(backbone: Backbone, tokens: Sequence[int], attempt: Attempt | None)
     return tuple(sorted(fitting))
 
 
-def _diagnosis(study: Study, judgement: Judgement) -> Diagnosis:
-    recommended = None
-    if judgement.chosen in study.sweeps:
-        config = study.sweeps[judgement.chosen].best.config
-        recommended = Attempt(
-            method=config.method,
-            tokens=config.tokens,
-            rank=config.rank,
-            learning_rate=config.learning_rate or None,
-            init=config.init,
-            steps=config.steps or None,
-            pooling=study.task.pooling,
-        )
+def _diagnosis(experiment: Experiment, judgement: Judgement) -> Diagnosis:
+    chosen = experiment.runs.get(judgement.chosen or "")
     return Diagnosis(
         verdict=judgement.verdict,
         evidence=judgement.evidence,
         headline=judgement.headline,
         reasons=judgement.reasons,
-        findings=dict(study.found),
+        findings=dict(experiment.found),
         advice=judgement.advice,
-        recommended=recommended,
+        recommended=None if chosen is None else _recommended(chosen.config, experiment.task.pooling),
     )
 
 
-def _faults(
+def _recommended(config: RunConfig, pooling: Pooling | None) -> Attempt:
+    return Attempt(
+        method=config.method,
+        tokens=config.tokens,
+        rank=config.rank,
+        learning_rate=config.learning_rate or None,
+        init=config.init,
+        steps=config.steps or None,
+        pooling=pooling,
+    )
+
+
+def argument_faults(
     attempt: Attempt | None,
     adapter: object,
     goal: str,
@@ -254,6 +203,7 @@ def _faults(
     batch_size: int,
     pooling: str | None,
 ) -> list[Fault]:
+    """Everything wrong with the arguments of `diagnose`, all at once."""
     faults = []
     if goal not in get_args(Goal):
         faults.append(Fault("goal", repr(goal), f"one of {', '.join(get_args(Goal))}"))

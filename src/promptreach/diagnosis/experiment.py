@@ -1,56 +1,94 @@
-"""What is diagnosed, and how much is spent on it: the one object that every measurer looks at."""
+"""The experiment that every measurement looks at: what is examined, how much is spent on it, what was found so far."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor
 
 from promptreach.backbone import Classifier
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import LabelledTexts, TaskData
+from promptreach.diagnosis.measures.comparison import paired
+from promptreach.diagnosis.numbers import USER, Comparison, Goal, Metric, as_values
 from promptreach.diagnosis.verdict import Attempt
-from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
+from promptreach.prompt import Adapter, LowRankUpdate, SoftPrompt
 from promptreach.training.engines.executor import Executor
 from promptreach.training.methods.methods import METHODS
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.sweep import Sweep
+from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import Pooling
-from promptreach.training.task.task import Task
+from promptreach.training.task.task import Limits, Task
 
-Goal = Literal["generalise", "memorise"]
+Numbers = TypeVar("Numbers", covariant=True)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one measurer found.
+class Measured(Generic[Numbers]):
+    """The findings of one measurement.
 
     Attributes:
-        name: its key in findings and in rules.
-        evidence: the weakest kind of knowledge among `values`.
+        numbers: a record of `promptreach.diagnosis.numbers`, or values by name.
         sample: what was looked at.
-        values: numbers and names, JSON types only.
-        reason: why nothing was measured; empty when something was.
+        evidence: the weakest kind of knowledge among the numbers.
         certificates: behind the numbers that are proved.
+        reason: why nothing was measured; empty here, given by `Skipped`.
     """
 
-    name: str
-    evidence: Evidence
-    sample: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
+    numbers: Numbers
+    sample: str
+    evidence: Evidence = Evidence.MEASURED
     certificates: tuple[Certificate, ...] = ()
+    reason: ClassVar[str] = ""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The numbers as reports hold them: JSON types by name."""
+        return as_values(self.numbers)
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
 
 
-def not_measured(name: str, reason: str) -> Measured:
-    """A finding without numbers, and why."""
-    return Measured(name, Evidence.UNKNOWN, reason=reason)
+@dataclass(frozen=True)
+class Skipped:
+    """A measurement that was not made, and why; it has the attributes of `Measured`, and no numbers."""
+
+    reason: str
+    sample: ClassVar[str] = ""
+    evidence: ClassVar[Evidence] = Evidence.UNKNOWN
+    certificates: ClassVar[tuple[Certificate, ...]] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """No numbers."""
+        return {}
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(f"{key}: {self.reason}")
+
+
+@dataclass(frozen=True, eq=False)
+class UserRun:
+    """The user's own training, as far as it can be scored.
+
+    Attributes:
+        outcomes: on the held-out rows, through the user's own read-out where that is known.
+        adapter: the adapter itself; for an attempt, what it came to.
+        answers: the class that it puts each held-out row into; None for completions.
+        status: ``diverged`` when the attempt's loss stopped being a number.
+    """
+
+    outcomes: Outcomes
+    adapter: Adapter | None
+    answers: Tensor | None
+    status: str = "finished"
 
 
 @dataclass(eq=False)
-class Study:
-    """One model, its data, perhaps somebody's own training of it, and what has been trained so far.
+class Experiment:
+    """One model, its data, perhaps somebody's own training of it, and what has been trained and found so far.
 
     Attributes:
         data: all rows.
@@ -63,13 +101,15 @@ class Study:
         steps, batch_size: of a full run; the search for a rate starts with a sixteenth of the steps a candidate.
         seed: for starts and orders.
         goal: ``"generalise"`` judges on held-out rows, ``"memorise"`` on the training rows themselves.
+        limits: how much of the data is used, and how long an example may be.
         attempt: what the user trained, to be trained again in the same way, or None.
-        adapter: what the user has trained already, or None.
-        reading: where the adapter's own classifier reads, or None where that is not known.
+        user_adapter: what the user has trained already, or None.
+        user_pooling: where the adapter's own classifier reads, or None where that is not known.
         classifier: that classifier itself, where it can be run.
         plain_text: texts on which an adapter should change nothing; empty takes the inputs that are held out.
-        sweeps: by `RunConfig.label`, once trained.
-        found: what was measured so far, by name.
+        sweeps: by `RunConfig.label` (``"prompt 16 tokens"``, ``"lora rank 8"``, ``"head"``), once trained.
+        user_run: the attempt or the adapter, once scored.
+        found: what was measured so far, by the name of its step.
     """
 
     data: TaskData
@@ -82,21 +122,23 @@ class Study:
     every_length: bool = True
     seed: int = 0
     goal: Goal = "generalise"
+    limits: Limits = field(default_factory=Limits)
     attempt: Attempt | None = None
-    adapter: Adapter | None = None
-    reading: Pooling | None = None
+    user_adapter: Adapter | None = None
+    user_pooling: Pooling | None = None
     classifier: Classifier | None = None
     plain_text: tuple[str, ...] = ()
     sweeps: dict[str, Sweep] = field(default_factory=dict)
-    found: dict[str, Measured] = field(default_factory=dict)
+    user_run: UserRun | None = None
+    found: dict[str, Measured[object] | Skipped] = field(default_factory=dict)
 
     @property
     def is_classification(self) -> bool:
         return isinstance(self.data, LabelledTexts)
 
     @property
-    def metric(self) -> Literal["accuracy", "loss"]:
-        """What methods are compared by."""
+    def metric(self) -> Metric:
+        """The score that methods are compared by."""
         return "accuracy" if self.is_classification else "loss"
 
     @property
@@ -105,19 +147,25 @@ class Study:
         return self.goal == "memorise"
 
     @property
-    def prefix_tokens(self) -> int:
+    def middle_length(self) -> int:
         """The slots of the prefix, and the prompt length whose learning rate is searched."""
         return self.tokens[len(self.tokens) // 2]
 
     @property
-    def theirs(self) -> Attempt | None:
+    def content_length(self) -> int:
+        """The tokens of an example that the model reads beside the longest prompt, the user's own included."""
+        longest = longest_prompt(self.tokens, self.user_adapter)
+        return min(self.limits.max_length, self.task.backbone.max_positions - longest)
+
+    @property
+    def user_settings(self) -> Attempt | None:
         """The user's own training: the attempt, or what is known of the adapter."""
-        if self.attempt is not None or self.adapter is None:
+        if self.attempt is not None or self.user_adapter is None:
             return self.attempt
-        kinds = {SoftPrompt: "prompt", Prefix: "prefix", LowRankUpdate: "lora"}
-        if isinstance(self.adapter, LowRankUpdate):
-            return Attempt("lora", rank=self.adapter.rank, pooling=self.reading)
-        return Attempt(kinds[type(self.adapter)], tokens=self.adapter.length, pooling=self.reading)
+        if isinstance(self.user_adapter, LowRankUpdate):
+            return Attempt("lora", rank=self.user_adapter.rank, pooling=self.user_pooling)
+        method = "prompt" if isinstance(self.user_adapter, SoftPrompt) else "prefix"
+        return Attempt(method, tokens=self.user_adapter.length, pooling=self.user_pooling)
 
     @property
     def judged_rows(self) -> str:
@@ -127,7 +175,7 @@ class Study:
 
     @property
     def sample(self) -> str:
-        """What a trained run is measured on, in words."""
+        """The rows that a run is trained and measured on, in words."""
         if self.every_row:
             return f"{self.judged_rows}, 1 seed"
         return f"{len(self.task.train):,} training and {self.judged_rows}, 1 seed"
@@ -145,18 +193,32 @@ class Study:
             seed=self.seed,
         )
 
-    def best(self, *methods: str) -> Run | None:
-        """The finished run of those methods with the lowest validation loss, or None."""
-        runs = [entry.best for entry in self.sweeps.values() if entry.best.config.method in methods]
-        finished = [run for run in runs if run.status == "finished"]
-        return min(finished, key=lambda run: run.validation.mean_loss, default=None)
-
-    def keep(self, found: Measured) -> Measured:
-        """Remember a finding, and hand it on."""
-        self.found[found.name] = found
-        return found
+    def compare(self, better: Outcomes, worse: Outcomes) -> Comparison:
+        """The gain of one run over another on the rows judged."""
+        return paired(better, worse, self.metric, every_row=self.every_row)
 
     @property
-    def values(self) -> dict[str, Mapping[str, Any]]:
-        """The numbers of all that was measured, by name: what rules read."""
-        return {name: found.values for name, found in self.found.items() if not found.reason}
+    def runs(self) -> dict[str, Run]:
+        """The full run of every sweep, by name; the head-only control among them once it is trained."""
+        return {name: entry.best for name, entry in self.sweeps.items()}
+
+    def best(self, *methods: str) -> Run | None:
+        """The finished run of those methods with the lowest validation loss, or None."""
+        finished = [run for run in self.runs.values() if run.config.method in methods and run.status == "finished"]
+        return min(finished, key=lambda run: run.validation.mean_loss, default=None)
+
+    def adapters(self) -> dict[str, Adapter]:
+        """Everything trained that is an adapter, the user's own included."""
+        found = {name: run.adapter for name, run in self.runs.items()}
+        found[USER] = self.user_run.adapter if self.user_run else self.user_adapter
+        return {name: adapter for name, adapter in found.items() if adapter is not None}
+
+    @property
+    def numbers(self) -> list[object]:
+        """The records of all that was measured: what rules read."""
+        return [entry.numbers for entry in self.found.values() if isinstance(entry, Measured)]
+
+
+def longest_prompt(tokens: tuple[int, ...], adapter: Adapter | None) -> int:
+    """The room that the longest prompt needs in the context, the user's own adapter included."""
+    return max(*tokens, 0 if adapter is None or isinstance(adapter, LowRankUpdate) else adapter.length)

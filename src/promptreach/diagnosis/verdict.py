@@ -1,4 +1,4 @@
-"""What a diagnosis concludes: the verdict, its ranked reasons, and the settings that it advises."""
+"""The conclusion of a diagnosis: the verdict, its ranked reasons, and the settings that it advises."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What somebody trained, or should train. A setting that is not known is None.
+    """The settings that somebody trained with, or should train with. A setting that is not known is None.
 
     Attributes:
         method: ``"prompt"``, ``"prefix"`` or ``"lora"``.
@@ -56,3 +56,8 @@ class Attempt:
 def undecided(headline: str, reasons: tuple[Reason, ...], advice: str, chosen: str | None = None) -> Judgement:
     """The judgement that the evidence does not decide; `advice` says what would."""
     return Judgement(TuningVerdict.UNDECIDED, Evidence.UNKNOWN, headline, reasons, chosen, advice)
+
+
+def measured(text: str, check: str = "training") -> Reason:
+    """A reason that rests on what `check` measured."""
+    return Reason(text=text, evidence=Evidence.MEASURED, check=check)

@@ -1,55 +1,58 @@
-"""The checks: each measures one thing and returns a finding. A new check is one file and one line here.
+"""The checks of an audit: each measures one thing and shows it. A new check is one file and one entry here.
 
-They run in this order; a later one may use what an earlier one left in the context.
+They run in this order, which is that of the diagnosis's steps with the audit's own between them; a later one may use
+what an earlier one left in the context.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
+from promptreach.audit.check import Check, shows
 from promptreach.audit.checks import (
-    attempt,
+    _attempt,
+    _bare_model,
+    _initialisation,
+    _training,
     attention_share,
-    bare_model,
-    collapse,
     data,
-    drift,
     inference_cost,
-    initialisation,
     limits,
-    planted,
     prediction,
-    training,
 )
-from promptreach.audit.context import AuditContext
-from promptreach.report.findings import Finding
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check.
-
-    Attributes:
-        name: its key in findings, rules and the report.
-        title: its heading in the report.
-        run: measures, and returns what it found.
-    """
-
-    name: str
-    title: str
-    run: Callable[[AuditContext], Finding]
-
+from promptreach.diagnosis.steps import (
+    ATTEMPT,
+    BARE_MODEL,
+    COLLAPSE,
+    DATA,
+    FORGETTING,
+    INITIALISATION,
+    PLANTED,
+    TRAINING,
+)
 
 CHECKS = (
-    Check("data", "The data", data.run),
-    Check("bare_model", "The model without a prompt", bare_model.run),
-    Check("training", "Matched training", training.run),
-    Check("initialisation", "Where the virtual tokens start", initialisation.run),
-    Check("attempt", "What your adapter lost, and where", attempt.run),
-    Check("collapse", "How your adapter spreads its answers", collapse.run),
-    Check("planted", "Does training find a prompt that exists?", planted.run),
-    Check("prediction", "What was predicted before training", prediction.run),
-    Check("drift", "What tuning does to other text", drift.run),
-    Check("attention_share", "Attention taken by the prompt", attention_share.run),
-    Check("limits", "What no prompt can do", limits.run),
-    Check("inference_cost", "What inference will cost", inference_cost.run),
+    Check(DATA.name, "The data", shows(DATA, data.show)),
+    Check(BARE_MODEL.name, "The model without a prompt", shows(BARE_MODEL, _bare_model.show)),
+    Check(TRAINING.name, "Matched training", shows(TRAINING, _training.show)),
+    Check(INITIALISATION.name, "Where the virtual tokens start", shows(INITIALISATION, _initialisation.show)),
+    Check(ATTEMPT.name, "What your adapter lost, and where", _attempt.measure, "No adapter was given."),
+    Check(
+        COLLAPSE.name,
+        "How your adapter spreads its answers",
+        shows(COLLAPSE, _attempt.show_collapse, without_user="No adapter was given."),
+        "No classifier was given.",
+    ),
+    Check(
+        PLANTED.name,
+        "Does training find a prompt that exists?",
+        shows(PLANTED, _training.show_planted),
+        "No prompt was planted.",
+    ),
+    Check("prediction", "What was predicted before training", prediction.measure, "Nothing was predicted."),
+    Check(FORGETTING.name, "What tuning does to other text", shows(FORGETTING, _training.show_forgetting)),
+    Check(
+        "attention_share",
+        "Attention taken by the prompt",
+        attention_share.measure,
+        "There is no trained prompt to look at.",
+    ),
+    Check("limits", "What no prompt can do", limits.measure),
+    Check("inference_cost", "What inference will cost", inference_cost.measure, "There is no adapter to look at."),
 )

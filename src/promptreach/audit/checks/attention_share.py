@@ -1,4 +1,4 @@
-"""How much attention the trained prompt or prefix takes from the content, per layer and head.
+"""The share of attention that the trained prompt or prefix takes from the content, per layer and head.
 
 The share is exact for each query: by the mixture identity a head's output is (1 - share) times what the content alone
 would give plus share times what the prompt alone would give. A share near zero means that the prompt does not reach the
@@ -10,35 +10,36 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach import attention
+from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
 from promptreach.backbone import TokenBatch
-from promptreach.certificate import Evidence
+from promptreach.diagnosis.experiment import Measured, Skipped
 from promptreach.hf import attach, capture
 from promptreach.hf.running.capture import LayerCapture
 from promptreach.prompt import Adapter
-from promptreach.report.findings import Finding, Heatmap
+from promptreach.report.findings import Heatmap
 
 
-def run(context: AuditContext) -> Finding:
-    """Measure the share for the best trained prompt and prefix, and for the user's adapter."""
+def measure(context: AuditContext) -> Outcome:
+    """The share for the best trained prompt and prefix, and for the user's adapter."""
     adapters: dict[str, Adapter] = {}
     for method in ("prompt", "prefix"):
         trained = context.best(method)
         if trained is not None and trained.adapter is not None:
             adapters[trained.config.label] = trained.adapter
-    if context.adapter is not None:
-        adapters["your adapter"] = context.adapter
+    if context.user_adapter is not None:
+        adapters["your adapter"] = context.user_adapter
     measured = {name: _shares(context, adapter) for name, adapter in adapters.items()}
     shares = {name: share for name, share in measured.items() if share is not None}
     if not shares:
-        return Finding(
-            check="attention_share",
-            title="Attention taken by the prompt",
-            status="skipped",
-            evidence=Evidence.UNKNOWN,
-            summary="There is no trained prompt to look at.",
-            reason="no prompt or prefix was trained",
-        )
+        return Skipped("no prompt or prefix was trained")
+    means = {name: float(share.mean()) for name, share in shares.items()}
+    largest = {name: float(share.max()) for name, share in shares.items()}
+    text = "; ".join(
+        f"{name} takes {means[name]:.1%} of the attention on average, most in layer "
+        f"{_most(share)[0]}, head {_most(share)[1]} ({largest[name]:.1%})"
+        for name, share in shares.items()
+    )
     blocks = [
         Heatmap(
             title=f"Share of attention that {name} takes",
@@ -50,24 +51,8 @@ def run(context: AuditContext) -> Finding:
         )
         for name, share in shares.items()
     ]
-    means = {name: float(share.mean()) for name, share in shares.items()}
-    text = "; ".join(
-        f"{name} takes {means[name]:.1%} of the attention on average, most in layer "
-        f"{_most(share)[0]}, head {_most(share)[1]} ({float(share.max()):.1%})"
-        for name, share in shares.items()
-    )
-    return Finding(
-        check="attention_share",
-        title="Attention taken by the prompt",
-        evidence=Evidence.MEASURED,
-        sample=f"{len(context.probe_batch.mask)} held-out rows",
-        summary=f"{text[0].upper()}{text[1:]}.",
-        values={
-            "mean": means,
-            "largest": {name: float(share.max()) for name, share in shares.items()},
-        },
-        blocks=list(blocks),
-    )
+    found = Measured({"mean": means, "largest": largest}, f"{len(context.probe_batch.mask)} held-out rows")
+    return found, Shown(f"{text[0].upper()}{text[1:]}.", blocks)
 
 
 def _most(share: Tensor) -> tuple[int, int]:

@@ -1,30 +1,28 @@
-"""What the data alone decides: size, balance, lengths, and the floor that contradictions put under every method."""
+"""The data alone: size, balance, lengths, and the floor that contradictions put under every method."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
-from promptreach.diagnosis.measures import floors
-from promptreach.report.findings import Block, Cell, Finding, Table, Text
+from promptreach.diagnosis.measures.floors import Floors
+from promptreach.diagnosis.numbers import DataNumbers
+from promptreach.report.findings import Block, Cell, Table, Text
 
 _SHOWN = 8
-"""How many contradictions, labels or lengths a table shows."""
+"""Contradictions, labels or lengths that a table shows at most."""
 _EXCERPT = 100
+"""Characters of a text that a table shows."""
 
 
-def run(context: AuditContext) -> Finding:
-    """Measure the data as the model sees it: after tokenization and truncation."""
-    max_length = min(context.settings.limits.max_length, context.model.max_positions - context.longest_prompt)
-    found = floors.find(context.model, context.data, max_length)
-    measured = context.found["data"] = found.measured
-    values = dict(measured.values)
-    lengths = sorted(len(sequence) for sequence in found.encoded.sequences)
-    blocks: list[Block] = [_size_table(values, lengths)]
-    if values["classes"]:
+def show(context: AuditContext, found: Floors) -> Shown:
+    """The data as the model sees it: after tokenization and truncation."""
+    numbers = found.numbers
+    blocks: list[Block] = [_size_table(numbers, found.lengths)]
+    if numbers.classes:
         blocks.append(_label_table(Counter(context.data.answers), len(context.data)))
     if found.conflicting:
-        blocks.append(_conflict_table(context, found.contents, found.conflicting))
+        blocks.append(_conflict_table(context, found))
     blocks.append(
         Text(
             text="The floor counts what is the same to the model (same tokens after truncation) but is answered "
@@ -32,36 +30,23 @@ def run(context: AuditContext) -> Finding:
             "LoRA and no full fine-tuning passes it on these rows, since all of them map equal inputs to equal outputs."
         )
     )
-    return Finding(
-        check="data",
-        title="The data",
-        evidence=measured.evidence,
-        sample=measured.sample,
-        summary=_summary(values, context.data.source),
-        values=values,
-        blocks=blocks,
-        certificates=list(measured.certificates),
-    )
+    return Shown(_summary(numbers), blocks)
 
 
-def _size_table(values: Mapping[str, Any], lengths: Sequence[int]) -> Table:
-    def at(share: float) -> int:
-        return lengths[min(len(lengths) - 1, int(share * len(lengths)))]
-
+def _size_table(numbers: DataNumbers, lengths: Sequence[int]) -> Table:
+    columns: dict[str, Cell] = {
+        "rows": numbers.rows,
+        "different inputs": numbers.different_inputs,
+        "median tokens": numbers.median_tokens,
+        "99 % under": lengths[min(len(lengths) - 1, int(0.99 * len(lengths)))],
+        "longest": numbers.longest_tokens,
+        "cut at": numbers.max_length,
+        "rows cut": numbers.truncated,
+    }
     return Table(
         title="Size and length",
-        columns=["rows", "different inputs", "median tokens", "99 % under", "longest", "cut at", "rows cut"],
-        rows=[
-            [
-                values["rows"],
-                values["different_inputs"],
-                values["median_tokens"],
-                at(0.99),
-                values["longest_tokens"],
-                values["max_length"],
-                values["truncated"],
-            ]
-        ],
+        columns=list(columns),
+        rows=[list(columns.values())],
         note="Tokens include the special tokens that the model expects; lengths are after cutting.",
     )
 
@@ -78,12 +63,10 @@ def _label_table(shares: Counter[str], rows: int) -> Table:
     )
 
 
-def _conflict_table(
-    context: AuditContext, contents: Sequence[tuple[int, ...]], conflicting: Sequence[tuple[int, ...]]
-) -> Table:
-    wanted = set(conflicting[:_SHOWN])
+def _conflict_table(context: AuditContext, floors: Floors) -> Table:
+    wanted = set(floors.conflicting[:_SHOWN])
     found: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, content in enumerate(contents):
+    for index, content in enumerate(floors.contents):
         if content in wanted:
             found[content].append(index)
     numbers = context.data.rows or range(1, len(context.data) + 1)
@@ -97,7 +80,7 @@ def _conflict_table(
                 ", ".join(str(numbers[i]) for i in indices[:_SHOWN]),
             ]
         )
-    rest = len(conflicting) - len(rows)
+    rest = len(floors.conflicting) - len(rows)
     return Table(
         title="Equal inputs with different answers",
         columns=["input", "answers", "rows"],
@@ -106,17 +89,17 @@ def _conflict_table(
     )
 
 
-def _summary(values: Mapping[str, Any], source: str) -> str:
-    text = f"{values['rows']:,} rows"
-    if values["classes"]:
-        text += f", {values['classes']} labels, the most frequent on {values['majority_share']:.1%}"
-    if values["conflicting_rows"]:
+def _summary(numbers: DataNumbers) -> str:
+    text = f"{numbers.rows:,} rows"
+    if numbers.classes:
+        text += f", {numbers.classes} labels, the most frequent on {numbers.majority_share:.1%}"
+    if numbers.conflicting_rows:
         text += (
-            f". {values['conflicting_rows']:,} rows contradict each other: no method gets more than "
-            f"{values['best_accuracy']:.1%} of the rows right"
+            f". {numbers.conflicting_rows:,} rows contradict each other: no method gets more than "
+            f"{numbers.best_accuracy:.1%} of the rows right"
         )
-        if not values["classes"]:
-            text += f", or below {values['loss_floor']:.3f} nats per token"
+        if not numbers.classes:
+            text += f", or below {numbers.loss_floor:.3f} nats per token"
     else:
         text += ". No two equal inputs carry different answers, so the data sets no floor"
-    return f"{text}. {values['truncated']:,} rows are cut at {values['max_length']} tokens."
+    return f"{text}. {numbers.truncated:,} rows are cut at {numbers.max_length} tokens."

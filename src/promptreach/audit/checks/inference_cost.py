@@ -1,4 +1,4 @@
-"""What inference with each adapter will cost on this model and these inputs, and what would make it cheaper.
+"""The cost of inference with each adapter on this model and these inputs, and what would make it cheaper.
 
 Times are measured on a typical held-out batch and said as ratios to the bare model's; costs at lengths that were not
 run are counted from shapes. Everything under a name with "seconds" in it is a time; nothing else depends on the
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
 from promptreach.audit.cost.advice import Suggestion, suggestions
 from promptreach.audit.cost.heads import AtLength, at_length, head_blocks, norm_reports, norm_values
@@ -17,33 +18,30 @@ from promptreach.audit.cost.times import answers, difference, median_seconds
 from promptreach.audit.cost.work import BARE, ForwardWork, Way, adapter_bytes, cache_bytes
 from promptreach.backbone import TokenBatch
 from promptreach.certificate import Evidence
-from promptreach.diagnosis.measures.comparison import paired
+from promptreach.diagnosis.experiment import Measured, Skipped
+from promptreach.diagnosis.measures.comparison import held_out
+from promptreach.diagnosis.numbers import Comparison
 from promptreach.errors import InputError
 from promptreach.hf import precompute
-from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
-from promptreach.report.findings import Block, Cell, Finding, Table, Text
+from promptreach.prompt import Adapter, Prefix, SoftPrompt
+from promptreach.report.findings import Block, Cell, Table, Text
 from promptreach.training.runs import Run
 
 BATCH = 8
+"""Inputs in the batch that is timed."""
 LENGTHS = (4096, 65536)
+"""Tokens of inputs that are counted and not run."""
 
 Seconds = Mapping[str, dict[str, float]]
 Differences = Mapping[str, tuple[float, bool]]
 
 
-def run(context: AuditContext) -> Finding:
+def measure(context: AuditContext) -> Outcome:
     """Time, count and compare what was trained and what was given."""
     ways, refusal = _ways(context)
     if len(ways) == 1:
-        return Finding(
-            check="inference_cost",
-            title="What inference will cost",
-            status="skipped",
-            evidence=Evidence.UNKNOWN,
-            summary="There is no adapter to look at.",
-            reason="nothing was trained",
-        )
-    rows = _typical(context)
+        return Skipped("nothing was trained")
+    rows = typical(context)
     length = len(rows[0])
     work = ForwardWork.of(context.model)
     with context.progress.task("timing inference", total=None):
@@ -57,29 +55,26 @@ def run(context: AuditContext) -> Finding:
     longest = max(map(len, context.task.encoded["held_out"].sequences))
     at = {count: at_length(work, reports, ways, count) for count in sorted({length, longest, *LENGTHS})}
     table = [_row(context, way, at[length], differences) for way in ways]
-    return Finding(
-        check="inference_cost",
-        title="What inference will cost",
-        evidence=Evidence.PREDICTED,
-        sample=f"{len(rows)} held-out inputs of about {length} tokens; heads on "
-        f"{reports[0].criterion.joined.length} tokens, prompt included",
-        summary=_summary(at[length], at[longest], advice),
-        values={
-            "tokens": length,
-            "ways": {row["name"]: row for row in table},
-            "seconds": seconds,
-            "not_precomputed": refusal,
-            "advice": [_advice_values(item, work, length) for item in advice],
-            "lengths": [asdict(item) for item in at.values()],
-        }
-        | norm_values(reports),
-        blocks=[
-            _time_table(table, seconds, len(rows), length),
-            _byte_table(table),
-            *_advice_blocks(advice, work, length, seconds, refusal),
-            *head_blocks(context.model, reports, ways, at, longest),
-        ],
+    values = {
+        "tokens": length,
+        "ways": {row["name"]: row for row in table},
+        "seconds": seconds,
+        "not_precomputed": refusal,
+        "advice": [_advice_values(item, work, length) for item in advice],
+        "lengths": [asdict(item) for item in at.values()],
+        **norm_values(reports),
+    }
+    sample = (
+        f"{len(rows)} held-out inputs of about {length} tokens; heads on {reports[0].criterion.joined.length} tokens, "
+        "prompt included"
     )
+    blocks = [
+        _time_table(table, seconds, len(rows), length),
+        _byte_table(table),
+        *_advice_blocks(advice, work, length, seconds, refusal),
+        *head_blocks(context.model, reports, ways, at, longest),
+    ]
+    return Measured(values, sample, Evidence.PREDICTED), Shown(_summary(at[length], at[longest], advice), blocks)
 
 
 def _ways(context: AuditContext) -> tuple[list[Way], str]:
@@ -89,9 +84,8 @@ def _ways(context: AuditContext) -> tuple[list[Way], str]:
         trained = context.best(method)
         if trained is not None and trained.adapter is not None:
             found.append((trained.config.label.replace("lora", "LoRA"), trained.adapter))
-    if context.adapter is not None:
-        kinds = {SoftPrompt: "prompt", Prefix: "prefix", LowRankUpdate: "LoRA"}
-        found.append((f"your {kinds.get(type(context.adapter), 'adapter')}", context.adapter))
+    if context.user_adapter is not None and context.user_settings is not None:
+        found.append((f"your {context.user_settings.method}".replace("lora", "LoRA"), context.user_adapter))
     ways, refusal = [BARE], ""
     for name, adapter in found:
         ways.append(Way(name, adapter))
@@ -103,7 +97,7 @@ def _ways(context: AuditContext) -> tuple[list[Way], str]:
     return ways, refusal
 
 
-def _typical(context: AuditContext) -> list[tuple[int, ...]]:
+def typical(context: AuditContext) -> list[tuple[int, ...]]:
     """Held-out inputs of about the median length, that nearest to it first; completions are left out."""
     encoded = context.task.encoded["held_out"]
     answers_of = encoded.answer_lengths or (0,) * len(encoded)
@@ -133,18 +127,15 @@ def _differences(context: AuditContext, ways: Sequence[Way], batch: TokenBatch) 
     }
 
 
-def _compared(context: AuditContext, run: Run, best: Run) -> tuple[dict[str, float], str]:
-    assert run.held_out is not None
-    assert best.held_out is not None
-    metric = "accuracy" if context.is_classification else "loss"
-    found = paired(run.held_out, best.held_out, metric)
-    scale, unit = (100, "points of accuracy") if metric == "accuracy" else (1, "nats a token")
-    gain, low, high = (scale * found[key] for key in ("gain", "low", "high"))
+def _compared(context: AuditContext, run: Run, best: Run) -> tuple[Comparison, str]:
+    found = context.compare(held_out(run), held_out(best))
+    scale, unit = (100, "points of accuracy") if context.is_classification else (1, "nats a token")
+    gain, low, high = scale * found.gain, scale * found.low, scale * found.high
     return found, f"{gain:+.2g} {unit} (90 % interval {low:+.2g} to {high:+.2g})"
 
 
 def _row(context: AuditContext, way: Way, here: AtLength, differences: Differences) -> dict[str, Any]:
-    """What is known of one way without a clock."""
+    """The numbers of one way that need no clock."""
     gap, same = differences.get(way.name, (None, None))
     # An encoder keeps nothing between requests: a prompt's states are made anew, only a prefix has keys of its own.
     keeps = way.positions and (isinstance(way.adapter, Prefix) or not context.model.row.encoder)

@@ -1,4 +1,4 @@
-"""What no prompt can do, on the model's own heads and the user's own texts.
+"""The limits of any prompt, on the model's own heads and the user's own texts.
 
 The oracle decides single heads whose query does not depend on the example. In a real model that holds at the first
 layer where all examples read the same token at the same position: an encoder's [CLS]. What the trained LoRA update
@@ -11,27 +11,30 @@ import math
 from torch import Tensor
 
 from promptreach import attention
+from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
-from promptreach.certificate import Certificate, Evidence, Verdict
+from promptreach.certificate import Certificate, Verdict
 from promptreach.commands.limits import steepness_finding
+from promptreach.diagnosis.experiment import Measured
 from promptreach.hf import attach, capture
 from promptreach.hf.running.capture import LayerCapture
 from promptreach.limits import Memorisation, compare_with_lora, memorisable_statistics
 from promptreach.report.certificates import about
-from promptreach.report.findings import Block, Cell, Finding, Table, Text
+from promptreach.report.findings import Block, Cell, Table, Text
 
 _EXAMPLES = (1, 2, 4, 8, 16)
+"""Numbers of examples at which tokens and LoRA parameters are compared."""
 _CAPTURED = 1e-5
-"""What counts as reproduced, relative to the targets: queries and keys were captured in float32, and an impossibility
-below their rounding would be one of the rounding."""
+"""The error that counts as none, relative to the targets: queries and keys were captured in float32, and an
+impossibility below their rounding would be one of the rounding."""
 
 
-def run(context: AuditContext) -> Finding:
+def measure(context: AuditContext) -> Outcome:
     """The oracle on the first layer's heads, the layers' steepness, and tokens against LoRA parameters."""
     steep = steepness_finding(
         context.model,
         context.probe_batch,
-        tokens=context.settings.limits.max_length + max(context.settings.tokens),
+        tokens=context.limits.max_length + max(context.tokens),
         sample=f"{len(context.probe_batch.mask)} held-out rows",
     )
     missing = _missing(context)
@@ -42,7 +45,7 @@ def run(context: AuditContext) -> Finding:
         text = f"The single-head oracle does not apply here: {missing}."
         blocks.append(Text(text=text))
     else:
-        heads = _heads(context)
+        heads = head_floors(context)
         text = _oracle_summary(heads)
         blocks.append(_oracle_table(heads))
         floors = [
@@ -54,16 +57,9 @@ def run(context: AuditContext) -> Finding:
             "oracle_impossible": sum(found.verdict is Verdict.IMPOSSIBLE for found, _, _ in heads),
         }
     blocks += [*steep.blocks, _parameter_table(context)]
-    return Finding(
-        check="limits",
-        title="What no prompt can do",
-        evidence=Evidence.MEASURED,
-        sample=steep.sample,
-        summary=f"{text} {steep.summary}",
-        values=values | {"oracle_missing": missing},
-        blocks=blocks,
-        certificates=[*floors, *steep.certificates],
-    )
+    certificates = (*floors, *steep.certificates)
+    found = Measured(values | {"oracle_missing": missing}, steep.sample, certificates=certificates)
+    return found, Shown(f"{text} {steep.summary}", blocks)
 
 
 def _missing(context: AuditContext) -> str:
@@ -86,7 +82,7 @@ def _missing(context: AuditContext) -> str:
     return ""
 
 
-def _heads(context: AuditContext) -> list[tuple[Memorisation, float, float]]:
+def head_floors(context: AuditContext) -> list[tuple[Memorisation, float, float]]:
     """For each head of the first layer: the oracle, LoRA's change of the head (rms), and the floor's share of it."""
     lora = context.best("lora")
     assert lora is not None

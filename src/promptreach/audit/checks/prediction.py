@@ -1,4 +1,4 @@
-"""What `promptreach.tuning.predict` says before training, beside what training then reached: PREDICTED beside MEASURED.
+"""The predictions of `promptreach.tuning.predict` beside what training then reached: PREDICTED beside MEASURED.
 
 Only the methods and lengths that were trained are predicted, only as many as cost a small share of that training, and
 from fewer training rows where all of them would cost more.
@@ -7,11 +7,14 @@ from fewer training rows where all of them would cost more.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.experiment import Measured, Skipped
+from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.prediction.forecast import CONFIDENCE, Prediction
 from promptreach.prediction.predict import GROUPS, LEFT_OUT, forecasts
-from promptreach.report.findings import Cell, Finding, Table
+from promptreach.report.findings import Cell, Table
 from promptreach.training.runs import Run
 from promptreach.training.task.task import Task, drawn_rows
 
@@ -23,59 +26,48 @@ MOST_HELD_OUT = 256
 """Held-out rows that predictions are made for; they score a prediction and take part in nothing."""
 _ORDER = ("prompt", "lora", "prefix")
 _SHOWN = ("predicted_loss", "low", "high", "loss", "reachable_share")
-_TITLE = "What was predicted before training"
 
 
-def run(context: AuditContext) -> Finding:
+def measure(context: AuditContext) -> Outcome:
     """Predict the trained methods from gradients at their start, and put the outcomes beside it."""
-    methods, train_rows = _affordable(context)
+    methods, train_rows = affordable(context)
     if not methods:
-        return Finding(
-            check="prediction",
-            title=_TITLE,
-            status="skipped",
-            evidence=Evidence.UNKNOWN,
-            summary="Nothing was predicted.",
-            reason=f"Gradients of {LEAST_ROWS:.0%} of the rows would cost more than {MOST:.0%} of this training; "
-            "promptreach.prediction.predict makes the predictions by itself.",
+        return Skipped(
+            f"Gradients of {LEAST_ROWS:.0%} of the rows would cost more than {MOST:.0%} of this training; "
+            "promptreach.prediction.predict makes the predictions by itself."
         )
-    task, seed = context.task, context.settings.seed
+    task, seed = context.task, context.seed
     rows = drawn_rows(len(task.held_out), MOST_HELD_OUT, seed)
     cut = _cut(task, {"train": drawn_rows(len(task.train), train_rows, seed), "held_out": rows})
     pairs = list(_pairs(context, cut, methods))
-    found = {
-        name: {
-            "predicted_loss": prediction.held_out_loss,
-            "low": prediction.interval[0],
-            "high": prediction.interval[1],
-            "predicted_accuracy": prediction.accuracy,
-            "reachable_share": prediction.reachable_share,
-            "loss": _loss(run, rows),
-            "inside": prediction.interval[0] <= _loss(run, rows) <= prediction.interval[1],
-        }
-        for name, prediction, run in pairs
+    values = {name: _beside(prediction, _loss(run, rows)) for name, prediction, run in pairs}
+    inside = sum(bool(entry["inside"]) for entry in values.values())
+    certificates = tuple(certificate for _, prediction, _ in pairs for certificate in prediction.certificates)
+    found = Measured({"methods": values}, pairs[0][1].sample, Evidence.PREDICTED, certificates)
+    summary = f"{inside} of {len(values)} outcomes lie in the {CONFIDENCE:.0%} interval that was predicted for them "
+    return found, Shown(f"{summary}from gradients at the start.", [_table(values)])
+
+
+def _beside(prediction: Prediction, loss: float) -> dict[str, float | None]:
+    low, high = prediction.interval
+    return {
+        "predicted_loss": prediction.held_out_loss,
+        "low": low,
+        "high": high,
+        "predicted_accuracy": prediction.accuracy,
+        "reachable_share": prediction.reachable_share,
+        "loss": loss,
+        "inside": low <= loss <= high,
     }
-    inside = sum(bool(entry["inside"]) for entry in found.values())
-    return Finding(
-        check="prediction",
-        title=_TITLE,
-        evidence=Evidence.PREDICTED,
-        sample=pairs[0][1].sample,
-        summary=f"{inside} of {len(found)} outcomes lie in the {CONFIDENCE:.0%} interval that was predicted for them "
-        "from gradients at the start.",
-        values={"methods": found},
-        blocks=[_table(found)],
-        certificates=[certificate for _, prediction, _ in pairs for certificate in prediction.certificates],
-    )
 
 
-def _affordable(context: AuditContext) -> tuple[list[str], int]:
+def affordable(context: AuditContext) -> tuple[list[str], int]:
     """As many methods as may be predicted, those first that matter most, and from how many training rows."""
-    settings, task = context.settings, context.task
-    done = {entry.best.config.method for entry in context.sweeps.values() if entry.best.status == "finished"}
+    task = context.task
+    done = {run.config.method for run in context.runs.values() if run.status == "finished"}
     methods = [method for method in _ORDER if method in done]
     backward = 1 if context.is_classification else GROUPS
-    rows = MOST * sum(entry.steps for entry in context.sweeps.values()) * settings.batch_size / backward
+    rows = MOST * sum(entry.steps for entry in context.sweeps.values()) * context.batch_size / backward
     beside = min(LEFT_OUT, len(task.train)) + min(MOST_HELD_OUT, len(task.held_out))
     for count in range(len(methods), 0, -1):
         left = int(rows / count) - beside
@@ -86,12 +78,12 @@ def _affordable(context: AuditContext) -> tuple[list[str], int]:
 
 def _pairs(context: AuditContext, task: Task, methods: list[str]) -> Iterator[tuple[str, Prediction, Run]]:
     """Each prediction with the run that it was made for."""
-    runs = {name: entry.best for name, entry in context.sweeps.items() if entry.best.status == "finished"}
+    runs = {name: run for name, run in context.runs.items() if run.status == "finished"}
     for method in methods:
         own = {name: run for name, run in runs.items() if run.config.method == method}
         sizes = sorted({run.config.tokens or run.config.rank for run in own.values()})
         with context.progress.task(f"predicting {method}", total=1) as step:
-            made = list(forecasts(task, [method], sizes, sizes, context.settings.seed, step))
+            made = list(forecasts(task, [method], sizes, sizes, context.seed, step))
         for prediction in made:
             for name, run in own.items():
                 if (run.config.tokens, run.config.rank) == (prediction.tokens, prediction.rank):
@@ -107,11 +99,11 @@ def _cut(task: Task, rows: Mapping[str, list[int]]) -> Task:
 
 
 def _loss(run: Run, rows: list[int]) -> float:
-    assert run.held_out is not None
-    return float(run.held_out.loss[rows].double().sum() / run.held_out.answers[rows].double().sum())
+    found = held_out(run)
+    return float(found.loss[rows].double().sum() / found.answers[rows].double().sum())
 
 
-def _table(found: dict[str, dict[str, float]]) -> Table:
+def _table(found: Mapping[str, Mapping[str, float | None]]) -> Table:
     rows: list[list[Cell]] = [
         [name.replace("lora", "LoRA"), *(entry[key] for key in _SHOWN)] for name, entry in found.items()
     ]

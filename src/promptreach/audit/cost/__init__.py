@@ -1,1 +1,1 @@
-"""What inference with the prompt will cost, and what makes it cheaper."""
+"""The cost of inference with a prompt, and what makes it cheaper."""

@@ -1,4 +1,4 @@
-"""What would make inference cheaper, ranked by the work that it saves.
+"""Suggestions that would make inference cheaper, ranked by the work that they save.
 
 Each way that saves work is compared with the way it would replace. The work is PREDICTED from shapes, so that the order
 is the same on every machine; the measured times of both stand beside it where both ran.
@@ -12,6 +12,7 @@ import torch
 from promptreach.audit.context import AuditContext
 from promptreach.audit.cost.work import Way
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.numbers import Comparison
 from promptreach.diagnosis.rules.measurements import MARGIN
 from promptreach.prompt import LowRankUpdate, Prefix
 from promptreach.report.findings import Code
@@ -23,8 +24,8 @@ LONG = 32
 SHRUNK = 8
 """A long prefix is first tried with so many times fewer slots."""
 
-Paired = Callable[[Run, Run], tuple[dict[str, float], str]]
-"""How much better the first run is on the held-out rows, and the same in words."""
+Paired = Callable[[Run, Run], tuple[Comparison, str]]
+"""The gain of the first run over the second on the held-out rows, and the same in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,18 +95,18 @@ def _precompute(
 
 def _trained_alike(context: AuditContext, ways: Sequence[Way], paired: Paired) -> Iterator[Suggestion]:
     """The best prompt against the shortest prompt and, on encoders, the prefix that are as good."""
-    now = next((way for way in ways if way.runs_prompt and way.name in context.sweeps), None)
+    now = next((way for way in ways if way.runs_prompt and way.name in context.runs), None)
     if now is None:
         return
-    best = context.sweeps[now.name].best
-    runs = [entry.best for entry in context.sweeps.values() if entry.best.status == "finished"]
+    best = context.runs[now.name]
+    runs = [run for run in context.runs.values() if run.status == "finished"]
     shorter = [run for run in runs if run.config.method == "prompt" and run.config.tokens < best.config.tokens]
     # On a causal model a precomputed prompt is a prefix already.
     prefixes = [run for run in runs if run.config.method == "prefix" and context.model.row.encoder]
     for rivals in (sorted(shorter, key=lambda run: run.config.tokens), prefixes):
         for run in rivals:
             gain, words = paired(run, best)
-            if gain["low"] >= -MARGIN["accuracy" if context.is_classification else "loss"]:
+            if gain.low >= -MARGIN[context.metric]:
                 name = run.config.label
                 yield Suggestion(
                     f"Use {name}: as good as {now.name}",

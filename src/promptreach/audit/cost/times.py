@@ -1,4 +1,4 @@
-"""How long forward passes take, adapter by adapter, and whether a precomputed prompt answers as the prompt itself does.
+"""Times of forward passes, adapter by adapter, and the answers of a precomputed prompt beside those of the prompt.
 
 Only ratios between ways of one run mean anything: the ways take turns within every round, so that a machine that slows
 down slows all of them.
@@ -22,8 +22,8 @@ ENOUGH_SECONDS = 0.5
 """Rounds beyond the least are added until so much time has passed."""
 
 SHORT = 0.05
-"""Seconds up to which a pass is run twice a round, and the quicker counts: the first warms up what the way before it
-left cold. Longer ones hardly notice."""
+"""Passes of up to so many seconds are run twice a round, and the quicker run counts: the first one also pays for caches
+that the adapter before it left cold, which longer passes hardly notice."""
 
 Hidden = Callable[[TokenBatch], Tensor]
 

@@ -1,4 +1,4 @@
-"""What a forward pass with an adapter takes, counted from shapes: multiplications, bytes, positions.
+"""The work of a forward pass with an adapter, counted from shapes: multiplications, bytes, positions.
 
 Counts are PREDICTED costs: a machine may be bound by memory or by overhead instead, which is why times are measured
 beside them. What they leave out: embeddings, norms, the head, sliding windows.
@@ -30,7 +30,7 @@ class Way:
 
     @property
     def positions(self) -> int:
-        """How many positions of the context it takes from the content."""
+        """The positions of the context that it takes from the content."""
         return 0 if self.adapter is None or isinstance(self.adapter, LowRankUpdate) else self.adapter.length
 
     @property

@@ -1,144 +1,147 @@
-"""The ladder: the head alone, prompts of several lengths, a prefix and LoRA, on the same rows with the same steps.
+"""The baselines: the head alone, prompts of several lengths, a prefix and LoRA, on the same rows with the same steps.
 
-Each rung lifts a restriction of the one before: a prompt may only speak at the input, a prefix has keys and values of
-its own at every layer, LoRA changes how content attends to content. Where the loss falls tells which restriction binds,
+Each lifts a restriction of the one before: a prompt may only speak at the input, a prefix has keys and values of its
+own at every layer, LoRA changes how content attends to content. Where the loss falls tells which restriction binds,
 and the prompts among each other tell whether it is their number.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from promptreach.certificate import Evidence
-from promptreach.diagnosis.experiment import Measured, Study
-from promptreach.diagnosis.measures.comparison import paired, run_values, score_values
+from promptreach.diagnosis.experiment import Experiment, Measured
+from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
+from promptreach.diagnosis.measures.user_run import score_user_run
+from promptreach.diagnosis.numbers import USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
 from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.runs import Run, RunConfig
-from promptreach.training.search.sweep import Sweep, sweep
-from promptreach.training.task.objective import Outcomes
+from promptreach.training.search.sweep import sweep
 
 
-def train_control(study: Study) -> Run:
+def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
+    """The control's scores on the rows judged, and what always giving the most frequent label scores there."""
+    outcomes, task = held_out(train_control(experiment)), experiment.task
+    train, judged = task.encoded["train"].labels, task.encoded["held_out"].labels
+    majority = None
+    if train is not None and judged is not None:
+        majority = float((judged == train.mode().values).double().mean())
+    numbers = BareNumbers(**scores_of(outcomes), pooling=task.pooling, majority_accuracy=majority)
+    return Measured(numbers, experiment.judged_rows)
+
+
+def measure(experiment: Experiment) -> Measured[TrainingNumbers]:
+    """Train the control and the baselines, score the user's own, and compare all with LoRA, the control and that."""
+    train_control(experiment)
+    train_baselines(experiment)
+    experiment.user_run = score_user_run(experiment)
+    runs = experiment.runs
+    outcomes = {name: held_out(run) for name, run in runs.items()}
+    if experiment.user_run is not None:
+        outcomes[USER] = experiment.user_run.outcomes
+
+    def against(other: str) -> dict[str, Comparison]:
+        if other not in outcomes:
+            return {}
+        return {name: experiment.compare(found, outcomes[other]) for name, found in outcomes.items() if name != other}
+
+    lora = next(name for name, run in runs.items() if run.config.method == "lora")
+    numbers = TrainingNumbers(
+        metric=experiment.metric,
+        goal=experiment.goal,
+        rows_judged=experiment.judged_rows,
+        train_rows=len(experiment.task.train),
+        held_out_rows=len(experiment.task.held_out),
+        methods={name: run_numbers(run, _largest_rate(experiment, run.config.method)) for name, run in runs.items()},
+        against_lora=against(lora),
+        against_head=against("head"),
+        against_user=against(USER),
+        lora=lora,
+        lengths_left_out=tuple(
+            tokens for tokens in experiment.tokens if experiment.config("prompt", tokens=tokens).label not in runs
+        ),
+        user=_user_numbers(experiment),
+    )
+    return Measured(numbers, experiment.sample)
+
+
+def train_control(experiment: Experiment) -> Run:
     """The head-only control (for completions: the bare model), trained once."""
-    if "head" not in study.sweeps:
-        study.sweeps["head"] = sweep(study.executor_of(study.task), study.config("head"), rates=[0.0])
-    return study.sweeps["head"].best
+    if "head" not in experiment.sweeps:
+        executor = experiment.executor_of(experiment.task)
+        experiment.sweeps["head"] = sweep(executor, experiment.config("head"), rates=[0.0])
+    return experiment.sweeps["head"].best
 
 
-def train_ladder(study: Study) -> dict[str, Sweep]:
+def train_baselines(experiment: Experiment) -> None:
     """One sweep a method; prompts of other lengths take the learning rate that the middle length chose.
 
     Prompts longer than the middle one come last, and not at all where `longer_cannot_help`.
     """
-    middle, theirs = study.prefix_tokens, study.theirs
-    shorter, longer = ([t for t in study.tokens if t < middle], [t for t in study.tokens if t > middle])
-    configs = [study.config("prompt", tokens=tokens) for tokens in (middle, *shorter)]
-    configs += [study.config("prefix", tokens=middle), study.config("lora", rank=study.rank or equal_rank(study))]
-    if theirs is not None:
-        configs.append(study.config(theirs.method, tokens=theirs.tokens, rank=theirs.rank))
-    _train(study, configs)
-    if study.every_length or not longer_cannot_help(study):
-        _train(study, [study.config("prompt", tokens=tokens) for tokens in longer])
-    return {name: entry for name, entry in study.sweeps.items() if name != "head"}
+    middle, user = experiment.middle_length, experiment.user_settings
+    shorter, longer = ([t for t in experiment.tokens if t < middle], [t for t in experiment.tokens if t > middle])
+    configs = [experiment.config("prompt", tokens=tokens) for tokens in (middle, *shorter)]
+    configs.append(experiment.config("prefix", tokens=middle))
+    configs.append(experiment.config("lora", rank=experiment.rank or equal_rank(experiment)))
+    if user is not None:
+        configs.append(experiment.config(user.method, tokens=user.tokens, rank=user.rank))
+    _train(experiment, configs)
+    if experiment.every_length or not longer_cannot_help(experiment):
+        _train(experiment, [experiment.config("prompt", tokens=tokens) for tokens in longer])
 
 
-def longer_cannot_help(study: Study) -> bool:
+def longer_cannot_help(experiment: Experiment) -> bool:
     """Whether the prompt of middle length is as good as LoRA, and no better than the next shorter one.
 
     Then tokens do not bind: longer prompts may still be a little better, but the middle one fits whatever they do.
     """
-    runs = [entry.best for entry in study.sweeps.values() if entry.best.status == "finished"]
+    runs = [run for run in experiment.runs.values() if run.status == "finished"]
     prompts = sorted((run for run in runs if run.config.method == "prompt"), key=lambda run: run.config.tokens)
-    below = [run for run in prompts if run.config.tokens < study.prefix_tokens]
-    middle = next((run for run in prompts if run.config.tokens == study.prefix_tokens), None)
+    below = [run for run in prompts if run.config.tokens < experiment.middle_length]
+    middle = next((run for run in prompts if run.config.tokens == experiment.middle_length), None)
     lora = next((run for run in runs if run.config.method == "lora"), None)
-    if middle is None or lora is None or not below or middle.held_out is None or lora.held_out is None:
+    if middle is None or lora is None or not below:
         return False
-    against = paired(middle.held_out, lora.held_out, study.metric, every_row=study.every_row)
+    against = experiment.compare(held_out(middle), held_out(lora))
     saved = below[-1].validation.mean_loss - middle.validation.mean_loss
-    return against["low"] >= -MARGIN[study.metric] and saved < LENGTH_HELPS
+    return against.low >= -MARGIN[experiment.metric] and saved < LENGTH_HELPS
 
 
-def _train(study: Study, configs: Sequence[RunConfig]) -> None:
-    """Add the sweep of each of `configs` that is not there yet."""
-    executor = study.executor_of(study.task)
-    for config in configs:
-        if config.label in study.sweeps:
-            continue
-        known = [entry.best.config for entry in study.sweeps.values()]
-        rates = [one.learning_rate for one in known if one.method == config.method][:1]
-        study.sweeps[config.label] = sweep(executor, config, rates=rates or None)
-
-
-def equal_rank(study: Study) -> int:
+def equal_rank(experiment: Experiment) -> int:
     """The LoRA rank whose parameters come closest to those of the longest prompt; at least 1."""
-    backbone = study.task.backbone
-    return max(1, round(max(study.tokens) * backbone.hidden_size / parameter_count(backbone, "lora", rank=1)))
+    backbone = experiment.task.backbone
+    return max(1, round(max(experiment.tokens) * backbone.hidden_size / parameter_count(backbone, "lora", rank=1)))
 
 
-def measure(study: Study, own: Outcomes | None, own_status: str = "finished") -> Measured:
-    """Train the control and the ladder, and compare all of them with LoRA, the control and the user's own.
-
-    Args:
-        study: its `sweeps` are filled.
-        own: the outcomes of the user's own adapter or attempt on the held-out rows, or None.
-        own_status: ``diverged`` when the attempt's loss stopped being a number.
-    """
-    control = train_control(study)
-    runs = {"head": control} | {name: entry.best for name, entry in train_ladder(study).items()}
-    outcomes = {name: run.held_out for name, run in runs.items() if run.held_out is not None}
-    if own is not None:
-        outcomes["yours"] = own
-    lora = next(name for name, run in runs.items() if run.config.method == "lora")
-
-    def against(other: str) -> dict[str, dict[str, float]]:
-        if other not in outcomes:
-            return {}
-        return {
-            name: paired(found, outcomes[other], study.metric, every_row=study.every_row)
-            for name, found in outcomes.items()
-            if name != other
-        }
-
-    theirs = study.theirs
-    yours: dict[str, Any] | None = None
-    if own is not None and theirs is not None:
-        yours = score_values(own) | {
-            "status": own_status,
-            "kind": "adapter" if study.adapter is not None else "attempt",
-            "method": theirs.method,
-            "tokens": theirs.tokens,
-            "rank": theirs.rank,
-        }
-    values = {
-        "metric": study.metric,
-        "goal": study.goal,
-        "rows_judged": study.judged_rows,
-        "train_rows": len(study.task.train),
-        "held_out_rows": len(study.task.held_out),
-        "methods": {name: run_values(run, _largest_rate(study, run.config.method)) for name, run in runs.items()},
-        "against_lora": against(lora),
-        "against_head": against("head"),
-        "against_yours": against("yours"),
-        "lora": lora,
-        "lengths_left_out": [
-            tokens for tokens in study.tokens if study.config("prompt", tokens=tokens).label not in study.sweeps
-        ],
-        "yours": yours,
-    }
-    return Measured("training", Evidence.MEASURED, study.sample, values)
+def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
+    """Add the sweep of each of `configs` that is not there yet."""
+    executor = experiment.executor_of(experiment.task)
+    for config in configs:
+        if config.label in experiment.sweeps:
+            continue
+        known = [run.config for run in experiment.runs.values()]
+        rates = [one.learning_rate for one in known if one.method == config.method][:1]
+        experiment.sweeps[config.label] = sweep(executor, config, rates=rates or None)
 
 
-def _largest_rate(study: Study, method: str) -> float:
+def _user_numbers(experiment: Experiment) -> UserNumbers | None:
+    run, settings = experiment.user_run, experiment.user_settings
+    if run is None or settings is None:
+        return None
+    return UserNumbers(
+        **scores_of(run.outcomes),
+        status=run.status,
+        kind="adapter" if experiment.user_adapter is not None else "attempt",
+        method=settings.method,
+        tokens=settings.tokens,
+        rank=settings.rank,
+    )
+
+
+def _largest_rate(experiment: Experiment, method: str) -> float:
     """The largest rate tried for a method in more than one trial; infinite without trials.
 
     The smallest does not matter: where it is the best, training only did harm, and a smaller one would do less.
     """
-    rates = [
-        trial.config.learning_rate
-        for entry in study.sweeps.values()
-        for trial in entry.trials
-        if trial.config.method == method
-    ]
+    trials = [trial.config for entry in experiment.sweeps.values() for trial in entry.trials]
+    rates = [config.learning_rate for config in trials if config.method == method]
     return max(rates) if len(rates) > 1 else math.inf

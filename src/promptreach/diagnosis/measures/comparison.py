@@ -6,16 +6,19 @@ margin for that.
 """
 
 import math
-from typing import Any
 
+from scipy.stats import t as student
+
+from promptreach.diagnosis.numbers import Comparison, Metric, RunNumbers
 from promptreach.training.runs import Run
 from promptreach.training.task.objective import Outcomes
 
 NORMAL_90 = 1.6449
+"""Standard errors of a normal quantity to either side that make a 90 % interval."""
 
 
-def paired(first: Outcomes, second: Outcomes, metric: str, *, every_row: bool = False) -> dict[str, float]:
-    """How much better `first` is than `second` on the same rows, with a 90 % interval.
+def paired(first: Outcomes, second: Outcomes, metric: Metric, *, every_row: bool = False) -> Comparison:
+    """The gain of `first` over `second` on the same rows, with a 90 % interval.
 
     In accuracy, or in nats per answer saved. For accuracy of one answer a row the interval is the one of a paired
     difference with one disagreement more on either side, so that a few rows which happen to agree are not taken for
@@ -33,7 +36,7 @@ def paired(first: Outcomes, second: Outcomes, metric: str, *, every_row: bool = 
     answers = first.answers.double()
     ratio = float(gain.sum() / answers.sum())
     if every_row:
-        return {"gain": ratio, "low": ratio, "high": ratio, "error": 0.0}
+        return Comparison(ratio, ratio, ratio, 0.0)
     rows = len(gain)
     if metric == "accuracy" and bool((answers == 1).all()):
         better, worse = ((float((side * gain > 0).sum()) + 1) / (rows + 2) for side in (1, -1))
@@ -42,20 +45,12 @@ def paired(first: Outcomes, second: Outcomes, metric: str, *, every_row: bool = 
     else:
         centre = ratio
         error = float((gain - ratio * answers).std() / answers.mean() / math.sqrt(rows)) if rows > 1 else math.inf
-        half = _student_90(rows - 1) * error
-    return {"gain": ratio, "low": centre - half, "high": centre + half, "error": error}
+        half = float(student.ppf(0.95, rows - 1)) * error if rows > 1 else math.inf
+    return Comparison(ratio, centre - half, centre + half, error)
 
 
-def _student_90(freedom: int) -> float:
-    """The 95 % quantile of Student's t from `freedom` = 2 on, by the first terms of its expansion at the normal's."""
-    z = NORMAL_90
-    if freedom < 2:
-        return math.inf
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-
-
-def score_values(outcomes: Outcomes) -> dict[str, Any]:
-    """The scores of one run."""
+def scores_of(outcomes: Outcomes) -> dict[str, float]:
+    """The fields of `Scores`, for the records that add others to them."""
     return {
         "loss": outcomes.mean_loss,
         "accuracy": outcomes.accuracy,
@@ -64,28 +59,34 @@ def score_values(outcomes: Outcomes) -> dict[str, Any]:
     }
 
 
-def run_values(run: Run, largest_rate: float = math.inf) -> dict[str, Any]:
+def held_out(run: Run) -> Outcomes:
+    """The outcomes of a full run on the rows judged; a trial has none."""
+    assert run.held_out is not None
+    return run.held_out
+
+
+def run_numbers(run: Run, largest_rate: float = math.inf) -> RunNumbers:
     """The numbers of one full run that rules read.
 
     Args:
-        run: with held-out outcomes.
+        run: no trial.
         largest_rate: of those tried for this method.
     """
-    assert run.held_out is not None
     losses = [look.validation_loss for look in run.curve]
-    return score_values(run.held_out) | {
-        "method": run.config.method,
-        "tokens": run.config.tokens,
-        "rank": run.config.rank,
-        "init": run.config.init,
-        "learning_rate": run.config.learning_rate,
-        "parameters": run.parameters,
-        "status": run.status,
-        "seconds": run.seconds,
-        "steps": run.steps,
-        "train_loss": run.train_loss if math.isfinite(run.train_loss) else None,
-        "validation_loss": run.validation.mean_loss,
-        "start_loss": losses[0],
-        "rate_at_edge": run.config.learning_rate >= largest_rate,
-        "still_falling": max(0.0, losses[-2] - losses[-1]) if len(losses) > 2 else 0.0,
-    }
+    return RunNumbers(
+        **scores_of(held_out(run)),
+        method=run.config.method,
+        tokens=run.config.tokens,
+        rank=run.config.rank,
+        init=run.config.init,
+        learning_rate=run.config.learning_rate,
+        parameters=run.parameters,
+        status=run.status,
+        seconds=run.seconds,
+        steps=run.steps,
+        train_loss=run.train_loss if math.isfinite(run.train_loss) else None,
+        validation_loss=run.validation.mean_loss,
+        start_loss=losses[0],
+        rate_at_edge=run.config.learning_rate >= largest_rate,
+        still_falling=max(0.0, losses[-2] - losses[-1]) if len(losses) > 2 else 0.0,
+    )

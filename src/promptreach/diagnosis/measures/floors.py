@@ -1,5 +1,5 @@
-"""What the data alone decides: the floor that contradictions put under every method. PROVED, since every method maps
-equal inputs to equal outputs.
+"""The floors that contradictions in the data put under every method. PROVED, since every method maps equal inputs to
+equal outputs.
 
 An answer is predicted token by token, each from the input and the true tokens before it: its context. A label is an
 answer of one token, whose context is the text. Two rows contradict each other where one context goes on differently in
@@ -15,7 +15,8 @@ from fractions import Fraction
 from promptreach.backbone import Backbone
 from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.data import LabelledTexts, TaskData
-from promptreach.diagnosis.experiment import Measured
+from promptreach.diagnosis.experiment import Experiment, Measured
+from promptreach.diagnosis.numbers import DataNumbers
 from promptreach.rounding import WIDE, float_above, float_below, narrowed
 from promptreach.training.task.encoding import Encoded, encode
 
@@ -24,21 +25,25 @@ Tokens = tuple[int, ...]
 _FUNCTION = Assumption("the model's output is a function of the tokens it reads", True, "evaluation without dropout")
 
 
-@dataclass(frozen=True, eq=False)
-class Floors:
-    """The data as the model sees it, and its contradictions.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Floors(Measured[DataNumbers]):
+    """The numbers of the data, and the rows behind them.
 
     Attributes:
-        encoded: after tokenization and truncation.
+        lengths: tokens of each example after truncation, ascending.
         contents: what the model reads of each example before it must answer.
         conflicting: the contents whose answers no function gives all.
-        measured: the numbers.
     """
 
-    encoded: Encoded
+    lengths: tuple[int, ...]
     contents: tuple[Tokens, ...]
     conflicting: tuple[Tokens, ...]
-    measured: Measured
+
+
+def measure(experiment: Experiment) -> Floors:
+    """The floors of all rows, or of those to be memorised."""
+    rows = experiment.task.train if experiment.every_row else experiment.data
+    return find(experiment.task.backbone, rows, experiment.content_length)
 
 
 def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
@@ -50,25 +55,32 @@ def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
     loss = loss_floor([[len(rows) for rows in context] for context in contexts], answers)
     accuracy = best_accuracy(rivals.values(), answers)
     lengths = sorted(len(sequence) for sequence in encoded.sequences)
-    values = {
-        "rows": len(data),
-        "classes": len(data.label_names) if isinstance(data, LabelledTexts) else 0,
-        "majority_share": max(Counter(answers).values()) / len(data),
-        "different_inputs": len(set(contents)),
-        "conflicting_rows": len({row for context in contexts for rows in context for row in rows}),
-        "loss_floor": loss.value,
-        "best_accuracy": accuracy.value,
-        "truncated": encoded.truncated,
-        "median_tokens": lengths[len(lengths) // 2],
-        "longest_tokens": lengths[-1],
-        "max_length": max_length,
-    }
-    measured = Measured("data", Evidence.PROVED, f"all {len(data):,} rows", values, certificates=(loss, accuracy))
-    return Floors(encoded, contents, tuple(rivals), measured)
+    numbers = DataNumbers(
+        rows=len(data),
+        classes=len(data.label_names) if isinstance(data, LabelledTexts) else 0,
+        majority_share=max(Counter(answers).values()) / len(data),
+        different_inputs=len(set(contents)),
+        conflicting_rows=len({row for context in contexts for rows in context for row in rows}),
+        loss_floor=loss.value,
+        best_accuracy=accuracy.value,
+        truncated=encoded.truncated,
+        median_tokens=lengths[len(lengths) // 2],
+        longest_tokens=lengths[-1],
+        max_length=max_length,
+    )
+    return Floors(
+        numbers,
+        f"all {len(data):,} rows",
+        Evidence.PROVED,
+        (loss, accuracy),
+        lengths=tuple(lengths),
+        contents=contents,
+        conflicting=tuple(rivals),
+    )
 
 
 def split(encoded: Encoded) -> tuple[tuple[Tokens, ...], tuple[Tokens, ...]]:
-    """What the model reads of each example before it must answer, and the tokens of the answer (a label is one)."""
+    """The tokens of each example that the model reads before it must answer, and its answer's (a label is one)."""
     if encoded.labels is not None:
         return encoded.sequences, tuple((label,) for label in encoded.labels.tolist())
     assert encoded.answer_lengths is not None
@@ -188,7 +200,7 @@ def recheck_best_accuracy(certificate: Certificate) -> bool:
 
 
 def _beginnings(answer: Tokens) -> list[Tokens]:
-    """What begins an answer, itself included."""
+    """Every beginning of an answer, itself included."""
     return [answer[: end + 1] for end in range(len(answer))]
 
 

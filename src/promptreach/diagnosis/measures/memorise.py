@@ -1,4 +1,4 @@
-"""The task whose rows are all one part: the question is whether the training rows themselves can be fitted."""
+"""The task whose rows are all one part, for the question whether the training rows themselves can be fitted."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from promptreach.training.task.readout import POOLINGS, Pooling
 from promptreach.training.task.task import Limits, Task, check_room, drawn_rows, fit_probes
 
 _WEAKEST = (1e-4,)
-"""The head alone is the control, so it may memorise as much as it can."""
+"""Ridge strengths of the head alone, which is the control: it may memorise as much as it can."""
 
 
 def prepare_same_rows(

@@ -1,4 +1,4 @@
-"""The planted prompt: can this training find a prompt that is known to exist?
+"""The planted prompt: a test whether this training finds a prompt that is known to exist.
 
 A random prompt of vocabulary rows, none of them in the student's start, goes through the frozen model and writes the
 answers of a task: the continuation that a causal model finds likeliest, or the class that a fixed direction of an
@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptreach.backbone import Joined
-from promptreach.certificate import Evidence
-from promptreach.diagnosis.experiment import Measured, Study, not_measured
+from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
+from promptreach.diagnosis.measures.comparison import held_out
+from promptreach.diagnosis.numbers import PlantedNumbers
+from promptreach.diagnosis.rules.rules import depends_on
 from promptreach.training.methods.initial import initial_prompt
-from promptreach.training.runs import Run, RunConfig
+from promptreach.training.runs import RunConfig
 from promptreach.training.search.sweep import sweep
 from promptreach.training.task.encoding import Encoded, evaluation_batches
 from promptreach.training.task.objective import Completion
@@ -25,7 +27,7 @@ from promptreach.training.task.readout import fit_probe
 from promptreach.training.task.task import Task, features
 
 SCALES = (1.0, 3.0)
-"""How long the planted rows are, in vocabulary rows; the first that is no gift to the head alone is taken."""
+"""Lengths of the planted rows, in vocabulary rows; the first that is no gift to the head alone is taken."""
 DRAWS = 4
 """Prompts that are tried on a causal model until one changes what it says."""
 MOST_FOR_THE_HEAD = 0.85
@@ -33,7 +35,7 @@ MOST_FOR_THE_HEAD = 0.85
 LONGEST_ANSWER = 8
 """Tokens of a planted continuation."""
 CLASS_ANSWER = 4
-"""Likewise behind a text to classify."""
+"""Tokens of a planted continuation of a text to classify, whose own answer has no length."""
 _DIRECTIONS = 16
 _CLEAR = 0.25
 """The share of rows nearest to the border between the two classes, which are left out: their labels are noise."""
@@ -53,71 +55,73 @@ class Planted:
     prompt: Float[Tensor, "prompt hidden"]
 
 
-def measure(study: Study) -> Measured:
-    """Train the ladder's best prompt setting on the planted task, and see how much of it is found."""
-    config = _usual(study)
-    if config is None:
-        return not_measured("planted", "No prompt finished training, so there is no setting to test.")
-    planted = plant(study, config)
+def measure(experiment: Experiment) -> Measured[PlantedNumbers] | Skipped:
+    """Train the best prompt's settings on the planted task, and see how much of it is found.
+
+    Done only where the verdict on what was measured so far depends on it.
+    """
+    if not depends_on("planted", experiment.numbers):
+        return Skipped("The verdict does not hang on it.")
+    return find_planted(experiment)
+
+
+def find_planted(experiment: Experiment) -> Measured[PlantedNumbers] | Skipped:
+    """As `measure`, whatever the verdict."""
+    best = experiment.best("prompt")
+    if best is None:
+        return Skipped("No prompt finished training, so there is no setting to test.")
+    config = best.config
+    planted = plant(experiment, config)
     if isinstance(planted, str):
-        return not_measured("planted", planted)
-    executor = study.executor_of(planted.task)
-    control = executor.run([study.config("head")])[0].held_out
-    assert control is not None
-    if planted.task.pooling is not None:
+        return Skipped(planted)
+    task, executor = planted.task, experiment.executor_of(planted.task)
+    control = held_out(executor.run([experiment.config("head")])[0])
+    if task.pooling is not None:
         unit, start, possible = "accuracy", control.accuracy, 1.0
     else:
-        teacher = planted.task.evaluate("held_out", Completion(), Joined(prompt=planted.prompt))
+        teacher = task.evaluate("held_out", Completion(), Joined(prompt=planted.prompt))
         unit, start, possible = "nats saved per token", 0.0, control.mean_loss - teacher.mean_loss
     if start >= possible:  # few rows: the probe's folds saw it err
-        return not_measured("planted", "Without a prompt every judged row gets its planted answer right.")
+        return Skipped("Without a prompt every judged row gets its planted answer right.")
     # A rate that suits the user's own task is no part of what is tested: where a prompt cannot help, the smallest wins.
     student = sweep(executor, config).best
-    found = student.held_out
-    assert found is not None
-    reached = found.accuracy if planted.task.pooling is not None else control.mean_loss - found.mean_loss
-    values = {
-        "unit": unit,
-        "tokens": config.tokens,
-        "learning_rate": student.config.learning_rate,
-        "steps": config.steps,
-        "control": start,
-        "student": reached,
-        "possible": possible,
-        "share": (reached - start) / (possible - start),
-        "status": student.status,
-    }
-    rows = len(planted.task.encoded["train"]), len(planted.task.encoded["held_out"])
-    sample = f"{rows[0]:,} training and {rows[1]:,} judged rows with planted answers, 1 seed"
-    return Measured("planted", Evidence.MEASURED, sample, values)
+    found = held_out(student)
+    reached = found.accuracy if task.pooling is not None else control.mean_loss - found.mean_loss
+    numbers = PlantedNumbers(
+        unit=unit,
+        tokens=config.tokens,
+        learning_rate=student.config.learning_rate,
+        steps=config.steps,
+        control=start,
+        student=reached,
+        possible=possible,
+        share=(reached - start) / (possible - start),
+        status=student.status,
+    )
+    rows = f"{len(task.encoded['train']):,} training and {len(task.encoded['held_out']):,} judged rows"
+    return Measured(numbers, f"{rows} with planted answers, 1 seed")
 
 
-def plant(study: Study, config: RunConfig) -> Planted | str:
+def plant(experiment: Experiment, config: RunConfig) -> Planted | str:
     """A planted task for the student `config`, or why none could be made."""
-    if study.task.backbone.task == "causal":
-        tried = (_continuations(study, config, _prompt(study, config, draw)) for draw in range(DRAWS))
+    if experiment.task.backbone.task == "causal":
+        tried = (continuations(experiment, config, fresh_prompt(experiment, config, draw)) for draw in range(DRAWS))
         found = next((planted for planted in tried if planted is not None), None)
         return found or f"None of {DRAWS} planted prompts changes enough of what the model says."
     for scale in SCALES:
-        prompt = scale * _prompt(study, config)
-        classes = _classes(study, prompt)
+        prompt = scale * fresh_prompt(experiment, config)
+        classes = _classes(experiment, prompt)
         if classes is not None:
             return Planted(classes, prompt)
     return "A head on the bare model tells the planted classes apart by itself, so there is nothing for a prompt to do."
 
 
-def _usual(study: Study) -> RunConfig | None:
-    """The settings of the best prompt."""
-    run: Run | None = study.best("prompt")
-    return None if run is None else run.config
-
-
-def _prompt(study: Study, config: RunConfig, draw: int = 0) -> Float[Tensor, "prompt hidden"]:
+def fresh_prompt(experiment: Experiment, config: RunConfig, draw: int = 0) -> Float[Tensor, "prompt hidden"]:
     """Vocabulary rows that the student does not start from; other rows for every draw."""
-    backbone, sequences = study.task.backbone, study.task.encoded["train"].sequences
+    backbone, sequences = experiment.task.backbone, experiment.task.encoded["train"].sequences
     start = initial_prompt(backbone, config.tokens, config.init, sequences, config.seed).embeddings
     vocabulary = backbone.vocabulary
-    generator = torch.Generator().manual_seed(study.seed + 1)
+    generator = torch.Generator().manual_seed(experiment.seed + 1)
     rows = vocabulary[torch.randperm(len(vocabulary), generator=generator)]
     exactly = "donot_use_mm_for_euclid_dist"  # or rounding would tell equal rows apart
     taken = torch.cdist(rows.float(), start.float(), compute_mode=exactly).min(1).values == 0
@@ -125,15 +129,15 @@ def _prompt(study: Study, config: RunConfig, draw: int = 0) -> Float[Tensor, "pr
     return fresh[torch.arange(draw * config.tokens, (draw + 1) * config.tokens) % len(fresh)].clone()
 
 
-def _classes(study: Study, prompt: Float[Tensor, "prompt hidden"]) -> Task | None:
+def _classes(experiment: Experiment, prompt: Float[Tensor, "prompt hidden"]) -> Task | None:
     """The task whose two classes are the sides of a direction that the prompt moves; None when the head suffices."""
-    task = study.task
+    task = experiment.task
     assert task.pooling is not None
     parts = ("train", "validation", "held_out")
     place = task.pooling
     bare = {part: features(task, part, [place])[place].double() for part in parts}
     moved = {part: features(task, part, [place], Joined(prompt=prompt))[place].double() for part in parts}
-    direction = _least_foreseen(bare["train"], moved["train"])
+    direction = least_foreseen(bare["train"], moved["train"])
     margins = {part: moved[part] @ direction for part in parts}
     border = margins["train"].median()
     width = (margins["train"] - border).abs().quantile(_CLEAR)
@@ -148,13 +152,13 @@ def _classes(study: Study, prompt: Float[Tensor, "prompt hidden"]) -> Task | Non
         bare[part] = bare[part][clear]
     truth = encoded["train"].labels
     assert truth is not None
-    probe = fit_probe(bare["train"].float(), truth, 2, place, study.seed)
+    probe = fit_probe(bare["train"].float(), truth, 2, place, experiment.seed)
     if probe.accuracy > MOST_FOR_THE_HEAD:
         return None
     return replace(task, encoded=encoded, probes={place: probe})
 
 
-def _least_foreseen(bare: Float[Tensor, "rows hidden"], moved: Float[Tensor, "rows hidden"]) -> Tensor:
+def least_foreseen(bare: Float[Tensor, "rows hidden"], moved: Float[Tensor, "rows hidden"]) -> Tensor:
     """The direction, among the main ones of `moved`, of which a ridge regression on `bare` foresees the least.
 
     Regression and judgement use different halves of the rows, so that nothing is foreseen by memory.
@@ -183,14 +187,14 @@ def _inverse_root(matrix: Float[Tensor, "size size"]) -> Float[Tensor, "size siz
     return root
 
 
-def _continuations(study: Study, config: RunConfig, prompt: Float[Tensor, "prompt hidden"]) -> Planted | None:
+def continuations(experiment: Experiment, config: RunConfig, prompt: Float[Tensor, "prompt hidden"]) -> Planted | None:
     """The task whose completions are the planted model's own likeliest continuations of the user's inputs; None where
     these are no likelier with the prompt than without it.
 
     Texts to classify are continued as well: what is in question is the search for a prompt, and every word that the
     prompt changes shows it, while a class shows little.
     """
-    task = study.task
+    task = experiment.task
     room = task.backbone.max_positions - config.tokens
     encoded: dict[str, Encoded] = {}
     for part, data in task.encoded.items():

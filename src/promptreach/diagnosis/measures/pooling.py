@@ -1,4 +1,4 @@
-"""Where a classifier reads, and what that is worth.
+"""The places where a classifier may read, and what each is worth.
 
 An encoder trained with mean pooling answers little through its first position, and behind a prompt the first position
 is not even the token that it was. Here a head is fitted at each place to what the model with the user's adapter gives
@@ -6,17 +6,15 @@ out there, so that the place is judged and not the head that happened to be trai
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from promptreach.backbone import Joined
-from promptreach.certificate import Evidence
-from promptreach.diagnosis.experiment import Measured, Study, not_measured
-from promptreach.diagnosis.measures.comparison import paired
+from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
+from promptreach.diagnosis.numbers import PoolingNumbers
 from promptreach.hf import attach
 from promptreach.prompt import Adapter
 from promptreach.training.task.encoding import evaluation_batches
@@ -25,29 +23,22 @@ from promptreach.training.task.readout import POOLINGS, LinearHead, Pooling, Pro
 from promptreach.training.task.task import Task, fit_probes
 
 
-@dataclass(frozen=True, eq=False)
-class Read:
-    """What an adapter gives at one place, through a head fitted there.
+def read(
+    experiment: Experiment, adapter: Adapter | None, place: Pooling | None
+) -> tuple[Outcomes, Adapter | None, Tensor | None]:
+    """An adapter through the language head, or through a head fitted at `place`.
 
-    Attributes:
-        outcomes: on the held-out rows.
-        answers: the class that each held-out row is put into, or None for completions.
+    Returns:
+        Its outcomes on the held-out rows, itself, and the class that each row is put into; None for completions.
     """
-
-    outcomes: Outcomes
-    answers: Tensor | None
-
-
-def read(study: Study, adapter: Adapter | None, place: Pooling | None) -> Read:
-    """The held-out outcomes of an adapter, through the language head or through one fitted at `place`."""
-    task = study.task
+    task = experiment.task
     with ExitStack() as stack:
         joined = None if adapter is None else stack.enter_context(attach(task.backbone, adapter))
         if place is None:
-            return Read(task.evaluate("held_out", Completion(), joined), None)
-        head = probe_at(task, place, study.seed, joined).head()
+            return task.evaluate("held_out", Completion(), joined), adapter, None
+        head = probe_at(task, place, experiment.seed, joined).head()
         outcomes = task.evaluate("held_out", Classification(head), joined)
-        return Read(outcomes, predictions(task, "held_out", head, joined))
+        return outcomes, adapter, predictions(task, "held_out", head, joined)
 
 
 def probe_at(task: Task, place: Pooling, seed: int, joined: Joined | None = None) -> Probe:
@@ -76,32 +67,25 @@ def predictions(task: Task, part: str, head: LinearHead, joined: Joined | None) 
     return found
 
 
-def measure(study: Study, own: Outcomes | None) -> Measured:
-    """The accuracy of each place on the frozen model, and with the user's adapter where there is one.
-
-    Args:
-        study: a classification task.
-        own: the outcomes of the user's adapter through the read-out that it was trained with, or None.
-    """
-    task = study.task
+def measure(experiment: Experiment) -> Measured[PoolingNumbers] | Skipped:
+    """The accuracy of each place on the frozen model, and with the user's adapter where there is one."""
+    task, user = experiment.task, experiment.user_settings
     if task.pooling is None:
-        return not_measured("reading", "Completions are read through the model's own language head.")
-    theirs = study.theirs
-    places = list(dict.fromkeys([*POOLINGS[task.backbone.task], *([theirs.pooling] if theirs else [])]))
-    named = [place for place in places if place is not None]
-    bare = {place: read(study, None, place).outcomes for place in named}
-    values: dict[str, Any] = {
-        "chosen": task.pooling,
-        "yours": theirs.pooling if theirs else None,
-        "bare": {place: found.accuracy for place, found in bare.items()},
-        "adapter": {},
-        "own": None,
-        "worth": None,
-    }
-    if study.adapter is not None:
-        through = {place: read(study, study.adapter, place).outcomes for place in named}
-        values["adapter"] = {place: found.accuracy for place, found in through.items()}
-        if study.reading is not None and own is not None:
-            values["own"] = own.accuracy
-            values["worth"] = paired(through[task.pooling], own, study.metric, every_row=study.every_row)
-    return Measured("reading", Evidence.MEASURED, study.sample, values)
+        return Skipped("Completions are read through the model's own language head.")
+    places = [place for place in POOLINGS[task.backbone.task] if place is not None]
+    if user is not None and user.pooling is not None and user.pooling not in places:
+        places.append(user.pooling)
+    bare = {place: _outcomes(experiment, None, place).accuracy for place in places}
+    numbers = PoolingNumbers(task.pooling, user.pooling if user else None, bare, adapter={})
+    if experiment.user_adapter is not None:
+        through = {place: _outcomes(experiment, experiment.user_adapter, place) for place in places}
+        numbers = replace(numbers, adapter={place: found.accuracy for place, found in through.items()})
+        if experiment.user_pooling is not None and experiment.user_run is not None:
+            own = experiment.user_run.outcomes
+            worth = experiment.compare(through[task.pooling], own)
+            numbers = replace(numbers, user_accuracy=own.accuracy, worth=worth)
+    return Measured(numbers, experiment.sample)
+
+
+def _outcomes(experiment: Experiment, adapter: Adapter | None, place: Pooling) -> Outcomes:
+    return read(experiment, adapter, place)[0]

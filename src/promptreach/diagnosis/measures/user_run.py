@@ -1,76 +1,84 @@
-"""The user's own: their attempt trained again, or their adapter as it is."""
+"""The user's own training: their attempt trained again, or their adapter as it is; and whether its answers collapse.
 
-from dataclasses import dataclass
+A classifier collapses when it gives (nearly) every row the same class, whatever accuracy that happens to give.
+"""
 
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from promptreach.backbone import Classifier
 from promptreach.data import LabelledTexts
-from promptreach.diagnosis.experiment import Study
-from promptreach.diagnosis.measures.ablation import replay
+from promptreach.diagnosis.experiment import Experiment, Measured, Skipped, UserRun
+from promptreach.diagnosis.measures._ablation import replay
+from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.measures.pooling import predictions, read, task_at
-from promptreach.prompt import Adapter
+from promptreach.diagnosis.numbers import CollapseNumbers
 from promptreach.training.runs import applied
 from promptreach.training.task.objective import Classification, Outcomes
 
-
-@dataclass(frozen=True, eq=False)
-class Theirs:
-    """What the user brought, as far as it can be scored.
-
-    Attributes:
-        outcomes: on the held-out rows, through their own read-out where that is known.
-        adapter: the adapter itself; for an attempt, what it came to.
-        answers: the class that it puts each held-out row into; None for completions.
-        status: ``diverged`` when the attempt's loss stopped being a number.
-    """
-
-    outcomes: Outcomes
-    adapter: Adapter | None
-    answers: Tensor | None
-    status: str
+COLLAPSED = 0.95
+"""The share of rows in one class from which a classifier counts as collapsed, unless the labels are so themselves."""
 
 
-def score_theirs(study: Study) -> Theirs | None:
-    """Score what the user brought, if anything; an attempt needs the ladder's run of the same size to be trained."""
-    if study.attempt is not None:
-        run = replay(study, study.attempt)
-        assert run.held_out is not None
-        task = task_at(study.task, study.attempt.pooling if study.task.pooling else None, study.seed)
-        objective = task.objective()
+def score_user_run(experiment: Experiment) -> UserRun | None:
+    """Score what the user brought, if anything; an attempt needs the run of the same size to be trained."""
+    task = experiment.task
+    if experiment.attempt is not None:
+        run = replay(experiment, experiment.attempt)
+        objective = task_at(task, experiment.attempt.pooling if task.pooling else None, experiment.seed).objective()
         objective.load_head(run.head)
         if not isinstance(objective, Classification):
-            return Theirs(run.held_out, run.adapter, None, run.status)
+            return UserRun(held_out(run), run.adapter, None, run.status)
         with applied(task.backbone, run) as joined:
             answers = predictions(task, "held_out", objective.head, joined)
-        return Theirs(run.held_out, run.adapter, answers, run.status)
-    if study.adapter is None:
+        return UserRun(held_out(run), run.adapter, answers, run.status)
+    if experiment.user_adapter is None:
         return None
-    own = None if study.classifier is None else _classified(study, study.classifier)
-    if own is not None:
-        return own
-    place = None if study.task.pooling is None else study.reading or study.task.pooling
-    found = read(study, study.adapter, place)
-    return Theirs(found.outcomes, study.adapter, found.answers, "finished")
+    if experiment.classifier is not None and (found := _classified(experiment, experiment.classifier)):
+        return found
+    place = None if task.pooling is None else experiment.user_pooling or task.pooling
+    return UserRun(*read(experiment, experiment.user_adapter, place))
 
 
-def _classified(study: Study, classifier: Classifier) -> Theirs | None:
+def _classified(experiment: Experiment, classifier: Classifier) -> UserRun | None:
     """The user's adapter through the user's own classifier; None when it knows other classes than the data.
 
     Labels are numbered in their sorted order. Of two, the other order is taken where it suits the training rows better:
     nobody is to be blamed for how they numbered them.
     """
-    train, held_out = study.task.encoded["train"], study.task.encoded["held_out"]
+    train, judged = experiment.task.encoded["train"], experiment.task.encoded["held_out"]
     assert train.labels is not None
-    assert held_out.labels is not None
-    logits = classifier(held_out.sequences)
-    if not isinstance(study.data, LabelledTexts) or logits.shape[1] != len(study.data.label_names):
+    assert judged.labels is not None
+    logits = classifier(judged.sequences)
+    if not isinstance(experiment.data, LabelledTexts) or logits.shape[1] != len(experiment.data.label_names):
         return None
     if logits.shape[1] == 2 and (classifier(train.sequences).argmax(1) == train.labels).double().mean() < 0.5:
         logits = logits.flip(1)
     answers = logits.argmax(1)
-    loss = cross_entropy(logits, held_out.labels, reduction="none")
-    outcomes = Outcomes(loss, torch.ones_like(loss), (answers == held_out.labels).to(loss.dtype))
-    return Theirs(outcomes, study.adapter, answers, "finished")
+    loss = cross_entropy(logits, judged.labels, reduction="none")
+    outcomes = Outcomes(loss, torch.ones_like(loss), (answers == judged.labels).to(loss.dtype))
+    return UserRun(outcomes, experiment.user_adapter, answers)
+
+
+def collapse(experiment: Experiment) -> Measured[CollapseNumbers] | Skipped:
+    """The spread of the held-out rows over the classes, as the user's own training answers them."""
+    if experiment.user_run is None:
+        return Skipped("Neither an attempt nor an adapter was given.")
+    answers = experiment.user_run.answers
+    if answers is None or not isinstance(experiment.data, LabelledTexts):
+        return Skipped("Only a classifier can collapse into one class.")
+    names = experiment.data.label_names
+    counts = answers.bincount(minlength=len(names))
+    truth = experiment.task.encoded["held_out"].labels
+    assert truth is not None
+    true_counts = truth.bincount(minlength=len(names))
+    favourite = int(counts.argmax())
+    share, true_share = float(counts[favourite]) / len(answers), float(true_counts[favourite]) / len(answers)
+    numbers = CollapseNumbers(
+        favourite=names[favourite],
+        share=share,
+        true_share=true_share,
+        classes_never_given=int(((counts == 0) & (true_counts > 0)).sum()),
+        collapsed=share >= COLLAPSED and true_share < COLLAPSED,
+    )
+    return Measured(numbers, experiment.judged_rows)

@@ -1,4 +1,4 @@
-"""From numbers to a verdict. Rules read numbers by name and never measure; each returns a judgement or passes.
+"""The rules, from numbers to a verdict. They read records and never measure; each returns a judgement or passes.
 
 The order of `RULES` is the argument: first whether anything was measured, then whether the data allows any method, then
 whether the user's own training is what falls short, then whether a soft prompt keeps up with LoRA, and only when a real
@@ -8,16 +8,27 @@ Nothing here calls a failed optimiser an impossibility: the verdicts about form 
 and learning rates that were tried, and the form is blamed only where this training finds a prompt known to exist.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.measures.comparison import NORMAL_90
-from promptreach.diagnosis.rules.blame import blame_training, training_reasons
+from promptreach.diagnosis.numbers import (
+    USER,
+    AttemptNumbers,
+    BareNumbers,
+    CollapseNumbers,
+    DataNumbers,
+    PlantedNumbers,
+    PoolingNumbers,
+    StartNumbers,
+    TrainingNumbers,
+    numbers_of,
+)
+from promptreach.diagnosis.rules._blame import blame_training, training_reasons
+from promptreach.diagnosis.rules._unlearnable import conflicting_completions, conflicting_labels, nothing_learnt
 from promptreach.diagnosis.rules.measurements import FORMS, LENGTH_HELPS, Measurements, sentence, settings_of, unit_of
-from promptreach.diagnosis.rules.unlearnable import conflicting_completions, conflicting_labels, nothing_learnt
-from promptreach.diagnosis.verdict import Judgement, undecided
+from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason, TuningVerdict
 
 STILL_FALLING = 0.02
@@ -30,30 +41,38 @@ FOUND = 0.5
 """The share of a planted prompt's gain from which a training is said to find prompts that exist."""
 
 
-def judge(values: Mapping[str, Mapping[str, Any]], broken: Sequence[Reason] = ()) -> Judgement:
+def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement:
     """The first rule that applies decides.
 
     Args:
-        values: the numbers of each measurer that ran, by its name.
-        broken: why those that a verdict needs did not run.
+        found: the records of `promptreach.diagnosis.numbers` that were measured, in any order; others are not read.
+        broken: why those that a verdict needs are missing.
     """
-    if broken or "data" not in values:
+    data, training = numbers_of(found, DataNumbers), numbers_of(found, TrainingNumbers)
+    if broken or data is None:
         return nothing_measured(tuple(broken))
-    proved = conflicting_labels(values["data"])
-    if proved is not None or "training" not in values:
+    proved = conflicting_labels(data)
+    if proved is not None or training is None:
         return proved or nothing_measured(())
-    known = ("bare_model", "initialisation", "planted", "attempt", "collapse", "reading")
-    given = {name.removesuffix("_model"): values.get(name, {}) for name in known}
-    seen = Measurements(values["data"], values["training"], **given)
+    seen = Measurements(
+        data,
+        training,
+        bare=numbers_of(found, BareNumbers),
+        start=numbers_of(found, StartNumbers),
+        planted=numbers_of(found, PlantedNumbers),
+        attempt=numbers_of(found, AttemptNumbers),
+        collapse=numbers_of(found, CollapseNumbers),
+        pooling=numbers_of(found, PoolingNumbers),
+    )
     judgement = next(judgement for rule in RULES if (judgement := rule(seen)) is not None)
     # What the user's own settings cost is worth knowing whatever the verdict.
     also = tuple(reason for reason in training_reasons(seen) if reason not in judgement.reasons)
     return replace(judgement, reasons=judgement.reasons + also)
 
 
-def hangs_on(name: str, values: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the verdict on `values` rests on a measurement of that name, which may not have been made yet."""
-    return any(reason.check == name for reason in judge(values).reasons)
+def depends_on(name: str, found: Collection[object]) -> bool:
+    """Whether the verdict on `found` rests on a measurement of that name, which may not have been made yet."""
+    return any(reason.check == name for reason in judge(found).reasons)
 
 
 def nothing_measured(reasons: tuple[Reason, ...]) -> Judgement:
@@ -67,40 +86,24 @@ def soft_prompt_keeps_up(seen: Measurements) -> Judgement | None:
     """FITS: the interval of the difference to LoRA lies above minus the margin."""
     name = seen.fitting()
     if name is None:
-        return _yours_keeps_up(seen)
-    against = seen.training["against_lora"][name]
-    control = seen.training["against_head"][name]
-    run = seen.training["methods"][name]
+        return _user_keeps_up(seen)
+    run, control = seen.runs[name], seen.training.against_head[name]
     reasons = [
-        Reason(
-            text=f"{sentence(name)} against LoRA on the same {seen.rows}: {seen.gain(against)}.",
-            evidence=Evidence.MEASURED,
-            check="training",
-        ),
-        Reason(
-            text=f"{sentence(name)} against {seen.control}: {seen.gain(control)}.",
-            evidence=Evidence.MEASURED,
-            check="training",
-        ),
+        measured(f"{sentence(name)} against LoRA on the same {seen.rows}: {seen.gain(seen.against_lora(name))}."),
+        measured(f"{sentence(name)} against {seen.control}: {seen.gain(control)}."),
     ]
     prompts = seen.methods("prompt")
-    if run["method"] == "prefix" and prompts:
-        best = max(prompts, key=lambda n: seen.training["against_lora"][n]["gain"])
-        reasons.append(
-            Reason(
-                text=f"A prompt at the input falls short of that: {best} against LoRA "
-                f"{seen.gain(seen.training['against_lora'][best])}.",
-                evidence=Evidence.MEASURED,
-                check="training",
-            )
-        )
+    if run.method == "prefix" and prompts:
+        best = max(prompts, key=lambda other: seen.against_lora(other).gain)
+        text = f"A prompt at the input falls short of that: {best} against LoRA {seen.gain(seen.against_lora(best))}."
+        reasons.append(measured(text))
     reasons += _start_reason(seen)
-    if control["low"] <= 0:
+    if control.low <= 0:
         return _nothing_gained(seen, name, reasons)
     return Judgement(
         TuningVerdict.FITS,
         Evidence.MEASURED,
-        f"{sentence(FORMS[run['method']])} fits: {settings_of(run)} reaches {seen.score(name)}, LoRA "
+        f"{sentence(FORMS[run.method])} fits: {settings_of(run)} reaches {seen.score(name)}, LoRA "
         f"{seen.score(seen.lora)}, {seen.control} {seen.score('head')}.",
         tuple(reasons),
         name,
@@ -108,21 +111,15 @@ def soft_prompt_keeps_up(seen: Measurements) -> Judgement | None:
     )
 
 
-def _yours_keeps_up(seen: Measurements) -> Judgement | None:
+def _user_keeps_up(seen: Measurements) -> Judgement | None:
     """FITS: what the user brought is as good as LoRA, though what was trained here is not."""
-    if seen.yours is None or seen.yours["method"] == "lora" or not seen.keeps_up("yours"):
+    if seen.user is None or seen.user.method == "lora" or not seen.keeps_up(USER):
         return None
     return Judgement(
         TuningVerdict.FITS,
         Evidence.MEASURED,
-        f"{seen.your} fits: it reaches {seen.score('yours')}, LoRA {seen.score(seen.lora)}.",
-        (
-            Reason(
-                text=f"{seen.your} against LoRA on the same {seen.rows}: {seen.gain(seen.against_lora('yours'))}.",
-                evidence=Evidence.MEASURED,
-                check="training",
-            ),
-        ),
+        f"{seen.your} fits: it reaches {seen.score(USER)}, LoRA {seen.score(seen.lora)}.",
+        (measured(f"{seen.your} against LoRA on the same {seen.rows}: {seen.gain(seen.against_lora(USER))}."),),
         None,
         "Keep it; no setting tried here did better.",
     )
@@ -130,11 +127,11 @@ def _yours_keeps_up(seen: Measurements) -> Judgement | None:
 
 def _nothing_gained(seen: Measurements, name: str, reasons: list[Reason]) -> Judgement:
     """FITS, but not worth it: the prompt or prefix is as good as LoRA and no better than the control."""
-    form = FORMS[seen.training["methods"][name]["method"]]
-    lora = seen.training["against_head"][seen.lora]
+    form = FORMS[seen.runs[name].method]
+    lora = seen.training.against_head[seen.lora]
     rival = f"LoRA ({seen.score(seen.lora)}) neither"
     advice = f"Take {seen.control}, and tune only if more rows or a longer training show a gain."
-    if lora["low"] > 0:
+    if lora.low > 0:
         rival = f"LoRA reaches {seen.score(seen.lora)}, {seen.gain(lora)}"
         advice = f"Take {seen.control}, or LoRA if that gain matters; longer training may help the prompts."
     return Judgement(
@@ -154,23 +151,17 @@ def gap_not_settled(seen: Measurements) -> Judgement | None:
     if name is None:
         return undecided(
             "No soft prompt finished training.",
-            (Reason(text="Every prompt and prefix diverged.", evidence=Evidence.MEASURED, check="training"),),
+            (measured("Every prompt and prefix diverged."),),
             "Give a smaller learning rate, or check the data for extreme inputs.",
         )
     if seen.trails(name):
         return None
-    against = seen.training["against_lora"][name]
+    against = seen.against_lora(name)
     # The interval narrows with the square root of the rows; this many would bring its width under the margin.
-    needed = seen.training["held_out_rows"] * max(2.0, (2 * NORMAL_90 * against["error"] / seen.margin) ** 2)
+    needed = seen.training.held_out_rows * max(2.0, (2 * NORMAL_90 * against.error / seen.margin) ** 2)
     return undecided(
         f"{sentence(name)} is {seen.gain(against)} from LoRA: too close to call.",
-        (
-            Reason(
-                text=f"The interval reaches from clearly worse to as good (margin {seen.margin_text}).",
-                evidence=Evidence.MEASURED,
-                check="training",
-            ),
-        ),
+        (measured(f"The interval reaches from clearly worse to as good (margin {seen.margin_text})."),),
         f"Use about {needed:,.0f} held-out rows, or train longer.",
         chosen=name,
     )
@@ -178,22 +169,15 @@ def gap_not_settled(seen: Measurements) -> Judgement | None:
 
 def training_not_done(seen: Measurements) -> Judgement | None:
     """UNDECIDED: there is a gap, but the best soft prompt was not trained as far or as fast as it could be."""
-    name = seen.best_soft()
-    assert name is not None
-    run = seen.training["methods"][name]
-    signs = []
-    if run["still_falling"] >= STILL_FALLING and LONGER * run["still_falling"] >= seen.loss_gap(name):
-        signs.append(f"Its validation loss fell by {run['still_falling']:.3f} nats over the last stretch.")
-    if run["rate_at_edge"]:
-        signs.append(f"Its learning rate, {run['learning_rate']:.2g}, was the largest tried and the best of them.")
-    if not signs:
-        return None
-    return undecided(
-        f"{sentence(name)} {seen.falls_short(name)}, but its training was not at its best yet.",
-        tuple(Reason(text=text, evidence=Evidence.MEASURED, check="training") for text in signs),
-        "Train longer, or over more learning rates; until then LoRA is the safer choice.",
-        chosen=seen.lora,
-    )
+    name = seen.closest
+    run, signs = seen.runs[name], []
+    if run.still_falling >= STILL_FALLING and LONGER * run.still_falling >= seen.loss_gap(name):
+        signs.append(measured(f"Its validation loss fell by {run.still_falling:.3f} nats over the last stretch."))
+    if run.rate_at_edge:
+        text = f"Its learning rate, {run.learning_rate:.2g}, was the largest tried and the best of them."
+        signs.append(measured(text))
+    advice = "Train longer, or over more learning rates; until then LoRA is the safer choice."
+    return _gap_left_open(seen, "but its training was not at its best yet", signs, advice) if signs else None
 
 
 def more_tokens_help(seen: Measurements) -> Judgement | None:
@@ -202,25 +186,19 @@ def more_tokens_help(seen: Measurements) -> Judgement | None:
     if len(runs) < 2:
         return None
     (_, shorter), (name, longest) = runs[-2:]
-    saved = shorter["validation_loss"] - longest["validation_loss"]
-    fitted = (shorter["train_loss"] or 0.0) - (longest["train_loss"] or 0.0)
+    saved = shorter.validation_loss - longest.validation_loss
+    fitted = (shorter.train_loss or 0.0) - (longest.train_loss or 0.0)
     if min(saved, fitted) < LENGTH_HELPS or saved < LENGTH_CLOSES * (saved + seen.loss_gap(name)):
         return None
     other = ", or a prefix" if seen.form == "prompt" else ""
     return Judgement(
         TuningVerdict.MORE_TOKENS,
         Evidence.MEASURED,
-        f"A longer {seen.form} is needed: from {shorter['tokens']} to {longest['tokens']} {unit_of(seen.form)} the "
+        f"A longer {seen.form} is needed: from {shorter.tokens} to {longest.tokens} {unit_of(seen.form)} the "
         f"loss still fell by {saved:.3f} nats, and {name} {seen.falls_short(name)}.",
-        (
-            Reason(
-                text=f"Training and validation loss fall together with the length ({fitted:.3f} and {saved:.3f} nats).",
-                evidence=Evidence.MEASURED,
-                check="training",
-            ),
-        ),
+        (measured(f"Training and validation loss fall together with the length ({fitted:.3f} and {saved:.3f} nats)."),),
         name,
-        f"Train {4 * longest['tokens']} {unit_of(seen.form)}{other}, to see how the curve goes on.",
+        f"Train {4 * longest.tokens} {unit_of(seen.form)}{other}, to see how the curve goes on.",
     )
 
 
@@ -230,94 +208,71 @@ def nothing_memorised(seen: Measurements) -> Judgement | None:
         return None
     return undecided(
         f"No method memorised the rows: LoRA reaches {seen.score(seen.lora)}.",
-        (
-            Reason(
-                text="What a larger update cannot do in these steps says nothing against prompts.",
-                evidence=Evidence.MEASURED,
-                check="training",
-            ),
-        ),
+        (measured("What a larger update cannot do in these steps says nothing against prompts."),),
         "Train longer, or give LoRA a higher rank, until one method fits the rows.",
     )
 
 
 def lengths_not_compared(seen: Measurements) -> Judgement | None:
     """UNDECIDED: there is a settled gap, but whether it closes with the length was not seen."""
-    lengths = [run["tokens"] for run in seen.by_length().values()]
+    lengths = [run.tokens for run in seen.by_length().values()]
     if len(lengths) > 1:
         return None
-    name = seen.best_soft()
-    assert name is not None
     finished = ", ".join(map(str, lengths)) or "none"
-    return undecided(
-        f"{sentence(name)} {seen.falls_short(name)}, and that may be its length as well as its form.",
-        (
-            Reason(
-                text=f"Lengths of a {seen.form} that finished training: {finished}; a comparison needs two.",
-                evidence=Evidence.MEASURED,
-                check="training",
-            ),
-        ),
+    return _gap_left_open(
+        seen,
+        "and that may be its length as well as its form",
+        [measured(f"Lengths of a {seen.form} that finished training: {finished}; a comparison needs two.")],
         f"Train a {seen.form} of another length as well, four times as long, say; LoRA is the safer choice until then.",
-        chosen=seen.lora,
     )
 
 
 def training_not_trusted(seen: Measurements) -> Judgement | None:
     """UNDECIDED: there is a settled gap, but this training does not find prompts that exist, or that is not known."""
-    share = seen.planted.get("share")
-    if share is not None and share >= FOUND:
+    if seen.planted is None:
+        text = "Whether this training finds prompts that exist was not measured."
+        reason = Reason(text, Evidence.UNKNOWN, "planted")
+    elif seen.planted.share >= FOUND:
         return None
-    name = seen.best_soft()
-    assert name is not None
-    text = "Whether this training finds prompts that exist was not measured."
-    if share is not None:
-        text = (
-            f"Of the gain of a prompt that was planted, and so exists, the same training found {max(0.0, share):.0%}."
-        )
-    return undecided(
-        f"{sentence(name)} {seen.falls_short(name)}, and that may be its training as well as its form.",
-        (Reason(text=text, evidence=Evidence.MEASURED if share is not None else Evidence.UNKNOWN, check="planted"),),
+    else:
+        share = f"{max(0.0, seen.planted.share):.0%}"
+        text = f"Of the gain of a prompt that was planted, and so exists, the same training found {share}."
+        reason = measured(text, "planted")
+    return _gap_left_open(
+        seen,
+        "and that may be its training as well as its form",
+        [reason],
         "Train longer, until the planted prompt is found; a gap that is left then is the form's. LoRA is the safer "
         "choice until then.",
-        chosen=seen.lora,
     )
 
 
 def form_falls_short(seen: Measurements) -> Judgement:
     """FORM: a real gap to LoRA that neither length nor the tried learning rates close."""
-    name = seen.best_soft()
-    assert name is not None
+    name, planted = seen.closest, seen.planted
+    assert planted is not None  # or its training would not have been trusted
     prefixes = [other for other in seen.methods("prefix") if seen.keeps_up(other)]
     better = prefixes[0] if prefixes else seen.lora
-    run = seen.training["methods"][better]
-    lengths = ", ".join(str(run["tokens"]) for run in seen.by_length().values())
+    run = seen.runs[better]
+    chosen = f"LoRA of rank {run.rank}" if run.method == "lora" else f"a prefix of {run.tokens} slots"
+    lengths = ", ".join(str(run.tokens) for run in seen.by_length().values())
     return Judgement(
         TuningVerdict.FORM,
         Evidence.MEASURED,
-        f"Use {_in_words(run)}: it reaches {seen.score(better)}, the best "
-        f"{seen.training['methods'][name]['method']} ({name}) {seen.score(name)}, at every length tried.",
+        f"Use {chosen}: it reaches {seen.score(better)}, the best {seen.runs[name].method} ({name}) "
+        f"{seen.score(name)}, at every length tried.",
         (
-            Reason(
-                text=f"{sentence(name)} against LoRA: {seen.gain(seen.training['against_lora'][name])}.",
-                evidence=Evidence.MEASURED,
-                check="training",
+            measured(f"{sentence(name)} against LoRA: {seen.gain(seen.against_lora(name))}."),
+            measured(
+                f"At {seen.form} lengths {lengths} the loss no longer falls with the length, and training had settled."
             ),
-            Reason(
-                text=f"At {seen.form} lengths {lengths} the loss no longer falls with the length, and training had "
-                "settled.",
-                evidence=Evidence.MEASURED,
-                check="training",
-            ),
-            Reason(
-                text=f"Of what a planted prompt gains, the same training found {min(1.0, seen.planted['share']):.0%}.",
-                evidence=Evidence.MEASURED,
-                check="planted",
+            measured(
+                f"Of what a planted prompt gains, the same training found {min(1.0, planted.share):.0%}.", "planted"
             ),
         ),
         better,
-        f"Train {_in_words(run)} at learning rate {run['learning_rate']:.2g}. This is measured on the "
-        "sizes and rates above, not a proof that no prompt exists.",
+        f"Train {chosen} at learning rate {run.learning_rate:.2g}. This is measured on the sizes and rates above, not "
+        "a proof that no prompt exists.",
     )
 
 
@@ -337,23 +292,19 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _in_words(run: Mapping[str, Any]) -> str:
-    return f"LoRA of rank {run['rank']}" if run["method"] == "lora" else f"a prefix of {run['tokens']} slots"
+def _gap_left_open(seen: Measurements, why: str, reasons: list[Reason], advice: str) -> Judgement:
+    name = seen.closest
+    headline = f"{sentence(name)} {seen.falls_short(name)}, {why}."
+    return undecided(headline, tuple(reasons), advice, chosen=seen.lora)
 
 
 def _start_reason(seen: Measurements) -> list[Reason]:
-    """Why a run with PEFT's defaults would look worse, where that was measured."""
-    starts = seen.initialisation.get("prompt_start_loss")
-    if not starts:
+    """The reason why a run with PEFT's defaults would look worse, where that was measured."""
+    if seen.start is None:
         return []
+    starts = seen.start.prompt_start_loss
     damage = starts["random (start)"] - starts["vocabulary (start)"]
     if damage < STILL_FALLING:
         return []
-    return [
-        Reason(
-            text=f"The start matters: PEFT's random start costs {damage:.3f} nats more than vocabulary rows before the "
-            "first step.",
-            evidence=Evidence.MEASURED,
-            check="initialisation",
-        )
-    ]
+    text = f"The start matters: PEFT's random start costs {damage:.3f} nats more than vocabulary rows before the first"
+    return [measured(f"{text} step.", "initialisation")]

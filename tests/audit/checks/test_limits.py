@@ -10,37 +10,35 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from helpers.audit_cases import rows
+from helpers.audit_cases import finding_of, rows
 from helpers.models import tiny_model, tiny_module, tiny_tokenizer
 from promptreach import cli
 from promptreach.audit.checks import limits
-from promptreach.audit.context import AuditContext
+from promptreach.audit.context import AuditContext, prepared
 from promptreach.audit.settings import BUDGETS
 from promptreach.certificate import Evidence, Recheck
 from promptreach.hf import capture, open_model
 from promptreach.limits import memorisable_statistics
-from promptreach.progress import Progress
-from promptreach.report.certificates import finished
 from promptreach.report.findings import Table
 from promptreach.tables import read_task
 from promptreach.training.search.sweep import sweep
-from promptreach.tuning import Limits, RunStore
+from promptreach.tuning import Limits
 
 
 def context_for(family: str, tokenizer: Any = None, **options: Any) -> AuditContext:
     """A context with a trained LoRA update."""
     model = open_model(tiny_module(family), tokenizer=tokenizer or tiny_tokenizer(family), **options)
     small = replace(BUDGETS["quick"], limits=Limits(48, 24, 24, 16), tokens=(2, 4), steps=6, batch_size=8, probe_rows=6)
-    context = AuditContext(model, read_task(rows()), small, RunStore(None), Progress(quiet=True))
-    config = context.study.config("lora", rank=2, init="zero")
-    context.sweeps[config.label] = sweep(context.executor(context.task), config, rates=[0.05])
+    context = prepared(model, read_task(rows()), small)
+    config = context.config("lora", rank=2, init="zero")
+    context.sweeps[config.label] = sweep(context.executor_of(context.task), config, rates=[0.05])
     return context
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_floors_at_cls_are_between_nothing_and_no_prompt_at_all(family: str) -> None:
     """Having no prompt is the limit of prompts with ever less mass, so no floor lies above LoRA's whole change."""
-    found = limits._heads(context_for(family))
+    found = limits.head_floors(context_for(family))
     assert len(found) == 4
     for memorisation, change, share in found:
         assert 0 <= memorisation.floor.value <= change
@@ -52,14 +50,14 @@ def test_floors_at_cls_are_between_nothing_and_no_prompt_at_all(family: str) -> 
 def test_an_untrained_update_leaves_nothing_to_imitate() -> None:
     context = context_for("bert")
     config = context.sweeps["lora rank 2"].best.config
-    context.sweeps["lora rank 2"] = sweep(context.executor(context.task), replace(config, steps=0), rates=[0.05])
-    finding = limits.run(context)
+    context.sweeps["lora rank 2"] = sweep(context.executor_of(context.task), replace(config, steps=0), rates=[0.05])
+    finding = finding_of("limits", context)
     assert "left the first layer's heads as they were" in finding.summary
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_causal_models_are_told_which_hypothesis_fails(family: str) -> None:
-    finding = limits.run(context_for(family))
+    finding = finding_of("limits", context_for(family))
     assert "no two examples share a query" in finding.values["oracle_missing"]
     assert finding.values["lipschitz_layers"] == 2
 
@@ -82,19 +80,19 @@ def test_a_decoder_without_its_head_is_a_decoder() -> None:
     assert context.model.task == "encoder"
     first = capture(context.model, context.probe_batch, layers=[0])[0].query[:, :, 0]
     assert not torch.allclose(first, first[:1].expand_as(first))
-    assert "no two examples share a query" in limits.run(context).values["oracle_missing"]
+    assert "no two examples share a query" in finding_of("limits", context).values["oracle_missing"]
 
 
 def test_an_encoder_whose_rows_start_with_different_tokens_has_no_shared_query() -> None:
     """A tokenizer that puts no [CLS] in front."""
     context = context_for("bert", tokenizer=tiny_tokenizer("llama"))
-    finding = limits.run(context)
+    finding = finding_of("limits", context)
     assert "different tokens" in finding.values["oracle_missing"]
     assert "oracle_impossible" not in finding.values
 
 
 def test_every_floor_and_every_bound_reaches_the_finding() -> None:
-    finding = finished(limits.run(context_for("bert")))
+    finding = finding_of("limits", context_for("bert"))
     assert finding.status == "done"
     floors = [item for item in finding.certificates if item.theorem == "one-query-dual-bound"]
     assert [item.claim.partition(":")[0] for item in floors] == [
@@ -115,7 +113,7 @@ def test_a_floor_that_does_not_hold_fails_the_finding(monkeypatch: pytest.Monkey
         return replace(found, floor=replace(found.floor, value=1.1 * found.floor.value + 1.0))
 
     monkeypatch.setattr(limits, "memorisable_statistics", too_high)
-    finding = finished(limits.run(context_for("bert")))
+    finding = finding_of("limits", context_for("bert"))
     assert finding.status == "failed"
     assert "First layer, head 0" in finding.reason
     assert finding.blocks == []

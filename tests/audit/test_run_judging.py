@@ -1,27 +1,13 @@
 """The audit judges by the rules of `promptreach.tuning.diagnosis`; what it adds is the report's side of them."""
 
-from helpers.tasks import task_of
+from helpers.diagnosis_cases import experiment_of
 from promptreach.audit.checks import CHECKS
-from promptreach.audit.judging import NEEDED, judge_findings
+from promptreach.audit.run import NEEDED, judge_findings
 from promptreach.certificate import Evidence
-from promptreach.diagnosis.experiment import Study
-from promptreach.progress import Progress
+from promptreach.diagnosis.steps import AFTER_DATA, DATA, READING
 from promptreach.report.findings import Finding
 from promptreach.report.result import AuditVerdict
 from promptreach.report.verdict import EXIT_STATUS
-from promptreach.training.engines.executor import InProcess
-from promptreach.training.runs import RunStore
-from promptreach.training.task.task import Task
-
-
-def empty_study() -> Study:
-    """Nothing was measured."""
-    task = task_of("bert")
-
-    def executor_of(task: Task) -> InProcess:
-        return InProcess(task, RunStore(None), Progress(quiet=True))
-
-    return Study(task.train, task, executor_of, tokens=(4,), steps=1, batch_size=1)
 
 
 def failed(check: str) -> Finding:
@@ -31,17 +17,25 @@ def failed(check: str) -> Finding:
 
 
 def test_a_broken_check_is_undecided_with_its_reason() -> None:
-    judgement = judge_findings([failed("training")], empty_study())
+    judgement = judge_findings([failed("training")], experiment_of())
     assert judgement.verdict is AuditVerdict.UNDECIDED
     assert "boom" in judgement.reasons[0].text
 
 
 def test_a_check_that_no_verdict_needs_may_break() -> None:
-    assert judge_findings([failed("drift")], empty_study()).reasons == ()
+    assert judge_findings([failed("drift")], experiment_of()).reasons == ()
 
 
-def test_the_needed_checks_exist() -> None:
-    assert set(NEEDED) <= {check.name for check in CHECKS}
+def test_every_check_has_its_own_name_and_the_needed_ones_exist() -> None:
+    names = [check.name for check in CHECKS]
+    assert len(set(names)) == len(names)
+    assert set(NEEDED) <= set(names)
+
+
+def test_the_audit_takes_the_steps_of_the_diagnosis_in_their_order() -> None:
+    names = [check.name for check in CHECKS]
+    steps = [step.name for step in (DATA, *AFTER_DATA) if step is not READING]
+    assert [name for name in names if name in steps] == steps
 
 
 def test_every_verdict_has_an_exit_status() -> None:

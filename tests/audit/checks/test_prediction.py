@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helpers import audit_cases
-from helpers.audit_cases import rows, trained
+from helpers.audit_cases import finding_of, rows, trained
 from promptreach.audit.checks import prediction
 from promptreach.prediction.forecast import Prediction
 from promptreach.training.task.task import Task
@@ -19,7 +19,7 @@ def test_predictions_take_all_rows_or_none(
 ) -> None:
     context, name = trained(tmp_path / "model", "bert", "prompt")
     monkeypatch.setattr(prediction, "MOST", most)
-    found = prediction.run(context)
+    found = finding_of("prediction", context)
     if rows is None:
         assert found.status == "skipped"
         assert "Gradients of 50% of the rows would cost more than 0% of this training" in found.reason
@@ -28,18 +28,25 @@ def test_predictions_take_all_rows_or_none(
     assert set(found.values["methods"]) == {name}
 
 
-def test_predictions_are_made_from_fewer_rows_where_all_would_cost_too_much(
+def test_predictions_are_made_from_as_many_rows_as_they_may_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context, name = trained(tmp_path / "model", "bert", "prompt")
-    beside = 48 + 24  # rows left out, and held-out ones
-    trained_rows = context.sweeps[name].steps * context.settings.batch_size
-    for wanted in (30, 24):
-        monkeypatch.setattr(prediction, "MOST", (beside + wanted + 0.5) / trained_rows)
-        assert prediction._affordable(context) == (["prompt"], wanted)
-        assert prediction.run(context).sample.startswith(f"{wanted} training")
-    monkeypatch.setattr(prediction, "MOST", (beside + 23.5) / trained_rows)
-    assert prediction._affordable(context) == ([], 0)
+    """The dearer they may be the more rows, from half of the training rows on; nothing is predicted from fewer."""
+    context, _ = trained(tmp_path / "model", "bert", "prompt")
+    found = []
+    for most in (0.5, 1.0, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 4.0):
+        monkeypatch.setattr(prediction, "MOST", most)
+        methods, train_rows = prediction.affordable(context)
+        assert methods == (["prompt"] if train_rows else [])
+        found.append(train_rows)
+    assert found == sorted(found)
+    assert found[0] == 0
+    assert found[-1] == 48
+    partial = [(index, count) for index, count in enumerate(found) if 0 < count < 48]
+    assert partial
+    assert all(count >= 24 for _, count in partial)
+    monkeypatch.setattr(prediction, "affordable", lambda context: (["prompt"], 30))
+    assert finding_of("prediction", context).sample.startswith("30 training")
 
 
 def test_the_rows_of_a_file_sorted_by_label_are_cut_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +55,7 @@ def test_the_rows_of_a_file_sorted_by_label_are_cut_evenly(tmp_path: Path, monke
     context, name = trained(tmp_path / "model", "bert", "prompt")
     whole = context.task
     monkeypatch.setattr(prediction, "MOST_HELD_OUT", 12)
-    monkeypatch.setattr(prediction, "_affordable", lambda context: (["prompt"], 24))
+    monkeypatch.setattr(prediction, "affordable", lambda context: (["prompt"], 24))
     seen: list[Task] = []
 
     def watched(task: Task, *asked: Any) -> Iterator[Prediction]:
@@ -57,7 +64,7 @@ def test_the_rows_of_a_file_sorted_by_label_are_cut_evenly(tmp_path: Path, monke
 
     forecasts = prediction.forecasts
     monkeypatch.setattr(prediction, "forecasts", watched)
-    found = prediction.run(context).values["methods"][name]
+    found = finding_of("prediction", context).values["methods"][name]
     (cut,) = seen
     for part, count in (("train", 24), ("held_out", 12)):
         labels, ids = cut.encoded[part].labels, cut.encoded[part].sequences

@@ -12,11 +12,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from helpers.audit_cases import rows, strip
+from helpers.audit_cases import finding_of, rows, strip
 from helpers.models import tiny_model
 from promptreach import cli
 from promptreach.audit.checks import inference_cost
-from promptreach.audit.context import AuditContext
+from promptreach.audit.context import AuditContext, prepared
 from promptreach.audit.cost import times as inference_times
 from promptreach.audit.cost.advice import LONG, suggestions
 from promptreach.audit.cost.heads import at_length, head_blocks, norm_reports
@@ -24,14 +24,14 @@ from promptreach.audit.cost.times import answers, difference, median_seconds, ru
 from promptreach.audit.cost.work import BARE, ForwardWork, Way, adapter_bytes, cache_bytes
 from promptreach.audit.settings import BUDGETS
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.numbers import SAME, Comparison
 from promptreach.errors import InputError
 from promptreach.hf import open_model, precompute, save_adapter
-from promptreach.progress import Progress
 from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
 from promptreach.report.findings import Code, Finding, Heatmap, Table, Text
 from promptreach.tables import read_task
 from promptreach.training.search.sweep import Sweep
-from promptreach.tuning import Limits, RunStore, fit
+from promptreach.tuning import Limits, fit
 
 FAMILIES = ["bert", "gpt2", "llama", "mistral"]
 SETTINGS = replace(BUDGETS["quick"], limits=Limits(48, 24, 24, 16), tokens=(2, 4), steps=4, batch_size=8, probe_rows=6)
@@ -45,7 +45,7 @@ def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 @lru_cache
 def trained(family: str) -> AuditContext:
     """A context with everything trained that an audit trains."""
-    context = AuditContext(tiny_model(family), read_task(rows()), SETTINGS, RunStore(None), Progress(True))
+    context = prepared(tiny_model(family), read_task(rows()), SETTINGS)
     for method, tokens in (("prompt", 4), ("prompt", 2), ("prefix", 4), ("lora", 0)):
         run = fit(
             context.model,
@@ -64,8 +64,8 @@ def trained(family: str) -> AuditContext:
 
 
 @lru_cache
-def finding_of(family: str) -> Finding:
-    return inference_cost.run(trained(family))
+def cost_of(family: str) -> Finding:
+    return finding_of("inference_cost", trained(family))
 
 
 def random_adapter(family: str, kind: str, length: int = 3) -> SoftPrompt | Prefix | LowRankUpdate:
@@ -103,7 +103,7 @@ def test_wrong_ratios_are_seen() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_way_has_its_numbers(family: str) -> None:
-    finding = finding_of(family)
+    finding = cost_of(family)
     ways, seconds = finding.values["ways"], finding.values["seconds"]
     assert finding.evidence is Evidence.PREDICTED
     assert ways.keys() == seconds.keys()
@@ -127,7 +127,7 @@ def test_every_way_has_its_numbers(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES[1:])
 def test_precomputed_logits_are_those_of_the_prompt_in_front(family: str) -> None:
     """Issue 5's bound for float32: 1e-5 relative, and the same next tokens."""
-    found = [way for way in finding_of(family).values["ways"].values() if way["logits_difference"] is not None]
+    found = [way for way in cost_of(family).values["ways"].values() if way["logits_difference"] is not None]
     assert found
     for way in found:
         assert way["logits_difference"] <= 1e-5
@@ -137,7 +137,7 @@ def test_precomputed_logits_are_those_of_the_prompt_in_front(family: str) -> Non
 def test_the_keys_of_another_prompt_are_seen() -> None:
     context = trained("llama")
     mine, other = random_adapter("llama", "prompt", 3), random_adapter("llama", "prompt", 4)
-    batch = context.model.batch(inference_cost._typical(context))
+    batch = context.model.batch(inference_cost.typical(context))
     wrong = Way("wrong", mine, precompute(context.model, other))
     gap, _ = difference(answers(context.model, wrong, batch), answers(context.model, Way("", mine), batch))
     assert gap > 1e-3
@@ -154,7 +154,7 @@ def test_linear_work_is_what_a_counter_of_multiplications_sees(family: str) -> N
     """Everything but attention: torch's own counter on the layers' matrix products, two operations a multiplication."""
     context = trained(family)
     model, work = context.model, ForwardWork.of(context.model)
-    batch = model.batch([inference_cost._typical(context)[0]])
+    batch = model.batch([inference_cost.typical(context)[0]])
     length = batch.input_ids.shape[1]
     for kind in ("bare", "prompt", "prefix"):
         way = BARE if kind == "bare" else Way(kind, random_adapter(family, kind))
@@ -174,7 +174,7 @@ def test_attention_counts_the_pairs_that_a_mask_leaves(family: str) -> None:
     mask = torch.ones(queries, cached + queries)
     if family == "llama":
         mask = mask.tril(cached)
-    assert work.attention(queries, cached) == work.heads * float(mask.sum()) * (2 * work.head_dim + 16)
+    assert work.attention(queries, cached) == float(mask.sum()) * work.attention(1)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -188,7 +188,7 @@ def test_bytes_are_those_of_the_tensors_and_of_the_file(family: str, tmp_path: P
 
 
 def test_a_shared_cache_is_held_once_and_others_by_every_request() -> None:
-    ways = finding_of("llama").values["ways"]
+    ways = cost_of("llama").values["ways"]
     for name, way in ways.items():
         if way["cache_bytes"]:
             times = 1 if name.endswith("(precomputed)") else inference_cost.BATCH
@@ -196,7 +196,7 @@ def test_a_shared_cache_is_held_once_and_others_by_every_request() -> None:
 
 
 def test_an_encoder_says_why_nothing_can_be_precomputed() -> None:
-    finding = finding_of("bert")
+    finding = cost_of("bert")
     context = trained("bert")
     with pytest.raises(InputError) as refused:
         precompute(context.model, random_adapter("bert", "prompt"))
@@ -204,13 +204,13 @@ def test_an_encoder_says_why_nothing_can_be_precomputed() -> None:
     texts = [block.text for block in finding.blocks if isinstance(block, Text)]
     assert any("prompt's positions attend to the input" in text for text in texts)
     assert not any("recompute" in item["what"] for item in finding.values["advice"])
-    assert finding_of("llama").values["not_precomputed"] == ""
+    assert cost_of("llama").values["not_precomputed"] == ""
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix", "LoRA"])
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_the_users_own_adapter_is_shown(family: str, kind: str) -> None:
-    finding = inference_cost.run(replace(trained(family), adapter=random_adapter(family, kind)))
+    finding = finding_of("inference_cost", replace(trained(family), user_adapter=random_adapter(family, kind)))
     assert f"your {kind}" in finding.values["ways"]
     assert any(row[0] == f"your {kind}" for row in table(finding, "Time of a forward pass").rows)
     precomputed = "your prompt (precomputed)" in finding.values["ways"]
@@ -219,27 +219,26 @@ def test_the_users_own_adapter_is_shown(family: str, kind: str) -> None:
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_the_same_twice_times_aside(family: str) -> None:
-    first, second = (
-        strip(json.loads(inference_cost.run(trained(family)).model_dump_json(), parse_constant=str)) for _ in range(2)
-    )
+    found = [finding_of("inference_cost", trained(family)) for _ in range(2)]
+    first, second = (strip(json.loads(finding.model_dump_json(), parse_constant=str)) for finding in found)
     assert first == second
     assert "seconds" not in first["values"]
     assert first["values"]["ways"]["bare model"]["work_over_bare"] == 1.0
 
 
 def test_without_an_adapter_there_is_nothing_to_time() -> None:
-    finding = inference_cost.run(replace(trained("bert"), sweeps={}))
+    finding = finding_of("inference_cost", replace(trained("bert"), sweeps={}))
     assert finding.status == "skipped"
     assert finding.reason
 
 
 def test_completions_are_not_part_of_the_input() -> None:
     pairs = [{"prompt": row["text"], "completion": " good good good"} for row in rows()]
-    context = replace(trained("llama"), data=read_task(pairs), sweeps={})
+    context = prepared(tiny_model("llama"), read_task(pairs), SETTINGS)
     good = context.model.tokenize([" good"], special_tokens=False)[0]
     whole = context.task.encoded["held_out"].sequences
     assert all(list(ids[-3:]) == 3 * good for ids in whole)
-    for ids in inference_cost._typical(context):
+    for ids in inference_cost.typical(context):
         assert list(ids[-3:]) != 3 * good
         assert any(longer[: len(ids)] == ids and len(longer) == len(ids) + 3 for longer in whole)
 
@@ -248,14 +247,14 @@ def test_typical_inputs_are_those_nearest_to_the_median_length() -> None:
     context = trained("bert")
     lengths = sorted(map(len, context.task.encoded["held_out"].sequences))
     middle = lengths[(len(lengths) - 1) // 2]
-    chosen = [abs(len(ids) - middle) for ids in inference_cost._typical(context)]
+    chosen = [abs(len(ids) - middle) for ids in inference_cost.typical(context)]
     assert chosen == sorted(abs(length - middle) for length in lengths)[: inference_cost.BATCH]
 
 
 def advised(family: str, ways: list[Way], low: float) -> list[str]:
     """What is suggested where every comparison of two trained runs has `low` as its lower end."""
     differences = {way.name: (1e-7, True) for way in ways}
-    found = suggestions(trained(family), ways, differences, lambda run, best: ({"low": low}, "words"))
+    found = suggestions(trained(family), ways, differences, lambda run, best: (Comparison(low, low, low, 0.0), "words"))
     return [item.what for item in found]
 
 
@@ -278,7 +277,8 @@ def test_only_long_prefixes_of_causal_models_are_worth_shrinking(length: int) ->
 
 
 def test_advice_is_ranked_by_the_work_it_saves() -> None:
-    finding = inference_cost.run(replace(trained("llama"), adapter=random_adapter("llama", "prompt", 40)))
+    context = replace(trained("llama"), user_adapter=random_adapter("llama", "prompt", 40))
+    finding = finding_of("inference_cost", context)
     advice = finding.values["advice"]
     saved = [item["work_then"] / item["work_now"] for item in advice]
     assert len(saved) >= 3
@@ -310,7 +310,7 @@ def test_polynomials_are_found_where_scores_are_small_and_pay_where_texts_are_lo
 
 def test_an_adapter_leaves_the_model_as_it_was() -> None:
     context = trained("llama")
-    batch = context.model.batch(inference_cost._typical(context))
+    batch = context.model.batch(inference_cost.typical(context))
     before = answers(context.model, BARE, batch)
     ways = [BARE, *(Way(kind, random_adapter("llama", kind)) for kind in ("prompt", "prefix", "LoRA"))]
     assert median_seconds(context.model, ways, batch, next_token=True).keys() == {way.name for way in ways}
@@ -338,7 +338,7 @@ def test_the_code_to_copy_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Way("prompt (precomputed)", prompt, precompute(model, prompt)),
         Way("LoRA", lora),
     ]
-    found = suggestions(context, ways, {"prompt (precomputed)": (0.0, True)}, lambda run, best: ({"low": 0.0}, ""))
+    found = suggestions(context, ways, {"prompt (precomputed)": (0.0, True)}, lambda run, best: (SAME, ""))
     assert [item.what.split()[0] for item in found] == ["Precompute", "Use", "Shrink", "Merge"]
     assert any("open_model('model', task='causal')" in item.code.text for item in found)
     scope: dict[str, Any] = {"input_ids": torch.tensor([[4, 5, 6]]), "base": model.release()}

@@ -1,130 +1,31 @@
 """Rules judge made-up numbers: each verdict is reached by the numbers that should reach it, and by no others."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from helpers.rule_cases import NAMES, SOFT, changed, compared, numbers
 from promptreach.certificate import Evidence
-from promptreach.diagnosis.rules.rules import RULES, hangs_on, judge
+from promptreach.diagnosis.numbers import (
+    ChangedSetting,
+    Geometry,
+    Setting,
+    StartNumbers,
+    TrainingNumbers,
+    numbers_of,
+)
+from promptreach.diagnosis.rules.rules import RULES, depends_on, judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.report.verdict import Reason, TuningVerdict
-
-NAMES = ("head", "prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens", "lora rank 8")
-SOFT = NAMES[1:4]
-
-
-def method(kind: str, **numbers: Any) -> dict[str, Any]:
-    return {
-        "method": kind,
-        "tokens": 0,
-        "rank": 0,
-        "init": "vocabulary",
-        "learning_rate": 0.01,
-        "status": "finished",
-        "accuracy": 0.80,
-        "accuracy_error": 0.01,
-        "loss": 0.5,
-        "validation_loss": 0.5,
-        "train_loss": 0.4,
-        "still_falling": 0.0,
-        "rate_at_edge": False,
-        "steps": 200,
-    } | numbers
-
-
-def compared(gain: float, error: float = 0.01) -> dict[str, float]:
-    return {"gain": gain, "low": gain - 1.6449 * error, "high": gain + 1.6449 * error, "error": error}
-
-
-def numbers(
-    prompt_gain: float = -0.10,
-    error: float = 0.01,
-    metric: str = "accuracy",
-    goal: str = "generalise",
-    yours: float | None = None,
-    own: dict[str, Any] | None = None,
-    data: dict[str, Any] | None = None,
-    methods: dict[str, dict[str, Any]] | None = None,
-    gains: dict[str, float] | None = None,
-    head_gain: float = 0.05,
-    lora_over_head: float = 0.05,
-    train_rows: int = 1000,
-    planted: float | None = 0.9,
-    path: tuple[dict[str, Any], ...] = (),
-) -> dict[str, dict[str, Any]]:
-    """One prompt of 4 and one of 16 tokens, a prefix and LoRA, with these gains over LoRA.
-
-    Args:
-        yours: the gain over LoRA of the user's own 16-token prompt, or None.
-        own: what else is known of it.
-        gains: over LoRA, by name, where they are not `prompt_gain`.
-        path: of the ablation.
-    """
-    runs = {
-        "head": method("head"),
-        "prompt 4 tokens": method("prompt", tokens=4),
-        "prompt 16 tokens": method("prompt", tokens=16),
-        "prefix 16 tokens": method("prefix", tokens=16, init="text"),
-        "lora rank 8": method("lora", rank=8, init="zero"),
-    }
-    for name, changed in (methods or {}).items():
-        runs[name] |= changed
-    over_lora = dict.fromkeys(NAMES[:4], prompt_gain) | (gains or {})
-    against_yours: dict[str, dict[str, float]] = {}
-    if yours is not None:
-        over_lora["yours"] = yours
-        against_yours = {name: compared(over_lora.get(name, 0.0) - yours, error) for name in runs}
-    against_head = {name: compared(head_gain) for name in [*runs, "yours"] if name != "head"}
-    against_head["lora rank 8"] = compared(lora_over_head)
-    training = {
-        "metric": metric,
-        "goal": goal,
-        "rows_judged": "1,000 held-out rows",
-        "train_rows": train_rows,
-        "held_out_rows": 1000,
-        "methods": runs,
-        "against_lora": {name: compared(gain, error) for name, gain in over_lora.items()},
-        "against_head": against_head,
-        "against_yours": against_yours,
-        "lora": "lora rank 8",
-        "yours": None
-        if yours is None
-        else {"accuracy": 0.6, "accuracy_error": 0.01, "loss": 0.9, "status": "finished", "kind": "attempt"}
-        | {"method": "prompt", "tokens": 16, "rank": 0}
-        | (own or {}),
-    }
-    base = {
-        "rows": 2000,
-        "classes": 2 if metric == "accuracy" else 0,
-        "majority_share": 0.5,
-        "best_accuracy": 1.0,
-        "loss_floor": 0.0,
-        "conflicting_rows": 0,
-    }
-    found = {
-        "data": base | (data or {}),
-        "bare_model": {"majority_accuracy": 0.5},
-        "training": training,
-        "initialisation": {
-            "prompt_start_loss": {"random (start)": 0.9, "vocabulary (start)": 0.6},
-            "far_out": ["your prompt"],
-            "geometry": {"your prompt": {"norm_ratio": 7.5}},
-        },
-    }
-    if planted is not None:
-        found["planted"] = {"share": planted}
-    if yours is not None:
-        whole = compared(sum(step["worth"]["gain"] for step in path))
-        found["attempt"] = {"path": path, "whole": whole, "settings": {"init": "random"}, "diverged_at": 7}
-    return found
 
 
 def judged(**given: Any) -> Judgement:
     return judge(numbers(**given))
 
 
-def step(setting: str, before: Any, after: Any, gain: float) -> dict[str, Any]:
-    return {"setting": setting, "before": before, "after": after, "worth": compared(gain)}
+def step(setting: str, before: Setting, after: Setting, gain: float) -> ChangedSetting:
+    return ChangedSetting(setting, before, after, compared(gain), 0.8)
 
 
 def test_a_prompt_within_the_margin_fits_and_is_chosen() -> None:
@@ -218,48 +119,52 @@ def test_the_form_is_not_blamed_where_no_two_lengths_finished(lost: tuple[str, .
 
 
 def test_the_length_of_your_prefix_is_judged_by_prefixes() -> None:
-    given: dict[str, Any] = {"yours": -0.2, "own": {"method": "prefix"}}
+    given: dict[str, Any] = {"user": -0.2, "own": {"method": "prefix"}}
     alone = judged(prompt_gain=-0.2, **given)
     assert alone.verdict is TuningVerdict.UNDECIDED
     assert "Lengths of a prefix that finished training: 16" in alone.reasons[0].text
     seen = numbers(prompt_gain=-0.2, **given)
-    runs, over = seen["training"]["methods"], seen["training"]
-    runs["prefix 4 tokens"] = runs["prefix 16 tokens"] | {"tokens": 4}
-    for key in ("against_lora", "against_head", "against_yours"):
-        over[key]["prefix 4 tokens"] = over[key]["prefix 16 tokens"]
-    form = judge(seen)
+    training = numbers_of(seen, TrainingNumbers)
+    assert training is not None
+    runs = dict(training.methods)
+    runs["prefix 4 tokens"] = replace(runs["prefix 16 tokens"], tokens=4)
+    over = {
+        key: {**getattr(training, key), "prefix 4 tokens": getattr(training, key)["prefix 16 tokens"]}
+        for key in ("against_lora", "against_head", "against_user")
+    }
+    form = judge(changed(seen, TrainingNumbers, methods=runs, **over))
     assert form.verdict is TuningVerdict.FORM
     assert "the best prefix" in form.headline
     assert form.reasons[1].text.startswith("At prefix lengths 4, 16")
-    runs["prefix 16 tokens"] |= {"validation_loss": 0.4, "train_loss": 0.3}
-    longer = judge(seen)
+    runs["prefix 16 tokens"] = replace(runs["prefix 16 tokens"], validation_loss=0.4, train_loss=0.3)
+    longer = judge(changed(seen, TrainingNumbers, methods=runs, **over))
     assert longer.verdict is TuningVerdict.MORE_TOKENS
     assert longer.headline.startswith("A longer prefix is needed: from 4 to 16 slots")
     assert "64 slots," in longer.advice
 
 
 def test_your_adapter_short_of_a_fitting_prompt_is_the_optimiser() -> None:
-    judgement = judged(prompt_gain=0.0, yours=-0.2)
+    judgement = judged(prompt_gain=0.0, user=-0.2)
     assert judgement.verdict is TuningVerdict.OPTIMISER
     assert any("7.5 times" in reason.text for reason in judgement.reasons)
 
 
 @pytest.mark.parametrize(("method", "told"), [("prompt", True), ("prefix", False)])
 def test_only_a_prompt_is_told_of_where_a_prompt_starts(method: str, told: bool) -> None:
-    seen = numbers(prompt_gain=0.0, yours=-0.2, own={"method": method})
-    seen["initialisation"] |= {"far_out": ["random (start)"], "geometry": {"random (start)": {"norm_ratio": 9.5}}}
-    judgement = judge(seen)
+    seen = numbers(prompt_gain=0.0, user=-0.2, own={"method": method})
+    far = {"far_out": ("random (start)",), "geometry": {"random (start)": Geometry(9.5, 1.0, 0.1)}}
+    judgement = judge(changed(seen, StartNumbers, **far))
     assert judgement.verdict is TuningVerdict.OPTIMISER
     assert any("9.5 times" in reason.text for reason in judgement.reasons) is told
 
 
 def test_your_adapter_that_keeps_up_changes_nothing() -> None:
-    assert judged(prompt_gain=0.0, yours=0.0).verdict is TuningVerdict.FITS
+    assert judged(prompt_gain=0.0, user=0.0).verdict is TuningVerdict.FITS
 
 
 def test_your_adapter_is_not_blamed_where_no_prompt_fits() -> None:
-    assert judged(prompt_gain=-0.2, yours=-0.2).verdict is TuningVerdict.FORM
-    assert judged(prompt_gain=-0.2, yours=-0.4).verdict is TuningVerdict.FORM
+    assert judged(prompt_gain=-0.2, user=-0.2).verdict is TuningVerdict.FORM
+    assert judged(prompt_gain=-0.2, user=-0.4).verdict is TuningVerdict.FORM
 
 
 def test_contradicting_labels_are_proved_before_anything_else() -> None:
@@ -297,9 +202,9 @@ def test_the_form_is_not_blamed_where_training_misses_prompts_that_exist(share: 
 
 
 def test_only_a_gap_that_nothing_else_explains_asks_for_the_planted_prompt() -> None:
-    assert hangs_on("planted", numbers(planted=None))
-    assert not hangs_on("planted", numbers(planted=None, prompt_gain=0.0))
-    assert not hangs_on("planted", numbers(planted=None, data={"best_accuracy": 0.5, "conflicting_rows": 2000}))
+    assert depends_on("planted", numbers(planted=None))
+    assert not depends_on("planted", numbers(planted=None, prompt_gain=0.0))
+    assert not depends_on("planted", numbers(planted=None, data={"best_accuracy": 0.5, "conflicting_rows": 2000}))
 
 
 def test_a_gap_that_more_training_would_not_close_is_no_excuse() -> None:
@@ -322,7 +227,7 @@ def test_the_costliest_setting_comes_first() -> None:
         step("pooling", "first", "mean", 0.15),
         step("init", "random", "vocabulary", 0.02),
     )
-    judgement = judged(prompt_gain=0.0, yours=-0.2, path=path)
+    judgement = judged(prompt_gain=0.0, user=-0.2, path=path)
     assert judgement.verdict is TuningVerdict.OPTIMISER
     assert [reason.text.split(":")[0] for reason in judgement.reasons[:3]] == [
         "The read-out",
@@ -334,14 +239,14 @@ def test_the_costliest_setting_comes_first() -> None:
 
 def test_what_an_adapter_does_not_tell_is_ranked_by_what_is_left() -> None:
     path = (step("pooling", "first", "mean", 0.05),)
-    judgement = judged(prompt_gain=0.0, yours=-0.2, own={"kind": "adapter"}, path=path)
+    judgement = judged(prompt_gain=0.0, user=-0.2, own={"kind": "adapter"}, path=path)
     assert "accounts for 15.0 points" in judgement.reasons[0].text
     assert judgement.reasons[1].text.startswith("The read-out: the same adapter")
 
 
 def test_more_tokens_are_the_answer_where_no_setting_helps_at_your_length() -> None:
     gains = {"prompt 4 tokens": -0.2, "prompt 16 tokens": 0.0, "prefix 16 tokens": 0.0}
-    judgement = judged(gains=gains, yours=-0.25, own={"tokens": 4})
+    judgement = judged(gains=gains, user=-0.25, own={"tokens": 4})
     assert judgement.verdict is TuningVerdict.MORE_TOKENS
     assert judgement.chosen == "prompt 16 tokens"
     assert judgement.headline.startswith("4 virtual tokens are too few")
@@ -349,34 +254,34 @@ def test_more_tokens_are_the_answer_where_no_setting_helps_at_your_length() -> N
 
 def test_the_larger_part_of_the_gap_decides_between_settings_and_tokens() -> None:
     gains = {"prompt 4 tokens": -0.06, "prompt 16 tokens": 0.0}
-    assert judged(gains=gains, yours=-0.25, own={"tokens": 4}).verdict is TuningVerdict.OPTIMISER
+    assert judged(gains=gains, user=-0.25, own={"tokens": 4}).verdict is TuningVerdict.OPTIMISER
 
 
 def test_a_gap_to_lora_that_is_not_settled_does_not_hide_a_larger_one_to_yours() -> None:
-    assert judged(prompt_gain=-0.02, error=0.02, yours=-0.15).verdict is TuningVerdict.OPTIMISER
-    assert judged(prompt_gain=-0.02, error=0.02, yours=-0.03).verdict is TuningVerdict.UNDECIDED
+    assert judged(prompt_gain=-0.02, error=0.02, user=-0.15).verdict is TuningVerdict.OPTIMISER
+    assert judged(prompt_gain=-0.02, error=0.02, user=-0.03).verdict is TuningVerdict.UNDECIDED
 
 
 def test_a_prefix_is_another_form_than_your_prompt() -> None:
-    judgement = judged(yours=-0.1, gains={"prefix 16 tokens": 0.0})
+    judgement = judged(user=-0.1, gains={"prefix 16 tokens": 0.0})
     assert judgement.verdict is TuningVerdict.FORM
     assert judgement.chosen == "prefix 16 tokens"
 
 
 def test_your_prompt_may_be_better_than_ours() -> None:
-    judgement = judged(prompt_gain=-0.1, yours=0.0)
+    judgement = judged(prompt_gain=-0.1, user=0.0)
     assert judgement.verdict is TuningVerdict.FITS
     assert judgement.chosen is None
 
 
 def test_a_diverged_attempt_is_the_optimiser_whatever_its_start_scores() -> None:
-    judgement = judged(prompt_gain=0.0, yours=0.0, own={"status": "diverged"})
+    judgement = judged(prompt_gain=0.0, user=0.0, own={"status": "diverged"})
     assert judgement.verdict is TuningVerdict.OPTIMISER
     assert "after 7 steps" in judgement.reasons[0].text
 
 
 def test_your_lora_is_measured_by_ours() -> None:
-    judgement = judged(yours=-0.2, own={"method": "lora", "tokens": 0, "rank": 8})
+    judgement = judged(user=-0.2, own={"method": "lora", "tokens": 0, "rank": 8})
     assert judgement.verdict is TuningVerdict.OPTIMISER
     assert judgement.chosen == "lora rank 8"
 
@@ -384,7 +289,7 @@ def test_your_lora_is_measured_by_ours() -> None:
 @pytest.mark.parametrize(("prompt_gain", "verdict"), [(0.0, TuningVerdict.FITS), (-0.2, TuningVerdict.FORM)])
 def test_a_rank_that_is_too_low_leaves_the_verdict_to_the_prompts(prompt_gain: float, verdict: TuningVerdict) -> None:
     """A LoRA has a rank and no tokens to be too few."""
-    judgement = judged(prompt_gain=prompt_gain, yours=-0.3, own={"method": "lora", "tokens": 0, "rank": 1})
+    judgement = judged(prompt_gain=prompt_gain, user=-0.3, own={"method": "lora", "tokens": 0, "rank": 1})
     assert judgement.verdict is verdict
     assert not any("too few" in text for text in (judgement.headline, *(reason.text for reason in judgement.reasons)))
 
@@ -428,7 +333,7 @@ def test_random_labels_are_not_called_bad_data_where_they_are_to_be_memorised() 
 
 
 def test_without_training_there_is_no_verdict() -> None:
-    judgement = judge({"data": numbers()["data"]})
+    judgement = judge(numbers()[:1])
     assert (judgement.verdict, judgement.evidence) == (TuningVerdict.UNDECIDED, Evidence.UNKNOWN)
 
 
@@ -445,7 +350,7 @@ def test_the_last_rule_always_decides() -> None:
 def test_only_contradictions_are_proved() -> None:
     """No combination of the numbers above is called PROVED without contradictions."""
     for gain in (-0.3, -0.03, 0.0, 0.1):
-        for yours in (None, -0.4, 0.0):
+        for user in (None, -0.4, 0.0):
             for goal in ("generalise", "memorise"):
-                judgement = judged(prompt_gain=gain, yours=yours, goal=goal)
+                judgement = judged(prompt_gain=gain, user=user, goal=goal)
                 assert judgement.evidence is not Evidence.PROVED

@@ -41,12 +41,12 @@ def floor_of(pairs: list[tuple[str, str]], has_end: bool = False, max_length: in
     """The floors of pairs of a prompt and its completion; the certificates hold."""
     data = Completions(tuple(prompt for prompt, _ in pairs), tuple(answer for _, answer in pairs))
     found = floors.find(speller(has_end), data, max_length)
-    assert all(certificate.recheck() for certificate in found.measured.certificates)
+    assert all(certificate.recheck() for certificate in found.certificates)
     return found
 
 
 def numbers(found: floors.Floors) -> tuple[float, float, int]:
-    return found.measured["loss_floor"], found.measured["best_accuracy"], found.measured["conflicting_rows"]
+    return found.numbers.loss_floor, found.numbers.best_accuracy, found.numbers.conflicting_rows
 
 
 NONE = (0.0, 1.0, 0)
@@ -78,7 +78,7 @@ def test_an_input_that_another_ones_answer_passes_through_is_one_context() -> No
     loss, accuracy, rows = numbers(found)
     assert loss == pytest.approx(2 * math.log(2) / 3, rel=1e-15)
     assert (accuracy, rows) == (1.0, 2)
-    assert [certificate.side for certificate in found.measured.certificates] == [Side.EXACT, Side.UPPER]
+    assert [certificate.side for certificate in found.certificates] == [Side.EXACT, Side.UPPER]
 
 
 def test_inputs_that_only_cutting_makes_equal_contradict_each_other() -> None:
@@ -96,7 +96,7 @@ def test_a_label_is_an_answer_of_one_token_and_its_bounds_are_exact() -> None:
     loss, accuracy, rows = numbers(found)
     assert loss == pytest.approx((3 * math.log(3) - 2 * math.log(2)) / 4, rel=1e-15)
     assert (accuracy, rows) == (0.75, 3)
-    assert {certificate.side for certificate in found.measured.certificates} == {Side.EXACT}
+    assert {certificate.side for certificate in found.certificates} == {Side.EXACT}
 
 
 TOKENS = st.integers(1, 2)

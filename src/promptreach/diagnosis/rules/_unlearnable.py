@@ -1,82 +1,60 @@
 """Rules about the data: contradictions that no method gets past, and labels that nothing could be learnt from."""
 
-from collections.abc import Mapping
 from statistics import NormalDist
-from typing import Any
 
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.numbers import DataNumbers
 from promptreach.diagnosis.rules.measurements import Measurements
-from promptreach.diagnosis.verdict import Judgement, undecided
+from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason, TuningVerdict
 
 ENOUGH_ROWS = 200
 """Training rows from which "nothing was learnt" says something about the data."""
 ENOUGH_ROWS_A_CLASS = 20
-"""Likewise for each class."""
+"""Training rows of each class from which "nothing was learnt" says something about the data."""
 
 
-def conflicting_labels(data: Mapping[str, Any]) -> Judgement | None:
+def conflicting_labels(data: DataNumbers) -> Judgement | None:
     """DATA, PROVED: contradictions alone take most of what any method could gain over the most frequent label."""
-    if not data["classes"] or not _mostly_conflicting(data):
+    if not data.classes or not _mostly_conflicting(data):
         return None
-    majority, best = data["majority_share"], data["best_accuracy"]
-    return Judgement(
-        TuningVerdict.DATA,
-        Evidence.PROVED,
+    return _conflicts(
+        data,
         "Contradictions stand in the way of every method: equal inputs carry different labels, and no function of the "
-        f"input gets more than {best:.1%} of the rows right (the most frequent label alone: {majority:.1%}).",
-        (
-            Reason(
-                text=f"{data['conflicting_rows']:,} of {data['rows']:,} rows contradict each other.",
-                evidence=Evidence.PROVED,
-                check="data",
-            ),
-        ),
-        None,
+        f"input gets more than {data.best_accuracy:.1%} of the rows right (the most frequent label alone: "
+        f"{data.majority_share:.1%}).",
         "Mend the labels listed under “The data” before training anything.",
     )
 
 
 def conflicting_completions(seen: Measurements) -> Judgement | None:
     """DATA, PROVED: most rows contradict each other, and that is most of the loss which the best method leaves."""
-    floor, best = seen.data["loss_floor"], min(run["loss"] for run in seen.training["methods"].values())
+    floor, best = seen.data.loss_floor, min(run.loss for run in seen.runs.values())
     if seen.metric != "loss" or not _mostly_conflicting(seen.data) or floor < best / 2:
         return None
-    return Judgement(
-        TuningVerdict.DATA,
-        Evidence.PROVED,
+    return _conflicts(
+        seen.data,
         "Contradictions stand in the way of every method: equal prompts carry different completions, and no function "
-        f"of the prompt gives more than {seen.data['best_accuracy']:.1%} of them, or gets below {floor:.3f} nats per "
+        f"of the prompt gives more than {seen.data.best_accuracy:.1%} of them, or gets below {floor:.3f} nats per "
         "token.",
-        (
-            Reason(
-                text=f"{seen.data['conflicting_rows']:,} of {seen.data['rows']:,} rows contradict each other.",
-                evidence=Evidence.PROVED,
-                check="data",
-            ),
-        ),
-        None,
         "Give each prompt one completion, or accept the floor, before training anything.",
     )
 
 
 def nothing_learnt(seen: Measurements) -> Judgement | None:
     """DATA or UNDECIDED: no method, LoRA included, beats the most frequent label."""
-    majority = seen.bare.get("majority_accuracy")
-    if seen.metric != "accuracy" or majority is None or seen.training["goal"] == "memorise":
+    majority = seen.bare.majority_accuracy if seen.bare else None
+    if seen.metric != "accuracy" or majority is None or seen.training.goal == "memorise":
         return None
-    runs = seen.training["methods"]
-    tried = [*runs.values(), *([seen.yours] if seen.yours else [])]
+    tried = [*seen.runs.values(), *([seen.user] if seen.user else [])]
     # One run among many that learnt nothing is easily lucky: together they get the 5 % that one alone would.
     surely = NormalDist().inv_cdf(1 - 0.05 / len(tried))
-    if any(run["accuracy"] - surely * run["accuracy_error"] > majority for run in tried):
+    if any(run.accuracy - surely * run.accuracy_error > majority for run in tried):
         return None
-    rows, needed = seen.training["train_rows"], max(ENOUGH_ROWS, ENOUGH_ROWS_A_CLASS * seen.data.get("classes", 0))
-    reason = Reason(
-        text=f"The best of {len(runs)} methods is right on {max(run['accuracy'] for run in runs.values()):.1%} of "
-        f"{seen.rows}; always answering the most frequent label on {majority:.1%}.",
-        evidence=Evidence.MEASURED,
-        check="training",
+    rows, needed = seen.training.train_rows, max(ENOUGH_ROWS, ENOUGH_ROWS_A_CLASS * seen.data.classes)
+    reason = measured(
+        f"The best of {len(seen.runs)} methods is right on {max(run.accuracy for run in seen.runs.values()):.1%} of "
+        f"{seen.rows}; always answering the most frequent label on {majority:.1%}."
     )
     if rows < needed:
         return undecided(
@@ -94,7 +72,13 @@ def nothing_learnt(seen: Measurements) -> Judgement | None:
     )
 
 
-def _mostly_conflicting(data: Mapping[str, Any]) -> bool:
+def _conflicts(data: DataNumbers, headline: str, advice: str) -> Judgement:
+    text = f"{data.conflicting_rows:,} of {data.rows:,} rows contradict each other."
+    reason = Reason(text, Evidence.PROVED, "data")
+    return Judgement(TuningVerdict.DATA, Evidence.PROVED, headline, (reason,), None, advice)
+
+
+def _mostly_conflicting(data: DataNumbers) -> bool:
     """Whether contradictions take at least half of what any function could gain over the most frequent answer."""
-    majority = data["majority_share"]
-    return bool(data["conflicting_rows"] and data["best_accuracy"] - majority <= (1 - majority) / 2)
+    majority = data.majority_share
+    return data.conflicting_rows > 0 and data.best_accuracy - majority <= (1 - majority) / 2

@@ -1,4 +1,4 @@
-"""What the frozen model does before any tuning: zero-shot, and with nothing but a head.
+"""The frozen model before any tuning: zero-shot, and with nothing but a head.
 
 The head-only control is what a "prompt tuning" score must be compared with wherever a classifier head is trained along:
 without it, a linear probe passes for a prompt. It also answers where that head should read.
@@ -6,60 +6,44 @@ without it, a linear probe passes for a prompt. It also answers where that head 
 
 import torch
 
+from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
-from promptreach.certificate import Evidence
 from promptreach.data import LabelledTexts
-from promptreach.diagnosis.measures import baseline
-from promptreach.diagnosis.rules.blame import PLACES
-from promptreach.report.findings import Block, Cell, Finding, Table, Text
+from promptreach.diagnosis.experiment import Measured
+from promptreach.diagnosis.numbers import BareNumbers
+from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
+from promptreach.report.findings import Cell, Table, Text
 from promptreach.training.task.encoding import evaluation_batches
 
 
-def run(context: AuditContext) -> Finding:
-    """Score the bare model on the held-out rows."""
-    measured = context.study.keep(baseline.measure(context.study))
-    values = {**measured.values, "zero_shot_accuracy": None}
-    loss, accuracy = values["loss"], values["accuracy"]
-    if not isinstance(context.data, LabelledTexts):
-        return Finding(
-            check="bare_model",
-            title="The model without a prompt",
-            evidence=Evidence.MEASURED,
-            sample=measured.sample,
-            summary=f"The bare model's loss on the completions is {loss:.3f} nats per token; it predicts "
-            f"{accuracy:.1%} of their tokens and {values['all_right']:.1%} of whole completions "
-            "(each token given the true ones before it).",
-            values=values,
+def show(context: AuditContext, found: Measured[BareNumbers]) -> Shown:
+    """The bare model's scores, where a head should read, and the zero-shot accuracy."""
+    numbers = found.numbers
+    if not context.is_classification:
+        summary = (
+            f"The bare model's loss on the completions is {numbers.loss:.3f} nats per token; it predicts "
+            f"{numbers.accuracy:.1%} of their tokens and {numbers.all_right:.1%} of whole completions "
+            "(each token given the true ones before it)."
         )
-    blocks: list[Block] = [_probe_table(context)]
+        return Shown(summary, more={"zero_shot_accuracy": None})
     zero_shot = _zero_shot(context)
     summary = (
-        f"With a linear head alone the frozen model is right on {accuracy:.1%} of {measured.sample} "
-        f"(always answering the most frequent label: {values['majority_accuracy']:.1%}). The head reads "
-        f"{PLACES[str(context.task.pooling)]}."
+        f"With a linear head alone the frozen model is right on {numbers.accuracy:.1%} of {found.sample} "
+        f"(always answering the most frequent label: {numbers.majority_accuracy:.1%}). The head reads "
+        f"{POOLINGS_IN_WORDS[str(context.task.pooling)]}."
     )
     if zero_shot is not None:
         summary += f" Zero-shot, comparing the labels' own words, it is right on {zero_shot:.1%}."
-    blocks.append(
-        Text(
-            text="Every method below starts from this head and trains it along, so what a method gains over this "
-            "control is its own."
-        )
+    note = Text(
+        text="Every method below starts from this head and trains it along, so what a method gains over this "
+        "control is its own."
     )
-    return Finding(
-        check="bare_model",
-        title="The model without a prompt",
-        evidence=Evidence.MEASURED,
-        sample=measured.sample,
-        summary=summary,
-        values=values | {"zero_shot_accuracy": zero_shot},
-        blocks=blocks,
-    )
+    return Shown(summary, [_probe_table(context), note], {"zero_shot_accuracy": zero_shot})
 
 
 def _probe_table(context: AuditContext) -> Table:
     probes = context.task.probes
-    rows: list[list[Cell]] = [[PLACES[place], probe.accuracy, probe.loss] for place, probe in probes.items()]
+    rows: list[list[Cell]] = [[POOLINGS_IN_WORDS[place], probe.accuracy, probe.loss] for place, probe in probes.items()]
     return Table(
         title="Where should the head read?",
         columns=["read-out", "accuracy", "loss (nats)"],

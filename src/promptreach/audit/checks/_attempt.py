@@ -1,0 +1,79 @@
+"""The user's adapter, taken apart: the cost of its read-out, what is left to its training, and its favourite class."""
+
+from promptreach.audit.check import Outcome, Shown, shows
+from promptreach.audit.context import AuditContext
+from promptreach.diagnosis.experiment import Measured
+from promptreach.diagnosis.numbers import AttemptNumbers, CollapseNumbers, PoolingNumbers, as_values, numbers_of
+from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
+from promptreach.diagnosis.steps import ATTEMPT, READING
+from promptreach.report.findings import Block, Cell, Table
+
+_WITHOUT_USER = "Pass the folder of your adapter to see what it lost, and where."
+
+
+def measure(context: AuditContext) -> Outcome:
+    """Read the user's adapter elsewhere, and say what that is worth."""
+    if context.user_run is not None:
+        READING.take(context)
+    return shows(ATTEMPT, _show, without_user=_WITHOUT_USER)(context)
+
+
+def show_collapse(context: AuditContext, found: Measured[CollapseNumbers]) -> Shown:
+    """The class that the user's classifier gives most often, in words."""
+    numbers = found.numbers
+    return Shown(
+        f"It is {'collapsed' if numbers.collapsed else 'not collapsed'}: {numbers.share:.1%} of the rows go into "
+        f"“{numbers.favourite}”, which is true of {numbers.true_share:.1%}; {numbers.classes_never_given} classes are "
+        "never given."
+    )
+
+
+def _show(context: AuditContext, found: Measured[AttemptNumbers]) -> Shown:
+    reading = numbers_of(context.numbers, PoolingNumbers)
+    blocks: list[Block] = [_path_table(context, found.numbers)]
+    if reading is not None and reading.adapter:
+        blocks.append(_reading_table(reading))
+    return Shown(_summary(found.numbers), blocks, {"reading": as_values(reading) if reading else {}})
+
+
+def _summary(numbers: AttemptNumbers) -> str:
+    if not numbers.path:
+        return "The adapter tells neither where a head reads it nor how it was trained."
+    step = numbers.path[0]
+    return (
+        f"The same adapter, read through a linear head on {_place(step.after)}, gains "
+        f"{100 * step.worth.gain:+.1f} points over its own head at {_place(step.before)}."
+    )
+
+
+def _path_table(context: AuditContext, numbers: AttemptNumbers) -> Table:
+    start, metric = numbers.start.loss, "loss (nats per token)"
+    if context.is_classification:
+        start, metric = numbers.start.accuracy, "accuracy"
+    rows: list[list[Cell]] = [["as it is", None, None, start, None]]
+    rows += [
+        ["the read-out", _place(step.before), _place(step.after), step.score, step.worth.gain] for step in numbers.path
+    ]
+    return Table(
+        title="From your settings to the ones that fit",
+        columns=["changed", "from", "to", metric, "worth"],
+        rows=rows,
+        note="What is left to the run of the same form in the comparison of methods is start, rate or steps, which an "
+        "adapter does not tell.",
+    )
+
+
+def _reading_table(reading: PoolingNumbers) -> Table:
+    rows: list[list[Cell]] = [
+        [_place(place), accuracy, reading.adapter.get(place)] for place, accuracy in reading.bare.items()
+    ]
+    return Table(
+        title="Your adapter through a head fitted at each place",
+        columns=["read-out", "accuracy without", "accuracy with your adapter"],
+        rows=rows,
+        highlight=list(reading.bare).index(reading.chosen),
+    )
+
+
+def _place(pooling: object) -> str:
+    return POOLINGS_IN_WORDS[str(pooling)]

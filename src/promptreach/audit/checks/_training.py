@@ -1,0 +1,162 @@
+"""Matched training: prompts, a prefix and LoRA on the same rows with the same steps, and the differences between them;
+whether that training finds a prompt known to exist, and what it does to other text.
+
+Every difference is paired: two methods answer the same held-out rows, so the interval is over their disagreements and
+much narrower than the two scores' own intervals. One seed is trained; the interval covers the choice of rows, not the
+luck of a seed, and the rules keep a margin for that.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from promptreach.audit.check import Shown
+from promptreach.audit.context import AuditContext
+from promptreach.diagnosis.experiment import Measured
+from promptreach.diagnosis.numbers import USER, ForgettingNumbers, PlantedNumbers, Scores, TrainingNumbers
+from promptreach.report.findings import Cell, Curve, Series, Table
+from promptreach.training.runs import Run
+
+
+def show(context: AuditContext, found: Measured[TrainingNumbers]) -> Shown:
+    """Every method of the budget on the rows judged, its training, and the learning rates tried for it."""
+    numbers = found.numbers
+    scores: dict[str, Scores] = dict(numbers.methods)
+    if numbers.user is not None:
+        scores[USER] = numbers.user
+    methods, curve = _method_table(context, numbers, scores), _validation_curve(context.runs)
+    return Shown(_summary(numbers, scores), [methods, curve, _trial_table(context)])
+
+
+def show_planted(context: AuditContext, found: Measured[PlantedNumbers]) -> Shown:
+    """The planted prompt beside the trained one."""
+    numbers = found.numbers
+    scores = {"without a prompt": numbers.control, "trained": numbers.student, "planted": numbers.possible}
+    table = Table(
+        title="The planted prompt and the trained one",
+        columns=["", numbers.unit],
+        rows=[[name, score] for name, score in scores.items()],
+        note="The planted prompt wrote the answers, so a prompt that gives them all exists.",
+    )
+    return Shown(
+        f"A prompt of {numbers.tokens} vocabulary rows was planted, and {numbers.steps} steps at rate "
+        f"{numbers.learning_rate:.2g} found {min(1.0, numbers.share):.0%} of what it gains.",
+        [table],
+    )
+
+
+def show_forgetting(context: AuditContext, found: Measured[ForgettingNumbers]) -> Shown:
+    """The loss of language modelling on plain text, with and without each adapter."""
+    rise = found.numbers.rise
+    worst = max(rise, key=lambda name: rise[name].gain)
+    table = Table(
+        title="Rise of the loss on plain text",
+        columns=["adapter", "nats per token", "from", "to"],
+        rows=[[name, change.gain, change.low, change.high] for name, change in rise.items()],
+        note="90 % intervals. A rise is what the model forgets while the adapter is on; off, it is as it was.",
+    )
+    return Shown(
+        f"Plain text costs the bare model {found.numbers.bare_loss:.3f} nats per token; {worst} changes that most, "
+        f"by {rise[worst].gain:+.3f}.",
+        [table],
+    )
+
+
+def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> Table:
+    scale, unit = (100.0, "points of accuracy") if numbers.metric == "accuracy" else (1.0, "nats per token saved")
+    columns = ["method", "held-out accuracy", "held-out loss", f"against LoRA ({unit}, 90 %)", "train loss"]
+    columns += ["parameters", "learning rate", "start", "seconds"]
+    rows: list[list[Cell]] = []
+    for name, found in scores.items():
+        against, interval = numbers.against_lora.get(name), None
+        if against:
+            gain, low, high = scale * against.gain, scale * against.low, scale * against.high
+            interval = f"{gain:+.2g} ({low:+.2g} to {high:+.2g})"
+        shown: list[Cell] = [_name(context, name), round(found.accuracy, 4), found.loss, interval]
+        run = numbers.methods.get(name)
+        if run is None:
+            shown += [None] * 5
+        else:
+            shown += [run.train_loss, run.parameters, run.learning_rate or None, run.init, round(run.seconds, 1)]
+        rows.append(shown)
+    return Table(
+        title="Methods side by side",
+        columns=columns,
+        rows=rows,
+        highlight=list(scores).index(_best(numbers, list(numbers.methods))),
+        note="Same rows, same steps, same starting head; the best validation state of each run. Parameters do not "
+        "count the head, which all share. Train loss is the mean over the last stretch of training."
+        + _left_out(numbers.lengths_left_out),
+    )
+
+
+def _best(numbers: TrainingNumbers, names: Sequence[str]) -> str:
+    """The run with the best score among `names`."""
+    by_accuracy = numbers.metric == "accuracy"
+    return max(names, key=lambda name: numbers.methods[name].accuracy if by_accuracy else -numbers.methods[name].loss)
+
+
+def _left_out(lengths: Sequence[int]) -> str:
+    if not lengths:
+        return ""
+    named = " and ".join(map(str, lengths))
+    return f" Prompts of {named} tokens were not trained: a shorter one is as good as LoRA, and tokens do not bind it."
+
+
+def _name(context: AuditContext, name: str) -> str:
+    if name == "head":
+        return "head alone" if context.is_classification else "bare model"
+    if name == USER and context.user_settings is not None:
+        return f"your {context.user_settings.method}".replace("lora", "LoRA")
+    return name.replace("lora", "LoRA")
+
+
+def _validation_curve(runs: Mapping[str, Run]) -> Curve:
+    series = [
+        Series(
+            name=name.replace("lora", "LoRA"),
+            x=[float(look.step) for look in run.curve],
+            y=[look.validation_loss for look in run.curve],
+        )
+        for name, run in runs.items()
+        if len(run.curve) > 1
+    ]
+    return Curve(
+        title="Validation loss while training",
+        x_label="steps",
+        y_label="nats per answer",
+        series=series,
+        note="Step 0 is the untrained start: the damage that virtual tokens do before they learn anything.",
+    )
+
+
+def _trial_table(context: AuditContext) -> Table:
+    trials: Sequence[Run] = [trial for entry in context.sweeps.values() for trial in entry.trials]
+    rows: list[list[Cell]] = [
+        [
+            trial.config.label.replace("lora", "LoRA"),
+            trial.config.learning_rate,
+            trial.config.learning_rate / trial.unit,
+            trial.validation.mean_loss if trial.status == "finished" else "diverged",
+            trial.steps,
+        ]
+        for trial in trials
+    ]
+    return Table(
+        title="Learning rates tried",
+        columns=["method and size", "learning rate", "in units of a typical entry", "validation loss", "steps"],
+        rows=rows,
+        note="Short runs, judged on the validation rows only; the best rate is then trained in full.",
+    )
+
+
+def _summary(numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> str:
+    by_accuracy = numbers.metric == "accuracy"
+
+    def score(name: str) -> str:
+        found = scores[name]
+        return f"{found.accuracy:.1%}" if by_accuracy else f"{found.loss:.3f} nats per token"
+
+    best = _best(numbers, [name for name, run in numbers.methods.items() if run.method in ("prompt", "prefix")])
+    control = "The head alone" if by_accuracy else "The bare model"
+    return f"Best soft prompt ({best}): {score(best)}. LoRA: {score(numbers.lora)}. {control}: {score('head')}." + (
+        f" Your adapter: {score(USER)}." if USER in scores else ""
+    )

@@ -1,0 +1,321 @@
+"""The numbers that measurements leave and rules read: one frozen record a measurement, and their form in JSON."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
+
+from promptreach.training.task.readout import Pooling
+
+Goal = Literal["generalise", "memorise"]
+Metric = Literal["accuracy", "loss"]
+Kind = TypeVar("Kind")
+Setting = str | int | float | None
+USER = "yours"
+"""The key of the user's own training among the methods that were trained here."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The gain of one run over another on the same rows: accuracy, or nats per answer saved.
+
+    Attributes:
+        gain: the difference.
+        low, high: its 90 % interval.
+        error: its standard error.
+    """
+
+    gain: float
+    low: float
+    high: float
+    error: float
+
+
+SAME = Comparison(0.0, 0.0, 0.0, 0.0)
+"""A run compared with itself."""
+
+
+@dataclass(frozen=True)
+class DataNumbers:
+    """Size, lengths and contradictions of the rows, as the model sees them after tokenization and truncation.
+
+    Attributes:
+        classes: 0 for completions.
+        majority_share: of the rows, those with the most frequent answer.
+        conflicting_rows: those that contradict another row.
+        loss_floor: the least mean loss of any function of the tokens read, nats per answer.
+        best_accuracy: the largest share of rows that any such function gets right.
+        truncated: rows that are cut at `max_length` tokens.
+    """
+
+    rows: int
+    classes: int
+    majority_share: float
+    different_inputs: int
+    conflicting_rows: int
+    loss_floor: float
+    best_accuracy: float
+    truncated: int
+    median_tokens: int
+    longest_tokens: int
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one run on the rows judged.
+
+    Attributes:
+        loss: nats per answer; of a completion, per token.
+        accuracy: the share of right answers, with its standard error in `accuracy_error`.
+        all_right: the share of rows with every answer right.
+    """
+
+    loss: float
+    accuracy: float
+    accuracy_error: float
+    all_right: float
+
+
+@dataclass(frozen=True)
+class BareNumbers(Scores):
+    """The control: the head alone, read at `pooling`, or the bare model.
+
+    Attributes:
+        pooling: None for completions.
+        majority_accuracy: what always giving the most frequent label of the training rows scores; None for completions.
+    """
+
+    pooling: Pooling | None
+    majority_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class RunNumbers(Scores):
+    """One full run: its settings, and how its training went.
+
+    Attributes:
+        train_loss: the mean over the last stretch of training; None where it is not finite.
+        start_loss: on the validation rows, before any step.
+        rate_at_edge: whether its learning rate is the largest of those tried.
+        still_falling: nats by which the validation loss fell over the last stretch.
+    """
+
+    method: str
+    tokens: int
+    rank: int
+    init: str
+    learning_rate: float
+    parameters: int
+    status: str
+    seconds: float
+    steps: int
+    train_loss: float | None
+    validation_loss: float
+    start_loss: float
+    rate_at_edge: bool
+    still_falling: float
+
+
+@dataclass(frozen=True)
+class UserNumbers(Scores):
+    """The user's own training: the attempt, trained again, or the adapter as it is.
+
+    Attributes:
+        status: ``diverged`` when the attempt's loss stopped being a number.
+        kind: ``adapter`` or ``attempt``.
+    """
+
+    status: str
+    kind: str
+    method: str
+    tokens: int
+    rank: int
+
+
+@dataclass(frozen=True)
+class TrainingNumbers:
+    """Everything trained on the same rows with the same steps, and compared.
+
+    Attributes:
+        rows_judged: the rows that scores are from, in words.
+        methods: each run by its name.
+        against_lora, against_head, against_user: the comparison of every other run with that one, by name; the user's
+            own stands under `USER`.
+        lora: the name of the LoRA run.
+        lengths_left_out: of prompts that were not trained.
+        user: None where nothing was brought.
+    """
+
+    metric: Metric
+    goal: Goal
+    rows_judged: str
+    train_rows: int
+    held_out_rows: int
+    methods: Mapping[str, RunNumbers]
+    against_lora: Mapping[str, Comparison]
+    against_head: Mapping[str, Comparison]
+    against_user: Mapping[str, Comparison]
+    lora: str
+    lengths_left_out: tuple[int, ...] = ()
+    user: UserNumbers | None = None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Virtual tokens against the vocabulary.
+
+    Attributes:
+        norm_ratio: their median norm over that of the vocabulary's rows.
+        longer_than: the share of vocabulary rows that are shorter than it.
+        nearest_cosine: the median over virtual tokens of the cosine to the nearest vocabulary row.
+    """
+
+    norm_ratio: float
+    longer_than: float
+    nearest_cosine: float
+
+
+@dataclass(frozen=True)
+class StartNumbers:
+    """The starts of virtual tokens, and the validation loss there.
+
+    Attributes:
+        bare_loss: without any.
+        prompt_start_loss, prefix_start_loss: by start, before any step.
+        geometry: of the starts, of the trained prompt and of the user's own.
+        far_out: the names of those far longer than the vocabulary's rows.
+    """
+
+    bare_loss: float
+    prompt_start_loss: Mapping[str, float]
+    prefix_start_loss: Mapping[str, float]
+    geometry: Mapping[str, Geometry]
+    far_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PoolingNumbers:
+    """The accuracy of a head fitted at each place where it may read.
+
+    Attributes:
+        chosen: the place of the task's own read-out.
+        user_pooling: where the user's head reads, if that is known.
+        bare, adapter: on the frozen model, and with the user's adapter where there is one.
+        user_accuracy: the user's adapter through the read-out that it was trained with, if that is known.
+        worth: what the chosen place gains over it.
+    """
+
+    chosen: Pooling
+    user_pooling: Pooling | None
+    bare: Mapping[Pooling, float]
+    adapter: Mapping[Pooling, float]
+    user_accuracy: float | None = None
+    worth: Comparison | None = None
+
+
+@dataclass(frozen=True)
+class ChangedSetting:
+    """One step of the path from the user's settings to those that fit: what it is worth, and the score it leads to."""
+
+    setting: str
+    before: Setting
+    after: Setting
+    worth: Comparison
+    score: float
+
+
+@dataclass(frozen=True)
+class AttemptNumbers:
+    """The losses of the user's own training, setting by setting.
+
+    Attributes:
+        start: as it is.
+        diverged_at: the steps after which its loss stopped being a number, or None.
+        settings, fitting: its settings, and those of the run of the same form and size that was trained here.
+        path: the settings changed, one at a time.
+        whole: what all of them gain together.
+    """
+
+    start: Scores
+    diverged_at: int | None
+    settings: Mapping[str, Setting]
+    fitting: Mapping[str, Setting]
+    path: tuple[ChangedSetting, ...]
+    whole: Comparison
+
+
+@dataclass(frozen=True)
+class CollapseNumbers:
+    """The spread of the rows over the classes by the user's classifier.
+
+    Attributes:
+        favourite: the class given most often, to `share` of the rows; it is true of `true_share`.
+        classes_never_given: though some row is of them.
+        collapsed: whether nearly all rows are given the favourite.
+    """
+
+    favourite: str
+    share: float
+    true_share: float
+    classes_never_given: int
+    collapsed: bool
+
+
+@dataclass(frozen=True)
+class PlantedNumbers:
+    """The part of a planted prompt's gain that the usual training finds.
+
+    Attributes:
+        control, student, possible: the score in `unit` without a prompt, with the trained one, with the planted one.
+        share: of the gain that is possible, what the student reaches.
+    """
+
+    unit: str
+    tokens: int
+    learning_rate: float
+    steps: int
+    control: float
+    student: float
+    possible: float
+    share: float
+    status: str
+
+
+@dataclass(frozen=True)
+class ForgettingNumbers:
+    """The loss on plain text, nats per token: the bare model's, and its rise with each adapter on."""
+
+    bare_loss: float
+    rise: Mapping[str, Comparison]
+    source: str
+
+
+def numbers_of(found: Iterable[object], kind: type[Kind]) -> Kind | None:
+    """The record of that kind among `found`, or None."""
+    return next((numbers for numbers in found if isinstance(numbers, kind)), None)
+
+
+_JSON_NAMES = {
+    "user": USER,
+    "against_user": "against_yours",
+    "user_pooling": "yours",
+    "user_accuracy": "own",
+    "favourite": "class",
+}
+"""Fields that reports call otherwise; readers of old reports know them by these names."""
+
+
+def as_values(numbers: Any) -> dict[str, Any]:
+    """A record, or values by name, as reports hold them: JSON types under the names of the published format."""
+    if isinstance(numbers, Mapping):
+        return dict(numbers)
+    return asdict(numbers, dict_factory=_json_object)
+
+
+def _json_object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {
+        _JSON_NAMES.get(name, name): list(value) if isinstance(value, tuple) else value
+        for name, value in fields
+        # A report on completions has no such number, where other numbers that are missing stand as null.
+        if not (name == "majority_accuracy" and value is None)
+    }
