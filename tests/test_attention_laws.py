@@ -95,13 +95,13 @@ def test_split_is_two_statistics(problem):
     result = split(**problem)
     assert_close(result.content, content.mean, "attention output")
     assert_close(result.prompt, prompt.mean, "attention output")
-    seen = content.log_mass.isfinite() & prompt.log_mass.isfinite()
-    assert_close(result.log_odds[seen], (prompt.log_mass - content.log_mass)[seen], "attention statistic")
+    seen = content.lse.isfinite() & prompt.lse.isfinite()
+    assert_close(result.log_odds[seen], (prompt.lse - content.lse)[seen], "attention statistic")
     assert_close(result.output, merge(content, prompt).mean, "attention output")
 
 
 def assert_same(first: Statistics, second: Statistics) -> None:
-    assert_close(first.log_mass, second.log_mass, "attention statistic")
+    assert_close(first.lse, second.lse, "attention statistic")
     assert_close(first.mean, second.mean, "attention output")
 
 
@@ -112,7 +112,7 @@ def test_merging_is_commutative_associative_and_has_a_neutral_element(seed, spre
     query = spread * torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
     sets = [torch.randn(2, 2, n, 4, generator=generator, dtype=torch.float64) for n in sizes]
     a, b, c = (statistics(query, keys, values) for keys, values in sets)
-    empty = Statistics(torch.full_like(a.log_mass, -math.inf), torch.zeros_like(a.mean))
+    empty = Statistics(torch.full_like(a.lse, -math.inf), torch.zeros_like(a.mean))
     assert_same(merge(a, b), merge(b, a))
     assert_same(merge(merge(a, b), c), merge(a, merge(b, c)))
     assert_same(merge(a, empty), a)
@@ -122,7 +122,7 @@ def test_merging_is_commutative_associative_and_has_a_neutral_element(seed, spre
 def test_the_comparison_of_statistics_can_fail():
     one = Statistics(torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, 2, dtype=torch.float64))
     with pytest.raises(AssertionError):
-        assert_same(one, one._replace(log_mass=one.log_mass + 1e-9))
+        assert_same(one, one._replace(lse=one.lse + 1e-9))
     with pytest.raises(AssertionError):
         assert_same(one, one._replace(mean=one.mean + 1e-9))
 
@@ -155,14 +155,14 @@ def test_gradients_are_finite_and_those_of_dense_attention(problem):
 
 
 def test_gradients_of_merge_are_finite_for_empty_sets():
-    log_mass = torch.tensor([[0.0, -math.inf, -math.inf]], dtype=torch.float64)
+    lse = torch.tensor([[0.0, -math.inf, -math.inf]], dtype=torch.float64)
     other = torch.tensor([[-math.inf, 0.0, -math.inf]], dtype=torch.float64)
     leaf = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
     merged = merge(
-        Statistics((leaf + 1).masked_fill(log_mass.isinf(), -math.inf), torch.zeros(1, 3, 2, dtype=torch.float64)),
+        Statistics((leaf + 1).masked_fill(lse.isinf(), -math.inf), torch.zeros(1, 3, 2, dtype=torch.float64)),
         Statistics((leaf + 1).masked_fill(other.isinf(), -math.inf), torch.zeros(1, 3, 2, dtype=torch.float64)),
     )
-    (gradient,) = torch.autograd.grad(merged.log_mass[:, :2].sum() + merged.mean.sum(), leaf)
+    (gradient,) = torch.autograd.grad(merged.lse[:, :2].sum() + merged.mean.sum(), leaf)
     assert gradient.tolist() == [[1.0, 1.0, 0.0]]
 
 

@@ -101,10 +101,10 @@ def test_equal_scores_weigh_every_key_alike():
     zeros = torch.zeros(7, 4, dtype=torch.float64)
     result = split(zeros[:1], zeros, zeros, zeros[:3], zeros[:3])
     assert result.share.item() == pytest.approx(0.3, rel=1e-15)
-    assert statistics(zeros[:1], zeros, zeros).log_mass.item() == pytest.approx(math.log(7), rel=1e-15)
+    assert statistics(zeros[:1], zeros, zeros).lse.item() == pytest.approx(math.log(7), rel=1e-15)
 
 
 def test_default_scale_is_one_over_root_head_dim():
     query, keys = torch.full((1, 16), 0.5, dtype=torch.float64), torch.ones(1, 16, dtype=torch.float64)
-    assert statistics(query, keys, keys).log_mass.item() == 2.0
-    assert statistics(query, keys, keys, scale=1.0).log_mass.item() == 8.0
+    assert statistics(query, keys, keys).lse.item() == 2.0
+    assert statistics(query, keys, keys, scale=1.0).lse.item() == 8.0

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from backbones import IDS, LETTERS, SKILLS, VALUES
 
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.hf import OpenModel
@@ -98,7 +98,7 @@ def answers_of(model: OpenModel, found: Sequence[str], hidden: Sequence[str]) ->
     """What the frozen model answers to each word behind the prompt `hidden`."""
     batch = model.batch(model.tokenize([" ".join(word) for word in found]))
     with torch.no_grad():
-        states = model.hidden(batch, Joined(prompt=prompt_of(model, hidden)))
+        states = model.hidden(batch, Prepended(prompt=prompt_of(model, hidden)))
         last = states[torch.arange(len(found)), batch.mask.sum(1) - 1]
         return model.tokenizer.convert_ids_to_tokens(model.vocabulary_logits(last).argmax(-1).tolist())
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from backbones import MODELS
 from tasks import TASKS, Task, prompt_of
 
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.data import TaskData
 from promptreach.hf import OpenModel
 from promptreach.tuning import fit, prepare
@@ -33,7 +33,7 @@ def measured(task: Task, model: OpenModel, seed: int, work: Path) -> dict[str, f
     options = {key: task.options[key] for key in ("limits", "batch_size") if key in task.options}
     if task.hidden:
         ready = prepare(model, data, limits=task.options["limits"], seed=seed, longest_prompt=len(task.hidden))
-        hidden = Joined(prompt=prompt_of(model, task.hidden))
+        hidden = Prepended(prompt=prompt_of(model, task.hidden))
         found["hidden prompt"] = ready.evaluate("held_out", ready.objective(), hidden).accuracy
 
     def trained(method: str, size: int, **more: object) -> float:

@@ -24,16 +24,16 @@ SELECTIONS = ("attention", "pursuit")
 def attention_matching(query: Tensor, exact: Statistics, key: Tensor, value: Tensor, count: int, selection: str):
     """A function from queries (scaled) to outputs, with `count` kept keys."""
     squares = torch.zeros(len(key))
-    for rows, mass in zip(query.split(128), exact.log_mass.split(128), strict=True):
+    for rows, mass in zip(query.split(128), exact.lse.split(128), strict=True):
         squares += torch.exp(2 * (rows @ key.T - mass[:, None])).sum(dim=0)
     order = squares.argsort(descending=True)
     chosen = order[:count]
     if selection == "pursuit":
         candidates = order[:CANDIDATES]
-        features = torch.exp(query @ key[candidates].T - exact.log_mass[:, None])
+        features = torch.exp(query @ key[candidates].T - exact.lse[:, None])
         chosen = candidates[pursuit(features, count)]
     kept = key[chosen]
-    features = torch.exp(query @ kept.T - exact.log_mass[:, None]).double().numpy()
+    features = torch.exp(query @ kept.T - exact.lse[:, None]).double().numpy()
     weights, _ = nnls(features, np.ones(len(features)), maxiter=50 * count)
     bias = torch.from_numpy(weights).clamp_min(1e-30).log().float()
     shares = torch.softmax(query @ kept.T + bias, dim=1).double()

@@ -43,7 +43,7 @@ def move_landmarks(
     centred = exact.mean - middle
     unit = float(centred.square().mean().sqrt()) or 1.0
     target = torch.cat([centred, torch.full_like(centred[:, :1], unit)], dim=1)
-    offset = slots.bias - exact.log_mass[:, None]
+    offset = slots.bias - exact.lse[:, None]
     key = slots.key.clone()
     size = float(key.std())
     first, second = torch.zeros_like(key), torch.zeros_like(key)

@@ -195,7 +195,7 @@ def slots(three: list[Tensor], seed: int) -> dict[str, Any]:
 
     def moved(count: int) -> float:
         fitted, exact = head.fit_rows(rows)
-        drawn = draw_slots(fitted, exact.log_mass[:MASS_ROWS], head.key, head.value, count, generator(seed + count))
+        drawn = draw_slots(fitted, exact.lse[:MASS_ROWS], head.key, head.value, count, generator(seed + count))
         start = move_landmarks(fitted, exact, drawn, head.value)
         return deviation_error(start(head.query[head.held]).mean, exact_held)
 

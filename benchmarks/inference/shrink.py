@@ -60,7 +60,7 @@ def picked(full: Prefix, asked: PrefixQueries, choose: Callable[[SampledHeads, i
     """A prefix made layer by layer."""
     layers = []
     for layer in range(full.num_layers):
-        content = type(asked.content)(asked.content.log_mass[layer], asked.content.mean[layer])
+        content = type(asked.content)(asked.content.lse[layer], asked.content.mean[layer])
         heads = sampled_heads(full.keys[layer], full.values[layer], asked.queries[layer], content, asked.scale)
         layers.append(choose(heads, layer))
     return Prefix(torch.stack([slots.keys for slots in layers]), torch.stack([slots.values for slots in layers]))

@@ -106,19 +106,19 @@ def search(targets: Tensor, parameters: list[Tensor], outputs, steps: int, stop:
 def forward(weights: AttentionWeights, sequences: list[Tensor], prefix: bool):
     """Outputs as a function of soft tokens, or of free keys and values, for one head without biases."""
     query = weights.query[0] @ sequences[0][-1] * weights.softmax_scale
-    log_mass, means = [], []
+    lse, means = [], []
     for sequence in sequences:
         scores = sequence @ (weights.key[0].mT @ query)
-        log_mass.append(torch.logsumexp(scores, 0))
+        lse.append(torch.logsumexp(scores, 0))
         means.append(torch.softmax(scores, 0) @ (sequence @ weights.value[0].mT))
-    log_masses, mean = torch.stack(log_mass), torch.stack(means)
+    lses, mean = torch.stack(lse), torch.stack(means)
 
     def outputs(parameters: list[Tensor]) -> Tensor:
         keys, values = (
             parameters if prefix else (parameters[0] @ weights.key[0].mT, parameters[0] @ weights.value[0].mT)
         )
         scores = keys @ query
-        share = torch.sigmoid(torch.logsumexp(scores, 0) - log_masses)[:, None]
+        share = torch.sigmoid(torch.logsumexp(scores, 0) - lses)[:, None]
         return (1 - share) * mean + share * (torch.softmax(scores, 0) @ values)
 
     return outputs
@@ -140,7 +140,7 @@ def least_error(
     key, value = weights.key[0].numpy(), weights.value[0].numpy()
     query = (weights.query[0] @ sequences[0][-1] * weights.softmax_scale).numpy()
     scores = [sequence.numpy() @ (key.T @ query) for sequence in sequences]
-    log_mass = np.array([logsumexp(score) for score in scores])
+    lse = np.array([logsumexp(score) for score in scores])
     mean = np.stack([softmax(s) @ (x.numpy() @ value.T) for s, x in zip(scores, sequences, strict=True)])
     wanted = targets.numpy()
     shape = (2, length, len(query)) if prefix else (length, key.shape[1])
@@ -152,7 +152,7 @@ def least_error(
         keys, values = free if prefix else (free @ key.T, free @ value.T)
         slots = keys @ query
         mixture = softmax(slots)
-        share = expit(logsumexp(slots) - log_mass)[:, None]
+        share = expit(logsumexp(slots) - lse)[:, None]
         added = mixture @ values
         residual = (1 - share) * mean + share * added - wanted
         size = float((residual**2).mean())

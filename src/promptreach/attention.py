@@ -45,11 +45,11 @@ class Statistics(NamedTuple):
     """All that a query's attention over a set of keys depends on, and all that is needed to add more keys.
 
     Attributes:
-        log_mass: (..., heads, q), log Z in nats; -inf where nothing is visible.
+        lse: (..., heads, q), log Z in nats; -inf where nothing is visible.
         mean: (..., heads, q, value_dim), N/Z: the attention output over this set alone; 0 where nothing is visible.
     """
 
-    log_mass: Tensor
+    lse: Tensor
     mean: Tensor
 
 
@@ -129,7 +129,7 @@ def statistics(
 ) -> Statistics:
     """The mass and mean of every query over `keys`: two inputs with equal statistics are equal to any prompt.
 
-    Arguments, shapes and errors are those of `split`. The value sum itself is ``exp(log_mass) * mean``; it overflows
+    Arguments, shapes and errors are those of `split`. The value sum itself is ``exp(lse) * mean``; it overflows
     where scores are large, which is why it is not kept.
 
     Reference: theorem key ``statistics-complete``.
@@ -148,14 +148,14 @@ def merge(first: Statistics, second: Statistics) -> Statistics:
     """
     parts = _mix(first, second)
     # log(exp a + exp b) = max + log(1 + exp -|a - b|), which has a finite gradient also where one mass is 0.
-    log_mass = torch.maximum(first.log_mass, second.log_mass) + torch.log1p(torch.exp(-parts.log_odds.abs()))
-    return Statistics(log_mass, parts.output)
+    lse = torch.maximum(first.lse, second.lse) + torch.log1p(torch.exp(-parts.log_odds.abs()))
+    return Statistics(lse, parts.output)
 
 
 def _mix(content: Statistics, prompt: Statistics) -> Split:
     """The mixture of two sets of keys whose log masses are relative to the same shift."""
     # Where the second set is empty the first one takes everything, also if it is empty itself (-inf minus -inf).
-    log_odds = (prompt.log_mass - content.log_mass).masked_fill(prompt.log_mass == -torch.inf, -torch.inf)
+    log_odds = (prompt.lse - content.lse).masked_fill(prompt.lse == -torch.inf, -torch.inf)
     mixture = Split(torch.sigmoid(log_odds), content.mean, prompt.mean)
     mixture.log_odds = log_odds
     return mixture
@@ -165,9 +165,9 @@ def _summarise(scores: Float[Tensor, "*batch q n"], values: Float[Tensor, "*valu
     """The statistics of given scores; a row without a visible key gets mass 0 and mean 0, and no gradient."""
     unseen = (scores == -torch.inf).all(dim=-1, keepdim=True)
     safe = scores.masked_fill(unseen, 0.0)
-    log_mass = torch.logsumexp(safe, dim=-1).masked_fill(unseen[..., 0], -torch.inf)
+    lse = torch.logsumexp(safe, dim=-1).masked_fill(unseen[..., 0], -torch.inf)
     weights = torch.softmax(safe, dim=-1).masked_fill(unseen, 0.0)
-    return Statistics(log_mass, weights @ _for_heads(values, _heads(scores)))
+    return Statistics(lse, weights @ _for_heads(values, _heads(scores)))
 
 
 def _scores(

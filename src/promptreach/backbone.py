@@ -30,7 +30,7 @@ class TokenBatch:
 
 
 @dataclass(frozen=True)
-class Joined:
+class Prepended:
     """The prompt or prefix that one forward pass joins to the frozen model; tensors may require gradients.
 
     Attributes:
@@ -44,7 +44,7 @@ class Joined:
     prefix_values: Tensor | None = None
 
     @classmethod
-    def of(cls, prompt: SoftPrompt | Prefix) -> "Joined":
+    def of(cls, prompt: SoftPrompt | Prefix) -> "Prepended":
         """A prompt in front of the input, or a prefix at every layer."""
         if isinstance(prompt, SoftPrompt):
             return cls(prompt=prompt.embeddings)
@@ -120,7 +120,7 @@ class Backbone(Protocol):
     def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
         """The sequences padded to the longest, on the model's device."""
 
-    def hidden(self, batch: TokenBatch, joined: Joined | None = None) -> Float[Tensor, "batch seq hidden"]:
+    def hidden(self, batch: TokenBatch, joined: Prepended | None = None) -> Float[Tensor, "batch seq hidden"]:
         """The last hidden states (after the final norm) at the batch's own positions, the joined ones cut off.
 
         Positions follow PEFT's convention: what is joined comes first and shifts the content's positions by its length.

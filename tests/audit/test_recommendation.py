@@ -17,7 +17,7 @@ from promptreach.data import LabelledTexts
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf import load_readout
 from promptreach.report.findings import Code
-from promptreach.report.result import AuditVerdict, Recommendation
+from promptreach.report.result import Recommendation, TuningVerdict
 from promptreach.training.task.encoding import encode
 from promptreach.tuning import METHODS, Limits
 
@@ -25,7 +25,7 @@ AGAIN = Code(title="This audit again", language="shell", text="promptreach audit
 
 
 def advised(context: AuditContext, chosen: str, folder: Path) -> Recommendation:
-    judgement = Judgement(AuditVerdict.FITS, Evidence.MEASURED, "fits", (), chosen, "do it")
+    judgement = Judgement(TuningVerdict.FITS, Evidence.MEASURED, "fits", (), chosen, "do it")
     return recommend(context, judgement, folder, AGAIN)
 
 
@@ -90,7 +90,7 @@ def test_the_call_to_repeat_comes_last(tmp_path: Path) -> None:
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
     context, chosen = trained(tmp_path / "model", "bert", "prompt")
-    judgement = Judgement(AuditVerdict.FITS, Evidence.MEASURED, "fits", (), chosen, "do it")
+    judgement = Judgement(TuningVerdict.FITS, Evidence.MEASURED, "fits", (), chosen, "do it")
     advice = recommend(context, judgement, None, AGAIN)
     assert advice.adapter is None
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

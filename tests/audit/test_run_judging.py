@@ -6,7 +6,7 @@ from promptreach.audit.run import NEEDED, judge_findings
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.steps import AFTER_DATA, DATA, READING
 from promptreach.report.findings import Finding
-from promptreach.report.result import AuditVerdict
+from promptreach.report.result import TuningVerdict
 from promptreach.report.verdict import EXIT_STATUS
 
 
@@ -18,7 +18,7 @@ def failed(check: str) -> Finding:
 
 def test_a_broken_check_is_undecided_with_its_reason() -> None:
     judgement = judge_findings([failed("training")], experiment_of())
-    assert judgement.verdict is AuditVerdict.UNDECIDED
+    assert judgement.verdict is TuningVerdict.UNDECIDED
     assert "boom" in judgement.reasons[0].text
 
 
@@ -39,7 +39,7 @@ def test_the_audit_takes_the_steps_of_the_diagnosis_in_their_order() -> None:
 
 
 def test_every_verdict_has_an_exit_status() -> None:
-    assert {verdict: EXIT_STATUS[verdict] for verdict in AuditVerdict}.keys() == set(AuditVerdict)
-    assert EXIT_STATUS[AuditVerdict.FITS] == 0
-    assert EXIT_STATUS[AuditVerdict.FORM] == 1
-    assert EXIT_STATUS[AuditVerdict.UNDECIDED] == 3
+    assert {verdict: EXIT_STATUS[verdict] for verdict in TuningVerdict}.keys() == set(TuningVerdict)
+    assert EXIT_STATUS[TuningVerdict.FITS] == 0
+    assert EXIT_STATUS[TuningVerdict.FORM] == 1
+    assert EXIT_STATUS[TuningVerdict.UNDECIDED] == 3

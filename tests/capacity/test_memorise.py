@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers.capacity_cases import OPENING, no_step, texts_of, tiny_model
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.capacity import memorise as memorising
 from promptreach.capacity.measure import bare_scores
 from promptreach.capacity.memorise import (
@@ -96,7 +96,7 @@ def scores(right: list[bool], nats: float = 1.0) -> Scores:
 def one_number() -> Trainable:
     """A virtual token that no model reads."""
     own = torch.nn.Parameter(torch.zeros(1))
-    return Trainable({"own": own}, Joined, 1.0, lambda: {"own": own.detach().clone()}, lambda state: None)
+    return Trainable({"own": own}, Prepended, 1.0, lambda: {"own": own.detach().clone()}, lambda state: None)
 
 
 def trainer_of(

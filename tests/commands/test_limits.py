@@ -7,7 +7,7 @@ import pytest
 from helpers.models import tiny_model
 from promptreach.certificate import Evidence, Recheck
 from promptreach.commands import limits
-from promptreach.commands.limits import limits_of_model, steepness_finding
+from promptreach.commands.limits import limits_of_model, lipschitz_finding
 from promptreach.errors import InputError
 
 
@@ -15,7 +15,7 @@ from promptreach.errors import InputError
 def test_steepness_found_is_never_above_steepness_certified(family: str) -> None:
     model = tiny_model(family)
     batch = model.batch(model.tokenize(["the cat sat on the mat", "a dog ran"]))
-    values = steepness_finding(model, batch, 12, "two sentences").values
+    values = lipschitz_finding(model, batch, 12, "two sentences").values
     for part in ("attention", "mlp"):
         pairs = zip(values[f"{part}_lower"], values[f"{part}_upper"], strict=True)
         assert all(lower <= upper for lower, upper in pairs)

@@ -26,6 +26,6 @@ def test_shrinking_refuses_what_float32_cannot_sum(shapes_unchecked):
         shrink(prefix, queries * 1e37, 3.0, steps=0.5)
     assert [fault.where for fault in caught.value.faults] == ["tokens", "steps", "queries"]
     full = Statistics(torch.full((1, 2, 16), torch.inf), torch.zeros(1, 2, 16, 4))
-    with pytest.raises(InputError, match="log_mass"):
+    with pytest.raises(InputError, match="lse"):
         shrink(prefix, queries, 3, content=full)
     assert shrink(prefix, queries * 1e10, 3, steps=2).certificate.value < math.inf

@@ -36,7 +36,7 @@ def problem(seed: int = 0, length: int = LENGTH) -> tuple[Prefix, Tensor, Tensor
 
 def content_of(queries: Tensor, keys: Tensor, values: Tensor) -> Statistics:
     parts = [statistics(*layer) for layer in zip(queries, keys, values, strict=True)]
-    return Statistics(torch.stack([part.log_mass for part in parts]), torch.stack([part.mean for part in parts]))
+    return Statistics(torch.stack([part.lse for part in parts]), torch.stack([part.mean for part in parts]))
 
 
 def shrunk(tokens: int, seed: int = 0, **options: Any) -> tuple[Shrunk, tuple[Prefix, Tensor, Tensor, Tensor]]:
@@ -85,7 +85,7 @@ def test_repeated_slots_count_as_often_as_they_stand() -> None:
     slots = Slots(keys, values, torch.tensor([1.0, 4.0, 2.0], dtype=torch.float64).log())
     counted = statistics(query, keys, values, scale=1.0, mask=slots.log_copies)
     written = statistics(query, *slots.repeated(), scale=1.0)
-    assert_close(written.log_mass, counted.log_mass, "attention statistic")
+    assert_close(written.lse, counted.lse, "attention statistic")
     assert_close(written.mean, counted.mean, "attention statistic")
 
 
@@ -133,8 +133,8 @@ def test_mass_is_carried_by_the_keys_common_direction() -> None:
     few = Slots(prefix.keys[0][:, :4], prefix.values[0][:, :4], torch.zeros(4, dtype=torch.float64))
 
     def mass_error(slots: Slots) -> float:
-        given = statistics(layer.query, slots.keys, slots.values, scale=1.0).log_mass
-        return float((given - layer.prefix.log_mass).square().mean().sqrt())
+        given = statistics(layer.query, slots.keys, slots.values, scale=1.0).lse
+        return float((given - layer.prefix.lse).square().mean().sqrt())
 
     assert mass_error(match_mass(layer, few)) < 0.5 * mass_error(few)
     assert float(((layer.query @ common_direction(layer.query)[..., None]) - 1).square().mean().sqrt()) < 0.3
@@ -167,7 +167,7 @@ def test_without_content_mass_and_value_both_count() -> None:
         full, short = (
             statistics(queries[layer], each.keys[layer], each.values[layer]) for each in (prefix, small.prefix)
         )
-        assert float((full.log_mass - short.log_mass).square().mean().sqrt()) < 0.3
+        assert float((full.lse - short.lse).square().mean().sqrt()) < 0.3
         assert float((full.mean - short.mean).norm() / (full.mean - full.mean.mean(-2, keepdim=True)).norm()) < 0.5
 
 
@@ -205,5 +205,5 @@ def test_every_fault_at_once() -> None:
     with pytest.raises(InputError, match="nan"):
         shrink(prefix, queries.index_fill(2, torch.tensor([1]), torch.nan), 3)
     with pytest.raises(InputError) as caught:
-        shrink(prefix, queries, 3, content=Statistics(content.log_mass[:, :1], content.mean * torch.nan))
-    assert [fault.where for fault in caught.value.faults] == ["content.log_mass", "content.mean"]
+        shrink(prefix, queries, 3, content=Statistics(content.lse[:, :1], content.mean * torch.nan))
+    assert [fault.where for fault in caught.value.faults] == ["content.lse", "content.mean"]

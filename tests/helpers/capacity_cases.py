@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from helpers.models import VOCABULARY, tiny_model
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.capacity.texts import MemoryText
 from promptreach.hf import OpenModel
 from promptreach.prompt import SoftPrompt
@@ -39,12 +39,12 @@ def started(model: OpenModel, method: str, tokens: int, texts: int, seed: int = 
     return tuple(torch.stack(part).requires_grad_() for part in zip(*parts, strict=True))
 
 
-def joined(own: tuple[Tensor, ...]) -> Joined:
+def joined(own: tuple[Tensor, ...]) -> Prepended:
     """What those tensors join to a batch of as many texts."""
     if len(own) == 1:
-        return Joined(prompt=own[0])
+        return Prepended(prompt=own[0])
     keys, values = (part.transpose(0, 1) for part in own)  # layers first
-    return Joined(prefix_keys=keys, prefix_values=values)
+    return Prepended(prefix_keys=keys, prefix_values=values)
 
 
 __all__ = ["OPENING", "joined", "no_step", "random_ids", "started", "texts_of", "tiny_model"]

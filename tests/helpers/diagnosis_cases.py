@@ -8,7 +8,7 @@ import torch
 
 from helpers.models import WORDS, tiny_model
 from helpers.tasks import completer, completions, labelled
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures.planted import least_foreseen
@@ -46,11 +46,11 @@ def planted_rows(model: OpenModel, texts: Sequence[str], tokens: int = 4, seed: 
     rows = torch.randperm(len(model.vocabulary), generator=torch.Generator().manual_seed(seed))[:tokens]
     batches = [model.batch(model.tokenize(texts[at : at + 64])) for at in range(0, len(texts), 64)]
 
-    def states(joined: Joined) -> torch.Tensor:
+    def states(joined: Prepended) -> torch.Tensor:
         with torch.no_grad():
             return torch.cat([pool(model.hidden(batch, joined), batch.mask, "mean") for batch in batches]).double()
 
-    bare, moved = states(Joined()), states(Joined(prompt=model.vocabulary[rows]))
+    bare, moved = states(Prepended()), states(Prepended(prompt=model.vocabulary[rows]))
     margin = moved @ least_foreseen(bare, moved)
     border = margin.median()
     clear = ((margin - border).abs() >= (margin - border).abs().quantile(0.25)).tolist()

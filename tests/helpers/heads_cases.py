@@ -29,8 +29,8 @@ def errors_at(statistics, outputs, targets, places, shifts=None):
     for place in places.tolist():
         fixed, columns = -wide(targets), []
         for index, (item, output, z) in enumerate(zip(statistics, outputs, map(np.longdouble, place), strict=True)):
-            log_mass, mean = (0, 0) if shifts is None else shifts[index]
-            zeta = np.exp(wide(item.log_mass) + log_mass - reference(item))[:, None]
+            lse, mean = (0, 0) if shifts is None else shifts[index]
+            zeta = np.exp(wide(item.lse) + lse - reference(item))[:, None]
             total = zeta * (1 - z) + z
             fixed = fixed + zeta * (1 - z) / total * ((wide(item.mean) + mean) @ wide(output).T)
             columns.append((wide(output) / total[:, :, None]).reshape(targets.numel(), -1))
@@ -75,7 +75,7 @@ def hard_problem(seed):
     if seed % 2:  # reached by a prompt, exactly or nearly
         targets = pick.choice([0.0, 1e-9, 1e-5, 1e-2]) * targets
         for item, output in zip(statistics, outputs, strict=True):
-            share = torch.sigmoid(reference(item) + draw(1) - item.log_mass)[:, None]
+            share = torch.sigmoid(reference(item) + draw(1) - item.lse)[:, None]
             targets = targets + ((1 - share) * item.mean + share * draw(width)) @ output.mT
     return statistics, outputs, targets
 
@@ -86,7 +86,7 @@ def shifts_within(statistics, pick):
     for item in statistics:
         away = pick.normal(size=item.mean.shape)
         away = 0.99 * away / np.linalg.norm(away, axis=1, keepdims=True) * item.mean_error.numpy()[:, None]
-        shifts.append((0.99 * pick.choice([-1, 1], len(item.log_mass)) * item.log_mass_error.numpy(), away))
+        shifts.append((0.99 * pick.choice([-1, 1], len(item.lse)) * item.lse_error.numpy(), away))
     return shifts
 
 

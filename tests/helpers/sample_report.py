@@ -9,7 +9,7 @@ from rich.console import Console
 from promptreach.audit import AuditResult
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.report.findings import Code, Curve, Finding, Heatmap, Series, Table, Text
-from promptreach.report.result import AuditVerdict, Reason, Recommendation
+from promptreach.report.result import Reason, Recommendation, TuningVerdict
 from promptreach.report.text import print_summary
 
 SAMPLE = "SAMPLE NUMBERS: 1,500 training and 800 held-out rows, 3 seeds"
@@ -23,7 +23,7 @@ HOSTILE = (
 
 
 def sample_result(
-    verdict: AuditVerdict = AuditVerdict.FORM, num_layers: int = 30, num_heads: int = 9, num_heatmaps: int = 2
+    verdict: TuningVerdict = TuningVerdict.FORM, num_layers: int = 30, num_heads: int = 9, num_heatmaps: int = 2
 ) -> AuditResult:
     """An audit of a small language model on a sentiment task, as a practitioner would see it."""
     return AuditResult(

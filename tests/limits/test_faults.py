@@ -38,7 +38,7 @@ def asked(**changes: object) -> object:
 def captured(**changes: object) -> object:
     draw = normal(0)
     return memorisable_statistics(
-        **{"query": draw(4), "log_mass": draw(3), "mean": draw(3, 4), "targets": draw(3, 4), **changes}
+        **{"query": draw(4), "lse": draw(3), "mean": draw(3, 4), "targets": draw(3, 4), **changes}
     )
 
 
@@ -97,18 +97,18 @@ CASES = [
         lambda: asked(weights=random_weights(4, 4, 0, size=1e3), sequences=[normal(0)(2, 4)[[k, 0]] for k in (0, 1)]),
         "sequences: log masses that spread over 1094919 nats; expected at most 600. Rescale the weights or the inputs",
     ),
-    (lambda: captured(log_mass=ones(3, 1)), "log_mass: 2 axes; expected 1"),
+    (lambda: captured(lse=ones(3, 1)), "lse: 2 axes; expected 1"),
     (
-        lambda: captured(log_mass=ones(0), mean=ones(0, 4), targets=ones(0, 4)),
-        "log_mass: no examples; expected at least one",
+        lambda: captured(lse=ones(0), mean=ones(0, 4), targets=ones(0, 4)),
+        "lse: no examples; expected at least one",
     ),
-    (lambda: captured(mean=ones(2, 4)), "mean: 2 examples; expected 3, as in log_mass"),
+    (lambda: captured(mean=ones(2, 4)), "mean: 2 examples; expected 3, as in lse"),
     (lambda: captured(output=ones(5, 3), targets=ones(3, 5)), "output: shape (5, 3); expected (out, 4)"),
     (lambda: captured(targets=ones(3, 5)), "targets: shape (3, 5); expected (3, 4)"),
     (lambda: captured(query=math.nan * ones(4)), "query: 4 entries that are NaN or infinite; expected finite numbers"),
     (
-        lambda: captured(log_mass=torch.tensor([0.0, 1.0, 700.0]).double()),
-        "log_mass: log masses that spread over 700 nats; expected at most 600. Rescale the weights or the inputs",
+        lambda: captured(lse=torch.tensor([0.0, 1.0, 700.0]).double()),
+        "lse: log masses that spread over 700 nats; expected at most 600. Rescale the weights or the inputs",
     ),
     (lambda: captured(scale=math.inf), "scale: inf; expected a finite number"),
     (lambda: captured(scale=math.nan), "scale: nan; expected a finite number"),

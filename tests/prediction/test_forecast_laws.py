@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helpers.tasks import labelled, model_of
 from helpers.tolerances import assert_close
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.prediction.forecast import (
     SHIFTS,
     Start,
@@ -140,7 +140,7 @@ def test_the_shift_is_chosen_by_leaving_out() -> None:
 def test_the_heads_kernel_is_autograds(classes: int) -> None:
     task = prepare(model_of("bert"), labelled(classes=classes), longest_prompt=0)
     parts = parts_of(task, 0)
-    start = start_of(task, parts, Joined())
+    start = start_of(task, parts, Prepended())
     rows = []
     for part, scores in zip(parts, (start.train, start.left_out, start.held_out), strict=True):
         assert part.reader is not None

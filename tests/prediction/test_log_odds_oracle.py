@@ -9,7 +9,7 @@ import torch
 from helpers.models import tiny_model
 from helpers.tasks import completions, labelled, model_of, task_of
 from helpers.tolerances import assert_close
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.errors import InputError
 from promptreach.prediction.kernel_logistic import nats
 from promptreach.prediction.log_odds import Part, log_odds_at_start
@@ -32,7 +32,7 @@ def held_out(task: Task) -> Part:
 def test_log_odds_say_the_loss(kind: str) -> None:
     """The loss that every start is scored with, from log odds, for the probe and for the bare model."""
     task = task_of("llama", kind)
-    found = log_odds_at_start(task.backbone, held_out(task), Joined(), 2)
+    found = log_odds_at_start(task.backbone, held_out(task), Prepended(), 2)
     expected = task.evaluate("held_out", task.objective())
     assert_close((found.answers * nats(found.log_odds)).sum(), expected.loss.sum().double(), "loss", torch.float32)
     assert float(found.right.sum()) == float(expected.right.sum())
@@ -44,7 +44,7 @@ def test_log_odds_say_the_loss(kind: str) -> None:
 def test_sides_are_how_log_odds_move_with_logits(classes: int) -> None:
     task = prepare(model_of("bert"), labelled(classes=classes), longest_prompt=0)
     part = held_out(task)
-    found = log_odds_at_start(task.backbone, part, Joined(), 1)
+    found = log_odds_at_start(task.backbone, part, Prepended(), 1)
     assert found.sides is not None
     assert found.features is not None
     assert part.reader is not None
@@ -81,7 +81,7 @@ def test_some_rows_are_left_out_of_many(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(some.data) == len(some.example) == 7
     assert some.example.tolist() == sorted(set(some.example.tolist()))
     assert some.data.sequences == tuple(train.data.sequences[i] for i in some.example)
-    found = log_odds_at_start(task.backbone, some, Joined(), 1)
+    found = log_odds_at_start(task.backbone, some, Prepended(), 1)
     assert found.example.tolist() == some.example.tolist()
 
 
@@ -92,4 +92,4 @@ def test_a_loss_that_is_not_a_number_is_refused() -> None:
     with torch.no_grad():
         next(iter(model.release().parameters()))[6] = torch.nan
     with pytest.raises(InputError, match=r"examples whose loss is not a number before any training"):
-        log_odds_at_start(model, held_out(task), Joined(), 2)
+        log_odds_at_start(model, held_out(task), Prepended(), 2)

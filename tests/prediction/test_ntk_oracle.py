@@ -10,7 +10,7 @@ from torch import Tensor
 from helpers.models import tiny_model
 from helpers.tasks import FAMILIES, SOFT, completer, completions, config_of, labelled, model_of, task_of
 from helpers.tolerances import assert_close
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.errors import InputError
 from promptreach.prediction.log_odds import Part
 from promptreach.prediction.ntk import PER_EXAMPLE, Gradients, PerExample, gradients_at_start
@@ -173,7 +173,7 @@ def test_shorter_starts_are_the_beginnings_of_longer_ones() -> None:
             assert start.length == size
 
 
-def _starts(own: PerExample) -> list[Joined]:
+def _starts(own: PerExample) -> list[Prepended]:
     assert own.start is not None
     return [own.start(size) for size in SIZES]
 
@@ -198,16 +198,16 @@ def test_an_example_with_its_own_prompt_reads_that_one(family: str) -> None:
     prefixes = torch.randn(2, model.num_layers, 2, model.num_kv_heads, 3, model.head_dim, generator=generator)
     sequences = [[4, 5, 6, 7], [8, 9]]
     whole = model.batch(sequences)
-    by_prompt = model.hidden(whole, Joined(prompt=prompts))
-    by_prefix = model.hidden(whole, Joined(prefix_keys=prefixes[0], prefix_values=prefixes[1]))
+    by_prompt = model.hidden(whole, Prepended(prompt=prompts))
+    by_prefix = model.hidden(whole, Prepended(prefix_keys=prefixes[0], prefix_values=prefixes[1]))
     for i, ids in enumerate(sequences):
         alone = model.batch([ids])
-        prefix = Joined(prefix_keys=prefixes[0][:, i], prefix_values=prefixes[1][:, i])
-        assert_close(by_prompt[i, : len(ids)], model.hidden(alone, Joined(prompt=prompts[i]))[0], "reordered states")
+        prefix = Prepended(prefix_keys=prefixes[0][:, i], prefix_values=prefixes[1][:, i])
+        assert_close(by_prompt[i, : len(ids)], model.hidden(alone, Prepended(prompt=prompts[i]))[0], "reordered states")
         assert_close(by_prefix[i, : len(ids)], model.hidden(alone, prefix)[0], "reordered states")
-    for wrong in (Joined(prompt=prompts[:1]), Joined(prompt=prompts[0, 0]), Joined(prompt=prompts[None])):
+    for wrong in (Prepended(prompt=prompts[:1]), Prepended(prompt=prompts[0, 0]), Prepended(prompt=prompts[None])):
         with pytest.raises(InputError, match="prompt: shape"):
             model.hidden(whole, wrong)
     wide = prefixes[0][:, [0, 1, 1]]
     with pytest.raises(InputError, match="prefix: shape"):
-        model.hidden(whole, Joined(prefix_keys=wide, prefix_values=wide))
+        model.hidden(whole, Prepended(prefix_keys=wide, prefix_values=wide))

@@ -15,7 +15,7 @@ from promptreach.certificate import Evidence
 from promptreach.errors import OutputError
 from promptreach.report.findings import Finding
 from promptreach.report.html import render_html, render_page, write_report
-from promptreach.report.result import AuditVerdict
+from promptreach.report.result import TuningVerdict
 from promptreach.report.wording import method_table
 
 ONE_MEGABYTE = 1_000_000
@@ -90,7 +90,7 @@ def test_page_links_lead_somewhere() -> None:
 @pytest.mark.parametrize("shape", [(30, 9, 6), (32, 32, 6)])
 def test_page_stays_under_a_megabyte(shape: tuple[int, int, int]) -> None:
     layers, heads, heatmaps = shape
-    page = render_html(sample_result(AuditVerdict.FORM, layers, heads, heatmaps))
+    page = render_html(sample_result(TuningVerdict.FORM, layers, heads, heatmaps))
     assert page.count("<rect x=") >= layers * heads * heatmaps
     assert len(page.encode()) < ONE_MEGABYTE
 

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.sample_report import HOSTILE, hostile_result, sample_result
 from promptreach.report.html import render_html
-from promptreach.report.result import AuditVerdict
+from promptreach.report.result import TuningVerdict
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
@@ -96,8 +96,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     results = {
         "sample": sample_result(),
         "hostile": hostile_result(),
-        "large": sample_result(AuditVerdict.FITS, 32, 32, 6),
-        **{verdict.value: sample_result(verdict, 2, 2) for verdict in AuditVerdict},
+        "large": sample_result(TuningVerdict.FITS, 32, 32, 6),
+        **{verdict.value: sample_result(verdict, 2, 2) for verdict in TuningVerdict},
     }
     written = {}
     for name, result in results.items():
@@ -275,7 +275,7 @@ _TEXT_COLOURS = """
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["sample", *(verdict.value for verdict in AuditVerdict)])
+@pytest.mark.parametrize("name", ["sample", *(verdict.value for verdict in TuningVerdict)])
 def test_all_text_has_contrast(browser: Browser, pages: dict[str, Path], name: str, scheme: str) -> None:
     browser.emulate(scheme)
     browser.open(pages[name])

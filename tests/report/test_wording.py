@@ -8,13 +8,13 @@ from helpers.sample_report import sample_result, summary_of
 from promptreach.certificate import Evidence
 from promptreach.report.findings import Finding
 from promptreach.report.html import render_html
-from promptreach.report.result import AuditVerdict, MethodName, Recommendation
+from promptreach.report.result import MethodName, Recommendation, TuningVerdict
 from promptreach.report.verdict import VERDICT_WORDS
 from promptreach.report.wording import EVIDENCE_MEANING, METHOD_NAMES, settings
 
 
-@pytest.mark.parametrize("verdict", list(AuditVerdict))
-def test_every_verdict_has_its_words(verdict: AuditVerdict) -> None:
+@pytest.mark.parametrize("verdict", list(TuningVerdict))
+def test_every_verdict_has_its_words(verdict: TuningVerdict) -> None:
     result = sample_result(verdict, 2, 2)
     assert summary_of(result).startswith(f"{verdict.value}: ")
     assert f"<strong>{verdict.value}</strong> {VERDICT_WORDS[verdict].name}" in render_html(result)
@@ -22,7 +22,7 @@ def test_every_verdict_has_its_words(verdict: AuditVerdict) -> None:
 
 
 def test_a_result_with_nothing_but_a_verdict_is_shown() -> None:
-    result = sample_result(AuditVerdict.UNDECIDED).model_copy(
+    result = sample_result(TuningVerdict.UNDECIDED).model_copy(
         update={"findings": [], "reasons": [], "model": {}, "data": {}, "settings": {}, "environment": {}}
     )
     assert result.headline in render_html(result)

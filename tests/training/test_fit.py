@@ -10,7 +10,7 @@ from jaxtyping import config as jaxtyping_config
 
 from helpers.models import tiny_module, tiny_tokenizer
 from helpers.tasks import SOFT, TRAINED, completer, completions, labelled, model_of
-from promptreach.backbone import Joined, TokenBatch
+from promptreach.backbone import Prepended, TokenBatch
 from promptreach.errors import DataError, InputError, OutputError
 from promptreach.hf import OpenModel, open_model
 from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
@@ -93,7 +93,7 @@ def watch_training(patch: pytest.MonkeyPatch) -> list[int]:
     rows: list[int] = []
     hidden = OpenModel.hidden
 
-    def watched(self: OpenModel, batch: TokenBatch, joined: Joined | None = None) -> torch.Tensor:
+    def watched(self: OpenModel, batch: TokenBatch, joined: Prepended | None = None) -> torch.Tensor:
         if torch.is_grad_enabled():
             rows.append(len(batch.input_ids))
         return hidden(self, batch, joined)

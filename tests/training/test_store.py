@@ -35,7 +35,7 @@ def test_without_a_folder_nothing_is_kept() -> None:
     store = Store(None)
     store.write("record.json", "{}")
     store.write_tensors("tensors", GROUPS)
-    store.tidy()
+    store.clean()
     assert store.load("record.json", read_json) is None
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.training.methods.methods import Trainable
 from promptreach.training.trainer import Trainer, warmed_up
 
 
 def trainer_of(numbers: list[float], rate: float = 0.1, **options: Any) -> Trainer:
     own = nn.Parameter(torch.tensor(numbers))
-    trainable = Trainable({"own": own}, Joined, 1.0, lambda: {"own": own.detach().clone()}, lambda state: None)
+    trainable = Trainable({"own": own}, Prepended, 1.0, lambda: {"own": own.detach().clone()}, lambda state: None)
     return Trainer(trainable, [([own], rate)], **options)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from promptreach.audit.run import AuditResult as AuditResult
 from promptreach.audit.run import audit as audit
 from promptreach.report.findings import Finding as Finding
-from promptreach.report.result import AuditVerdict as AuditVerdict
 from promptreach.report.result import Reason as Reason
 from promptreach.report.result import Recommendation as Recommendation
+from promptreach.report.verdict import TuningVerdict as TuningVerdict
 
 
 class _CallableModule(ModuleType):

@@ -23,7 +23,7 @@ from typing import Literal
 
 import torch
 
-from promptreach.backbone import Backbone, Joined
+from promptreach.backbone import Backbone, Prepended
 from promptreach.capacity.scoring import Scores, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.progress import Step
@@ -153,7 +153,7 @@ class MemoryTrainer(Trainer):
             self._look(scores, after)
         self.descend(after)
 
-    def recaller(self) -> Joined:
+    def recaller(self) -> Prepended:
         """The virtual tokens that recalled most."""
         self.trainable.load(self.recalling)
         return self.trainable.joined

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from promptreach.backbone import Backbone, Joined
+from promptreach.backbone import Backbone, Prepended
 from promptreach.capacity.texts import inputs_of
 
 POSITIONS = 256
@@ -46,7 +46,7 @@ def scored(
     backbone: Backbone,
     texts: Sequence[Sequence[int]],
     opening: int,
-    joined: Joined | None = None,
+    joined: Prepended | None = None,
     backward: bool = False,
 ) -> list[Scores]:
     """The scores of each text behind the opening token and what is joined.
@@ -82,7 +82,7 @@ def scored(
 
 
 @torch.no_grad()
-def recalled_freely(backbone: Backbone, text: Sequence[int], opening: int, joined: Joined) -> int:
+def recalled_freely(backbone: Backbone, text: Sequence[int], opening: int, joined: Prepended) -> int:
     """How many tokens of the text the model writes by itself, always taking the likeliest, before the first wrong one.
 
     In exact arithmetic this is `Scores.recalled`: up to its first mistake a model that writes reads what it was to

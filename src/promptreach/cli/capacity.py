@@ -53,7 +53,7 @@ def capacity(
     """
     from promptreach.capacity.capacity import capacity as measure
     from promptreach.capacity.memorise import MemorySettings
-    from promptreach.commands.capacity import memorised_finding, write_memorised
+    from promptreach.commands.capacity import capacity_finding, write_memorised
     from promptreach.files import check_output
     from promptreach.hf import open_model
     from promptreach.hf.running.calibration import read_texts
@@ -76,7 +76,7 @@ def capacity(
             folder=None if out is None else out / "points",
             quiet=quiet or json,
         )
-        finding = memorised_finding(found)
+        finding = capacity_finding(found)
         page = None if out is None else write_memorised(finding, found.model, out)
     print_finding(finding, as_json=json)
     if page is not None and not json:

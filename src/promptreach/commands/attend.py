@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.certificate import Certificate, Evidence
 from promptreach.errors import Fault, raise_if_any
 from promptreach.fast_attention.attend import attend
@@ -44,7 +44,7 @@ def attention_of_model(
     if token_ids is None:
         generator = torch.Generator().manual_seed(seed)
         token_ids = torch.randint(len(model.vocabulary), (tokens,), generator=generator).tolist()
-    joined = None if prompt is None else Joined.of(prompt)
+    joined = None if prompt is None else Prepended.of(prompt)
 
     def heads_of(layer: LayerCapture) -> list[tuple[list[Cell], Certificate]]:
         if progress is not None:

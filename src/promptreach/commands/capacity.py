@@ -16,7 +16,7 @@ from promptreach.report.result import environment
 _HELD = {"natural": "bits removed from the bare model's loss", "random": "bits stored of the random source"}
 
 
-def memorised_finding(capacity: Capacity) -> Finding:
+def capacity_finding(capacity: Capacity) -> Finding:
     """What `promptreach.tuning.capacity` found."""
     sequences = len(capacity.levels[0].rows)
     settings = capacity.settings

@@ -40,7 +40,7 @@ def layer_bounds(model: OpenModel, batch: TokenBatch, tokens: int) -> tuple[list
     return bounds, radii
 
 
-def steepness_finding(model: OpenModel, batch: TokenBatch, tokens: int, sample: str) -> Finding:
+def lipschitz_finding(model: OpenModel, batch: TokenBatch, tokens: int, sample: str) -> Finding:
     """The bounds of every layer as a finding."""
     with _one_thread():
         bounds, radii = layer_bounds(model, batch, tokens)
@@ -122,7 +122,7 @@ def _meaning(bounds: Sequence[LayerBound]) -> str:
 
 
 def limits_of_model(model: OpenModel, tokens: int, seed: int) -> Finding:
-    """`steepness_finding` without data, on sequences of uniformly drawn vocabulary tokens.
+    """`lipschitz_finding` without data, on sequences of uniformly drawn vocabulary tokens.
 
     Raises:
         InputError: when the model has not that much context.
@@ -132,7 +132,7 @@ def limits_of_model(model: OpenModel, tokens: int, seed: int) -> Finding:
     generator = torch.Generator().manual_seed(seed)
     vocabulary = model.vocabulary.shape[0]
     batch = model.batch(torch.randint(vocabulary, (_SEQUENCES, tokens), generator=generator).tolist())
-    return finished(steepness_finding(model, batch, tokens, f"{_SEQUENCES} sequences of {tokens} random tokens"))
+    return finished(lipschitz_finding(model, batch, tokens, f"{_SEQUENCES} sequences of {tokens} random tokens"))
 
 
 @contextmanager

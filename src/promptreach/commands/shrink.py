@@ -67,10 +67,10 @@ def shorten_adapter(
                 progress=lambda done, total: step(),
             )
         save_adapter(folder, opened, short.prefix)
-    return shortened_finding(short, cache.length), target
+    return shrink_finding(short, cache.length), target
 
 
-def shortened_finding(short: Shortened, length: int) -> Finding:
+def shrink_finding(short: Shortened, length: int) -> Finding:
     """What `promptreach.hf.running.shorten` found, for a prefix that had `length` slots."""
     full, now, bare = (part.value for part in (short.loss, short.shortened_loss, short.bare_loss))
     relative, worth = now / full - 1, bare - full

@@ -54,7 +54,7 @@ def compact(
 def attended(sampled: SampledHeads, keys: Float[Tensor, "kv_head prompt head_dim"]) -> Float[Tensor, "kv_head prompt"]:
     """The root-mean-square attention weight of each prefix slot over the sampled queries, content competing."""
     scores = sampled.query @ keys.mT
-    total = torch.logaddexp(sampled.content.log_mass, sampled.prefix.log_mass)
+    total = torch.logaddexp(sampled.content.lse, sampled.prefix.lse)
     return (scores - total[..., None]).exp().square().mean(dim=1).sqrt()
 
 
@@ -105,9 +105,9 @@ def match_mass(sampled: SampledHeads, slots: Slots) -> Slots:
     Non-negative least squares on masses relative to the whole mass at each query, by multiplicative updates, which keep
     weights positive and never raise the residual.
     """
-    total = torch.logaddexp(sampled.content.log_mass, sampled.prefix.log_mass)
+    total = torch.logaddexp(sampled.content.lse, sampled.prefix.lse)
     shares = (sampled.scores(slots) - total[..., None]).exp().double()
-    wanted = (sampled.prefix.log_mass - total).exp().double()
+    wanted = (sampled.prefix.lse - total).exp().double()
     normal, right = shares.mT @ shares, shares.mT @ wanted[..., None]
     weights = torch.ones_like(right)
     for _ in range(MASS_ROUNDS):
@@ -120,7 +120,7 @@ def match_mass(sampled: SampledHeads, slots: Slots) -> Slots:
 def match_values(sampled: SampledHeads, slots: Slots) -> Slots:
     """The slots with the values that come closest to the target outputs, keys as they are."""
     scores = sampled.scores(slots)
-    share = torch.sigmoid(torch.logsumexp(scores, dim=2) - sampled.content.log_mass)[..., None]
+    share = torch.sigmoid(torch.logsumexp(scores, dim=2) - sampled.content.lse)[..., None]
     weights = (torch.softmax(scores, dim=2) * share).double()
     missing = (sampled.target - (1 - share) * sampled.content.mean).double() - weights @ slots.values.double()
     change = _ridge(weights, missing, RIDGE)

@@ -23,7 +23,7 @@ class SampledHeads:
 
     Attributes:
         query: (kv_head, sample, head_dim), the scale multiplied in.
-        content: log_mass (kv_head, sample) and mean (kv_head, sample, value_dim) of the content that each query sees.
+        content: lse (kv_head, sample) and mean (kv_head, sample, value_dim) of the content that each query sees.
         prefix: the same of the full prefix.
         target: (kv_head, sample, value_dim), the head's output over content and full prefix.
     """
@@ -47,7 +47,7 @@ class SampledHeads:
         return self._at((heads,))
 
     def _at(self, index: tuple[Any, ...]) -> "SampledHeads":
-        content, prefix = (Statistics(part.log_mass[index], part.mean[index]) for part in (self.content, self.prefix))
+        content, prefix = (Statistics(part.lse[index], part.mean[index]) for part in (self.content, self.prefix))
         return SampledHeads(self.query[index], content, prefix, self.target[index])
 
     def scores(self, slots: "Slots") -> Float[Tensor, "kv_head sample slot"]:
@@ -111,9 +111,9 @@ def sampled_heads(
     grouped = _grouped(query, heads) * scale
     prefix = statistics(grouped, keys, values, scale=1.0)
     if content is None:
-        seen = Statistics(prefix.log_mass, values.mean(dim=1, keepdim=True).expand_as(prefix.mean))
+        seen = Statistics(prefix.lse, values.mean(dim=1, keepdim=True).expand_as(prefix.mean))
     else:
-        seen = Statistics(_grouped(content.log_mass, heads), _grouped(content.mean, heads))
+        seen = Statistics(_grouped(content.lse, heads), _grouped(content.mean, heads))
     return SampledHeads(grouped, seen, prefix, merge(seen, prefix).mean)
 
 

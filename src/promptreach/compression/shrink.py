@@ -72,7 +72,7 @@ def shrink(
         queries: (layer, heads, sample, head_dim), after any position encoding, as the attention with the full prefix
             sees them; samples of the same text next to each other, since the last ones are held out.
         tokens: slots wanted, for every head or on average, below the prefix's length.
-        content: what each query sees besides the prefix: log_mass (layer, heads, sample) and mean (layer, heads,
+        content: what each query sees besides the prefix: lse (layer, heads, sample) and mean (layer, heads,
             sample, value_dim), with the same scale. None stands for content of the prefix's own mass.
         scale: the factor on q.k; None means 1/sqrt(head_dim).
         budgets: "equal": `tokens` slots for each head. "by head": as many slots in all, more for heads that need them,
@@ -110,7 +110,7 @@ def _layer(prefix: Prefix, queries: Tensor, content: Statistics | None, scale: f
     """One layer's problem, in float32 at least."""
     dtype = torch.promote_types(prefix.keys.dtype, torch.float32)
     keys, values = prefix.keys[index].to(dtype), prefix.values[index].to(dtype)
-    seen = None if content is None else Statistics(content.log_mass[index].to(dtype), content.mean[index].to(dtype))
+    seen = None if content is None else Statistics(content.lse[index].to(dtype), content.mean[index].to(dtype))
     factor = queries.shape[-1] ** -0.5 if scale is None else scale
     return sampled_heads(keys, values, queries[index].to(dtype), seen, factor), keys, values
 
@@ -226,11 +226,11 @@ def _faults(
     named = {"queries": queries, "prefix.keys": prefix.keys, "prefix.values": prefix.values}
     faults += entry_faults({name: item for name, item in named.items() if item.numel()}, queries, scale, LARGEST)
     if content is not None:
-        faults += shapes.faults("content.log_mass", content.log_mass, "layers heads sample", dims)
+        faults += shapes.faults("content.lse", content.lse, "layers heads sample", dims)
         faults += shapes.faults("content.mean", content.mean, "layers heads sample value_dim", dims)
         if content.mean.numel():
             faults += entry_faults({"content.mean": content.mean}, queries, None, LARGEST)
-        if not (content.log_mass < torch.inf).all():
+        if not (content.lse < torch.inf).all():
             seen = "entries that are NaN or infinite mass"
-            faults.append(Fault("content.log_mass", seen, "numbers, or -inf for no mass"))
+            faults.append(Fault("content.lse", seen, "numbers, or -inf for no mass"))
     return faults

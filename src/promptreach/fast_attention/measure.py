@@ -81,8 +81,8 @@ def exact_rows(
         key, value = (item[start : start + block].detach().to(dtype) for item in (head.key, head.value))
         mask = None if seen is None else torch.arange(start, start + len(key), device=key.device) < seen[:, None]
         total = merge(total, statistics(query, key, value, head.scale, mask))
-    constant = (value_range(head.value.detach()) == 0) & (total.log_mass > -torch.inf)[:, None]
-    return Statistics(total.log_mass, torch.where(constant, head.value[0].detach().to(dtype), total.mean))
+    constant = (value_range(head.value.detach()) == 0) & (total.lse > -torch.inf)[:, None]
+    return Statistics(total.lse, torch.where(constant, head.value[0].detach().to(dtype), total.mean))
 
 
 def sampled_error(

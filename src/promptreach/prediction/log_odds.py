@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from promptreach.backbone import Backbone, Joined, TokenBatch
+from promptreach.backbone import Backbone, Prepended, TokenBatch
 from promptreach.errors import Fault, InputError
 from promptreach.training.task.encoding import Encoded, evaluation_batches
 from promptreach.training.task.objective import answer_positions
@@ -67,7 +67,7 @@ class Part:
     example: Int[Tensor, " examples"]
 
 
-def log_odds_at_start(backbone: Backbone, part: Part, joined: Joined, runs: int, batch_size: int = 64) -> LogOdds:
+def log_odds_at_start(backbone: Backbone, part: Part, joined: Prepended, runs: int, batch_size: int = 64) -> LogOdds:
     """The log odds of a part with `joined` in front, float64 on the CPU; forward passes only.
 
     Args:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from promptreach.backbone import Backbone, Joined, TokenBatch
+from promptreach.backbone import Backbone, Prepended, TokenBatch
 from promptreach.prediction.log_odds import LogOdds, Part, in_order, log_odds_of_batches
 from promptreach.training.methods.initial import initial_prefix, initial_prompt
 
@@ -46,7 +46,7 @@ class PerExample:
     parameters: tuple[int, ...]
     forward: Callable[[TokenBatch], tuple[Tensor, list[Tensor]]]
     split: Callable[[Sequence[Tensor]], list[Tensor]]
-    start: Callable[[int], Joined] | None
+    start: Callable[[int], Prepended] | None
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def _prompts(
 
     def forward(batch: TokenBatch) -> tuple[Tensor, list[Tensor]]:
         own = longest.repeat(len(batch.input_ids), 1, 1).requires_grad_()
-        return backbone.hidden(batch, Joined(prompt=own)), [own]
+        return backbone.hidden(batch, Prepended(prompt=own)), [own]
 
     def split(gradients: Sequence[Tensor]) -> list[Tensor]:
         return _blocks(gradients[0].transpose(0, 1), sizes)
@@ -68,7 +68,7 @@ def _prompts(
         parameters=tuple(size * backbone.hidden_size for size in sizes),
         forward=forward,
         split=split,
-        start=lambda size: Joined(prompt=longest[:size]),
+        start=lambda size: Prepended(prompt=longest[:size]),
     )
 
 
@@ -83,7 +83,7 @@ def _prefixes(
     def forward(batch: TokenBatch) -> tuple[Tensor, list[Tensor]]:
         examples = len(batch.input_ids)
         own = [part[:, None].repeat(1, examples, 1, 1, 1).requires_grad_() for part in (keys, values)]
-        return backbone.hidden(batch, Joined(prefix_keys=own[0], prefix_values=own[1])), own
+        return backbone.hidden(batch, Prepended(prefix_keys=own[0], prefix_values=own[1])), own
 
     def split(gradients: Sequence[Tensor]) -> list[Tensor]:
         # (part, layer, batch, kv_head, prompt, head_dim) with the slots and then the examples in front
@@ -95,7 +95,7 @@ def _prefixes(
         parameters=tuple(size * each for size in sizes),
         forward=forward,
         split=split,
-        start=lambda size: Joined(prefix_keys=keys[:, :, :size], prefix_values=values[:, :, :size]),
+        start=lambda size: Prepended(prefix_keys=keys[:, :, :size], prefix_values=values[:, :, :size]),
     )
 
 

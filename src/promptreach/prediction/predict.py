@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.data import LabelledTexts
 from promptreach.errors import raise_if_any
 from promptreach.hf.models.load import as_backbone
@@ -94,7 +94,7 @@ def forecasts(
     parts = parts_of(task, seed)
     for method in methods:
         if method == "head":
-            yield control(start_of(task, parts, Joined()))
+            yield control(start_of(task, parts, Prepended()))
         else:
             yield from _of_method(task, parts, method, tokens if METHODS[method].uses_tokens else ranks, seed)
         step(note=method)
@@ -115,7 +115,7 @@ def _of_method(task: Task, parts: Sequence[Part], method: str, sizes: Sequence[i
         yield forecast(start, kernel, method=method, tokens=tokens, rank=rank, parameters=parameters)
 
 
-def start_of(task: Task, parts: Sequence[Part], joined: Joined) -> Start:
+def start_of(task: Task, parts: Sequence[Part], joined: Prepended) -> Start:
     """The log odds of all parts with `joined` in front."""
     return Start(*_each(parts, lambda part: log_odds_at_start(task.backbone, part, joined, GROUPS, task.batch_size)))
 

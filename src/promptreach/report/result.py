@@ -21,9 +21,6 @@ SCHEMA_VERSION = 1
 MethodName = Literal["prompt", "prefix", "lora", "unipelt", "head", "full"]
 
 
-AuditVerdict = TuningVerdict
-
-
 class Recommendation(_Record):
     """What to do: a method with its settings, or in words where no method helps.
 
@@ -64,7 +61,7 @@ class Report(_Record):
     """
 
     schema_version: Literal[1] = 1
-    verdict: AuditVerdict
+    verdict: TuningVerdict
     evidence: Evidence
     headline: str
     reasons: list[Reason]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from promptreach.backbone import Backbone, Joined
+from promptreach.backbone import Backbone, Prepended
 from promptreach.files import as_output_error
 from promptreach.formats import check_version
 from promptreach.prompt import Adapter
@@ -148,7 +148,7 @@ class Run:
 
 
 @contextmanager
-def applied(backbone: Backbone, run: Run) -> Iterator[Joined]:
+def applied(backbone: Backbone, run: Run) -> Iterator[Prepended]:
     """The backbone as `run` left it at its best state, for a `with` block; pass what it gives to `Backbone.hidden`.
 
     For any method, also for those that PEFT has no folder for: inside the block the module of a fully fine-tuned model

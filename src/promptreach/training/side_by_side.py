@@ -15,7 +15,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from promptreach.backbone import Joined, TokenBatch
+from promptreach.backbone import Prepended, TokenBatch
 from promptreach.errors import Fault, InputError
 from promptreach.progress import Step
 from promptreach.training.methods.methods import method_named
@@ -121,7 +121,7 @@ def _take_step(ongoing: Sequence[OngoingRun]) -> float:
     return sum(values) / len(values)
 
 
-def joined_rows(parts: Sequence[Joined], counts: Sequence[int]) -> Joined:
+def joined_rows(parts: Sequence[Prepended], counts: Sequence[int]) -> Prepended:
     """What a batch is joined with that holds so many rows of each part: a single part as it is, several spread out."""
     if len(parts) == 1:
         return parts[0]
@@ -137,7 +137,7 @@ def joined_rows(parts: Sequence[Joined], counts: Sequence[int]) -> Joined:
         ]
         return torch.cat(own, dim=at) if own else None
 
-    return Joined(
+    return Prepended(
         prompt=rows_of([part.prompt for part in parts], 0, 2),
         prefix_keys=rows_of([part.prefix_keys for part in parts], 1, 4),
         prefix_values=rows_of([part.prefix_values for part in parts], 1, 4),

@@ -28,7 +28,7 @@ class Store:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def tidy(self) -> None:
+    def clean(self) -> None:
         """Remove what writers that were killed before this process began left half done."""
         if self.folder is not None:
             remove_partials(self.folder)

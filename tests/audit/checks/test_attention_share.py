@@ -5,7 +5,7 @@ import torch
 
 from helpers.models import tiny_model
 from promptreach.audit.checks.attention_share import mean_share
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.hf import capture
 
 
@@ -14,7 +14,7 @@ def test_attention_share_is_the_mass_that_softmax_puts_on_the_prompt(family: str
     model = tiny_model(family)
     batch = model.batch(model.tokenize(["the cat sat on the mat", "a dog ran"]))
     prompt = torch.randn(3, model.hidden_size, generator=torch.Generator().manual_seed(1))
-    joined = Joined(prompt=prompt)
+    joined = Prepended(prompt=prompt)
     for layer in capture(model, batch, joined):
         groups = layer.query.shape[1] // layer.key.shape[1]
         scores = layer.query @ layer.key.repeat_interleave(groups, 1).mT * layer.scale

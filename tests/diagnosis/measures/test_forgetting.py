@@ -7,7 +7,7 @@ import torch
 
 from helpers.diagnosis_cases import experiment_of
 from helpers.tolerances import assert_close
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.diagnosis.experiment import Experiment, UserRun
 from promptreach.diagnosis.measures import forgetting
 from promptreach.prompt import LowRankUpdate, SoftPrompt
@@ -18,7 +18,7 @@ def language_loss(experiment: Experiment, prompt: SoftPrompt | None) -> float:
     """Nats per token of the held-out inputs as plain text, one text after another."""
     backbone, losses = experiment.task.backbone, []
     for ids in backbone.tokenize(experiment.task.held_out.inputs):
-        joined = Joined(prompt=None if prompt is None else prompt.embeddings)
+        joined = Prepended(prompt=None if prompt is None else prompt.embeddings)
         with torch.no_grad():
             logits = backbone.vocabulary_logits(backbone.hidden(backbone.batch([ids]), joined))[0]
         losses += torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:]), reduction="none").tolist()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.diagnosis_cases import experiment_of
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures import baselines, planted
 from promptreach.training.methods.initial import initial_prompt
@@ -27,7 +27,7 @@ def test_the_planted_prompt_writes_the_planted_continuations(family: str, kind: 
     """For a causal model, whether the user's own inputs are to be continued or classified."""
     found = plant(experiment_of(family, kind))
     for part in ("train", "validation", "held_out"):
-        outcomes = found.task.evaluate(part, Completion(), Joined(prompt=found.prompt))
+        outcomes = found.task.evaluate(part, Completion(), Prepended(prompt=found.prompt))
         assert outcomes.accuracy == 1.0
         assert found.task.evaluate(part, Completion()).mean_loss > outcomes.mean_loss
 
@@ -39,7 +39,7 @@ def test_planted_classes_are_linear_behind_the_planted_prompt_and_not_without(fa
     place, labels = found.task.pooling, found.task.encoded["train"].labels
     assert place is not None
     assert labels is not None
-    moved = features(found.task, "train", [place], Joined(prompt=found.prompt))[place].double()
+    moved = features(found.task, "train", [place], Prepended(prompt=found.prompt))[place].double()
     inputs = torch.cat([moved, torch.ones(len(moved), 1, dtype=torch.float64)], dim=1)
     fitted = torch.linalg.lstsq(inputs, labels.double()[:, None] * 2 - 1, driver="gelsd").solution
     assert ((inputs @ fitted > 0)[:, 0].long() == labels).double().mean() > 0.9

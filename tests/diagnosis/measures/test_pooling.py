@@ -7,7 +7,7 @@ import torch
 
 from helpers.diagnosis_cases import SMALL, experiment_of, planted_rows, random_texts
 from helpers.tasks import model_of
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.diagnosis.experiment import UserRun
 from promptreach.diagnosis.measures import pooling
 from promptreach.diagnosis.measures.memorise import prepare_same_rows
@@ -46,9 +46,9 @@ def test_the_bare_model_is_read_through_the_probe_that_training_starts_from(goal
     assert torch.equal(pooling.read(experiment, None, task.pooling)[0].loss, control.loss)
     assert pooling.measure(experiment)["bare"][task.pooling] == control.accuracy
     allowed = (1e-4,) if goal == "memorise" else PENALTIES
-    prompt = Joined(prompt=task.backbone.vocabulary[:2])
+    prompt = Prepended(prompt=task.backbone.vocabulary[:2])
     for place in POOLINGS["encoder"]:
-        for joined in (None, Joined(), prompt):
+        for joined in (None, Prepended(), prompt):
             assert pooling.probe_at(task, place, experiment.seed, joined).penalty in allowed
 
 

@@ -13,9 +13,9 @@ def test_refit_is_the_ridge_solution_on_either_side() -> None:
     query, key, value = smooth_head(400, 900, dtype=torch.float64)
     query, key = query * 8**-0.5, key - key.mean(dim=0)
     exact = fused_statistics(query, key, value)
-    slots = draw_slots(query, exact.log_mass[:64], key, value, 60, torch.Generator().manual_seed(0))
+    slots = draw_slots(query, exact.lse[:64], key, value, 60, torch.Generator().manual_seed(0))
     for rows in (30, 300):
-        part = type(exact)(exact.log_mass[:rows], exact.mean[:rows])
+        part = type(exact)(exact.lse[:rows], exact.mean[:rows])
         refit = Refit(query[:rows], part, slots, value)
         assert refit.dual == (rows < len(slots.key))
         ridge = 1e-3 * rows / 1000

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helpers.models import DECODERS, ENCODERS, FAMILIES, VOCABULARY, tiny_model, tiny_module
 from helpers.tolerances import assert_close
-from promptreach.backbone import Attachment, Joined
+from promptreach.backbone import Attachment, Prepended
 from promptreach.errors import AdapterError, InputError
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.unipelt import AttachedUnipelt, log_mean_gate
@@ -82,7 +82,7 @@ def test_the_slots_at_an_open_gate_are_transformers_own_prefix(family: str) -> N
     # Mistral's window counts the places of a cache; slots take none here.
     model = tiny_model(family, sliding_window=None) if family == "mistral" else MODELS[family]
     batch, prefix = model.batch(SEQUENCES), prefix_of(model)
-    inputs = model.inputs(batch, Joined(prefix_keys=prefix.keys, prefix_values=prefix.values))
+    inputs = model.inputs(batch, Prepended(prefix_keys=prefix.keys, prefix_values=prefix.values))
     first = 2 if family == "roberta" else 0
     positions = torch.arange(first, first + batch.input_ids.shape[1])[None]
     with torch.no_grad():
@@ -282,7 +282,7 @@ def test_what_would_bypass_the_gates_is_refused() -> None:
     batch, prefix = model.batch(SEQUENCES), prefix_of(model)
     with model.unipelt(prefix, 2, 3, 0):
         with pytest.raises(InputError, match="a prefix or a cache; expected whole sequences"):
-            model.hidden(batch, Joined(prefix_keys=prefix.keys, prefix_values=prefix.values))
+            model.hidden(batch, Prepended(prefix_keys=prefix.keys, prefix_values=prefix.values))
         with pytest.raises(InputError, match="expected the one that UniPELT brings"):
             capture(model, batch)
         with pytest.raises(InputError, match="has UniPELT attached"), model.unipelt(prefix, 2, 3, 0):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from helpers.models import tiny_model
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.errors import ModelError
 from promptreach.hf import OpenModel, open_model
 
@@ -21,14 +21,14 @@ FAMILIES = ("bert", "gpt2", "llama")
 SEQUENCES = [[5, 6, 7, 8], [9, 10]]
 
 
-def joined_of(model: OpenModel, kind: str) -> Joined:
+def joined_of(model: OpenModel, kind: str) -> Prepended:
     """Something trainable to join, the same for every model of a family."""
     draw = torch.Generator().manual_seed(0)
     if kind == "prompt":
-        return Joined(prompt=torch.randn(3, model.hidden_size, generator=draw).requires_grad_())
+        return Prepended(prompt=torch.randn(3, model.hidden_size, generator=draw).requires_grad_())
     shape = (2, model.num_layers, model.num_kv_heads, 3, model.head_dim)
     keys, values = torch.randn(shape, generator=draw)
-    return Joined(prefix_keys=keys.requires_grad_(), prefix_values=values.requires_grad_())
+    return Prepended(prefix_keys=keys.requires_grad_(), prefix_values=values.requires_grad_())
 
 
 def computed(model: OpenModel, kind: str) -> list[torch.Tensor]:
@@ -38,7 +38,7 @@ def computed(model: OpenModel, kind: str) -> list[torch.Tensor]:
             joined = joined_of(model, kind)
             own = [part for part in vars(joined).values() if part is not None]
         else:
-            joined = Joined()
+            joined = Prepended()
             own = stack.enter_context(model.low_rank(2, 4.0, seed=0)).parameters()
         hidden = model.hidden(model.batch(SEQUENCES), joined)
         return [hidden.detach(), *torch.autograd.grad(hidden.square().sum(), own)]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from helpers.models import DECODERS, FAMILIES, VOCABULARY, tiny_model, tiny_module
 from helpers.tolerances import assert_close
-from promptreach.backbone import Attachment, Backbone, Joined
+from promptreach.backbone import Attachment, Backbone, Prepended
 from promptreach.errors import AdapterError, InputError
 from promptreach.hf import OpenModel
 
@@ -54,7 +54,7 @@ def test_a_causal_cache_stands_for_its_tokens(family: str, ids: list[int], data:
     model = MODELS[family]
     cut = data.draw(st.integers(1, len(ids) - 1))
     prefix = model.cache_of(ids[:cut])
-    continued = model.hidden(model.batch([ids[cut:]]), Joined(prefix_keys=prefix.keys, prefix_values=prefix.values))
+    continued = model.hidden(model.batch([ids[cut:]]), Prepended(prefix_keys=prefix.keys, prefix_values=prefix.values))
     assert_close(continued, model.hidden(model.batch([ids]))[:, cut:], "reordered states")
 
 
@@ -63,7 +63,7 @@ def test_a_prompt_of_real_embeddings_stands_for_its_tokens(family: str) -> None:
     model = MODELS[family]
     whole = model.hidden(model.batch([[4, 5, 6, 7, 8]]))
     prompt = model.vocabulary[[4, 5]]
-    assert_close(model.hidden(model.batch([[6, 7, 8]]), Joined(prompt=prompt)), whole[:, 2:], "reordered states")
+    assert_close(model.hidden(model.batch([[6, 7, 8]]), Prepended(prompt=prompt)), whole[:, 2:], "reordered states")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -71,7 +71,7 @@ def test_gradients_reach_what_is_joined_and_nothing_else(family: str) -> None:
     model = MODELS[family]
     keys, values = (part.requires_grad_() for part in random_prefix(model))
     prompt = torch.randn(2, 32, generator=torch.Generator().manual_seed(2)).requires_grad_()
-    for joined in (Joined(prompt=prompt), Joined(prefix_keys=keys, prefix_values=values)):
+    for joined in (Prepended(prompt=prompt), Prepended(prefix_keys=keys, prefix_values=values)):
         model.hidden(model.batch(SEQUENCES), joined).pow(2).mean().backward()
     for tensor in (prompt, keys, values):
         assert tensor.grad is not None
@@ -187,9 +187,9 @@ def test_the_last_position_is_usable_and_the_next_refused(family: str) -> None:
     model = MODELS[family]
     batch = model.batch([[4] * 62])
     prompt = torch.zeros(3, 32)
-    assert model.hidden(batch, Joined(prompt=prompt[:2])).shape == (1, 62, 32)
+    assert model.hidden(batch, Prepended(prompt=prompt[:2])).shape == (1, 62, 32)
     with pytest.raises(InputError, match="65 positions, 3 of them joined"):
-        model.hidden(batch, Joined(prompt=prompt))
+        model.hidden(batch, Prepended(prompt=prompt))
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -197,10 +197,10 @@ def test_what_does_not_fit_is_refused() -> None:
     batch = model.batch(SEQUENCES)
     keys, values = random_prefix(model)
     for joined, message in (
-        (Joined(prompt=torch.zeros(2, 31)), r"\(prompt, 32\)"),
-        (Joined(prefix_keys=keys), "half a prefix"),
-        (Joined(prompt=torch.zeros(2, 32), prefix_keys=keys, prefix_values=values), "one whole thing"),
-        (Joined(prefix_keys=keys[:1], prefix_values=values[:1]), r"\(2, 2, prompt, 8\)"),
+        (Prepended(prompt=torch.zeros(2, 31)), r"\(prompt, 32\)"),
+        (Prepended(prefix_keys=keys), "half a prefix"),
+        (Prepended(prompt=torch.zeros(2, 32), prefix_keys=keys, prefix_values=values), "one whole thing"),
+        (Prepended(prefix_keys=keys[:1], prefix_values=values[:1]), r"\(2, 2, prompt, 8\)"),
     ):
         with pytest.raises(InputError, match=message):
             model.hidden(batch, joined)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from helpers.models import ENCODERS, FAMILIES, tiny_model, tiny_module
 from helpers.tolerances import assert_close
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.certificate import Evidence
 from promptreach.errors import InputError, UnsupportedModelError
 from promptreach.hf import OpenModel, attention_reports, open_model, precompute, use_attention
@@ -18,19 +18,19 @@ from promptreach.prompt import Prefix, SoftPrompt
 SEQUENCES = [[4, 5, 6, 7, 8, 9, 10, 11], [12, 13], [4, 9, 4]]
 
 
-def states(model: OpenModel, joined: Joined | None = None) -> Tensor:
+def states(model: OpenModel, joined: Prepended | None = None) -> Tensor:
     batch = model.batch(SEQUENCES)
     with torch.no_grad():
         return model.hidden(batch, joined)[batch.mask]
 
 
-def joined_of(model: OpenModel, kind: str) -> Joined | None:
+def joined_of(model: OpenModel, kind: str) -> Prepended | None:
     generator = torch.Generator().manual_seed(0)
     if kind == "prompt":
-        return Joined(prompt=torch.randn(3, model.hidden_size, generator=generator))
+        return Prepended(prompt=torch.randn(3, model.hidden_size, generator=generator))
     if kind == "prefix":
         shape = (model.num_layers, model.num_kv_heads, 3, model.head_dim)
-        return Joined(None, *(torch.randn(shape, generator=generator) for _ in range(2)))
+        return Prepended(None, *(torch.randn(shape, generator=generator) for _ in range(2)))
     return None
 
 
@@ -118,7 +118,7 @@ def test_a_prefix_can_be_trained_through_it() -> None:
     for name in ("sdpa", NAME):
         model.model.set_attn_implementation(name)
         prompt = torch.randn(3, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        model.hidden(batch, Joined(prompt=prompt))[batch.mask].square().sum().backward()
+        model.hidden(batch, Prepended(prompt=prompt))[batch.mask].square().sum().backward()
         assert prompt.grad is not None
         gradients.append(prompt.grad)
     assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 1e-4

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from helpers.models import FAMILIES, minilm_folder, tiny_model
 from helpers.tolerances import assert_close
-from promptreach.backbone import Joined, TokenBatch
+from promptreach.backbone import Prepended, TokenBatch
 from promptreach.errors import InputError
 from promptreach.hf import LayerCapture, OpenModel, capture, open_model, visit
 from promptreach.prompt import join_mask
@@ -15,15 +15,15 @@ from promptreach.prompt import join_mask
 SEQUENCES = [[4, 5, 6, 7, 8, 9, 10, 11], [12, 13], [14, 15, 16, 17, 18]]
 
 
-def joined_for(model: OpenModel, kind: str, length: int = 3) -> Joined:
+def joined_for(model: OpenModel, kind: str, length: int = 3) -> Prepended:
     generator = torch.Generator().manual_seed(7)
     if kind == "prompt":
-        return Joined(prompt=torch.randn(length, model.hidden_size, generator=generator))
+        return Prepended(prompt=torch.randn(length, model.hidden_size, generator=generator))
     if kind == "prefix":
         shape = (model.num_layers, model.num_kv_heads, length, model.head_dim)
         keys, values = (torch.randn(shape, generator=generator) for _ in range(2))
-        return Joined(prefix_keys=keys, prefix_values=values)
-    return Joined()
+        return Prepended(prefix_keys=keys, prefix_values=values)
+    return Prepended()
 
 
 def rebuilt(layer: LayerCapture) -> Float[Tensor, "batch q concatenated"]:
@@ -34,7 +34,7 @@ def rebuilt(layer: LayerCapture) -> Float[Tensor, "batch q concatenated"]:
     return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
 
 
-def own_outputs(model: OpenModel, batch: TokenBatch, joined: Joined) -> list[Tensor]:
+def own_outputs(model: OpenModel, batch: TokenBatch, joined: Prepended) -> list[Tensor]:
     """What reaches each layer's output projection in a plain forward pass, without our attention function."""
     seen: list[Tensor] = []
     hooks = [
@@ -48,7 +48,7 @@ def own_outputs(model: OpenModel, batch: TokenBatch, joined: Joined) -> list[Ten
     return seen
 
 
-def check(model: OpenModel, batch: TokenBatch, joined: Joined, quantity: str) -> None:
+def check(model: OpenModel, batch: TokenBatch, joined: Prepended, quantity: str) -> None:
     own = own_outputs(model, batch, joined)
     layers = capture(model, batch, joined)
     assert len(layers) == len(own) == model.num_layers
@@ -73,7 +73,7 @@ def test_rebuilt_attention_is_the_models_own(family: str, kind: str, implementat
 def test_a_wrong_scale_or_mask_is_noticed() -> None:
     model = tiny_model("mistral")
     batch = model.batch(SEQUENCES)
-    own = own_outputs(model, batch, Joined())[1][batch.mask]
+    own = own_outputs(model, batch, Prepended())[1][batch.mask]
     layer = capture(model, batch, layers=[1])[0]
     wrong = [
         {"scale": layer.scale * 1.01},
@@ -101,7 +101,7 @@ def test_sliding_layers_of_qwen_differ_from_full_ones() -> None:
     assert full[7, 0]
     assert not sliding[7, 4]
     assert sliding[7, 5]
-    check(model, batch, Joined(), "captured attention")
+    check(model, batch, Prepended(), "captured attention")
 
 
 def test_a_scale_that_falls_with_depth_is_captured() -> None:
@@ -109,7 +109,7 @@ def test_a_scale_that_falls_with_depth_is_captured() -> None:
     batch = model.batch(SEQUENCES)
     first, second = capture(model, batch)
     assert second.scale == first.scale / 2
-    check(model, batch, Joined(), "captured attention")
+    check(model, batch, Prepended(), "captured attention")
 
 
 def test_layers_are_chosen_and_reduced_in_order() -> None:

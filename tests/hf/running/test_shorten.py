@@ -10,7 +10,7 @@ from transformers import DynamicCache
 from helpers.models import DECODERS, tiny_model, tiny_module
 from helpers.tolerances import assert_close
 from promptreach.attention import Statistics, merge, statistics
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.certificate import Evidence
 from promptreach.errors import InputError, UnsupportedModelError
 from promptreach.hf import (
@@ -44,7 +44,7 @@ def test_sampled_queries_give_the_outputs_of_the_model(family: str) -> None:
     prefix = prefix_of(model)
     asked = sample_queries(model, prefix, TEXTS)
     assert asked.queries.shape == (2, model.num_heads, sum(map(len, TEXTS)), model.head_dim)
-    joined = Joined(prefix_keys=prefix.keys, prefix_values=prefix.values)
+    joined = Prepended(prefix_keys=prefix.keys, prefix_values=prefix.values)
     start = 0
     for text in TEXTS:  # one text at a time: another batch than the sampling's
         span = slice(start, start + len(text))

@@ -40,7 +40,7 @@ def test_a_mass_error_left_out_is_seen():
     seen = 0
     for seed in range(60):
         statistics, outputs, targets = hard_problem(seed)
-        if float(statistics[0].log_mass_error[0]) < 1e-6:
+        if float(statistics[0].lse_error[0]) < 1e-6:
             continue
         pick = np.random.default_rng(seed)
         places = torch.from_numpy(0.1 + 0.8 * pick.random((4, len(statistics))))
@@ -53,6 +53,6 @@ def test_a_mass_error_left_out_is_seen():
 
 def test_masses_too_far_apart_are_refused():
     statistics, outputs, targets = setting(2, 6, 1)
-    far = dataclasses.replace(statistics[0], log_mass=statistics[0].log_mass * 0 + 60.0 * torch.arange(6.0).double())
+    far = dataclasses.replace(statistics[0], lse=statistics[0].lse * 0 + 60.0 * torch.arange(6.0).double())
     assert mass_problem([far, statistics[1]], outputs, targets) is None
     assert mass_problem(statistics, [0 * output for output in outputs], 0 * targets) is None

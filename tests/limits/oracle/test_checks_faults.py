@@ -24,8 +24,8 @@ def test_all_faults_are_told_at_once():
 
 def test_bad_statistics_are_named():
     draw = normal(0)
-    with pytest.raises(InputError, match="log_mass") as caught:
+    with pytest.raises(InputError, match="lse") as caught:
         memorisable_statistics(draw(4), torch.full((3,), math.nan).double(), draw(2, 4), draw(3, 4))
     assert len(caught.value.faults) == 2
-    with pytest.raises(InputError, match="log_mass: no examples"):
+    with pytest.raises(InputError, match="lse: no examples"):
         memorisable_statistics(draw(4), draw(0), draw(0, 4), draw(0, 4))

@@ -45,15 +45,15 @@ def test_two_heads_with_zero_queries_may_want_no_prompt_at_all():
     assert "no prompt" in result.upper.claim
 
 
-@pytest.mark.parametrize("log_mass", [6.0, 60.0])
-def test_captured_zero_queries_want_more_slots_than_are_built(log_mass):
+@pytest.mark.parametrize("lse", [6.0, 60.0])
+def test_captured_zero_queries_want_more_slots_than_are_built(lse):
     """Content +-1 and targets +-1/2 want as much mass as the content has."""
-    masses, mean = torch.full((2,), log_mass).double(), column(1.0, -1.0)
+    masses, mean = torch.full((2,), lse).double(), column(1.0, -1.0)
     result = memorisable_statistics(torch.zeros(2).double(), masses, mean, 0.5 * mean)
-    assert (result.prefix is None) == (log_mass > 10)
-    assert result.verdict is (Verdict.UNKNOWN if log_mass > 10 else result.verdict)
+    assert (result.prefix is None) == (lse > 10)
+    assert result.verdict is (Verdict.UNKNOWN if lse > 10 else result.verdict)
     assert result.floor.value <= result.upper.value
-    assert ("without a prompt" in result.upper.claim) == (log_mass > 10)
+    assert ("without a prompt" in result.upper.claim) == (lse > 10)
 
 
 def test_weights_under_training_are_taken_as_they_stand():
@@ -171,8 +171,8 @@ def test_captured_statistics_give_the_same_answer_as_the_weights():
     parts = [
         statistics(query[None], s @ weights.key[0].T, s @ weights.value[0].T, weights.softmax_scale) for s in sequences
     ]
-    log_mass, mean = torch.cat([part.log_mass for part in parts]), torch.cat([part.mean for part in parts])
-    captured = memorisable_statistics(query, log_mass, mean, targets, scale=weights.softmax_scale)
+    lse, mean = torch.cat([part.lse for part in parts]), torch.cat([part.mean for part in parts])
+    captured = memorisable_statistics(query, lse, mean, targets, scale=weights.softmax_scale)
     assert captured.verdict is direct.verdict
     assert captured.floor.value == pytest.approx(direct.floor.value, rel=VALUE)
     assert captured.floor.recheck()
@@ -186,7 +186,7 @@ def test_captured_statistics_behind_an_output_projection_give_the_same_answer_to
     direct = memorisable(weights, sequences, targets)
     parts = head_statistics(weights, sequences)
     captured = memorisable_statistics(
-        weights.query[0] @ sequences[0][-1], parts.log_mass, parts.mean, targets, output=weights.output
+        weights.query[0] @ sequences[0][-1], parts.lse, parts.mean, targets, output=weights.output
     )
     assert captured.floor.value == pytest.approx(direct.floor.value, rel=VALUE)
     assert captured.upper.value == pytest.approx(direct.upper.value, rel=VALUE)

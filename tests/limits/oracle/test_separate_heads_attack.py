@@ -28,7 +28,7 @@ def test_headstaken_apart_keep_below_every_error_at_any_condition(condition, out
     outputs, z = output.split(3, dim=1), torch.tensor([0.3, 0.6], dtype=torch.float64)
     targets = torch.zeros(6, out, dtype=torch.float64)
     for item, part, share in zip(statistics, outputs, z, strict=True):
-        inside = torch.sigmoid(reference(item) + torch.logit(share) - item.log_mass)[:, None]
+        inside = torch.sigmoid(reference(item) + torch.logit(share) - item.lse)[:, None]
         targets = targets + ((1 - inside) * item.mean + inside) @ part.mT
     for noise in (0.0, 1e-9, 1e-3):
         wanted = targets + noise * normal(1)(6, out)

@@ -32,7 +32,7 @@ def test_hard_problems_are_certified_or_refused_and_what_is_certified_holds(seed
     assert errors_at(statistics, outputs, targets, place[None])[0] >= lower
     group = heads_floor(statistics, torch.cat(outputs, dim=1), targets)
     best = group.best
-    found = torch.sigmoid(best.log_mass - torch.tensor([reference(item) for item in statistics], dtype=torch.float64))
+    found = torch.sigmoid(best.lse - torch.tensor([reference(item) for item in statistics], dtype=torch.float64))
     shifts = shifts_within(statistics, np.random.default_rng(seed))
     assert errors_at(statistics, outputs, targets, torch.stack([place, found]), shifts).min() >= group.lower
 

@@ -17,12 +17,12 @@ def setting(hidden, head_dim, seed):
 
 @settings(max_examples=40)
 @given(st.integers(0, 10**6), st.floats(-30, 30))
-def test_one_slot_has_any_mass_and_mean(seed, log_mass):
+def test_one_slot_has_any_mass_and_mean(seed, lse):
     weights, statistics = setting(6, 4, seed)
     mean = normal(seed)(4)
-    keys, values = one_slot(statistics, weights.softmax_scale, log_mass, mean)
+    keys, values = one_slot(statistics, weights.softmax_scale, lse, mean)
     score = weights.softmax_scale * keys[0] @ statistics.query
-    assert_close(score, torch.tensor(log_mass, dtype=torch.float64), "built prompt")
+    assert_close(score, torch.tensor(lse, dtype=torch.float64), "built prompt")
     assert torch.equal(values[0], mean)
 
 

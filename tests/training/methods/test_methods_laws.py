@@ -15,7 +15,7 @@ from helpers.models import tiny_model, tiny_module
 from helpers.single_run import train
 from helpers.tasks import FAMILIES, TRAINED, config_of, model_of, no_step, task_of
 from helpers.tolerances import assert_close
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel, save_adapter
 from promptreach.prompt import Prefix, SoftPrompt
@@ -46,7 +46,7 @@ def prefix_like(model: OpenModel, length: int, seed: int = 1) -> Prefix:
     return Prefix(*torch.randn(shape, generator=torch.Generator().manual_seed(seed)).unbind())
 
 
-def states(model: OpenModel, joined: Joined, rows: list[list[int]] = TEXT) -> Tensor:
+def states(model: OpenModel, joined: Prepended, rows: list[list[int]] = TEXT) -> Tensor:
     batch = model.batch(rows)
     with torch.no_grad():
         return model.hidden(batch, joined)[batch.mask]
@@ -98,13 +98,13 @@ def test_one_seed_one_run_and_it_is_kept_whole(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_run_put_back_scores_as_it_did(family: str, method: str) -> None:
     task = task_of(family)
-    bare = states(model_of(family), Joined())
+    bare = states(model_of(family), Prepended())
     run = train(task, config_of(method, learning_rate=0.01), RunStore(None), no_step)
     objective = task.objective()
     objective.load_head(run.head)
     with applied(task.backbone, run) as joined:
         assert torch.equal(task.evaluate("held_out", objective, joined).loss, run.held_out.loss)
-    assert torch.equal(states(model_of(family), Joined()), bare)
+    assert torch.equal(states(model_of(family), Prepended()), bare)
 
 
 # Reparameterisation
@@ -202,7 +202,7 @@ def test_dropout_depends_on_seed_and_step_and_is_off_in_evaluation() -> None:
 # Warm starts
 
 
-def tensors_of(joined: Joined) -> list[Tensor]:
+def tensors_of(joined: Prepended) -> list[Tensor]:
     parts = (joined.prompt, joined.prefix_keys, joined.prefix_values)
     return [part.detach() for part in parts if part is not None]
 

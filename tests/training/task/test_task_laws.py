@@ -13,7 +13,7 @@ import promptreach.training.task.task
 from helpers.models import tiny_model, tiny_module, tiny_tokenizer
 from helpers.tasks import completer, completions, labelled, model_of, task_of
 from helpers.tolerances import assert_close
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.data import Completions, LabelledTexts, TaskData, train_test_split
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel
@@ -110,7 +110,7 @@ def test_outcomes_stand_in_the_order_of_the_examples(kind: str, batch_size: int)
 
 def test_features_stand_in_the_order_of_the_examples() -> None:
     task = replace(task_of("bert"), batch_size=4)
-    joined = Joined(prompt=task.backbone.vocabulary[4:6])
+    joined = Prepended(prompt=task.backbone.vocabulary[4:6])
     found = features(task, "validation", ("mean", "first"), joined)
     for place, rows in found.items():
         for ids, row in zip(task.encoded["validation"].sequences, rows, strict=True):

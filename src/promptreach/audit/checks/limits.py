@@ -14,7 +14,7 @@ from promptreach import attention
 from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
 from promptreach.certificate import Certificate, Verdict
-from promptreach.commands.limits import steepness_finding
+from promptreach.commands.limits import lipschitz_finding
 from promptreach.diagnosis.experiment import Measured
 from promptreach.hf import attach, capture
 from promptreach.hf.running.capture import LayerCapture
@@ -31,7 +31,7 @@ impossibility below their rounding would be one of the rounding."""
 
 def measure(context: AuditContext) -> Outcome:
     """The oracle on the first layer's heads, the layers' steepness, and tokens against LoRA parameters."""
-    steep = steepness_finding(
+    steep = lipschitz_finding(
         context.model,
         context.probe_batch,
         tokens=context.limits.max_length + max(context.tokens),
@@ -91,12 +91,12 @@ def head_floors(context: AuditContext) -> list[tuple[Memorisation, float, float]
     bare = capture(context.model, batch, layers=[0])[0]
     with attach(context.model, lora.adapter) as joined:
         _, targets = _statistics(capture(context.model, batch, joined, layers=[0])[0])
-    log_mass, mean = _statistics(bare)
+    lse, mean = _statistics(bare)
     results = []
     for head in range(targets.shape[1]):
         found = memorisable_statistics(
             bare.query[0, head, 0].double(),
-            log_mass[:, head],
+            lse[:, head],
             mean[:, head],
             targets[:, head],
             scale=bare.scale,
@@ -112,7 +112,7 @@ def _statistics(layer: LayerCapture) -> tuple[Tensor, Tensor]:
     found = attention.statistics(
         layer.query[:, :, :1].double(), layer.key.double(), layer.value.double(), layer.scale, layer.mask[:, :, :1]
     )
-    return found.log_mass[:, :, 0], found.mean[:, :, 0]
+    return found.lse[:, :, 0], found.mean[:, :, 0]
 
 
 def _oracle_table(heads: list[tuple[Memorisation, float, float]]) -> Table:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from promptreach.audit.context import AuditContext
 from promptreach.audit.cost.work import BARE, ForwardWork, Way
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.fast_attention.norm_report import NormReport, norm_report
 from promptreach.fast_attention.planner import LEAST_ROWS
 from promptreach.fast_attention.sampled.clustered import least_pairs
@@ -58,7 +58,7 @@ def norm_reports(context: AuditContext) -> list[NormReport]:
         return norm_report(layer.query, layer.key, layer.prompt_length, scale=layer.scale, tol=TOL)
 
     if adapter is None:
-        return capture(context.model, batch, Joined(), reduce=report)
+        return capture(context.model, batch, Prepended(), reduce=report)
     with attach(context.model, adapter) as joined:
         return capture(context.model, batch, joined, reduce=report)
 

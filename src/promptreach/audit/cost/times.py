@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.audit.cost.work import Way
-from promptreach.backbone import Joined, TokenBatch
+from promptreach.backbone import Prepended, TokenBatch
 from promptreach.hf import OpenModel, attach
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 9
@@ -47,9 +47,9 @@ def running(model: OpenModel, way: Way) -> Iterator[Hidden]:
 
 
 @contextmanager
-def _joined(model: OpenModel, way: Way) -> Iterator[Joined]:
+def _joined(model: OpenModel, way: Way) -> Iterator[Prepended]:
     if way.adapter is None:
-        yield Joined()
+        yield Prepended()
         return
     with attach(model, way.adapter) as joined:
         yield joined

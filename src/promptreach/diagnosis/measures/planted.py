@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.numbers import PlantedNumbers
@@ -79,7 +79,7 @@ def find_planted(experiment: Experiment) -> Measured[PlantedNumbers] | Skipped:
     if task.pooling is not None:
         unit, start, possible = "accuracy", control.accuracy, 1.0
     else:
-        teacher = task.evaluate("held_out", Completion(), Joined(prompt=planted.prompt))
+        teacher = task.evaluate("held_out", Completion(), Prepended(prompt=planted.prompt))
         unit, start, possible = "nats saved per token", 0.0, control.mean_loss - teacher.mean_loss
     if start >= possible:  # few rows: the probe's folds saw it err
         return Skipped("Without a prompt every judged row gets its planted answer right.")
@@ -136,7 +136,7 @@ def _classes(experiment: Experiment, prompt: Float[Tensor, "prompt hidden"]) -> 
     parts = ("train", "validation", "held_out")
     place = task.pooling
     bare = {part: features(task, part, [place])[place].double() for part in parts}
-    moved = {part: features(task, part, [place], Joined(prompt=prompt))[place].double() for part in parts}
+    moved = {part: features(task, part, [place], Prepended(prompt=prompt))[place].double() for part in parts}
     direction = least_foreseen(bare["train"], moved["train"])
     margins = {part: moved[part] @ direction for part in parts}
     border = margins["train"].median()
@@ -205,7 +205,7 @@ def continuations(experiment: Experiment, config: RunConfig, prompt: Float[Tenso
         sequences = _continued(task, prompts, length, prompt)
         encoded[part] = Encoded(sequences, None, (length,) * len(sequences), 0)
     new = replace(task, encoded=encoded, probes={}, pooling=None)
-    bare, teacher = (new.evaluate("held_out", Completion(), joined) for joined in (None, Joined(prompt=prompt)))
+    bare, teacher = (new.evaluate("held_out", Completion(), joined) for joined in (None, Prepended(prompt=prompt)))
     if bare.mean_loss - teacher.mean_loss <= 0:
         return None
     return Planted(new, prompt)
@@ -221,7 +221,7 @@ def _continued(
         for _ in range(length):
             for rows in evaluation_batches([len(ids) for ids in sequences], task.batch_size):
                 batch = backbone.batch([sequences[row] for row in rows])
-                hidden = backbone.hidden(batch, Joined(prompt=prompt))
+                hidden = backbone.hidden(batch, Prepended(prompt=prompt))
                 last = hidden[torch.arange(len(rows)), batch.mask.sum(1) - 1]
                 for row, token in zip(rows, backbone.vocabulary_logits(last).argmax(-1).tolist(), strict=True):
                     sequences[row] = (*sequences[row], token)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.numbers import PoolingNumbers
 from promptreach.hf import attach
@@ -41,7 +41,7 @@ def read(
         return outcomes, adapter, predictions(task, "held_out", head, joined)
 
 
-def probe_at(task: Task, place: Pooling, seed: int, joined: Joined | None = None) -> Probe:
+def probe_at(task: Task, place: Pooling, seed: int, joined: Prepended | None = None) -> Probe:
     """A linear probe on the training rows' features at `place`: the task's own where nothing is joined."""
     if joined is None and place in task.probes:
         return task.probes[place]
@@ -56,7 +56,7 @@ def task_at(task: Task, place: Pooling | None, seed: int) -> Task:
     return replace(task, pooling=place, probes={**task.probes, place: probe_at(task, place, seed)})
 
 
-def predictions(task: Task, part: str, head: LinearHead, joined: Joined | None) -> Int[Tensor, " examples"]:
+def predictions(task: Task, part: str, head: LinearHead, joined: Prepended | None) -> Int[Tensor, " examples"]:
     """The class that `head` puts each example into."""
     data = task.encoded[part]
     found = torch.empty(len(data), dtype=torch.long)

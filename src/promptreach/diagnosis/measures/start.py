@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.diagnosis.experiment import Experiment, Measured
 from promptreach.diagnosis.numbers import Geometry, StartNumbers
 from promptreach.prompt import SoftPrompt
@@ -24,20 +24,20 @@ def measure(experiment: Experiment) -> Measured[StartNumbers]:
     task, tokens, seed = experiment.task, experiment.middle_length, experiment.seed
     backbone, sequences = task.backbone, task.encoded["train"].sequences
     prompts = {f"{init} (start)": initial_prompt(backbone, tokens, init, sequences, seed) for init in PROMPT_INITS}
-    starts = {name: _start_loss(task, Joined(prompt=prompt.embeddings)) for name, prompt in prompts.items()}
+    starts = {name: _start_loss(task, Prepended(prompt=prompt.embeddings)) for name, prompt in prompts.items()}
     trained = experiment.best("prompt")
     if trained is not None and isinstance(trained.adapter, SoftPrompt):
         prompts["after training"] = trained.adapter
     if isinstance(experiment.user_adapter, SoftPrompt):
         prompts["your prompt"] = experiment.user_adapter
-        starts["your prompt"] = _start_loss(task, Joined(prompt=experiment.user_adapter.embeddings))
+        starts["your prompt"] = _start_loss(task, Prepended(prompt=experiment.user_adapter.embeddings))
     prefixes = {}
     for init in PREFIX_INITS:
         prefix = initial_prefix(backbone, tokens, init, sequences, seed)
-        prefixes[init] = _start_loss(task, Joined(prefix_keys=prefix.keys, prefix_values=prefix.values))
+        prefixes[init] = _start_loss(task, Prepended(prefix_keys=prefix.keys, prefix_values=prefix.values))
     geometry = {name: geometry_of(prompt.embeddings, backbone.vocabulary) for name, prompt in prompts.items()}
     numbers = StartNumbers(
-        bare_loss=_start_loss(task, Joined()),
+        bare_loss=_start_loss(task, Prepended()),
         prompt_start_loss=starts,
         prefix_start_loss=prefixes,
         geometry=geometry,
@@ -46,7 +46,7 @@ def measure(experiment: Experiment) -> Measured[StartNumbers]:
     return Measured(numbers, f"{len(task.validation):,} validation rows, {tokens} virtual tokens, 1 seed")
 
 
-def _start_loss(task: Task, joined: Joined) -> float:
+def _start_loss(task: Task, joined: Prepended) -> float:
     """The validation loss with the untrained head (probe) and `joined` in front."""
     return task.evaluate("validation", task.objective(), joined).mean_loss
 

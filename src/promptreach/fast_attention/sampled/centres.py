@@ -33,7 +33,7 @@ class Slots(NamedTuple):
 
 def draw_slots(
     query: Float[Tensor, "rows head_dim"],
-    log_mass: Float[Tensor, " leading"],
+    lse: Float[Tensor, " leading"],
     key: Float[Tensor, "n head_dim"],
     value: Float[Tensor, "n value_dim"],
     count: int,
@@ -43,12 +43,12 @@ def draw_slots(
 
     Args:
         query: scaled sampled queries.
-        log_mass: exact, of a few leading of these queries; they weigh the keys.
+        lse: exact, of a few leading of these queries; they weigh the keys.
         key: centred.
     """
     with torch.no_grad():
         attention = torch.zeros(len(key), dtype=key.dtype, device=key.device)
-        for row, mass in zip(torch.split(query, 16), torch.split(log_mass, 16), strict=False):
+        for row, mass in zip(torch.split(query, 16), torch.split(lse, 16), strict=False):
             attention += torch.exp(row @ key.T - mass[:, None]).sum(dim=0)
         chance = attention / attention.sum() + 1 / len(key)
         drawn = torch.multinomial(

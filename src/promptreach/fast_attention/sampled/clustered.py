@@ -182,9 +182,9 @@ def _summaries(problem: Clustered, query: Float[Tensor, "b B w"]) -> _Far:
     mass = weight.sum(dim=1)
     means = (weight.mT @ problem.content / mass[:, :, None]).transpose(0, 1)
     key, value = means[:, :, : width - 1], means[:, :, width - 1 :]
-    log_mass = (mass.log() + peak[:, 0]).mT
-    bias = log_mass - (key * middle[:, None, :-1]).sum(dim=2)
-    share = log_mass.softmax(dim=1)
+    lse = (mass.log() + peak[:, 0]).mT
+    bias = lse - (key * middle[:, None, :-1]).sum(dim=2)
+    share = lse.softmax(dim=1)
     with torch.no_grad():
         away = (query - middle[:, None])[:, :, :-1]
         risk = (away.mT @ away).flatten(1) @ problem.spread.mT / query.shape[1]

@@ -121,7 +121,7 @@ def fit_landmarks(
     query, exact = head.fit_rows(rows)
     seen = query.detach()
     drawn = draw_slots(
-        seen, exact.log_mass[:MASS_ROWS].detach(), head.key.detach(), head.value.detach(), slots, head.request.generator
+        seen, exact.lse[:MASS_ROWS].detach(), head.key.detach(), head.value.detach(), slots, head.request.generator
     )
     refit = Refit(query, exact, drawn, head.value)
     best: tuple[Landmarks, float] | None = None

@@ -52,7 +52,7 @@ class Landmarks:
         # Far from every sampled query the fitted mass may be negative; there the output is no better than a guess.
         safe = torch.where(weight > 0, weight, torch.ones_like(weight))
         mean = (seen.mean[:, :-1] / safe[:, None]).clamp(self.low, self.high)
-        return Statistics(seen.log_mass + safe.log(), mean)
+        return Statistics(seen.lse + safe.log(), mean)
 
 
 class Refit:
@@ -73,7 +73,7 @@ class Refit:
         # A constant output needs no weighing of values against mass.
         size = float(centred.detach().square().mean().sqrt())
         self.unit = size if size > 0 else 1.0
-        self.phi = torch.exp(query @ slots.key.T + (slots.bias - exact.log_mass[:, None]))
+        self.phi = torch.exp(query @ slots.key.T + (slots.bias - exact.lse[:, None]))
         self.prior = torch.cat([slots.value - self.middle, slots.value.new_full((len(slots.key), 1), self.unit)], dim=1)
         self.rest = torch.cat([centred, torch.full_like(centred[:, :1], self.unit)], dim=1) - self.phi @ self.prior
         self.dual = self.rows < len(slots.key)

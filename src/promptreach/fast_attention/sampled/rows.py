@@ -47,13 +47,13 @@ class SampledHead:
 
     def fit_rows(self, count: int) -> tuple[Float[Tensor, "s head_dim"], Statistics]:
         """The first `count` fit rows with their exact statistics; only what is new is computed."""
-        have = sum(len(part.log_mass) for part in self._fitted)
+        have = sum(len(part.lse) for part in self._fitted)
         if count > have:
             rows = self.query[self.fit_order[have:count]]
             self._fitted.append(fused_statistics(rows, self.key, self.value))
-        log_mass = torch.cat([part.log_mass for part in self._fitted])
+        lse = torch.cat([part.lse for part in self._fitted])
         mean = torch.cat([part.mean for part in self._fitted])
-        return self.query[self.fit_order[:count]], Statistics(log_mass[:count], mean[:count])
+        return self.query[self.fit_order[:count]], Statistics(lse[:count], mean[:count])
 
     def exact(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows value_dim"]:
         """Exact outputs at `rows`, in the computing dtype; constants to gradients."""

@@ -15,7 +15,7 @@ from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from promptreach.backbone import Backbone, Joined
+from promptreach.backbone import Backbone, Prepended
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_record
@@ -163,7 +163,7 @@ def load_readout(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
 
 
 @contextmanager
-def attach(model: Backbone, adapter: Adapter) -> Iterator[Joined]:
+def attach(model: Backbone, adapter: Adapter) -> Iterator[Prepended]:
     """The model with `adapter` on it for a `with` block; pass what it gives to `Backbone.hidden`.
 
     Raises:
@@ -174,9 +174,9 @@ def attach(model: Backbone, adapter: Adapter) -> Iterator[Joined]:
             raise InputError(Fault("model", type(model).__name__, "what promptreach.hf.open_model returns"))
         with model.lora(lora_config(adapter, model), seed=0) as update:
             update.load(adapter.state)
-            yield Joined()
+            yield Prepended()
     else:
-        yield Joined.of(adapter)
+        yield Prepended.of(adapter)
 
 
 def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[str, Tensor]]:

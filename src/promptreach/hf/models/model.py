@@ -17,7 +17,7 @@ from peft import LoraConfig, TaskType
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from promptreach.backbone import Joined, Origin, TokenBatch
+from promptreach.backbone import Origin, Prepended, TokenBatch
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf.adapters._lora import AttachedLora, attached
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
@@ -132,7 +132,7 @@ class OpenModel:
         device = self._embedding.weight.device
         return TokenBatch(torch.tensor(rows, device=device), (torch.arange(longest) < lengths).to(device))
 
-    def hidden(self, batch: TokenBatch, joined: Joined | None = None) -> Float[Tensor, "batch seq hidden"]:
+    def hidden(self, batch: TokenBatch, joined: Prepended | None = None) -> Float[Tensor, "batch seq hidden"]:
         """The last hidden states (after the final norm) at the batch's own positions, the joined ones cut off.
 
         Gradients reach the tensors of `joined`.
@@ -143,13 +143,13 @@ class OpenModel:
         states: Tensor = self.model.base_model(**self.inputs(batch, joined)).last_hidden_state
         return states[:, states.shape[1] - batch.input_ids.shape[1] :]
 
-    def inputs(self, batch: TokenBatch, joined: Joined | None = None) -> dict[str, Any]:
+    def inputs(self, batch: TokenBatch, joined: Prepended | None = None) -> dict[str, Any]:
         """The arguments of the base model's forward for this batch with `joined` in front.
 
         Token ids, rather than their embeddings, go in wherever nothing is put between them: RoBERTa counts positions
         from the ids, and with a cache from nowhere else.
         """
-        joined = joined or Joined()
+        joined = joined or Prepended()
         raise_if_any(self._faults(batch, joined), InputError)
         given: dict[str, Any] = {
             "attention_mask": join_mask(batch.mask.long(), joined.length),
@@ -253,7 +253,7 @@ class OpenModel:
             pairs.append(tuple(part.to(like).expand(batch_size, -1, -1, -1) for part in (key, value)))
         return DynamicCache(pairs)
 
-    def _faults(self, batch: TokenBatch, joined: Joined) -> list[Fault]:
+    def _faults(self, batch: TokenBatch, joined: Prepended) -> list[Fault]:
         faults = []
         total = joined.length + batch.input_ids.shape[1]
         if total > self.max_positions:
@@ -277,7 +277,7 @@ class OpenModel:
 
 
 @torch.no_grad()
-def layer_inputs(model: OpenModel, batch: TokenBatch, joined: Joined | None = None) -> list[Tensor]:
+def layer_inputs(model: OpenModel, batch: TokenBatch, joined: Prepended | None = None) -> list[Tensor]:
     """The states that enter each layer, (batch, seq, hidden), first layer first.
 
     With a prompt the joined positions are part of the sequence; a prefix adds none.

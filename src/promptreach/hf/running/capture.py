@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from promptreach.backbone import Backbone, Joined, TokenBatch
+from promptreach.backbone import Backbone, Prepended, TokenBatch
 from promptreach.errors import Fault, raise_if_any
 
 _NAME = "promptreach_capture"
@@ -55,13 +55,13 @@ class LayerCapture:
 
 @overload
 def capture(
-    model: Backbone, batch: TokenBatch, joined: Joined | None = None, layers: Sequence[int] | None = None
+    model: Backbone, batch: TokenBatch, joined: Prepended | None = None, layers: Sequence[int] | None = None
 ) -> list[LayerCapture]: ...
 @overload
 def capture(
     model: Backbone,
     batch: TokenBatch,
-    joined: Joined | None = None,
+    joined: Prepended | None = None,
     layers: Sequence[int] | None = None,
     *,
     reduce: Callable[[LayerCapture], Result],
@@ -69,7 +69,7 @@ def capture(
 def capture(
     model: Backbone,
     batch: TokenBatch,
-    joined: Joined | None = None,
+    joined: Prepended | None = None,
     layers: Sequence[int] | None = None,
     *,
     reduce: Callable[[LayerCapture], Any] | None = None,
@@ -91,7 +91,7 @@ def visit(
     model: Backbone,
     batch: TokenBatch,
     each: Callable[[LayerCapture], None],
-    joined: Joined | None = None,
+    joined: Prepended | None = None,
     layers: Sequence[int] | None = None,
 ) -> None:
     """Call `each` with the capture of every layer in `layers` (None: all), in the order of the forward pass.

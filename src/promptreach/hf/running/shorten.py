@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from promptreach.attention import Statistics, statistics
-from promptreach.backbone import Joined
+from promptreach.backbone import Prepended
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compression.shrink import Shrunk, shrink
 from promptreach.errors import Fault, raise_if_any
@@ -32,7 +32,7 @@ class PrefixQueries:
 
     Attributes:
         queries: (layer, heads, sample, head_dim), one text after the other.
-        content: what each of them sees of its own text: log_mass (layer, heads, sample), mean (..., value_dim).
+        content: what each of them sees of its own text: lse (layer, heads, sample), mean (..., value_dim).
         scale: the factor on q.k.
     """
 
@@ -114,7 +114,7 @@ def shorten(
 
 def sample_queries(model: OpenModel, prefix: Prefix, texts: Sequence[Sequence[int]]) -> PrefixQueries:
     """The queries of every layer and head at every token of the texts, read behind the prefix."""
-    joined = Joined.of(prefix)
+    joined = Prepended.of(prefix)
     layers: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in range(model.num_layers)]
     scales = set()
     for start in range(0, len(texts), BATCH):
@@ -126,7 +126,7 @@ def sample_queries(model: OpenModel, prefix: Prefix, texts: Sequence[Sequence[in
                 layer.query, layer.key[:, :, m:], layer.value[:, :, m:], scale=layer.scale, mask=layer.mask[..., m:]
             )
             scales.add(layer.scale)
-            return _at(layer.query, mask), _at(seen.log_mass, mask), _at(seen.mean, mask)
+            return _at(layer.query, mask), _at(seen.lse, mask), _at(seen.mean, mask)
 
         for kept, parts in zip(layers, capture(model, batch, joined, reduce=reduce), strict=True):
             kept.append(parts)
@@ -139,7 +139,7 @@ def sample_queries(model: OpenModel, prefix: Prefix, texts: Sequence[Sequence[in
 @torch.no_grad()
 def text_loss(model: OpenModel, prefix: Prefix | None, texts: Sequence[Sequence[int]]) -> float:
     """Mean next-token loss over the texts behind the prefix, in nats; the first token of each is given."""
-    joined = None if prefix is None else Joined.of(prefix)
+    joined = None if prefix is None else Prepended.of(prefix)
     total, count = 0.0, 0
     for start in range(0, len(texts), BATCH):
         batch = model.batch(texts[start : start + BATCH])

@@ -87,10 +87,10 @@ def mass_problem(
     head has the whole space, one column each is enough, with one right-hand side per output.
     """
     n, out = targets.shape
-    zeta = torch.stack([torch.exp(item.log_mass - reference(item)) for item in statistics])
+    zeta = torch.stack([torch.exp(item.lse - reference(item)) for item in statistics])
     content = torch.stack([item.mean @ output.mT for item, output in zip(statistics, outputs, strict=True)])
     scale = float(targets.norm() + content.flatten(1).norm(dim=1).sum())
-    spread = max(float(item.log_mass.max() - item.log_mass.min()) for item in statistics)
+    spread = max(float(item.lse.max() - item.lse.min()) for item in statistics)
     if not (1e-100 < scale < 1e100 and spread < MOST_NATS):
         return None
     bases, joint = _spans(outputs)
@@ -128,7 +128,7 @@ def _narrow(matrix: Tensor, whole: Tensor) -> Tensor:
 
 def reference(statistics: HeadStatistics) -> float:
     """log Z_ref of one head."""
-    return 0.5 * float(statistics.log_mass.max() + statistics.log_mass.min())
+    return 0.5 * float(statistics.lse.max() + statistics.lse.min())
 
 
 def shares(problem: MassProblem, z: Float[Tensor, "boxes heads"]) -> tuple[Tensor, Tensor]:

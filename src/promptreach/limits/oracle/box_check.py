@@ -74,7 +74,7 @@ class _Wide:
         self, narrow: MassProblem, statistics: Sequence[HeadStatistics], outputs: Sequence[Tensor], targets: Tensor
     ) -> None:
         self.narrow = narrow
-        masses = [_wide(item.log_mass) - reference(item) for item in statistics]
+        masses = [_wide(item.lse) - reference(item) for item in statistics]
         contents = [_wide(item.mean) @ _wide(output).T for item, output in zip(statistics, outputs, strict=True)]
         # One right-hand side per output, or one row per example and output.
         per_example = narrow.zeta.shape[1] // len(targets)

@@ -33,13 +33,13 @@ class HeadsPoint(NamedTuple):
     """Masses and means that a prompt gives several heads at one query, and the error that is left.
 
     Attributes:
-        error: the Euclidean norm of all residuals at `log_mass` and `means`, as computed.
-        log_mass: one log a per head, in nats.
+        error: the Euclidean norm of all residuals at `lse` and `means`, as computed.
+        lse: one log a per head, in nats.
         means: (heads, value_dim), one b / a per head.
     """
 
     error: float
-    log_mass: Float[Tensor, " heads"]
+    lse: Float[Tensor, " heads"]
     means: Float[Tensor, "heads value_dim"]
 
 
@@ -81,19 +81,19 @@ def solved_at(
     statistics: Sequence[HeadStatistics], outputs: Sequence[Tensor], targets: Tensor, place: Tensor
 ) -> HeadsPoint:
     """The best value sums at given masses z, as log masses and means of each head."""
-    log_mass, means = [], []
+    lse, means = [], []
     columns, fixed = [], -targets.flatten()
     for item, output, z in zip(statistics, outputs, place.clamp(1e-12, 1 - 1e-12).tolist(), strict=True):
         log_a = reference(item) + math.log(z) - math.log1p(-z)
-        share = torch.sigmoid(log_a - item.log_mass)[:, None]
+        share = torch.sigmoid(log_a - item.lse)[:, None]
         fixed = fixed + ((1 - share) * (item.mean @ output.mT)).flatten()
         columns.append((share[:, :, None] * output).reshape(-1, output.shape[1]))
-        log_mass.append(log_a)
+        lse.append(log_a)
     matrix = torch.cat(columns, dim=1)
     values = torch.linalg.lstsq(matrix, -fixed[:, None], driver="gelsd").solution[:, 0]
     error = float((fixed + matrix @ values).norm())
     means = values.reshape(len(statistics), -1)
-    return HeadsPoint(error, torch.tensor(log_mass, dtype=torch.float64), means)
+    return HeadsPoint(error, torch.tensor(lse, dtype=torch.float64), means)
 
 
 def _descend(problem: MassProblem, heads: int, start: Tensor | None = None) -> tuple[float, Tensor]:

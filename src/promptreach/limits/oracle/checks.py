@@ -52,9 +52,9 @@ def scale_faults(where: str, scale: float | None) -> list[Fault]:
     return [Fault(where, str(scale), "a finite number" if not math.isfinite(scale) else f"at most {_LARGEST:.0e}")]
 
 
-def spread_faults(where: str, log_mass: Tensor) -> list[Fault]:
+def spread_faults(where: str, lse: Tensor) -> list[Fault]:
     """A fault where one head's log masses at one query are too far apart for its search, or no numbers."""
-    spread = float(log_mass.max() - log_mass.min())
+    spread = float(lse.max() - lse.min())
     if spread <= MOST_NATS:
         return []
     seen = f"log masses that spread over {spread:.0f} nats"

@@ -48,8 +48,8 @@ class MassSearch(NamedTuple):
 
     Attributes:
         lower: certified: no a and b have a smaller error. The error is a Euclidean norm over all examples and entries.
-        upper: the error at `log_mass` and `mean`, as computed.
-        log_mass: log a in nats; -inf when no slot at all is best.
+        upper: the error at `lse` and `mean`, as computed.
+        lse: log a in nats; -inf when no slot at all is best.
         mean: b / a.
         attained: False when the error only approaches its infimum as a -> 0 or a -> infinity.
         boxes: (boxes, 2), the intervals of log a that the lower bound rests on.
@@ -57,7 +57,7 @@ class MassSearch(NamedTuple):
 
     lower: float
     upper: float
-    log_mass: float
+    lse: float
     mean: Float[Tensor, " out"]
     attained: bool
     boxes: Float[Tensor, "boxes 2"]
@@ -75,7 +75,7 @@ class _Frame(NamedTuple):
 
 
 def minimise(
-    log_mass: Float[Tensor, " n"],
+    lse: Float[Tensor, " n"],
     content: Float[Tensor, "n out"],
     targets: Float[Tensor, "n out"],
     whole_slots: bool = False,
@@ -86,14 +86,14 @@ def minimise(
     no prompt at all (a = 0 with b = 0) counts as well.
 
     Args:
-        log_mass: log Z_i, spread over at most 600 nats.
+        lse: log Z_i, spread over at most 600 nats.
         content: N_i / Z_i, targets: t_i, both after the output projection.
 
     Reference: theorem keys ``one-query-dual-bound`` and ``one-query-reachability``.
     """
-    shift = 0.5 * float(log_mass.max() + log_mass.min())
-    mass = torch.exp(log_mass - shift)
-    reach = (float(log_mass.min()) - shift - _REACH, float(log_mass.max()) - shift + _REACH)
+    shift = 0.5 * float(lse.max() + lse.min())
+    mass = torch.exp(lse - shift)
+    reach = (float(lse.min()) - shift - _REACH, float(lse.max()) - shift + _REACH)
     if whole_slots:
         reach = (-shift, max(reach[1], -shift + 1.0))
     frame, point, upper = _descend(mass, content, targets, reach, shift, whole_slots)
@@ -133,16 +133,16 @@ def minimise(
 
 
 def errors_over_masses(
-    log_mass: Float[Tensor, " n"], content: Float[Tensor, "n out"], targets: Float[Tensor, "n out"], points: Tensor
+    lse: Float[Tensor, " n"], content: Float[Tensor, "n out"], targets: Float[Tensor, "n out"], points: Tensor
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k out"]]:
     """At each log mass of `points` (nats, absolute): the least error over all value sums, and b / a there.
 
     As computed, nothing certified: for curves, and for choosing among masses that are equally good.
     """
-    shift = 0.5 * float(log_mass.max() + log_mass.min())
-    mass, shifted = torch.exp(log_mass - shift), points - shift
+    shift = 0.5 * float(lse.max() + lse.min())
+    mass, shifted = torch.exp(lse - shift), points - shift
     means = torch.stack([_best_mean(mass, content, targets, point) for point in shifted.tolist()])
-    share = torch.sigmoid(points[:, None] - log_mass)[..., None]
+    share = torch.sigmoid(points[:, None] - lse)[..., None]
     return ((1 - share) * content + share * means[:, None] - targets).flatten(1).norm(dim=1), means
 
 

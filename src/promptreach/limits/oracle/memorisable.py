@@ -36,7 +36,7 @@ class QueryGroup:
     Attributes:
         examples: their indices.
         floor: the least root-mean-square error over the entries of these examples alone, certified from below.
-        log_mass, mean: log a (nats) and b / a of the prompt that comes closest, for one head; else None.
+        lse, mean: log a (nats) and b / a of the prompt that comes closest, for one head; else None.
         min_tokens: the least number of soft tokens with this mass and mean; None when undecided, when no number of soft
             tokens has them, when the infimum is not attained, or where other masses fit as well and more than one token
             is needed: which of them needs the fewest is not decided.
@@ -44,7 +44,7 @@ class QueryGroup:
 
     examples: tuple[int, ...]
     floor: float
-    log_mass: float | None
+    lse: float | None
     mean: Tensor | None
     min_tokens: int | None
 
@@ -151,7 +151,7 @@ def memorisable(
 
 def memorisable_statistics(
     query: Tensor,
-    log_mass: Tensor,
+    lse: Tensor,
     mean: Tensor,
     targets: Tensor,
     output: Tensor | None = None,
@@ -166,7 +166,7 @@ def memorisable_statistics(
 
     Args:
         query: (head_dim,), the vector that all examples share, after any rotation.
-        log_mass: (n,), log Z_i over each example's visible content, in nats, never shifted per example.
+        lse: (n,), log Z_i over each example's visible content, in nats, never shifted per example.
         mean: (n, value_dim), the head's output on each example without a prompt.
         targets: (n, out), the wanted outputs behind `output`, or the head's own where that is None.
         output: (out, value_dim), the head's slice of the output projection.
@@ -175,23 +175,21 @@ def memorisable_statistics(
     Raises:
         InputError: listing every argument that does not fit.
     """
-    raise_if_any(_statistics_faults(query, log_mass, mean, targets, output, scale, tol))
-    query, log_mass, mean, targets = (
-        item.detach().to("cpu", torch.float64) for item in (query, log_mass, mean, targets)
-    )
+    raise_if_any(_statistics_faults(query, lse, mean, targets, output, scale, tol))
+    query, lse, mean, targets = (item.detach().to("cpu", torch.float64) for item in (query, lse, mean, targets))
     output = None if output is None else output.detach().to("cpu", torch.float64)
     factor = query.shape[0] ** -0.5 if scale is None else scale
-    none = torch.zeros_like(log_mass)
+    none = torch.zeros_like(lse)
     zero = factor == 0.0 or not bool(query.any())
-    statistics = HeadStatistics(log_mass, mean, none, none, query=query, zero_query=zero)
+    statistics = HeadStatistics(lse, mean, none, none, query=query, zero_query=zero)
     part = head_floor(statistics, targets, output)
     floor = floor_certificate([(statistics, targets, part)], output, targets.numel(), "one captured attention head")
-    slots = one_slot(statistics, factor, part.log_mass, part.mean)
+    slots = one_slot(statistics, factor, part.lse, part.mean)
     prefix = None if slots is None else Prefix(slots[0][None, None], slots[1][None, None])
     upper = _reached_captured(statistics, targets, output, factor, slots)
     threshold = tol * (float(targets.square().mean().sqrt()) or 1.0)
     verdict, prompt_verdict, reason = _verdicts(floor.value, upper.value, math.inf, threshold)
-    group = QueryGroup(tuple(range(len(mean))), floor.value, part.log_mass, part.mean, None)
+    group = QueryGroup(tuple(range(len(mean))), floor.value, part.lse, part.mean, None)
     return Memorisation(
         verdict=verdict,
         floor=floor,
@@ -215,7 +213,7 @@ def _reached_captured(
     outputs = statistics.mean
     if slots is not None and statistics.query is not None:
         added = attention.statistics(statistics.query[None], slots.keys, slots.values, factor)
-        share = torch.sigmoid(added.log_mass - statistics.log_mass)[:, None]
+        share = torch.sigmoid(added.lse - statistics.lse)[:, None]
         outputs = (1 - share) * outputs + share * added.mean
     missed = (outputs if output is None else outputs @ output.mT) - targets
     what = "without a prompt" if slots is None else "with the prefix"
@@ -236,7 +234,7 @@ def _floor(
     if weights.num_heads > 1:
         bounds = [heads_floor(heads, weights.output, part) for heads, part in zip(statistics, parts, strict=True)]
         wishes = [
-            [Wish(*wish) for wish in zip(heads, bound.best.log_mass.tolist(), bound.best.means, strict=True)]
+            [Wish(*wish) for wish in zip(heads, bound.best.lse.tolist(), bound.best.means, strict=True)]
             for heads, bound in zip(statistics, bounds, strict=True)
         ]
         lowers = [bound.lower / math.sqrt(part.numel()) for bound, part in zip(bounds, parts, strict=True)]
@@ -246,13 +244,13 @@ def _floor(
         for heads, part in zip(statistics, parts, strict=True)
     ]
     certificate = floor_certificate(triples, weights.output, entries, "one attention head at the last tokens")
-    wishes = [[Wish(head, floor.log_mass, floor.mean)] for head, _, floor in triples]
+    wishes = [[Wish(head, floor.lse, floor.mean)] for head, _, floor in triples]
     lowers = [floor.lower / math.sqrt(part.numel()) for _, part, floor in triples]
     return certificate, wishes, all(floor.attained for _, _, floor in triples), lowers
 
 
 def _single(wish: list[Wish]) -> tuple[float | None, Tensor | None]:
-    return (wish[0].log_mass, wish[0].mean) if len(wish) == 1 else (None, None)
+    return (wish[0].lse, wish[0].mean) if len(wish) == 1 else (None, None)
 
 
 def _reached(
@@ -279,7 +277,7 @@ def _verdicts(floor: float, upper: float, prompt_error: float, threshold: float)
 
 def _statistics_faults(
     query: Tensor,
-    log_mass: Tensor,
+    lse: Tensor,
     mean: Tensor,
     targets: Tensor,
     output: Tensor | None,
@@ -287,8 +285,8 @@ def _statistics_faults(
     tol: float,
 ) -> list[Fault]:
     faults = [*tol_faults(tol), *scale_faults("scale", scale)]
-    named = {"query": query, "log_mass": log_mass, "mean": mean, "targets": targets, "output": output}
-    axes = {"query": 1, "log_mass": 1}
+    named = {"query": query, "lse": lse, "mean": mean, "targets": targets, "output": output}
+    axes = {"query": 1, "lse": 1}
     for name, tensor in named.items():
         if tensor is not None and tensor.ndim != axes.get(name, 2):
             faults.append(Fault(name, f"{tensor.ndim} axes", str(axes.get(name, 2))))
@@ -296,14 +294,14 @@ def _statistics_faults(
         return faults
     for name, tensor in named.items():
         faults += [] if tensor is None else number_faults(name, tensor)
-    n = log_mass.shape[0]
+    n = lse.shape[0]
     size = mean.shape[1] if output is None else output.shape[0]
     if not n:
-        faults.append(Fault("log_mass", "no examples", "at least one"))
-    elif bool(log_mass.isfinite().all()):
-        faults += spread_faults("log_mass", log_mass)
+        faults.append(Fault("lse", "no examples", "at least one"))
+    elif bool(lse.isfinite().all()):
+        faults += spread_faults("lse", lse)
     if mean.shape[0] != n:
-        faults.append(Fault("mean", f"{mean.shape[0]} examples", f"{n}, as in log_mass"))
+        faults.append(Fault("mean", f"{mean.shape[0]} examples", f"{n}, as in lse"))
     if output is not None and output.shape[1] != mean.shape[1]:
         faults.append(Fault("output", f"shape {tuple(output.shape)}", f"(out, {mean.shape[1]})"))
     if tuple(targets.shape) != (n, size):

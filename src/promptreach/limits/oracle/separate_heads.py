@@ -31,7 +31,7 @@ def separate_floor(
     blocks = torch.split(apart.wanted, statistics[0].mean.shape[1], dim=1)
     floors = [head_floor(item, block) for item, block in zip(statistics, blocks, strict=True)]
     means = torch.stack([floor.mean for floor in floors])
-    masses = torch.tensor([floor.log_mass for floor in floors], dtype=torch.float64)
+    masses = torch.tensor([floor.lse for floor in floors], dtype=torch.float64)
     upper = math.hypot(apart.most * math.fsum(floor.upper**2 for floor in floors) ** 0.5, apart.rest)
     parts = [packed_group(item, block, floor) for item, block, floor in zip(statistics, blocks, floors, strict=True)]
     inside = math.fsum(floor.lower**2 for floor in floors)

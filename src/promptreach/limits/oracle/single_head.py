@@ -46,8 +46,8 @@ class HeadFloor:
     Attributes:
         lower: certified, with all rounding taken off: for every prompt, the Euclidean norm of all residuals is at least
             this.
-        upper: the same norm at `log_mass` and `mean`, as computed.
-        log_mass: log a of the best prompt, in nats (absolute); -inf for no prompt at all.
+        upper: the same norm at `lse` and `mean`, as computed.
+        lse: log a of the best prompt, in nats (absolute); -inf for no prompt at all.
         mean: b / a of the best prompt, in the head's value space.
         attained: False when only a -> 0 or a -> infinity approaches the infimum, or when `upper` is not that close.
         boxes: the intervals of log a behind `lower`.
@@ -55,7 +55,7 @@ class HeadFloor:
 
     lower: float
     upper: float
-    log_mass: float
+    lse: float
     mean: Float[Tensor, " value_dim"]
     attained: bool
     boxes: Float[Tensor, "boxes 2"]
@@ -100,20 +100,20 @@ def head_floor(
     Raises:
         InputError: when the log masses spread over more than 600 nats.
     """
-    raise_if_any(spread_faults("sequences", statistics.log_mass))
+    raise_if_any(spread_faults("sequences", statistics.lse))
     problem = _reduce(statistics, targets, output)
-    floor = minimise(statistics.log_mass, problem.content, problem.targets, statistics.zero_query)
+    floor = minimise(statistics.lse, problem.content, problem.targets, statistics.zero_query)
     lower = _lower(floor.lower, problem, statistics, targets)
     best, attained = floor, floor.attained
     if problem.numerical is not None:
         problem = problem.numerical
-        best = minimise(statistics.log_mass, problem.content, problem.targets, statistics.zero_query)
+        best = minimise(statistics.lse, problem.content, problem.targets, statistics.zero_query)
     upper = float(torch.tensor([best.upper, problem.outside], dtype=torch.float64).norm())
     if best is not floor:
         # Says only whether the built prompt counts as the best one, to the digits of the search; it bounds nothing.
         attained = best.attained and upper <= lower * (1 + 1e-9)
     mean = best.mean if problem.lift is None else problem.lift @ best.mean
-    return HeadFloor(lower, upper, best.log_mass, mean, attained, floor.boxes)
+    return HeadFloor(lower, upper, best.lse, mean, attained, floor.boxes)
 
 
 def _lower(searched: float, problem: _Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
@@ -126,14 +126,14 @@ def _lower(searched: float, problem: _Reduced, statistics: HeadStatistics, targe
 
 def mass_error(statistics: HeadStatistics) -> float:
     """The largest relative error of any mass, that of exponentiating it here included."""
-    rounding = 8 * UNIT * (1 + float(statistics.log_mass.abs().max()))
-    return float(torch.expm1(statistics.log_mass_error.max() + rounding)) * (1 + gamma(8))
+    rounding = 8 * UNIT * (1 + float(statistics.lse.abs().max()))
+    return float(torch.expm1(statistics.lse_error.max() + rounding)) * (1 + gamma(8))
 
 
 def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) -> _Reduced:
     """The problem in the range of the output projection, with the account of rounding."""
     mean, relative = statistics.mean, mass_error(statistics)
-    stretch, rounding = 1.0, torch.zeros_like(statistics.log_mass)
+    stretch, rounding = 1.0, torch.zeros_like(statistics.lse)
     if output is None:
         parts = _Reduced(mean, targets, 0.0, 0.0, None)
     else:
@@ -237,9 +237,9 @@ def groups_certificate(
 def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor | None) -> dict[str, Any]:
     """The problem of one head at one query as a witness that `checked_floor` reads."""
     return {
-        "log_mass": statistics.log_mass,
+        "log_mass": statistics.lse,
         "mean": statistics.mean,
-        "log_mass_error": statistics.log_mass_error,
+        "log_mass_error": statistics.lse_error,
         "mean_error": statistics.mean_error,
         "zero_query": statistics.zero_query,
         "targets": targets,
@@ -249,8 +249,9 @@ def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor |
 
 def unpacked_statistics(group: Mapping[str, Any]) -> HeadStatistics:
     """The statistics that `packed_group` took apart."""
-    names = ("log_mass", "mean", "log_mass_error", "mean_error", "zero_query")
-    return HeadStatistics(**{name: group[name] for name in names})
+    return HeadStatistics(
+        group["log_mass"], group["mean"], group["log_mass_error"], group["mean_error"], zero_query=group["zero_query"]
+    )
 
 
 @rechecks(Independence.SHARED, extended=True)
@@ -281,10 +282,9 @@ def checked_floor(group: Mapping[str, Any], output: Tensor | None) -> float:
     boxes = group["boxes"][group["boxes"][:, 0].argsort()]
     if not _covers(boxes, statistics.zero_query):
         return 0.0
-    shift = float(statistics.log_mass.mean())
+    shift = float(statistics.lse.mean())
     wide = (
-        tensor.numpy().astype(np.longdouble)
-        for tensor in (statistics.log_mass - shift, problem.content, problem.targets)
+        tensor.numpy().astype(np.longdouble) for tensor in (statistics.lse - shift, problem.content, problem.targets)
     )
     mass, content, targets = wide
     mass = np.exp(mass)[:, None]

@@ -38,7 +38,7 @@ class Wish(NamedTuple):
     """The target statistics of one query of one head: the prompt's mass (log a, nats) and its mean b / a."""
 
     statistics: HeadStatistics
-    log_mass: float
+    lse: float
     mean: Tensor
 
 
@@ -57,7 +57,7 @@ def prefix_for(weights: AttentionWeights, wishes: Sequence[Sequence[Wish]], targ
         targets: per query group, without the output bias.
     """
     scale = weights.softmax_scale
-    if all(wish.log_mass == -math.inf for group in wishes for wish in group):
+    if all(wish.lse == -math.inf for group in wishes for wish in group):
         return None
     output = weights.output if weights.num_heads == 1 else None
     slots = [_slots(mine, targets, output, scale) for mine in by_kv_head(weights, wishes)]
@@ -78,7 +78,7 @@ def by_kv_head(weights: AttentionWeights, wishes: Sequence[Sequence[Wish]]) -> l
 
 def _slots(wishes: Sequence[Wish], targets: Sequence[Tensor], output: Tensor | None, scale: float) -> Slots | None:
     if len(wishes) == 1:
-        return one_slot(wishes[0].statistics, scale, wishes[0].log_mass, wishes[0].mean)
+        return one_slot(wishes[0].statistics, scale, wishes[0].lse, wishes[0].mean)
     shared = shared_slots(wishes, scale)
     if shared is not None:
         return shared
@@ -86,7 +86,7 @@ def _slots(wishes: Sequence[Wish], targets: Sequence[Tensor], output: Tensor | N
     return fitted_slots(wishes, targets, output, scale) if len(wishes) == len(targets) else None
 
 
-def one_slot(statistics: HeadStatistics, scale: float, log_mass: float, mean: Tensor) -> Slots | None:
+def one_slot(statistics: HeadStatistics, scale: float, lse: float, mean: Tensor) -> Slots | None:
     """Keys (slots, head_dim) and values (slots, value_dim) with the given mass and mean at the query.
 
     One slot for a query other than 0; for a zero query, where every slot has mass 1, as many as the mass says. None for
@@ -95,17 +95,17 @@ def one_slot(statistics: HeadStatistics, scale: float, log_mass: float, mean: Te
     Reference: theorem key ``one-slot-prefix``.
     """
     query = statistics.known_query
-    if log_mass == -math.inf:
+    if lse == -math.inf:
         return None
     if statistics.zero_query:
-        if log_mass > math.log(MOST_TOKENS + 0.5):
+        if lse > math.log(MOST_TOKENS + 0.5):
             return None
-        slots = round(math.exp(log_mass))
+        slots = round(math.exp(lse))
         return Slots(torch.zeros(slots, query.shape[0], dtype=torch.float64), mean.repeat(slots, 1))
     # The largest entry is taken out first: the square of a tiny query would underflow.
     largest = float(query.abs().max())
     unit = query / largest
-    key = unit * (log_mass / (scale * float(unit @ unit))) / largest
+    key = unit * (lse / (scale * float(unit @ unit))) / largest
     return Slots(key[None], mean[None])
 
 
@@ -121,7 +121,7 @@ def shared_slots(wishes: Sequence[Wish], scale: float) -> Slots | None:
         return None
     count = len(wishes)
     shares = (1 - _LEAK) * torch.eye(count, dtype=torch.float64) + _LEAK / count
-    scores = torch.tensor([wish.log_mass for wish in wishes], dtype=torch.float64)[:, None] + torch.log(shares)
+    scores = torch.tensor([wish.lse for wish in wishes], dtype=torch.float64)[:, None] + torch.log(shares)
     keys = torch.linalg.lstsq(directions, scores / (scale * sizes[:, None]), driver="gelsd").solution.mT
     values = torch.linalg.solve(shares, torch.stack([wish.mean for wish in wishes]))
     return Slots(keys, values)
@@ -133,8 +133,8 @@ def fitted_slots(
     """Slots fitted to all examples of all queries at once; no guarantee but that their error can be measured."""
     queries = torch.stack([wish.statistics.known_query for wish in wishes])
     squares = queries.square().sum(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    log_mass = torch.tensor([[wish.log_mass] for wish in wishes], dtype=torch.float64).clamp(-20.0, 20.0)
-    keys = (queries * (log_mass / (scale * squares)).nan_to_num(0.0, 0.0, 0.0)).requires_grad_()
+    lse = torch.tensor([[wish.lse] for wish in wishes], dtype=torch.float64).clamp(-20.0, 20.0)
+    keys = (queries * (lse / (scale * squares)).nan_to_num(0.0, 0.0, 0.0)).requires_grad_()
     values = torch.stack([wish.mean for wish in wishes]).requires_grad_()
     search = torch.optim.LBFGS(
         [keys, values], max_iter=_STEPS, line_search_fn="strong_wolfe", tolerance_grad=1e-14, tolerance_change=1e-16
@@ -155,6 +155,6 @@ def fitted_slots(
 
 def with_prompt(statistics: HeadStatistics, scores: Float[Tensor, " m"], values: Float[Tensor, "m v"]) -> Tensor:
     """The head's outputs (n, value_dim) with slots of the given scores, from the statistics alone."""
-    log_mass = torch.logsumexp(scores, dim=0)
-    share = torch.sigmoid(log_mass - statistics.log_mass)[:, None]
+    lse = torch.logsumexp(scores, dim=0)
+    share = torch.sigmoid(lse - statistics.lse)[:, None]
     return (1 - share) * statistics.mean + share * (torch.softmax(scores, dim=0) @ values)

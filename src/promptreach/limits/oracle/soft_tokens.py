@@ -71,19 +71,19 @@ def _group_tokens(weights: AttentionWeights, wish: Wish, targets: Tensor, thresh
 
     Only what the output projection lets through has to be right, so it is taken together with the value projection.
     """
-    if wish.log_mass == -math.inf:
+    if wish.lse == -math.inf:
         return SoftTokens(0, None, "no prompt at all is best")
     through = torch.eye(len(wish.mean), dtype=torch.float64) if weights.output is None else weights.output
     value = through @ weights.value[0]
     bias = None if weights.value_bias is None else through @ weights.value_bias[0]
-    found = soft_tokens(wish.statistics, value, bias, wish.log_mass, through @ wish.mean)
+    found = soft_tokens(wish.statistics, value, bias, wish.lse, through @ wish.mean)
     if found.number == 1 or wish.statistics.zero_query:
         return found
     # Where many masses fit (one example, for instance), another one may need fewer tokens.
-    middle = float(wish.statistics.log_mass.mean())
+    middle = float(wish.statistics.lse.mean())
     grid = torch.linspace(middle - 30.0, middle + 30.0, _GRID, dtype=torch.float64)
     content = wish.statistics.mean @ through.mT
-    errors, means = errors_over_masses(wish.statistics.log_mass, content, targets, grid)
+    errors, means = errors_over_masses(wish.statistics.lse, content, targets, grid)
     good = errors <= threshold * math.sqrt(targets.numel())
     others = [soft_tokens(wish.statistics, value, bias, float(grid[k]), means[k]) for k in torch.nonzero(good)[:, 0]]
     built = [item for item in others if item.tokens is not None and item.number is not None]
@@ -109,7 +109,7 @@ def _tokens_of(
 
 
 def soft_tokens(
-    statistics: HeadStatistics, value: Tensor, value_bias: Tensor | None, log_mass: float, mean: Tensor
+    statistics: HeadStatistics, value: Tensor, value_bias: Tensor | None, lse: float, mean: Tensor
 ) -> SoftTokens:
     """The least number of soft tokens with the given mass and mean at the query, and the tokens themselves.
 
@@ -127,7 +127,7 @@ def soft_tokens(
     base = torch.linalg.lstsq(value, wanted[:, None], driver="gelsd").solution[:, 0]
     if float((value @ base - wanted).norm()) > 1e-9 * float(wanted.norm()):
         return SoftTokens(None, None, "the value projection does not reach the wanted mean")
-    score = log_mass - statistics.offset
+    score = lse - statistics.offset
     if not slope.any():
         return _without_slope(base, score)
     fixed = torch.linalg.lstsq(value.mT, slope[:, None], driver="gelsd").solution[:, 0]

@@ -33,18 +33,18 @@ class HeadStatistics:
     """One head at one query token, over the examples that share it.
 
     Attributes:
-        log_mass: log Z_i in nats, absolute (never shifted).
+        lse: log Z_i in nats, absolute (never shifted).
         mean: N_i / Z_i, the head's output without a prompt.
-        log_mass_error, mean_error: how far both may be off; the second in Euclidean norm.
+        lse_error, mean_error: how far both may be off; the second in Euclidean norm.
         query: the head's query vector q, or None for captured statistics where only its being 0 matters.
         slope: g, so that a soft token p has score g.p + offset at this query; None where keys are normalised.
         offset: scale * q.key_bias, in nats.
         zero_query: True when every slot has mass exactly 1, whatever its key.
     """
 
-    log_mass: Float[Tensor, " examples"]
+    lse: Float[Tensor, " examples"]
     mean: Float[Tensor, "examples value_dim"]
-    log_mass_error: Float[Tensor, " examples"]
+    lse_error: Float[Tensor, " examples"]
     mean_error: Float[Tensor, " examples"]
     query: Float[Tensor, " head_dim"] | None = None
     slope: Float[Tensor, " hidden"] | None = None
@@ -101,7 +101,7 @@ def head_statistics(weights: AttentionWeights, sequences: Sequence[Tensor], head
         Ball.exact(torch.zeros(1, dtype=torch.float64)) if key_bias is None else affine(key_bias[None], None, query)
     )
     value_bias = None if weights.value_bias is None else weights.value_bias[group]
-    log_masses, log_errors, inputs = [], [], []
+    lses, log_errors, inputs = [], [], []
     for sequence in sequences:
         if weights.key_norm is None:
             scores = affine(sequence, None, slope)
@@ -109,17 +109,17 @@ def head_statistics(weights: AttentionWeights, sequences: Sequence[Tensor], head
         else:
             keys = normed(weights.key_norm, affine(weights.key[group], key_bias, Ball.exact(sequence)))
             scores = _products(keys, query)
-        log_mass, error, mixed = _attend(scores, sequence)
-        log_masses.append(log_mass)
+        lse, error, mixed = _attend(scores, sequence)
+        lses.append(lse)
         log_errors.append(error)
         inputs.append(mixed)
     mixed = Ball(torch.stack([item.centre for item in inputs]), torch.stack([item.radius for item in inputs]))
     mean = affine(weights.value[group], value_bias, mixed)
     scale = weights.softmax_scale
     return HeadStatistics(
-        log_mass=torch.stack(log_masses),
+        lse=torch.stack(lses),
         mean=mean.centre,
-        log_mass_error=torch.stack(log_errors),
+        lse_error=torch.stack(log_errors),
         mean_error=mean.radius.norm(dim=-1) * (1 + gamma(mean.radius.shape[-1] + 4)),
         query=query.centre / scale if scale else query.centre,
         slope=slope.centre if weights.key_norm is None else None,
@@ -191,14 +191,14 @@ def _products(rows: Ball, vector: Ball) -> Ball:
 def _attend(scores: Ball, inputs: Float[Tensor, "tokens hidden"]) -> tuple[Tensor, Tensor, Ball]:
     """log sum exp of the scores, its error, and the softmax mixture of the inputs."""
     size = scores.centre.shape[0]
-    log_mass = torch.logsumexp(scores.centre, dim=0)
+    lse = torch.logsumexp(scores.centre, dim=0)
     # log sum exp moves by no more than its largest argument does.
     rounding = 8 * UNIT * float(scores.centre.abs().max()) + gamma(size + 12)
     error = (scores.radius.max() + rounding) * (1 + gamma(8))
     weights = torch.softmax(scores.centre, dim=0)
     off = torch.expm1(2 * error) + gamma(2 * size + 16)
     radius = off * (weights @ inputs.abs()) * (1 + gamma(size + 8))
-    return log_mass, error, Ball(weights @ inputs, radius)
+    return lse, error, Ball(weights @ inputs, radius)
 
 
 def _vanishes(matrix: Tensor, bias: Tensor | None, vector: Tensor) -> bool:

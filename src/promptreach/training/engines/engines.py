@@ -71,7 +71,7 @@ def open_engine(
             cluster.
         MissingExtraError: for engine ``"ray"`` without the package ray.
     """
-    store.tidy()
+    store.clean()
     if engine == "ray":
         from promptreach.training.engines.cluster import Cluster
 

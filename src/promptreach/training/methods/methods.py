@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from promptreach.backbone import Attachment, Backbone, Joined
+from promptreach.backbone import Attachment, Backbone, Prepended
 from promptreach.errors import Fault, raise_if_any
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.training.arguments import choice_faults
@@ -44,7 +44,7 @@ class Trainable:
     """
 
     parameters: Mapping[str, nn.Parameter]
-    join: Callable[[], Joined]
+    join: Callable[[], Prepended]
     rate_scale: float
     state: Callable[[], dict[str, Tensor]]
     load: Callable[[Mapping[str, Tensor]], None]
@@ -57,11 +57,11 @@ class Trainable:
         return sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
-    def joined(self) -> Joined:
+    def joined(self) -> Prepended:
         """The tensors joined in a forward pass that only looks."""
         return self.join()
 
-    def joined_for(self, examples: int, step: int) -> Joined:
+    def joined_for(self, examples: int, step: int) -> Prepended:
         """The tensors joined in the forward pass of a training step on that many examples.
 
         With dropout every entry of the prefix, in every layer and for every example on its own, is zero with that
@@ -136,7 +136,7 @@ def _prompt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]
     if shape.start is not None:
         start = lengthened(start, _fitting(shape.start, "prompt", shape, backbone)["embeddings"])
     tensors = {"embeddings": _parameter(start)}
-    yield _of_tensors(tensors, lambda: Joined(prompt=tensors["embeddings"]), _typical(tensors))
+    yield _of_tensors(tensors, lambda: Prepended(prompt=tensors["embeddings"]), _typical(tensors))
 
 
 @contextmanager
@@ -153,9 +153,9 @@ def _prefix(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]
         # At the same rate the prefix then takes first steps as large as those of a plain one.
         rate_scale /= reach(tensors)
 
-    def join() -> Joined:
+    def join() -> Prepended:
         keys, values = _keys_and_values(tensors)
-        return Joined(prefix_keys=keys, prefix_values=values)
+        return Prepended(prefix_keys=keys, prefix_values=values)
 
     yield replace(_of_tensors(tensors, join, rate_scale), dropout=shape.dropout, seed=shape.seed)
 
@@ -175,7 +175,7 @@ def _unipelt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]
 
 @contextmanager
 def _head(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
-    yield _of_tensors({}, Joined, 1.0)
+    yield _of_tensors({}, Prepended, 1.0)
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def _typical(tensors: Mapping[str, Tensor]) -> float:
     return math.sqrt(sum(squares) / len(squares))
 
 
-def _of_tensors(tensors: Mapping[str, Tensor], join: Callable[[], Joined], rate_scale: float) -> Trainable:
+def _of_tensors(tensors: Mapping[str, Tensor], join: Callable[[], Prepended], rate_scale: float) -> Trainable:
     """Tensors beside the model: its parameters are trained, the others are part of the state alone."""
 
     def state() -> dict[str, Tensor]:
@@ -225,7 +225,7 @@ def _of_tensors(tensors: Mapping[str, Tensor], join: Callable[[], Joined], rate_
 def _of_attachment(inside: Attachment) -> Trainable:
     """Tensors inside the model. Some start at zero, so the start gives no scale, and rates are absolute."""
     parameters = {str(index): parameter for index, parameter in enumerate(inside.parameters())}
-    return Trainable(parameters, Joined, 1.0, inside.state, inside.load)
+    return Trainable(parameters, Prepended, 1.0, inside.state, inside.load)
 
 
 METHODS: dict[str, MethodSpec] = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from promptreach.backbone import Backbone, Joined
+from promptreach.backbone import Backbone, Prepended
 from promptreach.data import LabelledTexts, TaskData, train_test_split
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
 from promptreach.training.arguments import least_faults
@@ -81,7 +81,7 @@ class Task:
             parts.append(f"{probe.pooling}, {len(probe.bias)} classes, penalty {probe.penalty}")
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
-    def evaluate(self, part: str, objective: Objective, joined: Joined | None = None) -> Outcomes:
+    def evaluate(self, part: str, objective: Objective, joined: Prepended | None = None) -> Outcomes:
         """The outcomes on ``"train"``, ``"validation"`` or ``"held_out"``, without gradients."""
         data = self.encoded[part]
         batches = list(evaluation_batches([len(ids) for ids in data.sequences], self.batch_size))
@@ -149,7 +149,9 @@ def content_length(backbone: Backbone, limits: Limits, longest_prompt: int) -> i
     return min(limits.max_length, backbone.max_positions - longest_prompt)
 
 
-def features(task: Task, part: str, poolings: Sequence[Pooling], joined: Joined | None = None) -> dict[Pooling, Tensor]:
+def features(
+    task: Task, part: str, poolings: Sequence[Pooling], joined: Prepended | None = None
+) -> dict[Pooling, Tensor]:
     """The pooled last hidden states of one part, (examples, hidden), in the order of the examples.
 
     Raises:
@@ -171,7 +173,7 @@ def features(task: Task, part: str, poolings: Sequence[Pooling], joined: Joined 
 
 
 def fit_probes(
-    task: Task, poolings: Sequence[Pooling], num_classes: int, seed: int, joined: Joined | None = None
+    task: Task, poolings: Sequence[Pooling], num_classes: int, seed: int, joined: Prepended | None = None
 ) -> dict[Pooling, Probe]:
     """A linear probe on the training rows' features with each pooling, its penalty one of the task's.
 
