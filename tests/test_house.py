@@ -121,3 +121,11 @@ def test_what_is_looked_for_is_seen() -> None:
     assert public_classes({"a.py": wrong, "b.py": wrong, "_c.py": wrong}) == {"E": ["a.py", "b.py"]}
     assert lacks_a_test_file("no/such/file.py")
     assert not is_public("a/_b/c.py")
+
+
+def test_every_place_that_the_map_names_is_there() -> None:
+    text = (TESTS.parent / "CONTRIBUTING.md").read_text("utf-8")
+    places = {place for place in re.findall(r"`([\w/]+(?:\.py|\.toml|/))`", text)}
+    roots = (PACKAGE, TESTS.parent)
+    assert len(places) > 40
+    assert [place for place in sorted(places) if not any((root / place).exists() for root in roots)] == []
