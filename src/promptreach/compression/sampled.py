@@ -22,12 +22,15 @@ class SampledHeads:
     """Queries of one layer's heads with the content behind them and the output that the full prefix gives.
 
     Attributes:
+        keys, values: (kv_head, prompt, head_dim) and (kv_head, prompt, value_dim), those of the full prefix.
         query: (kv_head, sample, head_dim), the scale multiplied in.
         content: lse (kv_head, sample) and mean (kv_head, sample, value_dim) of the content that each query sees.
         prefix: the same of the full prefix.
         target: (kv_head, sample, value_dim), the head's output over content and full prefix.
     """
 
+    keys: Float[Tensor, "kv_head prompt head_dim"]
+    values: Float[Tensor, "kv_head prompt value_dim"]
     query: Float[Tensor, "kv_head sample head_dim"]
     content: Statistics
     prefix: Statistics
@@ -47,20 +50,21 @@ class SampledHeads:
         return self._at((heads,))
 
     def _at(self, index: tuple[Any, ...]) -> "SampledHeads":
+        keys, values = self.keys[index[:1]], self.values[index[:1]]
         content, prefix = (Statistics(part.lse[index], part.mean[index]) for part in (self.content, self.prefix))
-        return SampledHeads(self.query[index], content, prefix, self.target[index])
+        return SampledHeads(keys, values, self.query[index], content, prefix, self.target[index])
 
-    def scores(self, slots: "Slots") -> Float[Tensor, "kv_head sample slot"]:
+    def scores(self, slots: "PrefixSlots") -> Float[Tensor, "kv_head sample slot"]:
         """Log of the weight that each slot has at each query, its copies together, before any normalisation."""
         products: Tensor = self.query @ slots.keys.mT
         return products + slots.log_copies
 
-    def output(self, slots: "Slots") -> Float[Tensor, "kv_head sample value_dim"]:
+    def output(self, slots: "PrefixSlots") -> Float[Tensor, "kv_head sample value_dim"]:
         """The heads' outputs with these slots instead of the full prefix."""
         given = statistics(self.query, slots.keys, slots.values, scale=1.0, mask=slots.log_copies)
         return merge(self.content, given).mean
 
-    def errors(self, slots: "Slots") -> Float[Tensor, " kv_head"]:
+    def errors(self, slots: "PrefixSlots") -> Float[Tensor, " kv_head"]:
         """|out - target|_F / |target - mean of target over the queries|_F, a head.
 
         Where the target is the same for every query, the error is relative to its size instead.
@@ -73,7 +77,7 @@ class SampledHeads:
 
 
 @dataclass(frozen=True, eq=False)
-class Slots:
+class PrefixSlots:
     """Keys and values of one layer's heads, each counted as often as it will stand in the prefix.
 
     A rectangular prefix has the same number of slots for every head. A head that needs fewer repeats some, which
@@ -114,7 +118,7 @@ def sampled_heads(
         seen = Statistics(prefix.lse, values.mean(dim=1, keepdim=True).expand_as(prefix.mean))
     else:
         seen = Statistics(_grouped(content.lse, heads), _grouped(content.mean, heads))
-    return SampledHeads(grouped, seen, prefix, merge(seen, prefix).mean)
+    return SampledHeads(keys, values, grouped, seen, prefix, merge(seen, prefix).mean)
 
 
 def _grouped(tensor: Tensor, kv_heads: int) -> Tensor:
