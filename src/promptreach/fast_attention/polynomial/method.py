@@ -131,7 +131,7 @@ class PolynomialMethod(Method):
             seen = f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}"
             expected = "'highest', which the certificate's rounding account rests on"
             raise InputError(Fault("torch", seen, expected, 'Call torch.set_float32_matmul_precision("highest")'))
-        solved = [solve_head(head, request, problem.output_dtype) for head in problem.heads()]
+        solved = [solve_head(head, request, problem.value.dtype) for head in problem.heads()]
         results = [result for result, _ in solved]
         output = problem.assemble([result.output for result in results])
         largest = max(results, key=lambda result: result.rank)
