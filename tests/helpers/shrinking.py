@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from promptreach.attention import Statistics, statistics
-from promptreach.compression.sampled import SampledHeads, sampled_heads
+from promptreach.compression.sampled import PrefixHeads, prefix_heads
 from promptreach.prompt import Prefix
 
 LAYERS, HEADS, KV_HEADS, SAMPLES, LENGTH, DIM = 2, 4, 2, 64, 24, 8
@@ -28,8 +28,8 @@ def content_of(queries: Tensor, keys: Tensor, values: Tensor) -> Statistics:
     return Statistics(torch.stack([part.lse for part in parts]), torch.stack([part.mean for part in parts]))
 
 
-def first_layer(seed: int = 0, with_content: bool = True) -> SampledHeads:
+def first_layer(seed: int = 0, with_content: bool = True) -> PrefixHeads:
     """The first layer of a problem, for its fits."""
     prefix, queries, keys, values = problem(seed)
     content = statistics(queries[0], keys[0], values[0]) if with_content else None
-    return sampled_heads(prefix.keys[0], prefix.values[0], queries[0], content, DIM**-0.5)
+    return prefix_heads(prefix.keys[0], prefix.values[0], queries[0], content, DIM**-0.5)

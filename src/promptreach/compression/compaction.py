@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from promptreach.compression.sampled import PrefixSlots, SampledHeads
+from promptreach.compression.sampled import PrefixHeads, PrefixSlots
 
 RIDGE = 1e-3
 """On the values, relative to the mean of the normal matrix's diagonal; they are pulled to those they started from."""
@@ -40,19 +40,19 @@ RATE = 0.05
 """The first step size, in standard deviations of the keys, or of the values."""
 
 
-def compact(sampled: SampledHeads, log_copies: Float[Tensor, " slot"]) -> PrefixSlots:
+def compact(sampled: PrefixHeads, log_copies: Float[Tensor, " slot"]) -> PrefixSlots:
     """As many slots as `log_copies` has, in place of the full prefix."""
     return match_values(sampled, match_mass(sampled, group(sampled, log_copies)))
 
 
-def attended(sampled: SampledHeads) -> Float[Tensor, "kv_head prompt"]:
+def attended(sampled: PrefixHeads) -> Float[Tensor, "kv_head prompt"]:
     """The root-mean-square attention weight of each prefix slot over the sampled queries, content competing."""
     scores = sampled.query @ sampled.keys.mT
     total = torch.logaddexp(sampled.content.lse, sampled.prefix.lse)
     return (scores - total[..., None]).exp().square().mean(dim=1).sqrt()
 
 
-def group(sampled: SampledHeads, log_copies: Float[Tensor, " slot"]) -> PrefixSlots:
+def group(sampled: PrefixHeads, log_copies: Float[Tensor, " slot"]) -> PrefixSlots:
     """The weighted means of groups of slots that the sampled queries can hardly tell apart."""
     keys, values = sampled.keys, sampled.values
     weight = attended(sampled)[..., None].clamp_min(torch.finfo(keys.dtype).tiny)
@@ -89,7 +89,7 @@ def _spread_out(
     return torch.stack(chosen, dim=1)
 
 
-def match_mass(sampled: SampledHeads, slots: PrefixSlots) -> PrefixSlots:
+def match_mass(sampled: PrefixHeads, slots: PrefixSlots) -> PrefixSlots:
     """The slots with keys moved along the queries' common direction, so that their mass is that of the prefix.
 
     Non-negative least squares on masses relative to the whole mass at each query, by multiplicative updates, which keep
@@ -107,7 +107,7 @@ def match_mass(sampled: SampledHeads, slots: PrefixSlots) -> PrefixSlots:
     return PrefixSlots(keys, slots.values, slots.log_copies)
 
 
-def match_values(sampled: SampledHeads, slots: PrefixSlots) -> PrefixSlots:
+def match_values(sampled: PrefixHeads, slots: PrefixSlots) -> PrefixSlots:
     """The slots with the values that come closest to the target outputs, keys as they are."""
     scores = sampled.scores(slots)
     share = torch.sigmoid(torch.logsumexp(scores, dim=2) - sampled.content.lse)[..., None]
@@ -141,7 +141,7 @@ def _ridge(matrix: Tensor, right: Tensor, ridge: float) -> Tensor:
     return solved
 
 
-def refine(sampled: SampledHeads, start: PrefixSlots, steps: int, generator: torch.Generator) -> PrefixSlots:
+def refine(sampled: PrefixHeads, start: PrefixSlots, steps: int, generator: torch.Generator) -> PrefixSlots:
     """`start` after `steps` of Adam on the squared relative error; for every head no worse on these queries."""
     keys, values = (part.detach().clone().requires_grad_() for part in (start.keys, start.values))
     rates = [RATE * _size(part) for part in (start.keys, start.values)]

@@ -18,7 +18,7 @@ from promptreach.attention import Statistics, merge, statistics
 
 
 @dataclass(frozen=True, eq=False)
-class SampledHeads:
+class PrefixHeads:
     """Queries of one layer's heads with the content behind them and the output that the full prefix gives.
 
     Attributes:
@@ -41,18 +41,18 @@ class SampledHeads:
         """Queries a key/value head."""
         return self.query.shape[1]
 
-    def take(self, samples: Int[Tensor, " chosen"] | slice) -> "SampledHeads":
+    def take(self, samples: Int[Tensor, " chosen"] | slice) -> "PrefixHeads":
         """The same heads with some of the queries."""
         return self._at((slice(None), samples))
 
-    def of(self, heads: Bool[Tensor, " kv_head"]) -> "SampledHeads":
+    def of(self, heads: Bool[Tensor, " kv_head"]) -> "PrefixHeads":
         """Some of the heads with all their queries."""
         return self._at((heads,))
 
-    def _at(self, index: tuple[Any, ...]) -> "SampledHeads":
+    def _at(self, index: tuple[Any, ...]) -> "PrefixHeads":
         keys, values = self.keys[index[:1]], self.values[index[:1]]
         content, prefix = (Statistics(part.lse[index], part.mean[index]) for part in (self.content, self.prefix))
-        return SampledHeads(keys, values, self.query[index], content, prefix, self.target[index])
+        return PrefixHeads(keys, values, self.query[index], content, prefix, self.target[index])
 
     def scores(self, slots: "PrefixSlots") -> Float[Tensor, "kv_head sample slot"]:
         """Log of the weight that each slot has at each query, its copies together, before any normalisation."""
@@ -99,13 +99,13 @@ class PrefixSlots:
         return self.keys.repeat_interleave(copies, dim=1), self.values.repeat_interleave(copies, dim=1)
 
 
-def sampled_heads(
+def prefix_heads(
     keys: Float[Tensor, "kv_head prompt head_dim"],
     values: Float[Tensor, "kv_head prompt value_dim"],
     query: Float[Tensor, "heads sample head_dim"],
     content: Statistics | None,
     scale: float,
-) -> SampledHeads:
+) -> PrefixHeads:
     """One layer of a prefix with its sampled queries, grouped by the key/value head that they read.
 
     Without content each query is given some of the same mass as the prefix, with the prefix's mean value: then both
@@ -118,7 +118,7 @@ def sampled_heads(
         seen = Statistics(prefix.lse, values.mean(dim=1, keepdim=True).expand_as(prefix.mean))
     else:
         seen = Statistics(_grouped(content.lse, heads), _grouped(content.mean, heads))
-    return SampledHeads(keys, values, grouped, seen, prefix, merge(seen, prefix).mean)
+    return PrefixHeads(keys, values, grouped, seen, prefix, merge(seen, prefix).mean)
 
 
 def _grouped(tensor: Tensor, kv_heads: int) -> Tensor:

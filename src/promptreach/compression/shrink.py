@@ -17,7 +17,7 @@ from promptreach import shapes
 from promptreach.attention import Statistics
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compression.compaction import compact, refine
-from promptreach.compression.sampled import PrefixSlots, SampledHeads, sampled_heads
+from promptreach.compression.sampled import PrefixHeads, PrefixSlots, prefix_heads
 from promptreach.errors import Fault, raise_if_any
 from promptreach.fast_attention.problem import entry_faults
 from promptreach.prompt import Prefix
@@ -101,20 +101,20 @@ def shrink(
     return Shrunk(Prefix(keys, values, certificate), sizes, errors, certificate)
 
 
-def _layers(prefix: Prefix, queries: Tensor, content: Statistics | None, scale: float | None) -> list[SampledHeads]:
+def _layers(prefix: Prefix, queries: Tensor, content: Statistics | None, scale: float | None) -> list[PrefixHeads]:
     """The layers' problems, in float32 at least."""
     dtype = torch.promote_types(prefix.keys.dtype, torch.float32)
     factor = queries.shape[-1] ** -0.5 if scale is None else scale
     parts = (part.to(dtype) for part in (prefix.keys, prefix.values, queries, *(() if content is None else content)))
     return [
-        sampled_heads(keys, values, query, Statistics(*seen) if seen else None, factor)
+        prefix_heads(keys, values, query, Statistics(*seen) if seen else None, factor)
         for keys, values, query, *seen in zip(*parts, strict=True)
     ]
 
 
 def _fit_layer(
-    seen: SampledHeads,
-    unseen: SampledHeads,
+    seen: PrefixHeads,
+    unseen: PrefixHeads,
     sizes: Int[Tensor, " kv_head"],
     width: int,
     steps: int,
@@ -141,7 +141,7 @@ def _log_copies(size: int, width: int) -> Float[Tensor, " slot"]:
     return copies.log()
 
 
-def _sizes(seen: list[SampledHeads], tokens: int, length: int, budgets: str) -> Int[Tensor, "layer kv_head"]:
+def _sizes(seen: list[PrefixHeads], tokens: int, length: int, budgets: str) -> Int[Tensor, "layer kv_head"]:
     """The number of different slots of each head; by head, from the errors of closed forms on what fits may see."""
     equal = torch.full((len(seen), len(seen[0].keys)), tokens)
     if budgets == "equal":

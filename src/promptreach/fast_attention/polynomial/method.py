@@ -87,8 +87,6 @@ class PolynomialMethod(Method):
     `run` raises InputError when torch is set to multiply float32 matrices in less than float32, and
     ToleranceNotReachedError when the features of the degree that the tolerance needs exceed the workspace, or when
     rounding alone exceeds the tolerance.
-
-    Reference: theorem keys ``polynomial-remainder`` and ``almost-linear-inference``.
     """
 
     name = "polynomial"
