@@ -164,13 +164,14 @@ def centred(
 
 
 def _head_norms(states: States) -> HeadNorms:
-    sizes = []
-    for query, key in states.raw_and_centred():
+    def sizes(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         largest_query, largest_key = (item.abs().amax(dim=(0, 2, 3)) for item in (query, key))
-        score = _largest_score(query, key, states.scale)
-        sizes += [largest_query, largest_key.repeat_interleave(states.group), score]
+        return largest_query, largest_key.repeat_interleave(states.group), _largest_score(query, key, states.scale)
+
+    raw, moved = (sizes(*pair) for pair in states.raw_and_centred())
     return HeadNorms(
-        *sizes,
+        *raw,
+        *moved,
         length=max(1, int(states.mask.sum(dim=1).max())),
         normalisation=math.sqrt(abs(states.scale) * states.query.shape[-1]),
     )

@@ -191,12 +191,13 @@ def _faults(
 
 
 def _sizes(states: States, tol: float, workspace: int) -> Sizes:
-    sizes = []
-    for query, key in states.raw_and_centred():
+    def sizes(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         largest_query, largest_key = (item.norm(dim=-1).amax(dim=(0, 2)) for item in (query, key))
-        sizes += [largest_query, largest_key.repeat_interleave(states.group), _typical(query, key, states)]
+        return largest_query, largest_key.repeat_interleave(states.group), _typical(query, key, states)
+
+    raw, moved = (sizes(*pair) for pair in states.raw_and_centred())
     degrees, ranks, works = zip(*(_need(heads, tol, workspace) for heads in _heads(states)), strict=True)
-    return Sizes(*sizes, degrees, ranks, works)
+    return Sizes(*raw, *moved, degrees, ranks, works)
 
 
 def _typical(query: Tensor, key: Tensor, states: States) -> Tensor:
