@@ -229,13 +229,9 @@ def _blocks_at_once(problem: Clustered, near_keys: int, workspace: int) -> int:
 
 
 class ClusteredMethod(SampledMethod):
-    """Attention with the riskiest groups of keys exact, the others summarised; the error is MEASURED on held-out rows.
+    """Attention with the riskiest groups of keys exact, the others summarised; time grows like n^1.5.
 
-    Deterministic for a generator's state. Gradients reach queries, keys and values; who is grouped with whom, and which
-    groups are near, is fixed. Bidirectional only. Time grows like n^1.5.
-
-    `run` raises ToleranceNotReachedError for causal problems, for fewer than 1,024 queries or keys, and when no number
-    of near keys that is worth its cost keeps to the tolerance.
+    Gradients reach queries, keys and values; who is grouped with whom, and which groups are near, is fixed.
     """
 
     name = "clustered"

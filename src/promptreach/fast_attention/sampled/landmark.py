@@ -57,14 +57,8 @@ GRAM_FLOPS = 130.0
 
 
 class LandmarkMethod(SampledMethod):
-    """Attention to landmarks; the error is MEASURED on held-out exact rows, with a confidence and no assumption.
-
-    Deterministic for a generator's state. Gradients reach queries, keys and values through the answer and through the
-    fit of values and weights; which slots there are is fixed. Bidirectional only.
-
-    `run` raises ToleranceNotReachedError for causal problems, for fewer than 1,024 queries or keys, and when no number
-    of slots keeps to the tolerance on the trial rows or on the held-out rows.
-    """
+    """Attention to landmarks. Gradients reach queries, keys and values through the answer and through the fit of values
+    and weights; which slots there are is fixed."""
 
     name = "landmark"
 
