@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.attention import Statistics
-from promptreach.fast_attention.sampled.centres import Slots
+from promptreach.fast_attention.sampled.centres import Centres
 from promptreach.fast_attention.sampled.refit import Landmarks
 
 RATE = 0.1
@@ -27,7 +27,7 @@ STEPS = 200
 def move_landmarks(
     query: Float[Tensor, "s head_dim"],
     exact: Statistics,
-    slots: Slots,
+    slots: Centres,
     value: Float[Tensor, "n value_dim"],
     steps: int = STEPS,
 ) -> Landmarks:

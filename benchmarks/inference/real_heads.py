@@ -40,7 +40,7 @@ from promptreach.fast_attention.fused import fused_attention
 from promptreach.fast_attention.measure import deviation_error
 from promptreach.fast_attention.problem import Head
 from promptreach.fast_attention.request import Request
-from promptreach.fast_attention.sampled.centres import draw_slots
+from promptreach.fast_attention.sampled.centres import draw_centres
 from promptreach.fast_attention.sampled.holdout import certify, draw_rows
 from promptreach.fast_attention.sampled.landmark import MASS_ROWS, fit_landmarks
 from promptreach.fast_attention.sampled.rows import SampledHead
@@ -195,12 +195,12 @@ def slots(three: list[Tensor], seed: int) -> dict[str, Any]:
 
     def moved(count: int) -> float:
         fitted, exact = head.fit_rows(rows)
-        drawn = draw_slots(fitted, exact.lse[:MASS_ROWS], head.key, head.value, count, generator(seed + count))
+        drawn = draw_centres(fitted, exact.lse[:MASS_ROWS], head.key, head.value, count, generator(seed + count))
         start = move_landmarks(fitted, exact, drawn, head.value)
         return deviation_error(start(head.query[head.held]).mean, exact_held)
 
     def unmoved(count: int) -> float:
-        landmarks, _ = fit_landmarks(head, count, rows)
+        landmarks, _, _ = fit_landmarks(head, count, rows)
         return deviation_error(landmarks(head.query[head.held]).mean, exact_held)
 
     optimal, curve = optimal_rank(head)

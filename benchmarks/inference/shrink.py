@@ -35,7 +35,7 @@ import transformers
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from helpers.models import smollm2_file
 from promptreach.compression.compaction import attended, match_mass, match_values
-from promptreach.compression.sampled import SampledHeads, Slots, sampled_heads
+from promptreach.compression.sampled import PrefixHeads, PrefixSlots, prefix_heads
 from promptreach.hf import OpenModel, open_model, precompute, rerotated, sample_queries, text_loss
 from promptreach.hf.running.calibration import written_by
 from promptreach.hf.running.shorten import PrefixQueries
@@ -56,13 +56,14 @@ def speeches(model: OpenModel, length: int) -> list[list[int]]:
     return [ids for ids in model.tokenize(texts, special_tokens=False) if len(ids) >= length]
 
 
-def picked(full: Prefix, asked: PrefixQueries, choose: Callable[[SampledHeads, int], Slots]) -> Prefix:
+def picked(full: Prefix, asked: PrefixQueries, choose: Callable[[PrefixHeads], PrefixSlots]) -> Prefix:
     """A prefix made layer by layer."""
     layers = []
     for layer in range(full.num_layers):
         content = type(asked.content)(asked.content.lse[layer], asked.content.mean[layer])
-        heads = sampled_heads(full.keys[layer], full.values[layer], asked.queries[layer], content, asked.scale)
-        layers.append(choose(heads, layer))
+        layers.append(
+            choose(prefix_heads(full.keys[layer], full.values[layer], asked.queries[layer], content, asked.scale))
+        )
     return Prefix(torch.stack([slots.keys for slots in layers]), torch.stack([slots.values for slots in layers]))
 
 
@@ -77,11 +78,10 @@ def ways(
     def subset(indices: torch.Tensor) -> Prefix:
         return Prefix(full.keys[:, :, indices], full.values[:, :, indices])
 
-    def top(heads: SampledHeads, layer: int) -> Slots:
-        keys, values = full.keys[layer], full.values[layer]
-        chosen = attended(heads, keys).topk(size, dim=1).indices.sort(dim=1).values[..., None]
-        kept = (part.gather(1, chosen.expand(-1, -1, part.shape[-1])) for part in (keys, values))
-        return Slots(*kept, keys.new_zeros(size))
+    def top(heads: PrefixHeads) -> PrefixSlots:
+        chosen = attended(heads).topk(size, dim=1).indices.sort(dim=1).values[..., None]
+        kept = (part.gather(1, chosen.expand(-1, -1, part.shape[-1])) for part in (heads.keys, heads.values))
+        return PrefixSlots(*kept, heads.keys.new_zeros(size))
 
     drawn = torch.randperm(full.length, generator=torch.Generator().manual_seed(arguments.seed))[:size].sort().values
     return {
@@ -90,7 +90,7 @@ def ways(
         "self-study": lambda: fit(own, arguments.steps),
         "by head": lambda: fit(asked, arguments.steps, "by head"),
         "attention matching": lambda: picked(
-            full, asked, lambda heads, layer: match_values(heads, match_mass(heads, top(heads, layer)))
+            full, asked, lambda heads: match_values(heads, match_mass(heads, top(heads)))
         ),
         "first": lambda: subset(torch.arange(size)),
         "random": lambda: subset(drawn),

@@ -8,35 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from helpers.shrinking import HEADS, KV_HEADS, LAYERS, LENGTH, SAMPLES, content_of, problem
 from helpers.tolerances import assert_close
-from promptreach.attention import Statistics, merge, split, statistics
+from promptreach.attention import Statistics, split, statistics
 from promptreach.certificate import Evidence
-from promptreach.compression.compaction import attended, common_direction, compact, match_mass, refine
-from promptreach.compression.sampled import Slots, sampled_heads
 from promptreach.compression.shrink import HELD_OUT
 from promptreach.errors import InputError
 from promptreach.inference import Shrunk, shrink
 from promptreach.prompt import Prefix
-
-LAYERS, HEADS, KV_HEADS, SAMPLES, LENGTH, DIM = 2, 4, 2, 64, 24, 8
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def problem(seed: int = 0, length: int = LENGTH) -> tuple[Prefix, Tensor, Tensor, Tensor]:
-    """A prefix, queries with a direction in common as real ones have, and content keys and values for each layer."""
-    prefix = Prefix(
-        normal(LAYERS, KV_HEADS, length, DIM, seed=seed), normal(LAYERS, KV_HEADS, length, DIM, seed=seed + 1)
-    )
-    queries = normal(LAYERS, HEADS, SAMPLES, DIM, seed=seed + 2) + 3 * normal(LAYERS, HEADS, 1, DIM, seed=seed + 3)
-    return prefix, queries, *(normal(LAYERS, KV_HEADS, 9, DIM, seed=seed + 4 + i) for i in range(2))
-
-
-def content_of(queries: Tensor, keys: Tensor, values: Tensor) -> Statistics:
-    parts = [statistics(*layer) for layer in zip(queries, keys, values, strict=True)]
-    return Statistics(torch.stack([part.lse for part in parts]), torch.stack([part.mean for part in parts]))
 
 
 def shrunk(tokens: int, seed: int = 0, **options: Any) -> tuple[Shrunk, tuple[Prefix, Tensor, Tensor, Tensor]]:
@@ -80,15 +59,6 @@ def test_a_head_with_a_smaller_budget_has_that_many_different_slots() -> None:
             assert len(small.prefix.keys[layer, head].unique(dim=0)) == int(small.budgets[layer, head])
 
 
-def test_repeated_slots_count_as_often_as_they_stand() -> None:
-    keys, values, query = normal(2, 3, DIM), normal(2, 3, DIM, seed=1), normal(2, 5, DIM, seed=2)
-    slots = Slots(keys, values, torch.tensor([1.0, 4.0, 2.0], dtype=torch.float64).log())
-    counted = statistics(query, keys, values, scale=1.0, mask=slots.log_copies)
-    written = statistics(query, *slots.repeated(), scale=1.0)
-    assert_close(written.lse, counted.lse, "attention statistic")
-    assert_close(written.mean, counted.mean, "attention statistic")
-
-
 def test_a_prefix_of_few_different_slots_is_found_again() -> None:
     distinct, queries, keys, values = problem(length=3)
     queries[..., 0] = 4.0  # a coordinate that every query has in common carries any weight
@@ -100,55 +70,11 @@ def test_a_prefix_of_few_different_slots_is_found_again() -> None:
     assert float(unmatched.errors.max()) > 0.1  # three slots that are all needed do not fit into two
 
 
-def test_more_slots_and_refinement_help_and_the_subset_is_worse() -> None:
+def test_more_slots_and_refinement_help() -> None:
     errors = {tokens: float(shrunk(tokens, steps=0)[0].errors.mean()) for tokens in (2, 6, 12)}
     assert errors[2] > errors[6] > errors[12]
     refined = float(shrunk(6, steps=80)[0].errors.mean())
     assert refined < 0.95 * errors[6]
-    _, (prefix, queries, keys, values) = shrunk(6, steps=0)
-    layer = sampled_heads(
-        prefix.keys[0], prefix.values[0], queries[0], statistics(queries[0], keys[0], values[0]), DIM**-0.5
-    )
-    most = attended(layer, prefix.keys[0]).topk(6, dim=1).indices[..., None].expand(-1, -1, DIM)
-    kept = Slots(prefix.keys[0].gather(1, most), prefix.values[0].gather(1, most), torch.zeros(6, dtype=torch.float64))
-    fitted = compact(layer, prefix.keys[0], prefix.values[0], torch.zeros(6, dtype=torch.float64))
-    assert float(layer.errors(fitted).mean()) < 0.8 * float(layer.errors(kept).mean())
-
-
-@settings(max_examples=10)
-@given(st.integers(0, 10**6), st.integers(1, 8))
-def test_refinement_never_makes_a_head_worse_where_it_looks(seed: int, count: int) -> None:
-    prefix, queries, keys, values = problem(seed)
-    layer = sampled_heads(
-        prefix.keys[0], prefix.values[0], queries[0], statistics(queries[0], keys[0], values[0]), DIM**-0.5
-    )
-    start = compact(layer, prefix.keys[0], prefix.values[0], torch.zeros(count, dtype=torch.float64))
-    end = refine(layer, start, 3, torch.Generator().manual_seed(seed))
-    assert bool((layer.errors(end) <= layer.errors(start)).all())
-
-
-def test_mass_is_carried_by_the_keys_common_direction() -> None:
-    prefix, queries, _, _ = problem()
-    layer = sampled_heads(prefix.keys[0], prefix.values[0], queries[0], None, DIM**-0.5)
-    few = Slots(prefix.keys[0][:, :4], prefix.values[0][:, :4], torch.zeros(4, dtype=torch.float64))
-
-    def mass_error(slots: Slots) -> float:
-        given = statistics(layer.query, slots.keys, slots.values, scale=1.0).lse
-        return float((given - layer.prefix.lse).square().mean().sqrt())
-
-    assert mass_error(match_mass(layer, few)) < 0.5 * mass_error(few)
-    assert float(((layer.query @ common_direction(layer.query)[..., None]) - 1).square().mean().sqrt()) < 0.3
-
-
-def test_the_full_prefix_has_no_error_and_its_target_is_attention() -> None:
-    prefix, queries, keys, values = problem()
-    content = statistics(queries[0], keys[0], values[0])
-    layer = sampled_heads(prefix.keys[0], prefix.values[0], queries[0], content, DIM**-0.5)
-    full = Slots(prefix.keys[0], prefix.values[0], torch.zeros(LENGTH, dtype=torch.float64))
-    assert_close(layer.errors(full), torch.zeros(KV_HEADS, dtype=torch.float64), "shrink error")
-    dense = merge(content, statistics(queries[0], prefix.keys[0], prefix.values[0])).mean
-    grouped = dense.reshape(KV_HEADS, -1, SAMPLES, DIM).transpose(1, 2).flatten(1, 2)
-    assert_close(layer.target, grouped, "attention output")
 
 
 def test_the_same_seed_gives_the_same_prefix_and_another_another() -> None:

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import config as jaxtyping_config
 
 from promptreach.errors import InputError
-from promptreach.fast_attention.problem import problem_faults
+from promptreach.fast_attention.problem import checked_problem
 from promptreach.inference import ToleranceNotReachedError, attend
 
 
@@ -78,7 +78,7 @@ def test_a_mask_of_another_dtype_is_named():
 def test_large_finite_entries_are_not_taken_for_infinite_ones():
     large = torch.full((2, 6, 3), 3e38)
     assert not large.sum().isfinite()
-    assert problem_faults(QUERY, KEY, large) == []
+    assert checked_problem(QUERY, KEY, large).value is large
 
 
 def test_a_reduced_precision_of_products_is_refused():

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from promptreach.compression.sampled import SampledHeads, Slots
+from promptreach.compression.sampled import PrefixHeads, PrefixSlots
 
 RIDGE = 1e-3
 """On the values, relative to the mean of the normal matrix's diagonal; they are pulled to those they started from."""
@@ -40,32 +40,22 @@ RATE = 0.05
 """The first step size, in standard deviations of the keys, or of the values."""
 
 
-def compact(
-    sampled: SampledHeads,
-    keys: Float[Tensor, "kv_head prompt head_dim"],
-    values: Float[Tensor, "kv_head prompt value_dim"],
-    log_copies: Float[Tensor, " slot"],
-) -> Slots:
-    """As many slots as `log_copies` has, in place of the prefix that `sampled` was made with."""
-    slots = group(sampled, keys, values, log_copies)
-    return match_values(sampled, match_mass(sampled, slots))
+def compact(sampled: PrefixHeads, log_copies: Float[Tensor, " slot"]) -> PrefixSlots:
+    """As many slots as `log_copies` has, in place of the full prefix."""
+    return match_values(sampled, match_mass(sampled, group(sampled, log_copies)))
 
 
-def attended(sampled: SampledHeads, keys: Float[Tensor, "kv_head prompt head_dim"]) -> Float[Tensor, "kv_head prompt"]:
+def attended(sampled: PrefixHeads) -> Float[Tensor, "kv_head prompt"]:
     """The root-mean-square attention weight of each prefix slot over the sampled queries, content competing."""
-    scores = sampled.query @ keys.mT
+    scores = sampled.query @ sampled.keys.mT
     total = torch.logaddexp(sampled.content.lse, sampled.prefix.lse)
     return (scores - total[..., None]).exp().square().mean(dim=1).sqrt()
 
 
-def group(
-    sampled: SampledHeads,
-    keys: Float[Tensor, "kv_head prompt head_dim"],
-    values: Float[Tensor, "kv_head prompt value_dim"],
-    log_copies: Float[Tensor, " slot"],
-) -> Slots:
+def group(sampled: PrefixHeads, log_copies: Float[Tensor, " slot"]) -> PrefixSlots:
     """The weighted means of groups of slots that the sampled queries can hardly tell apart."""
-    weight = attended(sampled, keys)[..., None].clamp_min(torch.finfo(keys.dtype).tiny)
+    keys, values = sampled.keys, sampled.values
+    weight = attended(sampled)[..., None].clamp_min(torch.finfo(keys.dtype).tiny)
     points = keys @ _metric(sampled.query)
     count = len(log_copies)
     first = _spread_out(points, weight[..., 0], count)[..., None]
@@ -81,14 +71,14 @@ def group(
         torch.where(lonely, start, members.mT @ tensor / total)
         for start, tensor in zip(picked, (keys, values), strict=True)
     ]
-    return Slots(means[0], means[1], log_copies)
+    return PrefixSlots(means[0], means[1], log_copies)
 
 
 def _spread_out(
     points: Float[Tensor, "kv_head prompt dim"], weight: Float[Tensor, "kv_head prompt"], count: int
 ) -> Int[Tensor, "kv_head chosen"]:
     """`count` slots, the most attended first, then always the one whose absence would be felt most: its weight times
-    its distance to the nearest one chosen. Slots that repeat another one come last."""
+    its distance to the nearest one chosen. PrefixSlots that repeat another one come last."""
     chosen = [weight.argmax(dim=1)]
     distance = torch.full_like(weight, torch.inf)
     for _ in range(count - 1):
@@ -99,7 +89,7 @@ def _spread_out(
     return torch.stack(chosen, dim=1)
 
 
-def match_mass(sampled: SampledHeads, slots: Slots) -> Slots:
+def match_mass(sampled: PrefixHeads, slots: PrefixSlots) -> PrefixSlots:
     """The slots with keys moved along the queries' common direction, so that their mass is that of the prefix.
 
     Non-negative least squares on masses relative to the whole mass at each query, by multiplicative updates, which keep
@@ -114,17 +104,17 @@ def match_mass(sampled: SampledHeads, slots: Slots) -> Slots:
         weights = weights * right / (normal @ weights).clamp_min(torch.finfo(torch.float64).tiny)
     log_weights = weights.clamp(1 / MOST_MASS, MOST_MASS).log().to(slots.keys)
     keys = slots.keys + log_weights * common_direction(sampled.query)[:, None]
-    return Slots(keys, slots.values, slots.log_copies)
+    return PrefixSlots(keys, slots.values, slots.log_copies)
 
 
-def match_values(sampled: SampledHeads, slots: Slots) -> Slots:
+def match_values(sampled: PrefixHeads, slots: PrefixSlots) -> PrefixSlots:
     """The slots with the values that come closest to the target outputs, keys as they are."""
     scores = sampled.scores(slots)
     share = torch.sigmoid(torch.logsumexp(scores, dim=2) - sampled.content.lse)[..., None]
     weights = (torch.softmax(scores, dim=2) * share).double()
     missing = (sampled.target - (1 - share) * sampled.content.mean).double() - weights @ slots.values.double()
     change = _ridge(weights, missing, RIDGE)
-    return Slots(slots.keys, slots.values + change.to(slots.values), slots.log_copies)
+    return PrefixSlots(slots.keys, slots.values + change.to(slots.values), slots.log_copies)
 
 
 def common_direction(query: Float[Tensor, "kv_head sample head_dim"]) -> Float[Tensor, "kv_head head_dim"]:
@@ -151,7 +141,7 @@ def _ridge(matrix: Tensor, right: Tensor, ridge: float) -> Tensor:
     return solved
 
 
-def refine(sampled: SampledHeads, start: Slots, steps: int, generator: torch.Generator) -> Slots:
+def refine(sampled: PrefixHeads, start: PrefixSlots, steps: int, generator: torch.Generator) -> PrefixSlots:
     """`start` after `steps` of Adam on the squared relative error; for every head no worse on these queries."""
     keys, values = (part.detach().clone().requires_grad_() for part in (start.keys, start.values))
     rates = [RATE * _size(part) for part in (start.keys, start.values)]
@@ -164,12 +154,12 @@ def refine(sampled: SampledHeads, start: Slots, steps: int, generator: torch.Gen
         chosen = torch.randperm(sampled.samples, generator=generator)[:CHUNK].to(keys.device)
         optimiser.zero_grad()
         with torch.enable_grad():
-            loss = sampled.take(chosen).errors(Slots(keys, values, start.log_copies)).square().sum()
+            loss = sampled.take(chosen).errors(PrefixSlots(keys, values, start.log_copies)).square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    end = Slots(keys.detach(), values.detach(), start.log_copies)
+    end = PrefixSlots(keys.detach(), values.detach(), start.log_copies)
     better = (sampled.errors(end) < sampled.errors(start))[:, None, None]
-    return Slots(
+    return PrefixSlots(
         torch.where(better, end.keys, start.keys), torch.where(better, end.values, start.values), start.log_copies
     )
 

@@ -18,16 +18,19 @@ from promptreach.attention import Statistics, merge, statistics
 
 
 @dataclass(frozen=True, eq=False)
-class SampledHeads:
+class PrefixHeads:
     """Queries of one layer's heads with the content behind them and the output that the full prefix gives.
 
     Attributes:
+        keys, values: (kv_head, prompt, head_dim) and (kv_head, prompt, value_dim), those of the full prefix.
         query: (kv_head, sample, head_dim), the scale multiplied in.
         content: lse (kv_head, sample) and mean (kv_head, sample, value_dim) of the content that each query sees.
         prefix: the same of the full prefix.
         target: (kv_head, sample, value_dim), the head's output over content and full prefix.
     """
 
+    keys: Float[Tensor, "kv_head prompt head_dim"]
+    values: Float[Tensor, "kv_head prompt value_dim"]
     query: Float[Tensor, "kv_head sample head_dim"]
     content: Statistics
     prefix: Statistics
@@ -38,29 +41,30 @@ class SampledHeads:
         """Queries a key/value head."""
         return self.query.shape[1]
 
-    def take(self, samples: Int[Tensor, " chosen"] | slice) -> "SampledHeads":
+    def take(self, samples: Int[Tensor, " chosen"] | slice) -> "PrefixHeads":
         """The same heads with some of the queries."""
         return self._at((slice(None), samples))
 
-    def of(self, heads: Bool[Tensor, " kv_head"]) -> "SampledHeads":
+    def of(self, heads: Bool[Tensor, " kv_head"]) -> "PrefixHeads":
         """Some of the heads with all their queries."""
         return self._at((heads,))
 
-    def _at(self, index: tuple[Any, ...]) -> "SampledHeads":
+    def _at(self, index: tuple[Any, ...]) -> "PrefixHeads":
+        keys, values = self.keys[index[:1]], self.values[index[:1]]
         content, prefix = (Statistics(part.lse[index], part.mean[index]) for part in (self.content, self.prefix))
-        return SampledHeads(self.query[index], content, prefix, self.target[index])
+        return PrefixHeads(keys, values, self.query[index], content, prefix, self.target[index])
 
-    def scores(self, slots: "Slots") -> Float[Tensor, "kv_head sample slot"]:
+    def scores(self, slots: "PrefixSlots") -> Float[Tensor, "kv_head sample slot"]:
         """Log of the weight that each slot has at each query, its copies together, before any normalisation."""
         products: Tensor = self.query @ slots.keys.mT
         return products + slots.log_copies
 
-    def output(self, slots: "Slots") -> Float[Tensor, "kv_head sample value_dim"]:
+    def output(self, slots: "PrefixSlots") -> Float[Tensor, "kv_head sample value_dim"]:
         """The heads' outputs with these slots instead of the full prefix."""
         given = statistics(self.query, slots.keys, slots.values, scale=1.0, mask=slots.log_copies)
         return merge(self.content, given).mean
 
-    def errors(self, slots: "Slots") -> Float[Tensor, " kv_head"]:
+    def errors(self, slots: "PrefixSlots") -> Float[Tensor, " kv_head"]:
         """|out - target|_F / |target - mean of target over the queries|_F, a head.
 
         Where the target is the same for every query, the error is relative to its size instead.
@@ -73,7 +77,7 @@ class SampledHeads:
 
 
 @dataclass(frozen=True, eq=False)
-class Slots:
+class PrefixSlots:
     """Keys and values of one layer's heads, each counted as often as it will stand in the prefix.
 
     A rectangular prefix has the same number of slots for every head. A head that needs fewer repeats some, which
@@ -95,13 +99,13 @@ class Slots:
         return self.keys.repeat_interleave(copies, dim=1), self.values.repeat_interleave(copies, dim=1)
 
 
-def sampled_heads(
+def prefix_heads(
     keys: Float[Tensor, "kv_head prompt head_dim"],
     values: Float[Tensor, "kv_head prompt value_dim"],
     query: Float[Tensor, "heads sample head_dim"],
     content: Statistics | None,
     scale: float,
-) -> SampledHeads:
+) -> PrefixHeads:
     """One layer of a prefix with its sampled queries, grouped by the key/value head that they read.
 
     Without content each query is given some of the same mass as the prefix, with the prefix's mean value: then both
@@ -114,7 +118,7 @@ def sampled_heads(
         seen = Statistics(prefix.lse, values.mean(dim=1, keepdim=True).expand_as(prefix.mean))
     else:
         seen = Statistics(_grouped(content.lse, heads), _grouped(content.mean, heads))
-    return SampledHeads(grouped, seen, prefix, merge(seen, prefix).mean)
+    return PrefixHeads(keys, values, grouped, seen, prefix, merge(seen, prefix).mean)
 
 
 def _grouped(tensor: Tensor, kv_heads: int) -> Tensor:

@@ -5,6 +5,7 @@ these agree. Layer by layer and head by head that is a small problem of its own:
 it, and the last part of the sampled queries is kept aside to measure.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from promptreach import shapes
 from promptreach.attention import Statistics
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.compression.compaction import compact, refine
-from promptreach.compression.sampled import SampledHeads, Slots, sampled_heads
+from promptreach.compression.sampled import PrefixHeads, PrefixSlots, prefix_heads
 from promptreach.errors import Fault, raise_if_any
 from promptreach.fast_attention.problem import entry_faults
 from promptreach.prompt import Prefix
@@ -27,8 +28,6 @@ LARGEST = 2.0**50
 HELD_OUT = 0.25
 LEAST_SAMPLES = 8
 BUDGETS = ("equal", "by head")
-
-_Layer = tuple[SampledHeads, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,50 +87,51 @@ def shrink(
     """
     raise_if_any(_faults(prefix, queries, tokens, content, scale, budgets, steps))
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    layers = [_layer(prefix, queries, content, scale, index) for index in range(prefix.num_layers)]
-    samples = layers[0][0].samples
-    fitted = round(samples * (1 - HELD_OUT))
-    sizes = _sizes(layers, tokens, prefix.length, budgets, fitted)
-    width = int(sizes.max())
-    done, errors = [], []
-    for index, (layer, layer_sizes) in enumerate(zip(layers, sizes, strict=True)):
-        keys, values, missed = _fit_layer(layer, layer_sizes, width, steps, fitted, generator)
-        done.append((keys, values))
-        errors.append(missed)
+    layers = _layers(prefix, queries, content, scale)
+    fitted = round(layers[0].samples * (1 - HELD_OUT))
+    seen, unseen = ([layer.take(part) for layer in layers] for part in (slice(0, fitted), slice(fitted, None)))
+    sizes = _sizes(seen, tokens, prefix.length, budgets)
+    done = []
+    for index, some in enumerate(zip(seen, unseen, sizes, strict=True)):
+        done.append(_fit_layer(*some, int(sizes.max()), steps, generator))
         if progress is not None:
             progress(index + 1, len(layers))
-    error = torch.stack(errors)
-    certificate = _certificate(error, samples - fitted)
-    keys, values = (torch.stack(parts) for parts in zip(*done, strict=True))
-    return Shrunk(Prefix(keys, values, certificate), sizes, error, certificate)
+    keys, values, errors = (torch.stack(parts) for parts in zip(*done, strict=True))
+    certificate = _certificate(errors, unseen[0].samples)
+    return Shrunk(Prefix(keys, values, certificate), sizes, errors, certificate)
 
 
-def _layer(prefix: Prefix, queries: Tensor, content: Statistics | None, scale: float | None, index: int) -> _Layer:
-    """One layer's problem, in float32 at least."""
+def _layers(prefix: Prefix, queries: Tensor, content: Statistics | None, scale: float | None) -> list[PrefixHeads]:
+    """The layers' problems, in float32 at least."""
     dtype = torch.promote_types(prefix.keys.dtype, torch.float32)
-    keys, values = prefix.keys[index].to(dtype), prefix.values[index].to(dtype)
-    seen = None if content is None else Statistics(content.lse[index].to(dtype), content.mean[index].to(dtype))
     factor = queries.shape[-1] ** -0.5 if scale is None else scale
-    return sampled_heads(keys, values, queries[index].to(dtype), seen, factor), keys, values
+    parts = (part.to(dtype) for part in (prefix.keys, prefix.values, queries, *(() if content is None else content)))
+    return [
+        prefix_heads(keys, values, query, Statistics(*seen) if seen else None, factor)
+        for keys, values, query, *seen in zip(*parts, strict=True)
+    ]
 
 
 def _fit_layer(
-    layer: _Layer, sizes: Int[Tensor, " kv_head"], width: int, steps: int, fitted: int, generator: torch.Generator
+    seen: PrefixHeads,
+    unseen: PrefixHeads,
+    sizes: Int[Tensor, " kv_head"],
+    width: int,
+    steps: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Float[Tensor, " kv_head"]]:
-    """Keys and values (kv_head, width, dim) of one layer, and each head's error on the samples from `fitted` on."""
-    sampled, keys, values = layer
-    seen, unseen = sampled.take(slice(0, fitted)), sampled.take(slice(fitted, None))
-    new_keys, new_values = (part.new_empty(len(part), width, part.shape[-1]) for part in (keys, values))
+    """Keys and values (kv_head, width, dim) of one layer, and each head's error on the queries that no fit saw."""
+    keys, values = (part.new_empty(len(part), width, part.shape[-1]) for part in (seen.keys, seen.values))
     errors = keys.new_empty(len(keys))
     for size in sorted(set(sizes.tolist())):
         heads = sizes == size  # heads of one budget are fitted together
         chosen = seen.of(heads)
-        slots = compact(chosen, keys[heads], values[heads], _log_copies(size, width).to(keys))
+        slots = compact(chosen, _log_copies(size, width).to(keys))
         slots = refine(chosen, slots, steps, generator) if steps else slots
-        new_keys[heads], new_values[heads] = slots.repeated()
+        keys[heads], values[heads] = slots.repeated()
         # Measured on what is handed out, every copy written down.
-        errors[heads] = unseen.of(heads).errors(Slots(new_keys[heads], new_values[heads], keys.new_zeros(width)))
-    return new_keys, new_values, errors
+        errors[heads] = unseen.of(heads).errors(PrefixSlots(keys[heads], values[heads], keys.new_zeros(width)))
+    return keys, values, errors
 
 
 def _log_copies(size: int, width: int) -> Float[Tensor, " slot"]:
@@ -141,48 +141,37 @@ def _log_copies(size: int, width: int) -> Float[Tensor, " slot"]:
     return copies.log()
 
 
-def _sizes(layers: list[_Layer], tokens: int, length: int, budgets: str, fitted: int) -> Int[Tensor, "layer kv_head"]:
-    """The number of different slots of each head."""
-    equal = torch.full((len(layers), len(layers[0][1])), tokens)
+def _sizes(seen: list[PrefixHeads], tokens: int, length: int, budgets: str) -> Int[Tensor, "layer kv_head"]:
+    """The number of different slots of each head; by head, from the errors of closed forms on what fits may see."""
+    equal = torch.full((len(seen), len(seen[0].keys)), tokens)
     if budgets == "equal":
         return equal
     ladder = sorted({max(1, tokens // 2), tokens, max(1, 3 * tokens // 2), 2 * tokens})
     ladder = [size for size in ladder if size < length]
-    squares = torch.stack([_closed_form_errors(layers, size, fitted) for size in ladder]) ** 2
-    return _allocate(squares.flatten(1), ladder, tokens * equal.numel()).reshape(equal.shape)
+    errors = [
+        torch.cat([layer.errors(compact(layer, layer.keys.new_zeros(size))) for layer in seen]) for size in ladder
+    ]
+    return torch.tensor(_allocate(torch.stack(errors) ** 2, ladder, tokens * equal.numel())).reshape(equal.shape)
 
 
-def _closed_form_errors(layers: list[_Layer], size: int, fitted: int) -> Float[Tensor, "layer kv_head"]:
-    """Each head's error with `size` slots before any refinement, on the samples that fits may see."""
-    errors = []
-    for sampled, keys, values in layers:
-        seen = sampled.take(slice(0, fitted))
-        errors.append(seen.errors(compact(seen, keys, values, keys.new_zeros(size))))
-    return torch.stack(errors)
-
-
-def _allocate(squares: Float[Tensor, "step head"], ladder: list[int], total: int) -> Int[Tensor, " head"]:
+def _allocate(squares: Float[Tensor, "step head"], ladder: list[int], total: int) -> list[int]:
     """Sizes from the ladder with a sum of at most `total`: always the step up that removes most error for a slot."""
-    heads = squares.shape[1]
-    level = [0] * heads
-    left = total - ladder[0] * heads
-
-    def gain(head: int) -> float:
-        here = level[head]
-        return float(squares[here, head] - squares[here + 1, head]) / (ladder[here + 1] - ladder[here])
-
-    open_heads = set(range(heads)) if len(ladder) > 1 else set()
-    while open_heads:
-        head = max(open_heads, key=lambda candidate: (gain(candidate), -candidate))
-        cost = ladder[level[head] + 1] - ladder[level[head]]
-        if cost > left or gain(head) <= 0:
-            open_heads.discard(head)
-            continue
+    costs = [large - small for small, large in itertools.pairwise(ladder)]
+    drops = ((here - above).tolist() for here, above in itertools.pairwise(squares))
+    gains = [[drop / cost for drop in heads] for heads, cost in zip(drops, costs, strict=True)]
+    level = [0] * squares.shape[1]
+    left = total - ladder[0] * len(level)
+    while True:
+        steps = [
+            (gains[here][head], -head)
+            for head, here in enumerate(level)
+            if here < len(costs) and costs[here] <= left and gains[here][head] > 0
+        ]
+        if not steps:
+            return [ladder[here] for here in level]
+        head = -max(steps)[1]
+        left -= costs[level[head]]
         level[head] += 1
-        left -= cost
-        if level[head] + 1 == len(ladder):
-            open_heads.discard(head)
-    return torch.tensor([ladder[here] for here in level])
 
 
 def _certificate(errors: Float[Tensor, "layer kv_head"], held_out: int) -> Certificate:

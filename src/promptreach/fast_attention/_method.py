@@ -23,7 +23,7 @@ class Result(NamedTuple):
     """Attention as computed, and what can be said of it.
 
     Attributes:
-        output: (..., heads, q, value_dim), in the problem's output dtype.
+        output: (..., heads, q, value_dim), in the dtype of the values.
         report: of all its heads.
     """
 

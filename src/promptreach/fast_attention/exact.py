@@ -39,7 +39,7 @@ class ExactMethod(Method):
         unit, workspace = request.relative_to, request.workspace
         output = problem.assemble([exact_head(head, workspace) for head in problem.heads()])
         # What the caller gets is what is measured: with half-precision values that includes the last conversion.
-        value, sample = sampled_error(problem, output, unit, request.generator, workspace=workspace)
+        value, sample = sampled_error(problem, output, unit, request.generator, workspace)
         certificate = Certificate(
             claim=f"the largest error of exact attention on the sampled rows, relative to {unit}, is value",
             value=value,

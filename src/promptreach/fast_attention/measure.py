@@ -18,6 +18,9 @@ from promptreach.fast_attention.problem import AttentionProblem, Head, checked_p
 
 RELATIVE_TO = ("range", "deviation")
 
+SAMPLED_HEADS, SAMPLED_ROWS = 4, 16
+"""The numbers of heads, and of queries of each, on which exact attention is measured."""
+
 RECHECKED_ROWS = 1024
 """Rows that a recheck computes at once."""
 
@@ -64,25 +67,23 @@ def unit_error(
     return deviation_error(output, exact)
 
 
-def exact_rows(
-    head: Head, rows: Int[Tensor, " rows"], dtype: torch.dtype = torch.float64, workspace: int = 2**28
-) -> Statistics:
+def exact_rows(head: Head, rows: Int[Tensor, " rows"], workspace: int = 2**28) -> Statistics:
     """Log mass and mean of the queries at `rows` of ``head.rows`` over the keys they see, a block of keys at a time.
 
     The reference that errors are measured against; the mean of a query that sees nothing is 0, and that of a constant
     coordinate the constant, without any rounding. No more than about `workspace` bytes are held at once.
     """
-    query = head.rows[rows].detach().to(dtype)
+    query = head.rows[rows].detach().double()
     seen = None if head.seen is None else head.seen[rows % head.query.shape[1]]
     # Scores, their exponentials and the weights live at once.
-    block = max(1, workspace // (4 * dtype.itemsize * max(len(rows), head.key.shape[1] + head.value.shape[1])))
+    block = max(1, workspace // (4 * 8 * max(len(rows), head.key.shape[1] + head.value.shape[1])))
     total = Statistics(query.new_full((len(rows),), -torch.inf), query.new_zeros(len(rows), head.value.shape[1]))
     for start in range(0, len(head.key), block):
-        key, value = (item[start : start + block].detach().to(dtype) for item in (head.key, head.value))
+        key, value = (item[start : start + block].detach().double() for item in (head.key, head.value))
         mask = None if seen is None else torch.arange(start, start + len(key), device=key.device) < seen[:, None]
         total = merge(total, statistics(query, key, value, head.scale, mask))
     constant = (value_range(head.value.detach()) == 0) & (total.lse > -torch.inf)[:, None]
-    return Statistics(total.lse, torch.where(constant, head.value[0].detach().to(dtype), total.mean))
+    return Statistics(total.lse, torch.where(constant, head.value[0].detach().double(), total.mean))
 
 
 def sampled_error(
@@ -90,23 +91,21 @@ def sampled_error(
     output: Float[Tensor, "*batch q value_dim"],
     relative_to: str,
     generator: torch.Generator,
-    rows: int = 16,
-    heads: int = 4,
-    workspace: int = 2**28,
+    workspace: int,
 ) -> tuple[float, str]:
-    """The largest error of `heads` drawn heads on `rows` drawn queries each, and the sample in words.
+    """The largest error of a few drawn heads on a few drawn queries each, against float64, and the sample in words.
 
-    Measured against float64. With ``relative_to="deviation"`` the mean and the deviation are those of the drawn rows.
+    With ``relative_to="deviation"`` the mean and the deviation are those of the drawn rows.
     """
     worst, parts = 0.0, list(problem.parts())
-    chosen = sorted(torch.randperm(len(parts), generator=generator)[:heads].tolist())
+    chosen = sorted(torch.randperm(len(parts), generator=generator)[:SAMPLED_HEADS].tolist())
     outputs = output.detach().reshape(len(parts), -1, output.shape[-1])
     for index in chosen:
         head = parts[index].head
-        drawn = torch.randint(len(head.rows), (rows,), generator=generator).to(head.query.device)
-        exact = exact_rows(head, drawn, workspace=workspace).mean
+        drawn = torch.randint(len(head.rows), (SAMPLED_ROWS,), generator=generator).to(head.query.device)
+        exact = exact_rows(head, drawn, workspace).mean
         worst = max(worst, unit_error(outputs[index][drawn], exact, head.value, relative_to))
-    return worst, f"{rows} rows against float64 in each of {len(chosen)} of {len(parts)} heads"
+    return worst, f"{SAMPLED_ROWS} rows against float64 in each of {len(chosen)} of {len(parts)} heads"
 
 
 @rechecks(Independence.FULL, quick=8_000_000)
@@ -123,7 +122,7 @@ def recheck_attention(certificate: Certificate) -> bool:
     for found, head in zip(output.double(), problem.heads(), strict=True):
         rows = torch.arange(len(head.rows), device=head.key.device)
         exact = torch.cat([exact_rows(head, part).mean for part in torch.split(rows, RECHECKED_ROWS)])
-        exact = exact.reshape(found.shape).double()
+        exact = exact.reshape(found.shape)
         if head.seen is not None:
             exact, found = exact[:, head.seen > 0], found[:, head.seen > 0]
         pairs = zip(found, exact, strict=True)

@@ -7,6 +7,7 @@ Reference: Hu et al. 2025 (paper B), section 3.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -111,15 +112,45 @@ def norm_criterion(
     Reference: Hu et al. 2025, Theorems 3.1 and 3.2; theorem keys ``almost-linear-hardness``,
     ``almost-linear-inference`` and ``centring-invariance``.
     """
-    raise_if_any(_criterion_faults(query, key, prompt_length, mask))
+    raise_if_any(criterion_faults(query, key, prompt_length, mask))
     dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
     query, key = query.detach().to(dtype), key.detach().to(dtype)
+    joined, content = with_and_without_prompt(query, key, prompt_length, mask, scale)
+    return NormCriterion(_head_norms(joined), _head_norms(content), prompt_length)
+
+
+class States(NamedTuple):
+    """Queries of the last positions and keys of all, True in the mask at visible ones, and the factor on q.k."""
+
+    query: Float[Tensor, "batch heads q head_dim"]
+    key: Float[Tensor, "batch kv_heads n head_dim"]
+    mask: Bool[Tensor, "batch n"]
+    scale: float
+
+    @property
+    def query_mask(self) -> Bool[Tensor, "batch q"]:
+        return self.mask[:, -self.query.shape[2] :]
+
+    @property
+    def group(self) -> int:
+        """Query heads a key head."""
+        return self.query.shape[1] // self.key.shape[1]
+
+    def raw_and_centred(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Queries and keys with 0 at hidden positions: as captured, and after both means were taken out."""
+        query = self.query.masked_fill(~self.query_mask[:, None, :, None], 0.0)
+        key = self.key.masked_fill(~self.mask[:, None, :, None], 0.0)
+        return (query, key), (centred(self.query, self.query_mask), centred(self.key, self.mask))
+
+
+def with_and_without_prompt(
+    query: Tensor, key: Tensor, prompt_length: int, mask: Tensor | None, scale: float | None
+) -> tuple[States, States]:
+    """All positions, and the same states with the prompt's left out."""
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     visible = key.new_ones(key.shape[0], key.shape[2], dtype=torch.bool) if mask is None else mask
-    content = key.shape[2] - prompt_length
-    joined = _head_norms(query, key, visible, factor)
-    without = _head_norms(query[:, :, -content:], key[:, :, prompt_length:], visible[:, prompt_length:], factor)
-    return NormCriterion(joined, without, prompt_length)
+    content = query[:, :, -(key.shape[2] - prompt_length) :], key[:, :, prompt_length:], visible[:, prompt_length:]
+    return States(query, key, visible, factor), States(*content, factor)
 
 
 def centred(
@@ -132,26 +163,17 @@ def centred(
     return (states - mean).masked_fill(~visible, 0.0)
 
 
-def _head_norms(
-    query: Float[Tensor, "batch heads q head_dim"],
-    key: Float[Tensor, "batch kv_heads n head_dim"],
-    mask: Bool[Tensor, "batch n"],
-    scale: float,
-) -> HeadNorms:
-    groups = query.shape[1] // key.shape[1]
-    query_mask = mask[:, -query.shape[2] :]
-    shown_query = query.masked_fill(~query_mask[:, None, :, None], 0.0)
-    shown_key = key.masked_fill(~mask[:, None, :, None], 0.0)
-    centred_query, centred_key = centred(query, query_mask), centred(key, mask)
+def _head_norms(states: States) -> HeadNorms:
+    def sizes(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        largest_query, largest_key = (item.abs().amax(dim=(0, 2, 3)) for item in (query, key))
+        return largest_query, largest_key.repeat_interleave(states.group), _largest_score(query, key, states.scale)
+
+    raw, moved = (sizes(*pair) for pair in states.raw_and_centred())
     return HeadNorms(
-        query_max=shown_query.abs().amax(dim=(0, 2, 3)),
-        key_max=shown_key.abs().amax(dim=(0, 2, 3)).repeat_interleave(groups),
-        score_max=_largest_score(shown_query, shown_key, scale),
-        centred_query_max=centred_query.abs().amax(dim=(0, 2, 3)),
-        centred_key_max=centred_key.abs().amax(dim=(0, 2, 3)).repeat_interleave(groups),
-        centred_score_max=_largest_score(centred_query, centred_key, scale),
-        length=max(1, int(mask.sum(dim=1).max())),
-        normalisation=math.sqrt(abs(scale) * query.shape[-1]),
+        *raw,
+        *moved,
+        length=max(1, int(states.mask.sum(dim=1).max())),
+        normalisation=math.sqrt(abs(states.scale) * states.query.shape[-1]),
     )
 
 
@@ -169,7 +191,8 @@ def _largest_score(
     return largest * abs(scale)
 
 
-def _criterion_faults(query: Tensor, key: Tensor, prompt_length: int, mask: Tensor | None) -> list[Fault]:
+def criterion_faults(query: Tensor, key: Tensor, prompt_length: int, mask: Tensor | None) -> list[Fault]:
+    """Everything that does not fit in the shapes that `norm_criterion` takes."""
     dims: dict[str, int] = {}
     faults = shapes.faults("query", query, "batch heads q head_dim", dims)
     faults += shapes.faults("key", key, "batch kv_heads n head_dim", dims)

@@ -14,8 +14,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.fast_attention.norm_criterion import NormCriterion, centred, norm_criterion
+from promptreach.errors import Fault, raise_if_any
+from promptreach.fast_attention.norm_criterion import (
+    NormCriterion,
+    States,
+    criterion_faults,
+    norm_criterion,
+    with_and_without_prompt,
+)
 from promptreach.fast_attention.polynomial._degrees import needed_degree
 from promptreach.fast_attention.polynomial.features import rank
 from promptreach.fast_attention.problem import Head, entry_faults
@@ -96,10 +102,9 @@ class NormReport:
         if work is None:
             return f"no polynomial that fits the workspace keeps to {self.tol:g}; landmarks may, exact attention does"
         need = f"a range error of {self.tol:g} needs degree {degree} and {self.joined.rank[head]:,} features"
-        if work <= CHEAP:
-            return f"{need}, about {100 * work:.2g} % of the work of exact attention: cheap"
         if work < 1:
-            return f"{need}, about {100 * work:.2g} % of the work of exact attention: little is won"
+            won = "cheap" if work <= CHEAP else "little is won"
+            return f"{need}, about {100 * work:.2g} % of the work of exact attention: {won}"
         return f"{need}, {work:.2g} times the work of exact attention at this length"
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,19 +164,11 @@ def norm_report(
     """
     query, key = (item[(None,) * max(0, 4 - item.ndim)].detach() for item in (query, key))
     faults = _faults(query, key, prompt_length, mask, scale, tol)
-    try:
-        criterion = norm_criterion(query, key, prompt_length, None if faults else mask, scale)
-    except InputError as error:
-        raise InputError([*faults, *error.faults]) from None
-    raise_if_any(faults)
-    factor = query.shape[-1] ** -0.5 if scale is None else scale
-    visible = key.new_ones(key.shape[0], key.shape[2], dtype=torch.bool) if mask is None else mask
-    content = key.shape[2] - prompt_length
-    joined = _sizes(query, key, visible, factor, tol, workspace)
-    without = _sizes(
-        query[:, :, -content:], key[:, :, prompt_length:], visible[:, prompt_length:], factor, tol, workspace
-    )
-    return NormReport(criterion, joined, without, tol)
+    raise_if_any(faults + criterion_faults(query, key, prompt_length, None if faults else mask))
+    criterion = norm_criterion(query, key, prompt_length, mask, scale)
+    parts = with_and_without_prompt(query.double(), key.double(), prompt_length, mask, scale)
+    joined, content = (_sizes(part, tol, workspace) for part in parts)
+    return NormReport(criterion, joined, content, tol)
 
 
 def _faults(
@@ -193,52 +190,32 @@ def _faults(
     return faults
 
 
-def _sizes(query: Tensor, key: Tensor, mask: Tensor, scale: float, tol: float, workspace: int) -> Sizes:
-    groups = query.shape[1] // key.shape[1]
-    query_mask = mask[:, -query.shape[2] :]
-    raw = (
-        query.double().masked_fill(~query_mask[:, None, :, None], 0.0),
-        key.double().masked_fill(~mask[:, None, :, None], 0.0),
-    )
-    moved = centred(query.double(), query_mask), centred(key.double(), mask)
-    needs = [_need(heads, tol, workspace) for heads in _heads(query, key, query_mask, mask, scale)]
-    degrees, ranks, works = zip(*needs, strict=True)
-    return Sizes(
-        _largest(raw[0]),
-        _largest(raw[1]).repeat_interleave(groups),
-        _typical(*raw, query_mask, mask, scale),
-        _largest(moved[0]),
-        _largest(moved[1]).repeat_interleave(groups),
-        _typical(*moved, query_mask, mask, scale),
-        degrees,
-        ranks,
-        works,
-    )
+def _sizes(states: States, tol: float, workspace: int) -> Sizes:
+    def sizes(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        largest_query, largest_key = (item.norm(dim=-1).amax(dim=(0, 2)) for item in (query, key))
+        return largest_query, largest_key.repeat_interleave(states.group), _typical(query, key, states)
+
+    raw, moved = (sizes(*pair) for pair in states.raw_and_centred())
+    degrees, ranks, works = zip(*(_need(heads, tol, workspace) for heads in _heads(states)), strict=True)
+    return Sizes(*raw, *moved, degrees, ranks, works)
 
 
-def _largest(states: Tensor) -> Tensor:
-    return torch.amax(torch.linalg.vector_norm(states, dim=-1), dim=(0, 2))
-
-
-def _typical(query: Tensor, key: Tensor, query_mask: Tensor, mask: Tensor, scale: float) -> Tensor:
+def _typical(query: Tensor, key: Tensor, states: States) -> Tensor:
     """The root mean square of all scores, through second moments: mean (q.k)^2 = trace(E[q q^T] E[k k^T])."""
-    keys = (key.mT @ key / mask.sum(dim=1)[:, None, None, None]).repeat_interleave(
-        query.shape[1] // key.shape[1], dim=1
-    )
-    queries = query.mT @ query / query_mask.sum(dim=1)[:, None, None, None]
+    keys = (key.mT @ key / states.mask.sum(dim=1)[:, None, None, None]).repeat_interleave(states.group, dim=1)
+    queries = query.mT @ query / states.query_mask.sum(dim=1)[:, None, None, None]
     squares = (queries * keys).sum(dim=(2, 3)).clamp_min(0.0)
-    return torch.amax(abs(scale) * squares.sqrt(), dim=0)
+    return torch.amax(abs(states.scale) * squares.sqrt(), dim=0)
 
 
-def _heads(query: Tensor, key: Tensor, query_mask: Tensor, mask: Tensor, scale: float) -> Iterator[list[Head]]:
+def _heads(states: States) -> Iterator[list[Head]]:
     """For each query head, its visible queries and keys in every row of the batch, with values at the two ends."""
-    groups = query.shape[1] // key.shape[1]
-    for head in range(query.shape[1]):
+    for head in range(states.query.shape[1]):
         rows = []
-        for row in range(len(query)):
-            keys = key[row, head // groups][mask[row]].double()
+        for query, key, shown, visible in zip(states.query, states.key, states.query_mask, states.mask, strict=True):
+            keys = key[head // states.group][visible]
             ends = (torch.arange(len(keys), device=keys.device) % 2).double()[:, None]
-            rows.append(Head(query[row, head][query_mask[row]].double()[None], keys, ends, scale))
+            rows.append(Head(query[head][shown][None], keys, ends, states.scale))
         yield [item for item in rows if item.query.numel() and item.key.numel()]
 
 

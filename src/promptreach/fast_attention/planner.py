@@ -53,7 +53,9 @@ costs as much."""
 
 def automatic(problem: AttentionProblem, request: Request) -> Result:
     """Every key/value head by its own cheapest method, and the report of all heads."""
-    if any(item.dtype in HALF for item in (problem.query, problem.key, problem.value)) or _small(problem):
+    group, tensors = problem.num_heads // problem.num_kv_heads, (problem.query, problem.key, problem.value)
+    small = group * problem.query.shape[-2] * problem.key.shape[-2] < LEAST_PAIRS
+    if small or any(item.dtype in HALF for item in tensors):
         output, report = EXACT.run(problem, request)
         reason = "below the size, or in a precision, where a plan could pay"
         return Result(output, replace(report, reasons=(reason, *report.reasons)))
@@ -105,8 +107,3 @@ def _plans(context: HeadContext) -> Iterator[Plan]:
             yield found
         if polynomial is not None and polynomial.pairs > cheap:
             yield polynomial
-
-
-def _small(problem: AttentionProblem) -> bool:
-    group = problem.num_heads // problem.num_kv_heads
-    return group * problem.query.shape[-2] * problem.key.shape[-2] < LEAST_PAIRS

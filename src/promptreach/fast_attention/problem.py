@@ -88,39 +88,30 @@ class AttentionProblem:
         return torch.promote_types(wide, torch.float32)
 
     @property
-    def output_dtype(self) -> torch.dtype:
-        """The dtype of the result: that of the values, which the output is a mean of."""
-        return self.value.dtype
-
-    @property
     def batch(self) -> tuple[int, ...]:
         """The axes before the heads."""
         return tuple(self.query.shape[:-3])
 
     @property
     def num_heads(self) -> int:
-        return _heads(self.query)
+        return math.prod(self.query.shape[-3:-2])
 
     @property
     def num_kv_heads(self) -> int:
-        return _heads(self.key)
+        return math.prod(self.key.shape[-3:-2])
 
     @property
     def num_parts(self) -> int:
         """Key/value heads of all batch rows together."""
         return math.prod(self.batch) * self.num_kv_heads
 
-    @property
-    def _is_part(self) -> bool:
-        flat = self.query.ndim == self.key.ndim == self.value.ndim == 3 and (self.mask is None or self.mask.ndim == 1)
-        return flat and self.num_kv_heads == 1
-
     def parts(self) -> Iterator["AttentionProblem"]:
         """Every key/value head of every batch row as a problem of its own, batch-major; views of the same tensors."""
-        if self._is_part:
+        count, n = self.num_kv_heads, self.key.shape[-2]
+        flat = self.query.ndim == self.key.ndim == self.value.ndim == 3
+        if flat and count == 1 and (self.mask is None or self.mask.ndim == 1):
             yield self
             return
-        count, n = self.num_kv_heads, self.key.shape[-2]
         query = self.query.reshape(-1, count, self.num_heads // count, *self.query.shape[-2:])
         key, value = (
             item.expand(*self.batch, count, *item.shape[-2:]).reshape(len(query), count, 1, *item.shape[-2:])
@@ -150,8 +141,8 @@ class AttentionProblem:
         return Head(self.query.to(self.dtype), key.to(self.dtype), value.to(self.dtype), self.factor, seen)
 
     def assemble(self, outputs: Sequence[Float[Tensor, "group q value_dim"]]) -> Tensor:
-        """The outputs of `heads()`, in its order, as one tensor (..., heads, q, value_dim) of the output dtype."""
-        stacked = torch.stack([output.to(self.output_dtype) for output in outputs])
+        """The outputs of `heads()`, in its order, as one tensor (..., heads, q, value_dim) of the values' dtype."""
+        stacked = torch.stack([output.to(self.value.dtype) for output in outputs])
         return stacked.reshape(*self.query.shape[:-1], self.value.shape[-1])
 
 
@@ -172,19 +163,14 @@ def checked_problem(
     Raises:
         InputError: listing these and every shape, dtype or entry that does not fit.
     """
-    raise_if_any([*others, *problem_faults(query, key, value, causal, mask, scale)])
+    raise_if_any([*others, *_faults(query, key, value, causal, mask, scale)])
     return AttentionProblem(query, key, value, causal, mask, scale)
 
 
-def problem_faults(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    causal: bool = False,
-    mask: Tensor | None = None,
-    scale: float | None = None,
+def _faults(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool, mask: Tensor | None, scale: float | None
 ) -> list[Fault]:
-    """Everything that does not fit in the inputs of an attention problem; shapes first, entries once the shapes fit."""
+    """Everything that does not fit; shapes first, entries once the shapes fit."""
     dims: dict[str, int] = {}
     named = {"query": query, "key": key, "value": value}
     faults = shapes.faults("query", query, "... heads? q head_dim", dims)
@@ -254,7 +240,3 @@ def entry_faults(named: dict[str, Tensor], query: Tensor, scale: float | None, m
 def largest_entry(tensor: Tensor) -> float:
     """The largest size of any entry; NaN if one is NaN."""
     return float(torch.stack(torch.aminmax(tensor.detach())).abs().max())
-
-
-def _heads(tensor: Tensor) -> int:
-    return 1 if tensor.ndim == 2 else tensor.shape[-3]

@@ -5,7 +5,7 @@ import torch
 from helpers.attention_problems import smooth_head
 from helpers.tolerances import assert_close
 from promptreach.fast_attention.fused import fused_statistics
-from promptreach.fast_attention.sampled.centres import draw_slots
+from promptreach.fast_attention.sampled.centres import draw_centres
 from promptreach.fast_attention.sampled.refit import Refit
 
 
@@ -13,7 +13,7 @@ def test_refit_is_the_ridge_solution_on_either_side() -> None:
     query, key, value = smooth_head(400, 900, dtype=torch.float64)
     query, key = query * 8**-0.5, key - key.mean(dim=0)
     exact = fused_statistics(query, key, value)
-    slots = draw_slots(query, exact.lse[:64], key, value, 60, torch.Generator().manual_seed(0))
+    slots = draw_centres(query, exact.lse[:64], key, value, 60, torch.Generator().manual_seed(0))
     for rows in (30, 300):
         part = type(exact)(exact.lse[:rows], exact.mean[:rows])
         refit = Refit(query[:rows], part, slots, value)

@@ -11,7 +11,7 @@ from torch import Tensor
 from promptreach.fast_attention.polynomial._causal import near_roundings
 from promptreach.fast_attention.polynomial.features import Monomials, monomials, rank, roundings
 from promptreach.fast_attention.polynomial.preprocess import HeadProblem, head_problem
-from promptreach.fast_attention.polynomial.remainder import KeySums, key_sums, roundings_outside, tail_factor
+from promptreach.fast_attention.polynomial.remainder import KeySums, key_sums, tail_factor
 from promptreach.fast_attention.problem import Head
 from promptreach.fast_attention.report import ToleranceNotReachedError
 from promptreach.fast_attention.request import BUDGET
@@ -156,7 +156,9 @@ def least_degree(problem: HeadProblem, sums: KeySums, tail: Tensor, leading: Ten
 def fixed_errors(problem: HeadProblem, largest: Tensor) -> Tensor:
     """The most that the free moves and the last roundings move an entry of a coordinate by, in units of v'."""
     columns, dtype = problem.columns, problem.prepared.key.dtype
-    moves = roundings_outside(problem.prepared, unit(dtype)) * columns.spread
+    # Weights that all change by factors within exp(+-x) move a weighted mean by at most tanh(x / 2) of the range.
+    moved = 0.5 * (problem.prepared.score_error + problem.prepared.weight_error)
+    moves = (moved + unit(dtype)) * (1 + gamma(8)) * columns.spread
     result = largest + columns.centre.double().abs() / columns.scale.double()
     last = 2 * unit(dtype) * largest + (unit(dtype) + unit(problem.output_dtype)) * result
     lowest = (torch.finfo(dtype).tiny + torch.finfo(problem.output_dtype).tiny) / columns.scale.double()

@@ -4,14 +4,15 @@
 
 so with one feature a *symmetric* monomial there are C(variables + degree, degree) of them. Keys are summed into moments
 sum_j k_j^m (columns of key j) once; every query then reads them. Positions run last, so that a feature is one
-contiguous multiplication of two rows, and a block of features never leaves the cache.
+contiguous multiplication of two rows, and a block of features never leaves the cache. The backward pass builds the
+features again instead of keeping them.
 
 Rows are ordered by degree, and within a degree by their first variable: the monomials of degree t that start at
 variable a are x_a times those of degree t - 1 that start at a or later, which is a contiguous slice of rows.
 """
 
+import itertools
 import math
-from collections.abc import Callable
 from functools import lru_cache, reduce
 from typing import NamedTuple
 
@@ -32,14 +33,12 @@ MOST_TERMS = 512
 """Positions, and features, that one product sums at most: its rounding grows with them."""
 
 
-class Step(NamedTuple):
-    """One multiplication: rows [start, stop) are variable `variable` times rows [source, source_stop)."""
+class Multiplication(NamedTuple):
+    """One step in building monomials: the rows `made` are variable `variable` times the rows `source`."""
 
     variable: int
-    start: int
-    stop: int
-    source: int
-    source_stop: int
+    made: slice
+    source: slice
 
 
 class Monomials(NamedTuple):
@@ -54,7 +53,7 @@ class Monomials(NamedTuple):
     variables: int
     degree: int
     offsets: tuple[int, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Multiplication, ...]
     factorials: Float[Tensor, " rank"]
 
     @property
@@ -70,30 +69,23 @@ def rank(variables: int, degree: int) -> int:
 @lru_cache(maxsize=32)
 def monomials(variables: int, degree: int) -> Monomials:
     """The table of monomials; built once for each pair of numbers."""
-    offsets, steps = [0, 1], []
-    factorials = [torch.ones(1, dtype=torch.float64)]
+    offsets, steps, factorials = [0, 1], [], [torch.ones(1, dtype=torch.float64)]
     # How often the first variable of each monomial of the last degree occurs in it, and where each variable starts.
-    leading, starts = [torch.zeros(1, dtype=torch.float64)], [0] * variables
+    leading, starts = torch.zeros(1, dtype=torch.float64), [0] * variables
     for _ in range(degree):
-        base, end, start = offsets[-2], offsets[-1], offsets[-1]
-        level, counts, next_starts = [], [], []
-        last, count = factorials[-1], leading[-1]
-        for variable in range(variables):
-            source = starts[variable]
-            step = Step(variable, start, start + (end - base) - source, base + source, end)
-            repeated = torch.zeros(end - base - source, dtype=torch.float64)
+        base, end, last = offsets[-2], offsets[-1], factorials[-1]
+        level, counts, made = [last[:0]], [last[:0]], [end]
+        for variable, (source, following) in enumerate(itertools.pairwise([*starts, end - base])):
             # Only monomials that already start with this variable contain it: those before the next variable's.
-            own = (starts[variable + 1] if variable + 1 < variables else end - base) - source
-            repeated[:own] = count[source : source + own]
-            counts.append(repeated + 1)
-            level.append(last[source:] * (repeated + 1))
-            next_starts.append(start - end)
-            steps.append(step)
-            start = step.stop
-        factorials.append(torch.cat(level) if level else torch.zeros(0, dtype=torch.float64))
-        leading.append(torch.cat(counts) if counts else torch.zeros(0, dtype=torch.float64))
-        starts = next_starts
-        offsets.append(start)
+            count = torch.ones(end - base - source, dtype=torch.float64)
+            count[: following - source] += leading[source:following]
+            counts.append(count)
+            level.append(last[source:] * count)
+            made.append(made[-1] + len(count))
+            steps.append(Multiplication(variable, slice(made[-2], made[-1]), slice(base + source, end)))
+        factorials.append(torch.cat(level))
+        leading, starts = torch.cat(counts), [start - end for start in made[:-1]]
+        offsets.append(made[-1])
     return Monomials(variables, degree, tuple(offsets), tuple(steps), torch.cat(factorials))
 
 
@@ -104,14 +96,14 @@ def features(table: Monomials, x: Float[Tensor, "variables positions"], out: Ten
         for degree in range(table.degree):
             base = table.offsets[degree]
             level = [
-                x[step.variable] * rows[degree][step.source - base :]
+                x[step.variable] * rows[degree][step.source.start - base :]
                 for step in table.steps[degree * table.variables : (degree + 1) * table.variables]
             ]
             rows.append(torch.cat(level) if level else x.new_ones(0, x.shape[1]))
         return torch.cat(rows)
     out[0] = 1.0
     for step in table.steps:
-        torch.mul(x[step.variable], out[step.source : step.source_stop], out=out[step.start : step.stop])
+        torch.mul(x[step.variable], out[step.source], out=out[step.made])
     return out
 
 
@@ -128,12 +120,8 @@ def moments(
     size = block_size(table, key.dtype)
     total = torch.zeros(len(columns), table.rank, dtype=torch.float64, device=key.device)
     if torch.is_grad_enabled() and (key.requires_grad or columns.requires_grad):
-
-        def part(keys: Tensor, values: Tensor) -> Tensor:
-            return _summed(values, features(table, keys))
-
         for keys, values in zip(torch.split(key, size, dim=1), torch.split(columns, size, dim=1), strict=True):
-            total = total + _recomputed(part, keys, values)
+            total = total + checkpoint(lambda x, y: _summed(y, features(table, x)), keys, values, use_reentrant=False)
         return total
     buffer = key.new_empty(table.rank, min(size, key.shape[1]))
     for keys, values in zip(torch.split(key, size, dim=1), torch.split(columns, size, dim=1), strict=True):
@@ -148,11 +136,11 @@ def evaluate(
     size = block_size(table, query.dtype)
     coefficients = (state / table.factorials.to(state.device)).to(query.dtype)
     if torch.is_grad_enabled() and (query.requires_grad or state.requires_grad):
-
-        def part(queries: Tensor, weights: Tensor) -> Tensor:
-            return _product(weights, features(table, queries))
-
-        return torch.cat([_recomputed(part, block, coefficients) for block in torch.split(query, size, dim=1)], dim=1)
+        parts = [
+            checkpoint(lambda x, y: _product(y, features(table, x)), block, coefficients, use_reentrant=False)
+            for block in torch.split(query, size, dim=1)
+        ]
+        return torch.cat(parts, dim=1)
     buffer = query.new_empty(table.rank, min(size, query.shape[1]))
     result = query.new_empty(len(state), query.shape[1])
     for start in range(0, query.shape[1], size):
@@ -187,9 +175,3 @@ def _product(weights: Tensor, built: Tensor) -> Tensor:
     """weights @ built, summed over at most `MOST_TERMS` features at a time."""
     parts = zip(torch.split(weights, MOST_TERMS, dim=1), torch.split(built, MOST_TERMS), strict=True)
     return reduce(torch.add, (first @ second for first, second in parts))
-
-
-def _recomputed(function: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
-    """The function's value; the backward pass builds the features again instead of keeping them."""
-    result: Tensor = checkpoint(function, first, second, use_reentrant=False)
-    return result

@@ -87,8 +87,6 @@ class PolynomialMethod(Method):
     `run` raises InputError when torch is set to multiply float32 matrices in less than float32, and
     ToleranceNotReachedError when the features of the degree that the tolerance needs exceed the workspace, or when
     rounding alone exceeds the tolerance.
-
-    Reference: theorem keys ``polynomial-remainder`` and ``almost-linear-inference``.
     """
 
     name = "polynomial"
@@ -131,7 +129,7 @@ class PolynomialMethod(Method):
             seen = f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}"
             expected = "'highest', which the certificate's rounding account rests on"
             raise InputError(Fault("torch", seen, expected, 'Call torch.set_float32_matmul_precision("highest")'))
-        solved = [solve_head(head, request, problem.output_dtype) for head in problem.heads()]
+        solved = [solve_head(head, request, problem.value.dtype) for head in problem.heads()]
         results = [result for result, _ in solved]
         output = problem.assemble([result.output for result in results])
         largest = max(results, key=lambda result: result.rank)

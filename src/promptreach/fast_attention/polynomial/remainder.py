@@ -229,12 +229,3 @@ def underflow(prepared: Prepared, reach: float, largest_key: float, rank: int) -
     tiny = float(torch.finfo(prepared.key.dtype).tiny)
     terms = 8.0 * (prepared.key.shape[1] + 1) * (rank + len(prepared.key) + 1)
     return terms * tiny * math.exp(min(2 * reach * largest_key, 600.0))
-
-
-def roundings_outside(prepared: Prepared, unit: float) -> float:
-    """The most that the free moves and the values' rounding move an output entry by, as a share of its range.
-
-    Weights that all change by factors within exp(+-x) move a weighted mean by at most tanh(x / 2) of the range.
-    """
-    moved = 0.5 * (prepared.score_error + prepared.weight_error)
-    return (moved + unit) * (1 + gamma(8))

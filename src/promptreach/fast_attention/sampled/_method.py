@@ -36,7 +36,11 @@ class Estimate:
 
 
 class SampledMethod(Method):
-    """Methods whose error is MEASURED on held-out exact rows; for heads where every query sees every key."""
+    """Methods whose error is MEASURED on held-out exact rows, with a confidence; where every query sees every key.
+
+    Deterministic for a generator's state. `run` raises ToleranceNotReachedError for causal problems, for fewer than
+    1,024 queries or keys, and when nothing that is worth its cost keeps to the tolerance.
+    """
 
     def run(self, problem: AttentionProblem, request: Request) -> Result:
         """Every head by its own plan; the confidence is shared out over the heads, so that all certificates hold."""

@@ -17,8 +17,8 @@ DRAWN_PER_CENTRE = 4
 ROUNDS = 3
 
 
-class Slots(NamedTuple):
-    """Keys and values that stand for many: exp(q.key + bias) is a slot's mass at q.
+class Centres(NamedTuple):
+    """Keys and values that stand for many, each a slot: exp(q.key + bias) is its mass at q.
 
     Attributes:
         key: (slots, head_dim).
@@ -31,14 +31,14 @@ class Slots(NamedTuple):
     value: Tensor
 
 
-def draw_slots(
+def draw_centres(
     query: Float[Tensor, "rows head_dim"],
     lse: Float[Tensor, " leading"],
     key: Float[Tensor, "n head_dim"],
     value: Float[Tensor, "n value_dim"],
     count: int,
     generator: torch.Generator,
-) -> Slots:
+) -> Centres:
     """At most `count` slots for the keys as the given queries see them; constants to gradients.
 
     Args:
@@ -64,7 +64,7 @@ def draw_slots(
         means = content.new_zeros(count, content.shape[1]).index_add_(0, home, content)[full] / mass[full, None]
         keys, values = means[:, : key.shape[1]], means[:, key.shape[1] :]
         bias = mass[full].log() + score.max() - keys @ query.mean(dim=0)
-        return Slots(keys, bias, values)
+        return Centres(keys, bias, values)
 
 
 def _lloyd(points: Float[Tensor, "drawn dim"], count: int) -> Tensor:

@@ -21,9 +21,8 @@ Notation:
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -67,7 +66,7 @@ class Clustered:
 
     Attributes:
         blocks: of the queries.
-        rows: how many queries there are.
+        rows, keys: how many queries and keys there are.
         query: (b, B, w), scaled.
         key: (m, l, w), centred; the last coordinate is the log weight of a key that stands twice.
         value: (m, l, padded), with zeros behind the value_dim coordinates up to the width that the fused kernel
@@ -80,6 +79,7 @@ class Clustered:
 
     blocks: Groups
     rows: int
+    keys: int
     query: Float[Tensor, "b B w"]
     key: Float[Tensor, "m l w"]
     value: Float[Tensor, "m l padded"]
@@ -114,6 +114,7 @@ def cluster(
     return Clustered(
         rows,
         len(query),
+        len(key),
         _grouped(with_one(query), rows),
         torch.cat([keys, columns.log_weight[:, :, None]], dim=2),
         values,
@@ -137,8 +138,9 @@ def attend_clustered(
     """
     blocks = problem.blocks.index
     step = _blocks_at_once(problem, near_keys, workspace)
+    # Under autograd intermediate results are computed again instead of kept.
     parts = [
-        _checkpointed(_attend_blocks, problem, chosen, near_keys)
+        checkpoint(_attend_blocks, problem, chosen, near_keys, use_reentrant=False)
         for chosen in torch.split(torch.arange(len(blocks), device=blocks.device), step)
     ]
     # A query that stands twice was computed twice; either copy will do.
@@ -226,22 +228,10 @@ def _blocks_at_once(problem: Clustered, near_keys: int, workspace: int) -> int:
     return max(1, min(32, workspace // (numbers * problem.key.element_size())))
 
 
-def _checkpointed(function: Callable[..., Tensor], *args: Any) -> Tensor:
-    """`function` of `args`; under autograd its intermediate results are computed again instead of kept."""
-    if torch.is_grad_enabled():
-        result: Tensor = checkpoint(function, *args, use_reentrant=False)
-        return result
-    return function(*args)
-
-
 class ClusteredMethod(SampledMethod):
-    """Attention with the riskiest groups of keys exact, the others summarised; the error is MEASURED on held-out rows.
+    """Attention with the riskiest groups of keys exact, the others summarised; time grows like n^1.5.
 
-    Deterministic for a generator's state. Gradients reach queries, keys and values; who is grouped with whom, and which
-    groups are near, is fixed. Bidirectional only. Time grows like n^1.5.
-
-    `run` raises ToleranceNotReachedError for causal problems, for fewer than 1,024 queries or keys, and when no number
-    of near keys that is worth its cost keeps to the tolerance.
+    Gradients reach queries, keys and values; who is grouped with whom, and which groups are near, is fixed.
     """
 
     name = "clustered"
@@ -258,7 +248,7 @@ class ClusteredMethod(SampledMethod):
         head = context.sampled
         problem = cluster(head.query, head.key, head.value, _power(queries**0.5), _power(4 * n**0.5))
         near = [int(len(problem.key) * part) for part in NEAR]
-        near = [count for count in near if _pairs(problem, count, n) < limit]
+        near = [count for count in near if _pairs(problem, count) < limit]
         choice = _pilot(problem, head, near, limit) if near else None
         if choice is None:
             return None
@@ -306,13 +296,12 @@ def _pilot(problem: Clustered, head: SampledHead, near: list[int], limit: float)
     def tried(count: int) -> list[_Choice]:
         answer = torch.cat([_combine(problem, *part, count) for part in seen]).flatten(0, 1)
         order = answer[:, -1].argsort(descending=True)
-        queries, n = len(head.query), len(head.key)
         choices = []
         for part in OUTLIERS:
             first = order[: round(part * len(order))]
             error = head.error(answer[:, :-1].index_copy(0, first, exact[first]), exact, len(chosen))
-            pairs = _pairs(problem, count, n) + part * queries * n
-            choices.append(_Choice(count, round(part * queries), pairs, error))
+            pairs = _pairs(problem, count) + part * len(head.query) * len(head.key)
+            choices.append(_Choice(count, round(part * len(head.query)), pairs, error))
         return choices
 
     def good(choices: list[_Choice]) -> list[_Choice]:
@@ -329,8 +318,8 @@ def _pilot(problem: Clustered, head: SampledHead, near: list[int], limit: float)
     return None
 
 
-def _pairs(problem: Clustered, near_keys: int, n: int) -> float:
-    return _cost(len(problem.blocks.index), len(problem.key), near_keys, problem.rows, n)
+def _pairs(problem: Clustered, near_keys: int) -> float:
+    return _cost(len(problem.blocks.index), len(problem.key), near_keys, problem.rows, problem.keys)
 
 
 def _cost(blocks: int, groups: int, near_keys: int, queries: int, n: int) -> float:

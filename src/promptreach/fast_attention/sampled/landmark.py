@@ -2,7 +2,7 @@
 
 Steps, for each key/value head:
 
-1. `draw_slots`: cluster the keys in the metric of the queries; each cluster is a slot with its own mass and value.
+1. `draw_centres`: cluster the keys in the metric of the queries; each cluster is a slot with its own mass and value.
 2. `Refit`: a ridge correction of the slots' values and weights makes sampled queries exact.
 3. A trial on rows that were not fitted chooses the ridge, and says whether more slots are needed.
 4. All queries attend to the slots, except the few that are unlike all others, which are computed exactly; held-out
@@ -19,11 +19,10 @@ from collections.abc import Sequence
 
 import torch
 
-from promptreach.errors import Fault, InputError
 from promptreach.fast_attention._method import HeadContext, Plan
 from promptreach.fast_attention.report import ToleranceNotReachedError
 from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
-from promptreach.fast_attention.sampled.centres import draw_slots
+from promptreach.fast_attention.sampled.centres import draw_centres
 from promptreach.fast_attention.sampled.refit import RIDGES, Landmarks, Refit
 from promptreach.fast_attention.sampled.rows import SampledHead
 
@@ -58,14 +57,8 @@ GRAM_FLOPS = 130.0
 
 
 class LandmarkMethod(SampledMethod):
-    """Attention to landmarks; the error is MEASURED on held-out exact rows, with a confidence and no assumption.
-
-    Deterministic for a generator's state. Gradients reach queries, keys and values through the answer and through the
-    fit of values and weights; which slots there are is fixed. Bidirectional only.
-
-    `run` raises ToleranceNotReachedError for causal problems, for fewer than 1,024 queries or keys, and when no number
-    of slots keeps to the tolerance on the trial rows or on the held-out rows.
-    """
+    """Attention to landmarks. Gradients reach queries, keys and values through the answer and through the fit of values
+    and weights; which slots there are is fixed."""
 
     name = "landmark"
 
@@ -78,8 +71,7 @@ class LandmarkMethod(SampledMethod):
         if min(len(context.head.key), len(context.head.rows)) < 2 * SIZES[0][1]:
             return None
         head, first = context.sampled, SIZES[0]
-        landmarks, ridge = fit_landmarks(head, *first)
-        error = trial_error(head, landmarks)
+        _, ridge, error = fit_landmarks(head, *first)
         sizes = _promising(head, first, error, [size for size in SIZES if _fits(head, size, limit)])
         if not sizes:
             return None
@@ -100,49 +92,35 @@ class LandmarkMethod(SampledMethod):
 
 def fit_landmarks(
     head: SampledHead, slots: int, rows: int, ridges: Sequence[float] = RIDGES
-) -> tuple[Landmarks, float]:
-    """`slots` landmarks fitted on `rows` exact rows, and the ridge that did best on the trial rows.
+) -> tuple[Landmarks, float, float]:
+    """Landmarks fitted on exact rows, the ridge that did best on the trial rows, and the error there.
 
     Args:
+        slots: at most as many as keys.
+        rows: exact rows, at most as many as queries.
         ridges: descending; the search ends at the first that does worse than the one before.
 
     Raises:
-        InputError: for more slots than keys or more rows than queries.
         ToleranceNotReachedError: when the normal equations are singular for every ridge.
     """
-    limits = (("slots", slots, len(head.key), "keys"), ("rows", rows, len(head.query), "queries"))
-    faults = [
-        Fault(name, str(count), f"between 1 and the {most} {what}")
-        for name, count, most, what in limits
-        if not 1 <= count <= most
-    ]
-    if faults:
-        raise InputError(faults)
     query, exact = head.fit_rows(rows)
-    seen = query.detach()
-    drawn = draw_slots(
-        seen, exact.lse[:MASS_ROWS].detach(), head.key.detach(), head.value.detach(), slots, head.request.generator
-    )
-    refit = Refit(query, exact, drawn, head.value)
-    best: tuple[Landmarks, float] | None = None
-    least = float("inf")
+    mass, keys, values = exact.lse[:MASS_ROWS].detach(), head.key.detach(), head.value.detach()
+    centres = draw_centres(query.detach(), mass, keys, values, slots, head.request.generator)
+    refit = Refit(query, exact, centres, head.value)
+    best: tuple[Landmarks, float, float] | None = None
     for ridge in ridges:
         tried = refit.landmarks(ridge)
-        error = float("inf") if tried is None else trial_error(head, tried)
-        if tried is None or (best is not None and error >= least):
+        if tried is None:
             break
-        best, least = (tried, ridge), error
+        with torch.no_grad():
+            error = head.error(tried(head.query[head.trial]).mean, head.trial_exact)
+        if best is not None and error >= best[2]:
+            break
+        best = tried, ridge, error
     if best is None:
-        raise ToleranceNotReachedError(
-            "landmark", head.request.tol, ["the normal equations are singular for every ridge"]
-        )
+        reason = "the normal equations are singular for every ridge"
+        raise ToleranceNotReachedError("landmark", head.request.tol, [reason])
     return best
-
-
-def trial_error(head: SampledHead, landmarks: Landmarks) -> float:
-    """The error of landmarks on the trial rows."""
-    with torch.no_grad():
-        return head.error(landmarks(head.query[head.trial]).mean, head.trial_exact)
 
 
 def _fits(head: SampledHead, size: Size, limit: float) -> bool:
@@ -167,8 +145,7 @@ def _climb(head: SampledHead, sizes: Sequence[Size], ridges: Sequence[float], li
     seen, spent, rows_known = "", 0.0, 0
     while True:
         slots, rows = sizes[0]
-        landmarks, _ = fit_landmarks(head, slots, rows, ridges)
-        error = trial_error(head, landmarks)
+        landmarks, _, error = fit_landmarks(head, slots, rows, ridges)
         if error <= head.request.trial_tol:
             return landmarks, slots
         seen = f"{slots} landmarks fitted on {rows} exact rows: {error:.2g} on the trial rows"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from promptreach.attention import Statistics
 from promptreach.fast_attention.fused import fused_statistics
-from promptreach.fast_attention.sampled.centres import Slots
+from promptreach.fast_attention.sampled.centres import Centres
 
 RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Per 1,000 sampled rows; the relative masses of a row sum to about 1."""
@@ -28,10 +28,10 @@ RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """Slots with refitted values and weights: out = sum_c phi_c numerator_c / sum_c phi_c weight_c.
+    """Centres with refitted values and weights: out = sum_c phi_c numerator_c / sum_c phi_c weight_c.
 
     Attributes:
-        key, bias: as in `Slots`.
+        key, bias: as in `Centres`.
         numerator: (slots, value_dim).
         weight: (slots,), near 1; may be negative.
         low, high: (value_dim,), the range of the values, which no output leaves.
@@ -65,7 +65,7 @@ class Refit:
         value: (n, value_dim), for the outputs' range.
     """
 
-    def __init__(self, query: Tensor, exact: Statistics, slots: Slots, value: Tensor) -> None:
+    def __init__(self, query: Tensor, exact: Statistics, slots: Centres, value: Tensor) -> None:
         self.slots, self.rows = slots, len(query)
         self.low, self.high = value.detach().amin(dim=0), value.detach().amax(dim=0)
         self.middle = exact.mean.detach().mean(dim=0)
