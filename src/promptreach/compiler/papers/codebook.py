@@ -180,7 +180,7 @@ class Codebook:
 
 
 @dataclass(frozen=True)
-class Choice:
+class CodebookChoice:
     """A codebook that was looked for.
 
     Attributes:
@@ -204,7 +204,7 @@ def choose(
     finest: float,
     most: int,
     usable: Callable[[Codebook], bool] = lambda _: True,
-) -> Choice:
+) -> CodebookChoice:
     """The codebook with the fewest entries among those whose error is at most `tol`.
 
     Args:
@@ -220,11 +220,11 @@ def choose(
     counted = [(count, book) for book in reaching if usable(book) and (count := _entries(book, most)) is not None]
     if counted:
         entries, codebook = min(counted, key=lambda pair: pair[0])
-        return Choice(codebook, entries, True)
+        return CodebookChoice(codebook, entries, True)
     estimate, codebook = min(
         ((_all_entries_log10(book), book) for book in reaching or candidates), key=lambda pair: pair[0]
     )
-    return Choice(codebook, max(most + 1, power_up_to_beyond(10, math.ceil(min(estimate, 1e9)))), False)
+    return CodebookChoice(codebook, max(most + 1, power_up_to_beyond(10, math.ceil(min(estimate, 1e9)))), False)
 
 
 def power_up_to_beyond(base: int, exponent: int) -> int:

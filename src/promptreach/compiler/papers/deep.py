@@ -39,11 +39,11 @@ from torch import Tensor
 from promptreach import rounding
 from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.compiler.papers import tabulated
-from promptreach.compiler.papers.codebook import Choice, Codebook, choose
+from promptreach.compiler.papers.codebook import Codebook, CodebookChoice, choose
 from promptreach.compiler.papers.separation import Separation, separation_of
 from promptreach.compiler.papers.step_function import StepFunction, changes
 from promptreach.compiler.parts.blocks import Attention, Projection, Stream
-from promptreach.compiler.plan import Comparison, Plan, Question
+from promptreach.compiler.plan import Plan, Question, SizeComparison
 from promptreach.covering import covering_length_log10
 from promptreach.errors import raise_if_any
 
@@ -65,12 +65,12 @@ def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, form: 
     return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, str(form))
 
 
-def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Choice:
+def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> CodebookChoice:
     """The codebook with the smallest table among those whose numbers `dtype` holds exactly."""
     return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES, _IS_EXACT[dtype])
 
 
-def _sized(choice: Choice, question: Question, form: str) -> Plan:
+def _sized(choice: CodebookChoice, question: Question, form: str) -> Plan:
     codebook, base = choice.codebook, base_of(choice.codebook)
     rows = codebook.prompt_length + codebook.tokens
     jumps, layers = id_steps(codebook).number if choice.fits else choice.entries, rows * base
@@ -78,12 +78,12 @@ def _sized(choice: Choice, question: Question, form: str) -> Plan:
         codebook, question.tol, jumps, "Wang et al. 2023, Theorem 1", "counted by Hu et al. 2025"
     )
     paper_layers = covering_length_log10(*question[1:5]) + codebook.dim * max(-math.log10(question.tol), 0.0)
-    compared += (Comparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, math.log10(layers)),)
+    compared += (SizeComparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, math.log10(layers)),)
     if choice.fits:
         # Ids of Yun et al. lie above L delta^(-2(L+1)d) (delta^-d - 1) and are delta apart, with L the rows.
         yun = 2 * (rows + 1) * math.log10(base) + math.log10(rows * max(base - 1, 1)) + math.log10(base)
         largest = float(id_heights(codebook)[0].max())
-        compared += (Comparison("largest id over least distance", "Yun et al. 2020", yun, math.log10(largest)),)
+        compared += (SizeComparison("largest id over least distance", "Yun et al. 2020", yun, math.log10(largest)),)
     return tabulated.plan_of(
         question,
         codebook,
@@ -100,7 +100,7 @@ def _sized(choice: Choice, question: Question, form: str) -> Plan:
     )
 
 
-def _obstacle(choice: Choice, dtype: str) -> str:
+def _obstacle(choice: CodebookChoice, dtype: str) -> str:
     """Why the backbone cannot be built, or empty."""
     if choice.fits:
         return ""

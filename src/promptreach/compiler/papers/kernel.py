@@ -48,7 +48,7 @@ from promptreach.compiler.papers.codebook import power_up_to_beyond
 from promptreach.compiler.parts import fingerprint
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.compiler.parts.grid import cell_centres, grid_points
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Plan, Question, SizeComparison
 from promptreach.compiler.target import Points
 from promptreach.errors import Fault
 from promptreach.rounding import EXP_UNITS
@@ -183,7 +183,7 @@ def _sized(sizes: KernelSizes, lipschitz: float, tol: float, dtype: str) -> Plan
         seconds=flops / FLOPS,
         bound=bound(sizes, lipschitz, dtype),
         compared=(
-            Comparison(
+            SizeComparison(
                 "prompt length",
                 "Petrov et al. 2024 (2402.14753), rate for the sphere S^D from memory, without its constant",
                 accuracy * (10 + 14 * size + 4 * size**2),

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.compiler.papers import tabulated
-from promptreach.compiler.papers.codebook import Choice, choose
+from promptreach.compiler.papers.codebook import CodebookChoice, choose
 from promptreach.compiler.papers.context_map import ContextMap, context_map, query_scale
 from promptreach.compiler.papers.separation import Separation, paper_separation_log10
 from promptreach.compiler.parts.blocks import Attention, Projection, Stream
-from promptreach.compiler.plan import Comparison, Plan, Question
+from promptreach.compiler.plan import Plan, Question, SizeComparison
 from promptreach.errors import Fault, raise_if_any
 from promptreach.rounding import EXP_UNITS
 
@@ -59,11 +59,11 @@ def plan(
     return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, int(rank), str(form))
 
 
-def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Choice:
+def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> CodebookChoice:
     return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES)
 
 
-def _sized(choice: Choice, question: Question, rank: int, form: str) -> Plan:
+def _sized(choice: CodebookChoice, question: Question, rank: int, form: str) -> Plan:
     codebook, dtype = choice.codebook, question.dtype
     found = context_map(codebook, dtype, rank) if choice.fits else None
     jumps = choice.entries if found is None else found.staircase.number
@@ -71,7 +71,7 @@ def _sized(choice: Choice, question: Question, rank: int, form: str) -> Plan:
     if found is not None:
         proved = paper_separation_log10(sum(found.counts), len(found.counts), codebook.dim, *found.vocabulary)
         achieved = math.log10(found.separation)
-        compared += (Comparison("separation of ids", "Hu et al. 2025, Lemma 2.2", proved, achieved),)
+        compared += (SizeComparison("separation of ids", "Hu et al. 2025, Lemma 2.2", proved, achieved),)
     resolved = found is None or found.resolved
     return tabulated.plan_of(
         question,

@@ -31,7 +31,7 @@ from promptreach.compiler.papers.step_function import NarrowSteps, StepFunction,
 from promptreach.compiler.parts import fingerprint, relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.parts.grid import ramp_edges
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question, count
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Plan, Question, SizeComparison, count
 from promptreach.compiler.target import Points, TargetFunction
 from promptreach.covering import covering_length_log10
 from promptreach.errors import Fault
@@ -254,7 +254,7 @@ def plan_of(
     context: int,
     layers: tuple[str, ...],
     bound: float,
-    compared: tuple[Comparison, ...],
+    compared: tuple[SizeComparison, ...],
     options: Mapping[str, float | int | str],
     obstacle: str,
 ) -> Plan:
@@ -301,13 +301,13 @@ def plan_of(
     )
 
 
-def compared(codebook: Codebook, tol: float, jumps: int, source: str, theorem: str) -> tuple[Comparison, ...]:
+def compared(codebook: Codebook, tol: float, jumps: int, source: str, theorem: str) -> tuple[SizeComparison, ...]:
     """Prompt length and size of the table beside the papers' formulas, both without their constants."""
     size = codebook.size
     length = covering_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
     pairs = codebook.dim * (10 ** min(length, 300) + codebook.tokens) * max(-math.log10(tol), 0.0)
     achieved = math.log10(codebook.tokens) + size * math.log10(codebook.cells)
     return (
-        Comparison("prompt length", source, length, achieved),
-        Comparison("table of (prompt, input) pairs", f"{source}, {theorem}", pairs, math.log10(max(jumps, 1))),
+        SizeComparison("prompt length", source, length, achieved),
+        SizeComparison("table of (prompt, input) pairs", f"{source}, {theorem}", pairs, math.log10(max(jumps, 1))),
     )

@@ -36,7 +36,7 @@ from torch import Tensor
 from promptreach.compiler.parts import relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.compiler.parts.grid import cell_centres, cell_radius
-from promptreach.compiler.plan import Comparison, Plan, Question
+from promptreach.compiler.plan import Plan, Question, SizeComparison
 from promptreach.compiler.programmable._table import PromptTable, fewest_cells, table_plan
 from promptreach.compiler.programmable.error_budget import ErrorBudget, table_budget
 from promptreach.compiler.target import Points
@@ -90,7 +90,7 @@ def _sized(question: Question, cells: int) -> Plan:
         moved=size + row + 20,
         evaluations=cells**size,
         sharpness=float(max(math.ceil(-math.log(leak_share / 2.5)), 2)),
-        compared=(Comparison("relu units", source, pairs * max(-math.log10(tol), 0), achieved),),
+        compared=(SizeComparison("relu units", source, pairs * max(-math.log10(tol), 0), achieved),),
     )
 
 
