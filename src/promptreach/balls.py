@@ -2,7 +2,9 @@
 
 A statement about a ball holds for every tensor in it. The radius is of one of two kinds, for two uses: entry by entry
 in float64, where a function is evaluated (`Ball`); or one 50-digit number in the Frobenius norm, where matrices are
-formed to take their norms (`NormBall`). Each operation adds to the radius what its own rounding amounts to.
+formed to take their norms (`NormBall`). The two stay apart: radii of entries take four matrix products for each one and
+would give certified norms other digits, while one radius for a whole matrix says too little of an entry. Each operation
+adds to the radius what its own rounding amounts to.
 
 Reference: Higham, Accuracy and Stability of Numerical Algorithms, section 3.3 (running error analysis).
 """

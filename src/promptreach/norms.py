@@ -30,14 +30,14 @@ def max_norm(matrix: Float[Tensor, "rows columns"]) -> Certificate:
     """
     matrix = _checked(matrix)
     claim = "value is the largest absolute entry of the witness matrix"
-    return _proved(claim, float(matrix.abs().max()), Side.EXACT, "max-norm", matrix)
+    return _proved(claim, float(matrix.abs().max()), Side.EXACT, "max-norm", "max_norm", matrix=matrix)
 
 
 def frobenius(matrix: Float[Tensor, "rows columns"]) -> Certificate:
     """An UPPER bound on the root of the summed squares of all entries, within a factor 1 + gamma(entries + 8)."""
     matrix = _checked(matrix)
     claim = "the Frobenius norm of the witness matrix is at most value"
-    return _proved(claim, _frobenius_above(matrix), Side.UPPER, "frobenius-upper", matrix)
+    return _proved(claim, _frobenius_above(matrix), Side.UPPER, "frobenius-upper", "frobenius_upper", matrix=matrix)
 
 
 def spectral_upper(matrix: Float[Tensor, "rows columns"]) -> Certificate:
@@ -52,7 +52,8 @@ def spectral_upper(matrix: Float[Tensor, "rows columns"]) -> Certificate:
     matrix = _checked(matrix)
     left, singular, right = torch.linalg.svd(matrix, full_matrices=False)
     claim = "for every vector v, |A v| <= value |v|, where A is the witness matrix and |.| the Euclidean norm"
-    return _proved(claim, _norm_above(matrix, left, singular, right.mT), Side.UPPER, "spectral-upper", matrix)
+    value = _norm_above(matrix, left, singular, right.mT)
+    return _proved(claim, value, Side.UPPER, "spectral-upper", "spectral_upper", matrix=matrix)
 
 
 def product_upper(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner columns"]) -> Certificate:
@@ -68,16 +69,9 @@ def product_upper(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner
     (left_basis, left_triangle), (right_basis, right_triangle) = torch.linalg.qr(left), torch.linalg.qr(right.mT)
     inner, singular, outer = torch.linalg.svd(left_triangle @ right_triangle.mT, full_matrices=False)
     value = _norm_above(_checked(left @ right), left_basis @ inner, singular, right_basis @ outer.mT)
-    return Certificate(
-        claim="for every vector v, |A B v| <= value |v|, where A and B are the witness's left and right",
-        value=(value + _product_lost(left, right)) * _above(2),
-        side=Side.UPPER,
-        evidence=Evidence.PROVED,
-        assumptions=(Assumption("every entry is a finite float64 number", checked=True, detail="looked at each"),),
-        theorem="spectral-upper",
-        witness={"left": left, "right": right},
-        checker="norms:recheck_product_upper",
-    )
+    claim = "for every vector v, |A B v| <= value |v|, where A and B are the witness's left and right"
+    value = (value + _product_lost(left, right)) * _above(2)
+    return _proved(claim, value, Side.UPPER, "spectral-upper", "product_upper", left=left, right=right)
 
 
 def spectral_lower(matrix: Float[Tensor, "rows columns"]) -> Certificate:
@@ -94,7 +88,7 @@ def spectral_lower(matrix: Float[Tensor, "rows columns"]) -> Certificate:
     lost = gamma(columns) * _above(columns) * _frobenius_above(matrix.abs() @ vector.abs())
     value = max(0.0, image - lost * _above(3)) / _frobenius_above(vector) * (1 - gamma(4))
     claim = "the witness vector v has |A v| >= value |v|, where A is the witness matrix and |.| the Euclidean norm"
-    return _proved(claim, value, Side.LOWER, "spectral-lower", matrix, vector=vector)
+    return _proved(claim, value, Side.LOWER, "spectral-lower", "spectral_lower", matrix=matrix, vector=vector)
 
 
 def _above(count: int) -> float:
@@ -146,16 +140,16 @@ def _checked(matrix: Tensor) -> Float[Tensor, "rows columns"]:
     return matrix.detach().to("cpu", torch.float64)
 
 
-def _proved(claim: str, value: float, side: Side, name: str, matrix: Tensor, **witness: Tensor) -> Certificate:
+def _proved(claim: str, value: float, side: Side, theorem: str, checker: str, **witness: Tensor) -> Certificate:
     return Certificate(
         claim=claim,
         value=value,
         side=side,
         evidence=Evidence.PROVED,
         assumptions=(Assumption("every entry is a finite float64 number", checked=True, detail="looked at each"),),
-        theorem=name,
-        witness={"matrix": matrix, **witness},
-        checker=f"norms:recheck_{name.replace('-', '_')}",
+        theorem=theorem,
+        witness=witness,
+        checker=f"norms:recheck_{checker}",
     )
 
 

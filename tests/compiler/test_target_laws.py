@@ -104,8 +104,6 @@ def test_declarations_can_be_tried_on_their_own():
     TargetFunction(lambda x: x, 2, 2, 1.0).check()
     with pytest.raises(InputError, match="slope"):
         TargetFunction(lambda x: x, 2, 2, 0.9).check()
-    with pytest.raises(InputError, match="slope"):
-        TargetFunction(lambda x: x, 2, 2, 1.0).check(lipschitz=0.5)
 
 
 def test_no_points_have_no_values():

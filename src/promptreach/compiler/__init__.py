@@ -3,19 +3,19 @@
 from promptreach.compiler.backbone import CompiledBackbone
 from promptreach.compiler.build import CONSTRUCTIONS, Construction, build_backbone, load_backbone, plan_backbone
 from promptreach.compiler.gallery import GALLERY, gallery_function
-from promptreach.compiler.plan import Comparison, Plan, PlanTooLargeError
+from promptreach.compiler.plan import Plan, PlanTooLargeError, SizeComparison
 from promptreach.compiler.target import TargetFunction
 from promptreach.compiler.verify import Measurement, measure
 
 __all__ = [
     "CONSTRUCTIONS",
     "GALLERY",
-    "Comparison",
     "CompiledBackbone",
     "Construction",
     "Measurement",
     "Plan",
     "PlanTooLargeError",
+    "SizeComparison",
     "TargetFunction",
     "build_backbone",
     "gallery_function",

@@ -11,8 +11,9 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -30,6 +31,9 @@ from promptreach.prompt import SoftPrompt
 
 CHUNK_BYTES = 2**26
 """Working memory that one block of inputs may take."""
+
+
+_Backbone = TypeVar("_Backbone", bound="CompiledBackbone")
 
 
 class CompiledBackbone(nn.Module, ABC):
@@ -165,7 +169,7 @@ class CompiledBackbone(nn.Module, ABC):
 
     def refutations(self, target: TargetFunction, points: Points, values: Points) -> list[Fault]:
         """What neighbouring lookups refute: consecutive points, which are near one another in a grid."""
-        return target.slope_faults(points[1:], values[1:], points[:-1], values[:-1], target.lipschitz)
+        return target.slope_faults(points[1:], values[1:], points[:-1], values[:-1])
 
     def embed(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens hidden"]:
         """The token embeddings that stand behind the prompt."""
@@ -258,3 +262,20 @@ class CompiledBackbone(nn.Module, ABC):
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         question = {**self.plan.question._asdict(), "options": dict(self.plan.options)}
         write_atomically(path, safetensors.torch.save(tensors, metadata={"promptreach": json.dumps(question)}))
+
+
+def rebuilt(
+    build: Callable[[Plan], _Backbone], plan: Callable[..., Plan], certificate: Certificate
+) -> _Backbone | None:
+    """The backbone of a certificate's `CompiledBackbone.witness`, built again from its plan.
+
+    None where its weights are not those of the witness, or the witness's prompt is none of its own.
+    """
+    seen = certificate.witness
+    backbone = _built(build, plan, **seen["question"])
+    return None if backbone.fingerprint != seen["weights"] or backbone.prompt_faults(seen["prompt"]) else backbone
+
+
+@lru_cache(maxsize=12)
+def _built(build: Callable[[Plan], _Backbone], plan: Callable[..., Plan], **question: Any) -> _Backbone:
+    return build(plan(**question))

@@ -12,7 +12,15 @@ from safetensors import SafetensorError, safe_open
 
 from promptreach.compiler.backbone import CompiledBackbone
 from promptreach.compiler.papers import deep, kernel, single_layer
-from promptreach.compiler.plan import ITEM_BYTES, MEMORY, Plan, is_number, question_faults, refuse_if_too_large
+from promptreach.compiler.plan import (
+    ITEM_BYTES,
+    MEMORY,
+    Plan,
+    Question,
+    is_number,
+    question_faults,
+    refuse_if_too_large,
+)
 from promptreach.compiler.programmable import multilinear, programmable
 from promptreach.errors import Fault, InputError, raise_if_any
 
@@ -23,7 +31,7 @@ class Construction:
 
     Attributes:
         plan: (dim, tokens, lipschitz, tol, dtype, **options) -> Plan, without building anything; "single_layer" and
-            "deep" list their table for it, where that has at most `tabulated.MOST_ENTRIES` entries.
+            "deep" list their table for it, where that has at most `codebook.MOST_ENTRIES` entries.
         build: the plan -> the backbone.
         source: where the construction comes from.
         about: one sentence.
@@ -34,9 +42,6 @@ class Construction:
     source: str
     about: str
 
-
-_QUESTION = ("dim", "tokens", "lipschitz", "tol", "dtype")
-"""What every construction's plan takes; its own options stand behind these."""
 
 CONSTRUCTIONS: dict[str, Construction] = {
     "programmable": Construction(
@@ -124,7 +129,7 @@ def plan_backbone(
     if construction not in CONSTRUCTIONS:
         faults.append(Fault("construction", repr(construction), f"one of {', '.join(CONSTRUCTIONS)}"))
     else:
-        own = list(inspect.signature(CONSTRUCTIONS[construction].plan).parameters)[len(_QUESTION) :]
+        own = list(inspect.signature(CONSTRUCTIONS[construction].plan).parameters)[len(Question._fields) - 1 :]
         expected = f"options of {construction}: {', '.join(own) or 'none'}"
         faults += [Fault("option", repr(option), expected) for option in options if option not in own]
     name = str(dtype).removeprefix("torch.")

@@ -22,7 +22,7 @@ FLOPS = 4e9
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SizeComparison:
     """The size of one thing by a paper's formula and as achieved here, both as powers of ten."""
 
     what: str
@@ -93,7 +93,7 @@ class Plan:
     bytes: int
     seconds: float
     bound: float
-    compared: tuple[Comparison, ...] = ()
+    compared: tuple[SizeComparison, ...] = ()
     options: Mapping[str, float | int | str] = field(default_factory=dict)
     derived: Mapping[str, int] = field(default_factory=dict)
     obstacle: str = ""

@@ -77,11 +77,10 @@ class TargetFunction:
         raise_if_any(self._value_faults(points, values))
         return values
 
-    def check(self, lipschitz: float | None = None, seed: int = 0) -> None:
+    def check(self, seed: int = 0) -> None:
         """Try to refute what was declared, at random points.
 
         Args:
-            lipschitz: the constant to test; the declared one when None.
             seed: of the points.
 
         Raises:
@@ -100,16 +99,13 @@ class TargetFunction:
         points, values = points.repeat(len(_STEPS), 1, 1), values.repeat(len(_STEPS), 1, 1)
         moves = torch.randn(points.shape, generator=generator, dtype=torch.float64)
         moved = (points + steps * moves / moves.flatten(1).norm(dim=1)[:, None, None]).clamp(0, 1)
-        constant = self.lipschitz if lipschitz is None else lipschitz
-        raise_if_any(faults + self.slope_faults(points, values, moved, self.at(moved), constant))
+        raise_if_any(faults + self.slope_faults(points, values, moved, self.at(moved)))
 
-    def slope_faults(
-        self, left: Points, left_values: Points, right: Points, right_values: Points, lipschitz: float
-    ) -> list[Fault]:
-        """A fault for the pair of points, if any, whose values are further apart than `lipschitz` allows."""
+    def slope_faults(self, left: Points, left_values: Points, right: Points, right_values: Points) -> list[Fault]:
+        """A fault for the pair of points, if any, whose values are further apart than the declared constant allows."""
         distance = (left - right).flatten(1).norm(dim=1)
         apart = (left_values - right_values).flatten(1).norm(dim=1)
-        excess = apart - lipschitz * distance * (1 + _SLOPE_ROUNDING)
+        excess = apart - self.lipschitz * distance * (1 + _SLOPE_ROUNDING)
         # Closer than the smallest step, rounding of the values could pass for a slope.
         excess = torch.where(distance < 0.1 * _STEPS[0], -torch.inf, excess - _SLOPE_ROUNDING * _STEPS[0])
         if not bool((excess > 0).any()):
@@ -117,7 +113,7 @@ class TargetFunction:
         row = int(excess.argmax())
         slope = float(apart[row] / distance[row])
         seen = f"slope {slope:.4g} between {left[row].tolist()} and {right[row].tolist()}"
-        expected = f"at most the declared Lipschitz constant {lipschitz:g}, in the 2-norm over all entries"
+        expected = f"at most the declared Lipschitz constant {self.lipschitz:g}, in the 2-norm over all entries"
         return [Fault(self.name, seen, expected, f"Build the backbone for lipschitz={1.1 * slope:.2g} or more")]
 
     def _kind(self, point: Tensor) -> Literal["numpy", "torch"]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from promptreach.compiler.gallery import random_function
 from promptreach.compiler.papers.codebook import BEYOND, Codebook, choose, power_up_to_beyond
+from promptreach.compiler.plan import Question
 
 RAMP = 2.0**-30
 
@@ -59,7 +60,7 @@ def test_the_tables_listed_are_the_admissible_ones(dim, tokens, cells, levels, l
 @settings(max_examples=25)
 @given(st.sampled_from([(1, 1), (1, 2), (2, 1)]), st.floats(0.05, 1.2), st.floats(0.1, 3))
 def test_a_chosen_codebook_reaches_tol_and_has_the_entries_it_says(shape, tol, lipschitz):
-    choice = choose(*shape, lipschitz, tol, 2.0**-40, 5000)
+    choice = choose(Question("deep", *shape, lipschitz, tol, "float64"), most=5000)
     if choice.fits:
         assert choice.codebook.error <= tol
         tables = choice.codebook.tables(5000)

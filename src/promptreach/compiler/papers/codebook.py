@@ -38,10 +38,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach import rounding
+from promptreach.compiler.plan import Question
 from promptreach.errors import Fault
 
 BEYOND = 10**4000
 """Stands for every larger number: they are of no use to anybody, and Python refuses to print them."""
+
+MOST_ENTRIES = 2**17
+"""The largest table that is listed: (function, cell, token) triples."""
+
+_FINEST = {"float64": 2.0**-40, "float32": 2.0**-18}
+"""The narrowest ramp, by dtype: wide against the rounding of an input."""
 
 SAMPLES = 16
 """The most points per axis at which the mean over a cell is taken."""
@@ -180,7 +187,7 @@ class Codebook:
 
 
 @dataclass(frozen=True)
-class Choice:
+class CodebookChoice:
     """A codebook that was looked for.
 
     Attributes:
@@ -197,34 +204,20 @@ class Choice:
 
 @lru_cache(maxsize=256)
 def choose(
-    dim: int,
-    tokens: int,
-    lipschitz: float,
-    tol: float,
-    finest: float,
-    most: int,
-    usable: Callable[[Codebook], bool] = lambda _: True,
-) -> Choice:
-    """The codebook with the fewest entries among those whose error is at most `tol`.
-
-    Args:
-        finest: the narrowest ramp that the arithmetic allows, a power of two.
-        most: entries that may be listed.
-        usable: what else a codebook must satisfy.
-    """
-    fewest = max(1, math.floor(lipschitz * math.sqrt(dim * tokens / 12) / tol))
-    candidates = [
-        _with_levels(dim, tokens, lipschitz, cells, tol, finest) for cells in range(fewest, fewest + _MOST_CANDIDATES)
-    ]
-    reaching = [codebook for codebook in candidates if codebook.error <= tol]
+    question: Question, usable: Callable[[Codebook], bool] = lambda _: True, most: int = MOST_ENTRIES
+) -> CodebookChoice:
+    """The codebook with the fewest entries, at most `most`, among the usable ones whose error is at most `tol`."""
+    fewest = max(1, math.floor(question.lipschitz * math.sqrt(question.size / 12) / question.tol))
+    candidates = [_with_levels(question, cells) for cells in range(fewest, fewest + _MOST_CANDIDATES)]
+    reaching = [codebook for codebook in candidates if codebook.error <= question.tol]
     counted = [(count, book) for book in reaching if usable(book) and (count := _entries(book, most)) is not None]
     if counted:
         entries, codebook = min(counted, key=lambda pair: pair[0])
-        return Choice(codebook, entries, True)
+        return CodebookChoice(codebook, entries, True)
     estimate, codebook = min(
         ((_all_entries_log10(book), book) for book in reaching or candidates), key=lambda pair: pair[0]
     )
-    return Choice(codebook, max(most + 1, power_up_to_beyond(10, math.ceil(min(estimate, 1e9)))), False)
+    return CodebookChoice(codebook, max(most + 1, power_up_to_beyond(10, math.ceil(min(estimate, 1e9)))), False)
 
 
 def power_up_to_beyond(base: int, exponent: int) -> int:
@@ -232,11 +225,12 @@ def power_up_to_beyond(base: int, exponent: int) -> int:
     return BEYOND if exponent * math.log10(base) >= math.log10(BEYOND) else int(base**exponent)
 
 
-def _with_levels(dim: int, tokens: int, lipschitz: float, cells: int, tol: float, finest: float) -> Codebook:
+def _with_levels(question: Question, cells: int) -> Codebook:
     """The codebook of so many cells with the fewest levels that reach `tol`, or with far too many if none do."""
-    size = dim * tokens
+    _, dim, tokens, lipschitz, tol, dtype = question
+    size = question.size
     widest = min(SHARE * tol**2 / (2 * size**2 * max(cells - 1, 1)), 2.0**-6 / cells)
-    one_level = Codebook(dim, tokens, lipschitz, cells, 1, max(2.0 ** math.floor(math.log2(widest)), finest))
+    one_level = Codebook(dim, tokens, lipschitz, cells, 1, max(2.0 ** math.floor(math.log2(widest)), _FINEST[dtype]))
     spread = lipschitz * math.sqrt(size / 12) / cells
     room = math.sqrt(max(tol**2 * (1 - SHARE) - spread**2, 0)) - spread / one_level.samples
     levels = max(1, math.floor(math.sqrt(size) / (2 * max(room, SHARE * tol))))

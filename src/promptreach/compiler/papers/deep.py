@@ -30,20 +30,20 @@ computes what `exact_output` computes in fractions, bit for bit up to the last d
 
 import math
 from functools import lru_cache, partial
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach import rounding
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Independence, rechecks
+from promptreach.compiler.backbone import rebuilt
 from promptreach.compiler.papers import tabulated
-from promptreach.compiler.papers.codebook import Choice, Codebook, choose
+from promptreach.compiler.papers.codebook import Codebook, CodebookChoice, choose
 from promptreach.compiler.papers.separation import Separation, separation_of
 from promptreach.compiler.papers.step_function import StepFunction, changes
 from promptreach.compiler.parts.blocks import Attention, Projection, Stream
-from promptreach.compiler.plan import Comparison, Plan, Question
+from promptreach.compiler.plan import Plan, Question, SizeComparison
 from promptreach.covering import covering_length_log10
 from promptreach.errors import raise_if_any
 
@@ -62,15 +62,10 @@ def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str, form: 
     """
     raise_if_any(tabulated.form_faults(form))
     question = Question("deep", dim, tokens, lipschitz, tol, dtype)
-    return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, str(form))
+    return _sized(choose(question, _IS_EXACT[dtype]), question, str(form))
 
 
-def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Choice:
-    """The codebook with the smallest table among those whose numbers `dtype` holds exactly."""
-    return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES, _IS_EXACT[dtype])
-
-
-def _sized(choice: Choice, question: Question, form: str) -> Plan:
+def _sized(choice: CodebookChoice, question: Question, form: str) -> Plan:
     codebook, base = choice.codebook, base_of(choice.codebook)
     rows = codebook.prompt_length + codebook.tokens
     jumps, layers = id_steps(codebook).number if choice.fits else choice.entries, rows * base
@@ -78,12 +73,12 @@ def _sized(choice: Choice, question: Question, form: str) -> Plan:
         codebook, question.tol, jumps, "Wang et al. 2023, Theorem 1", "counted by Hu et al. 2025"
     )
     paper_layers = covering_length_log10(*question[1:5]) + codebook.dim * max(-math.log10(question.tol), 0.0)
-    compared += (Comparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, math.log10(layers)),)
+    compared += (SizeComparison("attention layers", "Hu et al. 2025, on Theorem 1", paper_layers, math.log10(layers)),)
     if choice.fits:
         # Ids of Yun et al. lie above L delta^(-2(L+1)d) (delta^-d - 1) and are delta apart, with L the rows.
         yun = 2 * (rows + 1) * math.log10(base) + math.log10(rows * max(base - 1, 1)) + math.log10(base)
         largest = float(id_heights(codebook)[0].max())
-        compared += (Comparison("largest id over least distance", "Yun et al. 2020", yun, math.log10(largest)),)
+        compared += (SizeComparison("largest id over least distance", "Yun et al. 2020", yun, math.log10(largest)),)
     return tabulated.plan_of(
         question,
         codebook,
@@ -100,7 +95,7 @@ def _sized(choice: Choice, question: Question, form: str) -> Plan:
     )
 
 
-def _obstacle(choice: Choice, dtype: str) -> str:
+def _obstacle(choice: CodebookChoice, dtype: str) -> str:
     """Why the backbone cannot be built, or empty."""
     if choice.fits:
         return ""
@@ -215,8 +210,11 @@ class HardmaxHeads(Attention):
 class Deep(tabulated.Tabulated):
     """Paper A's backbone. See the module."""
 
+    theorem = "selective-shift-table"
+    checker = "compiler.papers.deep:recheck_deep"
+
     def __init__(self, plan: Plan) -> None:
-        codebook = _choice(plan.dim, plan.tokens, plan.lipschitz, plan.tol, plan.dtype).codebook
+        codebook = choose(plan.question, _IS_EXACT[plan.dtype]).codebook
         dtype, stream = plan.torch_dtype, tabulated.stream_of(codebook, 0)
         values = range((plan.slots + plan.tokens) * base_of(codebook))
         shifts = [shift(codebook, stream, value, dtype) for value in values]
@@ -233,20 +231,9 @@ class Deep(tabulated.Tabulated):
         prompt[:, self.stream.blocks["token"]] = base_of(self.codebook) * numbers[:, None]
         return prompt
 
-    def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
-        return Certificate(
-            claim=tabulated.claim_of(self.plan, lipschitz, everywhere),
-            value=tabulated.error_of(self.codebook, lipschitz, self.plan.dtype, everywhere),
-            side=Side.UPPER,
-            evidence=Evidence.PROVED,
-            assumptions=(
-                Assumption("every number of the shifts is exact", is_exact(self.codebook, self.plan.dtype), "counted"),
-                Assumption("the weights are those of the plan, the rows hold a codeword", True, "compared"),
-            ),
-            theorem="selective-shift-table",
-            witness=self.witness(embeddings, lipschitz, everywhere),
-            checker="compiler.papers.deep:recheck_deep",
-        )
+    def ids_differ(self) -> Assumption:
+        """Ids are whole numbers, told apart where all arithmetic on them is exact."""
+        return Assumption("every number of the shifts is exact", is_exact(self.codebook, self.plan.dtype), "counted")
 
     def measured_separation(self) -> Separation:
         """The separation over all contexts of the codebook: whole numbers, so nothing is rounded."""
@@ -266,17 +253,14 @@ def lift(codebook: Codebook, stream: Stream, dtype: torch.dtype) -> HardmaxHeads
     return HardmaxHeads("lift", stream, torch.tensor([-0.5], dtype=dtype), height)
 
 
-@lru_cache(maxsize=4)
-def _rebuilt(**question: Any) -> Deep:
-    return Deep(plan(**question))
-
-
 @rechecks(Independence.SHARED, quick=0)
 def recheck_deep(certificate: Certificate) -> bool:
     """Second path: run the shifts on the highest context in whole numbers, see that nothing outgrows the dtype and that
     a context is read back from its last row; then the error (`tabulated.recheck_error`)."""
-    rebuilt = _rebuilt(**certificate.witness["question"])
-    codebook, limit = rebuilt.codebook, rounding.LARGEST_WHOLE[rebuilt.plan.dtype]
+    backbone = rebuilt(Deep, plan, certificate)
+    if backbone is None:
+        return False
+    codebook, limit = backbone.codebook, rounding.LARGEST_WHOLE[backbone.plan.dtype]
     own, levels = codebook.cells**codebook.dim, codebook.levels**codebook.dim
     slots, base = codebook.prompt_length, max(own, levels)
     for first, then in ((levels - 1, own - 1), (0, own - 1), (levels - 1, 0)):
@@ -295,4 +279,4 @@ def recheck_deep(certificate: Certificate) -> bool:
                 return False
             settled = base * row + code
             number = (number - settled) // (base + 1) + settled
-    return tabulated.recheck_error(certificate, rebuilt)
+    return tabulated.recheck_error(certificate, backbone.codebook)

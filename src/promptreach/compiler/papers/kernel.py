@@ -34,8 +34,6 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,12 +41,12 @@ from torch import Tensor
 
 from promptreach import rounding
 from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
-from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
+from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone, rebuilt
 from promptreach.compiler.papers.codebook import power_up_to_beyond
 from promptreach.compiler.parts import fingerprint
-from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream, own_entries
 from promptreach.compiler.parts.grid import cell_centres, grid_points
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Plan, Question, SizeComparison
 from promptreach.compiler.target import Points
 from promptreach.errors import Fault
 from promptreach.rounding import EXP_UNITS
@@ -183,7 +181,7 @@ def _sized(sizes: KernelSizes, lipschitz: float, tol: float, dtype: str) -> Plan
         seconds=flops / FLOPS,
         bound=bound(sizes, lipschitz, dtype),
         compared=(
-            Comparison(
+            SizeComparison(
                 "prompt length",
                 "Petrov et al. 2024 (2402.14753), rate for the sphere S^D from memory, without its constant",
                 accuracy * (10 + 14 * size + 4 * size**2),
@@ -206,7 +204,7 @@ class Kernel(CompiledBackbone):
         stream = _stream(plan.dim, plan.tokens)
         gathers = [gather(plan, stream, self.sizes, position) for position in range(plan.tokens)]
         passes: list[FeedForward | Attention] = [*(gathers if plan.tokens > 1 else [])]
-        passes += [smooth(plan, stream, self.sizes), own(plan, stream)]
+        passes += [smooth(plan, stream, self.sizes), own_entries("own", stream, "mixed", "output", 1, plan.torch_dtype)]
         super().__init__(plan, stream, passes)
         self.freeze()
 
@@ -298,20 +296,6 @@ def smooth(plan: Plan, stream: Stream, sizes: KernelSizes) -> Attention:
     )
 
 
-def own(plan: Plan, stream: Stream) -> FeedForward:
-    """output_a = sum over positions i of relu(mixed_ia + flag_i - 1): entries lie in [0, 1], so only the own remain."""
-    dim, tokens, dtype = plan.dim, plan.tokens, plan.torch_dtype
-    flags = torch.eye(tokens, dtype=dtype).repeat_interleave(dim, dim=0)
-    up = torch.cat([torch.eye(tokens * dim, dtype=dtype), flags], dim=1)
-    down = torch.eye(dim, dtype=dtype).repeat(1, tokens)
-    return FeedForward("own", stream, ["mixed", "position"], ["output"], up, -torch.ones(len(up), dtype=dtype), down)
-
-
-@lru_cache(maxsize=4)
-def _rebuilt(**question: Any) -> Kernel:
-    return Kernel(plan(**question))
-
-
 @rechecks(Independence.SHARED, quick=0)
 def recheck_kernel(certificate: Certificate) -> bool:
     """Second path: integrate V on a fine grid in floats, axis by axis, instead of bounding it, and compare.
@@ -321,8 +305,8 @@ def recheck_kernel(certificate: Certificate) -> bool:
     backbone is built again from its plan and compared with the weights.
     """
     seen = certificate.witness
-    backbone = _rebuilt(**seen["question"])
-    if backbone.fingerprint != seen["weights"] or backbone.prompt_faults(seen["prompt"]):
+    backbone = rebuilt(Kernel, plan, certificate)
+    if backbone is None:
         return False
     sizes = backbone.sizes
     cells, beta, size, tokens = sizes.cells, sizes.beta, sizes.size, sizes.tokens

@@ -12,20 +12,20 @@ Ids are computed in floating point, with an error that must stay below a third o
 """
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Independence, rechecks
+from promptreach.compiler.backbone import rebuilt
 from promptreach.compiler.papers import tabulated
-from promptreach.compiler.papers.codebook import Choice, choose
+from promptreach.compiler.papers.codebook import CodebookChoice, choose
 from promptreach.compiler.papers.context_map import ContextMap, context_map, query_scale
 from promptreach.compiler.papers.separation import Separation, paper_separation_log10
 from promptreach.compiler.parts.blocks import Attention, Projection, Stream
-from promptreach.compiler.plan import Comparison, Plan, Question
+from promptreach.compiler.plan import Plan, Question, SizeComparison
 from promptreach.errors import Fault, raise_if_any
 from promptreach.rounding import EXP_UNITS
 
@@ -56,14 +56,10 @@ def plan(
         faults.insert(0, Fault("rank", repr(rank), f"a whole number from 1 to {MOST_RANK}"))
     raise_if_any(faults)
     question = Question("single_layer", dim, tokens, lipschitz, tol, dtype)
-    return _sized(_choice(dim, tokens, lipschitz, tol, dtype), question, int(rank), str(form))
+    return _sized(choose(question), question, int(rank), str(form))
 
 
-def _choice(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Choice:
-    return choose(dim, tokens, lipschitz, tol, tabulated.FINEST[dtype], tabulated.MOST_ENTRIES)
-
-
-def _sized(choice: Choice, question: Question, rank: int, form: str) -> Plan:
+def _sized(choice: CodebookChoice, question: Question, rank: int, form: str) -> Plan:
     codebook, dtype = choice.codebook, question.dtype
     found = context_map(codebook, dtype, rank) if choice.fits else None
     jumps = choice.entries if found is None else found.staircase.number
@@ -71,7 +67,7 @@ def _sized(choice: Choice, question: Question, rank: int, form: str) -> Plan:
     if found is not None:
         proved = paper_separation_log10(sum(found.counts), len(found.counts), codebook.dim, *found.vocabulary)
         achieved = math.log10(found.separation)
-        compared += (Comparison("separation of ids", "Hu et al. 2025, Lemma 2.2", proved, achieved),)
+        compared += (SizeComparison("separation of ids", "Hu et al. 2025, Lemma 2.2", proved, achieved),)
     resolved = found is None or found.resolved
     return tabulated.plan_of(
         question,
@@ -91,8 +87,12 @@ def _sized(choice: Choice, question: Question, rank: int, form: str) -> Plan:
 class SingleLayer(tabulated.Tabulated):
     """Paper B's backbone. See the module."""
 
+    theorem = "single-layer-table"
+    checker = "compiler.papers.single_layer:recheck_single_layer"
+    taken_for_granted = f" The exponential is right to {EXP_UNITS} units in the last place."
+
     def __init__(self, plan: Plan) -> None:
-        codebook = _choice(plan.dim, plan.tokens, plan.lipschitz, plan.tol, plan.dtype).codebook
+        codebook = choose(plan.question).codebook
         dtype, found = plan.torch_dtype, context_map(codebook, plan.dtype, int(plan.options["rank"]))
         self.map, stream = found, tabulated.stream_of(codebook, found.rank)
         super().__init__(plan, codebook, stream, found.spread, [context(stream, found, dtype)], found.staircase)
@@ -108,23 +108,14 @@ class SingleLayer(tabulated.Tabulated):
         prompt[:, self.stream.blocks["score"]] = self.map.score[: self.plan.slots]
         return prompt
 
-    def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
-        return Certificate(
-            claim=tabulated.claim_of(self.plan, lipschitz, everywhere)
-            + f" The exponential is right to {EXP_UNITS} units in the last place.",
-            value=tabulated.error_of(self.codebook, lipschitz, self.plan.dtype, everywhere),
-            side=Side.UPPER,
-            evidence=Evidence.PROVED,
-            assumptions=(
-                Assumption(
-                    "ids of different contexts are told apart in floating point", self.map.resolved, "separation"
-                ),
-                Assumption("the weights are those of the plan, the rows hold a codeword", True, "compared"),
-            ),
-            theorem="single-layer-table",
-            witness={**self.witness(embeddings, lipschitz, everywhere), "separation": self.map.separation},
-            checker="compiler.papers.single_layer:recheck_single_layer",
-        )
+    def ids_differ(self) -> Assumption:
+        """Ids are rounded, and told apart where their separation is wide against that."""
+        told_apart = "ids of different contexts are told apart in floating point"
+        return Assumption(told_apart, self.map.resolved, "separation")
+
+    def witness(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> dict[str, Any]:
+        """That of every construction, and the separation claimed."""
+        return {**super().witness(embeddings, lipschitz, everywhere), "separation": self.map.separation}
 
     def measured_separation(self) -> Separation:
         """What the contextual map achieves: see `ContextMap.measured`."""
@@ -158,21 +149,18 @@ def context(stream: Stream, found: ContextMap, dtype: torch.dtype) -> Attention:
     )
 
 
-@lru_cache(maxsize=4)
-def _rebuilt(**question: Any) -> SingleLayer:
-    return SingleLayer(plan(**question))
-
-
 @rechecks(Independence.SHARED, quick=0)
 def recheck_single_layer(certificate: Certificate) -> bool:
     """Second path: the separation again, from a float64 softmax of the rebuilt weights, to nine digits; the error."""
-    seen, rebuilt = certificate.witness, _rebuilt(**certificate.witness["question"])
-    scores, counts = rebuilt.map.score.double(), rebuilt.map.counts
-    for query in rebuilt.map.queries().values():
+    seen, backbone = certificate.witness, rebuilt(SingleLayer, plan, certificate)
+    if backbone is None:
+        return False
+    scores, counts = backbone.map.score.double(), backbone.map.counts
+    for query in backbone.map.queries().values():
         weights = (scores @ torch.tensor(query, dtype=torch.float64)).softmax(dim=0)
         lower = 0.0
         for weight, count in zip(weights.tolist(), counts, strict=True):
             if count > 1 and weight - lower < seen["separation"] * (1 - 1e-9):
                 return False
             lower += weight * (count - 1)
-    return tabulated.recheck_error(certificate, rebuilt)
+    return tabulated.recheck_error(certificate, backbone.codebook)

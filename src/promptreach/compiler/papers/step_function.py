@@ -96,11 +96,6 @@ class NarrowSteps(FeedForward):
         self.middle = nn.Parameter(middle, requires_grad=False)
         self.middle_bias = nn.Parameter(bias, requires_grad=False)
 
-    @property
-    def depth(self) -> int:
-        """The number of relu layers."""
-        return len(self.middle) + 1
-
     def forward(self, states: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         """The states after this layer; the same tensor, changed in place."""
         assert self.up_bias is not None

@@ -18,32 +18,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach import rounding
-from promptreach.certificate import Certificate
+from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
-from promptreach.compiler.papers.codebook import Codebook
+from promptreach.compiler.papers.codebook import MOST_ENTRIES, Codebook
 from promptreach.compiler.papers.step_function import NarrowSteps, StepFunction, WideSteps
 from promptreach.compiler.parts import fingerprint, relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.parts.grid import ramp_edges
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question, count
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Plan, Question, SizeComparison, count
 from promptreach.compiler.target import Points, TargetFunction
 from promptreach.covering import covering_length_log10
 from promptreach.errors import Fault
 
-MOST_ENTRIES = 2**17
-"""The largest table that is listed: (function, cell, token) triples."""
-
 FORMS = ("wide", "narrow")
 """How the table is laid out: two wide layers, or many narrow ones."""
-
-FINEST = {"float64": 2.0**-40, "float32": 2.0**-18}
-"""The narrowest ramp, by dtype: wide against the rounding of an input."""
 
 
 def stream_of(codebook: Codebook, score: int) -> Stream:
@@ -131,7 +126,7 @@ def content_codes(codebook: Codebook) -> Int[Tensor, "cells tokens"]:
 
 
 class Tabulated(CompiledBackbone):
-    """A backbone that tabulates ids. Subclasses bring the contextual map and its certificate.
+    """A backbone that tabulates ids. Subclasses bring the contextual map and what tells its ids apart.
 
     Args:
         plan, codebook, stream: the sizes, the functions, the layout.
@@ -139,6 +134,11 @@ class Tabulated(CompiledBackbone):
         context: the layers of the contextual map.
         ids: the table.
     """
+
+    theorem: ClassVar[str]
+    checker: ClassVar[str]
+    taken_for_granted: ClassVar[str] = ""
+    """What the claim takes for granted beyond IEEE arithmetic."""
 
     def __init__(
         self,
@@ -188,6 +188,36 @@ class Tabulated(CompiledBackbone):
             return [Fault("prompt", "stored entries between levels", f"(l + 1/2) / {codebook.levels}, l whole")]
         return codebook.faults(table.reshape(codebook.num_cells, -1), "prompt")
 
+    @abstractmethod
+    def ids_differ(self) -> Assumption:
+        """The hypothesis under which different contexts have ids that the arithmetic tells apart."""
+
+    def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
+        plan = self.plan
+        where = (
+            "at every X with no coordinate inside a ramp, the error"
+            if everywhere
+            else "the root mean square error over uniform X"
+        )
+        return Certificate(
+            claim=(
+                f"For every f from [0,1]^({plan.tokens} x {plan.dim}) into itself with |f(X) - f(X')| <= {lipschitz:g} "
+                f"|X - X'| whose codeword the prompt's rows hold, {where} |backbone(X) - f(X)| is at most value. "
+                f"2-norms over all entries; X is rounded to {plan.dtype} first; arithmetic is IEEE {plan.dtype}."
+                f"{self.taken_for_granted}"
+            ),
+            value=error_of(self.codebook, lipschitz, plan.dtype, everywhere),
+            side=Side.UPPER,
+            evidence=Evidence.PROVED,
+            assumptions=(
+                self.ids_differ(),
+                Assumption("the weights are those of the plan, the rows hold a codeword", True, "compared"),
+            ),
+            theorem=self.theorem,
+            witness=self.witness(embeddings, lipschitz, everywhere),
+            checker=self.checker,
+        )
+
     def edges(self) -> Float[Tensor, " edges"]:
         """Both ends of every ramp of the content's quantiser, and 0 and 1."""
         return ramp_edges(starts(self.codebook, self.plan.torch_dtype), self.codebook.ramp)
@@ -202,30 +232,13 @@ def error_of(codebook: Codebook, lipschitz: float, dtype: str, everywhere: bool)
     return rounding.float_above(error + units * rounding.EXACT_UNIT[dtype] * rounding.sqrt_up(Fraction(codebook.size)))
 
 
-def claim_of(plan: Plan, lipschitz: float, everywhere: bool) -> str:
-    """The certificate's claim."""
-    where = (
-        "at every X with no coordinate inside a ramp, the error"
-        if everywhere
-        else "the root mean square error over uniform X"
-    )
-    return (
-        f"For every f from [0,1]^({plan.tokens} x {plan.dim}) into itself with |f(X) - f(X')| <= {lipschitz:g} "
-        f"|X - X'| whose codeword the prompt's rows hold, {where} |backbone(X) - f(X)| is at most value. 2-norms over "
-        f"all entries; X is rounded to {plan.dtype} first; arithmetic is IEEE {plan.dtype}."
-    )
-
-
-def recheck_error(certificate: Certificate, rebuilt: Tabulated) -> bool:
+def recheck_error(certificate: Certificate, codebook: Codebook) -> bool:
     """Second path for the error: cell by cell in decimals, with the distances of sample points summed one by one.
 
-    The backbone, built again from its plan, has the weights of the certificate, and the prompt holds a codeword. On
-    one axis of one cell, of width 1/m: the variance of X, the mean square distance of X to its nearest sample point,
+    On one axis of one cell, of width 1/m: the variance of X, the mean square distance of X to its nearest sample point,
     and the mean square distance of a corner to all sample points.
     """
-    seen, codebook = certificate.witness, rebuilt.codebook
-    if rebuilt.fingerprint != seen["weights"] or rebuilt.prompt_faults(seen["prompt"]):
-        return False
+    seen = certificate.witness
     size, cells, samples = codebook.size, codebook.cells, codebook.samples
     with localcontext(Context(prec=40)):
         width, constant = 1 / Decimal(cells), Decimal(seen["lipschitz"])
@@ -254,7 +267,7 @@ def plan_of(
     context: int,
     layers: tuple[str, ...],
     bound: float,
-    compared: tuple[Comparison, ...],
+    compared: tuple[SizeComparison, ...],
     options: Mapping[str, float | int | str],
     obstacle: str,
 ) -> Plan:
@@ -301,13 +314,13 @@ def plan_of(
     )
 
 
-def compared(codebook: Codebook, tol: float, jumps: int, source: str, theorem: str) -> tuple[Comparison, ...]:
+def compared(codebook: Codebook, tol: float, jumps: int, source: str, theorem: str) -> tuple[SizeComparison, ...]:
     """Prompt length and size of the table beside the papers' formulas, both without their constants."""
     size = codebook.size
     length = covering_length_log10(codebook.dim, codebook.tokens, codebook.lipschitz, tol)
     pairs = codebook.dim * (10 ** min(length, 300) + codebook.tokens) * max(-math.log10(tol), 0.0)
     achieved = math.log10(codebook.tokens) + size * math.log10(codebook.cells)
     return (
-        Comparison("prompt length", source, length, achieved),
-        Comparison("table of (prompt, input) pairs", f"{source}, {theorem}", pairs, math.log10(max(jumps, 1))),
+        SizeComparison("prompt length", source, length, achieved),
+        SizeComparison("table of (prompt, input) pairs", f"{source}, {theorem}", pairs, math.log10(max(jumps, 1))),
     )

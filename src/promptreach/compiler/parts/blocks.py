@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from promptreach.compiler.parts import relu
+
 
 class Stream:
     """The layout of a hidden state: blocks of coordinates, in order, each with a name.
@@ -93,6 +95,19 @@ class FeedForward(nn.Module):
         hidden = _affine(self.stream.read(states, self.reads), self.up, self.up_bias).relu()
         self.stream.add(states, self.writes, _affine(hidden, self.down, self.down_bias))
         return states
+
+
+def own_entries(
+    name: str, stream: Stream, reads: str, writes: str, height: float | int, dtype: torch.dtype
+) -> FeedForward:
+    """writes_j += sum_i relu(reads_ij - height (1 - flag_i)): of entries of all tokens, up to `height`, the own one's.
+
+    The flags stand in the block "position".
+    """
+    size, tokens, dim = (stream.width(block) for block in (reads, "position", writes))
+    up, bias = relu.gated_units(torch.eye(size, dtype=dtype), tokens, height)
+    down = torch.eye(dim, dtype=dtype).repeat(1, tokens)
+    return FeedForward(name, stream, [reads, "position"], [writes], up, bias, down)
 
 
 class Projection(NamedTuple):

@@ -31,7 +31,7 @@ def grid_refutations(target: TargetFunction, points: Points, values: Points, cel
             for start in (0, 1)
             for item in (grid, table)
         )
-        faults = target.slope_faults(left, left_values, right, right_values, target.lipschitz)
+        faults = target.slope_faults(left, left_values, right, right_values)
         if faults:
             return faults
     return []

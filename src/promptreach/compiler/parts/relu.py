@@ -70,6 +70,17 @@ def square_units(
     return -knots, down, float(middle**2)
 
 
+def gated_units(
+    reads: Float[Tensor, "entries read"], tokens: int, height: float | int
+) -> tuple[Float[Tensor, "entries with_flags"], Float[Tensor, " entries"]]:
+    """`up` and `up_bias` of relu(reads x - height (1 - flag_i)), i being the token of an entry, entries token by token.
+
+    What lies between 0 and `height` passes under the own flag and becomes 0 under every other.
+    """
+    gates = height * torch.eye(tokens, dtype=reads.dtype).repeat_interleave(len(reads) // tokens, dim=0)
+    return torch.cat([reads, gates], dim=1), torch.full((len(reads),), -float(height), dtype=reads.dtype)
+
+
 def mismatch_units(
     count: int, dtype: torch.dtype
 ) -> tuple[Float[Tensor, " units"], Float[Tensor, " units"], Float[Tensor, "count units"]]:

@@ -22,7 +22,7 @@ from promptreach.compiler.parts import relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.parts.fingerprint import frame_faults
 from promptreach.compiler.parts.grid import grid_points, grid_refutations, ramp_edges
-from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Comparison, Plan, Question
+from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Plan, Question, SizeComparison
 from promptreach.compiler.programmable.error_budget import ErrorBudget, sample_clause
 from promptreach.compiler.target import Points, TargetFunction
 from promptreach.covering import covering_length_log10
@@ -169,7 +169,7 @@ def table_plan(
     moved: int,
     evaluations: int,
     sharpness: float,
-    compared: tuple[Comparison, ...] = (),
+    compared: tuple[SizeComparison, ...] = (),
     options: Mapping[str, float | int | str] | None = None,
     derived: Mapping[str, int] | None = None,
 ) -> Plan:
@@ -189,7 +189,7 @@ def table_plan(
     item, table = ITEM_BYTES[question.dtype], size * evaluations
     length = covering_length_log10(dim, tokens, question.lipschitz, question.tol)
     source = "Hu et al. 2025, Theorem 2.5, and the count behind Wang et al. 2023, Theorem 1"
-    numbers = Comparison("numbers in the prompt", source, length + math.log10(dim), math.log10(table))
+    numbers = SizeComparison("numbers in the prompt", source, length + math.log10(dim), math.log10(table))
     return Plan(
         *question,
         cells=cells,

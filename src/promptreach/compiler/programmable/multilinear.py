@@ -18,15 +18,8 @@ Notation
     letter    meaning
     m         cells along each axis; nodes are 0..m
     s         tokens * dim, the number of axes
-    Lambda    largest tilt, in nats; knots are equally far apart in lambda, from -Lambda to Lambda
+    Lambda    largest tilt of scores towards c + 1, in whole nats (`reach`); knots of lambda are equally far apart
     beta      sharpness: nodes other than c and c + 1 are lower by at least 2 beta - Lambda nats
-
-Words, in names of layers and of `Plan.derived`
-    tilt      how far scores lean from node c to node c + 1, in nats
-    file      write into the place of the own position and nothing elsewhere: a one-hot code by position
-    gather    attention with equal weights over the content: the sum over all positions
-    pick      read the place of the own position
-    reach     Lambda, a whole number
     apart     how far scores of rows that must not be seen stay below the others, in nats
 """
 
@@ -39,7 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.compiler.parts import relu
-from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream, own_entries
 from promptreach.compiler.plan import EXTREME, Plan, Question
 from promptreach.compiler.programmable._table import PromptTable, fewest_cells, table_plan
 from promptreach.compiler.programmable.error_budget import ErrorBudget, interpolation_budget
@@ -144,7 +137,8 @@ class Multilinear(PromptTable):
 
     def __init__(self, plan: Plan) -> None:
         stream = _stream(plan.dim, plan.tokens, plan.cells)
-        super().__init__(plan, stream, [make(plan, stream) for make in (tilt, file, gather, interpolate, pick)])
+        own = own_entries("pick", stream, "table", "raw", 2, plan.torch_dtype)
+        super().__init__(plan, stream, [*(make(plan, stream) for make in (tilt, file, gather, interpolate)), own])
 
     @property
     def curvature(self) -> float:
@@ -216,19 +210,13 @@ def tilt(plan: Plan, stream: Stream) -> FeedForward:
     return FeedForward("tilt", stream, ["input", "digit"], ["tilt"], up, bias.repeat(plan.dim), down)
 
 
-def largest_filed(plan: Plan) -> int:
-    """Above every 2 beta c + tilt, rounded or not: what shuts the gates of other positions."""
-    return 2 * plan.derived["beta"] * plan.cells + 2 * plan.derived["reach"] + 1
-
-
 def file(plan: Plan, stream: Stream) -> FeedForward:
     """2 beta digit + tilt, filed under the own position: relu(. - largest (1 - flag)), 0 under every other."""
-    dim, tokens, dtype, largest = plan.dim, plan.tokens, plan.torch_dtype, float(largest_filed(plan))
-    one = torch.eye(dim, dtype=dtype)
-    own = torch.cat([2 * plan.derived["beta"] * one, one], dim=1).repeat(tokens, 1)
-    gates = largest * torch.eye(tokens, dtype=dtype).repeat_interleave(dim, dim=0)
-    bias = torch.full((tokens * dim,), -largest, dtype=dtype)
-    up = torch.cat([own, gates], dim=1)
+    # Above every number that is filed, rounded or not.
+    largest = 2 * plan.derived["beta"] * plan.cells + 2 * plan.derived["reach"] + 1
+    one = torch.eye(plan.dim, dtype=plan.torch_dtype)
+    own = torch.cat([2 * plan.derived["beta"] * one, one], dim=1).repeat(plan.tokens, 1)
+    up, bias = relu.gated_units(own, plan.tokens, largest)
     return FeedForward("file", stream, ["digit", "tilt", "position"], ["filed"], up, bias, torch.ones_like(bias))
 
 
@@ -264,13 +252,3 @@ def interpolate(plan: Plan, stream: Stream) -> Attention:
         value=Projection(["table"], torch.ones(size, dtype=dtype)),
         output=Projection(["table"], torch.ones(size, dtype=dtype)),
     )
-
-
-def pick(plan: Plan, stream: Stream) -> FeedForward:
-    """raw_j = sum_i relu(table_ij - 2 (1 - flag_i)): the own token's entries."""
-    dim, tokens, dtype = plan.dim, plan.tokens, plan.torch_dtype
-    gates = 2 * torch.eye(tokens, dtype=dtype).repeat_interleave(dim, dim=0)
-    up = torch.cat([torch.eye(tokens * dim, dtype=dtype), gates], dim=1)
-    bias = torch.full((tokens * dim,), -2.0, dtype=dtype)
-    down = torch.eye(dim, dtype=dtype).repeat(1, tokens)
-    return FeedForward("pick", stream, ["table", "position"], ["raw"], up, bias, down)

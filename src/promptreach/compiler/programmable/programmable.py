@@ -36,7 +36,7 @@ from torch import Tensor
 from promptreach.compiler.parts import relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.compiler.parts.grid import cell_centres, cell_radius
-from promptreach.compiler.plan import Comparison, Plan, Question
+from promptreach.compiler.plan import Plan, Question, SizeComparison
 from promptreach.compiler.programmable._table import PromptTable, fewest_cells, table_plan
 from promptreach.compiler.programmable.error_budget import ErrorBudget, table_budget
 from promptreach.compiler.target import Points
@@ -90,7 +90,7 @@ def _sized(question: Question, cells: int) -> Plan:
         moved=size + row + 20,
         evaluations=cells**size,
         sharpness=float(max(math.ceil(-math.log(leak_share / 2.5)), 2)),
-        compared=(Comparison("relu units", source, pairs * max(-math.log10(tol), 0), achieved),),
+        compared=(SizeComparison("relu units", source, pairs * max(-math.log10(tol), 0), achieved),),
     )
 
 
@@ -162,12 +162,8 @@ def address(plan: Plan, stream: Stream) -> FeedForward:
     dim, tokens, cells, dtype = plan.dim, plan.tokens, plan.cells, plan.torch_dtype
     square_bias, square_down, square_left = relu.square_units(plan.slots, plan.slots // 2, dtype)
     own = _address_row(plan).expand(len(square_bias), -1)
-    filed = torch.zeros(tokens * dim, dim + tokens, dtype=dtype)
-    for position in range(tokens):
-        for axis in range(dim):
-            filed[position * dim + axis, axis] = 1
-            filed[position * dim + axis, dim + position] = cells
-    bias = torch.cat([square_bias, torch.full((tokens * dim,), -float(cells), dtype=dtype)])
+    filed, filed_bias = relu.gated_units(torch.eye(dim, dtype=dtype).repeat(tokens, 1), tokens, cells)
+    bias = torch.cat([square_bias, filed_bias])
     down = torch.block_diag(square_down[None], torch.eye(tokens * dim, dtype=dtype))  # type: ignore[no-untyped-call]
     down_bias = torch.zeros(len(down), dtype=dtype)
     down_bias[0] = square_left
@@ -199,15 +195,10 @@ def lookup(plan: Plan, stream: Stream) -> Attention:
 def context(plan: Plan, stream: Stream) -> FeedForward:
     """The other tokens' digits in order: relu(gathered_j - m (1 - flag_i)) for every i and j != i."""
     dim, tokens, dtype = plan.dim, plan.tokens, plan.torch_dtype
-    others = (tokens - 1) * dim
-    up = torch.zeros(tokens * others, tokens * dim + tokens, dtype=dtype)
-    down = torch.zeros(others, tokens * others, dtype=dtype)
-    for position in range(tokens):
-        gathered = [other * dim + axis for other in range(tokens) if other != position for axis in range(dim)]
-        for place, source in enumerate(gathered):
-            unit = position * others + place
-            up[unit, source], up[unit, tokens * dim + position], down[place, unit] = 1, plan.cells, 1
-    bias = torch.full((len(up),), -float(plan.cells), dtype=dtype)
+    digits = torch.eye(tokens * dim, dtype=dtype)
+    token = torch.arange(tokens).repeat_interleave(dim)
+    up, bias = relu.gated_units(torch.cat([digits[token != own] for own in range(tokens)]), tokens, plan.cells)
+    down = torch.eye((tokens - 1) * dim, dtype=dtype).repeat(1, tokens)
     return FeedForward("context", stream, ["gathered", "position"], ["context"], up, bias, down)
 
 

@@ -33,9 +33,9 @@ class PromptLength:
     """Two lengths in soft tokens, about different things.
 
     Attributes:
-        sufficient: UPPER. The table length of paper B: so many tokens are enough for one specially built backbone. It
-            says nothing of a given pretrained model, and not that fewer tokens fail.
-        necessary: LOWER. No backbone manages with fewer tokens at the stated precision.
+        sufficient: UPPER. Enough for one specially built backbone; says nothing of a given pretrained model, and not
+            that fewer tokens fail.
+        necessary: LOWER. No backbone manages every function with fewer tokens at the stated precision.
         sufficient_log10, necessary_log10: the same as powers of ten, finite at any size (-infinity where no token is
             necessary).
         sufficient_tokens, necessary_tokens: the same as whole numbers; None above 10^18.
@@ -60,12 +60,9 @@ def prompt_length(
 ) -> PromptLength:
     """Soft tokens that suffice for one construction, and soft tokens that no backbone can do without.
 
-    `sufficient` is L * (2 C (dL)^(1/alpha) / tol)^(dL), rounded up to whole tokens. Proved here is that a table of that
-    many vectors holds some g with |f(X) - g(X)| <= tol for every f of the class and every X; that a transformer reads
-    one of its vectors from each prompt token is paper B's construction, and a condition in the claim.
-
-    `necessary`: for every backbone there is an f in the class that no prompt with fewer tokens selects. Each prompt
-    entry takes at most 2^precision values, so prompts can be counted. Real numbers without a precision could not.
+    Proved of `sufficient` is that a table of so many vectors holds some g with |f(X) - g(X)| <= tol for every f of the
+    class and every X; that a transformer reads one of its vectors from each prompt token is paper B's construction, and
+    a condition in the claim. `necessary` counts prompts, whose entries take at most 2^precision values each.
 
     Args:
         dim: size of one input and output token.
@@ -210,17 +207,13 @@ def _faults(
     precision: float | int,
     hidden_size: int | None,
 ) -> list[Fault]:
-    faults = [
-        Fault(name, str(count), "at least 1")
-        for name, count in (("dim", dim), ("tokens", tokens), ("hidden_size", hidden_size))
-        if count is not None and count < 1
-    ]
-    if not (0 <= lipschitz < math.inf):
-        faults.append(Fault("lipschitz", str(lipschitz), "a finite number, not negative"))
-    if not (0 < tol < math.inf):
-        faults.append(Fault("tol", str(tol), "a positive finite number"))
-    if not alpha >= 1:
-        faults.append(Fault("alpha", str(alpha), "at least 1; infinity is the largest entry"))
-    if not (1 <= precision < math.inf):
-        faults.append(Fault("precision", str(precision), "bits per prompt entry, at least 1"))
-    return faults
+    looked_at = (
+        ("dim", dim, dim >= 1, "at least 1"),
+        ("tokens", tokens, tokens >= 1, "at least 1"),
+        ("hidden_size", hidden_size, hidden_size is None or hidden_size >= 1, "at least 1"),
+        ("lipschitz", lipschitz, 0 <= lipschitz < math.inf, "a finite number, not negative"),
+        ("tol", tol, 0 < tol < math.inf, "a positive finite number"),
+        ("alpha", alpha, alpha >= 1, "at least 1; infinity is the largest entry"),
+        ("precision", precision, 1 <= precision < math.inf, "bits per prompt entry, at least 1"),
+    )
+    return [Fault(name, str(seen), expected) for name, seen, fine, expected in looked_at if not fine]

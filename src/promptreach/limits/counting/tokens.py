@@ -221,8 +221,8 @@ def compare_with_lora(hidden_size: int, examples: list[int], width: int | None =
     """Tokens, prompt parameters and LoRA parameters for n examples each of which needs a token of its own.
 
     The data are those of Theorem 3 (n independent examples at a shared query: at least n tokens). The LoRA update has
-    rank n on both matrices of a feed-forward network of `width` hidden units: n (hidden + width) numbers each. Both
-    counts grow like n * hidden: this is a story about constants, and the table shows which.
+    rank n on both matrices of a feed-forward network: n (hidden + width) numbers each. Both counts grow like
+    n * hidden.
 
     Args:
         hidden_size: of the model.

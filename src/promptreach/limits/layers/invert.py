@@ -9,7 +9,7 @@ Reference: Wang et al. 2023 (paper A), Theorem 5; docs/theory/lipschitz.md, sect
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 import torch
@@ -21,7 +21,7 @@ from promptreach.balls import Ball
 from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.errors import Fault, NotContractingError, raise_if_any
 from promptreach.limits.layers import blocks, enclosure
-from promptreach.limits.layers.lipschitz import LayerSizes, ball_faults, layer_faults, layer_sizes
+from promptreach.limits.layers.lipschitz import ball_faults, layer_faults, layer_sizes
 from promptreach.limits.layers.norm_routines import FAST, THOROUGH, NormRoutines
 from promptreach.weights import LayerWeights
 
@@ -148,13 +148,9 @@ def _kept(
                 continue
             sizes = layer_sizes(layer.detached(), ball, tokens, routines)
             ball = sizes.output_radius * (1 + widened)
-            sizes = replace(
-                sizes,
-                attention=sizes.attention * (1 + widened),
-                feed_forward=sizes.feed_forward * (1 + widened),
-            )
-            reasons += _not_contracting(index, sizes)
-            margin *= (1 - sizes.attention) * (1 - sizes.feed_forward)
+            bounds = sizes.attention * (1 + widened), sizes.feed_forward * (1 + widened)
+            reasons += _not_contracting(index, *bounds)
+            margin *= (1 - bounds[0]) * (1 - bounds[1])
         return 0.0 if reasons else rounding.float_below(margin * (1 - Decimal("1e-30"))), reasons
 
 
@@ -168,7 +164,7 @@ def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) 
     radius = target
     for _ in range(_GROWTH_STEPS):
         sizes = layer_sizes(layer, radius, len(outputs))
-        if found := _not_contracting(index, sizes):
+        if found := _not_contracting(index, sizes.attention, sizes.feed_forward):
             raise NotContractingError("these layers cannot be inverted with a certificate", found)
         # output_radius - radius bounds what both branches together can have added to a token.
         needed = target + (sizes.output_radius - radius)
@@ -259,11 +255,10 @@ def recheck_injective(certificate: Certificate) -> bool:
     return not reasons and 0.0 <= certificate.value <= kept
 
 
-def _not_contracting(index: int, sizes: LayerSizes) -> list[str]:
-    parts = (("attention", sizes.attention), ("feed-forward", sizes.feed_forward))
+def _not_contracting(index: int, attention: Decimal, feed_forward: Decimal) -> list[str]:
     return [
         f"layer {index}: the bound on the {name} branch is {float(bound):.3g}, not below 1"
-        for name, bound in parts
+        for name, bound in (("attention", attention), ("feed-forward", feed_forward))
         if not bound * (1 + Decimal("1e-30")) < 1
     ]
 

@@ -104,11 +104,11 @@ def lipschitz(
     """
     raise_if_any(_faults(layers, radius, tokens, states))
     generator = torch.Generator().manual_seed(seed)
-    result = []
-    for index, layer in enumerate(layers):
-        state = None if states is None else states[index].detach().to("cpu", torch.float64)
-        result.append(_layer_bound(index, layer, radius, tokens, state, rotate, iterations, generator))
-    return result
+    found = [None] * len(layers) if states is None else [state.detach().to("cpu", torch.float64) for state in states]
+    return [
+        _layer_bound(index, layer, radius, tokens, state, rotate, iterations, generator)
+        for index, (layer, state) in enumerate(zip(layers, found, strict=True))
+    ]
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,10 @@ class LayerSizes:
     mlp_radius: Decimal
     output_radius: Decimal
     published: dict[str, Decimal]
+
+    def part(self, name: str) -> Decimal:
+        """The Lipschitz bound on one part, as `LayerBound` names it."""
+        return {"attention": self.attention, "mlp": self.feed_forward, "total": self.total}[name]
 
 
 def layer_sizes(layer: LayerWeights, radius: Decimal, tokens: int, routines: NormRoutines = FAST) -> LayerSizes:
@@ -189,13 +193,10 @@ def _layer_bound(
     points = blocks.points_in_ball(hidden, tokens, float(radius), generator) if state is None else [state]
     attention, mlp = blocks.attention_branch(layer, rotate), blocks.feed_forward_branch(layer)
     lower = {
-        "attention": max([blocks.jacobian_norm(attention, x, iterations, generator) for x in points]),
+        "attention": max(blocks.jacobian_norm(attention, x, iterations, generator) for x in points),
         # Token-wise: a few tokens are enough for a lower bound.
         "mlp": max(
-            [
-                blocks.jacobian_norm(mlp, blocks.between(layer, x, rotate)[:_TOKENS], iterations, generator)
-                for x in points
-            ]
+            blocks.jacobian_norm(mlp, blocks.between(layer, x, rotate)[:_TOKENS], iterations, generator) for x in points
         ),
     }
     upper = {part: _certified(part, given, radius, tokens, sizes) for part in ("attention", "mlp", "total")}
@@ -244,7 +245,6 @@ _PARTS = {"attention": "attention branch", "mlp": "feed-forward branch", "total"
 
 
 def _certified(part: str, layer: LayerWeights, radius: float | int, tokens: int, sizes: LayerSizes) -> Certificate:
-    value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[part]
     ball = rounding.float_below(sizes.mlp_radius) if part == "mlp" else radius
     return Certificate(
         claim=(
@@ -252,7 +252,7 @@ def _certified(part: str, layer: LayerWeights, radius: float | int, tokens: int,
             f"the outputs of the layer's {_PARTS[part]} differ by at most value |X - X'|, in the Frobenius norm over "
             f"stacked tokens."
         ),
-        value=rounding.round_up(value),
+        value=rounding.round_up(sizes.part(part)),
         side=Side.UPPER,
         evidence=Evidence.PROVED,
         assumptions=(Assumption("every weight is a finite number", checked=True, detail="looked at each"),),
@@ -302,7 +302,7 @@ def recheck_lipschitz(certificate: Certificate) -> bool:
         sizes = layer_sizes(
             LayerWeights.unpacked(seen["layer"]).detached(), Decimal(seen["radius"]), int(seen["tokens"]), THOROUGH
         )
-        value = {"attention": sizes.attention, "mlp": sizes.feed_forward, "total": sizes.total}[seen["part"]]
+        value = sizes.part(seen["part"])
         return bool(value <= Decimal(certificate.value))
 
 

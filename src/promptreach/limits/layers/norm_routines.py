@@ -41,14 +41,6 @@ def _by_cholesky(matrix: Float[Tensor, "rows columns"]) -> float:
     guess = float(torch.linalg.eigvalsh(gram)[-1].clamp(min=0.0).sqrt()) * (1 + 1e-9)
     if guess < norms.frobenius(matrix).value and norms.bounds_spectral(matrix, guess):
         return guess
-    return _by_singular_values(matrix)
-
-
-def _through_factors(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner columns"]) -> float:
-    return norms.product_upper(left, right).value
-
-
-def _by_singular_values(matrix: Float[Tensor, "rows columns"]) -> float:
     return norms.spectral_upper(matrix).value
 
 
@@ -57,5 +49,5 @@ def _formed(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner colum
     return float(Decimal(norms.spectral_upper(formed.centre).value) + formed.radius)
 
 
-FAST = NormRoutines(_by_cholesky, _through_factors)
-THOROUGH = NormRoutines(_by_singular_values, _formed)
+FAST = NormRoutines(_by_cholesky, lambda left, right: norms.product_upper(left, right).value)
+THOROUGH = NormRoutines(lambda matrix: norms.spectral_upper(matrix).value, _formed)

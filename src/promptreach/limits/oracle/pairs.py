@@ -60,9 +60,8 @@ class UnmemorisablePair(_Pair):
 def unmemorisable_pair(weights: AttentionWeights, seed: int = 0) -> UnmemorisablePair:
     """Two sequences with a shared last token and targets in the layer's range that no prompt of any length fits.
 
-    For one head with full-rank weights and an output of at least two dimensions. With several heads two examples are as
-    a rule not enough (every head has a mass and a value sum to adapt), so as many are drawn as leave fewer unknowns
-    than equations; the certificate is then that of `memorisable`, and data without one are not returned.
+    For one head with full-rank weights and an output of at least two dimensions. With several heads more examples are
+    drawn: as many as leave fewer unknowns than equations.
 
     Args:
         weights: of one attention layer, without rotation.

@@ -88,9 +88,8 @@ def head_floor(
 
     For every m >= 1 and all m prompt slots (any keys, any values), the norm of output - targets over all examples is at
     least ``lower``; ``upper`` is within a relative 1e-9 of it as far as rounding allows and `output` has full column or
-    row rank. Without full rank ``lower`` is the floor for a head that reaches every output direction. Input-level soft
-    prompts are among these prompts, so the floor holds for them; that the floor can also be *reached* by a soft prompt
-    is a separate question (`soft_tokens`).
+    row rank. Soft prompts are among these prompts; whether one *reaches* the floor is a separate question
+    (`soft_tokens`).
 
     Args:
         statistics: of the examples, which share the query token.
