@@ -20,7 +20,6 @@ import torch
 
 from promptreach.compiler import PlanTooLargeError, build_backbone
 from promptreach.compiler.gallery import random_function
-from promptreach.compiler.papers.separation import rank_one_separation_log10
 from promptreach.compiler.verify import measure
 from promptreach.report.findings import Curve, Series
 from promptreach.report.picture import picture_svg
@@ -134,18 +133,17 @@ def separation() -> str:
     rows = []
     for tol in (0.3, 0.2, 0.15, 0.12, 0.1, 0.08):
         backbone = build_backbone(1, 1, 1.0, tol, "single_layer")
-        plan, found = backbone.plan, backbone.map
+        plan = backbone.plan
         seen = backbone.measured_separation()
         (proved,) = [row.paper_log10 for row in plan.compared if row.what == "separation of ids"]
-        rank_one = rank_one_separation_log10(sum(found.counts), len(found.counts), plan.dim, *found.vocabulary)
         achieved = math.log10(seen.largest) - seen.apart_log10
-        rows.append((seen.count, -proved, -rank_one, achieved, math.log10(seen.count - 1)))
+        rows.append((seen.count, -proved, achieved, math.log10(seen.count - 1)))
         print(
-            f"tol {tol:g}: {seen.count} contexts; digits: {-proved:.3g} (Hu et al.), {-rank_one:.3g} (Kajitsuka & "
-            f"Sato), {achieved:.2f} achieved, {rows[-1][-1]:.2f} at least",
+            f"tol {tol:g}: {seen.count} contexts; digits: {-proved:.3g} (Hu et al.), "
+            f"{achieved:.2f} achieved, {rows[-1][-1]:.2f} at least",
             flush=True,
         )
-    contexts, paper, rank_one, achieved, least = (list(column) for column in zip(*rows, strict=True))
+    contexts, paper, achieved, least = (list(column) for column in zip(*rows, strict=True))
     return str(
         picture_svg(
             Curve(

@@ -26,13 +26,13 @@ import torch
 
 from promptreach.compiler import PlanTooLargeError, build_backbone
 from promptreach.compiler.gallery import random_function
-from promptreach.compiler.papers.separation import paper_separation_log10, rank_one_separation_log10
+from promptreach.compiler.papers.separation import paper_separation_log10
 from promptreach.compiler.verify import measure
 from promptreach.files import write_atomically
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from helpers.compiler_attack import attack
-from helpers.separations import boltzmann_separation
+from helpers.separations import boltzmann_separation, possible_log10, rank_one_separation_log10
 
 PARTS = ("errors", "curves", "separation", "boltzmann")
 # dim, tokens, tol, construction, options: every size at which the plan of the construction accepts a useful tol.
@@ -154,7 +154,7 @@ def separation(dim: int, tokens: int, tol: float, construction: str, options: di
         "least_distance_log10": found.apart_log10,
         "largest_id": found.largest,
         "relative_log10": found.apart_log10 - math.log10(found.largest),
-        "best_possible_log10": found.possible_log10,
+        "best_possible_log10": possible_log10(found),
         "bits": found.bits,
         "paper": row.paper,
         "paper_what": row.what,
@@ -173,7 +173,7 @@ def boltzmann(vocabulary: int, length: int, sharpness: float) -> dict:
         "sharpness": sharpness,
         "sets": found.count,
         "least_distance_log10": found.apart_log10,
-        "best_possible_log10": found.possible_log10,
+        "best_possible_log10": possible_log10(found),
         "bits": found.bits,
         "any_rank_log10": paper_separation_log10(vocabulary, length, 1, **sizes),
         "rank_one_log10": rank_one_separation_log10(vocabulary, length, 1, **sizes),

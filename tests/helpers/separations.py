@@ -38,3 +38,21 @@ def boltzmann_separation(vocabulary: int, length: int, sharpness: float, digits:
             mean = sum((token * weights[token] for token in tokens), Decimal(0)) / mass
             ids.append(int(mean.scaleb(digits)))
     return separation_of(ids, digits)
+
+
+def rank_one_separation_log10(
+    vocabulary: int, length: int, dim: int, smallest: float, largest: float, apart: float
+) -> float:
+    """log10 of the separation that Kajitsuka & Sato prove for rank-one softmax attention (constants from memory, 80 %).
+
+    2 (log n)^2 eps^2 r_min / (r_max^2 (|V|+1)^4 (2 log n + 3) pi d) times
+    exp(-(|V|+1)^4 (2 log n + 3) pi d r_max^2 / (4 eps r_min)). Arguments: `paper_separation_log10`.
+    """
+    rate = (vocabulary + 1) ** 4 * (2 * math.log(length) + 3) * math.pi * dim
+    factor = 2 * math.log(length) ** 2 * apart**2 * smallest / (largest**2 * rate)
+    return math.log10(factor) - rate * largest**2 / (4 * apart * smallest) / math.log(10)
+
+
+def possible_log10(found: Separation) -> float:
+    """log10 of the best that any map into [0, largest] can do with so many ids."""
+    return math.log10(found.largest / max(found.count - 1, 1))

@@ -42,20 +42,6 @@ def paper_separation_log10(
     return -exponent / math.log(10)
 
 
-def rank_one_separation_log10(
-    vocabulary: int, length: int, dim: int, smallest: float, largest: float, apart: float
-) -> float:
-    """log10 of the separation that Kajitsuka & Sato prove for rank-one softmax attention (constants from memory, 80 %).
-
-    2 (log n)^2 eps^2 r_min / (r_max^2 (|V|+1)^4 (2 log n + 3) pi d) times
-    exp(-(|V|+1)^4 (2 log n + 3) pi d r_max^2 / (4 eps r_min)). Arguments and errors: `paper_separation_log10`.
-    """
-    _require(vocabulary, length, dim, smallest, largest, apart)
-    rate = (vocabulary + 1) ** 4 * (2 * math.log(length) + 3) * math.pi * dim
-    factor = 2 * math.log(length) ** 2 * apart**2 * smallest / (largest**2 * rate)
-    return math.log10(factor) - rate * largest**2 / (4 * apart * smallest) / math.log(10)
-
-
 def _require(vocabulary: int, length: int, dim: int, smallest: float, largest: float, apart: float) -> None:
     faults = [
         Fault(name, f"{value}", f"at least {least}")
@@ -86,11 +72,6 @@ class Separation:
     apart_log10: float
     largest: float
     bits: int
-
-    @property
-    def possible_log10(self) -> float:
-        """log10 of the best that any map into [0, largest] can do with so many ids."""
-        return math.log10(self.largest / max(self.count - 1, 1))
 
 
 def separation_of(ids: Sequence[int], digits: int) -> Separation:
