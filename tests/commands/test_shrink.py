@@ -20,7 +20,7 @@ def short() -> Shortened:
     model, generator = tiny_model("llama"), torch.Generator().manual_seed(0)
     shape = (model.num_layers, model.num_kv_heads, 6, model.head_dim)
     prefix = Prefix(*(torch.randn(shape, generator=generator) for _ in range(2)))
-    return shorten(model, prefix, 2, [[4, 5, 6, 7], [8, 9, 10]], [[5, 4, 7]], steps=2)
+    return shorten(model, prefix, 2, [list(range(4, 16)), list(range(8, 20))], [[5, 4, 7]], steps=2)
 
 
 def words(short: Shortened) -> str:
