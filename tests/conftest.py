@@ -1,11 +1,14 @@
 """What holds for all tests: one thread a process, and `--times N` for N times as many examples of every property."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from hypothesis import is_hypothesis_test, settings
+from jaxtyping import config as jaxtyping_config
 from threadpoolctl import threadpool_limits
+
+from promptreach.errors import InputError
 
 # Tests share their cores with others: how long one example takes says nothing.
 settings.register_profile("no deadline", deadline=None)
@@ -35,3 +38,16 @@ def one_thread() -> Iterator[None]:
     with threadpool_limits(1):
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def faults_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], list[str]]:
+    """Where the faults are that a call raises, by the library's own checks, without the shape checks of the tests."""
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
+
+    def places(call: Callable[[], object]) -> list[str]:
+        with pytest.raises(InputError) as caught:
+            call()
+        return [fault.where for fault in caught.value.faults]
+
+    return places

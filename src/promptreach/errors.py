@@ -33,6 +33,10 @@ class Fault:
 class PromptreachError(Exception):
     """Base of every error that this library raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The error from its finished message and its attributes, so that it can cross processes."""
+        return type(self).__new__, (type(self), *self.args), vars(self)
+
 
 class InputError(PromptreachError, ValueError):
     """The call or its input is wrong. `faults` lists everything found, not only the first."""
@@ -42,10 +46,6 @@ class InputError(PromptreachError, ValueError):
         if not self.faults:
             raise ValueError("an InputError needs at least one fault")
         super().__init__("\n".join(str(fault) for fault in self.faults))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """From its faults, so that a worker process can send it home."""
-        return type(self), (self.faults,), self.__dict__
 
 
 class DataError(InputError):
@@ -92,10 +92,6 @@ class UnsupportedModelError(PromptreachError):
         text = f"unsupported model: found {found}; supported are {', '.join(self.supported)}"
         super().__init__(f"{text}. {reason}" if reason else text)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """From its parts, so that a worker process can send it home."""
-        return type(self), (self.found, self.supported, self.reason), self.__dict__
-
 
 class WorkerError(PromptreachError):
     """The processes or machines that train runs cannot go on. Finished runs are kept."""
@@ -116,10 +112,6 @@ class WorkerLostError(WorkerError):
             "kept where a folder was given; call again to go on. Out of memory is the usual cause: use fewer workers."
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """From its parts, so that it can cross processes."""
-        return type(self), (self.running, self.reason), self.__dict__
-
 
 class WorkerMismatchError(WorkerError):
     """A worker has other software or another model than its caller, so its numbers would not belong to the same runs.
@@ -132,10 +124,6 @@ class WorkerMismatchError(WorkerError):
         self.worker = worker
         self.differences = tuple(differences)
         super().__init__(f"the worker on {worker} cannot take part: {'; '.join(self.differences)}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """From its parts, so that it can cross processes."""
-        return type(self), (self.worker, self.differences), self.__dict__
 
 
 class NotContractingError(PromptreachError):
@@ -150,10 +138,6 @@ class NotContractingError(PromptreachError):
         self.wanted = wanted
         self.reasons = tuple(reasons)
         super().__init__(f"{wanted}: {'; '.join(self.reasons)}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """From its parts, so that it can cross processes."""
-        return type(self), (self.wanted, self.reasons), self.__dict__
 
 
 class SideMismatchError(PromptreachError, ValueError):

@@ -68,7 +68,7 @@ def test_shrink_of_the_folder_it_stands_in_writes_beside_it(
 def test_shrink_leaves_a_folder_with_something_else_before_it_works(
     folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promptreach.commands.shortened.open_model", lambda *_, **__: pytest.fail("it was opened"))
+    monkeypatch.setattr("promptreach.commands.shrink.open_model", lambda *_, **__: pytest.fail("it was opened"))
     (tmp_path / "thesis.tex").write_text("years of work")
     status, _, err = run("shrink", folders[1], "--tokens", 4, "--out", tmp_path)
     assert (status, "with something in it" in err) == (2, True)

@@ -129,7 +129,7 @@ def test_results_at_quick_sizes_are_marked_and_give_way_to_full_ones(
 def test_the_table_of_the_readme_says_what_a_report_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(made, "RESULTS", tmp_path)
     model = tiny_model("llama")
-    steep = limits_of_model(model, 8, 0)
+    steep = limits_of_model(model, 8, 0).model_copy(update={"check": "limits"})  # as an audit calls it
     counts = [[2, 1]]
     floor = loss_floor(counts, [(1,)] * 3)
     data = finished(Finding(check="data", title="The data", evidence=Evidence.PROVED, summary="", certificates=[floor]))
@@ -144,12 +144,23 @@ def test_the_table_of_the_readme_says_what_a_report_says(monkeypatch: pytest.Mon
     made.gather_report(write_report(result, tmp_path / "report").with_name("report.json"))
     assert "folder" not in (tmp_path / "report_findings.json").read_text("utf-8")
     rows = [line for line in made.report("").splitlines() if line.startswith("| ")][1:]
-    assert len([row for row in rows if "PROVED" in row]) == 3
-    for row in rows:
-        name, evidence, known, again = (cell.strip() for cell in row.strip("|").split("|"))
-        assert name in made.NUMBERS.values()
-        assert known
-        assert again.startswith("re-checked by ") == (evidence == "PROVED")
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [(name, evidence) for name, evidence, _, _ in cells] == [
+        (made.NUMBERS["recheck_loss_floor"], "PROVED"),
+        (made.NUMBERS["attention-lipschitz"], "PROVED"),
+        (made.NUMBERS["feed-forward-lipschitz"], "PROVED"),
+        (made.NUMBERS["limits LOWER"], "MEASURED"),
+        (made.NUMBERS["limits UPPER"], "MEASURED"),
+        (made.NUMBERS["training"], "MEASURED"),
+    ]
+    knowns = [known for _, _, known, _ in cells]
+    assert (knowns[0], knowns[-1]) == ("a count", "9 rows")
+    assert ["[attention-lipschitz]" in knowns[1], "[feed-forward-lipschitz]" in knowns[2]] == [True, True]
+    # Of two layers: the bounds of an attention branch and of the whole layer, and those of a feed-forward branch.
+    agains = [again for _, _, _, again in cells]
+    assert [again[-3:] for again in agains[:3]] == ["(1)", "(4)", "(2)"]
+    assert all(again.startswith("re-checked by ") for again in agains[:3])
+    assert agains[3:] == ["", "", ""]
     assert "with 2 layers and 1,234 parameters on 2,300 rows" in made.report("")
 
 

@@ -18,7 +18,10 @@ def run(setting: Setting) -> Outcome:
     hidden = 2 * counts[-1]
     head = random_head(hidden, hidden, torch.Generator().manual_seed(setting.seed))
     rows: list[list[Cell]] = []
-    tokens, prompt_numbers, update_numbers, proved, fitted = [], [], [], True, True
+    tokens: list[int] = []
+    prompt_numbers: list[float] = []
+    update_numbers: list[float] = []
+    proved, fitted = True, True
     for count in counts:
         data = tokens_needed(head, count, setting.seed)
         size = float(data.targets.square().mean().sqrt())
@@ -72,16 +75,8 @@ def run(setting: Setting) -> Outcome:
             log_x=True,
             log_y=True,
             series=[
-                Series(
-                    name="prompt: proved lower bound, and reached",
-                    x=list(counts),
-                    y=[float(count) for count in prompt_numbers],
-                ),
-                Series(
-                    name="low-rank update: a construction that fits",
-                    x=list(counts),
-                    y=[float(count) for count in update_numbers],
-                ),
+                Series(name="prompt: proved lower bound, and reached", x=list(counts), y=prompt_numbers),
+                Series(name="low-rank update: a construction that fits", x=list(counts), y=update_numbers),
             ],
             note=f"Hidden size {hidden}. Two lines of one slope: a difference of constants.",
         ),

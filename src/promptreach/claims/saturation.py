@@ -1,6 +1,7 @@
 """A5: on a real model and real text, does the loss stop falling with the prompt's length while LoRA goes lower?"""
 
 import math
+from functools import partial
 
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
@@ -26,24 +27,23 @@ def run(setting: Setting) -> Outcome:
     cut = "" if layers == LAYERS else f", its first {layers} layers"
     model, data = smollm2(layers), continued_speeches(words=setting.pick(8, 16))
 
-    def trained(method: str, size: int) -> Run:
-        return fit(
-            model,
-            data,
-            method,
-            tokens=size,
-            rank=size,
-            steps=steps,
-            batch_size=batch_size,
-            seed=setting.seed,
-            limits=limits,
-            folder=setting.folder,
-            quiet=setting.progress.quiet,
-        )
-
     bare = fit(model, data, "head", seed=setting.seed, limits=limits, quiet=True)
+    train = partial(
+        fit,
+        model,
+        data,
+        steps=steps,
+        batch_size=batch_size,
+        seed=setting.seed,
+        limits=limits,
+        folder=setting.folder,
+        quiet=setting.progress.quiet,
+    )
     sizes = [("prompt", length) for length in lengths] + [("lora", rank) for rank in ranks]
-    runs = {(method, size): trained(method, size) for method, size in setting.followed(sizes, "prompts and updates")}
+    runs = {
+        (method, size): train(method, tokens=size, rank=size)
+        for method, size in setting.followed(sizes, "prompts and updates")
+    }
     losses = {name: _loss(found) for name, found in runs.items()}
     rows: list[list[Cell]] = [["bare model", 0, None, None, _loss(bare)]]
     rows += [
@@ -100,7 +100,7 @@ def run(setting: Setting) -> Outcome:
             log_x=True,
             series=[
                 Series(
-                    name=f"{'prompts' if method == 'prompt' else 'LoRA'}",
+                    name="prompts" if method == "prompt" else "LoRA",
                     x=[float(found.parameters) for (kind, _), found in runs.items() if kind == method],
                     y=[losses[name] for name in runs if name[0] == method],
                 )

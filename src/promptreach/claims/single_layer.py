@@ -6,7 +6,12 @@ from promptreach.claims.experiments import largest_errors
 from promptreach.compiler import PlanTooLargeError, build_backbone, plan_backbone
 from promptreach.report.findings import Cell, Curve, Series, Table, Text
 
-PLANNED = ("single_layer", "deep", "programmable")
+PLANNED = {
+    "single_layer": "one layer, wide (paper B)",
+    "deep": "deep, narrow (paper A)",
+    "programmable": "one layer, the function in the prompt (here)",
+}
+"""The constructions whose sizes are compared, and what each is called."""
 
 
 def run(setting: Setting) -> Outcome:
@@ -61,19 +66,7 @@ def run(setting: Setting) -> Outcome:
             y_label="weights",
             log_x=True,
             log_y=True,
-            series=[
-                Series(
-                    name={
-                        "single_layer": "one layer, wide (paper B)",
-                        "deep": "deep, narrow (paper A)",
-                        "programmable": "one layer, the function in the prompt (here)",
-                    }[name],
-                    x=x,
-                    y=y,
-                )
-                for name, (x, y) in sizes.items()
-                if x
-            ],
+            series=[Series(name=PLANNED[name], x=x, y=y) for name, (x, y) in sizes.items() if x],
             note="One token of one number, Lipschitz constant 1.",
         ),
         blocks=(

@@ -1,1 +1,1 @@
-"""What the command line's other verbs find and show, as functions."""
+"""Findings of the command line's other verbs, as functions."""

@@ -1,8 +1,9 @@
-"""What fast attention could do on a model's own heads: norms, needs, and what the planner chooses. For the terminal.
+"""Fast attention on a model's own heads, as a finding: norms, needs, and what the planner chooses.
 
 One sequence is read; every head is looked at on its own, so that one hard head hides no easy one.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,6 +17,9 @@ from promptreach.hf import LayerCapture, OpenModel, capture
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.report.certificates import about, finished, settled
 from promptreach.report.findings import Cell, Finding, Table, Text
+
+_Head = tuple[dict[str, Cell], Certificate]
+"""A row of the table about one head, and the bound on the error of what ran there."""
 
 
 def attention_of_model(
@@ -46,7 +50,7 @@ def attention_of_model(
         token_ids = torch.randint(len(model.vocabulary), (tokens,), generator=generator).tolist()
     joined = None if prompt is None else Prepended.of(prompt)
 
-    def heads_of(layer: LayerCapture) -> list[tuple[list[Cell], Certificate]]:
+    def heads_of(layer: LayerCapture) -> list[_Head]:
         if progress is not None:
             progress(layer.layer, model.num_layers)
         return _heads(layer, not model.row.encoder, tol, relative_to)
@@ -56,7 +60,7 @@ def attention_of_model(
     return finished(_finding(rows, errors, tokens, length, tol, relative_to))
 
 
-def _heads(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> list[tuple[list[Cell], Certificate]]:
+def _heads(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> list[_Head]:
     """One row a head, and the bound on the error of what ran there.
 
     A sliding window, which the captured mask may hold, is left out of account.
@@ -64,7 +68,7 @@ def _heads(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> l
     report = norm_report(layer.query, layer.key, layer.prompt_length, scale=layer.scale, tol=tol)
     sizes, criterion = report.joined, report.criterion.joined
     groups = layer.query.shape[1] // layer.key.shape[1]
-    found: list[tuple[list[Cell], Certificate]] = []
+    found: list[_Head] = []
     for head in range(layer.query.shape[1]):
         kv = slice(head // groups, head // groups + 1)
         _, answer = attend(
@@ -76,33 +80,29 @@ def _heads(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> l
             scale=layer.scale,
             relative_to=relative_to,
         )
-        row: list[Cell] = [
-            layer.layer,
-            head,
-            float(criterion.centred_ratio[head]),
-            float(criterion.score_max[head]),
-            float(criterion.centred_score_max[head]),
-            sizes.degree[head],
-            sizes.rank[head],
-            sizes.work[head],
-            answer.method,
-            answer.error.value,
-        ]
+        row: dict[str, Cell] = {
+            "layer": layer.layer,
+            "head": head,
+            "entry/√log n": float(criterion.centred_ratio[head]),
+            "score": float(criterion.score_max[head]),
+            "centred": float(criterion.centred_score_max[head]),
+            "degree": sizes.degree[head],
+            "rank": sizes.rank[head],
+            "work": sizes.work[head],
+            "method": answer.method,
+            "error": answer.error.value,
+        }
         # Settled at once: a witness holds the head's inputs and output.
         found.append((row, settled(about(f"Layer {layer.layer}, head {head}", answer.error))))
     return found
 
 
-_COLUMNS = ["layer", "head", "entry/√log n", "score", "centred", "degree", "rank", "work", "method", "error"]
-
-
 def _finding(
-    rows: list[list[Cell]], errors: list[Certificate], tokens: int, length: int, tol: float, relative_to: str
+    rows: list[dict[str, Cell]], errors: list[Certificate], tokens: int, length: int, tol: float, relative_to: str
 ) -> Finding:
-    ratios = sorted(float(row[2]) for row in rows if row[2] is not None)
-    methods = [str(row[8]) for row in rows]
-    counts = {name: methods.count(name) for name in sorted(set(methods))}
-    cheap = sum(isinstance(row[7], float) and row[7] < 1 for row in rows)
+    ratios = sorted(float(row["entry/√log n"] or 0) for row in rows)
+    counts = dict(sorted(Counter(str(row["method"]) for row in rows).items()))
+    cheap = sum(row["work"] is not None and float(row["work"]) < 1 for row in rows)
     behind = f" behind a prompt of {length}" if length else ""
     taken = ", ".join(f"{name} for {count}" for name, count in counts.items())
     summary = (
@@ -124,13 +124,12 @@ def _finding(
             "cheap_heads": cheap,
             "methods": counts,
             "median_centred_ratio": ratios[len(ratios) // 2],
-            "table": [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
+            "table": rows,
         },
         blocks=[
-            Table(
-                title="Every head",
-                columns=_COLUMNS,
-                rows=rows,
+            Table.of(
+                "Every head",
+                rows,
                 note="entry/√log n: the largest centred query or key entry against paper B's threshold. score, "
                 "centred: the largest score in nats, before and after the exact centring. degree, rank, work: of the "
                 "polynomial method, work PREDICTED as a share of exact attention's. method, error: what ran, with its "

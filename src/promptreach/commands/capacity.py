@@ -1,4 +1,4 @@
-"""How much text virtual tokens hold, as a finding: bits and tokens over their number, beside what counting allows."""
+"""Text that virtual tokens hold, as a finding: bits and tokens over their number, beside what counting allows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,36 +66,24 @@ def _sentence(capacity: Capacity, method: str, kind: Kind) -> str:
 
 
 def _levels_table(capacity: Capacity) -> Table:
-    rows: list[list[Cell]] = [
-        [
-            level.method,
-            level.kind,
-            level.tokens,
-            level.bits.mean,
-            level.bits.deviation,
-            level.mean("recalled"),
-            level.mean("recalled_free"),
-            level.mean("gain"),
-            100 * level.share,
-            level.bound.length.value,
-        ]
+    records: list[dict[str, Cell]] = [
+        {
+            "method": level.method,
+            "text": level.kind,
+            "virtual tokens": level.tokens,
+            "bits held": level.bits.mean,
+            "± between texts": level.bits.deviation,
+            "tokens recalled": level.mean("recalled"),
+            "free-running": level.mean("recalled_free"),
+            "token gain": level.mean("gain"),
+            "% of the bound": 100 * level.share,
+            "tokens by the bound": level.bound.length.value,
+        }
         for level in capacity.levels
     ]
-    return Table(
-        title="By number of virtual tokens",
-        columns=[
-            "method",
-            "text",
-            "virtual tokens",
-            "bits held",
-            "± between texts",
-            "tokens recalled",
-            "free-running",
-            "token gain",
-            "% of the bound",
-            "tokens by the bound",
-        ],
-        rows=rows,
+    return Table.of(
+        "By number of virtual tokens",
+        records,
         note="Bits held: for random text, what the loss lies below the bits of its source; for natural text, whose "
         "source is not known, what it lies below the bare model's. Recalled: the longest beginning with every token "
         "the likeliest, read from the true tokens before it, and written by the model alone. Token gain: tokens right "
@@ -142,36 +130,24 @@ def _curves(capacity: Capacity) -> list[Block]:
 
 
 def _texts_table(capacity: Capacity) -> Table:
-    rows: list[list[Cell]] = [
-        [
-            row.method,
-            row.tokens,
-            f"{row.kind} {row.sequence + 1}",
-            row.bits_before,
-            row.bits_after,
-            row.length,
-            row.recalled,
-            row.recalled_free,
-            row.steps,
-            row.status,
-        ]
+    records: list[dict[str, Cell]] = [
+        {
+            "method": row.method,
+            "virtual tokens": row.tokens,
+            "text": f"{row.kind} {row.sequence + 1}",
+            "bits without": row.bits_before,
+            "bits with": row.bits_after,
+            "over tokens": row.length,
+            "recalled": row.recalled,
+            "free-running": row.recalled_free,
+            "steps": row.steps,
+            "ended by": row.status,
+        }
         for row in capacity.rows
     ]
-    return Table(
-        title="Text by text",
-        columns=[
-            "method",
-            "virtual tokens",
-            "text",
-            "bits without",
-            "bits with",
-            "over tokens",
-            "recalled",
-            "free-running",
-            "steps",
-            "ended by",
-        ],
-        rows=rows,
+    return Table.of(
+        "Text by text",
+        records,
         note="Bits are the loss summed over all tokens, the first one included; every text stands behind the token "
         f"{capacity.opening}, with virtual tokens and without.",
     )

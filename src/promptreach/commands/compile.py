@@ -27,7 +27,7 @@ from promptreach.report.result import environment
 MODEL, PROMPT, CERTIFICATE, RECORD, PAGE = "model", "prompt", "certificate.json", "compiled.json", "page.html"
 
 RECORD_VERSION = 1
-"""Of compiled.json: raised when a field is renamed, removed or changes its meaning."""
+"""The version of compiled.json: raised when a field is renamed, removed or changes its meaning."""
 
 
 def compile_function(

@@ -1,4 +1,4 @@
-"""What a compiled function looks like: its size, its error, and target against output, as findings for a page."""
+"""Findings about a compiled function, for a page: its size, its error, and target against output."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from promptreach.compiler import CompiledBackbone, Plan, TargetFunction
 from promptreach.compiler.verify import Measurement
 from promptreach.prompt import SoftPrompt
 from promptreach.report.certificates import finished, settled
-from promptreach.report.findings import Block, Curve, Finding, Heatmap, Series, Table, Text
+from promptreach.report.findings import Block, Cell, Curve, Finding, Heatmap, Series, Table, Text
 
 CHANCE = 5.0
 """Standard errors by which fresh points must exceed a certificate to refute it."""
@@ -89,7 +89,7 @@ def error_finding(compiled: CompiledFunction) -> Finding:
             f" Loaded by PEFT in float32 the outputs change by up to {compiled.reloaded[1]:.2g}: load the prompt with "
             "promptreach.hf.load_compiled_prompt."
         )
-    rows: list[list[str | int | float | bool | None]] = [
+    rows: list[list[Cell]] = [
         ["tol, the error asked for", tol, ""],
         ["certificate, at most", certificate.value, certificate.evidence.value],
         ["certificate confirmed by a second code path", compiled.rechecked, ""],
@@ -132,21 +132,19 @@ def error_finding(compiled: CompiledFunction) -> Finding:
 
 def size_finding(plan: Plan) -> Finding:
     """The plan as a table, and its sizes beside the papers'."""
-    sizes: list[list[str | int | float | bool | None]] = [
+    sizes: list[list[Cell]] = [
         ["construction", plan.construction],
         ["passes", ", ".join(plan.passes)],
-        ["grid cells along each axis", plan.cells],
-        ["virtual tokens", plan.slots],
-        ["hidden size", plan.hidden_size],
-        ["numbers of the prompt that depend on the function", plan.table_entries],
-        ["frozen weights", plan.parameters],
-        ["bytes, at most", plan.bytes],
-        ["sharpness of the lookup, nats", plan.sharpness],
-        ["width of the quantiser's ramps", plan.ramp],
+        ["grid cells along each axis", f"{plan.cells:,}"],
+        ["virtual tokens", f"{plan.slots:,}"],
+        ["hidden size", f"{plan.hidden_size:,}"],
+        ["numbers of the prompt that depend on the function", f"{plan.table_entries:,}"],
+        ["frozen weights", f"{plan.parameters:,}"],
+        ["bytes, at most", f"{plan.bytes:,}"],
+        ["sharpness of the lookup, nats", f"{plan.sharpness:.3g}"],
+        ["width of the quantiser's ramps", f"{plan.ramp:.3g}"],
     ]
-    compared: list[list[str | int | float | bool | None]] = [
-        [row.what, row.achieved_log10, row.paper_log10, row.paper] for row in plan.compared
-    ]
+    compared: list[list[Cell]] = [[row.what, row.achieved_log10, row.paper_log10, row.paper] for row in plan.compared]
     return Finding(
         check="compiled_size",
         title="The size",
@@ -155,7 +153,7 @@ def size_finding(plan: Plan) -> Finding:
         summary=f"The prompt is {plan.slots:,} virtual tokens of {plan.hidden_size:,} numbers each. The "
         f"{plan.parameters:,} weights behind it were fixed before the function was seen.",
         blocks=[
-            Table(title="The plan", columns=["what", "value"], rows=[[row[0], _shown(row[1])] for row in sizes]),
+            Table(title="The plan", columns=["what", "value"], rows=sizes),
             Table(
                 title="Beside the papers, in powers of ten",
                 columns=["what", "here", "by the formula", "formula"],
@@ -249,7 +247,3 @@ def _entry(compiled: CompiledFunction, entry: int) -> str:
 
 def _point(entries: Float[Tensor, " entries"]) -> str:
     return f"({', '.join(f'{value:.2g}' for value in entries.tolist())})"
-
-
-def _shown(value: str | int | float | bool | None) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""What can be said of a model's layers without training: how steep they are, and whether that proves them injective.
+"""Lipschitz bounds of a model's layers as a finding: how steep they are, and whether that proves them injective.
 
 Shared by the audit's check, which looks at the user's own texts, and by ``promptreach limits``, which needs no data.
 """
@@ -87,24 +87,21 @@ def _parts(bound: LayerBound) -> list[Certificate]:
 
 
 def _table(bounds: Sequence[LayerBound], radii: Sequence[float], tokens: int) -> Table:
-    rows: list[list[Cell]] = []
-    for index, (bound, radius) in enumerate(zip(bounds, radii, strict=True)):
-        verdict = "certified" if bound.invertible is Verdict.POSSIBLE else "not certified"
-        rows.append(
-            [
-                index,
-                radius,
-                bound.attention_lower.value,
-                bound.attention.value,
-                bound.mlp_lower.value,
-                bound.mlp.value,
-                verdict,
-            ]
-        )
-    return Table(
-        title="Lipschitz constants of each layer's branches",
-        columns=["layer", "radius", "attention ≥", "attention ≤", "feed-forward ≥", "feed-forward ≤", "injective"],
-        rows=rows,
+    records: list[dict[str, Cell]] = [
+        {
+            "layer": index,
+            "radius": radius,
+            "attention ≥": bound.attention_lower.value,
+            "attention ≤": bound.attention.value,
+            "feed-forward ≥": bound.mlp_lower.value,
+            "feed-forward ≤": bound.mlp.value,
+            "injective": "certified" if bound.invertible is Verdict.POSSIBLE else "not certified",
+        }
+        for index, (bound, radius) in enumerate(zip(bounds, radii, strict=True))
+    ]
+    return Table.of(
+        "Lipschitz constants of each layer's branches",
+        records,
         note=f"For up to {tokens} tokens, prompt included, each at most “radius” long. ≤ is PROVED for that ball, ≥ is "
         "MEASURED by power iteration on one sequence. Frobenius norm over stacked tokens; the norms in front of a "
         "branch are included.",

@@ -1,4 +1,4 @@
-"""What any command shows: findings and their blocks, figures, and the page, JSON and terminal text made of them."""
+"""Findings and their blocks, figures, and the page, JSON and terminal text made of them, for any command."""
 
 from promptreach.report.html import render_html, render_page, write_report
 from promptreach.report.json import read_finding, read_report, render_finding, render_json, schema, validated

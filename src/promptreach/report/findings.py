@@ -5,6 +5,7 @@ therefore needs no change in any rule or writer. These are pydantic models becau
 published format: its schema is generated from them.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from promptreach.certificate import Certificate, Evidence
 
 FINDING_VERSION = 1
-"""Of a finding's JSON where it stands alone: raised when a field is renamed, removed or changes its meaning."""
+"""The version of a finding's JSON where it stands alone: raised when a field is renamed, removed or changes meaning."""
 
 Cell = str | int | float | bool | None
 """One table cell; None is shown as a dash."""
@@ -48,6 +49,11 @@ class Table(_Record):
     note: str = ""
     highlight: int | None = None
     """The row to draw the eye to, or None."""
+
+    @classmethod
+    def of(cls, title: str, records: Sequence[Mapping[str, Cell]], note: str = "") -> "Table":
+        """A table of one record or more, all with the same names, which head its columns."""
+        return cls(title=title, columns=list(records[0]), rows=[list(row.values()) for row in records], note=note)
 
     @model_validator(mode="after")
     def _check_rows(self) -> "Table":

@@ -1,70 +1,10 @@
-"""Prompts, prefixes, weights and errors: shapes are checked when a record is made, and every fault is named."""
-
-import pickle
+"""Weights as records: shapes are checked when one is made, and every fault is named."""
 
 import pytest
 import torch
-from jaxtyping import config as jaxtyping_config
 
-from promptreach.errors import DataError, Fault, InputError, NotContractingError, UnsupportedModelError, raise_if_any
-from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt, join_mask
 from promptreach.reference import attend
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
-
-
-@pytest.fixture
-def faults_of(monkeypatch):
-    """Where the faults are that a call raises, by the library's own checks, without the shape checks of the tests."""
-    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
-
-    def places(function) -> list[str]:
-        with pytest.raises(InputError) as caught:
-            function()
-        return [fault.where for fault in caught.value.faults]
-
-    return places
-
-
-# --- prompts and prefixes
-
-
-def test_a_prompt_stands_in_front_of_every_sequence():
-    prompt, inputs = SoftPrompt(torch.ones(2, 3, dtype=torch.float64)), torch.zeros(4, 5, 3)
-    joined = prompt.join(inputs)
-    assert joined.shape == (4, 7, 3)
-    assert joined.dtype == inputs.dtype
-    assert (joined[:, :2] == 1).all()
-    assert (joined[:, 2:] == 0).all()
-    assert (prompt.length, prompt.hidden_size) == (2, 3)
-
-
-def test_gradients_reach_the_embeddings_through_the_join():
-    embeddings = torch.zeros(2, 3, requires_grad=True)
-    SoftPrompt(embeddings).join(torch.zeros(4, 5, 3)).sum().backward()
-    assert (embeddings.grad == 4).all()
-
-
-@pytest.mark.parametrize(
-    "embeddings", [torch.zeros(3), torch.zeros(0, 3), torch.zeros(2, 0), torch.tensor([[float("nan")]])]
-)
-def test_bad_prompts_are_refused(embeddings, faults_of):
-    assert faults_of(lambda: SoftPrompt(embeddings)) == ["embeddings"]
-
-
-def test_prefixes_agree_in_layer_head_and_slot(faults_of):
-    prefix = Prefix(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 6))
-    assert (prefix.num_layers, prefix.length) == (2, 4)
-    assert faults_of(lambda: Prefix(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 3, 5))) == ["values"]
-    assert faults_of(lambda: Prefix(torch.zeros(2, 3, 0, 5), torch.full((2, 3, 1, 5), torch.inf))) == ["keys", "values"]
-
-
-def test_masks_of_joined_sequences():
-    mask = torch.tensor([[True, True, False], [True, False, False]])
-    assert join_mask(mask, 2).tolist() == [[True] * 4 + [False], [True] * 3 + [False] * 2]
-    assert join_mask(mask.long(), 1).dtype == torch.int64
-
-
-# --- weights
 
 
 def attention(heads=4, kv_heads=2, **changes) -> AttentionWeights:
@@ -173,41 +113,3 @@ def test_a_detached_copy_has_no_graph_at_any_depth():
 def test_a_norm_without_a_place_is_refused(faults_of):
     norm = NormWeights("rms", torch.ones(6))
     assert faults_of(lambda: LayerWeights(attention(), attention_norm=norm)) == ["norm_position"]
-
-
-# --- errors
-
-
-def test_a_fault_reads_as_a_sentence_with_the_remedy_last():
-    fault = Fault("a.csv, row 17", "no label", "one of 'good', 'bad'", "Remove the row")
-    assert str(fault) == "a.csv, row 17: no label; expected one of 'good', 'bad'. Remove the row"
-    assert str(Fault("x", "1", "2")) == "x: 1; expected 2"
-
-
-def test_all_faults_come_at_once():
-    faults = [Fault("a", "1", "2"), Fault("b", "3", "4")]
-    with pytest.raises(DataError, match="a: 1; expected 2\nb: 3; expected 4") as caught:
-        raise_if_any(faults, DataError)
-    assert caught.value.faults == tuple(faults)
-    assert isinstance(caught.value, ValueError)
-    raise_if_any([])
-    with pytest.raises(ValueError, match="at least one fault"):
-        InputError([])
-
-
-def test_refused_inverses_cross_processes():
-    error = NotContractingError("no inverse", ["layer 0 has norms"])
-    again = pickle.loads(pickle.dumps(error))
-    assert (str(again), again.reasons) == (str(error), error.reasons)
-
-
-def test_unsupported_models_say_what_would_have_worked():
-    error = UnsupportedModelError("mamba", ["bert", "llama"], "It has no attention")
-    assert str(error) == "unsupported model: found mamba; supported are bert, llama. It has no attention"
-
-
-def test_every_adapter_names_its_kind_and_its_positions() -> None:
-    prompt, prefix = SoftPrompt(torch.ones(3, 4)), Prefix(torch.ones(2, 1, 5, 4), torch.ones(2, 1, 5, 4))
-    update = LowRankUpdate(2, 4.0, {})
-    assert [one.kind for one in (prompt, prefix, update)] == ["prompt", "prefix", "lora"]
-    assert [one.positions for one in (prompt, prefix, update)] == [3, 5, 0]
