@@ -30,6 +30,7 @@ from promptreach.report.json import read_report
 from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
+from promptreach.training.arguments import choice_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
 
@@ -106,7 +107,7 @@ def audit(
     """
     began = time.monotonic()
     columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
-    faults = _budget_faults(budget) + engine_faults(engine, workers, ray_address, model)
+    faults = choice_faults("budget", budget, get_args(BudgetName)) + engine_faults(engine, workers, ray_address, model)
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
     task_data = _collect(faults, lambda: read_task(data, **columns))
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
@@ -170,11 +171,6 @@ def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgemen
         if finding.status == "failed" and finding.check in NEEDED
     ]
     return judge(context.numbers, broken)
-
-
-def _budget_faults(budget: str) -> list[Fault]:
-    known = get_args(BudgetName)
-    return [] if budget in known else [Fault("budget", repr(budget), f"one of {', '.join(known)}")]
 
 
 def _collect(faults: list[Fault], step: Callable[[], Value]) -> Value | None:

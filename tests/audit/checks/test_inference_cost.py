@@ -19,9 +19,9 @@ from promptreach.audit.checks import inference_cost
 from promptreach.audit.context import AuditContext, prepared
 from promptreach.audit.cost import times as inference_times
 from promptreach.audit.cost.advice import LONG, suggestions
-from promptreach.audit.cost.heads import at_length, head_blocks, norm_reports
+from promptreach.audit.cost.heads import cost_at_length, head_blocks, norm_reports
 from promptreach.audit.cost.times import answers, difference, median_seconds, running
-from promptreach.audit.cost.work import BARE, ForwardWork, Way, adapter_bytes, cache_bytes
+from promptreach.audit.cost.work import BARE, DeploymentOption, ForwardWork, adapter_bytes, cache_bytes
 from promptreach.audit.settings import BUDGETS
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.numbers import SAME, Comparison
@@ -102,24 +102,24 @@ def test_wrong_ratios_are_seen() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_way_has_its_numbers(family: str) -> None:
+def test_every_option_has_its_numbers(family: str) -> None:
     finding = cost_of(family)
-    ways, seconds = finding.values["ways"], finding.values["seconds"]
+    options, seconds = finding.values["ways"], finding.values["seconds"]
     assert finding.evidence is Evidence.PREDICTED
-    assert ways.keys() == seconds.keys()
-    assert ways[BARE.name]["work_over_bare"] == 1.0
-    kinds = {name.split()[0] for name in ways}
+    assert options.keys() == seconds.keys()
+    assert options[BARE.name]["work_over_bare"] == 1.0
+    kinds = {name.split()[0] for name in options}
     assert kinds == {"bare", "prompt", "prefix", "LoRA"}
-    for name, way in ways.items():
-        assert (way["work_over_bare"] > 1) == (name != BARE.name)
-        assert way["share_of_context"] == way["positions"] / 64
+    for name, option in options.items():
+        assert (option["work_over_bare"] > 1) == (name != BARE.name)
+        assert option["share_of_context"] == option["positions"] / 64
     assert_ratios(seconds)
     causal = family != "bert"
     assert all(("first_token" in times) == causal for times in seconds.values())
-    assert any(name.endswith("(precomputed)") for name in ways) == causal
+    assert any(name.endswith("(precomputed)") for name in options) == causal
     timed = table(finding, "Time of a forward pass")
-    assert [row[0] for row in timed.rows] == list(ways)
-    assert [row[0] for row in table(finding, "Memory and context").rows] == list(ways)[1:]
+    assert [row[0] for row in timed.rows] == list(options)
+    assert [row[0] for row in table(finding, "Memory and context").rows] == list(options)[1:]
     assert sum(isinstance(block, Heatmap) for block in finding.blocks) >= 2
     assert "only worst cases are hard" in finding.blocks[-1].text
 
@@ -127,19 +127,19 @@ def test_every_way_has_its_numbers(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES[1:])
 def test_precomputed_logits_are_those_of_the_prompt_in_front(family: str) -> None:
     """Issue 5's bound for float32: 1e-5 relative, and the same next tokens."""
-    found = [way for way in cost_of(family).values["ways"].values() if way["logits_difference"] is not None]
+    found = [option for option in cost_of(family).values["ways"].values() if option["logits_difference"] is not None]
     assert found
-    for way in found:
-        assert way["logits_difference"] <= 1e-5
-        assert way["same_next_tokens"]
+    for option in found:
+        assert option["logits_difference"] <= 1e-5
+        assert option["same_next_tokens"]
 
 
 def test_the_keys_of_another_prompt_are_seen() -> None:
     context = trained("llama")
     mine, other = random_adapter("llama", "prompt", 3), random_adapter("llama", "prompt", 4)
     batch = context.model.batch(inference_cost.typical(context))
-    wrong = Way("wrong", mine, precompute(context.model, other))
-    gap, _ = difference(answers(context.model, wrong, batch), answers(context.model, Way("", mine), batch))
+    wrong = DeploymentOption("wrong", mine, precompute(context.model, other))
+    gap, _ = difference(answers(context.model, wrong, batch), answers(context.model, DeploymentOption("", mine), batch))
     assert gap > 1e-3
 
 
@@ -157,14 +157,14 @@ def test_linear_work_is_what_a_counter_of_multiplications_sees(family: str) -> N
     batch = model.batch([inference_cost.typical(context)[0]])
     length = batch.input_ids.shape[1]
     for kind in ("bare", "prompt", "prefix"):
-        way = BARE if kind == "bare" else Way(kind, random_adapter(family, kind))
-        with FlopCounterMode(display=False) as counter, torch.no_grad(), running(model, way) as hidden:
+        option = BARE if kind == "bare" else DeploymentOption(kind, random_adapter(family, kind))
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), running(model, option) as hidden:
             hidden(batch)
         counted = counter.get_flop_counts()["Global"]
         products = sum(count for name, count in counted.items() if str(name) in ("aten.mm", "aten.addmm"))
-        queries = length + way.positions if way.runs_prompt else length
-        attention = work.attention(queries, 0 if way.runs_prompt else way.positions)
-        assert products == 2 * (work.of_way(way, length) - attention)
+        queries = length + option.positions if option.runs_prompt else length
+        attention = work.attention(queries, 0 if option.runs_prompt else option.positions)
+        assert products == 2 * (work.of_option(option, length) - attention)
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
@@ -188,11 +188,11 @@ def test_bytes_are_those_of_the_tensors_and_of_the_file(family: str, tmp_path: P
 
 
 def test_a_shared_cache_is_held_once_and_others_by_every_request() -> None:
-    ways = cost_of("llama").values["ways"]
-    for name, way in ways.items():
-        if way["cache_bytes"]:
+    options = cost_of("llama").values["ways"]
+    for name, option in options.items():
+        if option["cache_bytes"]:
             times = 1 if name.endswith("(precomputed)") else inference_cost.BATCH
-            assert way["cache_bytes_of_batch"] == times * way["cache_bytes"]
+            assert option["cache_bytes_of_batch"] == times * option["cache_bytes"]
 
 
 def test_an_encoder_says_why_nothing_can_be_precomputed() -> None:
@@ -251,20 +251,22 @@ def test_typical_inputs_are_those_nearest_to_the_median_length() -> None:
     assert chosen == sorted(abs(length - middle) for length in lengths)[: inference_cost.BATCH]
 
 
-def advised(family: str, ways: list[Way], low: float) -> list[str]:
+def advised(family: str, options: list[DeploymentOption], low: float) -> list[str]:
     """What is suggested where every comparison of two trained runs has `low` as its lower end."""
-    differences = {way.name: (1e-7, True) for way in ways}
-    found = suggestions(trained(family), ways, differences, lambda run, best: (Comparison(low, low, low, 0.0), "words"))
+    differences = {option.name: (1e-7, True) for option in options}
+    found = suggestions(
+        trained(family), options, differences, lambda run, best: (Comparison(low, low, low, 0.0), "words")
+    )
     return [item.what for item in found]
 
 
 @pytest.mark.parametrize(("low", "as_good"), [(0.0, True), (-0.039, True), (-0.041, False)])
 def test_fewer_tokens_only_where_the_interval_says_as_good(low: float, as_good: bool) -> None:
     longest = trained("bert").sweeps["prompt 4 tokens"].best
-    ways = [BARE, Way("prompt 4 tokens", longest.adapter)]
+    options = [BARE, DeploymentOption("prompt 4 tokens", longest.adapter)]
     expected = ["Use prompt 2 tokens: as good as prompt 4 tokens", "Use prefix 4 tokens: as good as prompt 4 tokens"]
-    assert advised("bert", ways, low) == (expected if as_good else [])
-    shortest = Way("prompt 2 tokens", trained("bert").sweeps["prompt 2 tokens"].best.adapter)
+    assert advised("bert", options, low) == (expected if as_good else [])
+    shortest = DeploymentOption("prompt 2 tokens", trained("bert").sweeps["prompt 2 tokens"].best.adapter)
     assert len(advised("bert", [BARE, shortest], 0.0)) == 1  # no shorter prompt, but the prefix
 
 
@@ -272,7 +274,7 @@ def test_fewer_tokens_only_where_the_interval_says_as_good(low: float, as_good: 
 def test_only_long_prefixes_of_causal_models_are_worth_shrinking(length: int) -> None:
     for family in ("bert", "llama"):
         prefix = random_adapter(family, "prefix", length)
-        shrunk = [what for what in advised(family, [BARE, Way("prefix", prefix)], 0.0) if "Shrink" in what]
+        shrunk = [what for what in advised(family, [BARE, DeploymentOption("prefix", prefix)], 0.0) if "Shrink" in what]
         assert bool(shrunk) == (family == "llama" and length == LONG)
 
 
@@ -298,9 +300,9 @@ def test_polynomials_are_found_where_scores_are_small_and_pay_where_texts_are_lo
     work = ForwardWork.of(quiet)
     reports = norm_reports(replace(context, model=quiet))
     heads = sum(len(report.joined.rank) for report in reports)
-    long = at_length(work, reports, [BARE], 65536)
+    long = cost_at_length(work, reports, [BARE], 65536)
     loud = norm_reports(context)
-    short = at_length(work, loud, [BARE], 8)
+    short = cost_at_length(work, loud, [BARE], 8)
     assert (short.polynomial_heads, long.polynomial_heads) == (0, heads)
     assert long.at_best < short.at_best == 1.0
     assert short.attention_share < long.attention_share < 1
@@ -312,8 +314,8 @@ def test_an_adapter_leaves_the_model_as_it_was() -> None:
     context = trained("llama")
     batch = context.model.batch(inference_cost.typical(context))
     before = answers(context.model, BARE, batch)
-    ways = [BARE, *(Way(kind, random_adapter("llama", kind)) for kind in ("prompt", "prefix", "LoRA"))]
-    assert median_seconds(context.model, ways, batch, next_token=True).keys() == {way.name for way in ways}
+    options = [BARE, *(DeploymentOption(kind, random_adapter("llama", kind)) for kind in ("prompt", "prefix", "LoRA"))]
+    assert median_seconds(context.model, options, batch, next_token=True).keys() == {option.name for option in options}
     assert torch.equal(answers(context.model, BARE, batch), before)
 
 
@@ -331,14 +333,14 @@ def test_the_code_to_copy_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     context = replace(trained("llama"), model=model, data=read_task("data.jsonl"))
     prompt, lora = random_adapter("llama", "prompt", LONG), random_adapter("llama", "LoRA")
     best = trained("llama").sweeps["prompt 4 tokens"].best
-    ways = [
+    options = [
         BARE,
-        Way("prompt 4 tokens", best.adapter),
-        Way("prompt", prompt),
-        Way("prompt (precomputed)", prompt, precompute(model, prompt)),
-        Way("LoRA", lora),
+        DeploymentOption("prompt 4 tokens", best.adapter),
+        DeploymentOption("prompt", prompt),
+        DeploymentOption("prompt (precomputed)", prompt, precompute(model, prompt)),
+        DeploymentOption("LoRA", lora),
     ]
-    found = suggestions(context, ways, {"prompt (precomputed)": (0.0, True)}, lambda run, best: (SAME, ""))
+    found = suggestions(context, options, {"prompt (precomputed)": (0.0, True)}, lambda run, best: (SAME, ""))
     assert [item.what.split()[0] for item in found] == ["Precompute", "Use", "Shrink", "Merge"]
     assert any("open_model('model', task='causal')" in item.code.text for item in found)
     scope: dict[str, Any] = {"input_ids": torch.tensor([[4, 5, 6]]), "base": model.release()}
@@ -351,7 +353,7 @@ def test_the_code_to_copy_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             outcome = CliRunner().invoke(cli.app, [*item.code.text.split()[1:], "--steps", "1"])
             assert outcome.exit_code == 0, outcome.output
     reports = norm_reports(context)
-    at = {8: at_length(ForwardWork.of(model), reports, [BARE], 8)}
+    at = {8: cost_at_length(ForwardWork.of(model), reports, [BARE], 8)}
     look = next(block for block in head_blocks(model, reports, [BARE], at, 8) if isinstance(block, Code))
     outcome = CliRunner().invoke(cli.app, look.text.split()[1:])
     assert outcome.exit_code == 0, outcome.output
