@@ -114,7 +114,8 @@ def audit(
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
-    settings = settings_for(budget, seed, _parameters_without_embeddings(opened), opened.max_positions)
+    without_embeddings = sum(parameter.numel() for layer in opened.layers for parameter in layer.parameters())
+    settings = settings_for(budget, seed, without_embeddings, opened.max_positions)
     key = _key(opened, task_data, asdict(settings), adapter)
     if folder is not None and (folder / "report.json").exists():
         return _finished(folder, key)
@@ -220,10 +221,6 @@ def _key(model: OpenModel, data: TaskData, settings: dict[str, Any], adapter: st
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:20]
-
-
-def _parameters_without_embeddings(model: OpenModel) -> int:
-    return sum(parameter.numel() for layer in model.layers for parameter in layer.parameters())
 
 
 def _about_model(model: OpenModel) -> dict[str, Any]:

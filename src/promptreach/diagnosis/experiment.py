@@ -205,6 +205,11 @@ class Experiment:
         finished = [run for run in self.runs.values() if run.config.method in methods and run.status == "finished"]
         return min(finished, key=lambda run: run.validation.mean_loss, default=None)
 
+    def best_adapters(self, *methods: str) -> dict[str, Adapter]:
+        """The adapter of each method's best run, by the run's name; methods without one are left out."""
+        runs = [run for method in methods if (run := self.best(method)) is not None]
+        return {run.config.label: run.adapter for run in runs if run.adapter is not None}
+
     def adapters(self) -> dict[str, Adapter]:
         """Everything trained that is an adapter, the user's own included."""
         found = {name: run.adapter for name, run in self.runs.items()}

@@ -23,7 +23,6 @@ from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.numbers import Comparison
 from promptreach.errors import InputError
 from promptreach.hf import precompute
-from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Cell, Table, Text
 from promptreach.training.runs import Run
 
@@ -52,6 +51,7 @@ def measure(context: AuditContext) -> Outcome:
         reports = norm_reports(context)
     advice = suggestions(context, options, differences, lambda run, best: _compared(context, run, best))
     advice.sort(key=lambda item: work.of_option(item.then, length) / work.of_option(item.now, length))
+    advice_values = [_advice_values(item, work, length) for item in advice]
     longest = max(map(len, context.task.encoded["held_out"].sequences))
     at = {count: cost_at_length(work, reports, options, count) for count in sorted({length, longest, *LENGTHS})}
     table = [_row(context, option, at[length], differences) for option in options]
@@ -60,7 +60,7 @@ def measure(context: AuditContext) -> Outcome:
         "ways": {row["name"]: row for row in table},
         "seconds": seconds,
         "not_precomputed": refusal,
-        "advice": [_advice_values(item, work, length) for item in advice],
+        "advice": advice_values,
         "lengths": [asdict(item) for item in at.values()],
         **norm_values(reports),
     }
@@ -71,7 +71,7 @@ def measure(context: AuditContext) -> Outcome:
     blocks = [
         _time_table(table, seconds, len(rows), length),
         _byte_table(table),
-        *_advice_blocks(advice, work, length, seconds, refusal),
+        *_advice_blocks(advice, advice_values, seconds, refusal),
         *head_blocks(context.model, reports, options, at, longest),
     ]
     return Measured(values, sample, Evidence.PREDICTED), Shown(_summary(at[length], at[longest], advice), blocks)
@@ -79,11 +79,8 @@ def measure(context: AuditContext) -> Outcome:
 
 def _options(context: AuditContext) -> tuple[list[DeploymentOption], str]:
     """The bare model, the best trained adapter of each kind and the user's own; and why none was precomputed, if so."""
-    found: list[tuple[str, Adapter]] = []
-    for method in ("prompt", "prefix", "lora"):
-        trained = context.best(method)
-        if trained is not None and trained.adapter is not None:
-            found.append((trained.config.label.replace("lora", "LoRA"), trained.adapter))
+    best = context.best_adapters("prompt", "prefix", "lora")
+    found = [(name.replace("lora", "LoRA"), adapter) for name, adapter in best.items()]
     if context.user_adapter is not None and context.user_settings is not None:
         found.append((f"your {context.user_settings.method}".replace("lora", "LoRA"), context.user_adapter))
     options, refusal = [BARE], ""
@@ -205,11 +202,10 @@ def _byte_table(table: Sequence[dict[str, Any]]) -> Table:
 
 
 def _advice_blocks(
-    advice: Sequence[Suggestion], work: ForwardWork, length: int, seconds: Seconds, refusal: str
+    advice: Sequence[Suggestion], advice_values: Sequence[dict[str, Any]], seconds: Seconds, refusal: str
 ) -> list[Block]:
     rows: list[list[Cell]] = []
-    for item in advice:
-        values = _advice_values(item, work, length)
+    for item, values in zip(advice, advice_values, strict=True):
         now, then = (seconds.get(option.name) for option in (item.now, item.then))
         ratio = then["batch"] / now["batch"] if now and then else None
         rows.append([item.what, ratio, values["work_now"], values["work_then"], f"{item.evidence.value}: {item.cost}"])

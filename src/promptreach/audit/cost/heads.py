@@ -49,8 +49,7 @@ class CostAtLength:
 
 def norm_reports(context: AuditContext) -> list[NormReport]:
     """Every layer's heads on held-out inputs one after another, the best trained prompt or prefix in front."""
-    trained = context.best("prompt") or context.best("prefix")
-    adapter = trained.adapter if trained is not None else None
+    adapter = next(iter(context.best_adapters("prompt", "prefix").values()), None)
     room = context.model.max_positions - (0 if adapter is None else adapter.positions)
     tokens = [token for ids in context.task.encoded["held_out"].sequences for token in ids]
     batch = context.model.batch([tokens[: min(TOKENS, room)]])

@@ -140,14 +140,8 @@ def _unknown_settings(seen: Measurements, user: UserNumbers) -> list[tuple[float
     if rest <= seen.margin / 2:
         return []
     amount = f"{100 * rest:.1f} points" if seen.metric == "accuracy" else f"{rest:.3f} nats"
-    return [
-        (
-            rest,
-            measured(
-                f"How it was trained (start, rate or steps, which an adapter does not tell) accounts for {amount}."
-            ),
-        )
-    ]
+    text = f"How it was trained (start, rate or steps, which an adapter does not tell) accounts for {amount}."
+    return [(rest, measured(text))]
 
 
 def _signs(seen: Measurements, user: UserNumbers) -> list[Reason]:
