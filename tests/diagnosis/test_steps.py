@@ -6,15 +6,15 @@ from promptreach.certificate import Evidence
 from promptreach.data import LabelledTexts
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.rules.rules import judge
-from promptreach.diagnosis.steps import AFTER_DATA, DATA, FORGETTING, Step, measure_and_judge
+from promptreach.diagnosis.steps import AFTER_DATA, DATA, FORGETTING, DiagnosisStep, measure_and_judge
 from promptreach.training.task.task import prepare
 
 
 def test_a_step_keeps_what_it_found_under_its_name() -> None:
     experiment = experiment_of()
     found = Measured({"answer": 42}, "nothing")
-    assert Step("question", lambda _: found).take(experiment) is found
-    assert Step("other", lambda _: Skipped("no reason")).take(experiment).reason == "no reason"
+    assert DiagnosisStep("question", lambda _: found).take(experiment) is found
+    assert DiagnosisStep("other", lambda _: Skipped("no reason")).take(experiment).reason == "no reason"
     assert list(experiment.found) == ["question", "other"]
     assert experiment.numbers == [{"answer": 42}]
 
