@@ -18,7 +18,7 @@ import torch
 from typer.testing import CliRunner
 
 import promptreach
-from helpers.audit_cases import rows, strip
+from helpers.audit_cases import rows, save_model, strip
 from helpers.models import tiny_model, tiny_tokenizer
 from promptreach import cli
 from promptreach.audit import run as run_module
@@ -49,9 +49,7 @@ def write_csv(path: Path, count: int = 160) -> Path:
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    model = tiny_model("bert")
-    model.model.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    save_model(folder, "bert")
     return folder
 
 

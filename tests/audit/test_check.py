@@ -9,7 +9,7 @@ from promptreach.audit.check import Check, Shown, shows
 from promptreach.audit.context import AuditContext
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
-from promptreach.diagnosis.steps import Step
+from promptreach.diagnosis.steps import DiagnosisStep
 from promptreach.errors import Fault, OutputError
 from promptreach.report.findings import Text
 
@@ -42,7 +42,7 @@ def test_a_step_is_kept_for_later_ones_and_not_taken_where_nothing_was_brought(c
     def show(context: AuditContext, found: Measured[object]) -> Shown:
         return Shown(found.sample)
 
-    step = Step("one", one)
+    step = DiagnosisStep("one", one)
     assert Check("one", "One", shows(step, show, without_user="Bring one.")).run(context).reason == "Bring one."
     assert context.found == {}
     assert Check("one", "One", shows(step, show)).run(context).summary == "24 held-out rows"

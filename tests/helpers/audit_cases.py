@@ -1,18 +1,23 @@
 """Reviews in a small language for audits on tiny models, and what the tests of the audit share."""
 
 import random
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from helpers.models import tiny_model
 from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import AuditContext, prepared
-from promptreach.audit.settings import Settings
+from promptreach.audit.settings import BUDGETS, Settings
 from promptreach.hf import open_model
+from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
 from promptreach.report.findings import Finding
 from promptreach.tables import read_task
-from promptreach.training.search.sweep import sweep
-from promptreach.tuning import METHODS, Limits
+from promptreach.training.search.sweep import Sweep, sweep
+from promptreach.tuning import METHODS, Limits, fit
 
 GOOD, BAD = ("good", "great", "very good", "not bad"), ("bad", "awful", "very bad", "not good")
 SUBJECTS = ("the cat", "a dog", "the book", "a film", "the tree", "it", "this")
@@ -43,11 +48,16 @@ def strip(record: Any) -> Any:
 SETTINGS = Settings("quick", 0, Limits(48, 24, 24, 16), (3,), 2, 6, 8, 4)
 
 
+def save_model(folder: str | Path, family: str) -> None:
+    """A tiny model and its tokenizer in a folder that transformers opens."""
+    made = tiny_model(family)
+    made.release().save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+
+
 def trained(folder: Path, family: str, method: str, **options: Any) -> tuple[AuditContext, str]:
     """A context with one trained method, on a model that lies in `folder` and opens from there."""
-    made = tiny_model(family)
-    made.model.save_pretrained(folder)
-    made.tokenizer.save_pretrained(folder)
+    save_model(folder, family)
     context = prepared(open_model(folder, **options), read_task(rows()), SETTINGS)
     tokens = 3 if METHODS[method].uses_tokens else 0
     config = context.config(method, tokens=tokens, rank=2 * (method == "lora"), init=METHODS[method].inits[0])
@@ -58,3 +68,48 @@ def trained(folder: Path, family: str, method: str, **options: Any) -> tuple[Aud
 def finding_of(name: str, context: AuditContext) -> Finding:
     """The finding of the check of that name."""
     return next(check for check in CHECKS if check.name == name).run(context)
+
+
+FAMILIES = ["bert", "gpt2", "llama", "mistral"]
+COST_SETTINGS = replace(
+    BUDGETS["quick"], limits=Limits(48, 24, 24, 16), tokens=(2, 4), steps=4, batch_size=8, probe_rows=6
+)
+
+
+@lru_cache
+def all_trained(family: str) -> AuditContext:
+    """A context with everything trained that an audit trains."""
+    context = prepared(tiny_model(family), read_task(rows()), COST_SETTINGS)
+    for method, tokens in (("prompt", 4), ("prompt", 2), ("prefix", 4), ("lora", 0)):
+        run = fit(
+            context.model,
+            context.data,
+            method,
+            tokens=max(1, tokens),
+            rank=2,
+            learning_rate=0.01,
+            steps=4,
+            batch_size=8,
+            limits=COST_SETTINGS.limits,
+            quiet=True,
+        )
+        context.sweeps[run.config.label] = Sweep((), run)
+    return context
+
+
+@lru_cache
+def cost_of(family: str) -> Finding:
+    return finding_of("inference_cost", all_trained(family))
+
+
+def random_adapter(family: str, kind: str, length: int = 3) -> SoftPrompt | Prefix | LowRankUpdate:
+    model, generator = all_trained(family).model, torch.Generator().manual_seed(5)
+    if kind == "prompt":
+        return SoftPrompt(torch.randn(length, model.hidden_size, generator=generator))
+    if kind == "LoRA":
+        run = all_trained(family).best("lora")
+        assert run is not None
+        assert isinstance(run.adapter, LowRankUpdate)
+        return run.adapter
+    shape = (model.num_layers, model.num_kv_heads, length, model.head_dim)
+    return Prefix(*(torch.randn(shape, generator=generator) for _ in range(2)))

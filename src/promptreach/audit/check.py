@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from promptreach.audit.context import AuditContext
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Measured, Skipped
-from promptreach.diagnosis.steps import Step
+from promptreach.diagnosis.steps import DiagnosisStep
 from promptreach.errors import OutputError, PromptreachError, WorkerError
 from promptreach.report.certificates import finished
 from promptreach.report.findings import Block, Finding
@@ -98,7 +98,7 @@ class Check:
 
 
 def shows(
-    step: Step[Found], show: Callable[[AuditContext, Found], Shown], without_user: str = ""
+    step: DiagnosisStep[Found], show: Callable[[AuditContext, Found], Shown], without_user: str = ""
 ) -> Callable[[AuditContext], Outcome]:
     """A step of the diagnosis as a check measures it: taken, and shown.
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf import save_adapter, save_readout
-from promptreach.hf.adapters.folders import Readout
+from promptreach.hf.adapters.folders import CONFIG, Readout
 from promptreach.report.findings import Block, Code
 from promptreach.report.result import MethodName, Recommendation
 from promptreach.training.runs import Run
@@ -30,18 +30,15 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
         return Recommendation(method=None, text=judgement.advice, blocks=[again])
     adapter, readout = run.adapter, _readout(context, run)
     path: Path | None = None
-    saved: str | None = None
     peft_config: dict[str, Any] | None = None
-    blocks: list[Block] = []
     if adapter is not None and folder is not None:
         path = save_adapter(folder / ADAPTER_FOLDER, context.model, adapter, readout=readout)
-        saved = ADAPTER_FOLDER
-        peft_config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        peft_config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     elif readout is not None and folder is not None:
         path = save_readout(folder / HEAD_FOLDER, readout)
+    blocks: list[Block] = [again]
     if path is not None:
-        blocks.append(Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
-    blocks.append(again)
+        blocks.insert(0, Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
     return Recommendation(
         method=cast(MethodName, run.config.method),  # pydantic checks it
         text=judgement.advice,
@@ -51,7 +48,7 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
         init=run.config.init,
         peft_config=peft_config,
         blocks=blocks,
-        adapter=saved,
+        adapter=None if peft_config is None else ADAPTER_FOLDER,
     )
 
 

@@ -30,6 +30,7 @@ from promptreach.report.json import read_report
 from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
+from promptreach.training.arguments import choice_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
 
@@ -106,14 +107,15 @@ def audit(
     """
     began = time.monotonic()
     columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
-    faults = _budget_faults(budget) + engine_faults(engine, workers, ray_address, model)
+    faults = choice_faults("budget", budget, get_args(BudgetName)) + engine_faults(engine, workers, ray_address, model)
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
     task_data = _collect(faults, lambda: read_task(data, **columns))
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
-    settings = settings_for(budget, seed, _parameters_without_embeddings(opened), opened.max_positions)
+    without_embeddings = sum(parameter.numel() for layer in opened.layers for parameter in layer.parameters())
+    settings = settings_for(budget, seed, without_embeddings, opened.max_positions)
     key = _key(opened, task_data, asdict(settings), adapter)
     if folder is not None and (folder / "report.json").exists():
         return _finished(folder, key)
@@ -172,11 +174,6 @@ def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgemen
     return judge(context.numbers, broken)
 
 
-def _budget_faults(budget: str) -> list[Fault]:
-    known = get_args(BudgetName)
-    return [] if budget in known else [Fault("budget", repr(budget), f"one of {', '.join(known)}")]
-
-
 def _collect(faults: list[Fault], step: Callable[[], Value]) -> Value | None:
     """The result of `step`, or None with its faults added, so that one call reports everything that is wrong."""
     try:
@@ -224,10 +221,6 @@ def _key(model: OpenModel, data: TaskData, settings: dict[str, Any], adapter: st
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:20]
-
-
-def _parameters_without_embeddings(model: OpenModel) -> int:
-    return sum(parameter.numel() for layer in model.layers for parameter in layer.parameters())
 
 
 def _about_model(model: OpenModel) -> dict[str, Any]:

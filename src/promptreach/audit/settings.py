@@ -12,9 +12,7 @@ _FULL_BATCH_PARAMETERS = 16e6
 """Up to this many parameters (embeddings left out) a step takes 32 examples; larger models take fewer, so that a
 step's cost grows more slowly than the model. It depends on the model only, never on the machine: the same call gives
 the same report."""
-
-
-_LEAST_ROWS = Limits(train=256, validation=96, held_out=256)
+_LEAST_ROWS = {"train": 256, "validation": 96, "held_out": 256}
 """Rows below which no part is scaled down with the batches."""
 
 
@@ -71,10 +69,7 @@ def settings_for(budget: BudgetName, seed: int, num_parameters: int, max_positio
 
 def _scaled(limits: Limits, share: float) -> Limits:
     """As much less data as the batches are smaller, since scoring rows costs what training on them costs."""
-    least = _LEAST_ROWS
+    rows = {part: getattr(limits, part) for part in _LEAST_ROWS}
     return replace(
-        limits,
-        train=min(limits.train, max(least.train, round(share * limits.train))),
-        validation=min(limits.validation, max(least.validation, round(share * limits.validation))),
-        held_out=min(limits.held_out, max(least.held_out, round(share * limits.held_out))),
+        limits, **{part: min(count, max(_LEAST_ROWS[part], round(share * count))) for part, count in rows.items()}
     )

@@ -1,6 +1,5 @@
 """The diagnosis of a soft prompt that does not learn: is it the prompt, the training, or the data?"""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from promptreach.diagnosis.measures.memorise import prepare_same_rows
 from promptreach.diagnosis.numbers import Goal
 from promptreach.diagnosis.rules.measurements import unit_of
 from promptreach.diagnosis.steps import measure_and_judge
-from promptreach.diagnosis.verdict import Attempt, Judgement
+from promptreach.diagnosis.verdict import Attempt
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf.adapters.classifier import load_classifier, reading_of
@@ -24,7 +23,7 @@ from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.report.verdict import Reason, TuningVerdict
 from promptreach.tables import read_task
-from promptreach.training.arguments import size_faults
+from promptreach.training.arguments import choice_faults, least_faults, rate_faults, size_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.methods import METHODS
 from promptreach.training.runs import RunConfig, RunStore
@@ -153,7 +152,17 @@ def diagnose(
             classifier=None if kept_in is None else load_classifier(kept_in, backbone),
             plain_text=tuple(plain_text),
         )
-        return _diagnosis(experiment, measure_and_judge(experiment))
+        judgement = measure_and_judge(experiment)
+    chosen = experiment.runs.get(judgement.chosen or "")
+    return Diagnosis(
+        verdict=judgement.verdict,
+        evidence=judgement.evidence,
+        headline=judgement.headline,
+        reasons=judgement.reasons,
+        findings=dict(experiment.found),
+        advice=judgement.advice,
+        recommended=None if chosen is None else _recommended(chosen.config, experiment.task.pooling),
+    )
 
 
 def _lengths(backbone: Backbone, tokens: Sequence[int], attempt: Attempt | None) -> tuple[int, ...]:
@@ -166,19 +175,6 @@ def _lengths(backbone: Backbone, tokens: Sequence[int], attempt: Attempt | None)
         seen = f"{own or min(tokens)} {unit} in a context of {backbone.max_positions}"
         raise InputError(Fault("attempt.tokens" if own > longest else "tokens", seen, f"at most {longest}"))
     return tuple(sorted(fitting))
-
-
-def _diagnosis(experiment: Experiment, judgement: Judgement) -> Diagnosis:
-    chosen = experiment.runs.get(judgement.chosen or "")
-    return Diagnosis(
-        verdict=judgement.verdict,
-        evidence=judgement.evidence,
-        headline=judgement.headline,
-        reasons=judgement.reasons,
-        findings=dict(experiment.found),
-        advice=judgement.advice,
-        recommended=None if chosen is None else _recommended(chosen.config, experiment.task.pooling),
-    )
 
 
 def _recommended(config: RunConfig, pooling: Pooling | None) -> Attempt:
@@ -204,14 +200,9 @@ def argument_faults(
     pooling: str | None,
 ) -> list[Fault]:
     """Everything wrong with the arguments of `diagnose`, all at once."""
-    faults = []
-    if goal not in get_args(Goal):
-        faults.append(Fault("goal", repr(goal), f"one of {', '.join(get_args(Goal))}"))
-    faults += size_faults("tokens", tokens)
-    sizes = {"steps": steps, "batch_size": batch_size, "rank": 1 if rank is None else rank}
-    faults += [Fault(name, str(value), "at least 1") for name, value in sizes.items() if value < 1]
-    if pooling is not None and pooling not in get_args(Pooling):
-        faults.append(Fault("pooling", repr(pooling), f"one of {', '.join(get_args(Pooling))}"))
+    faults = choice_faults("goal", goal, get_args(Goal)) + size_faults("tokens", tokens)
+    faults += least_faults({"steps": steps, "batch_size": batch_size, "rank": rank})
+    faults += choice_faults("pooling", pooling, get_args(Pooling))
     if attempt is not None:
         if adapter is not None:
             faults.append(Fault("adapter", "given beside an attempt", "one of the two"))
@@ -221,18 +212,12 @@ def argument_faults(
 
 def _attempt_faults(attempt: Attempt) -> list[Fault]:
     if attempt.method not in ATTEMPTABLE:
-        return [Fault("attempt.method", repr(attempt.method), f"one of {', '.join(ATTEMPTABLE)}")]
+        return choice_faults("attempt.method", attempt.method, ATTEMPTABLE)
     spec = METHODS[attempt.method]
-    size = "tokens" if spec.uses_tokens else "rank"
-    faults = []
-    if getattr(attempt, size) < 1:
-        faults.append(Fault(f"attempt.{size}", str(getattr(attempt, size)), "at least 1"))
-    if attempt.init is not None and attempt.init not in spec.inits:
-        faults.append(Fault("attempt.init", repr(attempt.init), f"one of {', '.join(spec.inits)}"))
-    if attempt.learning_rate is not None and not 0 < attempt.learning_rate < math.inf:
-        faults.append(Fault("attempt.learning_rate", str(attempt.learning_rate), "a positive number"))
-    if attempt.steps is not None and attempt.steps < 1:
-        faults.append(Fault("attempt.steps", str(attempt.steps), "at least 1"))
-    if attempt.pooling is not None and attempt.pooling not in get_args(Pooling):
-        faults.append(Fault("attempt.pooling", repr(attempt.pooling), f"one of {', '.join(get_args(Pooling))}"))
-    return faults
+    size = {"attempt.tokens": attempt.tokens} if spec.uses_tokens else {"attempt.rank": attempt.rank}
+    return [
+        *least_faults({**size, "attempt.steps": attempt.steps}),
+        *choice_faults("attempt.init", attempt.init, spec.inits),
+        *rate_faults("attempt.learning_rate", attempt.learning_rate),
+        *choice_faults("attempt.pooling", attempt.pooling, get_args(Pooling)),
+    ]

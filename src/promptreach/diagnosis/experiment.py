@@ -12,14 +12,14 @@ from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import paired
 from promptreach.diagnosis.numbers import USER, Comparison, Goal, Metric, as_values
 from promptreach.diagnosis.verdict import Attempt
-from promptreach.prompt import Adapter, LowRankUpdate, SoftPrompt
+from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor
 from promptreach.training.methods.methods import METHODS
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.sweep import Sweep
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import Pooling
-from promptreach.training.task.task import Limits, Task
+from promptreach.training.task.task import Limits, Task, content_length
 
 Numbers = TypeVar("Numbers", covariant=True)
 
@@ -154,18 +154,16 @@ class Experiment:
     @property
     def content_length(self) -> int:
         """The tokens of an example that the model reads beside the longest prompt, the user's own included."""
-        longest = longest_prompt(self.tokens, self.user_adapter)
-        return min(self.limits.max_length, self.task.backbone.max_positions - longest)
+        return content_length(self.task.backbone, self.limits, longest_prompt(self.tokens, self.user_adapter))
 
     @property
     def user_settings(self) -> Attempt | None:
         """The user's own training: the attempt, or what is known of the adapter."""
-        if self.attempt is not None or self.user_adapter is None:
+        adapter = self.user_adapter
+        if self.attempt is not None or adapter is None:
             return self.attempt
-        if isinstance(self.user_adapter, LowRankUpdate):
-            return Attempt("lora", rank=self.user_adapter.rank, pooling=self.user_pooling)
-        method = "prompt" if isinstance(self.user_adapter, SoftPrompt) else "prefix"
-        return Attempt(method, tokens=self.user_adapter.length, pooling=self.user_pooling)
+        rank = adapter.rank if adapter.kind == "lora" else 0
+        return Attempt(adapter.kind, adapter.positions, rank, pooling=self.user_pooling)
 
     @property
     def judged_rows(self) -> str:
@@ -207,6 +205,11 @@ class Experiment:
         finished = [run for run in self.runs.values() if run.config.method in methods and run.status == "finished"]
         return min(finished, key=lambda run: run.validation.mean_loss, default=None)
 
+    def best_adapters(self, *methods: str) -> dict[str, Adapter]:
+        """The adapter of each method's best run, by the run's name; methods without one are left out."""
+        runs = [run for method in methods if (run := self.best(method)) is not None]
+        return {run.config.label: run.adapter for run in runs if run.adapter is not None}
+
     def adapters(self) -> dict[str, Adapter]:
         """Everything trained that is an adapter, the user's own included."""
         found = {name: run.adapter for name, run in self.runs.items()}
@@ -221,4 +224,4 @@ class Experiment:
 
 def longest_prompt(tokens: tuple[int, ...], adapter: Adapter | None) -> int:
     """The room that the longest prompt needs in the context, the user's own adapter included."""
-    return max(*tokens, 0 if adapter is None or isinstance(adapter, LowRankUpdate) else adapter.length)
+    return max(*tokens, 0 if adapter is None else adapter.positions)

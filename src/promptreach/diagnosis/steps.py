@@ -17,7 +17,7 @@ Finding = TypeVar("Finding", bound=Measured[object], covariant=True)
 
 
 @dataclass(frozen=True)
-class Step(Generic[Finding]):
+class DiagnosisStep(Generic[Finding]):
     """One measurement.
 
     Attributes:
@@ -34,16 +34,16 @@ class Step(Generic[Finding]):
         return found
 
 
-DATA = Step("data", floors.measure)
-BARE_MODEL = Step("bare_model", baselines.measure_control)
-TRAINING = Step("training", baselines.measure)
-INITIALISATION = Step("initialisation", start.measure)
-READING = Step("reading", pooling.measure)
-ATTEMPT = Step("attempt", _ablation.measure)
-COLLAPSE = Step("collapse", user_run.collapse)
-PLANTED = Step("planted", planted.measure)
-FORGETTING = Step("drift", forgetting.measure)
-AFTER_DATA: tuple[Step[Measured[object]], ...] = (
+DATA = DiagnosisStep("data", floors.measure)
+BARE_MODEL = DiagnosisStep("bare_model", baselines.measure_control)
+TRAINING = DiagnosisStep("training", baselines.measure)
+INITIALISATION = DiagnosisStep("initialisation", start.measure)
+READING = DiagnosisStep("reading", pooling.measure)
+ATTEMPT = DiagnosisStep("attempt", _ablation.measure)
+COLLAPSE = DiagnosisStep("collapse", user_run.collapse)
+PLANTED = DiagnosisStep("planted", planted.measure)
+FORGETTING = DiagnosisStep("drift", forgetting.measure)
+AFTER_DATA: tuple[DiagnosisStep[Measured[object]], ...] = (
     BARE_MODEL,
     TRAINING,
     INITIALISATION,

@@ -3,7 +3,7 @@
 from promptreach.audit.check import Outcome, Shown, shows
 from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.experiment import Measured
-from promptreach.diagnosis.numbers import AttemptNumbers, CollapseNumbers, PoolingNumbers, as_values, numbers_of
+from promptreach.diagnosis.numbers import AttemptNumbers, CollapseNumbers, PoolingNumbers, numbers_of
 from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
 from promptreach.diagnosis.steps import ATTEMPT, READING
 from promptreach.report.findings import Block, Cell, Table
@@ -33,7 +33,7 @@ def _show(context: AuditContext, found: Measured[AttemptNumbers]) -> Shown:
     blocks: list[Block] = [_path_table(context, found.numbers)]
     if reading is not None and reading.adapter:
         blocks.append(_reading_table(reading))
-    return Shown(_summary(found.numbers), blocks, {"reading": as_values(reading) if reading else {}})
+    return Shown(_summary(found.numbers), blocks, {"reading": context.found[READING.name].values})
 
 
 def _summary(numbers: AttemptNumbers) -> str:

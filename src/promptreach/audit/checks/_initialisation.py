@@ -1,8 +1,4 @@
-"""The start of virtual tokens: its distance from anything the model has seen, and its cost.
-
-A vocabulary row is the model's own idea of an input. Virtual tokens many times longer than any of them saturate the
-first norm, hardly turn under an optimiser's steps, and raise the loss before training starts.
-"""
+"""The start of virtual tokens, as a report shows it: beside the vocabulary, and its loss beside the bare model's."""
 
 from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext

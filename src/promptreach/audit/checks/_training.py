@@ -1,9 +1,5 @@
 """Matched training: prompts, a prefix and LoRA on the same rows with the same steps, and the differences between them;
 whether that training finds a prompt known to exist, and what it does to other text.
-
-Every difference is paired: two methods answer the same held-out rows, so the interval is over their disagreements and
-much narrower than the two scores' own intervals. One seed is trained; the interval covers the choice of rows, not the
-luck of a seed, and the rules keep a margin for that.
 """
 
 from collections.abc import Mapping, Sequence

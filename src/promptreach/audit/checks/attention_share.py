@@ -22,11 +22,7 @@ from promptreach.report.findings import Heatmap
 
 def measure(context: AuditContext) -> Outcome:
     """The share for the best trained prompt and prefix, and for the user's adapter."""
-    adapters: dict[str, Adapter] = {}
-    for method in ("prompt", "prefix"):
-        trained = context.best(method)
-        if trained is not None and trained.adapter is not None:
-            adapters[trained.config.label] = trained.adapter
+    adapters = context.best_adapters("prompt", "prefix")
     if context.user_adapter is not None:
         adapters["your adapter"] = context.user_adapter
     measured = {name: _shares(context, adapter) for name, adapter in adapters.items()}

@@ -13,9 +13,9 @@ from typing import Any
 from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
 from promptreach.audit.cost.advice import Suggestion, suggestions
-from promptreach.audit.cost.heads import AtLength, at_length, head_blocks, norm_reports, norm_values
+from promptreach.audit.cost.heads import CostAtLength, cost_at_length, head_blocks, norm_reports, norm_values
 from promptreach.audit.cost.times import answers, difference, median_seconds
-from promptreach.audit.cost.work import BARE, ForwardWork, Way, adapter_bytes, cache_bytes
+from promptreach.audit.cost.work import BARE, DeploymentOption, ForwardWork, adapter_bytes, cache_bytes
 from promptreach.backbone import TokenBatch
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Measured, Skipped
@@ -23,7 +23,6 @@ from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.numbers import Comparison
 from promptreach.errors import InputError
 from promptreach.hf import precompute
-from promptreach.prompt import Adapter, Prefix, SoftPrompt
 from promptreach.report.findings import Block, Cell, Table, Text
 from promptreach.training.runs import Run
 
@@ -38,29 +37,30 @@ Differences = Mapping[str, tuple[float, bool]]
 
 def measure(context: AuditContext) -> Outcome:
     """Time, count and compare what was trained and what was given."""
-    ways, refusal = _ways(context)
-    if len(ways) == 1:
+    options, refusal = _options(context)
+    if len(options) == 1:
         return Skipped("nothing was trained")
     rows = typical(context)
     length = len(rows[0])
     work = ForwardWork.of(context.model)
     with context.progress.task("timing inference", total=None):
         batch = context.model.batch(rows)
-        seconds = _seconds(context, ways, batch, context.model.batch(rows[:1]))
-        differences = _differences(context, ways, batch)
+        seconds = _seconds(context, options, batch, context.model.batch(rows[:1]))
+        differences = _differences(context, options, batch)
     with context.progress.task("reading the heads", total=None):
         reports = norm_reports(context)
-    advice = suggestions(context, ways, differences, lambda run, best: _compared(context, run, best))
-    advice.sort(key=lambda item: work.of_way(item.then, length) / work.of_way(item.now, length))
+    advice = suggestions(context, options, differences, lambda run, best: _compared(context, run, best))
+    advice.sort(key=lambda item: work.of_option(item.then, length) / work.of_option(item.now, length))
+    advice_values = [_advice_values(item, work, length) for item in advice]
     longest = max(map(len, context.task.encoded["held_out"].sequences))
-    at = {count: at_length(work, reports, ways, count) for count in sorted({length, longest, *LENGTHS})}
-    table = [_row(context, way, at[length], differences) for way in ways]
+    at = {count: cost_at_length(work, reports, options, count) for count in sorted({length, longest, *LENGTHS})}
+    table = [_row(context, option, at[length], differences) for option in options]
     values = {
         "tokens": length,
         "ways": {row["name"]: row for row in table},
         "seconds": seconds,
         "not_precomputed": refusal,
-        "advice": [_advice_values(item, work, length) for item in advice],
+        "advice": advice_values,
         "lengths": [asdict(item) for item in at.values()],
         **norm_values(reports),
     }
@@ -71,30 +71,27 @@ def measure(context: AuditContext) -> Outcome:
     blocks = [
         _time_table(table, seconds, len(rows), length),
         _byte_table(table),
-        *_advice_blocks(advice, work, length, seconds, refusal),
-        *head_blocks(context.model, reports, ways, at, longest),
+        *_advice_blocks(advice, advice_values, seconds, refusal),
+        *head_blocks(context.model, reports, options, at, longest),
     ]
     return Measured(values, sample, Evidence.PREDICTED), Shown(_summary(at[length], at[longest], advice), blocks)
 
 
-def _ways(context: AuditContext) -> tuple[list[Way], str]:
+def _options(context: AuditContext) -> tuple[list[DeploymentOption], str]:
     """The bare model, the best trained adapter of each kind and the user's own; and why none was precomputed, if so."""
-    found: list[tuple[str, Adapter]] = []
-    for method in ("prompt", "prefix", "lora"):
-        trained = context.best(method)
-        if trained is not None and trained.adapter is not None:
-            found.append((trained.config.label.replace("lora", "LoRA"), trained.adapter))
+    best = context.best_adapters("prompt", "prefix", "lora")
+    found = [(name.replace("lora", "LoRA"), adapter) for name, adapter in best.items()]
     if context.user_adapter is not None and context.user_settings is not None:
         found.append((f"your {context.user_settings.method}".replace("lora", "LoRA"), context.user_adapter))
-    ways, refusal = [BARE], ""
+    options, refusal = [BARE], ""
     for name, adapter in found:
-        ways.append(Way(name, adapter))
-        if isinstance(adapter, SoftPrompt):
+        options.append(DeploymentOption(name, adapter))
+        if adapter.kind == "prompt":
             try:
-                ways.append(Way(f"{name} (precomputed)", adapter, precompute(context.model, adapter)))
+                options.append(DeploymentOption(f"{name} (precomputed)", adapter, precompute(context.model, adapter)))
             except InputError as error:
                 refusal = error.faults[0].remedy
-    return ways, refusal
+    return options, refusal
 
 
 def typical(context: AuditContext) -> list[tuple[int, ...]]:
@@ -106,24 +103,28 @@ def typical(context: AuditContext) -> list[tuple[int, ...]]:
     return sorted(inputs, key=lambda ids: abs(len(ids) - middle))[:BATCH]
 
 
-def _seconds(context: AuditContext, ways: Sequence[Way], batch: TokenBatch, one: TokenBatch) -> Seconds:
+def _seconds(context: AuditContext, options: Sequence[DeploymentOption], batch: TokenBatch, one: TokenBatch) -> Seconds:
     """Seconds of a batch, and of a single input's first new token on causal models, each also over the bare model."""
-    measured = {"batch": median_seconds(context.model, ways, batch)}
+    measured = {"batch": median_seconds(context.model, options, batch)}
     if context.model.task == "causal":
-        measured["first_token"] = median_seconds(context.model, ways, one, next_token=True)
+        measured["first_token"] = median_seconds(context.model, options, one, next_token=True)
     found: dict[str, dict[str, float]] = {}
-    for way in ways:
-        found[way.name] = {kind: times[way.name] for kind, times in measured.items()}
-        found[way.name] |= {f"{kind}_over_bare": times[way.name] / times[BARE.name] for kind, times in measured.items()}
+    for option in options:
+        found[option.name] = {kind: times[option.name] for kind, times in measured.items()}
+        found[option.name] |= {
+            f"{kind}_over_bare": times[option.name] / times[BARE.name] for kind, times in measured.items()
+        }
     return found
 
 
-def _differences(context: AuditContext, ways: Sequence[Way], batch: TokenBatch) -> Differences:
-    """Of each precomputed way's answers from those of the prompt in front."""
+def _differences(context: AuditContext, options: Sequence[DeploymentOption], batch: TokenBatch) -> Differences:
+    """The differences of each precomputed option's answers from those of the prompt in front."""
     return {
-        way.name: difference(answers(context.model, way, batch), answers(context.model, Way("", way.adapter), batch))
-        for way in ways
-        if way.cache is not None
+        option.name: difference(
+            answers(context.model, option, batch), answers(context.model, DeploymentOption("", option.adapter), batch)
+        )
+        for option in options
+        if option.cache is not None
     }
 
 
@@ -134,22 +135,24 @@ def _compared(context: AuditContext, run: Run, best: Run) -> tuple[Comparison, s
     return found, f"{gain:+.2g} {unit} (90 % interval {low:+.2g} to {high:+.2g})"
 
 
-def _row(context: AuditContext, way: Way, here: AtLength, differences: Differences) -> dict[str, Any]:
-    """The numbers of one way that need no clock."""
-    gap, same = differences.get(way.name, (None, None))
+def _row(
+    context: AuditContext, option: DeploymentOption, here: CostAtLength, differences: Differences
+) -> dict[str, Any]:
+    """The numbers of one option that need no clock."""
+    gap, same = differences.get(option.name, (None, None))
     # An encoder keeps nothing between requests: a prompt's states are made anew, only a prefix has keys of its own.
-    keeps = way.positions and (isinstance(way.adapter, Prefix) or not context.model.row.encoder)
-    held = cache_bytes(context.model, way.positions) if keeps else None
+    keeps = option.positions and not (context.model.row.encoder and option.runs_prompt)
+    held = cache_bytes(context.model, option.positions) if keeps else None
     return {
-        "name": way.name,
-        "work_over_bare": here.over_bare.get(way.name, 1.0),
+        "name": option.name,
+        "work_over_bare": here.over_bare.get(option.name, 1.0),
         "logits_difference": gap,
         "same_next_tokens": same,
-        "positions": way.positions,
-        "share_of_context": way.positions / context.model.max_positions,
+        "positions": option.positions,
+        "share_of_context": option.positions / context.model.max_positions,
         "cache_bytes": held,
-        "cache_bytes_of_batch": None if held is None else held if way.cache is not None else BATCH * held,
-        "adapter_bytes": None if way.adapter is None else adapter_bytes(context.model, way.adapter),
+        "cache_bytes_of_batch": None if held is None else held if option.cache is not None else BATCH * held,
+        "adapter_bytes": None if option.adapter is None else adapter_bytes(context.model, option.adapter),
     }
 
 
@@ -199,12 +202,11 @@ def _byte_table(table: Sequence[dict[str, Any]]) -> Table:
 
 
 def _advice_blocks(
-    advice: Sequence[Suggestion], work: ForwardWork, length: int, seconds: Seconds, refusal: str
+    advice: Sequence[Suggestion], advice_values: Sequence[dict[str, Any]], seconds: Seconds, refusal: str
 ) -> list[Block]:
     rows: list[list[Cell]] = []
-    for item in advice:
-        values = _advice_values(item, work, length)
-        now, then = (seconds.get(way.name) for way in (item.now, item.then))
+    for item, values in zip(advice, advice_values, strict=True):
+        now, then = (seconds.get(option.name) for option in (item.now, item.then))
         ratio = then["batch"] / now["batch"] if now and then else None
         rows.append([item.what, ratio, values["work_now"], values["work_then"], f"{item.evidence.value}: {item.cost}"])
     table = Table(
@@ -218,18 +220,18 @@ def _advice_blocks(
 
 
 def _advice_values(item: Suggestion, work: ForwardWork, length: int) -> dict[str, Any]:
-    bare = work.of_way(BARE, length)
+    bare = work.of_option(BARE, length)
     return {
         "what": item.what,
-        "work_now": work.of_way(item.now, length) / bare,
-        "work_then": work.of_way(item.then, length) / bare,
+        "work_now": work.of_option(item.now, length) / bare,
+        "work_then": work.of_option(item.then, length) / bare,
         "positions_freed": item.now.positions - item.then.positions,
         "cost": item.cost,
         "evidence": item.evidence.value,
     }
 
 
-def _summary(here: AtLength, longest: AtLength, advice: Sequence[Suggestion]) -> str:
+def _summary(here: CostAtLength, longest: CostAtLength, advice: Sequence[Suggestion]) -> str:
     costs = ", ".join(f"{ratio:.2f} with {name}" for name, ratio in here.over_bare.items())
     text = f"For an input of {here.tokens} tokens, work over the bare model's is PREDICTED as {costs}."
     if advice:

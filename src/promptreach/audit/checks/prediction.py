@@ -19,9 +19,9 @@ from promptreach.training.runs import Run
 from promptreach.training.task.task import Task, drawn_rows
 
 MOST = 0.1
-"""Of the rows that training went through forward and backward, the share that predictions may cost."""
+"""The most that predictions may cost, as a share of the rows that training went through forward and backward."""
 LEAST_ROWS = 0.5
-"""Of the training rows, the share below which nothing is predicted: from fewer, more is lost than training loses."""
+"""The share of the training rows below which nothing is predicted: from fewer, more is lost than training loses."""
 MOST_HELD_OUT = 256
 """Held-out rows that predictions are made for; they score a prediction and take part in nothing."""
 _ORDER = ("prompt", "lora", "prefix")

@@ -1,7 +1,7 @@
 """Suggestions that would make inference cheaper, ranked by the work that they save.
 
-Each way that saves work is compared with the way it would replace. The work is PREDICTED from shapes, so that the order
-is the same on every machine; the measured times of both stand beside it where both ran.
+Each option that saves work is compared with the one it would replace. The work is PREDICTED from shapes, so that the
+order is the same on every machine; the measured times of both stand beside it where both ran.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.cost.work import Way
+from promptreach.audit.cost.work import DeploymentOption
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.numbers import Comparison
 from promptreach.diagnosis.rules.measurements import MARGIN
@@ -34,46 +34,49 @@ class Suggestion:
 
     Attributes:
         what: the thing, in a few words.
-        now, then: the way that runs now, and the one that would run.
+        now, then: the option that runs now, and the one that would run.
         cost: what is lost by it, in words with numbers.
         evidence: how sure the cost is.
         code: what to copy.
     """
 
     what: str
-    now: Way
-    then: Way
+    now: DeploymentOption
+    then: DeploymentOption
     cost: str
     evidence: Evidence
     code: Code
 
 
 def suggestions(
-    context: AuditContext, ways: Sequence[Way], differences: Mapping[str, tuple[float, bool]], paired: Paired
+    context: AuditContext,
+    options: Sequence[DeploymentOption],
+    differences: Mapping[str, tuple[float, bool]],
+    paired: Paired,
 ) -> list[Suggestion]:
     """Everything that applies, in no order.
 
     Args:
-        ways: all that can run, the bare model first.
-        differences: how far each precomputed way's logits are from those of the prompt in front, and whether every
+        options: all that can run, the bare model first.
+        differences: how far each precomputed option's logits are from those of the prompt in front, and whether every
             next token is the same.
         paired: compares two trained runs.
     """
     return [
-        *_precompute(context, ways, differences),
-        *_trained_alike(context, ways, paired),
-        *_shrink(context, ways),
-        *_merge(ways),
+        *_precompute(context, options, differences),
+        *_trained_alike(context, options, paired),
+        *_shrink(context, options),
+        *_merge(options),
     ]
 
 
 def _precompute(
-    context: AuditContext, ways: Sequence[Way], differences: Mapping[str, tuple[float, bool]]
+    context: AuditContext, options: Sequence[DeploymentOption], differences: Mapping[str, tuple[float, bool]]
 ) -> Iterator[Suggestion]:
-    for then in ways:
+    for then in options:
         if then.cache is None:
             continue
-        now = next(way for way in ways if way.adapter is then.adapter and way.cache is None)
+        now = next(option for option in options if option.adapter is then.adapter and option.cache is None)
         gap, same = differences[then.name]
         yield Suggestion(
             f"Precompute {now.name}",
@@ -93,9 +96,9 @@ def _precompute(
         )
 
 
-def _trained_alike(context: AuditContext, ways: Sequence[Way], paired: Paired) -> Iterator[Suggestion]:
+def _trained_alike(context: AuditContext, options: Sequence[DeploymentOption], paired: Paired) -> Iterator[Suggestion]:
     """The best prompt against the shortest prompt and, on encoders, the prefix that are as good."""
-    now = next((way for way in ways if way.runs_prompt and way.name in context.runs), None)
+    now = next((option for option in options if option.runs_prompt and option.name in context.runs), None)
     if now is None:
         return
     best = context.runs[now.name]
@@ -111,7 +114,7 @@ def _trained_alike(context: AuditContext, ways: Sequence[Way], paired: Paired) -
                 yield Suggestion(
                     f"Use {name}: as good as {now.name}",
                     now,
-                    Way(name, run.adapter),
+                    DeploymentOption(name, run.adapter),
                     f"{words} on the held-out rows",
                     Evidence.MEASURED,
                     _training_code(context, run),
@@ -119,9 +122,9 @@ def _trained_alike(context: AuditContext, ways: Sequence[Way], paired: Paired) -
                 break
 
 
-def _shrink(context: AuditContext, ways: Sequence[Way]) -> Iterator[Suggestion]:
+def _shrink(context: AuditContext, options: Sequence[DeploymentOption]) -> Iterator[Suggestion]:
     """A long prefix, or a long prompt that is one once it is precomputed, on a causal model."""
-    for now in ways:
+    for now in options:
         prefix = now.cache.prefix if now.cache is not None else now.adapter
         if not isinstance(prefix, Prefix) or prefix.length < LONG or context.model.row.encoder:
             continue
@@ -130,7 +133,7 @@ def _shrink(context: AuditContext, ways: Sequence[Way]) -> Iterator[Suggestion]:
         yield Suggestion(
             f"Shrink {now.name} to {slots} slots",
             now,
-            Way(f"{now.name}, {slots} slots", shortened),
+            DeploymentOption(f"{now.name}, {slots} slots", shortened),
             "not measured yet: the command measures the loss on held-out text",
             Evidence.UNKNOWN,
             Code(
@@ -141,13 +144,13 @@ def _shrink(context: AuditContext, ways: Sequence[Way]) -> Iterator[Suggestion]:
         )
 
 
-def _merge(ways: Sequence[Way]) -> Iterator[Suggestion]:
-    for now in ways:
+def _merge(options: Sequence[DeploymentOption]) -> Iterator[Suggestion]:
+    for now in options:
         if isinstance(now.adapter, LowRankUpdate):
             yield Suggestion(
                 f"Merge {now.name} into the weights",
                 now,
-                ways[0],
+                options[0],
                 "a copy of the weights for each adapter",
                 Evidence.PREDICTED,
                 Code(
@@ -163,9 +166,9 @@ def _merge(ways: Sequence[Way]) -> Iterator[Suggestion]:
 def _training_code(context: AuditContext, run: Run) -> Code:
     config = run.config
     given = dict(context.model.origin.options) if context.model.origin else {}
-    options = {name: given.get(name) for name in ("task", "revision", "num_layers", "dtype")}
-    options = {name: value for name, value in options.items() if value not in (None, torch.float32)}
-    opening = "".join(f", {name}={value!r}" for name, value in options.items())
+    given = {name: given.get(name) for name in ("task", "revision", "num_layers", "dtype")}
+    given = {name: value for name, value in given.items() if value not in (None, torch.float32)}
+    opening = "".join(f", {name}={value!r}" for name, value in given.items())
     call = (
         f"run = pr.tuning.fit(model, {context.data.source!r}, {config.method!r}, tokens={config.tokens}, "
         f"learning_rate={config.learning_rate:g}, steps={config.steps})"
@@ -173,7 +176,7 @@ def _training_code(context: AuditContext, run: Run) -> Code:
     return Code(
         title=f"Train {config.label}",
         language="python",
-        text=("import torch\n\n" if "dtype" in options else "") + "import promptreach as pr\n\n"
+        text=("import torch\n\n" if "dtype" in given else "") + "import promptreach as pr\n\n"
         f"model = pr.hf.open_model({context.model.name!r}{opening})\n{call}\n"
         "pr.hf.save_adapter('adapter', model, run.adapter)",
     )

@@ -6,13 +6,14 @@ Costs at other lengths are PREDICTED from shapes, as if longer text brought quer
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.cost.work import BARE, ForwardWork, Way
+from promptreach.audit.cost.work import BARE, DeploymentOption, ForwardWork
 from promptreach.backbone import Prepended
 from promptreach.fast_attention.norm_report import NormReport, norm_report
 from promptreach.fast_attention.planner import LEAST_ROWS
@@ -28,13 +29,13 @@ TOL = 1e-2
 
 
 @dataclass(frozen=True)
-class AtLength:
+class CostAtLength:
     """PREDICTED costs of one input.
 
     Attributes:
         tokens: its length.
         attention_share: attention's part of the bare model's work.
-        over_bare: each way's work over the bare model's, by name.
+        over_bare: each option's work over the bare model's, by name.
         polynomial_heads: heads for which the polynomial method would take less work than exact attention.
         at_best: the whole pass over that with exact attention, were every head as easy as sizes allow.
     """
@@ -48,31 +49,32 @@ class AtLength:
 
 def norm_reports(context: AuditContext) -> list[NormReport]:
     """Every layer's heads on held-out inputs one after another, the best trained prompt or prefix in front."""
-    trained = context.best("prompt") or context.best("prefix")
-    adapter = trained.adapter if trained is not None else None
-    room = context.model.max_positions - Way("", adapter).positions
+    adapter = next(iter(context.best_adapters("prompt", "prefix").values()), None)
+    room = context.model.max_positions - (0 if adapter is None else adapter.positions)
     tokens = [token for ids in context.task.encoded["held_out"].sequences for token in ids]
     batch = context.model.batch([tokens[: min(TOKENS, room)]])
 
     def report(layer: LayerCapture) -> NormReport:
         return norm_report(layer.query, layer.key, layer.prompt_length, scale=layer.scale, tol=TOL)
 
-    if adapter is None:
-        return capture(context.model, batch, Prepended(), reduce=report)
-    with attach(context.model, adapter) as joined:
+    with nullcontext(Prepended()) if adapter is None else attach(context.model, adapter) as joined:
         return capture(context.model, batch, joined, reduce=report)
 
 
-def at_length(work: ForwardWork, reports: Sequence[NormReport], ways: Sequence[Way], length: int) -> AtLength:
+def cost_at_length(
+    work: ForwardWork, reports: Sequence[NormReport], options: Sequence[DeploymentOption], length: int
+) -> CostAtLength:
     """Costs of one input of `length` tokens."""
     ranks = [rank for report in reports for rank in report.joined.rank]
     polynomial = [1.0 if rank is None else work.polynomial_over_exact(rank, length) for rank in ranks]
     best = [min(cost, 1.0, _sampled_at_least(work, length)) for cost in polynomial]
     share = work.attention_share(length)
-    return AtLength(
+    return CostAtLength(
         tokens=length,
         attention_share=share,
-        over_bare={way.name: work.of_way(way, length) / work.of_way(BARE, length) for way in ways[1:]},
+        over_bare={
+            option.name: work.of_option(option, length) / work.of_option(BARE, length) for option in options[1:]
+        },
         polynomial_heads=sum(cost < 1 for cost in polynomial),
         at_best=1 - share + share * statistics.fmean(best),
     )
@@ -102,7 +104,11 @@ def norm_values(reports: Sequence[NormReport]) -> dict[str, float | int]:
 
 
 def head_blocks(
-    model: OpenModel, reports: Sequence[NormReport], ways: Sequence[Way], at: Mapping[int, AtLength], longest: int
+    model: OpenModel,
+    reports: Sequence[NormReport],
+    options: Sequence[DeploymentOption],
+    at: Mapping[int, CostAtLength],
+    longest: int,
 ) -> list[Block]:
     """The costs at other lengths, how to look closer, the heads, and what they mean.
 
@@ -112,7 +118,7 @@ def head_blocks(
     """
     values = norm_values(reports)
     pictures: list[Block] = [
-        _added_work(ForwardWork.of(model), ways),
+        _added_work(ForwardWork.of(model), options),
         _heatmap(
             "Largest centred entry of a head's queries and keys",
             torch.stack([report.criterion.joined.centred_ratio for report in reports]).tolist(),
@@ -132,17 +138,17 @@ def head_blocks(
     return [_length_table(list(at.values()), model), closer, *pictures, Text(text=_meaning(reports, values))]
 
 
-def _added_work(work: ForwardWork, ways: Sequence[Way]) -> Curve:
-    """Work that every way adds to the bare model's, by the length of the input."""
+def _added_work(work: ForwardWork, options: Sequence[DeploymentOption]) -> Curve:
+    """Work that every option adds to the bare model's, by the length of the input."""
     lengths = [2**power for power in range(3, 17)]
     series = [
         Series(
-            name=way.name,
+            name=option.name,
             x=[float(length) for length in lengths],
-            y=[work.of_way(way, length) / work.of_way(BARE, length) for length in lengths],
+            y=[work.of_option(option, length) / work.of_option(BARE, length) for length in lengths],
         )
-        for way in ways
-        if way is not BARE
+        for option in options
+        if option is not BARE
     ]
     return Curve(
         title="Work over the bare model's, by the length of the input",
@@ -154,7 +160,7 @@ def _added_work(work: ForwardWork, ways: Sequence[Way]) -> Curve:
     )
 
 
-def _length_table(lengths: Sequence[AtLength], model: OpenModel) -> Table:
+def _length_table(lengths: Sequence[CostAtLength], model: OpenModel) -> Table:
     rows: list[list[Cell]] = [
         [
             item.tokens,

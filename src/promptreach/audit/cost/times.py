@@ -1,19 +1,19 @@
 """Times of forward passes, adapter by adapter, and the answers of a precomputed prompt beside those of the prompt.
 
-Only ratios between ways of one run mean anything: the ways take turns within every round, so that a machine that slows
+Only ratios between options of one call mean anything: they take turns within every round, so that a machine that slows
 down slows all of them.
 """
 
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.audit.cost.work import Way
+from promptreach.audit.cost.work import DeploymentOption
 from promptreach.backbone import Prepended, TokenBatch
 from promptreach.hf import OpenModel, attach
 
@@ -29,13 +29,13 @@ Hidden = Callable[[TokenBatch], Tensor]
 
 
 @contextmanager
-def running(model: OpenModel, way: Way) -> Iterator[Hidden]:
+def running(model: OpenModel, option: DeploymentOption) -> Iterator[Hidden]:
     """A function from a batch to its last hidden states, (batch, seq, hidden), while the adapter is on the model."""
-    module, cache = model.release().base_model, way.cache
+    module, cache = model.release().base_model, option.cache
     if cache is not None:
         yield lambda batch: module(**cache.inputs(batch.input_ids, batch.mask)).last_hidden_state
         return
-    with _joined(model, way) as joined:
+    with nullcontext(Prepended()) if option.adapter is None else attach(model, option.adapter) as joined:
 
         def run(batch: TokenBatch) -> Tensor:
             # As generation runs it: a causal model keeps its keys and values.
@@ -46,33 +46,24 @@ def running(model: OpenModel, way: Way) -> Iterator[Hidden]:
         yield run
 
 
-@contextmanager
-def _joined(model: OpenModel, way: Way) -> Iterator[Prepended]:
-    if way.adapter is None:
-        yield Prepended()
-        return
-    with attach(model, way.adapter) as joined:
-        yield joined
-
-
 @torch.no_grad()
 def median_seconds(
-    model: OpenModel, ways: Sequence[Way], batch: TokenBatch, *, next_token: bool = False
+    model: OpenModel, options: Sequence[DeploymentOption], batch: TokenBatch, *, next_token: bool = False
 ) -> dict[str, float]:
-    """The median seconds of a forward pass, by the way's name; attaching an adapter is not counted.
+    """The median seconds of a forward pass, by the option's name; attaching an adapter is not counted.
 
     Args:
         next_token: True adds the logits at the last position, which makes it the time to the first new token.
     """
-    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+    seconds: dict[str, list[float]] = {option.name: [] for option in options}
     began, rounds = time.perf_counter(), 0
     while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - began < ENOUGH_SECONDS):
-        for way in ways:
-            with running(model, way) as hidden:
+        for option in options:
+            with running(model, option) as hidden:
                 took = _clocked(model, hidden, batch, next_token)
                 if took < SHORT:
                     took = min(took, _clocked(model, hidden, batch, next_token))
-                seconds[way.name].append(took)
+                seconds[option.name].append(took)
         rounds += 1
     return {name: statistics.median(values) for name, values in seconds.items()}
 
@@ -86,9 +77,9 @@ def _clocked(model: OpenModel, hidden: Hidden, batch: TokenBatch, next_token: bo
 
 
 @torch.no_grad()
-def answers(model: OpenModel, way: Way, batch: TokenBatch) -> Float[Tensor, "batch out"]:
+def answers(model: OpenModel, option: DeploymentOption, batch: TokenBatch) -> Float[Tensor, "batch out"]:
     """Each row's logits for the token after its last one; last hidden states where there is no language head."""
-    with running(model, way) as hidden:
+    with running(model, option) as hidden:
         states = hidden(batch)
     last = states[torch.arange(len(states), device=states.device), batch.mask.sum(dim=1) - 1]
     return model.vocabulary_logits(last) if model.task == "causal" else last

@@ -11,12 +11,12 @@ from pathlib import Path
 from promptreach.fast_attention.norm_report import EXPONENTIAL
 from promptreach.hf import OpenModel, PromptCache, save_adapter
 from promptreach.hf.adapters.folders import WEIGHTS
-from promptreach.prompt import Adapter, LowRankUpdate, SoftPrompt
+from promptreach.prompt import Adapter, LowRankUpdate
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """One way to run the model.
+class DeploymentOption:
+    """One way to run the model in use: bare, with an adapter, or with what was computed of it beforehand.
 
     Attributes:
         name: what tables call it.
@@ -31,15 +31,15 @@ class Way:
     @property
     def positions(self) -> int:
         """The positions of the context that it takes from the content."""
-        return 0 if self.adapter is None or isinstance(self.adapter, LowRankUpdate) else self.adapter.length
+        return 0 if self.adapter is None else self.adapter.positions
 
     @property
     def runs_prompt(self) -> bool:
         """Whether every pass runs virtual tokens through the layers."""
-        return isinstance(self.adapter, SoftPrompt) and self.cache is None
+        return self.adapter is not None and self.adapter.kind == "prompt" and self.cache is None
 
 
-BARE = Way("bare model")
+BARE = DeploymentOption("bare model")
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,22 @@ class ForwardWork:
         return ForwardWork(sum(part.numel() for part in matrices), heads, model.head_dim, not model.row.encoder)
 
     def attention(self, queries: int, cached: int = 0) -> float:
-        """Of `queries` positions to each other and to `cached` keys in front; exponentials as in `norm_report`."""
+        """Attention of `queries` positions to each other and to `cached` keys before; exponentials as `norm_report`."""
         among = queries * (queries + 1) / 2 if self.causal else float(queries * queries)
         return self.heads * (among + queries * cached) * (2 * self.head_dim + EXPONENTIAL)
 
-    def of_way(self, way: Way, length: int) -> float:
-        """Of `length` content positions, run this way."""
-        queries, cached, extra = length, way.positions, 0
-        if way.runs_prompt:
-            queries, cached = length + way.positions, 0
-        if isinstance(way.adapter, LowRankUpdate):
-            extra = sum(part.numel() for part in way.adapter.state.values())
+    def of_option(self, option: DeploymentOption, length: int) -> float:
+        """All multiplications for `length` content positions."""
+        queries, cached, extra = length, option.positions, 0
+        if option.runs_prompt:
+            queries, cached = length + option.positions, 0
+        if isinstance(option.adapter, LowRankUpdate):
+            extra = sum(part.numel() for part in option.adapter.state.values())
         return queries * (self.parameters + extra) + self.attention(queries, cached)
 
     def attention_share(self, length: int) -> float:
         """The bare model's attention as a share of the whole pass."""
-        return self.attention(length) / self.of_way(BARE, length)
+        return self.attention(length) / self.of_option(BARE, length)
 
     def polynomial_over_exact(self, rank: int, length: int) -> float:
         """The polynomial method with so many features over exact attention, for one head; as in `norm_report`."""

@@ -6,7 +6,7 @@ from promptreach.backbone import Backbone
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.readout import POOLINGS, Pooling
-from promptreach.training.task.task import Limits, Task, check_room, drawn_rows, fit_probes
+from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows, fit_probes
 
 _WEAKEST = (1e-4,)
 """Ridge strengths of the head alone, which is the control: it may memorise as much as it can."""
@@ -39,7 +39,7 @@ def prepare_same_rows(
     """
     check_room(backbone, data, longest_prompt)
     rows = data.take(drawn_rows(len(data), limits.train, seed))
-    encoded = encode(backbone, rows, min(limits.max_length, backbone.max_positions - longest_prompt))
+    encoded = encode(backbone, rows, content_length(backbone, limits, longest_prompt))
     parts = dict.fromkeys(("train", "validation", "held_out"), encoded)
     task = Task(backbone, rows, rows, rows, encoded=parts, probes={}, pooling=None, penalties=_WEAKEST)
     if not isinstance(rows, LabelledTexts):

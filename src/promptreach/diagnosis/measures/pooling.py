@@ -5,7 +5,7 @@ is not even the token that it was. Here a head is fitted at each place to what t
 out there, so that the place is judged and not the head that happened to be trained.
 """
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -32,8 +32,7 @@ def read(
         Its outcomes on the held-out rows, itself, and the class that each row is put into; None for completions.
     """
     task = experiment.task
-    with ExitStack() as stack:
-        joined = None if adapter is None else stack.enter_context(attach(task.backbone, adapter))
+    with nullcontext() if adapter is None else attach(task.backbone, adapter) as joined:
         if place is None:
             return task.evaluate("held_out", Completion(), joined), adapter, None
         head = probe_at(task, place, experiment.seed, joined).head()
@@ -75,17 +74,13 @@ def measure(experiment: Experiment) -> Measured[PoolingNumbers] | Skipped:
     places = [place for place in POOLINGS[task.backbone.task] if place is not None]
     if user is not None and user.pooling is not None and user.pooling not in places:
         places.append(user.pooling)
-    bare = {place: _outcomes(experiment, None, place).accuracy for place in places}
+    bare = {place: read(experiment, None, place)[0].accuracy for place in places}
     numbers = PoolingNumbers(task.pooling, user.pooling if user else None, bare, adapter={})
     if experiment.user_adapter is not None:
-        through = {place: _outcomes(experiment, experiment.user_adapter, place) for place in places}
+        through = {place: read(experiment, experiment.user_adapter, place)[0] for place in places}
         numbers = replace(numbers, adapter={place: found.accuracy for place, found in through.items()})
         if experiment.user_pooling is not None and experiment.user_run is not None:
             own = experiment.user_run.outcomes
             worth = experiment.compare(through[task.pooling], own)
             numbers = replace(numbers, user_accuracy=own.accuracy, worth=worth)
     return Measured(numbers, experiment.sample)
-
-
-def _outcomes(experiment: Experiment, adapter: Adapter | None, place: Pooling) -> Outcomes:
-    return read(experiment, adapter, place)[0]

@@ -1,7 +1,7 @@
 """Rules about the user's own training: what it lost, and which of its settings lost it."""
 
 from promptreach.certificate import Evidence
-from promptreach.diagnosis.numbers import USER, ChangedSetting, RunNumbers, Setting, UserNumbers
+from promptreach.diagnosis.numbers import USER, ChangedSetting, Setting, UserNumbers
 from promptreach.diagnosis.rules.measurements import (
     FORMS,
     POOLINGS_IN_WORDS,
@@ -26,11 +26,12 @@ def blame_training(seen: Measurements) -> Judgement | None:
     user = seen.user
     if user is None:
         return None
-    fitting = seen.lora if user.method == "lora" else seen.fitting() or _nearly_fitting(seen)
-    if fitting is None or not _is_short(seen, user, fitting):
-        return None
     over = seen.training.against_user
-    same = [name for name, run in seen.methods(user.method).items() if _is_no_larger(run, user)]
+    fitting = seen.lora if user.method == "lora" else seen.fitting() or _nearly_fitting(seen)
+    if fitting is None or not (user.status == "diverged" or over[fitting].low > seen.margin / 2):
+        return None
+    runs = seen.methods(user.method)
+    same = [name for name, run in runs.items() if run.tokens <= user.tokens and run.rank <= user.rank]
     here = max(same, key=lambda name: over[name].gain, default=None)
     by_settings = max(0.0, over[here].gain) if here else 0.0
     if here is not None and (seen.keeps_up(here) or by_settings >= over[fitting].gain / 2):
@@ -104,14 +105,6 @@ def _more_tokens(seen: Measurements, user: UserNumbers, fitting: str) -> Judgeme
     )
 
 
-def _is_short(seen: Measurements, user: UserNumbers, fitting: str) -> bool:
-    return user.status == "diverged" or seen.training.against_user[fitting].low > seen.margin / 2
-
-
-def _is_no_larger(run: RunNumbers, user: UserNumbers) -> bool:
-    return run.tokens <= user.tokens and run.rank <= user.rank
-
-
 def _step_text(seen: Measurements, step: ChangedSetting) -> str:
     def said(value: Setting) -> str:
         words = {"pooling": POOLINGS_IN_WORDS, "init": _INITS}.get(step.setting)
@@ -140,14 +133,8 @@ def _unknown_settings(seen: Measurements, user: UserNumbers) -> list[tuple[float
     if rest <= seen.margin / 2:
         return []
     amount = f"{100 * rest:.1f} points" if seen.metric == "accuracy" else f"{rest:.3f} nats"
-    return [
-        (
-            rest,
-            measured(
-                f"How it was trained (start, rate or steps, which an adapter does not tell) accounts for {amount}."
-            ),
-        )
-    ]
+    text = f"How it was trained (start, rate or steps, which an adapter does not tell) accounts for {amount}."
+    return [(rest, measured(text))]
 
 
 def _signs(seen: Measurements, user: UserNumbers) -> list[Reason]:

@@ -1,0 +1,10 @@
+"""Fewer rounds of timing: the numbers themselves are of no interest to tests."""
+
+import pytest
+
+from promptreach.audit.cost import times
+
+
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(times, "MOST_ROUNDS", times.LEAST_ROUNDS)

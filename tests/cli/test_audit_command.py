@@ -1,0 +1,68 @@
+"""The audit's command line: how it hands its options on, and the command that it shows for repeating the call."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from promptreach import cli
+from promptreach.errors import Fault, InputError
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the audit is called with; it is refused each time, so that nothing is trained."""
+    found: list[dict[str, Any]] = []
+
+    def refuse(model: str, data: str, **options: Any) -> None:
+        found.append({"model": model, "data": data, **options})
+        raise InputError(Fault("data", "nothing", "rows"))
+
+    monkeypatch.setattr("promptreach.audit.audit", refuse)
+    return found
+
+
+def invoke(*arguments: str) -> int:
+    return CliRunner().invoke(cli.app, ["audit", *arguments]).exit_code
+
+
+def test_the_repeated_command_quotes_paths_with_blanks(calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    model, data, out = "my model", "it's data.csv", str(tmp_path / "a report")
+    assert invoke(model, data, "--out", out, "--adapter", "an adapter", "--text-col", "the text") == 2
+    again = calls[0]["again"]
+    assert again != " ".join(shlex.split(again))
+    words = shlex.split(again)
+    assert words[:4] == ["promptreach", "audit", model, data]
+    assert words[words.index("--adapter") + 1] == "an adapter"
+    assert words[words.index("--text-col") + 1] == "the text"
+    assert words[words.index("--out") + 1] == f"{out}-again"
+    assert invoke(*words[2:]) == 2
+    kept = ("model", "data", "adapter", "text_col", "label_col", "budget", "seed")
+    assert [calls[1][name] for name in kept] == [calls[0][name] for name in kept]
+
+
+def test_defaults_are_left_out_of_the_repeated_command(calls: list[dict[str, Any]]) -> None:
+    invoke("model", "data.csv")
+    assert calls[0]["again"] == (
+        "promptreach audit model data.csv --budget standard --seed 0 --out promptreach-report-again"
+    )
+    assert calls[0]["dtype"] is torch.float32
+    assert (calls[0]["device"], calls[0]["engine"], calls[0]["quiet"]) == ("cpu", "local", False)
+
+
+def test_options_reach_the_audit_and_the_repeated_command(calls: list[dict[str, Any]]) -> None:
+    given = ["--dtype", "bfloat16", "--device", "meta", "--num-layers", "2", "--task", "causal", "--engine", "ray"]
+    invoke("model", "data.csv", *given, "--budget", "quick", "--json")
+    call = calls[0]
+    assert (call["dtype"], call["device"], call["num_layers"]) == (torch.bfloat16, "meta", 2)
+    assert (call["task"], call["engine"], call["budget"], call["quiet"]) == ("causal", "ray", "quick", True)
+    words = shlex.split(call["again"])
+    assert all(words[words.index(name) + 1] == value for name, value in zip(given[::2], given[1::2], strict=True))
+
+
+def test_a_word_that_is_no_choice_is_refused_before_any_work(calls: list[dict[str, Any]]) -> None:
+    assert invoke("model", "data.csv", "--budget", "huge") == 2
+    assert calls == []
