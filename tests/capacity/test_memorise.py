@@ -19,7 +19,7 @@ from promptreach.capacity.memorise import (
     MemoryTrainer,
     memorise,
 )
-from promptreach.capacity.scoring import Scores, scored
+from promptreach.capacity.scoring import TextScores, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.training.methods.methods import Trainable
 from promptreach.training.side_by_side import JOINED_METHODS
@@ -68,10 +68,10 @@ def test_a_loss_that_is_no_number_ends_one_text_and_keeps_what_it_had(monkeypatc
     undisturbed = learned("prompt", texts_of([12, 12]), steps=30)
     calls: list[int] = []
 
-    def breaking(model: Any, texts: Any, *rest: Any, **options: Any) -> list[Scores]:
+    def breaking(model: Any, texts: Any, *rest: Any, **options: Any) -> list[TextScores]:
         found = scored(model, texts, *rest, **options)
         calls.append(len(texts))
-        return [Scores(found[0].nats * math.nan, found[0].right), *found[1:]] if len(calls) == 10 else found
+        return [TextScores(found[0].nats * math.nan, found[0].right), *found[1:]] if len(calls) == 10 else found
 
     monkeypatch.setattr(memorising, "scored", breaking)
     broken, whole = learned("prompt", texts_of([12, 12]), steps=30)
@@ -89,8 +89,8 @@ def test_virtual_tokens_that_never_had_a_loss_take_nothing_off() -> None:
     assert trainer.bits_after == trainer.bare.bits(FIRST_LENGTH)
 
 
-def scores(right: list[bool], nats: float = 1.0) -> Scores:
-    return Scores(torch.full((len(right),), nats, dtype=torch.float64), torch.tensor(right))
+def scores(right: list[bool], nats: float = 1.0) -> TextScores:
+    return TextScores(torch.full((len(right),), nats, dtype=torch.float64), torch.tensor(right))
 
 
 def one_number() -> Trainable:

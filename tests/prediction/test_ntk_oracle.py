@@ -164,7 +164,7 @@ def test_shorter_starts_are_the_beginnings_of_longer_ones() -> None:
             starts = _starts(own)
         for size, start in zip(SIZES, starts, strict=True):
             config = config_of(method, tokens=size, seed=5)
-            with METHODS[method].attach(task.backbone, config.shape, sequences) as trainable:
+            with METHODS[method].attach(task.backbone, config, sequences) as trainable:
                 for name in ("prompt", "prefix_keys", "prefix_values"):
                     mine, its = getattr(start, name), getattr(trainable.joined, name)
                     assert (mine is None) == (its is None)
@@ -186,7 +186,7 @@ def test_parameters_are_counted_as_training_counts_them() -> None:
             counted = own.parameters
         for size, count in zip(SIZES, counted, strict=True):
             config = config_of(method, tokens=size, rank=size)
-            with METHODS[method].attach(task.backbone, config.shape, sequences) as trainable:
+            with METHODS[method].attach(task.backbone, config, sequences) as trainable:
                 assert trainable.size == count
 
 

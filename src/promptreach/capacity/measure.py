@@ -12,7 +12,7 @@ from pathlib import Path
 from promptreach.backbone import Backbone
 from promptreach.capacity.memorise import MemoryJob, MemoryTrainer, Status, memorise
 from promptreach.capacity.result import MemoryRecord
-from promptreach.capacity.scoring import Scores, recalled_freely, scored
+from promptreach.capacity.scoring import TextScores, recalled_freely, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.errors import Fault, InputError
 from promptreach.progress import Step
@@ -23,7 +23,7 @@ MEMORY_VERSION = 1
 
 
 def measured(
-    backbone: Backbone, job: MemoryJob, bare: Callable[[], Sequence[Scores]], store: Store, step: Step
+    backbone: Backbone, job: MemoryJob, bare: Callable[[], Sequence[TextScores]], store: Store, step: Step
 ) -> list[MemoryRecord]:
     """One record a text of the job.
 
@@ -46,7 +46,7 @@ def measured(
     return records
 
 
-def bare_scores(backbone: Backbone, texts: Sequence[MemoryText], opening: int) -> list[Scores]:
+def bare_scores(backbone: Backbone, texts: Sequence[MemoryText], opening: int) -> list[TextScores]:
     """The scores of each whole text with nothing in front but the opening token.
 
     Raises:

@@ -147,13 +147,9 @@ def normalised(kernel: Float[Tensor, "all rows"]) -> Float[Tensor, "all rows"]:
 
 def head_kernel(start: Start) -> Float[Tensor, "all rows"]:
     """K_h: what the linear head, its bias included, can do about the log odds; zeros where there is no head."""
-    count = len(start.train.log_odds)
-    sides = [part.sides for part in start.parts if part.sides is not None]
-    features = [part.features for part in start.parts if part.features is not None]
-    if not sides:
-        return torch.zeros(sum(len(part.log_odds) for part in start.parts), count, dtype=torch.float64)
-    similarity = torch.cat(features) @ features[0].T / features[0].shape[1] + 1.0
-    return (torch.cat(sides) @ sides[0].T) * similarity
+    features, sides = (torch.cat([getattr(part, name) for part in start.parts]) for name in ("features", "sides"))
+    similarity = features @ start.train.features.T / max(1, features.shape[1]) + 1.0
+    return (sides @ start.train.sides.T) * similarity
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,7 +77,7 @@ def searched(executor: Executor, config: RunConfig, rates: Sequence[float] | Non
 def own_rates(task: Task, config: RunConfig) -> list[float]:
     """The method's own learning rates, in units of a typical entry of the start, ascending; two significant digits."""
     spec = method_named(config.method)
-    with spec.attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+    with spec.attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         return [_rounded(rate * trainable.rate_scale) for rate in spec.rates]
 
 

@@ -56,7 +56,11 @@ class Outcomes:
 
 
 class Objective(ABC):
-    """A loss over the last hidden states; without a head of its own, unless a subclass has one."""
+    """A loss over the last hidden states, and the head that is trained along with every method; one without tensors
+    where the model has its own."""
+
+    def __init__(self, head: nn.Module) -> None:
+        self.head = head
 
     @abstractmethod
     def outcomes(
@@ -65,22 +69,22 @@ class Objective(ABC):
         """The outcomes of `data`'s examples `rows`, which `batch` holds; differentiable in `hidden` and in the head."""
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """The head's tensors, trained along with every method."""
-        return []
+        """The head's trainable tensors."""
+        return list(self.head.parameters())
 
     def head_state(self) -> dict[str, Tensor]:
-        """A detached copy of the head, empty where there is none."""
-        return {}
+        """A detached copy of the head with its fixed standardisation, empty where it has no tensors."""
+        return {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
 
-    def load_head(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (nothing, where there is no head)
+    def load_head(self, state: dict[str, Tensor]) -> None:
         """Put such a copy back."""
+        self.head.load_state_dict(state)
 
 
 class Classification(Objective):
     """Cross-entropy of a linear head on pooled hidden states."""
 
-    def __init__(self, head: LinearHead) -> None:
-        self.head = head
+    head: LinearHead
 
     def outcomes(
         self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
@@ -92,21 +96,12 @@ class Classification(Objective):
         loss = cross_entropy(logits, labels, reduction="none")
         return Outcomes(loss, torch.ones_like(loss), (logits.argmax(-1) == labels).to(loss.dtype))
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        """Weight and bias of the linear head."""
-        return list(self.head.parameters())
-
-    def head_state(self) -> dict[str, Tensor]:
-        """The head with its fixed standardisation."""
-        return {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
-
-    def load_head(self, state: dict[str, Tensor]) -> None:
-        """Put such a copy back."""
-        self.head.load_state_dict(state)
-
 
 class Completion(Objective):
     """Next-token cross-entropy on the completion's tokens, through the model's own language head."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Module())
 
     def outcomes(
         self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
