@@ -42,7 +42,7 @@ def gram(blocks: tuple[Tensor, ...]) -> Tensor:
 def jacobian(task: Task, reader: Reader | None, method: str, example: int, groups: int) -> list[Tensor]:
     """The gradients of one example's log odds by the trained tensors, by the definition of the loss alone."""
     data = task.encoded["train"]
-    shape = config_of(method, tokens=SIZES[-1], rank=SIZES[-1], seed=0).shape
+    shape = config_of(method, tokens=SIZES[-1], rank=SIZES[-1], seed=0)
     with METHODS[method].attach(task.backbone, shape, data.sequences) as trainable:
         batch = task.backbone.batch([data.sequences[example]])
         hidden = task.backbone.hidden(batch, trainable.joined)

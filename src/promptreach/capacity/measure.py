@@ -7,7 +7,6 @@ the texts and the settings.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from promptreach.backbone import Backbone
 from promptreach.capacity.memorise import MemoryJob, MemoryTrainer, Status, memorise
@@ -36,7 +35,7 @@ def measured(
         OutputError: when they cannot be kept.
     """
     file = f"{store.key(MEMORY_VERSION, backbone.fingerprint, asdict(job))}.json"
-    known = store.load(file, _read)
+    known = store.load(file, lambda path: [MemoryRecord(**record) for record in json.loads(path.read_text("utf-8"))])
     if known is not None:
         step(job.settings.most_steps, "done before")
         return known
@@ -57,10 +56,6 @@ def bare_scores(backbone: Backbone, texts: Sequence[MemoryText], opening: int) -
         expected, remedy = "numbers", "check the weights, or open the model in another dtype"
         raise InputError(Fault("model", f"losses of {backbone.name} that are NaN or infinite", expected, remedy))
     return found
-
-
-def _read(file: Path) -> list[MemoryRecord]:
-    return [MemoryRecord(**record) for record in json.loads(file.read_text(encoding="utf-8"))]
 
 
 def _record(backbone: Backbone, job: MemoryJob, trainers: Sequence[MemoryTrainer]) -> MemoryRecord:

@@ -111,6 +111,7 @@ class MemoryTrainer(Trainer):
 
     Attributes:
         length: tokens trained on at present.
+        whole: whether all of it is recalled.
         recalled, recalling: the longest beginning recalled, and the state that did it.
         held, bits_after, best_length, hits: the most bits held (below the bits of the source where they are known, else
             below the bare model's loss), the loss in bits there, over how many tokens, and how many were right.
@@ -134,17 +135,12 @@ class MemoryTrainer(Trainer):
         # Should no loss ever be a number, these stand: virtual tokens that take nothing off.
         self.held, self.bits_after = -math.inf, bare.bits(self.length)
         self.hits = int(bare.right[: self.length].sum())
-        self._whole = False
+        self.whole = False
 
     @property
     def is_over(self) -> bool:
         """No step is left: the text is recalled whole, the steps are used up, or the loss stopped being a number."""
-        return self._whole or self.diverged or self.steps >= self.settings.steps
-
-    @property
-    def status(self) -> Status:
-        """The reason why training ended, once it has."""
-        return "diverged" if self.diverged else "whole text" if self._whole else "step limit"
+        return self.whole or self.diverged or self.steps >= self.settings.steps
 
     def update(self, scores: TextScores) -> None:
         """Take in what the tensors scored at the present length, then take the step along their gradients."""
@@ -169,7 +165,7 @@ class MemoryTrainer(Trainer):
             self.recalled, self.recalling = scores.recalled, self.trainable.state()
         if self._knows_enough(scores):
             longer = self.settings.next(self.length, len(self.text.ids))
-            self._whole = longer is None and scores.recalled == self.length
+            self.whole = longer is None and scores.recalled == self.length
             self.length = longer or self.length
 
     def _knows_enough(self, scores: TextScores) -> bool:

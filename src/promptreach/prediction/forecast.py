@@ -169,15 +169,15 @@ class Choice:
 
 def choose(start: Start, kernel_of: Callable[[float], Tensor], shifts: Sequence[float]) -> Choice:
     """The shift with the lowest leave-one-out loss; the first one of equals."""
-    return min((_tried(start, kernel_of(shift), shift) for shift in shifts), key=lambda one: one.left_out_loss)
 
+    def tried(shift: float) -> Choice:
+        among, before, _ = start.split(kernel_of(shift))
+        fit = fit_log_odds(among, start.train.log_odds, start.train.answers)
+        seen = start.left_out
+        log_odds = left_out(fit, start.train.example, seen.log_odds, before, seen.example)
+        return Choice(shift, fit, mean_loss(log_odds, seen))
 
-def _tried(start: Start, kernel: Tensor, shift: float) -> Choice:
-    among, before, _ = start.split(kernel)
-    fit = fit_log_odds(among, start.train.log_odds, start.train.answers)
-    seen = start.left_out
-    log_odds = left_out(fit, start.train.example, seen.log_odds, before, seen.example)
-    return Choice(shift, fit, mean_loss(log_odds, seen))
+    return min(map(tried, shifts), key=lambda one: one.left_out_loss)
 
 
 def mean_loss(log_odds: Tensor, rows: LogOdds) -> float:

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
 from promptreach.backbone import Backbone, Prepended, TokenBatch
 from promptreach.errors import Fault, InputError
 from promptreach.training.task.encoding import Encoded, evaluation_batches
-from promptreach.training.task.objective import answer_positions
+from promptreach.training.task.objective import answer_losses
 from promptreach.training.task.readout import Reader
 
 _LEAST_LOSS = 1e-6
@@ -153,10 +153,7 @@ def _of_completions(
     backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, examples: Sequence[int], runs: int
 ) -> LogOdds:
     assert data.answer_lengths is not None
-    where, at = answer_positions(batch, data, examples)
-    logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
-    targets = batch.input_ids[where, at]
-    losses = cross_entropy(logits, targets, reduction="none")
+    where, at, losses, right = answer_losses(backbone, hidden, batch, data, examples)
     lengths = torch.tensor([data.answer_lengths[example] for example in examples])
     order = at - (batch.mask.sum(1).cpu() - lengths)[where]  # 0 at an answer's first token
     run = order * lengths.clamp(max=runs)[where] // lengths[where]
@@ -169,6 +166,5 @@ def _of_completions(
     answers = summed(torch.ones_like(losses))
     mean = summed(losses) / answers
     log_odds = -mean.clamp(min=_LEAST_LOSS).expm1().log()
-    right = summed((logits.argmax(-1) == targets).to(losses.dtype))
     none = log_odds.new_empty(len(rows), 0)
-    return LogOdds(log_odds, answers, right, rows // runs, rows % runs, features=none, sides=none)
+    return LogOdds(log_odds, answers, summed(right), rows // runs, rows % runs, features=none, sides=none)

@@ -218,11 +218,6 @@ def _to_json(look: Evaluation) -> dict[str, int | float | None]:
     return {key: value if math.isfinite(value) else None for key, value in asdict(look).items()}
 
 
-def _from_json(record: dict[str, Any]) -> Evaluation:
-    step, *losses = (record[item.name] for item in fields(Evaluation))
-    return Evaluation(step, *(math.nan if value is None else value for value in losses))
-
-
 def read_run(folder: Path) -> Run:
     """The run that `RunStore.put` wrote there.
 
@@ -239,7 +234,10 @@ def read_run(folder: Path) -> Run:
     if (start and start.digest) != record["config"]["start"]:
         raise ValueError("the start is not the one of these settings")
     record["config"] = RunConfig(**record["config"] | {"start": start})
-    record["curve"] = tuple(_from_json(item) for item in record["curve"])
+    record["curve"] = tuple(
+        Evaluation(look.pop("step"), **{key: math.nan if value is None else value for key, value in look.items()})
+        for look in record["curve"]
+    )
     return Run(
         **record,
         validation=Outcomes(**groups["validation"]),

@@ -193,7 +193,7 @@ def test_what_a_warm_start_preserves(family: str, method: str) -> None:
     with applied(model, short) as joined:
         expected = states(model, joined)
     for tokens, same in ((3, True), (4, False)):
-        with METHODS[method].attach(model, config_of(method, tokens=tokens, start=start).shape, TEXT) as trainable:
+        with METHODS[method].attach(model, config_of(method, tokens=tokens, start=start), TEXT) as trainable:
             assert torch.equal(states(model, trainable.joined), expected) == same
             longer = trainable.joined.prompt
     if method == "prompt" and not model.row.encoder:
@@ -270,7 +270,7 @@ def test_a_run_whose_start_is_another_is_not_found(tmp_path: Path) -> None:
     ],
 )
 def test_a_start_that_does_not_fit_is_refused(method: str, start: SoftPrompt | Prefix, fault: str) -> None:
-    shape = config_of(method, start=WarmStart(start)).shape
+    shape = config_of(method, start=WarmStart(start))
     with (
         pytest.raises(InputError, match=f"start: {fault}"),
         METHODS[method].attach(model_of("llama"), shape, TEXT),

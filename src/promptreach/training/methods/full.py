@@ -20,13 +20,15 @@ _ROWS, _VALUES = "rows", "values"
 
 
 class Unfrozen:
-    """All weights of a module, now trainable copies; fulfils `promptreach.backbone.Attachment`."""
+    """All weights of a module, trainable; fulfils `promptreach.backbone.Attachment`."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._start = {name: parameter.data for name, parameter in module.named_parameters()}
 
-        for parameter in module.parameters():
+    def thaw(self) -> None:
+        """Give every parameter a trainable copy of its tensor."""
+        for parameter in self._module.parameters():
             parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32), copy=True)
             parameter.requires_grad_()
 
@@ -72,6 +74,7 @@ def unfrozen(backbone: Backbone) -> Iterator[Unfrozen]:
     _ = backbone.fingerprint  # taken of the weights that it names
     weights = Unfrozen(module)
     try:
+        weights.thaw()
         yield weights
     finally:
         weights.freeze()

@@ -107,22 +107,22 @@ class Completion(Objective):
         self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
     ) -> Outcomes:
         """One answer a completion token, predicted from the hidden state before it."""
-        where, at = answer_positions(batch, data, rows)
-        # The language head is the widest matrix of the model: only the rows that are scored go through it.
-        logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
-        targets = batch.input_ids[where, at]
-        losses = cross_entropy(logits, targets, reduction="none")
+        where, _, losses, right = answer_losses(backbone, hidden, batch, data, rows)
         where = where.to(losses.device)
 
         def per_example(values: Tensor) -> Tensor:
             return torch.zeros(len(rows), dtype=losses.dtype, device=losses.device).index_add(0, where, values)
 
-        right = (logits.argmax(-1) == targets).to(losses.dtype)
         return Outcomes(per_example(losses), per_example(torch.ones_like(losses)), per_example(right))
 
 
-def answer_positions(batch: TokenBatch, data: Encoded, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The places of all completion tokens of `data`'s examples `rows`: which example of the batch, which position."""
+def answer_losses(
+    backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All completion tokens of `data`'s examples `rows`: which example of the batch, which position, nats, and right.
+
+    A token is right (1) when it is the likeliest behind the true ones before it.
+    """
     assert data.answer_lengths is not None
     ends = batch.mask.sum(1).tolist()
     examples, positions = [], []
@@ -130,7 +130,12 @@ def answer_positions(batch: TokenBatch, data: Encoded, rows: Sequence[int]) -> t
         for position in range(end - data.answer_lengths[row], end):
             examples.append(index)
             positions.append(position)
-    return torch.tensor(examples), torch.tensor(positions)
+    where, at = torch.tensor(examples), torch.tensor(positions)
+    # The language head is the widest matrix of the model: only the rows that are scored go through it.
+    logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
+    targets = batch.input_ids[where, at]
+    losses = cross_entropy(logits, targets, reduction="none")
+    return where, at, losses, (logits.argmax(-1) == targets).to(losses.dtype)
 
 
 def gather(parts: Sequence[Outcomes], rows: Sequence[Sequence[int]]) -> Outcomes:
