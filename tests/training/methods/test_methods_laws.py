@@ -175,7 +175,7 @@ def test_a_warm_start_keeps_every_row_and_draws_the_rest_as_usual(family: str, m
     config = config_of(method, tokens=5)
     with METHODS[method].attach(model, config, TEXT) as trainable:
         usual = tensors_of(trainable.joined)
-    with METHODS[method].attach(model, replace(config, start=WarmStart(short)).shape, TEXT) as trainable:
+    with METHODS[method].attach(model, replace(config, start=WarmStart(short)), TEXT) as trainable:
         warm = tensors_of(trainable.joined)
     own = [short.embeddings] if isinstance(short, SoftPrompt) else [short.keys, short.values]
     for given_rows, cold, found in zip(own, usual, warm, strict=True):
