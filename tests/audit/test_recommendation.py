@@ -76,7 +76,7 @@ def assert_lines_give_the_audits_logits(context: AuditContext, chosen: str, advi
     assert encoded.truncated == 1
     batch = context.model.batch(encoded.sequences)
     spec = METHODS[run.config.method]
-    with torch.no_grad(), spec.attach(context.model, run.config.shape, [[5, 6, 7]]) as trainable:
+    with torch.no_grad(), spec.attach(context.model, run.config, [[5, 6, 7]]) as trainable:
         trainable.load(run.state)
         expected = objective.head(context.model.hidden(batch, trainable.joined), batch.mask)
     assert_close(namespace["logits"], expected, "classifier logits")

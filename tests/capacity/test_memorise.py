@@ -19,7 +19,7 @@ from promptreach.capacity.memorise import (
     MemoryTrainer,
     memorise,
 )
-from promptreach.capacity.scoring import Scores, scored
+from promptreach.capacity.scoring import TextScores, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.training.methods.methods import Trainable
 from promptreach.training.side_by_side import JOINED_METHODS
@@ -42,9 +42,9 @@ def test_what_is_kept_recalls_what_it_is_said_to(method: str) -> None:
 
 def test_a_text_that_is_recalled_whole_ends_its_training() -> None:
     short, long = learned("prompt", texts_of([2, 20]), steps=200)
-    assert (short.status, short.recalled) == ("whole text", 2)
+    assert (short.whole, short.recalled) == (True, 2)
     assert short.steps < long.steps == 200
-    assert long.status == "step limit"
+    assert not long.whole
 
 
 @pytest.mark.parametrize("share", [RECALL, BITS])
@@ -68,15 +68,15 @@ def test_a_loss_that_is_no_number_ends_one_text_and_keeps_what_it_had(monkeypatc
     undisturbed = learned("prompt", texts_of([12, 12]), steps=30)
     calls: list[int] = []
 
-    def breaking(model: Any, texts: Any, *rest: Any, **options: Any) -> list[Scores]:
+    def breaking(model: Any, texts: Any, *rest: Any, **options: Any) -> list[TextScores]:
         found = scored(model, texts, *rest, **options)
         calls.append(len(texts))
-        return [Scores(found[0].nats * math.nan, found[0].right), *found[1:]] if len(calls) == 10 else found
+        return [TextScores(found[0].nats * math.nan, found[0].right), *found[1:]] if len(calls) == 10 else found
 
     monkeypatch.setattr(memorising, "scored", breaking)
     broken, whole = learned("prompt", texts_of([12, 12]), steps=30)
     assert calls == [2] * 10 + [1] * 20
-    assert (broken.status, broken.steps, whole.status, whole.steps) == ("diverged", 10, "step limit", 30)
+    assert (broken.diverged, broken.steps, whole.diverged, whole.steps) == (True, 10, False, 30)
     assert math.isfinite(broken.held)
     assert broken.held <= undisturbed[0].held
     assert whole.held == pytest.approx(undisturbed[1].held, rel=1e-3)
@@ -85,12 +85,12 @@ def test_a_loss_that_is_no_number_ends_one_text_and_keeps_what_it_had(monkeypatc
 def test_virtual_tokens_that_never_had_a_loss_take_nothing_off() -> None:
     trainer = trainer_of(40, RECALL)
     trainer.update(scores([True] * 4, math.nan))
-    assert (trainer.status, trainer.recalled, trainer.hits) == ("diverged", 0, 0)
+    assert (trainer.diverged, trainer.recalled, trainer.hits) == (True, 0, 0)
     assert trainer.bits_after == trainer.bare.bits(FIRST_LENGTH)
 
 
-def scores(right: list[bool], nats: float = 1.0) -> Scores:
-    return Scores(torch.full((len(right),), nats, dtype=torch.float64), torch.tensor(right))
+def scores(right: list[bool], nats: float = 1.0) -> TextScores:
+    return TextScores(torch.full((len(right),), nats, dtype=torch.float64), torch.tensor(right))
 
 
 def one_number() -> Trainable:
@@ -141,7 +141,7 @@ def test_a_fixed_length_never_grows_and_ends_with_recall() -> None:
     trainer.update(scores([True] * 5 + [False]))
     assert (trainer.length, trainer.is_over, trainer.recalled) == (6, False, 5)
     trainer.update(scores([True] * 6))
-    assert (trainer.length, trainer.is_over, trainer.status) == (6, True, "whole text")
+    assert (trainer.length, trainer.is_over, trainer.whole) == (6, True, True)
 
 
 def test_bits_held_count_below_the_source_where_it_is_known() -> None:

@@ -9,7 +9,7 @@ from transformers import DynamicCache
 from helpers.capacity_cases import OPENING, joined, random_ids, started, tiny_model
 from helpers.tolerances import assert_close
 from promptreach.capacity import scoring
-from promptreach.capacity.scoring import Scores, recalled_freely, scored
+from promptreach.capacity.scoring import TextScores, recalled_freely, scored
 from promptreach.hf import OpenModel
 from promptreach.training.side_by_side import JOINED_METHODS
 
@@ -77,9 +77,9 @@ def test_without_backward_nothing_is_recorded() -> None:
 
 def test_the_longest_beginning_ends_at_the_first_mistake() -> None:
     right = torch.tensor([True, True, False, True])
-    assert Scores(torch.ones(4), right).recalled == 2
-    assert Scores(torch.ones(4), torch.ones(4, dtype=torch.bool)).recalled == 4
-    assert Scores(torch.ones(1), torch.zeros(1, dtype=torch.bool)).recalled == 0
+    assert TextScores(torch.ones(4), right).recalled == 2
+    assert TextScores(torch.ones(4), torch.ones(4, dtype=torch.bool)).recalled == 4
+    assert TextScores(torch.ones(1), torch.zeros(1, dtype=torch.bool)).recalled == 0
 
 
 def greedy(model: OpenModel, own: tuple[Tensor, ...], method: str, length: int) -> list[int]:

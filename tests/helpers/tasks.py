@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from helpers.models import WORDS, tiny_model
 from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.hf import OpenModel
 from promptreach.progress import Progress, Step
+from promptreach.prompt import Prefix
 from promptreach.training.task.task import Task, prepare
 from promptreach.tuning import METHODS, RunConfig
 
@@ -106,3 +109,9 @@ class Counted(Progress):
 def other_data(kind: str) -> TaskData:
     """Other rows of the same kind of task."""
     return labelled(seed=1) if kind == "classification" else completions(seed=1)
+
+
+def prefix_like(model: OpenModel, length: int, seed: int = 1) -> Prefix:
+    """A random prefix that fits a model."""
+    shape = (2, model.num_layers, model.num_kv_heads, length, model.head_dim)
+    return Prefix(*torch.randn(shape, generator=torch.Generator().manual_seed(seed)).unbind())

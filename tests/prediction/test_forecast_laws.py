@@ -33,7 +33,8 @@ def rows_of(log_odds: Tensor, answers: Tensor | None = None) -> LogOdds:
     """Log odds without a head, an example each, answered right where that was likelier than not."""
     answers = torch.ones_like(log_odds) if answers is None else answers
     right = answers * (log_odds > 0)
-    return LogOdds(log_odds, answers, right, torch.arange(len(log_odds)), torch.zeros(len(log_odds), dtype=torch.long))
+    example, none = torch.arange(len(log_odds)), log_odds.new_empty(len(log_odds), 0)
+    return LogOdds(log_odds, answers, right, example, torch.zeros_like(example), features=none, sides=none)
 
 
 def bare_start(train: Tensor, held_out: Tensor) -> Start:
@@ -145,7 +146,6 @@ def test_the_heads_kernel_is_autograds(classes: int) -> None:
     for part, scores in zip(parts, (start.train, start.left_out, start.held_out), strict=True):
         assert part.reader is not None
         assert part.data.labels is not None
-        assert scores.features is not None
         for i, label in enumerate(part.data.labels.tolist()):
             fold = part.reader.fold[i]
             weight = part.reader.weight[fold].double().requires_grad_()

@@ -42,7 +42,7 @@ def gram(blocks: tuple[Tensor, ...]) -> Tensor:
 def jacobian(task: Task, reader: Reader | None, method: str, example: int, groups: int) -> list[Tensor]:
     """The gradients of one example's log odds by the trained tensors, by the definition of the loss alone."""
     data = task.encoded["train"]
-    shape = config_of(method, tokens=SIZES[-1], rank=SIZES[-1], seed=0).shape
+    shape = config_of(method, tokens=SIZES[-1], rank=SIZES[-1], seed=0)
     with METHODS[method].attach(task.backbone, shape, data.sequences) as trainable:
         batch = task.backbone.batch([data.sequences[example]])
         hidden = task.backbone.hidden(batch, trainable.joined)
@@ -164,7 +164,7 @@ def test_shorter_starts_are_the_beginnings_of_longer_ones() -> None:
             starts = _starts(own)
         for size, start in zip(SIZES, starts, strict=True):
             config = config_of(method, tokens=size, seed=5)
-            with METHODS[method].attach(task.backbone, config.shape, sequences) as trainable:
+            with METHODS[method].attach(task.backbone, config, sequences) as trainable:
                 for name in ("prompt", "prefix_keys", "prefix_values"):
                     mine, its = getattr(start, name), getattr(trainable.joined, name)
                     assert (mine is None) == (its is None)
@@ -186,7 +186,7 @@ def test_parameters_are_counted_as_training_counts_them() -> None:
             counted = own.parameters
         for size, count in zip(SIZES, counted, strict=True):
             config = config_of(method, tokens=size, rank=size)
-            with METHODS[method].attach(task.backbone, config.shape, sequences) as trainable:
+            with METHODS[method].attach(task.backbone, config, sequences) as trainable:
                 assert trainable.size == count
 
 

@@ -77,7 +77,7 @@ def test_the_head_is_predicted_as_it_is(kind: str) -> None:
 def test_the_start_is_where_training_starts(method: str) -> None:
     task = task_of("llama")
     for found in forecasts(task, (method,), (2, 3), (1, 2), 0, no_step):
-        shape = config_of(method, tokens=found.tokens, rank=found.rank or 1).shape
+        shape = config_of(method, tokens=found.tokens, rank=found.rank or 1)
         with METHODS[method].attach(task.backbone, shape, task.encoded["train"].sequences) as trainable:
             start = task.evaluate("held_out", task.objective(), trainable.joined)
             assert found.start_loss == pytest.approx(start.mean_loss, abs=1e-4)

@@ -28,7 +28,7 @@ def test_training_learns(family: str, method: str) -> None:
     config = config_of(method, learning_rate=RATES[method], head_learning_rate=0.0, steps=32, patience=9)
     run = run_of(family, config)
     task = task_of(family)
-    with METHODS[method].attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+    with METHODS[method].attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         before = task.evaluate("train", task.objective(), trainable.joined).mean_loss
     assert run.status == "finished"
     assert run.train_loss < 0.9 * before
@@ -72,7 +72,7 @@ def test_the_best_state_is_kept(method: str) -> None:
     run = run_of("llama", config)
     losses = [look.validation_loss for look in run.curve]
     assert min(losses[1:]) > losses[0]  # a rate so large that every look is worse than the start
-    with METHODS[method].attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+    with METHODS[method].attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         start = trainable.state()
     assert all(torch.equal(run.state[name], tensor) for name, tensor in start.items())
     assert all(torch.equal(run.head[name], tensor) for name, tensor in task.objective().head_state().items())

@@ -17,7 +17,7 @@ from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
-from promptreach.training.arguments import name_faults, size_faults
+from promptreach.training.arguments import least_faults, name_faults, rate_faults, size_faults
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.side_by_side import JOINED_METHODS
 from promptreach.training.store import Store
@@ -104,13 +104,10 @@ def _faults(
     """The faults of the call, whatever the model."""
     faults = name_faults("methods", methods, JOINED_METHODS) + name_faults("kinds", kinds, KINDS)
     faults += size_faults("tokens", tokens)
-    length = 2 if settings.length is None else settings.length
+    faults += least_faults({"sequences": sequences}) + least_faults({"longest": longest}, 2)
+    faults += least_faults({"steps": settings.steps}) + least_faults({"length": settings.length}, 2)
+    faults += rate_faults("learning_rate", settings.learning_rate)
     checks = [
-        ("sequences", sequences, sequences >= 1, "at least 1"),
-        ("longest", longest, longest >= 2, "at least 2"),
-        ("steps", settings.steps, settings.steps >= 1, "at least 1"),
-        ("length", length, length >= 2, "at least 2"),
-        ("learning_rate", settings.learning_rate, 0 < settings.learning_rate < math.inf, "a positive number"),
         ("beta1", settings.beta1, 0 <= settings.beta1 < 1, "at least 0 and below 1"),
         ("beta2", settings.beta2, 0 <= settings.beta2 < 1, "at least 0 and below 1"),
         ("weight_decay", settings.weight_decay, 0 <= settings.weight_decay < math.inf, "a finite number, at least 0"),

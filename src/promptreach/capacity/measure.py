@@ -7,12 +7,11 @@ the texts and the settings.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from promptreach.backbone import Backbone
 from promptreach.capacity.memorise import MemoryJob, MemoryTrainer, Status, memorise
 from promptreach.capacity.result import MemoryRecord
-from promptreach.capacity.scoring import Scores, recalled_freely, scored
+from promptreach.capacity.scoring import TextScores, recalled_freely, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.errors import Fault, InputError
 from promptreach.progress import Step
@@ -23,7 +22,7 @@ MEMORY_VERSION = 1
 
 
 def measured(
-    backbone: Backbone, job: MemoryJob, bare: Callable[[], Sequence[Scores]], store: Store, step: Step
+    backbone: Backbone, job: MemoryJob, bare: Callable[[], Sequence[TextScores]], store: Store, step: Step
 ) -> list[MemoryRecord]:
     """One record a text of the job.
 
@@ -36,7 +35,7 @@ def measured(
         OutputError: when they cannot be kept.
     """
     file = f"{store.key(MEMORY_VERSION, backbone.fingerprint, asdict(job))}.json"
-    known = store.load(file, _read)
+    known = store.load(file, lambda path: [MemoryRecord(**record) for record in json.loads(path.read_text("utf-8"))])
     if known is not None:
         step(job.settings.most_steps, "done before")
         return known
@@ -46,7 +45,7 @@ def measured(
     return records
 
 
-def bare_scores(backbone: Backbone, texts: Sequence[MemoryText], opening: int) -> list[Scores]:
+def bare_scores(backbone: Backbone, texts: Sequence[MemoryText], opening: int) -> list[TextScores]:
     """The scores of each whole text with nothing in front but the opening token.
 
     Raises:
@@ -57,10 +56,6 @@ def bare_scores(backbone: Backbone, texts: Sequence[MemoryText], opening: int) -
         expected, remedy = "numbers", "check the weights, or open the model in another dtype"
         raise InputError(Fault("model", f"losses of {backbone.name} that are NaN or infinite", expected, remedy))
     return found
-
-
-def _read(file: Path) -> list[MemoryRecord]:
-    return [MemoryRecord(**record) for record in json.loads(file.read_text(encoding="utf-8"))]
 
 
 def _record(backbone: Backbone, job: MemoryJob, trainers: Sequence[MemoryTrainer]) -> MemoryRecord:

@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 
 from promptreach.backbone import Backbone, Prepended
-from promptreach.capacity.scoring import Scores, scored
+from promptreach.capacity.scoring import TextScores, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.progress import Step
 from promptreach.training.methods.initial import WarmStart, drawn_start, typical_entry
@@ -111,6 +111,7 @@ class MemoryTrainer(Trainer):
 
     Attributes:
         length: tokens trained on at present.
+        whole: whether all of it is recalled.
         recalled, recalling: the longest beginning recalled, and the state that did it.
         held, bits_after, best_length, hits: the most bits held (below the bits of the source where they are known, else
             below the bare model's loss), the loss in bits there, over how many tokens, and how many were right.
@@ -121,7 +122,7 @@ class MemoryTrainer(Trainer):
         trainable: Trainable,
         rates: Sequence[float],
         text: MemoryText,
-        bare: Scores,
+        bare: TextScores,
         share: float,
         settings: MemorySettings,
     ) -> None:
@@ -134,19 +135,14 @@ class MemoryTrainer(Trainer):
         # Should no loss ever be a number, these stand: virtual tokens that take nothing off.
         self.held, self.bits_after = -math.inf, bare.bits(self.length)
         self.hits = int(bare.right[: self.length].sum())
-        self._whole = False
+        self.whole = False
 
     @property
     def is_over(self) -> bool:
         """No step is left: the text is recalled whole, the steps are used up, or the loss stopped being a number."""
-        return self._whole or self.diverged or self.steps >= self.settings.steps
+        return self.whole or self.diverged or self.steps >= self.settings.steps
 
-    @property
-    def status(self) -> Status:
-        """The reason why training ended, once it has."""
-        return "diverged" if self.diverged else "whole text" if self._whole else "step limit"
-
-    def update(self, scores: Scores) -> None:
+    def update(self, scores: TextScores) -> None:
         """Take in what the tensors scored at the present length, then take the step along their gradients."""
         after = scores.bits(self.length)
         if math.isfinite(after):
@@ -158,7 +154,7 @@ class MemoryTrainer(Trainer):
         self.trainable.load(self.recalling)
         return self.trainable.joined
 
-    def _look(self, scores: Scores, after: float) -> None:
+    def _look(self, scores: TextScores, after: float) -> None:
         """Keep the best, and let the text grow if it may."""
         source = self.text.source_bits
         held = (self.bare.bits(self.length) if source is None else source * self.length) - after
@@ -169,10 +165,10 @@ class MemoryTrainer(Trainer):
             self.recalled, self.recalling = scores.recalled, self.trainable.state()
         if self._knows_enough(scores):
             longer = self.settings.next(self.length, len(self.text.ids))
-            self._whole = longer is None and scores.recalled == self.length
+            self.whole = longer is None and scores.recalled == self.length
             self.length = longer or self.length
 
-    def _knows_enough(self, scores: Scores) -> bool:
+    def _knows_enough(self, scores: TextScores) -> bool:
         """Whether the text may grow; tokens that the bare model gets right count for nothing on either side."""
         if self.share == 1:
             return scores.recalled == self.length
@@ -181,7 +177,7 @@ class MemoryTrainer(Trainer):
 
 
 def memorise(
-    backbone: Backbone, job: MemoryJob, bare: Sequence[Scores], share: float, step: Step
+    backbone: Backbone, job: MemoryJob, bare: Sequence[TextScores], share: float, step: Step
 ) -> list[MemoryTrainer]:
     """Train virtual tokens for each text of the job, until it is recalled whole or the steps are used up.
 
@@ -199,7 +195,7 @@ def memorise(
         trainables = []
         for text in job.texts:
             start = WarmStart(drawn_start(backbone, job.method, job.tokens, generator))
-            shape = Shape(job.tokens, 0, method.inits[0], settings.seed, start=start)
+            shape = Shape(tokens=job.tokens, rank=0, init=method.inits[0], seed=settings.seed, start=start)
             trainables.append(stack.enter_context(method.attach(backbone, shape, [text.ids])))
         rates = [settings.learning_rate * share for share in _rate_shares(backbone, job.method, trainables)]
         trainers = [

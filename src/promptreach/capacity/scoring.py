@@ -21,7 +21,7 @@ POSITIONS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class TextScores:
     """One text, teacher-forced: every token predicted from the true ones before it.
 
     Attributes:
@@ -48,7 +48,7 @@ def scored(
     opening: int,
     joined: Prepended | None = None,
     backward: bool = False,
-) -> list[Scores]:
+) -> list[TextScores]:
     """The scores of each text behind the opening token and what is joined.
 
     Args:
@@ -78,14 +78,14 @@ def scored(
     if backward:
         states.backward(leaf.grad)  # type: ignore[no-untyped-call]
     parts = zip(torch.split(torch.cat(nats), lengths), torch.split(torch.cat(right), lengths), strict=True)
-    return [Scores(losses, hits) for losses, hits in parts]
+    return [TextScores(losses, hits) for losses, hits in parts]
 
 
 @torch.no_grad()
 def recalled_freely(backbone: Backbone, text: Sequence[int], opening: int, joined: Prepended) -> int:
     """How many tokens of the text the model writes by itself, always taking the likeliest, before the first wrong one.
 
-    In exact arithmetic this is `Scores.recalled`: up to its first mistake a model that writes reads what it was to
+    In exact arithmetic this is `TextScores.recalled`: up to its first mistake a model that writes reads what it was to
     write. It is measured all the same, since a batch of another shape rounds otherwise, and two tokens may be
     (nearly) equally likely.
     """

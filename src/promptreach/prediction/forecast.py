@@ -147,13 +147,9 @@ def normalised(kernel: Float[Tensor, "all rows"]) -> Float[Tensor, "all rows"]:
 
 def head_kernel(start: Start) -> Float[Tensor, "all rows"]:
     """K_h: what the linear head, its bias included, can do about the log odds; zeros where there is no head."""
-    count = len(start.train.log_odds)
-    sides = [part.sides for part in start.parts if part.sides is not None]
-    features = [part.features for part in start.parts if part.features is not None]
-    if not sides:
-        return torch.zeros(sum(len(part.log_odds) for part in start.parts), count, dtype=torch.float64)
-    similarity = torch.cat(features) @ features[0].T / features[0].shape[1] + 1.0
-    return (torch.cat(sides) @ sides[0].T) * similarity
+    features, sides = (torch.cat([getattr(part, name) for part in start.parts]) for name in ("features", "sides"))
+    similarity = features @ start.train.features.T / max(1, features.shape[1]) + 1.0
+    return (sides @ start.train.sides.T) * similarity
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,15 +169,15 @@ class Choice:
 
 def choose(start: Start, kernel_of: Callable[[float], Tensor], shifts: Sequence[float]) -> Choice:
     """The shift with the lowest leave-one-out loss; the first one of equals."""
-    return min((_tried(start, kernel_of(shift), shift) for shift in shifts), key=lambda one: one.left_out_loss)
 
+    def tried(shift: float) -> Choice:
+        among, before, _ = start.split(kernel_of(shift))
+        fit = fit_log_odds(among, start.train.log_odds, start.train.answers)
+        seen = start.left_out
+        log_odds = left_out(fit, start.train.example, seen.log_odds, before, seen.example)
+        return Choice(shift, fit, mean_loss(log_odds, seen))
 
-def _tried(start: Start, kernel: Tensor, shift: float) -> Choice:
-    among, before, _ = start.split(kernel)
-    fit = fit_log_odds(among, start.train.log_odds, start.train.answers)
-    seen = start.left_out
-    log_odds = left_out(fit, start.train.example, seen.log_odds, before, seen.example)
-    return Choice(shift, fit, mean_loss(log_odds, seen))
+    return min(map(tried, shifts), key=lambda one: one.left_out_loss)
 
 
 def mean_loss(log_odds: Tensor, rows: LogOdds) -> float:

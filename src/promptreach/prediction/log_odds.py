@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
 from promptreach.backbone import Backbone, Prepended, TokenBatch
 from promptreach.errors import Fault, InputError
 from promptreach.training.task.encoding import Encoded, evaluation_batches
-from promptreach.training.task.objective import answer_positions
+from promptreach.training.task.objective import answer_losses
 from promptreach.training.task.readout import Reader
 
 _LEAST_LOSS = 1e-6
@@ -39,8 +39,7 @@ class LogOdds:
         right: how many of them are right.
         example: the row's example: by its place in a batch, or by `Part.example`.
         run: which of its example's rows it is.
-        features: x, or None without a head.
-        sides: a, or None without a head.
+        features, sides: x and a; without a head they have no columns.
     """
 
     log_odds: Float[Tensor, " rows"]
@@ -48,8 +47,8 @@ class LogOdds:
     right: Float[Tensor, " rows"]
     example: Int[Tensor, " rows"]
     run: Int[Tensor, " rows"]
-    features: Float[Tensor, "rows hidden"] | None = None
-    sides: Float[Tensor, "rows classes"] | None = None
+    features: Float[Tensor, "rows hidden"]
+    sides: Float[Tensor, "rows classes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +114,7 @@ def in_order(part: Part, batches: Sequence[tuple[list[int], LogOdds]]) -> tuple[
     def gathered(name: str) -> Tensor:
         return torch.cat([getattr(seen, name) for _, seen in batches]).double().cpu()[order]
 
-    log_odds, head = gathered("log_odds"), part.reader is not None
+    log_odds = gathered("log_odds")
     broken = set(example[~log_odds.isfinite()].tolist())
     if broken:
         seen = f"{len(broken)} examples whose loss is not a number before any training"
@@ -126,8 +125,8 @@ def in_order(part: Part, batches: Sequence[tuple[list[int], LogOdds]]) -> tuple[
         right=gathered("right"),
         example=example,
         run=gathered("run").long(),
-        features=gathered("features") if head else None,
-        sides=gathered("sides") if head else None,
+        features=gathered("features"),
+        sides=gathered("sides"),
     ), order
 
 
@@ -154,10 +153,7 @@ def _of_completions(
     backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, examples: Sequence[int], runs: int
 ) -> LogOdds:
     assert data.answer_lengths is not None
-    where, at = answer_positions(batch, data, examples)
-    logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
-    targets = batch.input_ids[where, at]
-    losses = cross_entropy(logits, targets, reduction="none")
+    where, at, losses, right = answer_losses(backbone, hidden, batch, data, examples)
     lengths = torch.tensor([data.answer_lengths[example] for example in examples])
     order = at - (batch.mask.sum(1).cpu() - lengths)[where]  # 0 at an answer's first token
     run = order * lengths.clamp(max=runs)[where] // lengths[where]
@@ -170,5 +166,5 @@ def _of_completions(
     answers = summed(torch.ones_like(losses))
     mean = summed(losses) / answers
     log_odds = -mean.clamp(min=_LEAST_LOSS).expm1().log()
-    right = summed((logits.argmax(-1) == targets).to(losses.dtype))
-    return LogOdds(log_odds, answers, right, example=rows // runs, run=rows % runs)
+    none = log_odds.new_empty(len(rows), 0)
+    return LogOdds(log_odds, answers, summed(right), rows // runs, rows % runs, features=none, sides=none)

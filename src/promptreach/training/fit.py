@@ -112,11 +112,12 @@ def fit(
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
     warm = WarmStart(trained) if isinstance(trained, SoftPrompt | Prefix) else None
     raise_if_any(warm.misfits(backbone) if warm else [])
+    own = {name: sizes[name] for name in spec.sizes}
     config = RunConfig(
         method=method,
-        tokens=tokens if "tokens" in spec.sizes else 0,
-        rank=rank if "rank" in spec.sizes else 0,
-        bottleneck=bottleneck if "bottleneck" in spec.sizes else 0,
+        tokens=own.get("tokens", 0),
+        rank=own.get("rank", 0),
+        bottleneck=own.get("bottleneck", 0),
         init=init or spec.inits[0],
         start=warm,
         reparameterise=reparameterise,
@@ -156,8 +157,6 @@ def _start_faults(start: object, trained: object, method: str, tokens: int) -> l
 def _prefix_faults(method: str, *, reparameterise: bool, dropout: float) -> list[Fault]:
     if method == "prefix":
         return [] if 0 <= dropout < 1 else [Fault("dropout", str(dropout), "at least 0 and below 1")]
-    options, expected = (
-        {"reparameterise": reparameterise, "dropout": dropout},
-        "left away: it belongs to method 'prefix'",
-    )
+    options = {"reparameterise": reparameterise, "dropout": dropout}
+    expected = "left away: it belongs to method 'prefix'"
     return [Fault(name, f"{value} for {method!r}", expected) for name, value in options.items() if value]

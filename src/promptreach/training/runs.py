@@ -29,14 +29,12 @@ RUN_VERSION = 2
 """Part of every run's name and record: raise it when the same settings would give another outcome, or another form."""
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """The settings of one training run.
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Shape):
+    """The settings of one training run: those of its method, whose sizes are 0 where it has none, and of the training.
 
     Attributes:
         method: a key of `METHODS`.
-        tokens, rank, bottleneck: see `methods.Shape`; 0 for a method that has none.
-        init, reparameterise, dropout, start: see `methods.Shape`.
         learning_rate: of the method's own tensors (Adam), absolute.
         head_learning_rate: of the classifier head, whose features have unit variance.
         steps: optimiser steps; the rate rises over the first tenth and then falls linearly to zero.
@@ -47,13 +45,9 @@ class RunConfig:
         pause: stop after this many of the `steps`, with all that is needed to go on kept in the store; 0 runs to the
             end. A later run with the same settings and a later pause, or none, goes on from there, and gives bit for
             bit what it would have given without the pause.
-        seed: for the start and the order of the examples.
     """
 
     method: str
-    tokens: int
-    rank: int
-    init: str
     learning_rate: float
     steps: int
     batch_size: int
@@ -61,22 +55,12 @@ class RunConfig:
     evaluations: int = 4
     patience: int = 3
     score_held_out: bool = True
-    seed: int = 0
     pause: int = 0
-    bottleneck: int = 0
-    reparameterise: bool = False
-    dropout: float = 0.0
-    start: WarmStart | None = None
 
     @property
     def last_step(self) -> int:
         """The step at which this run ends if nothing stops it earlier."""
         return self.pause or self.steps
-
-    @property
-    def shape(self) -> Shape:
-        """The part that the method itself needs."""
-        return Shape(**{item.name: getattr(self, item.name) for item in fields(Shape)})
 
     @property
     def label(self) -> str:
@@ -139,7 +123,7 @@ class Run:
     @property
     def adapter(self) -> Adapter | None:
         """The trained adapter, or None for a method that PEFT has no folder for; `applied` serves every method."""
-        return METHODS[self.config.method].adapter(self.state, self.config.shape)
+        return METHODS[self.config.method].adapter(self.state, self.config)
 
     @property
     def train_loss(self) -> float:
@@ -155,7 +139,7 @@ def applied(backbone: Backbone, run: Run) -> Iterator[Prepended]:
     holds the tuned weights and can be saved. On leaving, the model is bit for bit what it was.
     """
     # The start is replaced at once, so that any text will do for it.
-    with METHODS[run.config.method].attach(backbone, run.config.shape, [[0]]) as trainable:
+    with METHODS[run.config.method].attach(backbone, run.config, [[0]]) as trainable:
         trainable.load(run.state)
         yield trainable.joined
 
@@ -234,11 +218,6 @@ def _to_json(look: Evaluation) -> dict[str, int | float | None]:
     return {key: value if math.isfinite(value) else None for key, value in asdict(look).items()}
 
 
-def _from_json(record: dict[str, Any]) -> Evaluation:
-    step, *losses = (record[item.name] for item in fields(Evaluation))
-    return Evaluation(step, *(math.nan if value is None else value for value in losses))
-
-
 def read_run(folder: Path) -> Run:
     """The run that `RunStore.put` wrote there.
 
@@ -255,7 +234,10 @@ def read_run(folder: Path) -> Run:
     if (start and start.digest) != record["config"]["start"]:
         raise ValueError("the start is not the one of these settings")
     record["config"] = RunConfig(**record["config"] | {"start": start})
-    record["curve"] = tuple(_from_json(item) for item in record["curve"])
+    record["curve"] = tuple(
+        Evaluation(look.pop("step"), **{key: math.nan if value is None else value for key, value in look.items()})
+        for look in record["curve"]
+    )
     return Run(
         **record,
         validation=Outcomes(**groups["validation"]),

@@ -64,7 +64,7 @@ def train_side_by_side(task: Task, configs: Sequence[RunConfig], store: RunStore
             OngoingRun(
                 task,
                 config,
-                stack.enter_context(method_named(config.method).attach(task.backbone, config.shape, sequences)),
+                stack.enter_context(method_named(config.method).attach(task.backbone, config, sequences)),
                 store,
             )
             for config in configs

@@ -16,7 +16,7 @@ def test_equal_rank_comes_closest_in_parameters() -> None:
     experiment = experiment_of(tokens=(2, 8))
     rank = baselines.equal_rank(experiment)
     assert rank >= 1
-    with METHODS["lora"].attach(experiment.task.backbone, experiment.config("lora", rank=1).shape, [[0]]) as one:
+    with METHODS["lora"].attach(experiment.task.backbone, experiment.config("lora", rank=1), [[0]]) as one:
         wanted = 8 * experiment.task.backbone.hidden_size
         assert all(abs(rank * one.size - wanted) <= abs(other * one.size - wanted) for other in range(1, 20))
 

@@ -28,8 +28,8 @@ def language_loss(experiment: Experiment, prompt: SoftPrompt | None) -> float:
 def test_an_update_of_zero_forgets_nothing_and_a_prompt_does() -> None:
     experiment = experiment_of("llama")
     config = experiment.config("lora", rank=1)
-    with METHODS["lora"].attach(experiment.task.backbone, config.shape, [[0]]) as nothing:
-        update = METHODS["lora"].adapter(nothing.state(), config.shape)
+    with METHODS["lora"].attach(experiment.task.backbone, config, [[0]]) as nothing:
+        update = METHODS["lora"].adapter(nothing.state(), config)
     assert isinstance(update, LowRankUpdate)
     prompt = SoftPrompt(10 * torch.randn(2, 32, generator=torch.Generator().manual_seed(0)))
     outcomes = experiment.task.evaluate("held_out", experiment.task.objective())

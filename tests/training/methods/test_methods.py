@@ -29,7 +29,7 @@ def test_a_start_is_felt_where_it_has_virtual_tokens(family: str) -> None:
     model = model_of(family)
     bare = outputs(model, task)
     for method, spec in METHODS.items():
-        with spec.attach(model, config_of(method).shape, task.encoded["train"].sequences) as trainable:
+        with spec.attach(model, config_of(method), task.encoded["train"].sequences) as trainable:
             started = outputs(model, task, trainable.joined)
         if spec.uses_tokens:
             assert (started - bare).abs().max() > 0.01
@@ -55,7 +55,7 @@ def test_sizes_are_what_the_method_says(family: str) -> None:
         "full": sum(parameter.numel() for parameter in model.release().parameters()),
     }
     for method, spec in METHODS.items():
-        with spec.attach(model, config_of(method).shape, [[4, 5, 6]]) as trainable:
+        with spec.attach(model, config_of(method), [[4, 5, 6]]) as trainable:
             assert trainable.size == expected[method]
 
 
@@ -69,7 +69,7 @@ def test_training_changes_the_methods_tensors_and_the_head_alone(family: str, me
     spec = METHODS[method]
     sequences, labels = task.encoded["train"].sequences, task.encoded["train"].labels
     rows = list(range(8))
-    with spec.attach(model, config_of(method).shape, sequences) as trainable:
+    with spec.attach(model, config_of(method), sequences) as trainable:
         objective = task.objective()
         own, head = list(trainable.parameters.values()), objective.head_parameters()
         start = [tensor.detach().clone() for tensor in (*own, *head)]
@@ -102,7 +102,7 @@ def test_training_changes_the_methods_tensors_and_the_head_alone(family: str, me
 def test_a_state_goes_out_and_in(family: str, method: str) -> None:
     task = task_of(family)
     model = model_of(family)
-    with METHODS[method].attach(model, config_of(method).shape, task.encoded["train"].sequences) as trainable:
+    with METHODS[method].attach(model, config_of(method), task.encoded["train"].sequences) as trainable:
         with torch.no_grad():
             for parameter in trainable.parameters.values():
                 parameter.add_(0.1)
@@ -125,7 +125,7 @@ def test_a_failure_inside_leaves_the_model_as_it_was(method: str) -> None:
     expected = outputs(model, task_of("llama"))
 
     def fail() -> None:
-        with METHODS[method].attach(model, config_of(method).shape, [[4, 5, 6]]) as trainable:
+        with METHODS[method].attach(model, config_of(method), [[4, 5, 6]]) as trainable:
             for parameter in trainable.parameters.values():
                 parameter.data.add_(1.0)
             raise RuntimeError("stop")
@@ -139,7 +139,7 @@ def test_a_state_becomes_the_record_that_is_saved() -> None:
     model = model_of("llama")
     records = {}
     for method, spec in METHODS.items():
-        shape = config_of(method).shape
+        shape = config_of(method)
         with spec.attach(model, shape, [[4, 5, 6]]) as trainable:
             records[method] = spec.adapter(trainable.state(), shape)
     prompt, prefix, lora = records["prompt"], records["prefix"], records["lora"]
@@ -154,13 +154,13 @@ def test_a_state_becomes_the_record_that_is_saved() -> None:
 
 def test_the_unit_is_the_size_of_the_start() -> None:
     model = model_of("bert")
-    with METHODS["prompt"].attach(model, config_of("prompt", init="random", tokens=400).shape, [[4]]) as trainable:
+    with METHODS["prompt"].attach(model, config_of("prompt", init="random", tokens=400), [[4]]) as trainable:
         assert abs(trainable.rate_scale - 1.0) < 0.03
-    with METHODS["prefix"].attach(model, config_of("prefix").shape, [[4, 5, 6]]) as trainable:
+    with METHODS["prefix"].attach(model, config_of("prefix"), [[4, 5, 6]]) as trainable:
         both = torch.stack([parameter.detach() for parameter in trainable.parameters.values()])
         assert trainable.rate_scale == pytest.approx(float(both.square().mean().sqrt()), rel=1e-6)
     for method in ("lora", "unipelt", "head", "full"):
-        with METHODS[method].attach(model, config_of(method).shape, [[4]]) as trainable:
+        with METHODS[method].attach(model, config_of(method), [[4]]) as trainable:
             assert trainable.rate_scale == 1.0
 
 
@@ -169,7 +169,7 @@ def test_a_model_in_half_precision_gets_float32_tensors(method: str) -> None:
     module = tiny_model("llama").release().to(torch.bfloat16)
     model = OpenModel(module, model_of("llama").tokenizer)
     batch = model.batch([[4, 5, 6]])
-    with METHODS[method].attach(model, config_of(method).shape, [[4, 5, 6]]) as trainable:
+    with METHODS[method].attach(model, config_of(method), [[4, 5, 6]]) as trainable:
         assert {parameter.dtype for parameter in trainable.parameters.values()} == {torch.float32}
         hidden = model.hidden(batch, trainable.joined)
         assert hidden.dtype == (torch.float32 if method == "full" else torch.bfloat16)

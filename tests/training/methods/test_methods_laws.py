@@ -7,13 +7,11 @@ from typing import Any
 import peft
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers.models import tiny_model, tiny_module
 from helpers.single_run import train
-from helpers.tasks import FAMILIES, TRAINED, config_of, model_of, no_step, task_of
+from helpers.tasks import FAMILIES, TRAINED, config_of, model_of, no_step, prefix_like, task_of
 from helpers.tolerances import assert_close
 from promptreach.backbone import Prepended
 from promptreach.errors import InputError
@@ -21,7 +19,7 @@ from promptreach.hf import OpenModel, save_adapter
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.training.methods.initial import WarmStart, lengthened
 from promptreach.training.methods.methods import Trainable
-from promptreach.training.methods.reparameterised import OFFSET, fold, reach, reparameterised
+from promptreach.training.methods.reparameterised import OFFSET
 from promptreach.training.runs import Run, applied
 from promptreach.training.task.task import Task
 from promptreach.tuning import METHODS, RunConfig, RunStore
@@ -39,11 +37,6 @@ FREE: dict[str, dict[str, Any]] = {
 def free_config(name: str, **changes: Any) -> RunConfig:
     options = {"method": name, **FREE[name], **changes}
     return config_of(options.pop("method"), **options)
-
-
-def prefix_like(model: OpenModel, length: int, seed: int = 1) -> Prefix:
-    shape = (2, model.num_layers, model.num_kv_heads, length, model.head_dim)
-    return Prefix(*torch.randn(shape, generator=torch.Generator().manual_seed(seed)).unbind())
 
 
 def states(model: OpenModel, joined: Prepended, rows: list[list[int]] = TEXT) -> Tensor:
@@ -110,40 +103,6 @@ def test_a_run_put_back_scores_as_it_did(family: str, method: str) -> None:
 # Reparameterisation
 
 
-@settings(max_examples=20)
-@given(length=st.integers(1, 6), width=st.integers(1, 9), seed=st.integers(0, 5), trained=st.booleans())
-def test_folded_is_unfolded(length: int, width: int, seed: int, trained: bool) -> None:
-    """Entry by entry against the definition; untrained, it is the start itself, bit for bit."""
-    start = prefix_like(model_of("llama"), length)
-    tensors = reparameterised(start, width, seed)
-    if trained:
-        tensors |= {
-            name: torch.randn(part.shape, generator=torch.Generator().manual_seed(seed))
-            for name, part in tensors.items()
-            if name != OFFSET
-        }
-    keys, values = fold(tensors)
-    if not trained:
-        assert torch.equal(keys, start.keys)
-        assert torch.equal(values, start.values)
-    slot, layer, head, place = length - 1, 1, 1, 3
-    for part, found in ((0, keys), (1, values)):
-        hidden = torch.tanh(tensors["inner"] @ tensors["table"][slot] + tensors["inner_bias"])
-        moved = (tensors["outer"] @ hidden + tensors["outer_bias"]).view(2, *start.keys.shape[:2], -1)
-        expected = (start.keys, start.values)[part][layer, head, slot, place] + moved[part, layer, head, place]
-        torch.testing.assert_close(found[layer, head, slot, place], expected)
-
-
-def test_a_first_step_reaches_as_far_as_a_plain_prefixes() -> None:
-    """With every entry of the last layer moved by r against its slot's features, the prefix moves by r times reach."""
-    tensors = reparameterised(prefix_like(model_of("llama"), 1), 16, 0)
-    hidden = torch.tanh(tensors["inner"] @ tensors["table"][0])
-    before = fold(tensors)[0]
-    tensors["outer"] += 0.01 * hidden.sign()
-    tensors["outer_bias"] += 0.01
-    torch.testing.assert_close(fold(tensors)[0] - before, torch.full_like(before, 0.01 * reach(tensors)))
-
-
 @pytest.mark.filterwarnings("ignore")  # PEFT's remarks on models without a hub id
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_saved_prefix_is_the_trained_function(family: str, tmp_path: Path) -> None:
@@ -169,7 +128,7 @@ def test_the_saved_prefix_is_the_trained_function(family: str, tmp_path: Path) -
 
 def trainable_with(dropout: float, seed: int = 0) -> Trainable:
     model = model_of("llama")
-    shape = config_of("prefix", tokens=8, dropout=dropout, seed=seed).shape
+    shape = config_of("prefix", tokens=8, dropout=dropout, seed=seed)
     with METHODS["prefix"].attach(model, shape, TEXT) as trainable:
         return trainable
 
@@ -214,9 +173,9 @@ def test_a_warm_start_keeps_every_row_and_draws_the_rest_as_usual(family: str, m
     short = train(task_of(family), config_of(method, tokens=3, learning_rate=0.1), RunStore(None), no_step).adapter
     assert isinstance(short, SoftPrompt | Prefix)
     config = config_of(method, tokens=5)
-    with METHODS[method].attach(model, config.shape, TEXT) as trainable:
+    with METHODS[method].attach(model, config, TEXT) as trainable:
         usual = tensors_of(trainable.joined)
-    with METHODS[method].attach(model, replace(config, start=WarmStart(short)).shape, TEXT) as trainable:
+    with METHODS[method].attach(model, replace(config, start=WarmStart(short)), TEXT) as trainable:
         warm = tensors_of(trainable.joined)
     own = [short.embeddings] if isinstance(short, SoftPrompt) else [short.keys, short.values]
     for given_rows, cold, found in zip(own, usual, warm, strict=True):
@@ -234,7 +193,7 @@ def test_what_a_warm_start_preserves(family: str, method: str) -> None:
     with applied(model, short) as joined:
         expected = states(model, joined)
     for tokens, same in ((3, True), (4, False)):
-        with METHODS[method].attach(model, config_of(method, tokens=tokens, start=start).shape, TEXT) as trainable:
+        with METHODS[method].attach(model, config_of(method, tokens=tokens, start=start), TEXT) as trainable:
             assert torch.equal(states(model, trainable.joined), expected) == same
             longer = trainable.joined.prompt
     if method == "prompt" and not model.row.encoder:
@@ -250,7 +209,7 @@ def test_a_reparameterised_prefix_starts_warm_too() -> None:
     model = model_of("bert")
     start = prefix_like(model, 4)
     config = config_of("prefix", reparameterise=True, start=WarmStart(start))
-    with METHODS["prefix"].attach(model, config.shape, TEXT) as trainable:
+    with METHODS["prefix"].attach(model, config, TEXT) as trainable:
         assert torch.equal(trainable.joined.prefix_keys, start.keys)
 
 
@@ -311,7 +270,7 @@ def test_a_run_whose_start_is_another_is_not_found(tmp_path: Path) -> None:
     ],
 )
 def test_a_start_that_does_not_fit_is_refused(method: str, start: SoftPrompt | Prefix, fault: str) -> None:
-    shape = config_of(method, start=WarmStart(start)).shape
+    shape = config_of(method, start=WarmStart(start))
     with (
         pytest.raises(InputError, match=f"start: {fault}"),
         METHODS[method].attach(model_of("llama"), shape, TEXT),

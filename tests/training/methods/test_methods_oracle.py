@@ -33,7 +33,7 @@ def test_a_trained_adapter_loads_in_peft(family: str, method: str, tmp_path: Pat
     batch = model.batch(task.encoded["held_out"].sequences)
     with (
         torch.no_grad(),
-        METHODS[method].attach(model, run.config.shape, task.encoded["train"].sequences) as trainable,
+        METHODS[method].attach(model, run.config, task.encoded["train"].sequences) as trainable,
     ):
         start = model.hidden(batch, trainable.joined)[batch.mask]
         trainable.load(run.state)

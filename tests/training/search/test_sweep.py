@@ -44,7 +44,7 @@ def test_a_trial_is_judged_by_where_it_led() -> None:
     """Not by its start, which all trials share."""
     config = replace(CONFIG, head_learning_rate=1.0)
     task = task_of("llama")
-    with METHODS["prompt"].attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+    with METHODS["prompt"].attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         start = task.evaluate("validation", task.objective(), trainable.joined).mean_loss
     for trial in swept(config, "llama", rates=(5.0, 50.0)).trials:
         assert [look.step for look in trial.curve] == [3]
@@ -81,7 +81,7 @@ def test_a_given_rate_tries_nothing(rates: tuple[float, ...]) -> None:
 def test_the_methods_own_rates_are_in_units_of_its_start(method: str) -> None:
     task = task_of("llama")
     config = config_of(method, steps=4)
-    with METHODS[method].attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+    with METHODS[method].attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         expected = [rate * trainable.rate_scale for rate in METHODS[method].rates]
     rates = own_rates(task, config)
     assert rates == pytest.approx(expected, rel=0.15)
@@ -95,7 +95,7 @@ def scripted(target: float, **asked: object) -> list[float]:
     """The rates that a sweep tries in units of the start when the loss grows with the distance from `target`."""
     config = config_of("prompt", steps=80)
     task = task_of("gpt2")
-    with METHODS["prompt"].attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+    with METHODS["prompt"].attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         unit = trainable.rate_scale
     executor = Scripted(lambda rate, step: abs(math.log(rate / unit / target)))
     found = sweep(executor, config, **asked)

@@ -20,7 +20,7 @@ from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_record
 from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lora_update
-from promptreach.hf.models._file_validation import json_fault, pickle_fault, safetensors_fault
+from promptreach.hf.models._file_validation import json_faults, pickle_fault, safetensors_faults
 from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 
@@ -136,11 +136,11 @@ def base_model_of(folder: str | Path) -> str:
     Raises:
         AdapterError: when it has no readable config, or names none.
     """
-    fault = json_fault(Path(folder) / CONFIG)
-    raise_if_any([fault] if fault else [], AdapterError)
-    name = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    config = Path(folder) / CONFIG
+    raise_if_any(json_faults(config), AdapterError)
+    name = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not name:
-        raise AdapterError(Fault(str(Path(folder) / CONFIG), "no base model", "its name", "say which with --model"))
+        raise AdapterError(Fault(str(config), "no base model", "its name", "say which with --model"))
     return str(name)
 
 
@@ -154,9 +154,7 @@ def load_readout(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
     weights, info = Path(folder) / READOUT, Path(folder) / READOUT_INFO
     if not weights.exists() and not info.exists():
         return None
-    missing = None if weights.is_file() else Fault(str(weights), "no such file", "the read-out's tensors")
-    faults = [missing or safetensors_fault(weights), json_fault(info)]
-    raise_if_any([fault for fault in faults if fault is not None], AdapterError)
+    raise_if_any(safetensors_faults(weights, "the read-out's tensors") + json_faults(info), AdapterError)
     said = read_record(info, READOUT_VERSION, "version")
     del said["version"]
     return load_file(weights), said
@@ -255,13 +253,9 @@ def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
 def file_faults(folder: Path) -> list[Fault]:
     """The faults of an adapter folder: files that are missing, damaged or pickled."""
     weights, pickled = folder / WEIGHTS, folder / "adapter_model.bin"
-    faults = [json_fault(folder / CONFIG)]
-    if weights.is_file():
-        faults.append(safetensors_fault(weights))
-    else:
-        missing = Fault(str(weights), "no such file", "the adapter's weights")
-        faults.append(pickle_fault(pickled) if pickled.is_file() else missing)
-    return [fault for fault in faults if fault is not None]
+    if pickled.is_file() and not weights.is_file():
+        return [*json_faults(folder / CONFIG), pickle_fault(pickled)]
+    return json_faults(folder / CONFIG) + safetensors_faults(weights, "the adapter's weights")
 
 
 def _packed(tensors: Mapping[str, Tensor]) -> bytes:

@@ -12,12 +12,14 @@ _HEADER_LIMIT = 100_000_000
 """The format's own limit on its header, in bytes; a larger number is not a length but damage."""
 
 
-def safetensors_fault(path: Path) -> Fault | None:
-    """The fault of the safetensors file at `path`, or None.
+def safetensors_faults(path: Path, expected: str = "a whole safetensors file") -> list[Fault]:
+    """The faults of the safetensors file at `path`; one that is not there was `expected`.
 
     The file starts with its header's length (8 bytes, little-endian) and the header, JSON that gives every tensor's
     place; the file must end where the last tensor does.
     """
+    if not path.is_file():
+        return [Fault(str(path), "no such file", expected)]
     remedy = "copy or download it again"
     try:
         size = path.stat().st_size
@@ -25,16 +27,16 @@ def safetensors_fault(path: Path) -> Fault | None:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(_HEADER_LIMIT, size - 8):
                 seen = f"{size} bytes, which end inside the header"
-                return Fault(str(path), seen, "a whole safetensors file", remedy)
+                return [Fault(str(path), seen, "a whole safetensors file", remedy)]
             header = json.loads(file.read(length))
         last = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     except OSError as error:
-        return unreadable_fault(path, error)
+        return [unreadable_fault(path, error)]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return Fault(str(path), "a header that is not safetensors'", "a safetensors file", remedy)
+        return [Fault(str(path), "a header that is not safetensors'", "a safetensors file", remedy)]
     if size != 8 + length + last:
-        return Fault(str(path), f"{size} bytes", f"{8 + length + last} bytes, as its header says", remedy)
-    return None
+        return [Fault(str(path), f"{size} bytes", f"{8 + length + last} bytes, as its header says", remedy)]
+    return []
 
 
 def pickle_fault(path: Path) -> Fault:
@@ -52,14 +54,14 @@ def unreadable_fault(path: Path, error: OSError) -> Fault:
     return Fault(str(path), f"it cannot be read ({error.strerror or type(error).__name__})", "a file that can be read")
 
 
-def json_fault(path: Path) -> Fault | None:
-    """The fault that keeps the file at `path` from being read as a JSON object, or None."""
+def json_faults(path: Path) -> list[Fault]:
+    """The faults that keep the file at `path` from being read as a JSON object."""
     if not path.is_file():
-        return Fault(str(path), "no such file", "a JSON file")
+        return [Fault(str(path), "no such file", "a JSON file")]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        return unreadable_fault(path, error)
+        return [unreadable_fault(path, error)]
     except ValueError as error:
-        return Fault(str(path), f"not JSON ({error})", "a JSON file", "copy or download it again")
-    return None if isinstance(content, dict) else Fault(str(path), f"a JSON {type(content).__name__}", "a JSON object")
+        return [Fault(str(path), f"not JSON ({error})", "a JSON file", "copy or download it again")]
+    return [] if isinstance(content, dict) else [Fault(str(path), f"a JSON {type(content).__name__}", "a JSON object")]

@@ -37,7 +37,7 @@ from promptreach.errors import (
     install_command,
     raise_if_any,
 )
-from promptreach.hf.models._file_validation import json_fault, pickle_fault, safetensors_fault, unreadable_fault
+from promptreach.hf.models._file_validation import json_faults, pickle_fault, safetensors_faults, unreadable_fault
 from promptreach.hf.models.families import FAMILIES, family_of, task_of
 from promptreach.hf.models.model import OpenModel
 
@@ -163,32 +163,27 @@ def _faults_of(place: _Place, needs_tokenizer: bool) -> list[Fault]:
     adapter = place.folder / "adapter_config.json"
     if adapter.is_file():  # transformers would follow it to the model that it names
         return [Fault(str(adapter), "an adapter", "a model", "open its base model, and the adapter as an adapter")]
-    faults = [json_fault(place.folder / "config.json"), *_weight_faults(place.folder)]
+    faults = json_faults(place.folder / "config.json") + _weight_faults(place.folder)
     if needs_tokenizer and not any((place.folder / name).is_file() for name in _TOKENIZER_FILES):
         expected = f"one of {', '.join(_TOKENIZER_FILES)}"
         faults.append(
             Fault(str(place.folder), "no tokenizer", expected, "save the tokenizer there, or pass tokenizer=")
         )
-    return [fault for fault in faults if fault is not None]
+    return faults
 
 
-def _weight_faults(folder: Path) -> list[Fault | None]:
+def _weight_faults(folder: Path) -> list[Fault]:
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
-        return [safetensors_fault(single)]
+        return safetensors_faults(single)
     if index.is_file():
-        broken = json_fault(index)
-        if broken:
-            return [broken]
+        if broken := json_faults(index):
+            return broken
         shards = sorted(set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()))
         if not shards:
             return [Fault(str(index), "no weight_map", "the names of the shards")]
-        return [
-            safetensors_fault(folder / shard)
-            if (folder / shard).is_file()
-            else Fault(str(folder / shard), "no such file", f"the shard that {index.name} names")
-            for shard in shards
-        ]
+        expected = f"the shard that {index.name} names"
+        return [fault for shard in shards for fault in safetensors_faults(folder / shard, expected)]
     pickles = sorted(folder.glob("pytorch_model*.bin"))
     if pickles:
         return [pickle_fault(pickles[0])]

@@ -6,8 +6,8 @@ a prompt goes in front of the input embeddings, a prefix goes in as a cache, and
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Literal
 
@@ -184,8 +184,7 @@ class OpenModel:
         keys, values = zip(*pairs, strict=True)
         return Prefix(torch.stack(keys), torch.stack(values))
 
-    @contextmanager
-    def low_rank(self, rank: int, alpha: float, seed: int) -> Iterator[AttachedLora]:
+    def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[AttachedLora]:
         """Attach LoRA to the query and value projections of every layer; the update starts at zero.
 
         GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. On
@@ -203,18 +202,14 @@ class OpenModel:
             fan_in_fan_out=self.row.transposed,
             task_type=self.peft_task,
         )
-        with self.lora(config, seed) as update:
-            yield update
+        return self.lora(config, seed)
 
-    @contextmanager
-    def lora(self, config: LoraConfig, seed: int) -> Iterator[AttachedLora]:
+    def lora(self, config: LoraConfig, seed: int) -> AbstractContextManager[AttachedLora]:
         """Attach the LoRA that `config` describes, for the length of a `with` block."""
         _ = self.fingerprint  # taken before the weights get company
-        with attached(self.model, config, seed) as update:
-            yield update
+        return attached(self.model, config, seed)
 
-    @contextmanager
-    def unipelt(self, start: Prefix, rank: int, bottleneck: int, seed: int) -> Iterator[AttachedUnipelt]:
+    def unipelt(self, start: Prefix, rank: int, bottleneck: int, seed: int) -> AbstractContextManager[AttachedUnipelt]:
         """Attach UniPELT to every layer: a gated prefix, gated LoRA and a gated adapter, see `hf.adapters.unipelt`.
 
         It joins no position, so nothing is passed to `hidden`. Sequences must come whole: with a cache the gates could
@@ -229,8 +224,7 @@ class OpenModel:
         Raises:
             InputError: when it is attached already.
         """
-        with attached_unipelt(self.model, self.layers, self.row, start, rank, bottleneck, seed) as own:
-            yield own
+        return attached_unipelt(self.model, self.layers, self.row, start, rank, bottleneck, seed)
 
     @property
     def peft_task(self) -> TaskType:

@@ -14,17 +14,21 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from promptreach.errors import Fault, UnsupportedModelError, raise_if_any
+from promptreach.errors import AdapterError, Fault, UnsupportedModelError, raise_if_any
+from promptreach.files import write_atomically
 from promptreach.hf.adapters.folders import load_adapter, misfits
+from promptreach.hf.models._file_validation import safetensors_faults
 from promptreach.hf.models.load import open_model
 from promptreach.hf.models.model import OpenModel
-from promptreach.hf.running.exports import read_cache, save_cache
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, join_mask
 
+FORMAT = "promptreach-cache-1"
 _CHANGING = ("dynamic", "longrope")
 """Kinds of rotary frequencies that change with the length of the input: one rotation cannot undo another."""
 
@@ -129,12 +133,17 @@ class PromptCache:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write keys and values as a safetensors file; see `promptreach.hf.running.exports`.
+        """Write keys and values, each (layer, kv_head, prompt, head_dim), as a safetensors file and return its path.
+
+        The file names the weights that it belongs to. Keys are as attention sees them, rotary positions applied.
 
         Raises:
             OutputError: when the file cannot be written.
         """
-        return save_cache(path, self.model, self.prefix)
+        tensors = {name: getattr(self.prefix, name).detach().cpu().contiguous() for name in ("keys", "values")}
+        metadata = {"format": FORMAT, "model": self.model.name, "fingerprint": self.model.fingerprint}
+        write_atomically(path, save(tensors, metadata))
+        return Path(path)
 
     def _faults(self, input_ids: Tensor, mask: Tensor | None) -> list[Fault]:
         faults = []
@@ -168,7 +177,19 @@ def load_cache(path: str | Path, model: OpenModel) -> PromptCache:
     Raises:
         AdapterError: when the file is missing, damaged, something else, or made with other weights.
     """
-    return PromptCache(read_cache(path, model), model)
+    path = Path(path)
+    raise_if_any(safetensors_faults(path, "a saved cache"), AdapterError)
+    with safe_open(str(path), "pt") as file:
+        metadata, names = file.metadata() or {}, set(file.keys())
+    if metadata.get("format") != FORMAT or names != {"keys", "values"}:
+        raise AdapterError(Fault(str(path), f"format {metadata.get('format')!r}", f"{FORMAT!r} with keys and values"))
+    if metadata.get("fingerprint") != model.fingerprint:
+        remedy = "precompute it again: keys and values of other weights mean nothing here"
+        raise AdapterError(Fault(str(path), f"a cache of {metadata.get('model')}", f"one of {model.name}", remedy))
+    tensors = load_file(path)
+    prefix = Prefix(tensors["keys"], tensors["values"])
+    raise_if_any(misfits(prefix, model, str(path)), AdapterError)
+    return PromptCache(prefix, model)
 
 
 @torch.no_grad()

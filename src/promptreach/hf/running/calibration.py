@@ -48,7 +48,7 @@ def pieces_of(model: OpenModel, texts: Sequence[str], room: int, count: int = PI
     """
     size = min(PIECE, room)
     raise_if_any(_room_faults(room))
-    ids = [token_ids for token_ids in model.tokenize(texts, special_tokens=False)]
+    ids = model.tokenize(texts, special_tokens=False)
     pieces = [text[start : start + size] for text in ids for start in range(0, len(text), size)]
     kept = [piece for piece in pieces if len(piece) >= LEAST][:count]
     if len(kept) < 2:

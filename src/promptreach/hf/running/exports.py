@@ -1,4 +1,4 @@
-"""Precomputed prompts in files: a safetensors cache, and the prompt embeddings that vLLM takes.
+"""The prompt embeddings that vLLM takes, as a file.
 
 vLLM accepts a request's input as embeddings: a tensor (tokens, hidden) written by ``torch.save``, sent as it is or in
 base64 as ``prompt_embeds``, when the server runs with ``--enable-prompt-embeds``. It reads the tensor with
@@ -12,55 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
 
 from promptreach.errors import AdapterError, Fault, raise_if_any
 from promptreach.files import write_atomically
 from promptreach.hf.adapters.folders import misfits
-from promptreach.hf.models._file_validation import safetensors_fault
 from promptreach.hf.models.model import OpenModel
-from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.prompt import SoftPrompt
 
-FORMAT = "promptreach-cache-1"
 EMBEDS_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """The dtypes that vLLM accepts; it wants the one that it runs the model in."""
-
-
-def save_cache(path: str | Path, model: OpenModel, prefix: Prefix) -> Path:
-    """Write keys and values, each (layer, kv_head, prompt, head_dim), as a safetensors file and return its path.
-
-    The file names the weights that it belongs to. Keys are as attention sees them, rotary positions applied.
-
-    Raises:
-        OutputError: when the file cannot be written.
-    """
-    tensors = {name: getattr(prefix, name).detach().cpu().contiguous() for name in ("keys", "values")}
-    metadata = {"format": FORMAT, "model": model.name, "fingerprint": model.fingerprint}
-    write_atomically(path, save(tensors, metadata))
-    return Path(path)
-
-
-def read_cache(path: str | Path, model: OpenModel) -> Prefix:
-    """The keys and values that `save_cache` wrote for this model.
-
-    Raises:
-        AdapterError: when the file is missing, damaged, something else, or made with other weights.
-    """
-    path = Path(path)
-    fault = safetensors_fault(path) if path.is_file() else Fault(str(path), "no such file", "a saved cache")
-    raise_if_any([fault] if fault else [], AdapterError)
-    with safe_open(str(path), "pt") as file:
-        metadata, names = file.metadata() or {}, set(file.keys())
-    if metadata.get("format") != FORMAT or names != {"keys", "values"}:
-        raise AdapterError(Fault(str(path), f"format {metadata.get('format')!r}", f"{FORMAT!r} with keys and values"))
-    if metadata.get("fingerprint") != model.fingerprint:
-        remedy = "precompute it again: keys and values of other weights mean nothing here"
-        raise AdapterError(Fault(str(path), f"a cache of {metadata.get('model')}", f"one of {model.name}", remedy))
-    tensors = load_file(path)
-    prefix = Prefix(tensors["keys"], tensors["values"])
-    raise_if_any(misfits(prefix, model, str(path)), AdapterError)
-    return prefix
 
 
 def save_prompt_embeds(

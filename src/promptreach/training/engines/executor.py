@@ -74,13 +74,14 @@ class Workers(Protocol):
         """
 
 
+@dataclass(frozen=True, eq=False)
 class Distributed:
     """Has workers train runs, many at a time, and keeps what comes back.
 
     Guarantee: the runs are those that `InProcess` would return, bit for bit on machines of the same kind with the same
     number of threads a worker as here, times aside. A run that finished is in the store whatever happens afterwards.
 
-    Args:
+    Attributes:
         task: what the runs train on.
         source: the same for workers.
         store: keeps finished runs.
@@ -89,21 +90,16 @@ class Distributed:
         at_once: as that of `InProcess`; the runs of two engines are equal bit for bit when it is the same.
     """
 
-    def __init__(
-        self, task: Task, source: TaskSource, store: RunStore, progress: Progress, workers: Workers, at_once: int = 1
-    ) -> None:
-        self.task = task
-        self.store = store
-        self.progress = progress
-        self.workers = workers
-        self.at_once = at_once
-        self._source = source
-        self._digest = task.digest
-        self._shared_folder = store.folder if workers.shares_store else None
+    task: Task
+    source: TaskSource
+    store: RunStore
+    progress: Progress
+    workers: Workers
+    at_once: int = 1
 
     def run(self, configs: Sequence[RunConfig]) -> list[Run]:
         """The finished run of each of `configs`, in their order; those in the store are not trained again."""
-        names = [self.store.name(self._digest, config) for config in configs]
+        names = [self.store.name(self.source.digest, config) for config in configs]
         found = {index: run for index, name in enumerate(names) if (run := self.store.get(name)) is not None}
         missing = [indices for indices in groups(configs, self.at_once) if not found.keys() >= set(indices)]
         jobs = [self._job([configs[index] for index in indices]) for indices in missing]
@@ -119,14 +115,18 @@ class Distributed:
         return [found[index] for index in range(len(configs))]
 
     def _job(self, configs: Sequence[RunConfig]) -> Job:
-        if self._shared_folder is not None:
-            return Job(self._source, tuple(configs), self._shared_folder)
-        names = [self.store.whole_name(self._digest, config) for config in configs]
-        return Job(self._source, tuple(configs), None, tuple(map(self.store.paused, names)))
+        if self._stored_by_workers:
+            return Job(self.source, tuple(configs), self.store.folder)
+        names = [self.store.whole_name(self.source.digest, config) for config in configs]
+        return Job(self.source, tuple(configs), None, tuple(map(self.store.paused, names)))
 
     def _keep(self, name: str, run: Run, paused: Paused | None) -> None:
-        if self._shared_folder is not None:
-            return  # its worker did
+        if self._stored_by_workers:
+            return
         if paused is not None:
-            self.store.pause(self.store.whole_name(self._digest, run.config), *paused)
+            self.store.pause(self.store.whole_name(self.source.digest, run.config), *paused)
         self.store.put(name, run)
+
+    @property
+    def _stored_by_workers(self) -> bool:
+        return self.workers.shares_store and self.store.folder is not None

@@ -7,7 +7,7 @@ another start. The model does not travel: it is opened where the worker is, and 
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +142,5 @@ def steps_of(configs: Sequence[RunConfig]) -> int:
 
 
 def _software() -> dict[str, str]:
-    """The versions that this process runs, by name; packages that are missing left out."""
-    found = {"promptreach": __version__}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    """The versions that this process runs, by name."""
+    return {"promptreach": __version__, **{name: version(name) for name in _PACKAGES}}

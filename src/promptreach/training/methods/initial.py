@@ -75,7 +75,7 @@ class WarmStart:
 
     def faults(self, method: str, tokens: int) -> list[Fault]:
         """The reasons why a run of that method and length cannot start here, whatever the model."""
-        kind = "prompt" if isinstance(self.adapter, SoftPrompt) else "prefix"
+        kind = self.adapter.kind
         if kind != method:
             return [Fault("start", f"a {kind} for method {method!r}", "a prompt for 'prompt', a prefix for 'prefix'")]
         if self.adapter.length > tokens:

@@ -81,7 +81,7 @@ class Trainable:
         return replace(joined, prefix_keys=dropped(joined.prefix_keys), prefix_values=dropped(joined.prefix_values))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
     """The size and the start of an adapter: the part of a run's settings that a method needs.
 
@@ -89,7 +89,7 @@ class Shape:
         tokens: virtual tokens of a prompt, slots of a prefix.
         rank: of a LoRA update; its alpha is twice the rank.
         init: the start's name, see `MethodSpec.inits`.
-        seed: for the start, and for dropout.
+        seed: for the start, and for dropout; of a run also for the order of the examples.
         bottleneck: of UniPELT's adapters.
         reparameterise: whether a prefix is trained through a network, see `reparameterised`.
         dropout: of a prefix while training, as a probability.
@@ -99,7 +99,7 @@ class Shape:
     tokens: int
     rank: int
     init: str
-    seed: int
+    seed: int = 0
     bottleneck: int = 0
     reparameterise: bool = False
     dropout: float = 0.0

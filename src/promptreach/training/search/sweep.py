@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from promptreach.training.engines.executor import Executor
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import Run, RunConfig
-from promptreach.training.search.halving import Halving, best_of, halving, halving_steps, rung_steps
+from promptreach.training.search.halving import best_of, halving, halving_steps, rung_steps
 from promptreach.training.task.task import Task
 
 MOST_EXTENSIONS = 3
@@ -52,16 +52,10 @@ def sweep(executor: Executor, config: RunConfig, rates: Sequence[float] | None =
             beyond the best for as long as that stands at the edge of the grid, `MOST_EXTENSIONS` times at most; smaller
             ones only once the search has passed its first rung. An empty or one-element sequence tries nothing.
     """
-    found = searched(executor, config, rates)
-    return Sweep(found.trials, *executor.run([found.best]))
-
-
-def searched(executor: Executor, config: RunConfig, rates: Sequence[float] | None = None) -> Halving:
-    """The search of `sweep` without its full run."""
     tried = own_rates(executor.task, config) if rates is None else rates or (config.learning_rate,)
     candidates = [replace(config, learning_rate=rate) for rate in tried]
     if len(candidates) == 1:
-        return Halving((), candidates[0])
+        return Sweep((), *executor.run(candidates))
 
     def beyond(runs: Sequence[Run]) -> RunConfig | None:
         if rates is not None or len(runs) >= len(candidates) + MOST_EXTENSIONS:
@@ -71,13 +65,14 @@ def searched(executor: Executor, config: RunConfig, rates: Sequence[float] | Non
         rate = _rate_beyond_the_edge(runs, downwards=not at_first)
         return None if rate is None else replace(config, learning_rate=rate)
 
-    return halving(executor, candidates, beyond)
+    found = halving(executor, candidates, beyond)
+    return Sweep(found.trials, *executor.run([found.best]))
 
 
 def own_rates(task: Task, config: RunConfig) -> list[float]:
     """The method's own learning rates, in units of a typical entry of the start, ascending; two significant digits."""
     spec = method_named(config.method)
-    with spec.attach(task.backbone, config.shape, task.encoded["train"].sequences) as trainable:
+    with spec.attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         return [_rounded(rate * trainable.rate_scale) for rate in spec.rates]
 
 

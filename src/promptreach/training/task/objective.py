@@ -56,7 +56,11 @@ class Outcomes:
 
 
 class Objective(ABC):
-    """A loss over the last hidden states; without a head of its own, unless a subclass has one."""
+    """A loss over the last hidden states, and the head that is trained along with every method; one without tensors
+    where the model has its own."""
+
+    def __init__(self, head: nn.Module) -> None:
+        self.head = head
 
     @abstractmethod
     def outcomes(
@@ -65,22 +69,22 @@ class Objective(ABC):
         """The outcomes of `data`'s examples `rows`, which `batch` holds; differentiable in `hidden` and in the head."""
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """The head's tensors, trained along with every method."""
-        return []
+        """The head's trainable tensors."""
+        return list(self.head.parameters())
 
     def head_state(self) -> dict[str, Tensor]:
-        """A detached copy of the head, empty where there is none."""
-        return {}
+        """A detached copy of the head with its fixed standardisation, empty where it has no tensors."""
+        return {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
 
-    def load_head(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (nothing, where there is no head)
+    def load_head(self, state: dict[str, Tensor]) -> None:
         """Put such a copy back."""
+        self.head.load_state_dict(state)
 
 
 class Classification(Objective):
     """Cross-entropy of a linear head on pooled hidden states."""
 
-    def __init__(self, head: LinearHead) -> None:
-        self.head = head
+    head: LinearHead
 
     def outcomes(
         self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
@@ -92,42 +96,33 @@ class Classification(Objective):
         loss = cross_entropy(logits, labels, reduction="none")
         return Outcomes(loss, torch.ones_like(loss), (logits.argmax(-1) == labels).to(loss.dtype))
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        """Weight and bias of the linear head."""
-        return list(self.head.parameters())
-
-    def head_state(self) -> dict[str, Tensor]:
-        """The head with its fixed standardisation."""
-        return {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
-
-    def load_head(self, state: dict[str, Tensor]) -> None:
-        """Put such a copy back."""
-        self.head.load_state_dict(state)
-
 
 class Completion(Objective):
     """Next-token cross-entropy on the completion's tokens, through the model's own language head."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Module())
 
     def outcomes(
         self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
     ) -> Outcomes:
         """One answer a completion token, predicted from the hidden state before it."""
-        where, at = answer_positions(batch, data, rows)
-        # The language head is the widest matrix of the model: only the rows that are scored go through it.
-        logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
-        targets = batch.input_ids[where, at]
-        losses = cross_entropy(logits, targets, reduction="none")
+        where, _, losses, right = answer_losses(backbone, hidden, batch, data, rows)
         where = where.to(losses.device)
 
         def per_example(values: Tensor) -> Tensor:
             return torch.zeros(len(rows), dtype=losses.dtype, device=losses.device).index_add(0, where, values)
 
-        right = (logits.argmax(-1) == targets).to(losses.dtype)
         return Outcomes(per_example(losses), per_example(torch.ones_like(losses)), per_example(right))
 
 
-def answer_positions(batch: TokenBatch, data: Encoded, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The places of all completion tokens of `data`'s examples `rows`: which example of the batch, which position."""
+def answer_losses(
+    backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All completion tokens of `data`'s examples `rows`: which example of the batch, which position, nats, and right.
+
+    A token is right (1) when it is the likeliest behind the true ones before it.
+    """
     assert data.answer_lengths is not None
     ends = batch.mask.sum(1).tolist()
     examples, positions = [], []
@@ -135,7 +130,12 @@ def answer_positions(batch: TokenBatch, data: Encoded, rows: Sequence[int]) -> t
         for position in range(end - data.answer_lengths[row], end):
             examples.append(index)
             positions.append(position)
-    return torch.tensor(examples), torch.tensor(positions)
+    where, at = torch.tensor(examples), torch.tensor(positions)
+    # The language head is the widest matrix of the model: only the rows that are scored go through it.
+    logits = backbone.vocabulary_logits(hidden[where, at - 1]).float()
+    targets = batch.input_ids[where, at]
+    losses = cross_entropy(logits, targets, reduction="none")
+    return where, at, losses, (logits.argmax(-1) == targets).to(losses.dtype)
 
 
 def gather(parts: Sequence[Outcomes], rows: Sequence[Sequence[int]]) -> Outcomes:

@@ -203,10 +203,7 @@ def cross_fit(
     x, y = ((features - probe.centre) / probe.spread).double().numpy(), labels.numpy()
     fold_of, num_classes = folds(y, seed), len(probe.bias)
     with threadpool_limits(1, user_api="blas"):
-        solved = [
-            _solve(x[fold_of != fold], y[fold_of != fold], num_classes, probe.penalty)
-            for fold in range(fold_of.max() + 1)
-        ]
+        solved = _solve_folds(x, y, num_classes, probe.penalty, fold_of)
     weights, biases = (torch.from_numpy(np.stack(parts)).float() for parts in zip(*solved, strict=True))
     return Reader(probe.head(), weights, biases, torch.from_numpy(fold_of))
 
@@ -222,12 +219,19 @@ def folds(y: _Labels, seed: int) -> _Labels:
 def _cross_validate(x: _Reals, y: _Labels, num_classes: int, penalty: float, fold_of: _Labels) -> tuple[float, float]:
     """Loss in nats and accuracy, each row judged by the classifier of the other folds."""
     logits = np.empty((len(y), num_classes))
-    for fold in np.unique(fold_of):
+    for fold, (weight, bias) in enumerate(_solve_folds(x, y, num_classes, penalty, fold_of)):
         held = fold_of == fold
-        weight, bias = _solve(x[~held], y[~held], num_classes, penalty)
         logits[held] = x[held] @ weight.T + bias
     loss = cross_entropy(torch.from_numpy(logits), torch.from_numpy(y))
     return float(loss), float((logits.argmax(1) == y).mean())
+
+
+def _solve_folds(
+    x: _Reals, y: _Labels, num_classes: int, penalty: float, fold_of: _Labels
+) -> list[tuple[_Reals, _Reals]]:
+    """For every fold the classifier of the other ones."""
+    others = [fold_of != fold for fold in range(fold_of.max() + 1)]
+    return [_solve(x[rows], y[rows], num_classes, penalty) for rows in others]
 
 
 def _solve(x: _Reals, y: _Labels, num_classes: int, penalty: float) -> tuple[_Reals, _Reals]:

@@ -128,9 +128,8 @@ def prepare(
     # Validation gets a third of what is not trained on: it only ranks runs, while held-out rows carry the conclusions.
     held_out, validation = train_test_split(rest, 1 / 3, seed + 1)
     parts = {
-        "train": train.take(drawn_rows(len(train), limits.train, seed)),
-        "validation": validation.take(drawn_rows(len(validation), limits.validation, seed)),
-        "held_out": held_out.take(drawn_rows(len(held_out), limits.held_out, seed)),
+        name: part.take(drawn_rows(len(part), getattr(limits, name), seed))
+        for name, part in (("train", train), ("validation", validation), ("held_out", held_out))
     }
     max_length = content_length(backbone, limits, longest_prompt)
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
