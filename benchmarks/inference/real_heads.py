@@ -39,11 +39,11 @@ from moved_landmarks import move_landmarks
 from promptreach.fast_attention.fused import fused_attention
 from promptreach.fast_attention.measure import deviation_error
 from promptreach.fast_attention.problem import Head
-from promptreach.fast_attention.request import Request
 from promptreach.fast_attention.sampled.centres import draw_centres
 from promptreach.fast_attention.sampled.holdout import certify, draw_rows
 from promptreach.fast_attention.sampled.landmark import MASS_ROWS, fit_landmarks
 from promptreach.fast_attention.sampled.rows import SampledHead
+from promptreach.fast_attention.tolerance import Request
 from promptreach.files import write_atomically
 from promptreach.hf import open_model, visit
 from promptreach.inference import attend

@@ -8,8 +8,8 @@ from torch import Tensor
 from promptreach.attention import statistics
 from promptreach.fast_attention.measure import exact_rows, range_error, value_range
 from promptreach.fast_attention.problem import AttentionProblem, Head
-from promptreach.fast_attention.request import Request
 from promptreach.fast_attention.sampled.rows import SampledHead
+from promptreach.fast_attention.tolerance import Request
 
 KINDS = ("normal", "clusters", "dependent", "outlier", "spikes", "shifted", "flat", "aligned")
 

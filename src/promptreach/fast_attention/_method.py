@@ -11,8 +11,8 @@ from torch import Tensor
 
 from promptreach.fast_attention.problem import AttentionProblem, Head
 from promptreach.fast_attention.report import AttentionReport, PlanEntry
-from promptreach.fast_attention.request import Request
 from promptreach.fast_attention.sampled.rows import SampledHead
+from promptreach.fast_attention.tolerance import Request
 
 SECONDS_PER_PAIR = 1.2e-9
 """Wall time of one exact query-key pair at head size 32 on two cores, for predictions in seconds only: choices compare

@@ -11,7 +11,7 @@ from promptreach.errors import Fault
 from promptreach.fast_attention.planner import METHODS, automatic
 from promptreach.fast_attention.problem import HALF, checked_problem
 from promptreach.fast_attention.report import AttentionReport
-from promptreach.fast_attention.request import Request, request_faults
+from promptreach.fast_attention.tolerance import Request, request_faults
 
 
 def attend(

@@ -16,7 +16,7 @@ from promptreach.fast_attention.fused import fused_attention
 from promptreach.fast_attention.measure import sampled_error
 from promptreach.fast_attention.problem import AttentionProblem, Head, largest_entry
 from promptreach.fast_attention.report import AttentionReport
-from promptreach.fast_attention.request import Request
+from promptreach.fast_attention.tolerance import Request
 
 
 class ExactMethod(Method):

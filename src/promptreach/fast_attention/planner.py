@@ -21,9 +21,9 @@ from promptreach.fast_attention.exact import ExactMethod
 from promptreach.fast_attention.polynomial.method import PolynomialMethod
 from promptreach.fast_attention.problem import HALF, AttentionProblem
 from promptreach.fast_attention.report import PlanEntry, ToleranceNotReachedError, of_heads
-from promptreach.fast_attention.request import Request
 from promptreach.fast_attention.sampled.clustered import ClusteredMethod, least_pairs
 from promptreach.fast_attention.sampled.landmark import LandmarkMethod
+from promptreach.fast_attention.tolerance import Request
 
 EXACT, POLYNOMIAL, LANDMARK, CLUSTERED = ExactMethod(), PolynomialMethod(), LandmarkMethod(), ClusteredMethod()
 

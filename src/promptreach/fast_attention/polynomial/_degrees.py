@@ -14,7 +14,7 @@ from promptreach.fast_attention.polynomial.preprocess import HeadProblem, head_p
 from promptreach.fast_attention.polynomial.remainder import KeySums, key_sums, tail_factor
 from promptreach.fast_attention.problem import Head
 from promptreach.fast_attention.report import ToleranceNotReachedError
-from promptreach.fast_attention.request import BUDGET
+from promptreach.fast_attention.tolerance import BUDGET
 from promptreach.rounding import gamma, unit
 
 PLANNED = 4096

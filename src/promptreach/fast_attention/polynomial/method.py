@@ -42,7 +42,7 @@ from promptreach.fast_attention.polynomial.preprocess import HeadProblem, head_p
 from promptreach.fast_attention.polynomial.remainder import Account, Block, moment_norms, tail_factor, underflow
 from promptreach.fast_attention.problem import AttentionProblem, Head
 from promptreach.fast_attention.report import HEAD_CHECKER, AttentionReport, ToleranceNotReachedError
-from promptreach.fast_attention.request import BUDGET, Request
+from promptreach.fast_attention.tolerance import BUDGET, Request
 from promptreach.rounding import gamma
 
 PLANNED_ROWS, PLANNED_BYTES = 512, 2**26

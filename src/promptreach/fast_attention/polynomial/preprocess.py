@@ -34,7 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.fast_attention.problem import Head
-from promptreach.fast_attention.request import BUDGET
+from promptreach.fast_attention.tolerance import BUDGET
 from promptreach.rounding import gamma, unit
 
 RIDGE = 1e-8

@@ -11,8 +11,8 @@ from promptreach.fast_attention._method import HeadContext, Method, Plan, Result
 from promptreach.fast_attention.measure import value_range
 from promptreach.fast_attention.problem import AttentionProblem
 from promptreach.fast_attention.report import CONFIDENCE, AttentionReport, ToleranceNotReachedError, of_heads
-from promptreach.fast_attention.request import BUDGET, Request
 from promptreach.fast_attention.sampled.holdout import certify
+from promptreach.fast_attention.tolerance import BUDGET, Request
 
 LOOKS = 3
 """Certificates that one plan may ask for; they share its part of the confidence."""

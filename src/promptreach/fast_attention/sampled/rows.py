@@ -10,8 +10,8 @@ from promptreach.attention import Statistics
 from promptreach.fast_attention.fused import fused_attention, fused_statistics
 from promptreach.fast_attention.measure import range_error, value_range
 from promptreach.fast_attention.problem import Head
-from promptreach.fast_attention.request import Request
 from promptreach.fast_attention.sampled.holdout import draw_rows
+from promptreach.fast_attention.tolerance import Request
 
 TRIAL_ROWS, HELD_ROWS, MORE_ROWS = 512, 1024, 4096
 

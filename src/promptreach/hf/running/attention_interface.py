@@ -22,7 +22,7 @@ from transformers.masking_utils import bidirectional_mask_function, causal_mask_
 from promptreach.errors import Fault, InputError, UnsupportedModelError, raise_if_any
 from promptreach.fast_attention.attend import attend, method_faults
 from promptreach.fast_attention.report import AttentionReport
-from promptreach.fast_attention.request import request_faults
+from promptreach.fast_attention.tolerance import request_faults
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.running.capture import spelled_mask
 

@@ -7,7 +7,7 @@ import inspect
 import pytest
 import torch
 
-from promptreach.fast_attention.request import BUDGET, Request, ToleranceBudget, request_faults
+from promptreach.fast_attention.tolerance import BUDGET, Request, ToleranceBudget, request_faults
 
 
 def test_shares_that_add_up_do_not_exceed_the_tolerance() -> None:
