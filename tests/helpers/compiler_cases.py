@@ -7,7 +7,7 @@ import torch
 from promptreach.compiler import build_backbone
 from promptreach.compiler.papers.deep import HardmaxHeads
 from promptreach.compiler.papers.step_function import NarrowSteps, StepFunction, WideSteps
-from promptreach.compiler.parts.blocks import Attention, FeedForward
+from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights
 
 SIZES = [(1, 1), (1, 2), (2, 1), (1, 3), (2, 2)]
@@ -100,3 +100,30 @@ def _full(matrix):
 def random_inputs(dim, tokens, count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, tokens, dim, generator=generator, dtype=torch.float64)
+
+
+STREAM = Stream(input=2, position=3, a=3, empty=0, b=2, output=2)
+"""A stream with an empty direction and two of the same width, for single modules."""
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def feed_forward(diagonal):
+    up, down = (normal(3), normal(3, seed=1)) if diagonal else (normal(5, 5), normal(3, 5, seed=1))
+    reads = ["a"] if diagonal else ["a", "b"]
+    return FeedForward("f", STREAM, reads, ["a"], up, normal(len(up), seed=2), down, normal(3, seed=3))
+
+
+def attention(diagonal):
+    value, output = (normal(2), normal(2, seed=1)) if diagonal else (normal(4, 2), normal(2, 4, seed=1))
+    return Attention(
+        "a",
+        STREAM,
+        query=Projection(["a", "input"], normal(3, 5), normal(3, seed=4)),
+        key=Projection(["b"], normal(3, 2, seed=5), normal(3, seed=6)),
+        value=Projection(["b"], value),
+        output=Projection(["output"], output),
+        scale=0.7,
+    )

@@ -4,38 +4,16 @@ import pytest
 import torch
 
 from helpers.compiler_cases import (
+    STREAM,
+    attention,
     attention_weights,
+    feed_forward,
     feed_forward_weights,
+    normal,
 )
 from helpers.tolerances import assert_close
 from promptreach import reference
-from promptreach.compiler.parts.blocks import Attention, FeedForward, Projection, Stream
 from promptreach.weights import AttentionWeights, LayerWeights
-
-STREAM = Stream(input=2, position=3, a=3, empty=0, b=2, output=2)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def feed_forward(diagonal):
-    up, down = (normal(3), normal(3, seed=1)) if diagonal else (normal(5, 5), normal(3, 5, seed=1))
-    reads = ["a"] if diagonal else ["a", "b"]
-    return FeedForward("f", STREAM, reads, ["a"], up, normal(len(up), seed=2), down, normal(3, seed=3))
-
-
-def attention(diagonal):
-    value, output = (normal(2), normal(2, seed=1)) if diagonal else (normal(4, 2), normal(2, 4, seed=1))
-    return Attention(
-        "a",
-        STREAM,
-        query=Projection(["a", "input"], normal(3, 5), normal(3, seed=4)),
-        key=Projection(["b"], normal(3, 2, seed=5), normal(3, seed=6)),
-        value=Projection(["b"], value),
-        output=Projection(["output"], output),
-        scale=0.7,
-    )
 
 
 @pytest.mark.parametrize("diagonal", [False, True])
