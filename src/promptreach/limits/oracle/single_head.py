@@ -11,7 +11,13 @@ and taken off the floor:
   at most |E| |u| + eta (|R u| + |t|); wherever the error is at most |t|, |R u| is at most 2 |t| / (1 - eta - |E| /
   sigma).
 
-That account needs full column rank. Elsewhere, directions that W nearly loses could still be reached with enormous
+* The middle. Content and targets are taken less one vector, which the value sum of a prompt makes up for, so that a
+  large offset costs no digits. What that rounds is a part of either.
+
+All numbers are multiplied by a power of two first (`scales`), so that the largest is near 1; what underflows then is
+far below the last term, `_NOTHING`.
+
+The account of the basis needs full column rank. Elsewhere, directions that W nearly loses could still be reached with enormous
 values, so the floor is searched in the whole output space: a superset of every range, which needs no basis and no cap
 on the values. The floor is then lower than it could be, and the prompt comes from a second search, in the range that
 float64 sees.
@@ -19,6 +25,7 @@ float64 sees.
 Reference: theorem keys ``one-query-reachability`` and ``one-query-dual-bound``.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,11 +39,15 @@ from promptreach.certificate import Assumption, Certificate, Evidence, Independe
 from promptreach.errors import raise_if_any
 from promptreach.limits.oracle.checks import spread_faults
 from promptreach.limits.oracle.mass_search import minimise
+from promptreach.limits.oracle.scales import exponent, lowered, norm, times_power
 from promptreach.limits.oracle.statistics import HeadStatistics
 from promptreach.rounding import UNIT, gamma
 
 RANK_TOLERANCE = 1e-10
 """Singular values of an output projection below this share of the largest one count as 0 where prompts are built."""
+
+_LABEL = 1e-14  # exp of an interval's end is known to this share
+_NOTHING = 1e-100  # what underflows counts for less, where the largest number is near 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +81,7 @@ class _Reduced:
         outside: the norm of the targets' part outside it.
         loss: how much of the floor rounding may cost, as a norm over all examples.
         lift: (value_dim, r), from coordinates to values; None for the identity.
+        middle: (r,), what was taken off content and targets.
         numerical: the same problem in the range as float64 sees it, where that is smaller; bounds nothing.
     """
 
@@ -78,7 +90,14 @@ class _Reduced:
     outside: float
     loss: float
     lift: Tensor | None
+    middle: Tensor | None = None
     numerical: "_Reduced | None" = None
+
+    def values(self, mean: Tensor) -> Tensor:
+        """b / a in the head's value space, from the mean of the search."""
+        if self.middle is not None:
+            mean = mean + self.middle
+        return mean if self.lift is None else self.lift @ mean
 
 
 def head_floor(
@@ -100,6 +119,7 @@ def head_floor(
         InputError: when the log masses spread over more than 600 nats.
     """
     raise_if_any(spread_faults("sequences", statistics.lse))
+    (statistics,), targets, output, power, value_power = near_one([statistics], targets, output)
     problem = _reduce(statistics, targets, output)
     floor = minimise(statistics.lse, problem.content, problem.targets, statistics.zero_query)
     lower = _lower(floor.lower, problem, statistics, targets)
@@ -107,19 +127,50 @@ def head_floor(
     if problem.numerical is not None:
         problem = problem.numerical
         best = minimise(statistics.lse, problem.content, problem.targets, statistics.zero_query)
-    upper = float(torch.tensor([best.upper, problem.outside], dtype=torch.float64).norm())
+    upper = math.hypot(best.upper, problem.outside)
     if best is not floor:
         # Says only whether the built prompt counts as the best one, to the digits of the search; it bounds nothing.
         attained = best.attained and upper <= lower * (1 + 1e-9)
-    mean = best.mean if problem.lift is None else problem.lift @ best.mean
-    return HeadFloor(lower, upper, best.lse, mean, attained, floor.boxes)
+    mean = times_power(problem.values(best.mean), value_power)
+    upper = float(times_power(torch.tensor(upper, dtype=torch.float64), power))
+    return HeadFloor(lowered(lower, power), upper, best.lse, mean, attained, floor.boxes)
+
+
+def near_one(
+    statistics: Sequence[HeadStatistics], targets: Tensor, output: Tensor | None
+) -> tuple[list[HeadStatistics], Tensor, Tensor | None, int, int]:
+    """The problem in units in which its largest numbers are near 1: errors times 2^p, means times 2^q are the true ones.
+
+    Returns:
+        statistics, targets, output, p, q.
+    """
+    through = 0 if output is None else exponent(output) or 0
+    sizes = [exponent(targets), exponent(*(item.mean for item in statistics))]
+    known = [size + through * (index == 1) for index, size in enumerate(sizes) if size is not None]
+    power = max(known, default=0)
+    value_power = power - through
+    scaled = [
+        replace(
+            item,
+            mean=times_power(item.mean, -value_power),
+            mean_error=times_power(item.mean_error, -value_power) + _NOTHING * bool(item.mean_error.any()),
+        )
+        for item in statistics
+    ]
+    return (
+        scaled,
+        times_power(targets, -power),
+        None if output is None else times_power(output, -through),
+        power,
+        value_power,
+    )
 
 
 def _lower(searched: float, problem: _Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
     """The floor of the layer in exact arithmetic, from that of the reduced problem."""
-    inside = (searched**2 + problem.outside**2) ** 0.5 * (1 - gamma(8))
+    inside = math.hypot(searched, problem.outside) * (1 - gamma(8))
     relative = mass_error(statistics)
-    floor: float = inside / (1 + relative) * (1 - gamma(4)) - problem.loss
+    floor: float = inside / (1 + relative) * (1 - gamma(4)) - problem.loss - _NOTHING
     return max(0.0, min(floor, float(targets.norm()) * (1 - gamma(targets.numel()))))
 
 
@@ -139,9 +190,20 @@ def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) 
         stretch = float(output.norm()) * (1 + gamma(output.numel() + 4))
         rounding = gamma(output.shape[1] + 4) * mean.norm(dim=1) * stretch
         parts = _in_range(output, mean, targets)
-    error = stretch * statistics.mean_error + relative * (parts.content.norm(dim=1) + targets.norm(dim=1)) + rounding
+    parts = _centred(parts)
+    sizes = parts.content.norm(dim=1) + parts.targets.norm(dim=1)
+    error = stretch * statistics.mean_error + (relative + gamma(2)) * sizes + rounding
     loss = float(error.norm()) * (1 + relative) * (1 + gamma(targets.shape[0] + 16)) + 4 * UNIT * float(targets.norm())
     return replace(parts, loss=parts.loss + loss)
+
+
+def _centred(parts: _Reduced) -> _Reduced:
+    """The same problem with one vector taken off content and targets alike."""
+    middle = parts.targets.mean(dim=0)
+    narrow = None if parts.numerical is None else _centred(parts.numerical)
+    return replace(
+        parts, content=parts.content - middle, targets=parts.targets - middle, middle=middle, numerical=narrow
+    )
 
 
 def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
@@ -165,12 +227,12 @@ def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
     if rank == core.shape[0]:
         return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT)
     inside = seen @ basis
-    outside = float(torch.tensor([unseen, float((seen - inside @ basis.mT).norm())], dtype=torch.float64).norm())
+    outside = math.hypot(unseen, float((seen - inside @ basis.mT).norm()))
     loss = _basis_loss(core, basis, inner, float(singular[rank - 1]), targets)
     narrow = _Reduced(mean[:, columns] @ inner.mT, inside, outside, loss, lift)
     if rank == core.shape[1]:
         return narrow
-    return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT, narrow)
+    return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT, numerical=narrow)
 
 
 def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor) -> float:
@@ -276,49 +338,54 @@ def rechecked(certificate: Certificate, floor_of: Callable[[Mapping[str, Any]], 
 
 def checked_floor(group: Mapping[str, Any], output: Tensor | None) -> float:
     """The floor of one packed group as the second path finds it; 0 when its intervals leave a mass out."""
-    statistics = unpacked_statistics(group)
-    problem = _reduce(statistics, group["targets"], output)
-    boxes = group["boxes"][group["boxes"][:, 0].argsort()]
+    statistics, boxes = unpacked_statistics(group), group["boxes"]
     if not _covers(boxes, statistics.zero_query):
         return 0.0
+    (statistics,), targets, output, power, _ = near_one([statistics], group["targets"], output)
+    problem = _reduce(statistics, targets, output)
     shift = float(statistics.lse.mean())
-    wide = (
+    mass, content, wanted = (
         tensor.numpy().astype(np.longdouble) for tensor in (statistics.lse - shift, problem.content, problem.targets)
     )
-    mass, content, targets = wide
     mass = np.exp(mass)[:, None]
-    lowest = [_dual_bound(mass, content, targets, low - shift, high - shift) for low, high in boxes.tolist()]
+    rise = mass * (content - wanted)
+    lowest = [_dual_bound(mass, rise, wanted, low - shift, high - shift) for low, high in boxes.tolist()]
     if statistics.zero_query:
-        lowest.append(np.sqrt(((content - targets) ** 2).sum()))
-    return _lower(float(min(lowest)), problem, statistics, group["targets"])
+        lowest.append(np.sqrt(((content - wanted) ** 2).sum()))
+    return lowered(_lower(float(min(lowest)), problem, statistics, targets), power)
 
 
 def _covers(boxes: Tensor, whole_slots: bool) -> bool:
-    """True if the sorted intervals of log a leave nothing out: of [0, infinity], or of the whole numbers from 1 on."""
-    if whole_slots:
-        low, high = torch.exp(boxes[:, 0]), torch.exp(boxes[:, 1])
-        return bool(
-            low[0] < 1.5 and high[-1].isinf() and (low[1:] - high[:-1] < 1 + 1e-6 * high[:-1].clamp(max=1e5)).all()
-        )
-    ends = bool(boxes[0, 0] == -torch.inf and boxes[-1, 1] == torch.inf)
-    return ends and bool((boxes[1:, 0] <= boxes[:-1, 1]).all())
+    """True if the intervals of log a leave nothing out: of [0, infinity], or of the whole numbers from 1 on."""
+    if boxes.isnan().any() or not bool((boxes[:, 0] <= boxes[:, 1]).all()):
+        return False
+    low, high = boxes[boxes[:, 0].argsort()].unbind(1)
+    reached = high.cummax(dim=0)[0]
+    if reached[-1] != torch.inf:
+        return False
+    joined = low[1:] <= reached[:-1]
+    if not whole_slots:
+        return bool(low[0] == -torch.inf and joined.all())
+    # The next whole number behind an interval may not lie before the one that follows; either end may be this far off.
+    next_one = np.floor(np.exp(reached[:-1].numpy().astype(np.longdouble)) * (1 - _LABEL)) + 1
+    starts = np.exp(low.numpy().astype(np.longdouble)) * (1 + _LABEL)
+    return bool(starts[0] <= 1 and (joined.numpy() | (starts[1:] <= next_one)).all())
 
 
-def _dual_bound(mass: Any, content: Any, targets: Any, low: float, high: float) -> Any:
+def _dual_bound(mass: Any, rise: Any, targets: Any, low: float, high: float) -> Any:
     """The smaller of the two ends' bounds, with the residual at the middle as test matrix."""
     middle = high - 1.0 if low == -np.inf else low + 1.0 if high == np.inf else 0.5 * (low + high)
     middle = 0.0 if np.isnan(middle) else middle
     exp = np.exp(np.longdouble(middle))
-    error = mass * (content - targets) - exp * targets
     weights = (mass + exp) ** -2
-    test = weights * (error - (weights * error).sum(0) / weights.sum())
+    # The value sum cancels because `test` sums to 0; taking weighted means off keeps that true after rounding too.
+    rise, targets = (item - (weights * item).sum(0) / weights.sum() for item in (rise, targets))
+    test = weights * (rise - exp * targets)
+    squares, along, across = (test**2).sum(1), (test * rise).sum(), (test * targets).sum()
     values = []
     for point in (low, high):
         # (1, a) or (1/a, 1): either end may be infinite.
         a, b = (np.exp(-np.longdouble(point)), 1) if point > 0 else (1, np.exp(np.longdouble(point)))
-        there = a * mass * (content - targets) - b * targets
-        # b cancels because `test` sums to 0; taking the weighted mean off keeps that true after rounding too.
-        there = there - (weights * there).sum(0) / weights.sum()
-        size = np.sqrt((((a * mass + b) * test) ** 2).sum())
-        values.append((test * there).sum() / size if size > 0 else np.longdouble(0))
+        size = np.sqrt(((a * mass + b)[:, 0] ** 2 * squares).sum())
+        values.append((a * along - b * across) / size if size > 0 else np.longdouble(0))
     return max(np.longdouble(0), min(values))
