@@ -9,6 +9,7 @@ from torch import Tensor
 from promptreach import attention, reference
 from promptreach.certificate import Certificate, Evidence, Independence, Side, rechecks
 from promptreach.limits.layers import blocks
+from promptreach.limits.oracle.scales import root_mean_square
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights
 
@@ -102,7 +103,7 @@ def _error(
     prompt: SoftPrompt | None,
     loops: bool | None = None,
 ) -> float:
-    return float((last_outputs(weights, sequences, prefix, prompt, loops) - targets).square().mean().sqrt())
+    return root_mean_square(last_outputs(weights, sequences, prefix, prompt, loops) - targets)
 
 
 @rechecks(Independence.ARITHMETIC, quick=0)
@@ -117,6 +118,6 @@ def recheck_error(certificate: Certificate) -> bool:
     prompt = None if embeddings is None else SoftPrompt(embeddings)
     weights = AttentionWeights.unpacked(witness["weights"]).detached()
     bare = last_outputs(weights, witness["sequences"], loops=False)
-    slack = 1e-11 * float(targets.square().mean().sqrt() + bare.square().mean().sqrt())
+    slack = 1e-11 * (root_mean_square(targets) + root_mean_square(bare))
     paths = [_error(weights, witness["sequences"], targets, prefix, prompt, loops) for loops in (True, False)]
     return max(paths) <= certificate.value + slack

@@ -20,6 +20,7 @@ from promptreach.certificate import Certificate, Evidence, Side, Verdict
 from promptreach.errors import Fault, raise_if_any
 from promptreach.limits.oracle.checks import number_faults, oracle_faults, scale_faults, spread_faults, tol_faults
 from promptreach.limits.oracle.forward import measured_error
+from promptreach.limits.oracle.scales import root_mean_square
 from promptreach.limits.oracle.several import heads_certificate, heads_floor
 from promptreach.limits.oracle.single_head import floor_certificate, head_floor
 from promptreach.limits.oracle.slots import Slots, Wish, one_slot, prefix_for
@@ -114,7 +115,7 @@ def memorisable(
     weights = weights.detached()
     inputs = [sequence.detach().to("cpu", torch.float64) for sequence in sequences]
     wanted = targets.detach().to("cpu", torch.float64)
-    threshold = tol * (float(wanted.square().mean().sqrt()) or 1.0)
+    threshold = tol * (root_mean_square(wanted) or 1.0)
     groups = group_by_query(inputs)
     centred = wanted if weights.output_bias is None else wanted - weights.output_bias
     statistics = [
@@ -187,7 +188,7 @@ def memorisable_statistics(
     slots = one_slot(statistics, factor, part.lse, part.mean)
     prefix = None if slots is None else Prefix(slots[0][None, None], slots[1][None, None])
     upper = _reached_captured(statistics, targets, output, factor, slots)
-    threshold = tol * (float(targets.square().mean().sqrt()) or 1.0)
+    threshold = tol * (root_mean_square(targets) or 1.0)
     verdict, prompt_verdict, reason = _verdicts(floor.value, upper.value, math.inf, threshold)
     group = QueryGroup(tuple(range(len(mean))), floor.value, part.lse, part.mean, None)
     return Memorisation(
@@ -219,7 +220,7 @@ def _reached_captured(
     what = "without a prompt" if slots is None else "with the prefix"
     return Certificate(
         claim=f"{what}, the root-mean-square error over all target entries is at most value",
-        value=float(missed.square().mean().sqrt()),
+        value=root_mean_square(missed),
         side=Side.UPPER,
         evidence=Evidence.MEASURED,
         sample=f"the captured statistics of all {len(outputs)} examples",

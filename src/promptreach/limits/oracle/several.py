@@ -56,13 +56,14 @@ def heads_floor(
 
     Reference: theorem keys ``separate-heads-bound`` and ``several-heads-box-bound``.
     """
+    raise_if_any([fault for item in statistics for fault in spread_faults("sequences", item.lse)])
     heads, width = len(statistics), statistics[0].mean.shape[1]
+    scaled, targets, output, power, value_power = near_one(statistics, targets, output)
     whole = torch.eye(heads * width, dtype=torch.float64) if output is None else output
     outputs = torch.split(whole, width, dim=1)
-    lower, best, parts = separate_floor(statistics, whole, targets)
-    witness: dict[str, Any] = {"output": output, "targets": targets, "heads": parts, "boxes": None}
-    if parts is None:
-        witness["heads"] = [packed_group(item, targets[:, :0], None) for item in statistics]
+    lower, best, intervals = separate_floor(scaled, whole, targets)
+    packed = [packed_group(item, part) for item, part in zip(statistics, intervals or [None] * heads, strict=True)]
+    witness: dict[str, Any] = {"heads": packed, "boxes": None, "lower": 0.0, "upper": 0.0}
     if output is not None:
         # One column per head where each reaches every output direction, else one per value dimension (and slower ones).
         n, out = targets.shape

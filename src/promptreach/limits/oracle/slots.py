@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach.limits.oracle.scales import is_finite
 from promptreach.limits.oracle.statistics import HeadStatistics
 from promptreach.prompt import Prefix
 from promptreach.weights import AttentionWeights
@@ -105,8 +106,9 @@ def one_slot(statistics: HeadStatistics, scale: float, lse: float, mean: Tensor)
     # The largest entry is taken out first: the square of a tiny query would underflow.
     largest = float(query.abs().max())
     unit = query / largest
-    key = unit * (lse / (scale * float(unit @ unit))) / largest
-    return Slots(key[None], mean[None])
+    # A query, scale or value of extreme size can ask for a key or a value that no float64 is.
+    key = unit * (lse / float(unit @ unit)) / scale / largest
+    return Slots(key[None], mean[None]) if is_finite(key, mean) else None
 
 
 def shared_slots(wishes: Sequence[Wish], scale: float) -> Slots | None:
@@ -124,7 +126,7 @@ def shared_slots(wishes: Sequence[Wish], scale: float) -> Slots | None:
     scores = torch.tensor([wish.lse for wish in wishes], dtype=torch.float64)[:, None] + torch.log(shares)
     keys = torch.linalg.lstsq(directions, scores / (scale * sizes[:, None]), driver="gelsd").solution.mT
     values = torch.linalg.solve(shares, torch.stack([wish.mean for wish in wishes]))
-    return Slots(keys, values)
+    return Slots(keys, values) if is_finite(keys, values) else None
 
 
 def fitted_slots(

@@ -28,7 +28,7 @@ from promptreach.balls import Ball
 from promptreach.rounding import UNIT, gamma
 from promptreach.weights import AttentionWeights, NormWeights
 
-_LOST = 2.0**-1000  # more than a product of numbers up to 1e30, or what it is multiplied with later, loses in underflow
+_LOST = 2.0**-900  # more than a product loses in underflow where one factor is at most 1e30
 
 
 @dataclass(frozen=True, eq=False)
