@@ -181,9 +181,7 @@ def errors_over_masses(
     return ((1 - share) * content + share * means[:, None] - targets).flatten(1).norm(dim=1), means
 
 
-def _descend(
-    problem: _Shifted, reach: tuple[float, float], shift: float, whole: bool
-) -> tuple[_Frame, float]:
+def _descend(problem: _Shifted, reach: tuple[float, float], shift: float, whole: bool) -> tuple[_Frame, float]:
     """The frame around the best mass that a grid and then parabolas find, and the error there.
 
     Nothing is proved here: what a descent misses, the intervals find.
@@ -289,7 +287,9 @@ def _plain_errors(problem: _Shifted, points: Tensor) -> Tensor:
     share = -torch.nn.functional.softplus(away)
     share = torch.exp(share - share.amax(dim=1, keepdim=True))
     missing = share @ problem.targets - (share * kept) @ problem.content
-    inner = [(a * b).sum(1) for a, b in ((problem.targets,) * 2, (problem.targets, problem.content), (problem.content,) * 2)]
+    inner = [
+        (a * b).sum(1) for a, b in ((problem.targets,) * 2, (problem.targets, problem.content), (problem.content,) * 2)
+    ]
     whole = inner[0].sum() - 2 * kept @ inner[1] + kept.square() @ inner[2]
     return (whole - missing.square().sum(1) / share.square().sum(1)).clamp(min=0.0).sqrt()
 

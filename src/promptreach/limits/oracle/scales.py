@@ -45,14 +45,11 @@ def root_mean_square(tensor: Tensor) -> float:
     return float(times_power(scaled.square().mean().sqrt(), power))
 
 
-def norm(tensor: Tensor) -> float:
-    """The Euclidean norm of all entries, whatever their size, as computed; infinite beyond float64."""
-    return root_mean_square(tensor) * math.sqrt(tensor.numel())
-
-
-def joined(*norms: float) -> float:
-    """The Euclidean norm of norms, whatever their size, as computed."""
-    return math.hypot(*norms)
+def row_norms(rows: Tensor) -> Tensor:
+    """The Euclidean norm of each row, whatever its size, as computed."""
+    largest = rows.abs().amax(dim=-1, keepdim=True).clamp(min=sys.float_info.min)
+    norms: Tensor = (rows / largest).norm(dim=-1) * largest[..., 0]
+    return norms
 
 
 def is_finite(*tensors: Tensor) -> bool:

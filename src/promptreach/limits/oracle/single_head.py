@@ -17,8 +17,8 @@ and taken off the floor:
 All numbers are multiplied by a power of two first (`scales`), so that the largest is near 1; what underflows then is
 far below the last term, `_NOTHING`.
 
-The account of the basis needs full column rank. Elsewhere, directions that W nearly loses could still be reached with enormous
-values, so the floor is searched in the whole output space: a superset of every range, which needs no basis and no cap
+The account of the basis needs full column rank. Elsewhere, directions that W nearly loses could still be reached with
+enormous values, so the floor is searched in the whole output space: a superset of every range, which needs no basis and no cap
 on the values. The floor is then lower than it could be, and the prompt comes from a second search, in the range that
 float64 sees.
 
@@ -26,27 +26,23 @@ Reference: theorem keys ``one-query-reachability`` and ``one-query-dual-bound``.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.errors import raise_if_any
 from promptreach.limits.oracle.checks import spread_faults
 from promptreach.limits.oracle.mass_search import minimise
-from promptreach.limits.oracle.scales import exponent, lowered, norm, times_power
+from promptreach.limits.oracle.scales import exponent, lowered, times_power
 from promptreach.limits.oracle.statistics import HeadStatistics
 from promptreach.rounding import UNIT, gamma
 
 RANK_TOLERANCE = 1e-10
 """Singular values of an output projection below this share of the largest one count as 0 where prompts are built."""
 
-_LABEL = 1e-14  # exp of an interval's end is known to this share
 _NOTHING = 1e-100  # what underflows counts for less, where the largest number is near 1
 
 
@@ -73,7 +69,7 @@ class HeadFloor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Reduced:
+class Reduced:
     """The problem inside a space that holds the range of the output projection.
 
     Attributes:
@@ -91,7 +87,7 @@ class _Reduced:
     loss: float
     lift: Tensor | None
     middle: Tensor | None = None
-    numerical: "_Reduced | None" = None
+    numerical: "Reduced | None" = None
 
     def values(self, mean: Tensor) -> Tensor:
         """b / a in the head's value space, from the mean of the search."""
@@ -120,9 +116,9 @@ def head_floor(
     """
     raise_if_any(spread_faults("sequences", statistics.lse))
     (statistics,), targets, output, power, value_power = near_one([statistics], targets, output)
-    problem = _reduce(statistics, targets, output)
+    problem = reduced(statistics, targets, output)
     floor = minimise(statistics.lse, problem.content, problem.targets, statistics.zero_query)
-    lower = _lower(floor.lower, problem, statistics, targets)
+    lower = in_exact_arithmetic(floor.lower, problem, statistics, targets)
     best, attained = floor, floor.attained
     if problem.numerical is not None:
         problem = problem.numerical
@@ -139,7 +135,7 @@ def head_floor(
 def near_one(
     statistics: Sequence[HeadStatistics], targets: Tensor, output: Tensor | None
 ) -> tuple[list[HeadStatistics], Tensor, Tensor | None, int, int]:
-    """The problem in units in which its largest numbers are near 1: errors times 2^p, means times 2^q are the true ones.
+    """The problem in units in which its largest numbers are near 1: true are errors times 2^p and means times 2^q.
 
     Returns:
         statistics, targets, output, p, q.
@@ -166,7 +162,7 @@ def near_one(
     )
 
 
-def _lower(searched: float, problem: _Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
+def in_exact_arithmetic(searched: float, problem: Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
     """The floor of the layer in exact arithmetic, from that of the reduced problem."""
     inside = math.hypot(searched, problem.outside) * (1 - gamma(8))
     relative = mass_error(statistics)
@@ -180,12 +176,12 @@ def mass_error(statistics: HeadStatistics) -> float:
     return float(torch.expm1(statistics.lse_error.max() + rounding)) * (1 + gamma(8))
 
 
-def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) -> _Reduced:
+def reduced(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) -> Reduced:
     """The problem in the range of the output projection, with the account of rounding."""
     mean, relative = statistics.mean, mass_error(statistics)
     stretch, rounding = 1.0, torch.zeros_like(statistics.lse)
     if output is None:
-        parts = _Reduced(mean, targets, 0.0, 0.0, None)
+        parts = Reduced(mean, targets, 0.0, 0.0, None)
     else:
         stretch = float(output.norm()) * (1 + gamma(output.numel() + 4))
         rounding = gamma(output.shape[1] + 4) * mean.norm(dim=1) * stretch
@@ -197,7 +193,7 @@ def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) 
     return replace(parts, loss=parts.loss + loss)
 
 
-def _centred(parts: _Reduced) -> _Reduced:
+def _centred(parts: Reduced) -> Reduced:
     """The same problem with one vector taken off content and targets alike."""
     middle = parts.targets.mean(dim=0)
     narrow = None if parts.numerical is None else _centred(parts.numerical)
@@ -206,7 +202,7 @@ def _centred(parts: _Reduced) -> _Reduced:
     )
 
 
-def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
+def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> Reduced:
     """Content and targets in coordinates of a space that holds the range of the output projection.
 
     That is the range itself for full column rank, where `loss` has the cost of its basis; else the whole output space.
@@ -218,21 +214,21 @@ def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
     unseen = float(targets[:, ~rows].norm())
     if not core.numel():
         nothing = mean.new_zeros(mean.shape[0], 1)
-        return _Reduced(nothing, nothing, unseen, 0.0, mean.new_zeros(mean.shape[1], 1))
+        return Reduced(nothing, nothing, unseen, 0.0, mean.new_zeros(mean.shape[1], 1))
     basis, singular, right = torch.linalg.svd(core, full_matrices=False)
     rank = int((singular > RANK_TOLERANCE * singular[0]).sum())
     basis, inner = basis[:, :rank], singular[:rank, None] * right[:rank]
     lift = mean.new_zeros(mean.shape[1], rank)
     lift[columns] = right[:rank].mT / singular[:rank]
     if rank == core.shape[0]:
-        return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT)
+        return Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT)
     inside = seen @ basis
     outside = math.hypot(unseen, float((seen - inside @ basis.mT).norm()))
     loss = _basis_loss(core, basis, inner, float(singular[rank - 1]), targets)
-    narrow = _Reduced(mean[:, columns] @ inner.mT, inside, outside, loss, lift)
+    narrow = Reduced(mean[:, columns] @ inner.mT, inside, outside, loss, lift)
     if rank == core.shape[1]:
         return narrow
-    return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT, numerical=narrow)
+    return Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT, numerical=narrow)
 
 
 def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor) -> float:
@@ -246,146 +242,3 @@ def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targ
     ratio = rest / least * (1 + 1e-6)
     # The account needs a basis that is nearly exact; without one nothing is left of the floor.
     return 2.1 * (ratio + eta) * size + rounding if ratio + eta < 0.01 else size
-
-
-def floor_certificate(
-    parts: list[tuple[HeadStatistics, Tensor, HeadFloor]], output: Tensor | None, entries: int, what: str
-) -> Certificate:
-    """The floor over several query groups of one head as one certificate."""
-    return groups_certificate(
-        [floor.lower for _, _, floor in parts],
-        entries,
-        what,
-        (Assumption("one attention head, read at the last token", True, "the weights have one head"),),
-        theorem="one-query-dual-bound",
-        witness={"entries": entries, "output": output, "groups": [packed_group(*part) for part in parts]},
-        checker="limits.oracle.single_head:recheck_floor",
-    )
-
-
-def groups_certificate(
-    lowers: Sequence[float],
-    entries: int,
-    what: str,
-    assumptions: tuple[Assumption, ...],
-    theorem: str,
-    witness: Mapping[str, Any],
-    checker: str,
-) -> Certificate:
-    """The floors of query groups as one certificate, PROVED: each bounds its own examples, for any one prompt."""
-    value = (sum(lower**2 for lower in lowers) / entries) ** 0.5 * (1 - gamma(len(lowers) + 8))
-    return Certificate(
-        claim=(
-            f"for every prompt of any length, the root-mean-square error of {what} over all {entries} target "
-            "entries is at least value"
-        ),
-        value=value,
-        side=Side.LOWER,
-        evidence=Evidence.PROVED,
-        assumptions=(
-            *assumptions,
-            Assumption("examples of one group share their last token", True, "compared bit by bit"),
-            Assumption(
-                "the target entries are compared before any residual, norm or feed-forward", True, "by definition"
-            ),
-        ),
-        theorem=theorem,
-        witness=witness,
-        checker=checker,
-    )
-
-
-def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor | None) -> dict[str, Any]:
-    """The problem of one head at one query as a witness that `checked_floor` reads."""
-    return {
-        "log_mass": statistics.lse,
-        "mean": statistics.mean,
-        "log_mass_error": statistics.lse_error,
-        "mean_error": statistics.mean_error,
-        "zero_query": statistics.zero_query,
-        "targets": targets,
-        "boxes": None if floor is None else floor.boxes,
-    }
-
-
-def unpacked_statistics(group: Mapping[str, Any]) -> HeadStatistics:
-    """The statistics that `packed_group` took apart."""
-    return HeadStatistics(
-        group["log_mass"], group["mean"], group["log_mass_error"], group["mean_error"], zero_query=group["zero_query"]
-    )
-
-
-@rechecks(Independence.SHARED, extended=True)
-def recheck_floor(certificate: Certificate) -> bool:
-    """Second path of the floor: the dual bound interval by interval, from the definition, in extended precision.
-
-    It first checks that the intervals leave no mass out.
-    """
-    output = certificate.witness["output"]
-    return rechecked(certificate, lambda group: checked_floor(group, output))
-
-
-def rechecked(certificate: Certificate, floor_of: Callable[[Mapping[str, Any]], float]) -> bool:
-    """True if the certificate's floor is at most that of its groups, each as the second path `floor_of` finds it.
-
-    Where the platform has no extended precision, the answer is False rather than the first path repeated.
-    """
-    if np.finfo(np.longdouble).nmant <= 52:
-        return False
-    total = sum(floor_of(group) ** 2 for group in certificate.witness["groups"])
-    return bool(0.0 <= certificate.value <= (total / certificate.witness["entries"]) ** 0.5)
-
-
-def checked_floor(group: Mapping[str, Any], output: Tensor | None) -> float:
-    """The floor of one packed group as the second path finds it; 0 when its intervals leave a mass out."""
-    statistics, boxes = unpacked_statistics(group), group["boxes"]
-    if not _covers(boxes, statistics.zero_query):
-        return 0.0
-    (statistics,), targets, output, power, _ = near_one([statistics], group["targets"], output)
-    problem = _reduce(statistics, targets, output)
-    shift = float(statistics.lse.mean())
-    mass, content, wanted = (
-        tensor.numpy().astype(np.longdouble) for tensor in (statistics.lse - shift, problem.content, problem.targets)
-    )
-    mass = np.exp(mass)[:, None]
-    rise = mass * (content - wanted)
-    lowest = [_dual_bound(mass, rise, wanted, low - shift, high - shift) for low, high in boxes.tolist()]
-    if statistics.zero_query:
-        lowest.append(np.sqrt(((content - wanted) ** 2).sum()))
-    return lowered(_lower(float(min(lowest)), problem, statistics, targets), power)
-
-
-def _covers(boxes: Tensor, whole_slots: bool) -> bool:
-    """True if the intervals of log a leave nothing out: of [0, infinity], or of the whole numbers from 1 on."""
-    if boxes.isnan().any() or not bool((boxes[:, 0] <= boxes[:, 1]).all()):
-        return False
-    low, high = boxes[boxes[:, 0].argsort()].unbind(1)
-    reached = high.cummax(dim=0)[0]
-    if reached[-1] != torch.inf:
-        return False
-    joined = low[1:] <= reached[:-1]
-    if not whole_slots:
-        return bool(low[0] == -torch.inf and joined.all())
-    # The next whole number behind an interval may not lie before the one that follows; either end may be this far off.
-    next_one = np.floor(np.exp(reached[:-1].numpy().astype(np.longdouble)) * (1 - _LABEL)) + 1
-    starts = np.exp(low.numpy().astype(np.longdouble)) * (1 + _LABEL)
-    return bool(starts[0] <= 1 and (joined.numpy() | (starts[1:] <= next_one)).all())
-
-
-def _dual_bound(mass: Any, rise: Any, targets: Any, low: float, high: float) -> Any:
-    """The smaller of the two ends' bounds, with the residual at the middle as test matrix."""
-    middle = high - 1.0 if low == -np.inf else low + 1.0 if high == np.inf else 0.5 * (low + high)
-    middle = 0.0 if np.isnan(middle) else middle
-    exp = np.exp(np.longdouble(middle))
-    weights = (mass + exp) ** -2
-    # The value sum cancels because `test` sums to 0; taking weighted means off keeps that true after rounding too.
-    rise, targets = (item - (weights * item).sum(0) / weights.sum() for item in (rise, targets))
-    test = weights * (rise - exp * targets)
-    squares, along, across = (test**2).sum(1), (test * rise).sum(), (test * targets).sum()
-    values = []
-    for point in (low, high):
-        # (1, a) or (1/a, 1): either end may be infinite.
-        a, b = (np.exp(-np.longdouble(point)), 1) if point > 0 else (1, np.exp(np.longdouble(point)))
-        size = np.sqrt(((a * mass + b)[:, 0] ** 2 * squares).sum())
-        values.append((a * along - b * across) / size if size > 0 else np.longdouble(0))
-    return max(np.longdouble(0), min(values))

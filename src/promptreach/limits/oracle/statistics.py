@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.balls import Ball
+from promptreach.limits.oracle.scales import row_norms
 from promptreach.rounding import UNIT, gamma
 from promptreach.weights import AttentionWeights, NormWeights
 
@@ -122,7 +123,7 @@ def head_statistics(weights: AttentionWeights, sequences: Sequence[Tensor], head
         lse=torch.stack(lses),
         mean=mean.centre,
         lse_error=torch.stack(log_errors),
-        mean_error=mean.radius.norm(dim=-1) * (1 + gamma(mean.radius.shape[-1] + 4)),
+        mean_error=row_norms(mean.radius) * (1 + gamma(mean.radius.shape[-1] + 8)),
         query=query.centre / scale if scale else query.centre,
         slope=slope.centre if weights.key_norm is None else None,
         offset=float(offset.centre),
