@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from promptreach.certificate import Assumption, Side, Statement
-from promptreach.limits.oracle.checks import oracle_faults
+from promptreach.limits.oracle.checks import oracle_faults, spread_faults
 from promptreach.limits.oracle.statistics import HeadStatistics, group_by_query, head_statistics, query_is_zero
 from promptreach.limits.oracle.wide_statistics import wide_statistics
 from promptreach.weights import AttentionWeights
@@ -194,7 +194,9 @@ def _packed_head(statistics: HeadStatistics) -> dict[str, Any]:
 
 def _unpacked_head(head: Mapping[str, Any]) -> HeadStatistics:
     lse = tensor(head, "log_mass", None)
-    errors = [tensor(head, name, len(lse)) for name in ("log_mass_error", "mean_error")]
-    if type(head["zero_query"]) is not bool or any(bool((error < 0).any()) for error in errors):
-        raise ValueError("an error of the statistics is negative, or 'zero_query' is no truth value")
-    return HeadStatistics(lse, tensor(head, "mean", len(lse), None), *errors, zero_query=head["zero_query"])
+    lse_error, mean_error = (tensor(head, name, len(lse)) for name in ("log_mass_error", "mean_error"))
+    negative = bool((lse_error < 0).any() or (mean_error < 0).any())
+    if type(head["zero_query"]) is not bool or negative or spread_faults("log_mass", lse):
+        raise ValueError("the statistics have a negative error or too wide masses, or 'zero_query' is no truth value")
+    mean = tensor(head, "mean", len(lse), None)
+    return HeadStatistics(lse, mean, lse_error, mean_error, zero_query=head["zero_query"])

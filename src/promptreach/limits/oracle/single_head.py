@@ -18,9 +18,9 @@ All numbers are multiplied by a power of two first (`scales`), so that the large
 far below the last term, `_NOTHING`.
 
 The account of the basis needs full column rank. Elsewhere, directions that W nearly loses could still be reached with
-enormous values, so the floor is searched in the whole output space: a superset of every range, which needs no basis and no cap
-on the values. The floor is then lower than it could be, and the prompt comes from a second search, in the range that
-float64 sees.
+enormous values, so the floor is searched in the whole output space: a superset of every range, which needs no basis and
+no cap on the values. The floor is then lower than it could be, and the prompt comes from a second search, in the range
+that float64 sees.
 
 Reference: theorem keys ``one-query-reachability`` and ``one-query-dual-bound``.
 """

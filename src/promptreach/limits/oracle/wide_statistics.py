@@ -1,8 +1,8 @@
 """The statistics of a head once more, in extended precision: numpy's long doubles, of 64 bits where there are any.
 
-The definitions are written out: query, norm, keys, scores, softmax. Nothing is shared with `statistics` but the order of
-the steps, and no account of rounding is kept; sums are in pairs, so that a result errs by less than a hundredth of what
-`statistics` allows for.
+The definitions are written out: query, norm, keys, scores, softmax. Nothing is shared with `statistics` but the order
+of the steps, and no account of rounding is kept; sums are in pairs, so that a result errs by less than a hundredth of
+what `statistics` allows for.
 """
 
 from collections.abc import Sequence
