@@ -221,7 +221,8 @@ def query_is_zero(weights: AttentionWeights, token: Tensor, head: int) -> bool:
     if norm is not None:
         mean = sum(entries) / len(entries) if norm.kind == "layer" else Fraction(0)
         entries = [
-            Fraction((entry - mean) * Fraction(weight)) for entry, weight in zip(entries, norm.weight.tolist(), strict=True)
+            Fraction((entry - mean) * Fraction(weight))
+            for entry, weight in zip(entries, norm.weight.tolist(), strict=True)
         ]
     return not any(entries)
 
