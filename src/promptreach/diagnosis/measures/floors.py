@@ -188,7 +188,7 @@ def _states_loss(witness: Mapping[str, Any]) -> Statement:
     _, rows, answers = _counts(witness, "answers")
     return Statement(
         claim=f"value is the least mean loss, in nats per answer (of a completion: per token), of {_METHOD} on these "
-        f"{rows:,} rows with {answers:,} answers (of completions: tokens), whose conflicts are as counted, rounded down",
+        f"{rows:,} rows with {answers:,} answers (of completions: tokens) and conflicts as counted, rounded down",
         side=Side.EXACT,
         assumptions=(_FUNCTION,),
     )

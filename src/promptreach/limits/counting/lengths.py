@@ -13,7 +13,8 @@ Notation
 
 Sufficient: a table with one vector of size dim for each token of each of cells^(dim tokens) grid cells, whose entries
 are written into prompt entries of the stated precision. Necessary: as many prompts of that precision as there are
-functions that `tol` tells apart. So the second never exceeds the first. Derivations: docs/theory/lipschitz.md, sections 8 and 9.
+functions that `tol` tells apart. So the second never exceeds the first. Derivations: docs/theory/lipschitz.md,
+sections 8 and 9.
 """
 
 import math
@@ -174,8 +175,8 @@ def _precision(seen: Mapping[str, object]) -> str:
 def _states_sufficient(seen: Mapping[str, object]) -> Statement:
     return Statement(
         claim=(
-            f"If a backbone reads one vector of a table from the prompt tokens that hold it, as the specially built one "
-            f"of paper B (Theorem 2.5, statement from memory) does with one token for each, then value soft tokens of "
+            f"If a backbone reads one vector of a table from the prompt tokens that hold it, as the one built "
+            f"in paper B (Theorem 2.5, statement from memory) does with one token for each, then value soft tokens of "
             f"{_precision(seen)} select, for every f of the class {_setting(seen)}, a function within tol of f at "
             f"every input. It is the length of one construction: nothing is said of a given model, nor that fewer "
             f"tokens fail."
@@ -220,7 +221,7 @@ def recheck_table(certificate: Certificate) -> bool:
             bits += 1
         entries = seen["dim"] * math.ceil(bits / int(seen["precision"]))
         vector = max(math.ceil(Decimal(entries) / int(seen["hidden"])), 1)
-        return math.isinf(certificate.value) or seen["tokens"] * cells**size * vector <= Decimal(certificate.value)
+        return math.isinf(certificate.value) or int(seen["tokens"]) * cells**size * vector <= Decimal(certificate.value)
 
 
 @rechecks(Independence.ARITHMETIC, states=_states_necessary)

@@ -35,7 +35,7 @@ from promptreach.rounding import gamma
 from promptreach.weights import AttentionWeights
 from promptreach.witness import tensor
 
-_MOST_VECTORS = 4096  # that a second path looks at: minutes at most
+_MOST_WORK = 2 * 10**10  # multiplications of a second path, which are minutes
 _INDEPENDENT = 1e-12  # of a vector of size 1 that has to be left behind the projections on all others before it
 
 
@@ -287,12 +287,14 @@ def _states(witness: Mapping[str, Any]) -> Statement:
 def recheck_tokens(certificate: Certificate) -> bool:
     """Second path: a pivoted Gram-Schmidt in extended precision leaves something of every one of the 2n vectors.
 
-    A minute or two at most, on any witness.
+    A few minutes at most, on any witness.
     """
     outputs, targets = (certificate.witness[name] for name in ("outputs", "targets"))
     rest = torch.cat([outputs, targets]).numpy().astype(np.longdouble)
     sizes = np.sqrt((rest**2).sum(1))
-    if not 0 <= certificate.value <= len(outputs) or len(rest) > min(rest.shape[1], _MOST_VECTORS):
+    if not 0 <= certificate.value <= len(outputs) or len(rest) > rest.shape[1]:
+        return False
+    if len(rest) * rest.size > _MOST_WORK:
         return False
     if not (sizes > 0).all():
         return False

@@ -220,10 +220,8 @@ def query_is_zero(weights: AttentionWeights, token: Tensor, head: int) -> bool:
     entries = _projected(weights.query[head], bias, token)
     if norm is not None:
         mean = sum(entries) / len(entries) if norm.kind == "layer" else Fraction(0)
-        entries = [
-            Fraction((entry - mean) * Fraction(weight))
-            for entry, weight in zip(entries, norm.weight.tolist(), strict=True)
-        ]
+        factors = map(Fraction, norm.weight.tolist())
+        entries = [Fraction((entry - mean) * factor) for entry, factor in zip(entries, factors, strict=True)]
     return not any(entries)
 
 
