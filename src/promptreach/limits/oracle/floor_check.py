@@ -21,6 +21,7 @@ from promptreach.limits.oracle.floor_witness import (
     packed,
     rechecked,
 )
+from promptreach.limits.oracle.mass_search import middle
 from promptreach.limits.oracle.scales import lowered
 from promptreach.limits.oracle.single_head import HeadFloor, in_exact_arithmetic, near_one, reduced
 from promptreach.limits.oracle.statistics import HeadStatistics
@@ -65,23 +66,21 @@ def checked_floor(statistics: HeadStatistics, targets: Tensor, output: Tensor | 
     boxes = kept["boxes"]
     if not isinstance(boxes, Tensor) or boxes.dtype != torch.float64 or boxes.ndim != 2 or boxes.shape[1] != 2:
         return 0.0
-    if len(boxes) * targets.numel() > MOST_WORK or not _covers(boxes, statistics.zero_query):
+    if len(boxes) * targets.numel() > MOST_WORK or not _covers(boxes, statistics):
         return 0.0
     (statistics,), targets, output, power, _ = near_one([statistics], targets, output)
     problem = reduced(statistics, targets, output)
-    shift = float(statistics.lse.mean())
-    mass, content, wanted = (
-        item.numpy().astype(np.longdouble) for item in (statistics.lse - shift, problem.content, problem.targets)
-    )
+    masses = statistics.lse - middle(statistics.lse)
+    mass, content, wanted = (item.numpy().astype(np.longdouble) for item in (masses, problem.content, problem.targets))
     mass = np.exp(mass)[:, None]
     rise = mass * (content - wanted)
-    lowest = [_dual_bound(mass, rise, wanted, low - shift, high - shift) for low, high in boxes.tolist()]
+    lowest = [_dual_bound(mass, rise, wanted, low, high) for low, high in boxes.tolist()]
     if statistics.zero_query:
         lowest.append(np.sqrt(((content - wanted) ** 2).sum()))
     return lowered(in_exact_arithmetic(float(min(lowest)), problem, statistics, targets), power)
 
 
-def _covers(boxes: Tensor, whole_slots: bool) -> bool:
+def _covers(boxes: Tensor, statistics: HeadStatistics) -> bool:
     """True if the intervals of log a leave nothing out: of [0, infinity], or of the whole numbers from 1 on."""
     if not len(boxes) or boxes.isnan().any() or not bool((boxes[:, 0] <= boxes[:, 1]).all()):
         return False
@@ -90,19 +89,20 @@ def _covers(boxes: Tensor, whole_slots: bool) -> bool:
     if reached[-1] != torch.inf:
         return False
     joined = low[1:] <= reached[:-1]
-    if not whole_slots:
+    if not statistics.zero_query:
         return bool(low[0] == -torch.inf and joined.all())
     # The next whole number behind an interval may not lie before the one that follows; either end may be this far off.
-    next_one = np.floor(np.exp(reached[:-1].numpy().astype(np.longdouble)) * (1 - _LABEL)) + 1
-    starts = np.exp(low.numpy().astype(np.longdouble)) * (1 + _LABEL)
+    reached, low = (item.numpy().astype(np.longdouble) + middle(statistics.lse) for item in (reached[:-1], low))
+    next_one = np.floor(np.exp(reached) * (1 - _LABEL)) + 1
+    starts = np.exp(low) * (1 + _LABEL)
     return bool(starts[0] <= 1 and (joined.numpy() | (starts[1:] <= next_one)).all())
 
 
 def _dual_bound(mass: Any, rise: Any, targets: Any, low: float, high: float) -> Any:
     """The smaller of the two ends' bounds, with the residual at the middle as test matrix."""
-    middle = high - 1.0 if low == -np.inf else low + 1.0 if high == np.inf else 0.5 * (low + high)
-    middle = 0.0 if np.isnan(middle) else middle
-    exp = np.exp(np.longdouble(middle))
+    centre = high - 1.0 if low == -np.inf else low + 1.0 if high == np.inf else 0.5 * (low + high)
+    centre = 0.0 if np.isnan(centre) else centre
+    exp = np.exp(np.longdouble(centre))
     weights = (mass + exp) ** -2
     # The value sum cancels because `test` sums to 0; taking weighted means off keeps that true after rounding too.
     rise, targets = (item - (weights * item).sum(0) / weights.sum() for item in (rise, targets))

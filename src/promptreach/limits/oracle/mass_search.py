@@ -64,7 +64,8 @@ class MassSearch(NamedTuple):
         lse: log a in nats; -inf when no slot at all is best.
         mean: b / a.
         attained: False when the error only approaches its infimum as a -> 0 or a -> infinity.
-        boxes: (boxes, 2), the intervals of log a that the lower bound rests on.
+        boxes: (boxes, 2), the intervals that the lower bound rests on: log a less the `middle` of the log masses, which
+            a narrow valley between large ones would lose to rounding.
     """
 
     lower: float
@@ -122,7 +123,7 @@ def minimise(
 
 
 def _minimise_near_one(lse: Tensor, content: Tensor, targets: Tensor, whole_slots: bool) -> MassSearch:
-    shift = 0.5 * float(lse.max() + lse.min())
+    shift = middle(lse)
     problem = _Shifted(lse - shift, torch.exp(lse - shift), content, targets)
     reach = (float(lse.min()) - shift - _REACH, float(lse.max()) - shift + _REACH)
     if whole_slots:
@@ -158,13 +159,18 @@ def _minimise_near_one(lse: Tensor, content: Tensor, targets: Tensor, whole_slot
     floor = min(float(lower.min()), alone * (1 - gamma(content.numel() + 8)) - _NOTHING)
     kept = torch.cat([*settled, boxes])
     if alone <= upper:
-        return MassSearch(max(floor, 0.0), alone, -math.inf, torch.zeros_like(content[0]), True, kept + shift)
+        return MassSearch(max(floor, 0.0), alone, -math.inf, torch.zeros_like(content[0]), True, kept)
     point = frame.point
     mean = _best_mean(problem.mass, content, targets, point)
     ends = _plain_errors(problem, torch.tensor([math.inf] if whole_slots else [-math.inf, math.inf]).double())
     outside = point > reach[1] - 20.0 or (point < reach[0] + 20.0 and not whole_slots)
     attained = not (outside and bool((ends <= upper * (1 + 1e-9)).any()))
-    return MassSearch(max(floor, 0.0), upper, point + shift, mean, attained, kept + shift)
+    return MassSearch(max(floor, 0.0), upper, point + shift, mean, attained, kept)
+
+
+def middle(lse: Float[Tensor, " n"]) -> float:
+    """The middle of the log masses, in nats: what intervals are counted from."""
+    return 0.5 * float(lse.max() + lse.min())
 
 
 def errors_over_masses(
@@ -174,7 +180,7 @@ def errors_over_masses(
 
     As computed, nothing certified: for curves, and for choosing among masses that are equally good.
     """
-    shift = 0.5 * float(lse.max() + lse.min())
+    shift = middle(lse)
     mass, shifted = torch.exp(lse - shift), points - shift
     means = torch.stack([_best_mean(mass, content, targets, point) for point in shifted.tolist()])
     share = torch.sigmoid(points[:, None] - lse)[..., None]
@@ -186,7 +192,7 @@ def _descend(problem: _Shifted, reach: tuple[float, float], shift: float, whole:
 
     Nothing is proved here: what a descent misses, the intervals find.
     """
-    middle = min(max(0.0, reach[0]), reach[1])
+    centre = min(max(0.0, reach[0]), reach[1])
     grid = torch.linspace(*reach, 65, dtype=torch.float64)
     if reach[1] - reach[0] > _FAR:
         values = _plain_errors(problem, grid)
@@ -194,7 +200,7 @@ def _descend(problem: _Shifted, reach: tuple[float, float], shift: float, whole:
         values = _errors(_frame(problem, 0.5 * (reach[0] + reach[1])), grid)
     # Of masses that are as good as equal, the one nearest to the content's makes the tamest prompt.
     good = values <= values.min() * (1 + 1e-12) + gamma(1) * problem.targets.norm()
-    point = float(grid[good][(grid[good] - middle).abs().argmin()])
+    point = float(grid[good][(grid[good] - centre).abs().argmin()])
     frame = _frame(problem, point)
     step, fresh = (reach[1] - reach[0]) / 64, 1e-4
     while step > 1e-13 and not bool(good.all()):

@@ -57,7 +57,7 @@ class HeadFloor:
         lse: log a of the best prompt, in nats (absolute); -inf for no prompt at all.
         mean: b / a of the best prompt, in the head's value space.
         attained: False when only a -> 0 or a -> infinity approaches the infimum, or when `upper` is not that close.
-        boxes: the intervals of log a behind `lower`.
+        boxes: the intervals of log a behind `lower`, counted from the `middle` of the log masses.
     """
 
     lower: float

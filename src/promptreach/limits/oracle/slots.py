@@ -60,8 +60,10 @@ def prefix_for(weights: AttentionWeights, wishes: Sequence[Sequence[Wish]], targ
     scale = weights.softmax_scale
     if all(wish.lse == -math.inf for group in wishes for wish in group):
         return None
-    output = weights.output if weights.num_heads == 1 else None
-    slots = [_slots(mine, targets, output, scale) for mine in by_kv_head(weights, wishes)]
+    slots = [_slots(mine, scale) for mine in by_kv_head(weights, wishes)]
+    if slots == [None] and weights.num_heads == 1 and len(wishes) > 1:
+        # Queries that are not linearly independent: one head's groups can still be fitted together.
+        slots = [fitted_slots([group[0] for group in wishes], targets, weights.output, scale)]
     built = [item for item in slots if item is not None]
     if len(built) < len(slots) or len({len(item.keys) for item in built}) > 1:
         return None
@@ -77,14 +79,10 @@ def by_kv_head(weights: AttentionWeights, wishes: Sequence[Sequence[Wish]]) -> l
     ]
 
 
-def _slots(wishes: Sequence[Wish], targets: Sequence[Tensor], output: Tensor | None, scale: float) -> Slots | None:
+def _slots(wishes: Sequence[Wish], scale: float) -> Slots | None:
     if len(wishes) == 1:
         return one_slot(wishes[0].statistics, scale, wishes[0].lse, wishes[0].mean)
-    shared = shared_slots(wishes, scale)
-    if shared is not None:
-        return shared
-    # Without linearly independent queries only one head's groups can be fitted on their own.
-    return fitted_slots(wishes, targets, output, scale) if len(wishes) == len(targets) else None
+    return shared_slots(wishes, scale)
 
 
 def one_slot(statistics: HeadStatistics, scale: float, lse: float, mean: Tensor) -> Slots | None:
