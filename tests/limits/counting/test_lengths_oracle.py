@@ -151,14 +151,13 @@ def test_what_is_necessary_never_exceeds_what_suffices_at_any_precision(precisio
 
 def test_a_certificate_of_lengths_that_was_changed_is_refused_within_a_second():
     found = prompt_length(1, 2, 1.5, 0.125, precision=8)
-    for certificate, wrong in ((found.sufficient, 0.9), (found.necessary, 1.1)):
+    for certificate, wrong in ((found.sufficient, 0.1), (found.necessary, 1.1)):
         for what, other in [*changed_fields(certificate), *changed_witnesses(certificate)]:
             start = time.perf_counter()
             assert not other.recheck(), what
             assert time.perf_counter() - start < 1
-        for value in (wrong * certificate.value, -1.0, -math.inf, math.nan):
-            if not math.isnan(value):
-                assert not dataclasses.replace(certificate, value=value).recheck()
+        for value in (wrong * certificate.value, -1.0, -math.inf):
+            assert not dataclasses.replace(certificate, value=value).recheck()
     assert not dataclasses.replace(found.necessary, value=math.inf).recheck()
 
 
