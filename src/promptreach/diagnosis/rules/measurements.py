@@ -8,10 +8,12 @@ from promptreach.diagnosis.numbers import (
     USER,
     AttemptNumbers,
     BareNumbers,
+    BroughtNumbers,
     CollapseNumbers,
     Comparison,
     DataNumbers,
     Metric,
+    PartsNumbers,
     PlantedNumbers,
     PoolingNumbers,
     RunNumbers,
@@ -48,6 +50,8 @@ class Measurements:
     attempt: AttemptNumbers | None = None
     collapse: CollapseNumbers | None = None
     pooling: PoolingNumbers | None = None
+    parts: PartsNumbers | None = None
+    brought: BroughtNumbers | None = None
 
     @property
     def metric(self) -> Metric:

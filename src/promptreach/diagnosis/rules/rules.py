@@ -17,8 +17,10 @@ from promptreach.diagnosis.numbers import (
     USER,
     AttemptNumbers,
     BareNumbers,
+    BroughtNumbers,
     CollapseNumbers,
     DataNumbers,
+    PartsNumbers,
     PlantedNumbers,
     PoolingNumbers,
     StartNumbers,
@@ -26,6 +28,8 @@ from promptreach.diagnosis.numbers import (
     numbers_of,
 )
 from promptreach.diagnosis.rules._blame import blame_training, training_reasons
+from promptreach.diagnosis.rules._known_faults import also_known, control_does, known_rows, one_label, rows_cut
+from promptreach.diagnosis.rules._own_adapter import own_beats_all, told_first
 from promptreach.diagnosis.rules._unlearnable import conflicting_completions, conflicting_labels, nothing_learnt
 from promptreach.diagnosis.rules.measurements import FORMS, LENGTH_HELPS, Measurements, sentence, settings_of, unit_of
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
@@ -63,11 +67,13 @@ def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement
         attempt=numbers_of(found, AttemptNumbers),
         collapse=numbers_of(found, CollapseNumbers),
         pooling=numbers_of(found, PoolingNumbers),
+        parts=numbers_of(found, PartsNumbers),
+        brought=numbers_of(found, BroughtNumbers),
     )
     judgement = next(judgement for rule in RULES if (judgement := rule(seen)) is not None)
     # What the user's own settings cost is worth knowing whatever the verdict.
     also = tuple(reason for reason in training_reasons(seen) if reason not in judgement.reasons)
-    return replace(judgement, reasons=judgement.reasons + also)
+    return told_first(seen, also_known(seen, replace(judgement, reasons=judgement.reasons + also)))
 
 
 def depends_on(name: str, found: Collection[object]) -> bool:
@@ -279,7 +285,12 @@ def form_falls_short(seen: Measurements) -> Judgement:
 Rule = Callable[[Measurements], Judgement | None]
 RULES: tuple[Rule, ...] = (
     conflicting_completions,
+    one_label,
+    rows_cut,
+    known_rows,
     nothing_learnt,
+    own_beats_all,
+    control_does,
     blame_training,
     soft_prompt_keeps_up,
     gap_not_settled,
