@@ -38,8 +38,8 @@ def show_brought(context: AuditContext, found: Measured[BroughtNumbers]) -> Show
         said.append(f"its tokenizer has {len(numbers.added_tokens)} tokens of its own, and was used")
     if numbers.extra_outputs or numbers.missing_outputs:
         said.append(
-            f"its classifier has {numbers.extra_outputs} outputs more and {numbers.missing_outputs} fewer than the data "
-            "has labels"
+            f"its classifier has {numbers.extra_outputs} outputs more and {numbers.missing_outputs} fewer than the "
+            "data has labels"
         )
     rows: list[list[Cell]] = [[output, label] for output, label in numbers.numbering.items()]
     title, note = "Outputs that stand for another label than in sorted order", "Matched on the training rows."

@@ -1,5 +1,7 @@
 """The user's adapter itself: whether it changes anything, and how its outputs and texts were led to the data's."""
 
+from dataclasses import replace
+
 import torch
 
 from promptreach.data import LabelledTexts
@@ -27,8 +29,8 @@ def measure(experiment: Experiment) -> Measured[BroughtNumbers] | Skipped:
         updates=updates,
         other_base=experiment.user_base,
         added_tokens=experiment.user_tokens,
-        **_outputs(experiment),
     )
+    numbers = _with_outputs(numbers, experiment)
     return Measured(numbers, f"{min(_ROWS, len(experiment.task.held_out))} held-out rows")
 
 
@@ -54,14 +56,14 @@ def _zero_updates(adapter: Adapter) -> tuple[int, int]:
     return sum(map(any, factors.values())), len(factors)
 
 
-def _outputs(experiment: Experiment) -> dict[str, object]:
-    """The numbering of the user's classifier, where it was run."""
+def _with_outputs(numbers: BroughtNumbers, experiment: Experiment) -> BroughtNumbers:
+    """The numbers with the numbering of the user's classifier, where it was run."""
     run, data = experiment.user_run, experiment.data
     if run is None or not run.num_outputs or not isinstance(data, LabelledTexts):
-        return {}
+        return numbers
     classes = len(data.label_names)
     numbering = {
         f"output {output}": data.label_names[label] for label, output in enumerate(run.outputs or ()) if output != label
     }
     extra, missing = max(0, run.num_outputs - classes), max(0, classes - run.num_outputs)
-    return {"numbering": numbering, "extra_outputs": extra, "missing_outputs": missing}
+    return replace(numbers, numbering=numbering, extra_outputs=extra, missing_outputs=missing)

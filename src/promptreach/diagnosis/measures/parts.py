@@ -62,8 +62,8 @@ def _blank_remarks(experiment: Experiment) -> list[str]:
     found, rows = [], len(data)
     if ends := sum(prompt[-1] in " \t" for prompt in data.prompts):
         found.append(
-            f"{ends:,} of {rows:,} prompts end in white space: most tokenizers put a blank to the word behind it, so that "
-            "one at a prompt's end is a token that the model rarely saw there; move it to the completion."
+            f"{ends:,} of {rows:,} prompts end in white space: most tokenizers put a blank to the word behind it, so "
+            "that one at a prompt's end is a token that the model rarely saw there; move it to the completion."
         )
     starts = [
         row for row, text in enumerate(data.completions) if text[0].isalnum() and not data.prompts[row][-1].isspace()
@@ -71,7 +71,8 @@ def _blank_remarks(experiment: Experiment) -> list[str]:
     if starts and _wants_blanks(experiment, [data.completions[row] for row in starts[:20]]):
         found.append(
             f"{len(starts):,} of {rows:,} completions begin without a blank, where this tokenizer marks the starts of "
-            "words: they are trained as the middle of one, exactly as written; begin them with a blank if they are words."
+            "words: they are trained as the middle of one, exactly as written; begin them with a blank where they are "
+            "words."
         )
     return found
 

@@ -42,10 +42,10 @@ def score_user_run(experiment: Experiment) -> UserRun | None:
     if experiment.classifier is not None and (found := _classified(experiment, experiment.classifier)):
         return found
     place = None if task.pooling is None else experiment.user_pooling or task.pooling
-    run = UserRun(*read(experiment, experiment.user_adapter, place))
+    brought = UserRun(*read(experiment, experiment.user_adapter, place))
     if experiment.classifier is None:
-        return run
-    return replace(run, num_outputs=experiment.classifier(task.encoded["held_out"].sequences[:1]).shape[1])
+        return brought
+    return replace(brought, num_outputs=experiment.classifier(task.encoded["held_out"].sequences[:1]).shape[1])
 
 
 def _classified(experiment: Experiment, classifier: Classifier) -> UserRun | None:

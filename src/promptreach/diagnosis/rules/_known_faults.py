@@ -98,8 +98,8 @@ def control_does(seen: Measurements) -> Judgement | None:
     return Judgement(
         TuningVerdict.OPTIMISER,
         Evidence.MEASURED,
-        f"{sentence(seen.control)} does this task already ({seen.score('head')}), and {_small(seen.your)} is worse than "
-        f"that ({seen.score(USER)}).",
+        f"{sentence(seen.control)} does this task already ({seen.score('head')}), and {_small(seen.your)} is worse "
+        f"than that ({seen.score(USER)}).",
         (
             measured(f"{sentence(seen.control)} against yours: {seen.gain(over['head'])}."),
             measured(f"Nothing trained here is better than it: {best} {seen.gain(head[best])}."),

@@ -81,8 +81,8 @@ def _facts(brought: BroughtNumbers | None) -> list[Reason]:
     if brought.numbering:
         pairs = ", ".join(f"{output} for {label!r}" for output, label in list(brought.numbering.items())[:5])
         found.append(
-            f"Its classifier numbers the labels otherwise than in their sorted order; matched on the training rows it has "
-            f"{pairs}."
+            f"Its classifier numbers the labels otherwise than in their sorted order; matched on the training rows it "
+            f"has {pairs}."
         )
     if brought.extra_outputs:
         text = f"{brought.extra_outputs} of its classifier's outputs stand for no label of the data"
