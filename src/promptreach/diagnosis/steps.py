@@ -9,7 +9,18 @@ from typing import Generic, TypeVar
 
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
-from promptreach.diagnosis.measures import _ablation, baselines, floors, forgetting, planted, pooling, start, user_run
+from promptreach.diagnosis.measures import (
+    _ablation,
+    baselines,
+    floors,
+    forgetting,
+    one_layer,
+    planted,
+    pooling,
+    seeds,
+    start,
+    user_run,
+)
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 
@@ -37,19 +48,23 @@ class DiagnosisStep(Generic[Finding]):
 DATA = DiagnosisStep("data", floors.measure)
 BARE_MODEL = DiagnosisStep("bare_model", baselines.measure_control)
 TRAINING = DiagnosisStep("training", baselines.measure)
+SEEDS = DiagnosisStep("seeds", seeds.measure)
 INITIALISATION = DiagnosisStep("initialisation", start.measure)
 READING = DiagnosisStep("reading", pooling.measure)
 ATTEMPT = DiagnosisStep("attempt", _ablation.measure)
 COLLAPSE = DiagnosisStep("collapse", user_run.collapse)
+ONE_LAYER = DiagnosisStep("one_layer", one_layer.measure)
 PLANTED = DiagnosisStep("planted", planted.measure)
 FORGETTING = DiagnosisStep("drift", forgetting.measure)
 AFTER_DATA: tuple[DiagnosisStep[Measured[object]], ...] = (
     BARE_MODEL,
     TRAINING,
+    SEEDS,
     INITIALISATION,
     READING,
     ATTEMPT,
     COLLAPSE,
+    ONE_LAYER,
     PLANTED,
     FORGETTING,
 )
