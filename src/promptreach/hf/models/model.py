@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from promptreach.hf.adapters._lora import AttachedLora, attached
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
 from promptreach.hf.models.families import Family, family_of, task_of
+from promptreach.hf.models.soundness import rowless_faults
 from promptreach.hf.running.capture import capture
 from promptreach.prompt import Prefix, join_mask
 
@@ -96,23 +98,31 @@ class OpenModel:
         """The input embedding rows, detached."""
         return self._embedding.weight.detach()
 
+    def with_tokenizer(self, tokenizer: Any) -> "OpenModel":
+        """The same module behind another tokenizer; a process that opens it anew takes that one too."""
+        origin = self.origin and replace(self.origin, options={**self.origin.options, "tokenizer": tokenizer})
+        return OpenModel(self.model, tokenizer, self.name, self.task, origin)
+
     @property
     def end_token(self) -> int | None:
         """The tokenizer's end-of-text token; None where it has none, or where there is no tokenizer."""
         token: int | None = getattr(self.tokenizer, "eos_token_id", None)
+        raise_if_any(rowless_faults(self.tokenizer, [[token]], len(self.vocabulary)) if token is not None else [])
         return token
 
     def tokenize(self, texts: Sequence[str], special_tokens: bool = True) -> list[list[int]]:
         """Token ids of each text, not truncated, with the special tokens the model expects around a text.
 
         Raises:
-            InputError: when the model was opened without a tokenizer.
+            InputError: when the model was opened without a tokenizer, or its tokenizer gives tokens that the model has
+                no row for.
         """
         if self.tokenizer is None:
             raise InputError(Fault("tokenizer", "None", "a tokenizer", "pass tokenizer= to open_model"))
         if not texts:
             return []
         encoded = self.tokenizer(list(texts), add_special_tokens=special_tokens, truncation=False, verbose=False)
+        raise_if_any(rowless_faults(self.tokenizer, encoded["input_ids"], len(self.vocabulary)))
         return [list(ids) for ids in encoded["input_ids"]]
 
     def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
@@ -127,6 +137,8 @@ class OpenModel:
         raise_if_any(faults if sequences else [Fault("sequences", "none", "at least one")], InputError)
         longest = max(map(len, sequences))
         padding = getattr(self.tokenizer, "pad_token_id", None) or 0
+        if not 0 <= padding < len(self.vocabulary):  # it is masked: any token that has a row does
+            padding = 0
         rows = [[*ids, *[padding] * (longest - len(ids))] for ids in sequences]
         lengths = torch.tensor([[len(ids)] for ids in sequences])
         device = self._embedding.weight.device
