@@ -15,9 +15,11 @@ from promptreach.diagnosis.measures import (
     brought,
     floors,
     forgetting,
+    one_layer,
     parts,
     planted,
     pooling,
+    seeds,
     start,
     user_run,
 )
@@ -49,11 +51,13 @@ DATA = DiagnosisStep("data", floors.measure)
 PARTS = DiagnosisStep("parts", parts.measure)
 BARE_MODEL = DiagnosisStep("bare_model", baselines.measure_control)
 TRAINING = DiagnosisStep("training", baselines.measure)
+SEEDS = DiagnosisStep("seeds", seeds.measure)
 INITIALISATION = DiagnosisStep("initialisation", start.measure)
 BROUGHT = DiagnosisStep("brought", brought.measure)
 READING = DiagnosisStep("reading", pooling.measure)
 ATTEMPT = DiagnosisStep("attempt", _ablation.measure)
 COLLAPSE = DiagnosisStep("collapse", user_run.collapse)
+ONE_LAYER = DiagnosisStep("one_layer", one_layer.measure)
 PLANTED = DiagnosisStep("planted", planted.measure)
 FORGETTING = DiagnosisStep("drift", forgetting.measure)
 AFTER_DATA: tuple[DiagnosisStep[Measured[object]], ...] = (
@@ -61,10 +65,12 @@ AFTER_DATA: tuple[DiagnosisStep[Measured[object]], ...] = (
     BARE_MODEL,
     TRAINING,
     BROUGHT,
+    SEEDS,
     INITIALISATION,
     READING,
     ATTEMPT,
     COLLAPSE,
+    ONE_LAYER,
     PLANTED,
     FORGETTING,
 )

@@ -81,6 +81,17 @@ def _optimiser(seen: Measurements, fitting: str) -> Judgement:
     )
     if run.method != "lora":
         reasons.append(measured(f"{sentence(fitting)} against LoRA: {seen.gain(seen.against_lora(fitting))}."))
+    if run.best_step == 0:
+        reached = f"{seen.score(fitting)} before any step"
+        advice = f"Take {seen.control}, or start there: {sentence(settings_of(run))} has {reached}, and none helped."
+        return Judgement(
+            TuningVerdict.OPTIMISER,
+            Evidence.MEASURED,
+            f"The training of yours did harm: {reached}, from {run.init} {unit_of(run.method)}.",
+            tuple(reasons),
+            "head" if seen.training.against_head[fitting].high <= seen.margin else None,
+            advice,
+        )
     reads = f", its head reading {POOLINGS_IN_WORDS[seen.pooling.chosen]}" if seen.pooling else ""
     return Judgement(
         TuningVerdict.OPTIMISER,
@@ -89,7 +100,8 @@ def _optimiser(seen: Measurements, fitting: str) -> Judgement:
         f"{seen.score(fitting)}.",
         tuple(reasons),
         fitting,
-        f"Train again with {settings_of(run)} for {run.steps} steps{reads}. That run was made and is verified.",
+        f"Train again with {settings_of(run)} {seen.length_of_training(fitting)}{reads}. That run was made and is "
+        "verified.",
     )
 
 
@@ -107,7 +119,7 @@ def _more_tokens(seen: Measurements, user: UserNumbers, fitting: str) -> Judgeme
             *training_reasons(seen),
         ),
         enough,
-        f"Train {settings_of(run)}.",
+        f"Train {settings_of(run)}, {seen.length_of_training(enough)}.",
     )
 
 
