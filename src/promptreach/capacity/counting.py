@@ -110,10 +110,10 @@ def _counted(witness: Mapping[str, Any]) -> tuple[Assumption]:
 @rechecks(Independence.ARITHMETIC, states=_bits)
 def recheck_bits(certificate: Certificate) -> bool:
     """Second path: the same product, entry bits added up in fractions. At once at any size."""
-    return Fraction(certificate.value) / certificate.witness["precision"] >= certificate.witness["entries"]
+    return bool(Fraction(certificate.value) / certificate.witness["precision"] >= certificate.witness["entries"])
 
 
-@rechecks(Independence.FULL, states=_length)
+@rechecks(Independence.ARITHMETIC, states=_length)
 def recheck_length(certificate: Certificate) -> bool:
     """Second path: the texts of value + 1 tokens outnumber the prompts, by binary digits of log2 of the vocabulary.
 
