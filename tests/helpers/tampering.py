@@ -76,7 +76,15 @@ def nonsense_for(leaf: Any) -> list[Any]:
         bad = leaf.double().clone(memory_format=torch.contiguous_format)
         bad.view(-1)[:1] = math.nan
         infinite = torch.full_like(leaf.double(), -math.inf)
-        return ["x", 1.0, bad, infinite, leaf[:0] if leaf.ndim else "x", leaf[None], leaf.to(torch.complex64)]
+        return [
+            "x",
+            1.0,
+            bad,
+            infinite,
+            leaf[:0] if leaf.ndim else "x",
+            leaf.flatten()[None, None],
+            leaf.to(torch.complex64),
+        ]
     if isinstance(leaf, bool):
         return [None, "x", math.nan, 7]
     if isinstance(leaf, int):
