@@ -73,6 +73,8 @@ def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 def nonsense_for(leaf: Any) -> list[Any]:
     """Values that no witness may have where this one has `leaf`."""
     if isinstance(leaf, Tensor):
+        if not leaf.numel():
+            return ["x", 1.0, leaf.to(torch.complex64)]
         bad = leaf.double().clone(memory_format=torch.contiguous_format)
         bad.view(-1)[:1] = math.nan
         infinite = torch.full_like(leaf.double(), -math.inf)
