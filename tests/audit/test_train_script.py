@@ -19,21 +19,21 @@ from promptreach.training.search.sweep import sweep
 from promptreach.tuning import METHODS
 
 POINT, NATS = 0.01, 0.02
+RATES = {"prompt": 0.05, "prefix": 0.01, "lora": 0.005, "head": 0.0}
 CASES = [("bert", method, "classification") for method in ("prompt", "prefix", "lora", "head")]
-CASES += [("roberta", "prompt", "classification"), ("llama", "prefix", "classification")]
+CASES += [("roberta", "prompt", "classification"), ("llama", "prompt", "classification")]
 CASES += [("gpt2", method, "completion") for method in ("prompt", "prefix", "lora")]
 
 
 def context_of(folder: Path, family: str, method: str, kind: str) -> tuple[AuditContext, Run]:
     """A context with one trained method on a model that lies in `folder`."""
-    if kind == "classification":
-        context, label = trained(folder, family, method)
-        return context, context.runs[label]
     save_model(folder, family)
-    pairs = [{"prompt": row["text"], "completion": row["label"]} for row in rows()]
-    context = prepared(open_model(folder), read_task(pairs), SETTINGS)
+    examples = rows()
+    if kind == "completion":
+        examples = [{"prompt": row["text"], "completion": row["label"]} for row in examples]
+    context = prepared(open_model(folder), read_task(examples), SETTINGS)
     config = context.config(method, tokens=3 * METHODS[method].uses_tokens, rank=2 * (method == "lora"))
-    context.sweeps[config.label] = sweep(context.executor_of(context.task), config, rates=[0.02])
+    context.sweeps[config.label] = sweep(context.executor_of(context.task), config, rates=[RATES[method]])
     return context, context.sweeps[config.label].best
 
 

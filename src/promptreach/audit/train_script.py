@@ -171,7 +171,8 @@ def _training(context: AuditContext, run: Run) -> list[str]:
     if classify:
         groups += f", {{'params': list(head.parameters()), 'lr': {config.head_learning_rate!r}}}"
     return [
-        'start = PeftConfig.from_pretrained(str(HERE / "start"), inference_mode=False)',
+        'start = PeftConfig.from_pretrained(str(HERE / "start"))',
+        "start.inference_mode = False",
         "model = get_peft_model(model, start).to(DEVICE).eval()",
         'set_peft_model_state_dict(model, load_file(HERE / "start" / "adapter_model.safetensors", device=DEVICE))',
         "own = [tensor for tensor in model.parameters() if tensor.requires_grad]",
