@@ -26,7 +26,8 @@ from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, size_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.methods import METHODS
-from promptreach.training.runs import RunConfig, RunStore
+from promptreach.training.recipe import recipe
+from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import MIN_CONTENT, Limits, prepare
 
@@ -164,7 +165,7 @@ def diagnose(
         headline=judgement.headline,
         reasons=judgement.reasons,
         findings=dict(experiment.found),
-        advice=judgement.advice,
+        advice=_advice(judgement.advice, chosen, experiment),
         recommended=None if chosen is None else _recommended(chosen.config, experiment.task.pooling),
     )
 
@@ -179,6 +180,11 @@ def _lengths(backbone: Backbone, tokens: Sequence[int], attempt: Attempt | None)
         seen = f"{own or min(tokens)} {unit} in a context of {backbone.max_positions}"
         raise InputError(Fault("attempt.tokens" if own > longest else "tokens", seen, f"at most {longest}"))
     return tuple(sorted(fitting))
+
+
+def _advice(text: str, chosen: Run | None, experiment: Experiment) -> str:
+    """The advice with all that carries the score of the run that it builds on."""
+    return text if chosen is None else f"{text} {recipe(chosen, experiment.task, experiment.content_length)}"
 
 
 def _recommended(config: RunConfig, pooling: Pooling | None) -> Attempt:
