@@ -12,6 +12,7 @@ from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import prepared
 from promptreach.audit.recommendation import recommend
 from promptreach.audit.settings import BudgetName, settings_for
+from promptreach.backbone import UNBOUNDED
 from promptreach.certificate import Evidence
 from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment
@@ -114,7 +115,7 @@ def audit(
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
-    without_embeddings = sum(parameter.numel() for layer in opened.layers for parameter in layer.parameters())
+    without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
     settings = settings_for(budget, seed, without_embeddings, opened.max_positions)
     key = _key(opened, task_data, asdict(settings), adapter)
     if folder is not None and (folder / "report.json").exists():
@@ -232,7 +233,7 @@ def _about_model(model: OpenModel) -> dict[str, Any]:
         "heads": model.num_heads,
         "key/value heads": model.num_kv_heads,
         "hidden size": model.hidden_size,
-        "context": model.max_positions,
+        "context": None if model.max_positions == UNBOUNDED else model.max_positions,
         "parameters": sum(parameter.numel() for parameter in model.release().parameters()),
         "fingerprint": model.fingerprint,
     }

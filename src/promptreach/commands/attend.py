@@ -53,7 +53,7 @@ def attention_of_model(
     def heads_of(layer: LayerCapture) -> list[_Head]:
         if progress is not None:
             progress(layer.layer, model.num_layers)
-        return _heads(layer, not model.row.encoder, tol, relative_to)
+        return _heads(layer, not model.both_ways, tol, relative_to)
 
     layers = capture(model, model.batch([list(token_ids)[:tokens]]), joined, reduce=heads_of)
     rows, errors = map(list, zip(*(head for heads in layers for head in heads), strict=True))

@@ -141,7 +141,7 @@ def _row(
     """The numbers of one option that need no clock."""
     gap, same = differences.get(option.name, (None, None))
     # An encoder keeps nothing between requests: a prompt's states are made anew, only a prefix has keys of its own.
-    keeps = option.positions and not (context.model.row.encoder and option.runs_prompt)
+    keeps = option.positions and not (context.model.both_ways and option.runs_prompt)
     held = cache_bytes(context.model, option.positions) if keeps else None
     return {
         "name": option.name,

@@ -65,7 +65,7 @@ def measure(context: AuditContext) -> Outcome:
 def _missing(context: AuditContext) -> str:
     """Which hypothesis of the oracle fails on this model and data, or nothing."""
     # Not the task: a decoder without its language-model head reads from left to right all the same.
-    if not context.model.row.encoder:
+    if not context.model.both_ways:
         return (
             "in a causal model the last tokens stand at different positions, so no two examples share a query once "
             "positions are encoded"

@@ -109,7 +109,7 @@ def longer_cannot_help(experiment: Experiment) -> bool:
 def equal_rank(experiment: Experiment) -> int:
     """The LoRA rank whose parameters come closest to those of the longest prompt; at least 1."""
     backbone = experiment.task.backbone
-    return max(1, round(max(experiment.tokens) * backbone.hidden_size / parameter_count(backbone, "lora", rank=1)))
+    return max(1, round(max(experiment.tokens) * backbone.embedding_size / parameter_count(backbone, "lora", rank=1)))
 
 
 def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:

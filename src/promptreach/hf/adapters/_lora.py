@@ -6,14 +6,61 @@ Everything that PEFT puts into the module is taken out again, and no random numb
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
+from promptreach.hf.models.sizes import body_of
+
+QUERY_AND_VALUE = (
+    ("q_proj", "v_proj"),
+    ("query", "value"),
+    ("q", "v"),
+    ("query_proj", "value_proj"),
+    ("q_lin", "v_lin"),
+    ("q_b_proj", "kv_b_proj"),
+    ("q_proj", "kv_b_proj"),
+    ("Wqkv",),
+    ("qkv_proj",),
+    ("query_key_value",),
+    ("c_attn",),
+    ("in_proj",),
+)
+"""The names that models give to their query and value projections, or to the one matrix that computes them along with
+the keys; the first that all occur are taken."""
+
+
+@dataclass(frozen=True)
+class LoraTargets:
+    """The projections that LoRA adapts.
+
+    Attributes:
+        names: the last parts of their paths, as PEFT matches them; none where the model has no projection.
+        transposed: whether their weights are stored (in, out).
+    """
+
+    names: tuple[str, ...]
+    transposed: bool
+
+
+def lora_targets(module: PreTrainedModel) -> LoraTargets:
+    """The query and value projections of every layer, or every projection but the output layer's where these have no
+    name of their own. PEFT takes no ``out_proj`` of a state-space layer, which reads the weight by itself.
+    """
+    body = body_of(module)
+    found: dict[str, bool] = {}
+    for path, part in body.named_modules():
+        if isinstance(part, nn.Linear | Conv1D) and part is not module.get_output_embeddings():
+            found[path.rpartition(".")[2]] = isinstance(part, Conv1D)
+    named = next((names for names in QUERY_AND_VALUE if all(name in found for name in names)), None)
+    names = named or tuple(sorted(name for name in found if name not in ("out_proj", "conv1d")))
+    return LoraTargets(names, bool(names) and all(found[name] for name in names))
 
 
 class AttachedLora:
