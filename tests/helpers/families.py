@@ -51,7 +51,7 @@ _SIZES: Mapping[str, Any] = {
 _LATENT = {"num_key_value_heads": 4}
 _MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8}
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), _LATENT),
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), _LATENT),
     **dict.fromkeys(("glm_moe_dsa", "longcat_flash", "minicpm3", "youtu"), _LATENT),
     **dict.fromkeys(("bamba", "granitemoehybrid"), _MAMBA),
     "falcon_h1": {**_MAMBA, "mamba_d_ssm": 64},
@@ -60,6 +60,7 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "xmod": {"default_language": "en_XX"},
     "ministral": {"layer_types": None},
     "zaya": {"num_experts_per_tok": 1},
+    "deepseek_v2": {**_LATENT, "num_experts_per_tok": 2, "topk_method": "greedy"},
 }
 """By family, what its config takes beside the sizes above."""
 _UNSET = ("head_dim", "num_key_value_heads", "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")

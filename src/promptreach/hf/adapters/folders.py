@@ -214,6 +214,11 @@ def _from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: 
     if kind in _PROMPTS:
         return SoftPrompt(embeddings)
     layers, heads = config.get("num_layers") or model.num_layers, config.get("num_attention_heads") or 1
+    if model.head_dim != model.value_dim:  # latent attention, which PEFT itself has no prefix for
+        sizes = (model.head_dim, model.value_dim)
+        if embeddings.shape[1] == model.num_layers * model.num_kv_heads * sum(sizes):
+            rows = embeddings.unflatten(1, (model.num_layers, -1)).split([model.num_kv_heads * n for n in sizes], dim=2)
+            return Prefix(*(part.unflatten(2, (model.num_kv_heads, -1)).permute(1, 2, 0, 3) for part in rows))
     if embeddings.shape[1] % (2 * layers * heads):
         seen = f"prompt_embeddings of shape {tuple(embeddings.shape)}"
         expected = f"columns for 2 x {layers} layers x {heads} heads, as {CONFIG} says"
@@ -222,8 +227,8 @@ def _from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: 
 
 
 def _flatten(prefix: Prefix) -> Tensor:
-    """(prompt, layer * 2 * kv_head * head_dim): a row is each layer's keys, then its values, head by head."""
-    return torch.stack([prefix.keys, prefix.values], dim=1).permute(3, 0, 1, 2, 4).flatten(1)
+    """(prompt, layer * kv_head * (head_dim + value_dim)): a row is each layer's keys, then its values, head by head."""
+    return torch.cat([part.permute(2, 0, 1, 3).flatten(2) for part in (prefix.keys, prefix.values)], dim=2).flatten(1)
 
 
 def _unflatten(embeddings: Tensor, num_layers: int, num_heads: int) -> Prefix:

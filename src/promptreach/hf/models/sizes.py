@@ -43,11 +43,10 @@ def size_faults(config: PretrainedConfig) -> list[Fault]:
 
 def body_of(module: PreTrainedModel) -> PreTrainedModel:
     """The part of a model that ends in hidden states: all of it but its head."""
-    body = module.base_model
-    if body is module and module.get_output_embeddings() is not None:
-        body = module.get_decoder()  # a few classes name their body otherwise than they say
-    found: PreTrainedModel = module if body is None else body
-    return found
+    body: PreTrainedModel = module.base_model
+    if body is module and module.get_output_embeddings() is not None:  # Llama 4 names its body otherwise than it says
+        return next((part for part in module.children() if isinstance(part, PreTrainedModel)), module)
+    return body
 
 
 def layer_count(config: PretrainedConfig) -> int:

@@ -40,9 +40,23 @@ def through(module: PreTrainedModel, passing: Passing) -> Iterator[None]:
     with ExitStack() as stack:
         for name in sorted(names):
             stack.enter_context(_door(name))
-        token = _passing.set(passing)
+        token = _passing.set(_chained(passing, _passing.get()))
         stack.callback(_passing.reset, token)
         yield
+
+
+def _chained(inner: Passing, outer: Passing | None) -> Passing:
+    """Both at every call: the outer one sees what the inner one hands on."""
+    if outer is None:
+        return inner
+
+    def both(own: AttentionFunction, name: str, module: Any, arguments: dict[str, Any]) -> Any:
+        def handed_on(module: Any, **arguments: Any) -> tuple[Tensor, Tensor | None]:
+            return outer(own, name, module, arguments)
+
+        return inner(handed_on, name, module, arguments)
+
+    return both
 
 
 @contextmanager
