@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptreach import certificate as certificate_module
+from promptreach import checkers
 from promptreach.certificate import (
     CERTIFICATE_VERSION,
     Assumption,
@@ -20,7 +20,7 @@ from promptreach.certificate import (
     Side,
     rechecks,
 )
-from promptreach.errors import FormatError, SideMismatchError
+from promptreach.errors import FormatError
 
 
 def certificate(**changes) -> Certificate:
@@ -53,28 +53,6 @@ def test_full_claims_are_accepted():
     certificate(evidence=Evidence.MEASURED, sample="3 rows", assumptions=declared)
     certificate(evidence=Evidence.UNKNOWN, reason="out of time", value=math.nan)
     assert certificate(value=math.inf).value == math.inf
-
-
-# --- sides and evidence
-
-
-SIDES = st.sampled_from(Side)
-
-
-@given(st.lists(SIDES, min_size=1, max_size=5))
-def test_combined_sides_are_the_common_one_or_refused(sides):
-    if {Side.LOWER, Side.UPPER} <= set(sides):
-        with pytest.raises(SideMismatchError):
-            Side.combine(sides)
-    else:
-        bounding = set(sides) - {Side.EXACT}
-        assert Side.combine(sides) is (bounding.pop() if bounding else Side.EXACT)
-
-
-@given(st.lists(st.sampled_from(Evidence), min_size=1, max_size=5))
-def test_a_conclusion_is_worth_its_weakest_part(kinds):
-    order = [Evidence.PROVED, Evidence.MEASURED, Evidence.PREDICTED, Evidence.UNKNOWN]
-    assert Evidence.weakest(kinds) is order[max(order.index(kind) for kind in kinds)]
 
 
 # --- through a file and back
@@ -274,7 +252,7 @@ def test_what_cannot_be_re_checked_says_why(monkeypatch, changes, why):
 
 def test_a_path_that_needs_more_than_the_platform_has_refutes_nothing(monkeypatch):
     made = with_checker(monkeypatch, False, extended=True)
-    monkeypatch.setattr(certificate_module, "_EXTENDED", False)
+    monkeypatch.setattr(checkers, "HAS_EXTENDED", False)
     assert made.recheck_state is Recheck.IMPOSSIBLE
     assert made.checked().evidence is Evidence.PROVED
 

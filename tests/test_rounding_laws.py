@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptreach import rounding
+from promptreach.evidence import Side
 
 positive = st.decimals(min_value="1e-300", max_value="1e300", allow_nan=False, allow_infinity=False, places=None)
 
@@ -88,3 +89,41 @@ def test_roundings_are_counted_upwards() -> None:
     for count in (1, 100, 10_000):
         assert (1 + rounding.unit(torch.float32)) ** count - 1 <= rounding.gamma(count, torch.float32)
     assert rounding.gamma(2**24, torch.float32) == math.inf
+
+
+SIZES = st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.fractions()
+
+
+@given(SIZES, st.integers(1, 6), st.booleans())
+def test_a_bound_in_a_sentence_is_a_bound_too(value: float | int | Fraction, digits: int, percent: bool) -> None:
+    truth = Fraction(value) * (100 if percent else 1)
+    below, above = (
+        Fraction(rounding.shown_bound(value, side, digits, percent=percent).replace(",", ""))
+        for side in (Side.LOWER, Side.UPPER)
+    )
+    assert below <= truth <= above
+    assert above - below <= max(20 * abs(truth) / 10**digits, 1 if abs(truth) > 900 else 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "side", "sentence"),
+    [
+        (Fraction(5, 6), Side.UPPER, "83.4"),
+        (Fraction(5, 6), Side.LOWER, "83.3"),
+        (Fraction(5, 6), Side.EXACT, "about 83.3"),
+        (0.5, Side.EXACT, "50"),
+        (-0.0012345, Side.UPPER, "-0.123"),
+        (123.4561, Side.UPPER, "12,346"),
+        (9.999, Side.UPPER, "1,000"),
+        (9.994, Side.LOWER, "999"),
+        (0, Side.UPPER, "0"),
+        (math.inf, Side.UPPER, "infinity"),
+        (-math.inf, Side.LOWER, "minus infinity"),
+    ],
+)
+def test_shares_are_shown_as_percentages_of_their_side(value: float, side: Side, sentence: str) -> None:
+    assert rounding.shown_bound(value, side, percent=True) == sentence
+
+
+def test_the_smallest_numbers_keep_their_side() -> None:
+    assert rounding.shown_bound(5e-324, Side.UPPER) == "4.95e-324"

@@ -1,116 +1,40 @@
 """Certificates: a number that says what kind of knowledge it is, and how to check it again.
 
-Four nouns are kept apart. `Evidence` says how sure a number is, `Side` which way it bounds, `Verdict` answers a
-yes-or-no question, and a `Certificate` ties a claim to its number, its hypotheses and a witness.
-
-A certificate is re-checked by a *second* code path: `checker` names a function ``"module:function"`` inside this
-package, marked with `rechecks`, that receives the certificate and says whether the witness still supports the claim.
-How much such a path is worth differs, so each mark says its `Independence`; whether it was run says `Recheck`.
+A `Certificate` ties a statement to its number and a witness. It is re-checked by a *second* code path: `checker` names
+a function ``"module:function"`` inside this package, marked with `rechecks`. What the certificate says is made again
+from its witness, by the function that its maker called too, and has to be what stands in it; then the second path looks
+whether the witness supports the number. How much such a path is worth differs, so each mark says its `Independence`;
+whether it was run says `Recheck`.
 """
 
 import dataclasses
-import enum
 import math
-import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from promptreach._witness import pack, size_of, unpack
-from promptreach.errors import Fault, FormatError, SideMismatchError
+from promptreach import checkers
+from promptreach.checkers import Checker, rechecks
+from promptreach.errors import Fault, FormatError
+from promptreach.evidence import Assumption, Evidence, Independence, Recheck, Side, Statement, Verdict
 from promptreach.formats import REMEDY, check_version
+from promptreach.witness import pack, size_of, unpack
+
+__all__ = [
+    "CERTIFICATE_VERSION",
+    "Assumption",
+    "Certificate",
+    "Checker",
+    "Evidence",
+    "Independence",
+    "Recheck",
+    "Side",
+    "Statement",
+    "Verdict",
+    "rechecks",
+]
 
 CERTIFICATE_VERSION = 1
-
-
-class Evidence(enum.Enum):
-    """What kind of knowledge a number is, from the strongest to none."""
-
-    PROVED = "PROVED"
-    """A theorem applies and every hypothesis was checked on these very tensors."""
-    MEASURED = "MEASURED"
-    """Observed on this model and data, on a stated sample."""
-    PREDICTED = "PREDICTED"
-    """An estimate from a model of training."""
-    UNKNOWN = "UNKNOWN"
-    """Not decided, with the reason."""
-
-    @staticmethod
-    def weakest(kinds: Iterable["Evidence"]) -> "Evidence":
-        """The weakest of `kinds`: what a conclusion drawn from all of them is worth."""
-        order = list(Evidence)
-        return max(kinds, key=order.index)
-
-
-class Side(enum.Enum):
-    """Which way a number bounds the true value."""
-
-    LOWER = "LOWER"
-    UPPER = "UPPER"
-    EXACT = "EXACT"
-
-    @staticmethod
-    def combine(sides: Iterable["Side"]) -> "Side":
-        """The side of a monotone increasing combination (a sum, a maximum) of numbers with these sides.
-
-        Raises:
-            SideMismatchError: when both LOWER and UPPER occur; the result would bound nothing.
-        """
-        seen = set(sides)
-        if {Side.LOWER, Side.UPPER} <= seen:
-            raise SideMismatchError("a LOWER and an UPPER bound cannot be combined: the result would bound nothing")
-        if Side.LOWER in seen:
-            return Side.LOWER
-        return Side.UPPER if Side.UPPER in seen else Side.EXACT
-
-
-class Verdict(enum.Enum):
-    """The answer to "can a prompt do this?". UNKNOWN is an answer: it always comes with a reason."""
-
-    POSSIBLE = "POSSIBLE"
-    IMPOSSIBLE = "IMPOSSIBLE"
-    UNKNOWN = "UNKNOWN"
-
-
-class Independence(enum.Enum):
-    """How far a second code path stands from the first: what an agreement of the two can rule out."""
-
-    FULL = "full"
-    """Another derivation in code of its own: it catches a wrong formula as well as a wrong line."""
-    ARITHMETIC = "arithmetic"
-    """The same formula in other number types or by other routines: it catches roundings, not a wrong formula."""
-    SHARED = "shared"
-    """Parts of the first path's code run again, or build again what is looked at: it catches slips in the rest."""
-
-
-class Recheck(enum.Enum):
-    """Whether a certificate's second code path was run, and what came of it."""
-
-    HELD = "re-checked"
-    """It was run, and the witness supports the claim."""
-    OPEN = "can be re-checked"
-    """Second path and witness are there; it was not run."""
-    IMPOSSIBLE = "cannot be re-checked"
-    """There is no second path, the witness is not kept, or this platform lacks what the path needs."""
-    FAILED = "re-check failed"
-    """It was run, and the witness does not support the claim: nothing is proved."""
-
-
-@dataclass(frozen=True)
-class Assumption:
-    """One hypothesis of a claim.
-
-    Attributes:
-        text: the hypothesis in plain words.
-        checked: True when the program checked it on these very tensors; False when the caller declared it.
-        detail: how it was checked, or who declared it.
-    """
-
-    text: str
-    checked: bool
-    detail: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +54,7 @@ class Certificate:
         confidence: for MEASURED: the probability with which a statistical claim holds, or None.
         reason: for UNKNOWN: why it could not be decided.
         witness_left_out: why the witness is not kept, where it was taken out; see `without_witness`.
+        subject: what the claim is about, as whoever shows it says, in front of the claim; no second path looks at it.
         rechecked: what the second code path said, None where it was not run. Only `checked` and a file say it;
             `dataclasses.replace` forgets it, since it makes another certificate.
 
@@ -150,6 +75,7 @@ class Certificate:
     confidence: float | None = None
     reason: str = ""
     witness_left_out: str = ""
+    subject: str = ""
     rechecked: bool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -168,12 +94,46 @@ class Certificate:
         if self.evidence is Evidence.UNKNOWN and not self.reason:
             raise ValueError(f"UNKNOWN needs a reason: {self.claim!r}")
 
-    def recheck(self) -> bool:
-        """True if the second code path still finds the claim supported by the witness.
+    @staticmethod
+    def stated(checker: Checker, value: float, witness: Mapping[str, Any]) -> "Certificate":
+        """The certificate of this number with all that the checker's kind states of such a witness.
 
-        A certificate without a checker cannot be re-checked and answers False.
+        Raises:
+            ValueError, KeyError: for a witness that the kind does not accept.
         """
-        return bool(_find_checker(self.checker)(self)) if self.checker else False
+        states = checkers.facts_of(checker).states
+        assert states is not None, checker
+        said = _said(states(witness))
+        return Certificate(value=value, witness=witness, checker=checkers.name_of(checker), **said)
+
+    def recheck(self) -> bool:
+        """True if the certificate says what its witness supports, and the second code path confirms its number.
+
+        A certificate without a checker cannot be re-checked and answers False, and so does one whose witness is damaged
+        in any way, or larger than the path takes.
+
+        Raises:
+            ValueError: for a name that is no checker's.
+        """
+        return bool(self.checker) and not self._refusal(checkers.find(self.checker))
+
+    def _refusal(self, checker: Checker) -> str:
+        """Why the second code path does not confirm this certificate; empty where it does."""
+        facts = checkers.facts_of(checker)
+        if too_large := self._too_large(facts):
+            return too_large
+        try:
+            stated = {} if facts.states is None else _said(facts.states(self.witness), self.subject)
+            changed = [name for name, said in stated.items() if getattr(self, name) != said]
+            if changed:
+                return f"its {' and its '.join(changed)} are not what its witness supports"
+            return "" if checker(self) is True else "its second code path did not confirm it"
+        except Exception as error:  # a damaged witness can break a checker in any way
+            return f"its second code path broke on the witness: {type(error).__name__}: {error}"
+
+    def _too_large(self, facts: checkers.Facts) -> str:
+        size = self.witness_bytes
+        return f"its witness has {size:,} bytes, the second path takes {facts.most:,}" if size > facts.most else ""
 
     @property
     def independence(self) -> Independence | None:
@@ -196,7 +156,20 @@ class Certificate:
             return f"there is no checker {self.checker!r}" if self.checker else "there is no second path for it"
         if self.witness_left_out or not self.witness:
             return "the witness is not kept" + (f": {self.witness_left_out}" if self.witness_left_out else "")
-        return "this platform has no extended precision" if facts.extended and not _EXTENDED else ""
+        if facts.extended and not checkers.HAS_EXTENDED:
+            return "this platform has no extended precision"
+        return self._too_large(facts) or self._lacking(facts)
+
+    def _lacking(self, facts: checkers.Facts) -> str:
+        """What the witness does not hold, in a few words; empty where it holds what its kind states things from."""
+        try:
+            if facts.states is not None:
+                facts.states(self.witness)
+        except KeyError as missing:
+            return f"its witness holds no {missing}, perhaps since an older release wrote it"
+        except Exception:  # damaged: a re-check says so
+            return ""
+        return ""
 
     @property
     def is_quickly_rechecked(self) -> bool:
@@ -217,11 +190,13 @@ class Certificate:
         """
         if self.no_recheck:
             return self
-        try:
-            held, why = self.recheck(), "its second code path did not confirm it"
-        except Exception as error:  # a damaged witness can break a checker in any way
-            held, why = False, f"its second code path broke on the witness: {type(error).__name__}: {error}"
-        return self._told(held) if held else replace(self, evidence=Evidence.UNKNOWN, reason=why)._told(held)
+        why = self._refusal(checkers.find(self.checker))
+        return replace(self, evidence=Evidence.UNKNOWN, reason=why)._told(False) if why else self._told(True)
+
+    def about(self, subject: str) -> "Certificate":
+        """The same certificate with a claim that says what it is about, such as ``"Layer 3"``."""
+        whole = f"{subject}: {self.subject}" if self.subject else subject
+        return replace(self, subject=whole, claim=f"{subject}: {self.claim}")
 
     def without_witness(self, reason: str) -> "Certificate":
         """This certificate without what its second code path needs, and why; what was re-checked before stays so."""
@@ -234,9 +209,9 @@ class Certificate:
         object.__setattr__(told, "rechecked", rechecked)
         return told
 
-    def _checker_facts(self) -> "_Facts | None":
+    def _checker_facts(self) -> checkers.Facts | None:
         try:
-            return _facts(_find_checker(self.checker)) if self.checker else None
+            return checkers.facts_of(checkers.find(self.checker)) if self.checker else None
         except ValueError:  # from a file, perhaps of another release
             return None
 
@@ -265,6 +240,7 @@ class Certificate:
             "confidence": self.confidence,
             "reason": self.reason,
             "witness_left_out": self.witness_left_out,
+            "subject": self.subject,
             "recheck": self.recheck_state.value,
             "independence": self.independence.value if self.independence else None,
         }
@@ -277,7 +253,8 @@ class Certificate:
             FormatError: for a version that this library does not know, and listing every field that is missing.
         """
         check_version(record, CERTIFICATE_VERSION, "certificate", "version")
-        fields = {item.name for item in dataclasses.fields(Certificate)} - {"witness_left_out", "rechecked"}  # newer
+        newer = {"witness_left_out", "subject", "rechecked"}
+        fields = {item.name for item in dataclasses.fields(Certificate)} - newer
         missing = [name for name in sorted(fields) if name not in record]
         if missing:
             raise FormatError([Fault("certificate", f"no {name!r}", "every field", REMEDY) for name in missing])
@@ -294,83 +271,11 @@ class Certificate:
             confidence=record["confidence"],
             reason=record["reason"],
             witness_left_out=record.get("witness_left_out", ""),
+            subject=record.get("subject", ""),
         )._told({Recheck.HELD.value: True, Recheck.FAILED.value: False}.get(record.get("recheck", "")))
 
 
-Checker = Callable[[Certificate], bool]
-
-
-class _Facts(NamedTuple):
-    """What a mark says of a checker."""
-
-    independence: Independence
-    quick: int
-    extended: bool
-
-
-def rechecks(
-    independence: Independence, *, quick: int = 65_536, extended: bool = False
-) -> Callable[[Checker], Checker]:
-    """The mark of a function that `Certificate.recheck` may call.
-
-    Args:
-        independence: how far it stands from the code that made the certificate.
-        quick: bytes of witness up to which it takes about a second at most on one core; 0 where the witness's size says
-            little of the time.
-        extended: whether it needs floats of more than 53 bits, which not every platform has.
-    """
-
-    def mark(function: Checker) -> Checker:
-        function._rechecks_certificates = _Facts(independence, quick, extended)  # type: ignore[attr-defined]
-        return function
-
-    return mark
-
-
-_EXTENDED = np.finfo(np.longdouble).nmant > 52
-
-
-def _facts(checker: Checker) -> _Facts:
-    facts: _Facts = checker._rechecks_certificates  # type: ignore[attr-defined]
-    return facts
-
-
-_MOVED = {
-    "compiler.interpolation_recheck": "compiler.programmable.multilinear_recheck",
-    "compiler.programmable_recheck": "compiler.programmable.programmable_recheck",
-    "compiler.deep": "compiler.papers.deep",
-    "compiler.kernel": "compiler.papers.kernel",
-    "compiler.single_layer": "compiler.papers.single_layer",
-    "fast_attention.recheck": "fast_attention.measure",
-    "inference.recheck": "fast_attention.measure",
-    "limits.invert": "limits.layers.invert",
-    "limits.lengths": "limits.counting.lengths",
-    "limits.lipschitz": "limits.layers.lipschitz",
-    "limits.measured": "limits.oracle.forward",
-    "limits.oracle.measured": "limits.oracle.forward",
-    "limits.several": "limits.oracle.several",
-    "limits.single_head": "limits.oracle.single_head",
-    "limits.tokens": "limits.counting.tokens",
-    "tuning.diagnosis.floors": "diagnosis.measures.floors",
-    "tuning.memory.counting": "capacity.counting",
-}
-"""Where the checkers of certificates that were written before a room was rebuilt stand today."""
-
-
-def _find_checker(name: str) -> Checker:
-    """The marked function behind ``"module:function"``, looked up inside this package only.
-
-    A certificate may come from a file, so a name in it must never reach code outside this package or a function
-    that was not written to be called this way.
-    """
-    module_name, _, function_name = name.partition(":")
-    if not all(part.isidentifier() for part in [*module_name.split("."), function_name]):
-        raise ValueError(f"not a checker name: {name!r}; expected 'module:function' inside promptreach")
-    module_name = _MOVED.get(module_name, module_name)
-    try:
-        function = pkgutil.resolve_name(f"promptreach.{module_name}:{function_name}")
-    except (ImportError, AttributeError):
-        function = None
-    if not isinstance(getattr(function, "_rechecks_certificates", None), _Facts):
-        raise ValueError(f"{name!r} is not marked as a checker")
-    return function  # type: ignore[no-any-return]
+def _said(statement: Statement, subject: str = "") -> dict[str, Any]:
+    """The fields that a certificate has from its statement, behind the words that name its subject."""
+    claim = f"{subject}: {statement.claim}" if subject else statement.claim
+    return {**vars(statement), "claim": claim, "reason": ""}

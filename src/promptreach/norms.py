@@ -11,13 +11,17 @@ Reference: Higham, Accuracy and Stability of Numerical Algorithms, chapters 3 an
 """
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
+from promptreach import witness as witnesses
+from promptreach.certificate import Assumption, Certificate, Independence, Side, Statement, rechecks
+from promptreach.checkers import States
 from promptreach.errors import Fault, InputError
 from promptreach.rounding import UNIT, gamma
 
@@ -29,15 +33,13 @@ def max_norm(matrix: Float[Tensor, "rows columns"]) -> Certificate:
         InputError: for an empty or non-finite matrix, or a largest entry outside [1e-100, 1e100] but 0, as all norms.
     """
     matrix = _checked(matrix)
-    claim = "value is the largest absolute entry of the witness matrix"
-    return _proved(claim, float(matrix.abs().max()), Side.EXACT, "max-norm", "max_norm", matrix=matrix)
+    return Certificate.stated(recheck_max_norm, float(matrix.abs().max()), {"matrix": matrix})
 
 
 def frobenius(matrix: Float[Tensor, "rows columns"]) -> Certificate:
     """An UPPER bound on the root of the summed squares of all entries, within a factor 1 + gamma(entries + 8)."""
     matrix = _checked(matrix)
-    claim = "the Frobenius norm of the witness matrix is at most value"
-    return _proved(claim, _frobenius_above(matrix), Side.UPPER, "frobenius-upper", "frobenius_upper", matrix=matrix)
+    return Certificate.stated(recheck_frobenius_upper, _frobenius_above(matrix), {"matrix": matrix})
 
 
 def spectral_upper(matrix: Float[Tensor, "rows columns"]) -> Certificate:
@@ -51,9 +53,8 @@ def spectral_upper(matrix: Float[Tensor, "rows columns"]) -> Certificate:
     """
     matrix = _checked(matrix)
     left, singular, right = torch.linalg.svd(matrix, full_matrices=False)
-    claim = "for every vector v, |A v| <= value |v|, where A is the witness matrix and |.| the Euclidean norm"
     value = _norm_above(matrix, left, singular, right.mT)
-    return _proved(claim, value, Side.UPPER, "spectral-upper", "spectral_upper", matrix=matrix)
+    return Certificate.stated(recheck_spectral_upper, value, {"matrix": matrix})
 
 
 def product_upper(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner columns"]) -> Certificate:
@@ -69,9 +70,8 @@ def product_upper(left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner
     (left_basis, left_triangle), (right_basis, right_triangle) = torch.linalg.qr(left), torch.linalg.qr(right.mT)
     inner, singular, outer = torch.linalg.svd(left_triangle @ right_triangle.mT, full_matrices=False)
     value = _norm_above(_checked(left @ right), left_basis @ inner, singular, right_basis @ outer.mT)
-    claim = "for every vector v, |A B v| <= value |v|, where A and B are the witness's left and right"
     value = (value + _product_lost(left, right)) * _above(2)
-    return _proved(claim, value, Side.UPPER, "spectral-upper", "product_upper", left=left, right=right)
+    return Certificate.stated(recheck_product_upper, value, {"left": left, "right": right})
 
 
 def spectral_lower(matrix: Float[Tensor, "rows columns"]) -> Certificate:
@@ -87,8 +87,7 @@ def spectral_lower(matrix: Float[Tensor, "rows columns"]) -> Certificate:
     image = _frobenius_below(matrix @ vector)
     lost = gamma(columns) * _above(columns) * _frobenius_above(matrix.abs() @ vector.abs())
     value = max(0.0, image - lost * _above(3)) / _frobenius_above(vector) * (1 - gamma(4))
-    claim = "the witness vector v has |A v| >= value |v|, where A is the witness matrix and |.| the Euclidean norm"
-    return _proved(claim, value, Side.LOWER, "spectral-lower", "spectral_lower", matrix=matrix, vector=vector)
+    return Certificate.stated(recheck_spectral_lower, value, {"matrix": matrix, "vector": vector})
 
 
 def _above(count: int) -> float:
@@ -140,33 +139,49 @@ def _checked(matrix: Tensor) -> Float[Tensor, "rows columns"]:
     return matrix.detach().to("cpu", torch.float64)
 
 
-def _proved(claim: str, value: float, side: Side, theorem: str, checker: str, **witness: Tensor) -> Certificate:
-    return Certificate(
-        claim=claim,
-        value=value,
-        side=side,
-        evidence=Evidence.PROVED,
-        assumptions=(Assumption("every entry is a finite float64 number", checked=True, detail="looked at each"),),
-        theorem=theorem,
-        witness=witness,
-        checker=f"norms:recheck_{checker}",
-    )
+def _states(claim: str, side: Side, theorem: str, **axes: int) -> States:
+    """What makes the statement of a kind that speaks of tensors, by their names and numbers of axes."""
+    finite = Assumption("every entry is a finite float64 number", checked=True, detail="looked at each")
+
+    def states(witness: Mapping[str, Any]) -> Statement:
+        for name, count in axes.items():
+            witnesses.tensor(witness, name, *[None] * count)
+        return Statement(claim, side, theorem, (finite,))
+
+    return states
 
 
-@rechecks(Independence.ARITHMETIC)
+@rechecks(
+    Independence.ARITHMETIC,
+    states=_states("value is the largest absolute entry of the witness matrix", Side.EXACT, "max-norm", matrix=2),
+)
 def recheck_max_norm(certificate: Certificate) -> bool:
     """Second path of `max_norm`: one entry at a time, without tensors."""
     return bool(certificate.value == max(abs(entry) for entry in certificate.witness["matrix"].flatten().tolist()))
 
 
-@rechecks(Independence.ARITHMETIC)
+@rechecks(
+    Independence.ARITHMETIC,
+    states=_states(
+        "the Frobenius norm of the witness matrix is at most value", Side.UPPER, "frobenius-upper", matrix=2
+    ),
+)
 def recheck_frobenius_upper(certificate: Certificate) -> bool:
-    """Second path of `frobenius`: exact fractions."""
+    """Second path of `frobenius`: exact fractions, some microseconds an entry."""
     entries = certificate.witness["matrix"].flatten().tolist()
     return certificate.value >= 0 and Fraction(certificate.value) ** 2 >= sum(Fraction(entry) ** 2 for entry in entries)
 
 
-@rechecks(Independence.FULL)
+@rechecks(
+    Independence.FULL,
+    states=_states(
+        "the witness vector v has |A v| >= value |v|, where A is the witness matrix and |.| the Euclidean norm",
+        Side.LOWER,
+        "spectral-lower",
+        matrix=2,
+        vector=1,
+    ),
+)
 def recheck_spectral_lower(certificate: Certificate) -> bool:
     """Second path of `spectral_lower`: |A v|^2 >= value^2 |v|^2 in exact fractions, with v not zero."""
     vector = [Fraction(entry) for entry in certificate.witness["vector"].tolist()]
@@ -176,10 +191,35 @@ def recheck_spectral_lower(certificate: Certificate) -> bool:
     return size > 0 and sum(entry**2 for entry in image) >= max(Fraction(certificate.value), Fraction(0)) ** 2 * size
 
 
-@rechecks(Independence.FULL)
+@rechecks(
+    Independence.FULL,
+    states=_states(
+        "for every vector v, |A v| <= value |v|, where A is the witness matrix and |.| the Euclidean norm",
+        Side.UPPER,
+        "spectral-upper",
+        matrix=2,
+    ),
+)
 def recheck_spectral_upper(certificate: Certificate) -> bool:
     """Second path of `spectral_upper`: value^2 I - A A^T is positive semidefinite."""
-    return bounds_spectral(certificate.witness["matrix"].to(torch.float64), certificate.value)
+    return bounds_spectral(_checked(certificate.witness["matrix"]), certificate.value)
+
+
+@rechecks(
+    Independence.FULL,
+    states=_states(
+        "for every vector v, |A B v| <= value |v|, where A and B are the witness's left and right",
+        Side.UPPER,
+        "spectral-upper",
+        left=2,
+        right=2,
+    ),
+)
+def recheck_product_upper(certificate: Certificate) -> bool:
+    """Second path of `product_upper`: that of `spectral_upper`, for the computed product and what rounding leaves."""
+    left, right = (_checked(certificate.witness[name]) for name in ("left", "right"))
+    rest = (certificate.value - _product_lost(left, right)) * (1 - gamma(2))
+    return bounds_spectral(_checked(left @ right), rest)
 
 
 def bounds_spectral(matrix: Float[Tensor, "rows columns"], value: float) -> bool:
@@ -199,11 +239,3 @@ def bounds_spectral(matrix: Float[Tensor, "rows columns"], value: float) -> bool
     corner = square - margin * _above(8)
     factor, failed = torch.linalg.cholesky_ex(corner * torch.eye(size, dtype=torch.float64) - matrix @ matrix.mT)
     return value >= 0 and not bool(failed) and bool(factor.isfinite().all())
-
-
-@rechecks(Independence.FULL)
-def recheck_product_upper(certificate: Certificate) -> bool:
-    """Second path of `product_upper`: that of `spectral_upper`, for the computed product and what rounding leaves."""
-    left, right = (certificate.witness[name].to(torch.float64) for name in ("left", "right"))
-    rest = (certificate.value - _product_lost(left, right)) * (1 - gamma(2))
-    return bounds_spectral(left @ right, rest)

@@ -15,11 +15,13 @@ Reference: Higham, Accuracy and Stability of Numerical Algorithms, chapter 3.
 
 import math
 import sys
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
 from fractions import Fraction
 from typing import TypeVar
 
 import torch
+
+from promptreach.evidence import Side
 
 _Exact = TypeVar("_Exact", Decimal, Fraction)
 
@@ -106,6 +108,37 @@ def shown(number: float | int) -> str:
         return str(number)
     short = f"{number:g}"
     return short if float(short) == number else repr(number)
+
+
+_TOWARDS = {Side.LOWER: ROUND_FLOOR, Side.UPPER: ROUND_CEILING, Side.EXACT: ROUND_HALF_EVEN}
+
+
+def shown_bound(value: float | int | Fraction, side: Side, digits: int = 3, *, percent: bool = False) -> str:
+    """The number for a sentence, in so many digits, rounded to its own side so that what stands there is a bound too.
+
+    Whole from 1,000 on. An EXACT number that so few digits do not hold is "about" the one that stands there.
+
+    Args:
+        percent: whether to show a share as a percentage, without the sign.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "not a number" if math.isnan(value) else "infinity" if value > 0 else "minus infinity"
+    exact = Fraction(value) * (100 if percent else 1)
+    towards = _TOWARDS[side]
+    with localcontext(WIDE) as context:
+        context.rounding = towards
+        near = Decimal(exact.numerator) / Decimal(exact.denominator)
+        context.prec = digits
+        short = +near
+        # A number just below a whole one may become four digits: from there on whole numbers.
+        if 1000 <= abs(short) < Decimal(10) ** 15:
+            context.prec = 50
+            short = near.to_integral_value(towards)
+        about = "about " if side is Side.EXACT and Fraction(short) != exact else ""
+    if 1000 <= abs(short) < Decimal(10) ** 15:
+        return f"{about}{short:,.0f}"
+    short = short.normalize(WIDE)
+    return about + (f"{short:f}" if -5 < short.adjusted() < 4 else f"{short:e}")
 
 
 def narrowed(value: Decimal) -> Decimal:

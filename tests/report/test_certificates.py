@@ -14,7 +14,7 @@ from promptreach.certificate import Certificate, Evidence, Recheck, Side
 from promptreach.compiler import build_backbone
 from promptreach.limits import memorisable_statistics
 from promptreach.norms import max_norm, spectral_upper
-from promptreach.report.certificates import WITNESS_BYTES, about, finished, settled
+from promptreach.report.certificates import WITNESS_BYTES, finished, settled
 from promptreach.report.findings import Finding, Text
 from promptreach.report.html import render_page
 from promptreach.report.json import render_finding
@@ -143,7 +143,7 @@ def test_how_independent_a_second_path_is_stands_on_the_page_and_in_json() -> No
 
 
 def test_a_claim_says_what_it_is_about() -> None:
-    certificate = about("Layer 3", norm())
+    certificate = norm().about("Layer 3")
     assert certificate.claim == f"Layer 3: {norm().claim}"
     assert certificate.recheck()
 

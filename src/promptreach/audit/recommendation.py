@@ -7,7 +7,8 @@ from typing import Any, cast
 from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf import save_adapter, save_readout
-from promptreach.hf.adapters.folders import CONFIG, Readout
+from promptreach.hf.adapters.folders import Readout
+from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Block, Code
 from promptreach.report.result import MethodName, Recommendation
 from promptreach.training.runs import Run

@@ -22,7 +22,7 @@ from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output, remove_partials
 from promptreach.hf import OpenModel, load_adapter
 from promptreach.hf.adapters.classifier import load_classifier, reading_of
-from promptreach.hf.adapters.folders import CONFIG, WEIGHTS
+from promptreach.hf.adapters.places import CONFIG, WEIGHTS
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
 from promptreach.report.findings import Code, Finding

@@ -1,7 +1,6 @@
 """``promptreach audit``: can a soft prompt do this task on this model, and if not, what can?"""
 
 import shlex
-import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import exit_status
+from promptreach.terminal import say, write_json
 
 _COLUMNS = "Columns of DATA, where their names do not tell"
 _MODEL = "How to open MODEL"
@@ -108,10 +108,10 @@ def audit(
             **{**opening, "dtype": getattr(torch, dtype.value), "device": device},
         )
     if json:
-        sys.stdout.write(render_json(result) + "\n")
+        write_json(render_json(result))
     else:
         print_summary(result)
-        typer.echo(f"\nFull report: {out / 'report.html'}")
+        say(f"\nFull report: {out / 'report.html'}")
     raise SystemExit(result.exit_status)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import Json, NumLayers, Quiet, Revision, exit_status
+from promptreach.terminal import say
 
 
 class _Method(StrEnum):
@@ -80,4 +81,4 @@ def capacity(
         page = None if out is None else write_memorised(finding, found.model, out)
     print_finding(finding, as_json=json)
     if page is not None and not json:
-        typer.echo(f"\nPage: {page}")
+        say(f"\nPage: {page}")

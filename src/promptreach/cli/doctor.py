@@ -1,8 +1,7 @@
 """``promptreach doctor``: what is installed, what is missing, and whether it works."""
 
-import typer
-
 from promptreach.cli._command import Json
+from promptreach.terminal import say, write_json
 
 
 def doctor(json: Json = False) -> None:
@@ -15,5 +14,8 @@ def doctor(json: Json = False) -> None:
     from promptreach.doctor import examine
 
     found = examine()
-    typer.echo(dumps(found.to_dict(), indent=1) if json else found.as_text())
+    if json:
+        write_json(dumps(found.to_dict(), indent=1) + "\n")
+    else:
+        say(found.as_text())
     raise SystemExit(0 if found.works else 1)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import Json, Quiet, Revision, exit_status
+from promptreach.terminal import say
 
 
 class _Budgets(StrEnum):
@@ -60,4 +61,4 @@ def shrink(
         )
     print_finding(finding, as_json=json)
     if not json:
-        typer.echo(f"\nShorter prefix: {target}")
+        say(f"\nShorter prefix: {target}")

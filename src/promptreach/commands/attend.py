@@ -15,7 +15,7 @@ from promptreach.fast_attention.attend import attend
 from promptreach.fast_attention.norm_report import norm_report
 from promptreach.hf import LayerCapture, OpenModel, capture
 from promptreach.prompt import Prefix, SoftPrompt
-from promptreach.report.certificates import about, finished, settled
+from promptreach.report.certificates import finished, settled
 from promptreach.report.findings import Cell, Finding, Table, Text
 
 _Head = tuple[dict[str, Cell], Certificate]
@@ -93,7 +93,7 @@ def _heads(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> l
             "error": answer.error.value,
         }
         # Settled at once: a witness holds the head's inputs and output.
-        found.append((row, settled(about(f"Layer {layer.layer}, head {head}", answer.error))))
+        found.append((row, settled(answer.error.about(f"Layer {layer.layer}, head {head}"))))
     return found
 
 

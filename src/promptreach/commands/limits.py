@@ -13,7 +13,7 @@ from promptreach.certificate import Certificate, Evidence, Verdict
 from promptreach.errors import Fault, InputError
 from promptreach.hf import OpenModel, layer_inputs, layer_weights
 from promptreach.limits import LayerBound, lipschitz
-from promptreach.report.certificates import about, finished, settled
+from promptreach.report.certificates import finished, settled
 from promptreach.report.findings import Cell, Finding, Table, Text
 
 _POWER_STEPS = 6
@@ -45,7 +45,7 @@ def lipschitz_finding(model: OpenModel, batch: TokenBatch, tokens: int, sample: 
     with _one_thread():
         bounds, radii = layer_bounds(model, batch, tokens)
         certificates = [
-            settled(about(f"Layer {index}", part), "it holds the layer's weights")
+            settled(part.about(f"Layer {index}"), "it holds the layer's weights")
             for index, bound in enumerate(bounds)
             for part in _parts(bound)
         ]

@@ -5,18 +5,11 @@ A report says of each certificate whether a second code path was run on it. So w
 beside a number that is wrong is not shown.
 """
 
-from dataclasses import replace
-
 from promptreach.certificate import Certificate, Evidence, Recheck
 from promptreach.report.findings import Finding
 
 WITNESS_BYTES = 65_536
 """A larger witness is not kept in a report; its JSON would take more than twice that."""
-
-
-def about(what: str, certificate: Certificate) -> Certificate:
-    """The same certificate with a claim that says what it is about, such as ``"Layer 3"``."""
-    return replace(certificate, claim=f"{what}: {certificate.claim}")
 
 
 def settled(certificate: Certificate, leave_out: str = "") -> Certificate:

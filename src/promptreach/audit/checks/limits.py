@@ -19,7 +19,6 @@ from promptreach.diagnosis.experiment import Measured
 from promptreach.hf import attach, capture
 from promptreach.hf.running.capture import LayerCapture
 from promptreach.limits import Memorisation, compare_with_lora, memorisable_statistics
-from promptreach.report.certificates import about
 from promptreach.report.findings import Block, Cell, Table, Text
 
 _EXAMPLES = (1, 2, 4, 8, 16)
@@ -49,7 +48,7 @@ def measure(context: AuditContext) -> Outcome:
         text = _oracle_summary(heads)
         blocks.append(_oracle_table(heads))
         floors = [
-            about(f"First layer, head {head}, against what LoRA does there", found.floor)
+            found.floor.about(f"First layer, head {head}, against what LoRA does there")
             for head, (found, _, _) in enumerate(heads)
         ]
         values |= {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from promptreach.fast_attention.norm_report import EXPONENTIAL
 from promptreach.hf import OpenModel, PromptCache, save_adapter
-from promptreach.hf.adapters.folders import WEIGHTS
+from promptreach.hf.adapters.places import WEIGHTS
 from promptreach.prompt import Adapter, LowRankUpdate
 
 

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from promptreach.backbone import Classifier
 from promptreach.errors import AdapterError, raise_if_any
-from promptreach.hf.adapters.folders import CONFIG, WEIGHTS, file_faults
+from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults
 from promptreach.hf.models.load import quietly
 from promptreach.hf.models.model import OpenModel
 

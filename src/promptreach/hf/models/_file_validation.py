@@ -4,9 +4,12 @@ Nothing is unpickled here or anywhere else: a pickle can run code when it is ope
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from promptreach.errors import Fault
+from promptreach.errors import Fault, InputError
+from promptreach.formats import read_json
 
 _HEADER_LIMIT = 100_000_000
 """The format's own limit on its header, in bytes; a larger number is not a length but damage."""
@@ -29,14 +32,22 @@ def safetensors_faults(path: Path, expected: str = "a whole safetensors file") -
                 seen = f"{size} bytes, which end inside the header"
                 return [Fault(str(path), seen, "a whole safetensors file", remedy)]
             header = json.loads(file.read(length))
-        last = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        last = max((_end(entry) for name, entry in header.items() if name != "__metadata__"), default=0)
     except OSError as error:
         return [unreadable_fault(path, error)]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return [Fault(str(path), "a header that is not safetensors'", "a safetensors file", remedy)]
     if size != 8 + length + last:
         return [Fault(str(path), f"{size} bytes", f"{8 + length + last} bytes, as its header says", remedy)]
     return []
+
+
+def _end(entry: Any) -> int:
+    """The last byte of a tensor; its place must be two whole numbers, for a `True` or a `1.5` counts as well."""
+    first, last = entry["data_offsets"]
+    if type(first) is not int or type(last) is not int or not 0 <= first <= last:
+        raise ValueError("a place that is none")
+    return last
 
 
 def pickle_fault(path: Path) -> Fault:
@@ -56,12 +67,8 @@ def unreadable_fault(path: Path, error: OSError) -> Fault:
 
 def json_faults(path: Path) -> list[Fault]:
     """The faults that keep the file at `path` from being read as a JSON object."""
-    if not path.is_file():
-        return [Fault(str(path), "no such file", "a JSON file")]
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        return [unreadable_fault(path, error)]
-    except ValueError as error:
-        return [Fault(str(path), f"not JSON ({error})", "a JSON file", "copy or download it again")]
+        content = read_json(path)
+    except InputError as error:
+        return [replace(fault, remedy="copy or download it again") for fault in error.faults]
     return [] if isinstance(content, dict) else [Fault(str(path), f"a JSON {type(content).__name__}", "a JSON object")]

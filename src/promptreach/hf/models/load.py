@@ -42,9 +42,11 @@ from promptreach.hf.models._file_validation import json_faults, pickle_fault, sa
 from promptreach.hf.models.families import task_of
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.sizes import layer_count, size_faults, text_config
+from promptreach.hf.models.soundness import weight_number_faults
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
+"""The files of which one at least makes a folder hold a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def open_model(
 
     Raises:
         ModelError: nothing at `source`, no config, no tokenizer or no weights there, weights that are damaged, pickled,
-            incomplete or offloaded, a hub id that cannot be had, or a `num_layers` that the model does not have.
+            incomplete, offloaded or, in `dtype`, not finite (naming each), a hub id that cannot be had, or a
+            `num_layers` that the model does not have.
         MissingExtraError: for a GGUF file without the package gguf.
         InputError: for a `source` that is no model, such as a `PeftModel`, a `device` that is not there, a `task` that
             the model cannot do, or a `num_layers` for a model that is open.
@@ -97,6 +100,7 @@ def open_model(
     """
     if isinstance(source, PreTrainedModel):
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
+        raise_if_any(weight_number_faults(source), ModelError)
         return OpenModel(source, tokenizer, task=task)
     faults = _device_faults(device) if device_map is None else []
     if not isinstance(source, str | Path):
@@ -113,6 +117,7 @@ def open_model(
         config = _config_of(place, num_layers)
         task = task_of(config, task)
         model = _load(place, config, task, dtype, device_map)
+        raise_if_any(weight_number_faults(model, place.name), ModelError)
         if device_map is None:
             model = model.to(device)
         if tokenizer is None:
@@ -166,8 +171,8 @@ def _faults_of(place: _Place, needs_tokenizer: bool) -> list[Fault]:
     if adapter.is_file():  # transformers would follow it to the model that it names
         return [Fault(str(adapter), "an adapter", "a model", "open its base model, and the adapter as an adapter")]
     faults = json_faults(place.folder / "config.json") + _weight_faults(place.folder)
-    if needs_tokenizer and not any((place.folder / name).is_file() for name in _TOKENIZER_FILES):
-        expected = f"one of {', '.join(_TOKENIZER_FILES)}"
+    if needs_tokenizer and not any((place.folder / name).is_file() for name in TOKENIZER_FILES):
+        expected = f"one of {', '.join(TOKENIZER_FILES)}"
         faults.append(
             Fault(str(place.folder), "no tokenizer", expected, "save the tokenizer there, or pass tokenizer=")
         )

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -32,9 +33,9 @@ from promptreach.hf.models.sizes import (
     inner_parameters,
     layer_count,
     layers_of,
-    non_finite_faults,
     size_faults,
 )
+from promptreach.hf.models.soundness import rowless_faults
 from promptreach.hf.running.capture import capture
 from promptreach.hf.running.slots import slots_in_front
 from promptreach.prompt import Prefix, join_mask
@@ -60,7 +61,7 @@ class OpenModel:
 
     Raises:
         UnsupportedModelError: when it cannot be run on token ids alone, or is an encoder-decoder.
-        ModelError: for a config without sizes, an input embedding that is no lookup, or weights that are not finite.
+        ModelError: for a config without sizes, or an input embedding that is no lookup.
         InputError: when `task` is ``causal`` and the model is an encoder or has no language-model head.
     """
 
@@ -81,7 +82,7 @@ class OpenModel:
         self.origin = origin
         self.name = name or config.name_or_path or type(model).__name__
         self.family: str = config.model_type
-        faults = size_faults(config) + embedding_faults(model) + non_finite_faults(model, self.name)
+        faults = size_faults(config) + embedding_faults(model)
         raise_if_any(faults, ModelError)
         self.row: Family | None = family_of(config)
         self.traits: Traits = probe(model) if self.row is None else _traits_of(self.row, model)
@@ -142,50 +143,51 @@ class OpenModel:
         """The embedding of every token as the first layer gets it, detached; scaled where the model scales it."""
         return embedded_vocabulary(self._embedding)
 
+    def with_tokenizer(self, tokenizer: Any) -> "OpenModel":
+        """The same module behind another tokenizer; a process that opens it anew takes that one too."""
+        origin = self.origin and replace(self.origin, options={**self.origin.options, "tokenizer": tokenizer})
+        return OpenModel(self.model, tokenizer, self.name, self.task, origin)
+
     @property
     def end_token(self) -> int | None:
         """The tokenizer's end-of-text token; None where it has none, or where there is no tokenizer."""
         token: int | None = getattr(self.tokenizer, "eos_token_id", None)
+        raise_if_any(rowless_faults(self.tokenizer, [[token]], len(self._table)) if token is not None else [])
         return token
 
     def tokenize(self, texts: Sequence[str], special_tokens: bool = True) -> list[list[int]]:
         """Token ids of each text, not truncated, with the special tokens the model expects around a text.
 
         Raises:
-            InputError: when the model was opened without a tokenizer.
+            InputError: when the model was opened without a tokenizer, or its tokenizer gives tokens that the model has
+                no row for.
         """
         if self.tokenizer is None:
             raise InputError(Fault("tokenizer", "None", "a tokenizer", "pass tokenizer= to open_model"))
         if not texts:
             return []
         encoded = self.tokenizer(list(texts), add_special_tokens=special_tokens, truncation=False, verbose=False)
+        raise_if_any(rowless_faults(self.tokenizer, encoded["input_ids"], len(self._table)))
         return [list(ids) for ids in encoded["input_ids"]]
 
     def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
         """The sequences padded on the right to the longest, on the model's device.
 
         Raises:
-            InputError: naming every sequence that is empty or has a token without an embedding, or when there is none.
+            InputError: naming every sequence that is empty, or when there is none.
         """
-        rows = len(self._table)
         faults = [
             Fault(f"sequence {i}", "no token", "at least one token") for i, ids in enumerate(sequences) if not ids
-        ]
-        remedy = "take the tokenizer that belongs to the model, or resize the model's embeddings"
-        faults += [
-            Fault(f"sequence {i}", f"token {max(ids)}", f"one of the model's {rows:,} tokens, 0 to {rows - 1}", remedy)
-            for i, ids in enumerate(sequences)
-            if ids and not 0 <= min(ids) <= max(ids) < rows
         ]
         raise_if_any(faults if sequences else [Fault("sequences", "none", "at least one")], InputError)
         longest = max(map(len, sequences))
         padding = getattr(self.tokenizer, "pad_token_id", None) or 0
-        if padding >= rows:  # what stands at padding is never seen, so any token does
+        if not 0 <= padding < len(self._table):  # it is masked: any token that has a row does
             padding = 0
-        padded = [[*ids, *[padding] * (longest - len(ids))] for ids in sequences]
+        rows = [[*ids, *[padding] * (longest - len(ids))] for ids in sequences]
         lengths = torch.tensor([[len(ids)] for ids in sequences])
         device = self._table.device
-        return TokenBatch(torch.tensor(padded, device=device), (torch.arange(longest) < lengths).to(device))
+        return TokenBatch(torch.tensor(rows, device=device), (torch.arange(longest) < lengths).to(device))
 
     def hidden(self, batch: TokenBatch, joined: Prepended | None = None) -> Float[Tensor, "batch seq hidden"]:
         """The last hidden states (after the final norm) at the batch's own positions, the joined ones cut off.

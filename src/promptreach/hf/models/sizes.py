@@ -77,16 +77,3 @@ def inner_parameters(module: PreTrainedModel) -> list[Tensor]:
     ends = [part for part in (*tables, module.get_output_embeddings()) if part is not None]
     outside = {id(weight) for part in ends for weight in part.parameters()}
     return [weight for weight in module.parameters() if id(weight) not in outside]
-
-
-def non_finite_faults(module: PreTrainedModel, name: str) -> list[Fault]:
-    """The weights with entries that are no numbers: which tensor, and how many entries."""
-    faults = []
-    for key, weight in module.named_parameters():
-        if weight.is_meta or not (weight.is_floating_point() or weight.is_complex()):
-            continue
-        if not weight.isfinite().all():
-            count = int((~weight.isfinite()).sum())
-            seen = f"weight {key!r} with {count:,} of {weight.numel():,} entries that are NaN or infinite"
-            faults.append(Fault(name, seen, "finite weights", "copy or download it again, or open it in float32"))
-    return faults
