@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
-from promptreach.hf.models.sizes import body_of
+from promptreach.hf.models.sizes import body_of, layer_count, layers_of
 
 QUERY_AND_VALUE = (
     ("q_proj", "v_proj"),
@@ -41,7 +41,7 @@ class LoraTargets:
     """The projections that LoRA adapts.
 
     Attributes:
-        names: the last parts of their paths, as PEFT matches them; none where the model has no projection.
+        names: the ends of their paths, or whole paths, as PEFT matches them; none where the model has no projection.
         transposed: whether their weights are stored (in, out).
     """
 
@@ -50,17 +50,22 @@ class LoraTargets:
 
 
 def lora_targets(module: PreTrainedModel) -> LoraTargets:
-    """The query and value projections of every layer, or every projection but the output layer's where these have no
-    name of their own. PEFT takes no ``out_proj`` of a state-space layer, which reads the weight by itself.
+    """The query and value projections of every layer, or every projection inside the layers where these have no name
+    of their own. PEFT takes no ``out_proj`` of a state-space layer, which reads the weight by itself.
     """
     body = body_of(module)
-    found: dict[str, bool] = {}
-    for path, part in body.named_modules():
-        if isinstance(part, nn.Linear | Conv1D) and part is not module.get_output_embeddings():
-            found[path.rpartition(".")[2]] = isinstance(part, Conv1D)
-    named = next((names for names in QUERY_AND_VALUE if all(name in found for name in names)), None)
-    names = named or tuple(sorted(name for name in found if name not in ("out_proj", "conv1d")))
-    return LoraTargets(names, bool(names) and all(found[name] for name in names))
+    layers = layers_of(body, layer_count(module.config)) or [body]
+    inside = {id(part) for layer in layers for part in layer.modules()}
+    found: dict[str, nn.Module] = {}
+    for path, part in module.named_modules():
+        # A subclass may compute something else from its weight than PEFT adds to.
+        if id(part) in inside and type(part) in (nn.Linear, Conv1D) and "pooler" not in path:
+            found[path] = part
+    ends = {path.rpartition(".")[2] for path in found}
+    named = next((names for names in QUERY_AND_VALUE if ends.issuperset(names)), None)
+    names = named or tuple(path for path in found if not path.endswith("out_proj"))
+    taken = [part for path, part in found.items() if path in names or path.rpartition(".")[2] in names]
+    return LoraTargets(names, bool(taken) and all(isinstance(part, Conv1D) for part in taken))
 
 
 class AttachedLora:

@@ -247,7 +247,7 @@ class OpenModel:
         """
         if self.task != "causal":
             raise InputError(Fault("model", f"{self.name}, opened as an encoder", "a causal language model"))
-        if self.row is None:  # what stands behind the matrix (a cap, a scale) is the model's own business
+        if not self.traits.plain_head:
             return logits_of(self.model, hidden)
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         return logits

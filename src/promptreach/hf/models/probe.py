@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from promptreach.errors import UnsupportedModelError
+from promptreach.hf.models.ends import logits_of
 from promptreach.hf.models.sizes import body_of, field, head_count, layer_count, text_config
 from promptreach.hf.running.interface import AttentionFunction, through
 from promptreach.hf.running.slots import slots_in_front
@@ -40,6 +41,8 @@ class Traits:
         prefix_by: how a prefix gets in: as a cache, or at the door of attention; None where it cannot.
         looked_up: whether attention is found by name, so that it can be captured.
         reasons: by ``prompt`` and ``prefix``, why it cannot be had; without an entry it can.
+        plain_head: whether logits are one matrix times the last hidden state; otherwise the model's own forward scales
+            or caps them.
     """
 
     both_ways: bool
@@ -48,6 +51,7 @@ class Traits:
     prefix_by: Literal["cache", "door"] | None
     looked_up: bool
     reasons: Mapping[str, str] = dataclass_field(default_factory=dict)
+    plain_head: bool = True
 
 
 @torch.no_grad()
@@ -74,7 +78,28 @@ def probe(module: PreTrainedModel) -> Traits:
     states, by, why = _encoder_prefix(module, ids, found, calls) if both_ways else _decoder_prefix(module, ids, found)
     if by is None:
         reasons["prefix"] = why
-    return Traits(both_ways, found.shape[-1], states, by, bool(calls), reasons)
+    return Traits(both_ways, found.shape[-1], states, by, bool(calls), reasons, _plain_head(module, ids, found))
+
+
+def _plain_head(module: PreTrainedModel, ids: Tensor, found: Tensor) -> bool:
+    """Whether logits are the output layer's alone; True for a model without one.
+
+    Raises:
+        UnsupportedModelError: when the logits do not follow from the last hidden states.
+    """
+    head = module.get_output_embeddings()
+    if head is None:
+        return True
+    own = _attempt(lambda: module(input_ids=ids, use_cache=False).logits)
+    if own is not None and _same(own, head(found)):
+        return True
+    made = _attempt(lambda: logits_of(module, found))
+    if own is None or made is None or not _same(own, made):
+        raise UnsupportedModelError(
+            f"{type(module).__name__}, whose logits do not follow from its last hidden states",
+            ("models with a language-model head behind the last layer",),
+        )
+    return False
 
 
 def _tokens(module: PreTrainedModel) -> Tensor:
@@ -123,7 +148,9 @@ def _embeddings_reason(module: PreTrainedModel, ids: Tensor, found: Tensor) -> s
         return "its forward takes token ids and no embeddings"
     embeddings = module.get_input_embeddings()(ids)
     given = _attempt(lambda: _run(body, inputs_embeds=embeddings))
-    if given is None:
+    # Gemma 4 looks for the row that an embedding is, and a virtual token is none.
+    between = _attempt(lambda: _run(body, inputs_embeds=0.5 * (embeddings + embeddings.roll(1, dims=1))))
+    if given is None or between is None:
         return "its forward needs the token ids beside the embeddings, and a virtual token has none"
     if not _same(found, given):
         return "it computes something else from embeddings than from the tokens they belong to"

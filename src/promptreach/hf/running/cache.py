@@ -204,7 +204,7 @@ def load_cache(path: str | Path, model: OpenModel) -> PromptCache:
 def states_of(model: OpenModel, embeddings: Float[Tensor, "prompt hidden"]) -> Prefix:
     """The keys and values that these embeddings leave at every layer when nothing stands in front of them."""
     cache = DynamicCache()  # without a config it keeps every position, also those that a sliding window would drop
-    inputs = embeddings.to(model.vocabulary)[None]
+    inputs = embeddings.to(model.vocabulary, copy=True)[None]  # CTRL scales what it is given in place
     model.body(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
     return prefix_of(cache)
 
