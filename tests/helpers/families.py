@@ -49,11 +49,16 @@ _SIZES: Mapping[str, Any] = {
     "embedding_dim": 32,
 }
 _LATENT = {"num_key_value_heads": 4}
+_HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
 _MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8}
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), _LATENT),
     **dict.fromkeys(("glm_moe_dsa", "longcat_flash", "minicpm3", "youtu"), _LATENT),
-    **dict.fromkeys(("bamba", "granitemoehybrid"), _MAMBA),
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _HYBRID),
+    "bamba": {**_MAMBA, "attn_layer_indices": [1]},
+    "granitemoehybrid": {**_MAMBA, "layer_types": ["mamba", "attention"]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
     "falcon_h1": {**_MAMBA, "mamba_d_ssm": 64},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4},

@@ -25,7 +25,7 @@ from promptreach.report.verdict import Reason, TuningVerdict
 from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, size_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import METHODS, lacking_faults
 from promptreach.training.runs import RunConfig, RunStore
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import MIN_CONTENT, Limits, prepare
@@ -126,6 +126,8 @@ def diagnose(
         check_output(folder, resume=True)
     task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    if attempt is not None:
+        raise_if_any(lacking_faults("attempt.method", backbone, attempt.method, attempt.init))
     lengths = _lengths(backbone, tokens, attempt)
     user_adapter = None if adapter is None else as_adapter(adapter, backbone)
     limits, kept_in = limits or Limits(), adapter if isinstance(adapter, str | Path) else None

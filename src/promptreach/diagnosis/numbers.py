@@ -1,7 +1,7 @@
 """The numbers that measurements leave and rules read: one frozen record a measurement, and their form in JSON."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 from promptreach.training.task.readout import Pooling
@@ -143,6 +143,7 @@ class TrainingNumbers:
             own stands under `USER`.
         lora: the name of the LoRA run.
         lengths_left_out: of prompts that were not trained.
+        not_here: by method, why this architecture cannot have it.
         user: None where nothing was brought.
     """
 
@@ -158,6 +159,7 @@ class TrainingNumbers:
     lora: str
     lengths_left_out: tuple[int, ...] = ()
     user: UserNumbers | None = None
+    not_here: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def running(model: OpenModel, option: DeploymentOption) -> Iterator[Hidden]:
 
         def run(batch: TokenBatch) -> Tensor:
             # As generation runs it: a causal model keeps its keys and values.
-            states: Tensor = model.run(batch, joined, use_cache=not model.both_ways).last_hidden_state
+            keeps = not model.both_ways and model.traits.states is not None
+            states: Tensor = model.run(batch, joined, use_cache=keeps).last_hidden_state
             return states[:, -batch.input_ids.shape[1] :]
 
         yield run

@@ -8,7 +8,7 @@ and the prompts among each other tell whether it is their number.
 import math
 from collections.abc import Sequence
 
-from promptreach.diagnosis.experiment import Experiment, Measured
+from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
 from promptreach.diagnosis.measures.user_run import score_user_run
 from promptreach.diagnosis.numbers import USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
@@ -16,6 +16,9 @@ from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.sweep import sweep
+
+BASELINES = ("prompt", "prefix", "lora")
+"""The methods that are compared."""
 
 
 def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
@@ -29,8 +32,14 @@ def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
     return Measured(numbers, experiment.judged_rows)
 
 
-def measure(experiment: Experiment) -> Measured[TrainingNumbers]:
-    """Train the control and the baselines, score the user's own, and compare all with LoRA, the control and that."""
+def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
+    """Train the control and the baselines, score the user's own, and compare all with LoRA, the control and that.
+
+    A method that this architecture cannot have is named with its reason, and the others are compared.
+    """
+    not_here = {method: reason for method in BASELINES if (reason := experiment.task.backbone.lacks(method))}
+    if "lora" in not_here:
+        return Skipped(f"There is no LoRA to compare with: {not_here['lora']}.")
     train_control(experiment)
     train_baselines(experiment)
     experiment.user_run = score_user_run(experiment)
@@ -57,9 +66,12 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers]:
         against_user=against(USER),
         lora=lora,
         lengths_left_out=tuple(
-            tokens for tokens in experiment.tokens if experiment.config("prompt", tokens=tokens).label not in runs
+            tokens
+            for tokens in experiment.tokens
+            if "prompt" not in not_here and experiment.config("prompt", tokens=tokens).label not in runs
         ),
         user=_user_numbers(experiment),
+        not_here=not_here,
     )
     return Measured(numbers, experiment.sample)
 
@@ -113,10 +125,10 @@ def equal_rank(experiment: Experiment) -> int:
 
 
 def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
-    """Add the sweep of each of `configs` that is not there yet."""
+    """Add the sweep of each of `configs` that is not there yet and that this architecture can have."""
     executor = experiment.executor_of(experiment.task)
     for config in configs:
-        if config.label in experiment.sweeps:
+        if config.label in experiment.sweeps or experiment.task.backbone.lacks(config.method):
             continue
         known = [run.config for run in experiment.runs.values()]
         rates = [one.learning_rate for one in known if one.method == config.method][:1]

@@ -159,6 +159,17 @@ def visit(
     raise_if_any([Fault("layers", str(layer), f"0 to {calls - 1}") for layer in unknown])
 
 
+def require_plain(layer: LayerCapture, name: str) -> None:
+    """Refuse a capture of attention that is more than a softmax of scaled scores under a mask.
+
+    Raises:
+        UnsupportedModelError: naming what it has beside that.
+    """
+    if layer.beside_scores:
+        found = f"{name}, whose attention has {' and '.join(layer.beside_scores)}"
+        raise UnsupportedModelError(found, ("plain softmax attention",))
+
+
 def _seen(name: str, module: Any, arguments: dict[str, Any], output: Tensor) -> dict[str, Any]:
     """One call's tensors as a `LayerCapture` holds them."""
     query, key = arguments["query"], arguments["key"]
