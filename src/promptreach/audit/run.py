@@ -173,11 +173,10 @@ def audit(
 def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgement:
     """The verdict on what `context` holds; UNDECIDED, and why, when a check that it needs broke."""
     broken = [
-        Reason(
-            f"The check “{finding.title}” {_ENDED[finding.status]}: {finding.reason}", Evidence.UNKNOWN, finding.check
-        )
+        Reason(f"The check “{finding.title}” {ended}: {finding.reason}", Evidence.UNKNOWN, finding.check)
         for finding in findings
-        if finding.status in _ENDED and finding.check in NEEDED
+        for ended in (_ENDED.get(finding.status),)
+        if ended and finding.check in NEEDED
     ]
     return judge(context.numbers, broken)
 
