@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def look(
     data: str | Path | None = None,
     columns: Mapping[str, str | None] | None = None,
     adapter: Path | None = None,
+    texts: Sequence[Path] = (),
     out: Path | None = None,
     resume: bool = False,
     task: str | None = None,
@@ -41,6 +42,7 @@ def look(
         model: a hub id, a folder or a GGUF file; of a hub id only what is on this machine is looked at.
         data: a file of rows; `columns` are the arguments of `promptreach.tables.read_task`.
         adapter: a PEFT folder.
+        texts: files of plain text.
         out, resume: where results go, as for `promptreach.files.check_output`.
         task, device, num_layers, revision: as for `promptreach.hf.open_model`.
 
@@ -51,11 +53,13 @@ def look(
     faults: list[Fault] = []
     if out is not None:
         _collect(faults, lambda: check_output(out, resume=resume))
-    if (data is not None and Path(data).expanduser().suffix != "") or (data is not None and Path(data).exists()):
+    if data is not None and (Path(data).suffix or Path(data).exists()):  # otherwise it is a hub id
         from promptreach.tables import read_task
 
         _collect(faults, lambda: read_task(data, **(columns or {})))
     faults += device_faults(device)
+    absent = [text for text in texts if not text.expanduser().is_file()]
+    faults += [Fault(str(text), "no such file", "a UTF-8 text file") for text in absent]
     if adapter is not None and not adapter.expanduser().is_dir():
         seen = "a file" if adapter.expanduser().is_file() else "nothing there"
         faults.append(Fault(str(adapter), seen, "the folder of a PEFT adapter"))
