@@ -12,6 +12,7 @@ from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import prepared
 from promptreach.audit.recommendation import recommend
 from promptreach.audit.settings import BudgetName, settings_for
+from promptreach.backbone import UNBOUNDED
 from promptreach.certificate import Evidence
 from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment
@@ -37,6 +38,7 @@ from promptreach.training.runs import RunStore
 RUNS_FOLDER = "runs"
 NEEDED = ("data", "training")
 """The checks without which there is nothing to judge."""
+_ENDED = {"failed": "broke", "skipped": "could not be made"}
 Value = TypeVar("Value")
 
 
@@ -116,7 +118,7 @@ def audit(
     assert task_data is not None
     assert opened is not None
     opened = brought.model if brought else opened
-    without_embeddings = sum(parameter.numel() for layer in opened.layers for parameter in layer.parameters())
+    without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
     settings = settings_for(budget, seed, without_embeddings, opened.max_positions)
     key = _key(opened, task_data, asdict(settings), adapter)
     if folder is not None and (folder / "report.json").exists():
@@ -171,9 +173,10 @@ def audit(
 def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgement:
     """The verdict on what `context` holds; UNDECIDED, and why, when a check that it needs broke."""
     broken = [
-        Reason(f"The check “{finding.title}” broke: {finding.reason}", Evidence.UNKNOWN, finding.check)
+        Reason(f"The check “{finding.title}” {ended}: {finding.reason}", Evidence.UNKNOWN, finding.check)
         for finding in findings
-        if finding.status == "failed" and finding.check in NEEDED
+        for ended in (_ENDED.get(finding.status),)
+        if ended and finding.check in NEEDED
     ]
     return judge(context.numbers, broken)
 
@@ -236,7 +239,7 @@ def _about_model(model: OpenModel) -> dict[str, Any]:
         "heads": model.num_heads,
         "key/value heads": model.num_kv_heads,
         "hidden size": model.hidden_size,
-        "context": model.max_positions,
+        "context": None if model.max_positions == UNBOUNDED else model.max_positions,
         "parameters": sum(parameter.numel() for parameter in model.release().parameters()),
         "fingerprint": model.fingerprint,
     }

@@ -25,7 +25,7 @@ from promptreach.report.verdict import Reason, TuningVerdict
 from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, size_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import METHODS, lacking_faults
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.task.readout import Pooling
@@ -127,6 +127,8 @@ def diagnose(
         check_output(folder, resume=True)
     task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    if attempt is not None:
+        raise_if_any(lacking_faults("attempt.method", backbone, attempt.method, attempt.init))
     lengths = _lengths(backbone, tokens, attempt)
     brought = bring(adapter, backbone) if isinstance(adapter, str | Path) else None
     backbone = brought.model if brought else backbone

@@ -14,7 +14,7 @@ from promptreach.diagnosis.numbers import USER, Comparison, Goal, Metric, as_val
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import first_init
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.sweep import Sweep
 from promptreach.training.task.objective import Outcomes
@@ -198,7 +198,7 @@ class Experiment:
             method=method,
             tokens=tokens,
             rank=rank,
-            init=init or METHODS[method].inits[0],
+            init=init or first_init(self.task.backbone, method),
             learning_rate=0.0,
             steps=self.steps if method != "head" else 0,
             batch_size=self.batch_size,

@@ -156,6 +156,7 @@ class TrainingNumbers:
         most_tokens: the virtual tokens that fit into the context beside the content.
         longer_possible: whether one length beyond the budget's fits and was not trained yet.
         lengths_left_out: of prompts that were not trained.
+        not_here: by method, why this architecture cannot have it.
         user: None where nothing was brought.
     """
 
@@ -175,6 +176,7 @@ class TrainingNumbers:
     longer_possible: bool = False
     lengths_left_out: tuple[int, ...] = ()
     user: UserNumbers | None = None
+    not_here: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

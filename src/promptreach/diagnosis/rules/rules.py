@@ -106,6 +106,16 @@ def gap_not_settled(seen: Measurements) -> Judgement | None:
     name = seen.best_soft()
     if name is None and seen.bound_by_layer:
         return None
+    if name is None and {"prompt", "prefix"} <= seen.training.not_here.keys():
+        return undecided(
+            "This architecture takes neither a prompt nor a prefix.",
+            tuple(
+                measured(f"No {method} on this architecture, because {seen.training.not_here[method]}.")
+                for method in ("prompt", "prefix")
+            ),
+            "Take LoRA, or the same task on a model that reads embeddings.",
+            chosen=seen.lora,
+        )
     if name is None:
         return undecided(
             "No soft prompt finished training.",
