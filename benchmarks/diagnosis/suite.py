@@ -3,8 +3,8 @@
     python benchmarks/diagnosis/suite.py [--tasks NAME ...] [--kinds KIND ...] [--half tuning|reported] [--seeds 0 1 2]
         [--steps SHARE] [--again] [--work FOLDER] [--out JSON]
 
-The rules may be tuned on the half `tuning`; `share_right`, `wrong_while_proved`, `expected` (by true
-cause) and `confusion` at the top of the JSON are of the half `reported`. The result is written after every diagnosis, and a second call goes on where the first was stopped.
+The rules may be tuned on the half `tuning`; `share_right`, `wrong_while_proved`, `expected` (by true cause) and
+`confusion` at the top of the JSON are of the half `reported`. The result is written after every diagnosis, and a second call goes on where the first was stopped.
 `--again` diagnoses once more what is there already: training runs that are still asked for are found in --work, so this
 is how a change of the rules is judged; seconds are then those of what was new. `--steps 0.5` halves every training, for
 a quick look.

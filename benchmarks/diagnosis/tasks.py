@@ -299,7 +299,7 @@ def pairwise() -> Iterator[Task]:
     The narrow GPTs answer with the last letter or the next one; nothing in their attention tells any other letter from
     the rest. A prompt or a prefix adds to what is read there; LoRA changes what is looked at.
     """
-    why = "The frozen layers look at the last letter alone; `truth.py` (PEFT alone): LoRA does it, prompts and prefixes not."
+    why = "The frozen layers look at one letter; `truth.py` (PEFT alone): LoRA does it, prompts and prefixes do not."
     limits = Limits(train=1500, validation=150, held_out=300, max_length=32)
     options = {"tokens": (2, 4, 8), "rank": 8, "steps": 400, "limits": limits}
     own = {"attempt": Attempt("prompt", 8, learning_rate=0.3, init="vocabulary", steps=400)}

@@ -85,8 +85,8 @@ def _groups(rows: list[tuple[int, ...]]) -> dict[tuple[int, int], list[tuple[int
 
 
 def _last(layer: LayerCapture) -> tuple[Tensor, Tensor, Tensor]:
-    """At the last token of rows of equal length: (heads, size) queries, (rows, heads) log masses of the content, and its
-    (rows, heads, size) means."""
+    """The queries (heads, size) at the last token of rows of equal length, and the content's log masses (rows, heads)
+    and means (rows, heads, size) there."""
     last = slice(layer.query.shape[2] - 1, None)
     found = attention.statistics(
         layer.query[:, :, last].double(), layer.key.double(), layer.value.double(), layer.scale, layer.mask[:, :, last]
