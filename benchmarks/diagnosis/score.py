@@ -57,6 +57,14 @@ def grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, Any]:
     return {name: score([row for row in rows if key(row) == name]) for name in sorted({key(row) for row in rows})}
 
 
+def as_markdown(counts: dict[str, dict[str, int]]) -> str:
+    """The confusion matrix as a table: what was expected down, what was said across."""
+    verdicts = sorted({verdict for given in counts.values() for verdict in given})
+    rows = [["true cause", *verdicts], ["---"] * (len(verdicts) + 1)]
+    rows += [[expected, *(str(given.get(verdict, 0)) for verdict in verdicts)] for expected, given in counts.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def listing(rows: Sequence[Row]) -> str:
     """One line a diagnosis that is not right."""
     lines = [
