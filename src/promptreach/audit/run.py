@@ -145,8 +145,8 @@ def audit(
     judgement = judge_findings(findings, context)
     user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
     options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
-    options |= {"ray_address": ray_address, **model_options, "budget": budget, "seed": seed, "seeds": seeds}
-    options |= {"out": None if out is None else f"{out}-again"}
+    options |= {"ray_address": ray_address, **model_options, "budget": budget, "seed": seed}
+    options |= {"seeds": None if seeds == 1 else seeds, "out": None if out is None else f"{out}-again"}
     recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
     # As JSON gives them back, so that a report read from its file equals the one that was written.
     recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))

@@ -91,8 +91,8 @@ def audit(
     }
     elsewhere = None if engine is _Engine.local else engine.value
     shown: dict[str, object] = {**given, "adapter": adapter, "engine": elsewhere, "workers": workers}
-    shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed, "seeds": seeds}
-    shown |= {"out": f"{out}-again"}
+    shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
+    shown |= {"seeds": None if seeds == 1 else seeds, "out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         result = run_audit(
             model,
