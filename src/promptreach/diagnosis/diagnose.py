@@ -70,6 +70,7 @@ def diagnose(
     steps: int = 200,
     batch_size: int = 32,
     seed: int = 0,
+    seeds: int = 1,
     pooling: Pooling | None = None,
     limits: Limits | None = None,
     plain_text: Sequence[str] = (),
@@ -98,6 +99,7 @@ def diagnose(
         rank: of the LoRA update; None takes the one that comes closest to the longest prompt in parameters.
         steps, batch_size: of each training; trials of a learning rate are shorter.
         seed: for the split, the starts and the order of the examples. The same seed gives the same diagnosis.
+        seeds: 2 or more train the winners again with that many seeds; the margin is at least what a seed was worth.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
         limits: how much of the data is used; None takes `Limits()`.
         plain_text: texts on which an adapter should change nothing; none takes the inputs that are held out.
@@ -119,6 +121,7 @@ def diagnose(
         OutputError: when nothing can be written to `folder`.
     """
     faults = argument_faults(attempt, adapter, goal, tokens, rank, steps, batch_size, pooling)
+    faults += least_faults({"seeds": seeds})
     raise_if_any([*faults, *engine_faults(engine, workers, ray_address, model)])
     if attempt is not None:
         has_tokens = METHODS[attempt.method].uses_tokens
@@ -149,6 +152,7 @@ def diagnose(
             steps=steps,
             batch_size=batch_size,
             seed=seed,
+            seeds=seeds,
             goal=goal,
             limits=limits,
             attempt=attempt,
