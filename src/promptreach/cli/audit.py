@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import exit_status
+from promptreach.preflight import look
 from promptreach.terminal import say, write_json
 
 _COLUMNS = "Columns of DATA, where their names do not tell"
@@ -74,13 +75,27 @@ def audit(
 
     Exit status: 0 what was trained fits; 1 it does not; 3 undecided; 2 the call or its input is wrong.
     """
+    given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    with exit_status():
+        look(
+            model,
+            data=data,
+            columns=given,
+            adapter=adapter,
+            out=out,
+            resume=resume,
+            task=task.value if task else None,
+            device="cpu" if device_map else device,
+            num_layers=num_layers,
+            revision=revision,
+        )
+
     import torch
 
     from promptreach.audit import audit as run_audit
     from promptreach.report.json import render_json
     from promptreach.report.text import print_summary
 
-    given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
     opening = {
         "task": task.value if task else None,
         "revision": revision,

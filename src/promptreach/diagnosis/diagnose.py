@@ -16,7 +16,7 @@ from promptreach.diagnosis.steps import measure_and_judge
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output
-from promptreach.hf.adapters.classifier import load_classifier, reading_of
+from promptreach.hf.adapters.brought import bring
 from promptreach.hf.adapters.folders import as_adapter
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
@@ -25,8 +25,9 @@ from promptreach.report.verdict import Reason, TuningVerdict
 from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, size_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
-from promptreach.training.methods.methods import METHODS
-from promptreach.training.runs import RunConfig, RunStore
+from promptreach.training.methods.methods import METHODS, lacking_faults
+from promptreach.training.recipe import recipe
+from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import MIN_CONTENT, Limits, prepare
 
@@ -129,9 +130,13 @@ def diagnose(
         check_output(folder, resume=True)
     task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    if attempt is not None:
+        raise_if_any(lacking_faults("attempt.method", backbone, attempt.method, attempt.init))
     lengths = _lengths(backbone, tokens, attempt)
-    user_adapter = None if adapter is None else as_adapter(adapter, backbone)
-    limits, kept_in = limits or Limits(), adapter if isinstance(adapter, str | Path) else None
+    brought = bring(adapter, backbone) if isinstance(adapter, str | Path) else None
+    backbone = brought.model if brought else backbone
+    user_adapter = brought.adapter if brought else None if adapter is None else as_adapter(adapter, backbone)
+    limits = limits or Limits()
     store = RunStore(None if folder is None else Path(folder))
     with (
         Progress(quiet) as progress,
@@ -152,8 +157,10 @@ def diagnose(
             limits=limits,
             attempt=attempt,
             user_adapter=user_adapter,
-            user_pooling=None if kept_in is None else reading_of(kept_in, backbone),
-            classifier=None if kept_in is None else load_classifier(kept_in, backbone),
+            user_pooling=brought.pooling if brought else None,
+            classifier=brought.classifier if brought else None,
+            user_base=brought.other_base if brought else "",
+            user_tokens=brought.added_tokens if brought else (),
             plain_text=tuple(plain_text),
         )
         judgement = measure_and_judge(experiment)
@@ -164,7 +171,7 @@ def diagnose(
         headline=judgement.headline,
         reasons=judgement.reasons,
         findings=dict(experiment.found),
-        advice=judgement.advice,
+        advice=_advice(judgement.advice, chosen, experiment),
         recommended=None if chosen is None else _recommended(chosen.config, experiment.task.pooling),
     )
 
@@ -179,6 +186,11 @@ def _lengths(backbone: Backbone, tokens: Sequence[int], attempt: Attempt | None)
         seen = f"{own or min(tokens)} {unit} in a context of {backbone.max_positions}"
         raise InputError(Fault("attempt.tokens" if own > longest else "tokens", seen, f"at most {longest}"))
     return tuple(sorted(fitting))
+
+
+def _advice(text: str, chosen: Run | None, experiment: Experiment) -> str:
+    """The advice with all that carries the score of the run that it builds on."""
+    return text if chosen is None else f"{text} {recipe(chosen, experiment.task, experiment.content_length)}"
 
 
 def _recommended(config: RunConfig, pooling: Pooling | None) -> Attempt:

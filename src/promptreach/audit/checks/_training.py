@@ -106,6 +106,10 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
             shown += [run.train_loss, run.parameters, run.learning_rate or None, run.best_step, run.init]
             shown += [round(run.seconds, 1)]
         rows.append(shown)
+    rows += [
+        [_name(context, method), f"not on this architecture, because {reason}", *[None] * (len(columns) - 2)]
+        for method, reason in numbers.not_here.items()
+    ]
     return Table(
         title="Methods side by side",
         columns=columns,
@@ -184,8 +188,12 @@ def _summary(numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> str:
         found = scores[name]
         return f"{found.accuracy:.1%}" if by_accuracy else f"{found.loss:.3f} nats per token"
 
-    best = _best(numbers, [name for name, run in numbers.methods.items() if run.method in ("prompt", "prefix")])
+    soft = [name for name, run in numbers.methods.items() if run.method in ("prompt", "prefix")]
+    best = _best(numbers, soft) if soft else ""
     control = "The head alone" if by_accuracy else "The bare model"
-    return f"Best soft prompt ({best}): {score(best)}. LoRA: {score(numbers.lora)}. {control}: {score('head')}." + (
-        f" Your adapter: {score(USER)}." if USER in scores else ""
-    )
+    parts = [f"Best soft prompt ({best}): {score(best)}." if soft else "No soft prompt on this architecture."]
+    parts.append(f"LoRA: {score(numbers.lora)}. {control}: {score('head')}.")
+    parts += [f"Your adapter: {score(USER)}."] if USER in scores else []
+    if soft:
+        parts += [f"No {method} on this architecture, because {reason}." for method, reason in numbers.not_here.items()]
+    return " ".join(parts)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from promptreach.diagnosis.experiment import Experiment, Measured
+from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
 from promptreach.diagnosis.measures.user_run import score_user_run
 from promptreach.diagnosis.numbers import USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
@@ -20,6 +20,9 @@ from promptreach.training.methods.methods import METHODS
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.halving import has_left
 from promptreach.training.search.sweep import Sweep, sweep
+
+BASELINES = ("prompt", "prefix", "lora")
+"""The methods that are compared."""
 
 
 def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
@@ -33,11 +36,14 @@ def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
     return Measured(numbers, experiment.judged_rows)
 
 
-def measure(experiment: Experiment) -> Measured[TrainingNumbers]:
+def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     """Train the control and the baselines, score the user's own, and compare all with LoRA, the control and that.
 
-    Where the verdict hangs on the lengths tried, a prompt longer than the budget's is trained as well.
+    Where the verdict hangs on the lengths tried, a prompt longer than the budget's is trained as well. A method that
+    this architecture cannot have is named with its reason, and the others are compared.
     """
+    if reason := experiment.task.backbone.lacks("lora"):
+        return Skipped(f"There is no LoRA on this architecture to compare with, because {reason}.")
     train_control(experiment)
     train_baselines(experiment)
     experiment.user_run = score_user_run(experiment)
@@ -62,6 +68,7 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         return {name: experiment.compare(found, outcomes[other]) for name, found in outcomes.items() if name != other}
 
     lora = next(name for name, run in runs.items() if run.config.method == "lora")
+    not_here = {method: reason for method in BASELINES if (reason := experiment.task.backbone.lacks(method))}
     return TrainingNumbers(
         metric=experiment.metric,
         goal=experiment.goal,
@@ -89,9 +96,12 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         most_tokens=_room(experiment),
         longer_possible=_one_longer(experiment) > 0,
         lengths_left_out=tuple(
-            tokens for tokens in experiment.tokens if experiment.config("prompt", tokens=tokens).label not in runs
+            tokens
+            for tokens in experiment.tokens
+            if "prompt" not in not_here and experiment.config("prompt", tokens=tokens).label not in runs
         ),
         user=_user_numbers(experiment),
+        not_here=not_here,
     )
 
 
@@ -155,19 +165,23 @@ def longer_cannot_help(experiment: Experiment) -> bool:
 def equal_rank(experiment: Experiment) -> int:
     """The LoRA rank whose parameters come closest to those of the longest prompt; at least 1."""
     backbone = experiment.task.backbone
-    return max(1, round(max(experiment.tokens) * backbone.hidden_size / parameter_count(backbone, "lora", rank=1)))
+    return max(1, round(max(experiment.tokens) * backbone.embedding_size / parameter_count(backbone, "lora", rank=1)))
 
 
 def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
-    """Add the sweep of each of `configs` that is not there yet."""
+    """Add the sweep of each of `configs` that is not there yet and that this architecture can have."""
     executor, control = experiment.executor_of(experiment.task), train_control(experiment)
+    lacks = experiment.task.backbone.lacks
     for config in configs:
-        if config.label in experiment.sweeps:
+        if config.label in experiment.sweeps or lacks(config.method, ""):
             continue
         found = sweep(executor, config)
         tried = [config.init]
         # A prompt that ends below the control was harmed by its start, and is no measure of what prompts can do.
-        for init in METHODS[config.method].inits[1:] if config.method in ("prompt", "prefix") else ():
+        others = [
+            init for init in METHODS[config.method].inits if init != config.init and not lacks(config.method, init)
+        ]
+        for init in others[1:] if config.method in ("prompt", "prefix") else ():
             if not has_left(control.validation, found.best.validation):
                 break
             tried.append(init)

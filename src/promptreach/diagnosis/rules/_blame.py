@@ -64,6 +64,12 @@ def training_reasons(seen: Measurements) -> list[Reason]:
     return reasons + _signs(seen, user)
 
 
+def _loses(seen: Measurements) -> bool:
+    """Whether something trained here is surely better than the user's own."""
+    over = seen.training.against_user.values()
+    return seen.user is None or seen.user.status == "diverged" or any(found.low > 0 for found in over)
+
+
 def _optimiser(seen: Measurements, fitting: str) -> Judgement:
     run = seen.runs[fitting]
     reasons = training_reasons(seen)
@@ -155,7 +161,8 @@ def _signs(seen: Measurements, user: UserNumbers) -> list[Reason]:
     if seen.collapse is not None and seen.collapse.collapsed:
         text = f"It puts {seen.collapse.share:.0%} of the rows into one class, {seen.collapse.favourite!r} "
         found.append(measured(f"{text}(true of {seen.collapse.true_share:.0%}).", "collapse"))
-    if seen.start is None:
+    # Long virtual tokens that do the task are no fault.
+    if seen.start is None or not _loses(seen):
         return found
     looks = {"Your virtual tokens are": "your prompt"}
     # Only a prompt starts as vectors at the input: a prefix has starts of the same names and other lengths.

@@ -8,11 +8,13 @@ from promptreach.diagnosis.numbers import (
     USER,
     AttemptNumbers,
     BareNumbers,
+    BroughtNumbers,
     CollapseNumbers,
     Comparison,
     DataNumbers,
     Metric,
     OneLayerNumbers,
+    PartsNumbers,
     PlantedNumbers,
     PoolingNumbers,
     RunNumbers,
@@ -57,6 +59,8 @@ class Measurements:
     attempt: AttemptNumbers | None = None
     collapse: CollapseNumbers | None = None
     pooling: PoolingNumbers | None = None
+    parts: PartsNumbers | None = None
+    brought: BroughtNumbers | None = None
     seeds: SeedNumbers | None = None
     one_layer: OneLayerNumbers | None = None
 

@@ -15,9 +15,11 @@ from promptreach.diagnosis.measures.comparison import NORMAL_90
 from promptreach.diagnosis.numbers import (
     AttemptNumbers,
     BareNumbers,
+    BroughtNumbers,
     CollapseNumbers,
     DataNumbers,
     OneLayerNumbers,
+    PartsNumbers,
     PlantedNumbers,
     PoolingNumbers,
     SeedNumbers,
@@ -35,7 +37,9 @@ from promptreach.diagnosis.rules._form import (
     lengths_not_compared,
     training_not_trusted,
 )
+from promptreach.diagnosis.rules._known_faults import also_known, control_does, known_rows, one_label, rows_cut
 from promptreach.diagnosis.rules._length import more_tokens_help
+from promptreach.diagnosis.rules._own_adapter import own_beats_all, told_first
 from promptreach.diagnosis.rules._unlearnable import conflicting_completions, conflicting_labels, nothing_learnt
 from promptreach.diagnosis.rules.measurements import LONGER, STILL_FALLING, Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
@@ -64,6 +68,8 @@ def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement
         attempt=numbers_of(found, AttemptNumbers),
         collapse=numbers_of(found, CollapseNumbers),
         pooling=numbers_of(found, PoolingNumbers),
+        parts=numbers_of(found, PartsNumbers),
+        brought=numbers_of(found, BroughtNumbers),
         seeds=numbers_of(found, SeedNumbers),
         one_layer=numbers_of(found, OneLayerNumbers),
     )
@@ -71,7 +77,7 @@ def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement
     # What the user's own settings cost is worth knowing whatever the verdict.
     more = (*training_reasons(seen), *harmed_reasons(seen), *seed_reasons(seen))
     also = tuple(reason for reason in more if reason not in judgement.reasons)
-    return replace(judgement, reasons=judgement.reasons + also)
+    return told_first(seen, also_known(seen, replace(judgement, reasons=judgement.reasons + also)))
 
 
 def seed_reasons(seen: Measurements) -> tuple[Reason, ...]:
@@ -100,6 +106,16 @@ def gap_not_settled(seen: Measurements) -> Judgement | None:
     name = seen.best_soft()
     if name is None and seen.bound_by_layer:
         return None
+    if name is None and {"prompt", "prefix"} <= seen.training.not_here.keys():
+        return undecided(
+            "This architecture takes neither a prompt nor a prefix.",
+            tuple(
+                measured(f"No {method} on this architecture, because {seen.training.not_here[method]}.")
+                for method in ("prompt", "prefix")
+            ),
+            "Take LoRA, or the same task on a model that reads embeddings.",
+            chosen=seen.lora,
+        )
     if name is None:
         return undecided(
             "No soft prompt finished training.",
@@ -148,7 +164,12 @@ def nothing_memorised(seen: Measurements) -> Judgement | None:
 Rule = Callable[[Measurements], Judgement | None]
 RULES: tuple[Rule, ...] = (
     conflicting_completions,
+    one_label,
+    rows_cut,
+    known_rows,
     nothing_learnt,
+    own_beats_all,
+    control_does,
     blame_training,
     rival_not_trained,
     soft_prompt_keeps_up,
