@@ -92,9 +92,9 @@ def _covers(boxes: Tensor, statistics: HeadStatistics) -> bool:
     if not statistics.zero_query:
         return bool(low[0] == -torch.inf and joined.all())
     # The next whole number behind an interval may not lie before the one that follows; either end may be this far off.
-    reached, low = (item.numpy().astype(np.longdouble) + middle(statistics.lse) for item in (reached[:-1], low))
-    next_one = np.floor(np.exp(reached) * (1 - _LABEL)) + 1
-    starts = np.exp(low) * (1 + _LABEL)
+    ends, begins = (item.numpy().astype(np.longdouble) + middle(statistics.lse) for item in (reached[:-1], low))
+    next_one = np.floor(np.exp(ends) * (1 - _LABEL)) + 1
+    starts = np.exp(begins) * (1 + _LABEL)
     return bool(starts[0] <= 1 and (joined.numpy() | (starts[1:] <= next_one)).all())
 
 
