@@ -1,77 +1,96 @@
-"""Certificates changed in one place: every field, and every number, tensor, list and truth value of the witness."""
+"""Certificates that somebody changed: what they say, and what stands in their witness."""
 
 import dataclasses
 import math
+import re
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from promptreach.certificate import Assumption, Evidence, Side
+from promptreach.certificate import Assumption, Certificate, Evidence, Side
 
-
-def changed_fields(certificate):
-    """(what, certificate) with one field changed that the witness decides."""
-    side = {Side.LOWER: Side.UPPER, Side.UPPER: Side.EXACT, Side.EXACT: Side.LOWER}[certificate.side]
-    measured = certificate.evidence is Evidence.PROVED
-    kind = {"evidence": Evidence.MEASURED, "sample": "all"} if measured else {"evidence": Evidence.PROVED, "sample": ""}
-    less = certificate.assumptions[1:] if certificate.assumptions else (Assumption("none", True),)
-    for what, fields in {
-        "claim": {"claim": certificate.claim + " twice"},
-        "other numbers": {"claim": "".join(str(9 - int(c)) if c.isdigit() else c for c in certificate.claim)},
-        "side": {"side": side},
-        "evidence": kind,
-        "assumptions": {"assumptions": less},
-        "theorem": {"theorem": certificate.theorem + "-2"},
-    }.items():
-        if what != "other numbers" or fields["claim"] != certificate.claim:
-            yield what, dataclasses.replace(certificate, **fields)
+OTHER = Assumption("the moon is full", checked=True)
 
 
-def changed_witnesses(certificate):
-    """(where, certificate) with one leaf of the witness changed, in either direction."""
-    for where, witness in _variants(certificate.witness):
-        yield where, dataclasses.replace(certificate, witness=witness)
+def said_otherwise(certificate: Certificate) -> Iterator[tuple[str, Certificate]]:
+    """Every way to change what a certificate says beside its number; none may pass."""
+    said: dict[str, list[Any]] = {
+        "claim": [certificate.claim + " ", f"Always: {certificate.claim}", *other_numbers(certificate.claim)],
+        "side": [side for side in Side if side is not certificate.side],
+        "evidence": [kind for kind in Evidence if kind is not certificate.evidence],
+        "assumptions": [(*certificate.assumptions, OTHER), certificate.assumptions[1:], (OTHER,)],
+        "theorem": ["", "max-norm" if certificate.theorem != "max-norm" else "stored-bits"],
+        "sample": ["all there are"],
+        "confidence": [0.99],
+        "reason": ["so it is"],
+        "subject": ["Layer 3"],
+    }
+    for name, others in said.items():
+        for other in others:
+            # An evidence that needs a sample or a reason gets one: it must not be the constructor that refuses.
+            needed = {"sample": "some", "reason": "out of time"} if name == "evidence" else {}
+            if other != getattr(certificate, name):
+                yield f"{name} {other!r}", dataclasses.replace(certificate, **{**needed, name: other})
 
 
-def _variants(value):
+def other_numbers(claim: str) -> list[str]:
+    """The claim with one of its digits one higher: the last of each number in it."""
+    places = [found.end() - 1 for found in re.finditer(r"\d+", claim)]
+    return [f"{claim[:place]}{(int(claim[place]) + 1) % 10}{claim[place + 1 :]}" for place in places]
+
+
+def damaged(certificate: Certificate) -> Iterator[tuple[str, Certificate]]:
+    """Every leaf of the witness turned into nonsense of several kinds; none may pass, raise, or run on."""
+    for path, leaf in leaves(certificate.witness):
+        for nonsense in nonsense_for(leaf):
+            name = f"{'.'.join(map(str, path))} = {nonsense!r:.60}"
+            yield name, dataclasses.replace(certificate, witness=put(certificate.witness, path, nonsense))
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """The innermost values of a witness with the keys that lead to them."""
     if isinstance(value, dict):
-        for name in value:
-            for where, part in _variants(value[name]):
-                yield f"{name}.{where}", {**value, name: part}
-            yield f"{name} missing", {key: item for key, item in value.items() if key != name}
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            for where, part in _variants(item):
-                yield f"{index}.{where}", [*value[:index], part, *value[index + 1 :]]
-        if value:
-            yield "twice", [*value, value[-1]]
-            yield "short", value[:-1]
-    elif isinstance(value, torch.Tensor):
-        for where, factor in (("up", 1.25), ("down", 0.8), ("nan", math.nan), ("inf", math.inf)):
-            changed = value.clone()
-            changed.view(-1)[0] = changed.view(-1)[0] * factor + (0.1 if where == "up" else -0.1)
-            yield where, changed
-        yield "short", value[:-1]
-        yield "negative", -value
-        yield "single", value.float()
-        yield "text", "tensor"
-    elif isinstance(value, bool):
-        yield "flipped", not value
-        yield "number", int(value)
-    elif isinstance(value, int | float):
-        for where, other in {
-            "up": value + 1,
-            "down": value - 1,
-            "negative": -7,
-            "inf": math.inf,
-            "low": -math.inf,
-        }.items():
-            yield where, other
-        yield "nan", math.nan
-        yield "text", str(value)
-        yield "huge", 10**300
-    elif isinstance(value, str):
-        yield "longer", value + "0"
-        yield "other", "nan"
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value[:2]):  # two of a kind do
+            yield from leaves(item, (*path, index))
     else:
-        yield "a number", 1.0
-        yield "a tensor", torch.ones(2, 2, dtype=torch.float64)
+        yield path, value
+
+
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """A copy of a witness with another value at one place."""
+    if not path:
+        return new
+    if isinstance(value, dict):
+        return {**value, path[0]: put(value[path[0]], path[1:], new)}
+    return [put(item, path[1:], new) if index == path[0] else item for index, item in enumerate(value)]
+
+
+def nonsense_for(leaf: Any) -> list[Any]:
+    """Values that no witness may have where this one has `leaf`."""
+    if isinstance(leaf, Tensor):
+        if not leaf.numel():
+            return ["x", 1.0, leaf.to(torch.complex64)]
+        bad = leaf.double().clone(memory_format=torch.contiguous_format)
+        bad.view(-1)[:1] = math.nan
+        infinite = torch.full_like(leaf.double(), -math.inf)
+        return [
+            "x",
+            1.0,
+            bad,
+            infinite,
+            leaf[:0] if leaf.ndim else "x",
+            leaf.flatten()[None, None],
+            leaf.to(torch.complex64),
+        ]
+    if isinstance(leaf, bool):
+        return [None, "x", math.nan, 7]
+    if isinstance(leaf, int):
+        return [None, "x", math.nan, -math.inf, math.inf, -leaf - 1, leaf + 0.5, 10**30, True, [leaf]]
+    if isinstance(leaf, float):
+        return [None, "x", math.nan, -math.inf, -abs(leaf) - 1, [leaf], torch.tensor(leaf)]
+    return [7, "no such thing", [leaf]]

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
+from helpers.changed_certificates import changed_fields, changed_witnesses
 from helpers.oracle_problems import normal, prompted, random_sequences, random_weights
-from helpers.tampering import changed_fields, changed_witnesses
 from helpers.tolerances import TOLERANCES
 from promptreach.certificate import Evidence, Side
 from promptreach.limits import compare_with_lora, low_rank_fit, token_lower_bound, tokens_needed, unmemorisable_pair

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from helpers.changed_certificates import changed_fields, changed_witnesses
 from helpers.oracle_problems import normal, random_sequences, random_weights
-from helpers.tampering import changed_fields, changed_witnesses
 from promptreach.certificate import Evidence
 from promptreach.limits import memorisable, memorisable_statistics
 from promptreach.limits.oracle.floor_witness import floor_over, unpacked

@@ -45,11 +45,13 @@ _MERGE = "merge it into its base model, and open that"
 
 def lora_config(update: LowRankUpdate, model: OpenModel) -> LoraConfig:
     """PEFT's config of an update."""
+    paths = sorted({_split(key)[0] for key in update.state})
+    modules = dict(model.model.named_modules())
     return LoraConfig(
         r=update.rank,
         lora_alpha=update.alpha,
-        target_modules=sorted({_split(key)[0] for key in update.state}),
-        fan_in_fan_out=model.row.transposed,
+        target_modules=paths,
+        fan_in_fan_out=all(isinstance(modules.get(path), Conv1D) for path in paths),
         task_type=model.peft_task,
         **update.options,
     )

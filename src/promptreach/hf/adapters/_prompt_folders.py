@@ -39,6 +39,8 @@ def prompt_or_prefix(
     raise_if_any(_tensor_faults(tensors, weights), AdapterError)
     embeddings = floating(tensors[NAME])
     is_prompt = config["peft_type"] in PROMPTS
+    if not is_prompt and model.head_dim != model.value_dim:
+        return _latent(embeddings, model, weights)
     layers, heads = config.get("num_layers") or model.num_layers, config.get("num_attention_heads") or 1
     faults = _parts_faults(config, embeddings, settings)
     if not faults:
@@ -52,13 +54,24 @@ def prompt_or_prefix(
 
 
 def flatten(prefix: Prefix) -> Tensor:
-    """(prompt, layer * 2 * kv_head * head_dim): a row is each layer's keys, then its values, head by head."""
-    return torch.stack([prefix.keys, prefix.values], dim=1).permute(3, 0, 1, 2, 4).flatten(1)
+    """(prompt, layer * kv_head * (head_dim + value_dim)): a row is each layer's keys, then its values, head by head."""
+    return torch.cat([part.permute(2, 0, 1, 3).flatten(2) for part in (prefix.keys, prefix.values)], dim=2).flatten(1)
 
 
 def _unflatten(embeddings: Tensor, num_layers: int, num_heads: int) -> Prefix:
     parts = embeddings.unflatten(1, (num_layers, 2, num_heads, -1)).permute(2, 1, 3, 0, 4)
     return Prefix(parts[0], parts[1])
+
+
+def _latent(embeddings: Tensor, model: OpenModel, where: str) -> Prefix:
+    """The prefix of a model whose keys and values differ in size: PEFT has none, and no field of its config for it."""
+    layers, heads, sizes = model.num_layers, model.num_kv_heads, (model.head_dim, model.value_dim)
+    if embeddings.shape[1] != layers * heads * sum(sizes):
+        expected = f"{layers} layers x {heads} heads x ({sizes[0]} + {sizes[1]}) columns, as {model.name} has them"
+        raise AdapterError(Fault(where, f"{NAME} of shape {tuple(embeddings.shape)}", expected))
+    parts = embeddings.unflatten(1, (layers, -1)).split([heads * size for size in sizes], dim=2)
+    keys, values = (part.unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for part in parts)
+    return Prefix(keys, values)
 
 
 def floating(tensor: Tensor) -> Tensor:

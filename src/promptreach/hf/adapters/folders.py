@@ -22,8 +22,8 @@ from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lor
 from promptreach.hf.adapters._prompt_folders import PREFIXES, PROMPTS, flatten, prompt_or_prefix
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
 from promptreach.hf.adapters.tokenizer import tokenizer_faults
-from promptreach.hf.models._file_validation import json_faults, safetensors_faults
 from promptreach.hf.models.model import OpenModel
+from promptreach.model_files import json_faults, safetensors_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 
 READOUT, READOUT_INFO = "readout.safetensors", "readout.json"
@@ -189,10 +189,10 @@ def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[st
             "num_transformer_submodules": 1,
         }
         if isinstance(adapter, SoftPrompt):
-            shape |= {"token_dim": model.hidden_size, "num_attention_heads": model.num_heads}
+            shape |= {"token_dim": model.embedding_size, "num_attention_heads": model.num_heads}
             config, embeddings = PromptTuningConfig(**shape), adapter.embeddings
         else:
-            width = model.num_kv_heads * model.head_dim
+            width = model.num_kv_heads * (model.head_dim + model.value_dim) // 2
             shape |= {"token_dim": width, "num_attention_heads": model.num_kv_heads, "encoder_hidden_size": width}
             config, embeddings = PrefixTuningConfig(**shape), flatten(adapter)
         tensors = {"prompt_embeddings": embeddings}
@@ -215,12 +215,14 @@ def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
     if isinstance(adapter, LowRankUpdate):
         return lora_misfits(adapter, model, where)
     faults = []
-    if isinstance(adapter, SoftPrompt) and adapter.hidden_size != model.hidden_size:
-        faults.append(Fault(where, f"virtual tokens of size {adapter.hidden_size}", f"{model.hidden_size}"))
+    if reason := model.lacks(adapter.kind):
+        faults.append(Fault(where, f"a {adapter.kind} for {model.family}", "another method", reason))
+    if isinstance(adapter, SoftPrompt) and adapter.hidden_size != model.embedding_size:
+        faults.append(Fault(where, f"virtual tokens of size {adapter.hidden_size}", f"{model.embedding_size}"))
     if isinstance(adapter, Prefix):
         layers, heads, _, size = adapter.keys.shape
         seen, expected = (layers, heads, size), (model.num_layers, model.num_kv_heads, model.head_dim)
-        if seen != expected or adapter.values.shape[3] != size:
+        if seen != expected or adapter.values.shape[3] != model.value_dim:
             faults.append(Fault(where, f"(layers, kv heads, head size) {seen}", f"{expected}", f"as in {model.name}"))
     if adapter.length >= model.max_positions:
         faults.append(

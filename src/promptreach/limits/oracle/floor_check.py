@@ -104,8 +104,8 @@ def _dual_bound(mass: Any, rise: Any, targets: Any, low: float, high: float) -> 
     centre = 0.0 if np.isnan(centre) else centre
     exp = np.exp(np.longdouble(centre))
     weights = (mass + exp) ** -2
-    # The value sum cancels because `test` sums to 0; taking weighted means off keeps that true after rounding too. Twice:
-    # a row that outweighs all others has to become 0, or what is left of it counts for much at the other end.
+    # The value sum cancels because `test` sums to 0; taking weighted means off keeps that true after rounding too.
+    # Twice: a row that outweighs all others has to become 0, or what is left of it counts for much at the other end.
     for _ in range(2):
         rise, targets = (item - (weights * item).sum(0) / weights.sum() for item in (rise, targets))
     test = weights * (rise - exp * targets)
