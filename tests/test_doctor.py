@@ -105,7 +105,7 @@ def test_a_missing_extra_breaks_nothing_and_says_how_to_get_it() -> None:
     found = examine(versions(ray=None, datasets="3.6.0"), opens)
     assert found.works
     assert {extra.name: extra.works for extra in found.extras} == {name: name in ("gguf", "parquet") for name in EXTRAS}
-    assert extra_of(found, "ray").command == 'pip install "promptreach[ray]"'
+    assert extra_of(found, "ray").command == 'pip install "ray>=2.40"'
     assert "code" in extra_of(found, "data").packages[0].why
 
 

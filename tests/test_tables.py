@@ -282,7 +282,7 @@ def test_memory_of_the_wrong_form() -> None:
 
 def test_a_hub_id_without_the_datasets_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert_told("owner/name", "owner/name", "no such file", "datasets", 'pip install "promptreach[data]"')
+    assert_told("owner/name", "owner/name", "no such file", "datasets", 'pip install "datasets>=4"')
 
 
 def test_only_what_looks_like_an_id_goes_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

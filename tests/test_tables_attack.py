@@ -173,7 +173,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert_told(tmp_path / "a.parquet", "a.parquet", "pyarrow", 'pip install "promptreach[parquet]"')
+    assert_told(tmp_path / "a.parquet", "a.parquet", "pyarrow", 'pip install "pyarrow>=15"')
 
 
 damage = st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3) | st.sampled_from([b'"', b",", b"\n", b"\0"])))

@@ -15,6 +15,13 @@ from torch import Tensor, nn
 
 from promptreach.prompt import Prefix, SoftPrompt
 
+ModelTask = Literal["encoder", "causal"]
+"""The purposes of a model: hidden states alone, or next tokens too. A third one, writing with a decoder what an encoder
+has read, would stand here, and in `promptreach.hf.models.families.task_of`."""
+
+UNBOUNDED = 2**40
+"""`Backbone.max_positions` of a model in which nothing bounds the length of a sequence: longer than any."""
+
 
 @dataclass(frozen=True, eq=False)
 class TokenBatch:
@@ -34,9 +41,11 @@ class Prepended:
     """The prompt or prefix that one forward pass joins to the frozen model; tensors may require gradients.
 
     Attributes:
-        prompt: (prompt, hidden), shared by the batch, or None; (batch, prompt, hidden) gives every example its own.
-        prefix_keys, prefix_values: (layer, kv_head, prompt, head_dim), shared by the batch, or None;
-            (layer, batch, kv_head, prompt, head_dim) gives every example its own.
+        prompt: (prompt, embedding), shared by the batch, or None; (batch, prompt, embedding) gives every example its
+            own.
+        prefix_keys, prefix_values: (layer, kv_head, prompt, size), shared by the batch, or None;
+            (layer, batch, kv_head, prompt, size) gives every example its own. The size is `Backbone.head_dim` for keys
+            and `Backbone.value_dim` for values.
     """
 
     prompt: Tensor | None = None
@@ -91,14 +100,21 @@ class Backbone(Protocol):
 
     name: str
     family: str
-    task: Literal["encoder", "causal"]
+    task: ModelTask
     hidden_size: int
+    """Of the last hidden states, which a head reads."""
+    embedding_size: int
+    """Of an input embedding, and so of a virtual token; a few encoders have narrower ones than their states."""
     num_layers: int
+    """The layers that have keys and values of their own, where the model takes a prefix."""
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    """Of a query and a key."""
+    value_dim: int
+    """Of a value: another size than a key's under latent attention only."""
     max_positions: int
-    """The longest sequence the model accepts, prompt included."""
+    """The longest sequence the model accepts, prompt included; `UNBOUNDED` where nothing bounds it."""
     origin: Origin | None
     """Where it was opened from; None for a model that exists only in this process."""
 
@@ -111,11 +127,19 @@ class Backbone(Protocol):
         """The token that ends a completion; None where the tokenizer has none."""
 
     @property
-    def vocabulary(self) -> Float[Tensor, "vocab hidden"]:
-        """The input embedding rows, detached."""
+    def vocabulary(self) -> Float[Tensor, "vocab embedding"]:
+        """The embedding of every token as the model's first layer gets it, detached."""
+
+    def lacks(self, method: str, init: str = "") -> str:
+        """Why a tuning method, or that start of it, is not to be had on this architecture; empty where it is."""
 
     def tokenize(self, texts: Sequence[str], special_tokens: bool = True) -> list[list[int]]:
         """Token ids of each text, not truncated, with the special tokens the model expects around a text."""
+
+    def tokenize_pairs(
+        self, prompts: Sequence[str], completions: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of each prompt, without special tokens at its end, and of each completion right behind it."""
 
     def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
         """The sequences padded to the longest, on the model's device."""
@@ -133,7 +157,8 @@ class Backbone(Protocol):
         """The keys and values that these tokens leave at every layer: a prefix that the model has seen before."""
 
     def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[Attachment]:
-        """Attach LoRA to the query and value projections of every layer; the update starts at zero."""
+        """Attach LoRA to the query and value projections of every layer, or to all projections where these have no
+        name of their own; the update starts at zero."""
 
     def unipelt(self, start: Prefix, rank: int, bottleneck: int, seed: int) -> AbstractContextManager[Attachment]:
         """Attach a gated prefix that starts as `start`, gated LoRA and gated adapters; the last two start at zero."""

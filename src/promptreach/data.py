@@ -6,8 +6,6 @@ Records only; `promptreach.tables` reads them from files and says what is wrong 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 
 @dataclass(frozen=True)
 class LabelledTexts:
@@ -19,6 +17,7 @@ class LabelledTexts:
         label_names: the labels as the user wrote them, sorted.
         source: where the data came from, for the report.
         rows: each example's row in the source (1 is the first data row), for messages about it.
+        remarks: what may be meant otherwise in the source, one sentence each, for the report.
     """
 
     texts: tuple[str, ...]
@@ -26,6 +25,7 @@ class LabelledTexts:
     label_names: tuple[str, ...]
     source: str = "memory"
     rows: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -55,14 +55,15 @@ class Completions:
     """A completion task: the model reads a prompt and should continue with the completion.
 
     Attributes:
-        prompts, completions: one of each an example; they are tokenized apart and joined as tokens.
-        source, rows: as in `LabelledTexts`.
+        prompts, completions: one of each an example; the completion is tokenized right behind its prompt.
+        source, rows, remarks: as in `LabelledTexts`.
     """
 
     prompts: tuple[str, ...]
     completions: tuple[str, ...]
     source: str = "memory"
     rows: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -108,6 +109,8 @@ def train_test_split(data: TaskData, held_out: float, seed: int) -> tuple[TaskDa
     for index, text in enumerate(data.inputs):
         rows_of.setdefault(text, []).append(index)
     inputs = list(rows_of)
+    import torch  # here: a wrong call is told from its data alone, and must not wait for this
+
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(inputs), generator=generator).tolist()
     if isinstance(data, LabelledTexts):

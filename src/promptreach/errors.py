@@ -4,6 +4,8 @@ Bad input is found before work starts and reported all at once, so the input err
 `Fault`: where it is, what was seen there, what was expected, and what to do about it.
 """
 
+import importlib.metadata
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,8 +75,17 @@ class MissingExtraError(InputError):
 
 
 def install_command(extra: str) -> str:
-    """The command that installs one of this package's extras; every shell knows these quotes."""
-    return f'pip install "promptreach[{extra}]"'
+    """The command that installs what one of this package's extras needs; every shell knows these quotes.
+
+    It names the needed packages themselves, so that it works wherever this package came from: an index, a folder, a
+    repository. Run from its source without being installed, that is where the command works.
+    """
+    try:
+        lines = importlib.metadata.requires("promptreach") or []
+    except importlib.metadata.PackageNotFoundError:
+        return f'pip install -e ".[{extra}]"'
+    mark = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
+    return " ".join(["pip install", *(f'"{line.partition(";")[0].strip()}"' for line in lines if mark.search(line))])
 
 
 class UnsupportedModelError(PromptreachError):
@@ -124,6 +135,10 @@ class WorkerMismatchError(WorkerError):
         self.worker = worker
         self.differences = tuple(differences)
         super().__init__(f"the worker on {worker} cannot take part: {'; '.join(self.differences)}")
+
+
+class MemoryShortError(PromptreachError, MemoryError):
+    """Memory that cannot be had: what needs it, how much that is, and how much there is."""
 
 
 class NotContractingError(PromptreachError):

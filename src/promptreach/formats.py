@@ -13,12 +13,19 @@ raises it. `tests/release/golden` holds a small sample of each.
     readout.json beside an adapter       version         hf.adapters.folders.READOUT_VERSION
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from promptreach.errors import Fault, FormatError, InputError
+
+DIGEST = "digest"
+"""The key under which a record carries `digest_of` the rest of it."""
+
+JSON_LIMIT = 256 * 2**20
+"""Bytes of the largest JSON file that is read; the largest tokenizers have a seventh of it."""
 
 REMEDY = "Read it with the promptreach release that wrote it, or make it again with this one."
 """What to do about a record that cannot be read."""
@@ -41,20 +48,50 @@ def check_version(record: object, version: int, where: str, key: str = "schema_v
         raise FormatError(Fault(where, f"{key} {found!r}", f"{key} {version}", REMEDY))
 
 
-def read_record(path: str | Path, version: int, key: str = "schema_version") -> dict[str, Any]:
-    """The JSON record in a file, of that version.
+def read_json(path: str | Path, limit: int = JSON_LIMIT) -> Any:
+    """The JSON value in a file, whoever wrote it.
+
+    Args:
+        path: of a regular file; a pipe or a device might never end.
+        limit: bytes; a larger file is not opened.
 
     Raises:
-        FormatError: when it is of another version.
-        InputError: when the file cannot be read or is not JSON.
+        InputError: when the file is missing, no regular one, too large, not to be read, not UTF-8 or not JSON, or nested
+            deeper than a reader can follow.
     """
     path = Path(path)
     try:
-        record = json.loads(path.read_text("utf-8"))
+        if not path.is_file():
+            seen = "not a regular file" if path.exists() else "no such file"
+            raise InputError(Fault(str(path), seen, "a JSON file"))
+        if path.stat().st_size > limit:
+            raise InputError(Fault(str(path), f"{path.stat().st_size:,} bytes", f"JSON of at most {limit:,} bytes"))
+        return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(Fault(str(path), error.strerror or str(error), f"a readable {path.name}")) from error
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise InputError(Fault(str(path), str(error), "JSON that promptreach wrote", REMEDY)) from error
+    except RecursionError as error:
+        raise InputError(Fault(str(path), "JSON nested too deeply", "a JSON file of this kind", REMEDY)) from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(Fault(str(path), f"not JSON ({error})", "a JSON file", REMEDY)) from error
+
+
+def read_record(path: str | Path, version: int, key: str = "schema_version") -> dict[str, Any]:
+    """The JSON record in a file, of that version; where it carries a digest, that is checked and taken off.
+
+    Raises:
+        FormatError: when it is of another version.
+        InputError: when the file cannot be read or is not JSON, or was changed after it was written.
+    """
+    record = read_json(path)
     check_version(record, version, str(path), key)
     found: dict[str, Any] = record
+    if DIGEST in found and found.pop(DIGEST) != digest_of(found):
+        raise InputError(Fault(str(path), "a record that is not as it was written", "an unchanged record", REMEDY))
     return found
+
+
+def digest_of(record: object) -> str:
+    """The SHA-256 of a record, as JSON knows it, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -60,4 +60,5 @@ def test_only_what_a_resumed_audit_would_find_may_break(context: AuditContext) -
         Check("any", "Any", full).run(context)
     found = Check("any", "Any", odd).run(context)
     assert (found.status, found.evidence) == ("failed", Evidence.UNKNOWN)
-    assert "ZeroDivisionError: odd" in found.reason
+    assert "ZeroDivisionError" in found.reason
+    assert "Traceback" not in found.reason

@@ -33,7 +33,7 @@ def floor() -> Certificate:
 
 
 def table() -> Certificate:
-    certificate = build_backbone(1, 1, 1.0, 0.4).prompt_for(lambda x: x).certificate
+    certificate = build_backbone(1, 1, 1.0, 6e-4).prompt_for(lambda x: x).certificate
     assert certificate is not None
     return certificate
 

@@ -1,6 +1,6 @@
 """A check of the audit: a measurement with a title, and what the report shows of it."""
 
-import traceback
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
@@ -70,7 +70,7 @@ class Check:
                 status="failed",
                 evidence=Evidence.UNKNOWN,
                 summary="This check broke; the others are not affected.",
-                reason=str(error) if isinstance(error, PromptreachError) else traceback.format_exc(limit=-3),
+                reason=str(error) if isinstance(error, PromptreachError) else _unforeseen(self.name, error),
             )
         return finding.model_copy(update={"seconds": monotonic() - began})
 
@@ -95,6 +95,15 @@ class Check:
             blocks=list(shown.blocks),
             certificates=list(found.certificates),
         )
+
+
+def _unforeseen(check: str, error: Exception) -> str:
+    """What the report says of an error that nobody raised on purpose; its traceback goes to the log."""
+    logging.getLogger("promptreach").error("the check %r broke", check, exc_info=error)
+    return (
+        f"Something that nobody foresaw happened in it ({type(error).__name__}); its traceback is in the log of this "
+        "call. It says nothing about the model or the data."
+    )
 
 
 def shows(

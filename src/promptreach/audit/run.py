@@ -12,6 +12,7 @@ from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import prepared
 from promptreach.audit.recommendation import recommend
 from promptreach.audit.settings import BudgetName, settings_for
+from promptreach.backbone import UNBOUNDED
 from promptreach.certificate import Evidence
 from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment
@@ -19,9 +20,9 @@ from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output, remove_partials
-from promptreach.hf import OpenModel, load_adapter
-from promptreach.hf.adapters.classifier import load_classifier, reading_of
-from promptreach.hf.adapters.folders import CONFIG, WEIGHTS
+from promptreach.hf import OpenModel
+from promptreach.hf.adapters.brought import bring
+from promptreach.hf.adapters.places import CONFIG, WEIGHTS
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
 from promptreach.report.findings import Code, Finding
@@ -30,13 +31,14 @@ from promptreach.report.json import read_report
 from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
-from promptreach.training.arguments import choice_faults
+from promptreach.training.arguments import choice_faults, least_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
 
 RUNS_FOLDER = "runs"
 NEEDED = ("data", "training")
 """The checks without which there is nothing to judge."""
+_ENDED = {"failed": "broke", "skipped": "could not be made"}
 Value = TypeVar("Value")
 
 
@@ -69,6 +71,7 @@ def audit(
     workers: int | None = None,
     ray_address: str | None = None,
     seed: int = 0,
+    seeds: int = 1,
     resume: bool = False,
     quiet: bool = True,
     again: str | None = None,
@@ -89,6 +92,8 @@ def audit(
             there is room for. See `promptreach.training.engines.engines.open_engine`.
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
+        seeds: 2 or more train the winners again with as many seeds as that; the report shows each, and the margin is at
+            least what a seed was worth.
         resume: continue in a folder that holds finished runs, or hand back its finished report.
         quiet: no progress on standard error.
         again: a shell command that does this audit again, to be shown in the report; None shows the call in Python.
@@ -108,14 +113,17 @@ def audit(
     began = time.monotonic()
     columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
     faults = choice_faults("budget", budget, get_args(BudgetName)) + engine_faults(engine, workers, ray_address, model)
+    faults += least_faults({"seeds": seeds})
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
     task_data = _collect(faults, lambda: read_task(data, **columns))
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
+    brought = _collect(faults, lambda: bring(adapter, opened) if adapter is not None and opened is not None else None)
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
-    without_embeddings = sum(parameter.numel() for layer in opened.layers for parameter in layer.parameters())
-    settings = settings_for(budget, seed, without_embeddings, opened.max_positions)
+    opened = brought.model if brought else opened
+    without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
+    settings = settings_for(budget, seed, without_embeddings, opened.max_positions, seeds)
     key = _key(opened, task_data, asdict(settings), adapter)
     if folder is not None and (folder / "report.json").exists():
         return _finished(folder, key)
@@ -133,16 +141,18 @@ def audit(
             settings,
             progress=progress,
             executor_of=executor_of,
-            user_adapter=None if adapter is None else load_adapter(adapter, opened),
-            user_pooling=None if adapter is None else reading_of(adapter, opened),
-            classifier=None if adapter is None else load_classifier(adapter, opened),
+            user_adapter=brought.adapter if brought else None,
+            user_pooling=brought.pooling if brought else None,
+            classifier=brought.classifier if brought else None,
+            user_base=brought.other_base if brought else "",
+            user_tokens=brought.added_tokens if brought else (),
         )
         findings = [check.run(context) for check in CHECKS]
     judgement = judge_findings(findings, context)
     user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
     options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
     options |= {"ray_address": ray_address, **model_options, "budget": budget, "seed": seed}
-    options |= {"out": None if out is None else f"{out}-again"}
+    options |= {"seeds": None if seeds == 1 else seeds, "out": None if out is None else f"{out}-again"}
     recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
     # As JSON gives them back, so that a report read from its file equals the one that was written.
     recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
@@ -167,9 +177,10 @@ def audit(
 def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgement:
     """The verdict on what `context` holds; UNDECIDED, and why, when a check that it needs broke."""
     broken = [
-        Reason(f"The check “{finding.title}” broke: {finding.reason}", Evidence.UNKNOWN, finding.check)
+        Reason(f"The check “{finding.title}” {ended}: {finding.reason}", Evidence.UNKNOWN, finding.check)
         for finding in findings
-        if finding.status == "failed" and finding.check in NEEDED
+        for ended in (_ENDED.get(finding.status),)
+        if ended and finding.check in NEEDED
     ]
     return judge(context.numbers, broken)
 
@@ -232,7 +243,7 @@ def _about_model(model: OpenModel) -> dict[str, Any]:
         "heads": model.num_heads,
         "key/value heads": model.num_kv_heads,
         "hidden size": model.hidden_size,
-        "context": model.max_positions,
+        "context": None if model.max_positions == UNBOUNDED else model.max_positions,
         "parameters": sum(parameter.numel() for parameter in model.release().parameters()),
         "fingerprint": model.fingerprint,
     }

@@ -19,6 +19,7 @@ from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
 from promptreach.training.arguments import least_faults, name_faults, rate_faults, size_faults
 from promptreach.training.methods.budget import parameter_count
+from promptreach.training.methods.methods import lacking_faults
 from promptreach.training.side_by_side import JOINED_METHODS
 from promptreach.training.store import Store
 
@@ -69,6 +70,7 @@ def capacity(
         check_output(folder, resume=True)
     backbone = as_backbone(model)
     counts = sorted(set(tokens))
+    raise_if_any([fault for method in dict.fromkeys(methods) for fault in lacking_faults("methods", backbone, method)])
     raise_if_any(_faults_of(backbone, counts[-1], vocabulary, settings))
     longest = min(settings.length or longest, backbone.max_positions - counts[-1])
     opening = opening_token(backbone)

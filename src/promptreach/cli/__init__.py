@@ -5,6 +5,7 @@ Heavy imports happen inside the commands, so that ``--help`` answers at once.
 
 import typer
 
+from promptreach.cli._command import bounded
 from promptreach.cli.attend import attend
 from promptreach.cli.audit import audit
 from promptreach.cli.capacity import capacity
@@ -30,7 +31,7 @@ app = typer.Typer(
 
 # In the order in which `--help` shows them.
 for command in (audit, limits, compile, attend, shrink, capacity, claims, doctor):
-    app.command(help=_reflowed(command.__doc__))(command)
+    app.command(help=_reflowed(command.__doc__))(bounded(command))
 
 
 def main() -> None:

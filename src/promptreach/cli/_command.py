@@ -1,13 +1,26 @@
-"""Pieces of every command: the options that several share, and what a wrong or a stopped call ends with."""
+"""Pieces of every command: the options that several share, and the boundary that no fault passes raw.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Exit status 0, 1 and 3 are verdicts. Whatever else a call can end with is given its own here: 2 a wrong call or input,
+`OUR_FAULT` a fault of this program, 130 Ctrl-C, 141 nobody reads the output any more.
+"""
+
+import functools
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from promptreach._version import __version__
 from promptreach.errors import PromptreachError
+from promptreach.memory import is_shortage, shortage_text
+from promptreach.terminal import one_line, printable, say
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file.")]
 """The model that a command works on."""
@@ -21,6 +34,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 """The switch that silences standard error."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 """The switch from text for people to JSON for programs."""
+MOST_SEED = 2**32 - 1
+"""The largest seed: every generator that is used takes it."""
+
+OUR_FAULT = 70
+"""The exit status for a fault of this program, as sysexits.h has it."""
 
 
 @contextmanager
@@ -33,9 +51,72 @@ def exit_status(kept: str = "") -> Iterator[None]:
     try:
         yield
     except PromptreachError as error:
-        for fault in getattr(error, "faults", None) or [error]:
-            typer.echo(f"promptreach: {fault}", err=True)
-        raise SystemExit(2) from error
+        _refuse(error)
     except KeyboardInterrupt:
-        typer.echo(f"\nStopped. {kept}".rstrip(), err=True)
+        say(f"\nStopped. {kept}".rstrip(), error=True)
         raise SystemExit(130) from None
+
+
+def bounded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same command behind the boundary: nothing but a verdict ends with 0, 1 or 3, and nothing with a traceback.
+
+    What `exit_status` does not know is named here: memory that cannot be had, a file that the system refuses, and a
+    fault of ours, whose details go to a file.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        try:
+            return command(*args, **options)
+        except (SystemExit, typer.Exit, typer.Abort, GeneratorExit):
+            raise
+        except BrokenPipeError:
+            # What is still in the buffer would raise again when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
+        except PromptreachError as error:
+            _refuse(error)
+        except KeyboardInterrupt:
+            say("\nStopped.", error=True)
+            raise SystemExit(130) from None
+        except BaseException as error:  # a panic of an extension is no Exception
+            if is_shortage(error):
+                _end(shortage_text(f"running {command.__name__}", error), 2, error)
+            if isinstance(error, OSError) and error.filename is not None:
+                _end(f"{_name(error.filename)}: {error.strerror or type(error).__name__}", 2, error)
+            if isinstance(error, RecursionError):
+                _end(f"something that {command.__name__} was given is nested too deeply to be read", 2, error)
+            place = _keep_details(error, options.get("out"))
+            reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0][:200]
+            _end(f"a fault of promptreach itself ({reason}); {place}", OUR_FAULT, error)
+
+    return run
+
+
+def _refuse(error: PromptreachError) -> None:
+    for fault in getattr(error, "faults", None) or [error]:
+        say(f"promptreach: {one_line(str(fault))}", error=True)
+    raise SystemExit(2) from error
+
+
+def _end(text: str, status: int, error: BaseException) -> None:
+    say(f"promptreach: {one_line(text)}", error=True)
+    raise SystemExit(status) from error
+
+
+def _name(file: object) -> str:
+    return os.fsdecode(file) if isinstance(file, bytes | str | os.PathLike) else str(file)
+
+
+def _keep_details(error: BaseException, folder: object) -> str:
+    """Where the details are now: in the folder of the results if there is one, else among temporary files."""
+    lines = traceback.format_exception(error)
+    about = f"promptreach {__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}"
+    text = printable(f"{about}\n{sys.argv!r}\n\n{''.join(lines)}")
+    for place in (folder if isinstance(folder, Path) and folder.is_dir() else None, None):
+        with suppress(OSError):
+            descriptor, path = tempfile.mkstemp(".txt", "promptreach-fault-", place)
+            with open(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            return f"the details are in {path}"
+    return "the details could not be written anywhere"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import Quiet, exit_status
+from promptreach.terminal import say, write_json
 
 
 def claims(
@@ -39,9 +40,9 @@ def claims(
         for result in run_claims(keys, full=full, seed=seed, out=out, quiet=quiet or json):
             verdicts.append(result.verdict)
             if json:
-                typer.echo(result.model_dump_json())
+                write_json(result.model_dump_json() + "\n")
             else:
-                typer.echo(f"{result.key}: {result.title}")
+                say(f"{result.key}: {result.title}")
                 print_finding(as_finding(result))
     raise SystemExit(1 if ClaimVerdict.FAILS in verdicts else 0)
 
@@ -56,7 +57,8 @@ def _show_list(json: bool) -> None:
 
     if json:
         for claim in CLAIMS:
-            typer.echo(dumps({name: getattr(claim, name) for name in ("key", "title", "source", "statement", "needs")}))
+            named = {name: getattr(claim, name) for name in ("key", "title", "source", "statement", "needs")}
+            write_json(dumps(named) + "\n")
         return
     table = Table("", "claim", "source", box=None)
     for claim in CLAIMS:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import Json, Quiet, exit_status
+from promptreach.terminal import say, write_json
 
 
 def compile(
@@ -65,12 +66,12 @@ def compile(
             seed=seed,
             out=out,
             progress=progress,
-            say=(lambda _: None) if json else typer.echo,
+            say=(lambda _: None) if json else say,
         )
     if json:
-        typer.echo(record)
+        write_json(record + "\n")
     else:
-        typer.echo()
+        say("")
         print_finding(error_finding(compiled))
-        typer.echo(f"\nPage, model, prompt and certificate: {out}")
+        say(f"\nPage, model, prompt and certificate: {out}")
     raise SystemExit(0 if compiled.holds else 1)

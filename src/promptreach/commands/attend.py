@@ -15,6 +15,7 @@ from promptreach.evidence import Side
 from promptreach.fast_attention.attend import attend
 from promptreach.fast_attention.norm_report import norm_report
 from promptreach.hf import LayerCapture, OpenModel, capture
+from promptreach.hf.running.capture import require_plain
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.report.certificates import finished, settled
 from promptreach.report.findings import Cell, Finding, Table, Text
@@ -42,6 +43,7 @@ def attention_of_model(
         tol, relative_to: as in `promptreach.fast_attention.attend`.
 
     Raises:
+        UnsupportedModelError: when attention cannot be looked at, or is more than a softmax of scores.
         InputError: for a tolerance that is not positive, fewer tokens than asked for, or more than the model's context.
     """
     length = prompt.length if prompt is not None else 0
@@ -52,9 +54,10 @@ def attention_of_model(
     joined = None if prompt is None else Prepended.of(prompt)
 
     def heads_of(layer: LayerCapture) -> list[_Head]:
+        require_plain(layer, model.name)
         if progress is not None:
             progress(layer.layer, model.num_layers)
-        return _heads(layer, not model.row.encoder, tol, relative_to)
+        return _heads(layer, not model.both_ways, tol, relative_to)
 
     layers = capture(model, model.batch([list(token_ids)[:tokens]]), joined, reduce=heads_of)
     rows, errors = map(list, zip(*(head for heads in layers for head in heads), strict=True))

@@ -10,7 +10,8 @@ import torch
 from promptreach.certificate import Evidence
 from promptreach.files import atomic_folder
 from promptreach.hf import Shortened, open_model, precompute, save_adapter, shorten
-from promptreach.hf.adapters.folders import CONFIG, base_model_of
+from promptreach.hf.adapters.folders import base_model_of
+from promptreach.hf.adapters.places import CONFIG
 from promptreach.hf.running.calibration import pieces_of, read_texts, written_by
 from promptreach.progress import Progress
 from promptreach.report.certificates import finished

@@ -1,7 +1,7 @@
 """The numbers that measurements leave and rules read: one frozen record a measurement, and their form in JSON."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 from promptreach.training.task.readout import Pooling
@@ -96,8 +96,13 @@ class RunNumbers(Scores):
     Attributes:
         train_loss: the mean over the last stretch of training; None where it is not finite.
         start_loss: on the validation rows, before any step.
+        steps: that were taken.
+        schedule: the steps that its learning rate's schedule was for; more than `steps` where it stopped early.
+        best_step: of the state that was kept and is scored; 0 where no step did any good.
+        train_fell: nats by which the training loss fell from the first stretch to the last.
         rate_at_edge: whether its learning rate is the largest of those tried.
         still_falling: nats by which the validation loss fell over the last stretch.
+        starts_tried: the starts that were trained from; `init` is the best of them.
     """
 
     method: str
@@ -109,11 +114,15 @@ class RunNumbers(Scores):
     status: str
     seconds: float
     steps: int
+    schedule: int
+    best_step: int
     train_loss: float | None
+    train_fell: float
     validation_loss: float
     start_loss: float
     rate_at_edge: bool
     still_falling: float
+    starts_tried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,11 @@ class TrainingNumbers:
         lora: the name of the LoRA run.
         lengths_left_out: of prompts that were not trained.
         user: None where nothing was brought.
+        against_shorter: every prompt, and every prefix, compared with each shorter one of its form, by both names.
+        layers: of the model.
+        most_tokens: the virtual tokens that fit into the context beside the content.
+        longer_possible: whether one length beyond the budget's fits and was not trained yet.
+        not_here: by method, why this architecture cannot have it.
     """
 
     metric: Metric
@@ -158,6 +172,11 @@ class TrainingNumbers:
     lora: str
     lengths_left_out: tuple[int, ...] = ()
     user: UserNumbers | None = None
+    against_shorter: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
+    layers: int = 0
+    most_tokens: int = 0
+    longer_possible: bool = False
+    not_here: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -279,6 +298,39 @@ class PlantedNumbers:
     possible: float
     share: float
     status: str
+
+
+@dataclass(frozen=True)
+class SeedNumbers:
+    """The winners trained again with other seeds, on the same rows with the same settings.
+
+    Attributes:
+        seeds: the first is that of all other numbers.
+        scores: by run, the accuracy or the loss on the rows judged, one a seed.
+        worth: the largest difference between two seeds of one run: what a seed is worth here.
+    """
+
+    seeds: tuple[int, ...]
+    scores: Mapping[str, Sequence[float]]
+    worth: float
+
+
+@dataclass(frozen=True)
+class OneLayerNumbers:
+    """What no prompt or prefix of any length can imitate of LoRA, in a model of one layer.
+
+    Attributes:
+        change: what LoRA changes of the heads' outputs where the answer is read, root mean square.
+        floor: the least part of that which any slots leave undone, root mean square, proved for the captured numbers.
+        share: the floor over the change.
+        rows, queries: looked at; rows that share a query are one question to the oracle.
+    """
+
+    change: float
+    floor: float
+    share: float
+    rows: int
+    queries: int
 
 
 @dataclass(frozen=True)

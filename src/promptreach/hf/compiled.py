@@ -33,7 +33,8 @@ from promptreach.compiler.backbone import CHUNK_BYTES
 from promptreach.compiler.plan import MEMORY, Plan
 from promptreach.errors import AdapterError, Fault, InputError, ModelError, raise_if_any
 from promptreach.files import atomic_folder
-from promptreach.hf.adapters.folders import CONFIG, file_faults, write_adapter
+from promptreach.hf.adapters.folders import write_adapter
+from promptreach.hf.adapters.places import CONFIG, file_faults
 from promptreach.hf.models.load import quietly
 from promptreach.prompt import SoftPrompt
 

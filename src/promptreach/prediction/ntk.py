@@ -65,7 +65,7 @@ def _prompts(
 
     yield PerExample(
         sizes=tuple(sizes),
-        parameters=tuple(size * backbone.hidden_size for size in sizes),
+        parameters=tuple(size * backbone.embedding_size for size in sizes),
         forward=forward,
         split=split,
         start=lambda size: Prepended(prompt=longest[:size]),

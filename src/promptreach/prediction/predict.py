@@ -17,7 +17,7 @@ from promptreach.prediction.ntk import PER_EXAMPLE, gradients_at_start
 from promptreach.progress import Progress, Step
 from promptreach.tables import read_task
 from promptreach.training.arguments import name_faults, repeat_faults, size_faults
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import METHODS, first_init, lacking_faults
 from promptreach.training.task.readout import cross_fit
 from promptreach.training.task.task import Limits, Task, drawn_rows, features, prepare
 
@@ -81,6 +81,7 @@ def predict(
     raise_if_any(faults)
     task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    raise_if_any([fault for method in methods for fault in lacking_faults("methods", backbone, method)])
     longest = max(tokens) if any(METHODS[name].uses_tokens for name in methods) else 0
     task = prepare(backbone, task_data, limits=limits, seed=seed, longest_prompt=longest)
     with Progress(quiet) as progress, progress.task("predicting", total=len(methods)) as step:
@@ -104,7 +105,7 @@ def _of_method(task: Task, parts: Sequence[Part], method: str, sizes: Sequence[i
     """All sizes of one method, ascending, from one pass over the rows; nothing stays attached while they are taken."""
     spec, sizes = METHODS[method], sorted(sizes)
     sequences = task.encoded["train"].sequences
-    with PER_EXAMPLE[method](task.backbone, sizes, spec.inits[0], sequences, seed) as own:
+    with PER_EXAMPLE[method](task.backbone, sizes, first_init(task.backbone, method), sequences, seed) as own:
         measured = _each(parts, lambda part: gradients_at_start(task.backbone, part, own, GROUPS, seed))
     kernels = itertools.accumulate(map(gram, *(part.blocks for part in measured)))
     for size, parameters, kernel in zip(sizes, own.parameters, kernels, strict=True):

@@ -13,7 +13,7 @@ from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.initial import WarmStart
-from promptreach.training.methods.methods import METHODS, method_faults
+from promptreach.training.methods.methods import METHODS, first_init, lacking_faults, method_faults
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
 from promptreach.training.task.readout import Pooling
@@ -65,7 +65,7 @@ def fit(
         reparameterise: train a prefix through P-tuning v2's network, which is folded into plain keys and values in
             `run.adapter`; `run.parameters` counts the network.
         dropout: of a prefix while training, in every layer on its own, as a probability below 1; P-tuning v2 has 0.1.
-        steps, batch_size: of the training; the search for a rate starts with a sixteenth of the steps a candidate.
+        steps, batch_size: of the training; the search for a rate starts with an eighth of the steps a candidate.
         seed: for the split, the probe's folds, the start and the order of the examples.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
         limits: how much of the data is used; None takes `Limits()`.
@@ -85,7 +85,8 @@ def fit(
         tensors back on the model). A run whose loss stopped being a number is returned too, with status ``diverged``.
 
     Raises:
-        InputError: for arguments that make no sense, all at once; for a prompt that leaves no room in the context, or
+        InputError: for arguments that make no sense, all at once; for a method that this architecture cannot have, with
+            the reason; for a prompt that leaves no room in the context, or
             completions asked of an encoder.
         OutputError: when nothing can be written to `folder`.
         MissingExtraError: for engine ``"ray"`` without the package ray.
@@ -110,6 +111,7 @@ def fit(
     spec = METHODS[method]
     task_data = read_task(data)
     backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    raise_if_any(lacking_faults("method", backbone, method, init))
     warm = WarmStart(trained) if isinstance(trained, SoftPrompt | Prefix) else None
     raise_if_any(warm.misfits(backbone) if warm else [])
     own = {name: sizes[name] for name in spec.sizes}
@@ -118,7 +120,7 @@ def fit(
         tokens=own.get("tokens", 0),
         rank=own.get("rank", 0),
         bottleneck=own.get("bottleneck", 0),
-        init=init or spec.inits[0],
+        init=init or first_init(backbone, method),
         start=warm,
         reparameterise=reparameterise,
         dropout=dropout,

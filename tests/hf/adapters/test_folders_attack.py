@@ -41,7 +41,7 @@ def assert_refused(folder: Path, *messages: str, model: OpenModel = MODEL) -> No
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    assert_refused(tmp_path / "nowhere", f"{CONFIG}: no such file", f"{WEIGHTS}: no such file")
+    assert_refused(tmp_path / "nowhere", "no such folder")
 
 
 def test_every_file_fault_at_once(folder: Path) -> None:
@@ -76,12 +76,87 @@ def test_an_unknown_kind_names_the_known_ones(folder: Path) -> None:
     assert_refused(folder, "one of PROMPT_TUNING, P_TUNING, PREFIX_TUNING, CARTRIDGE, LORA")
 
 
-@pytest.mark.parametrize(
-    "tensors", [{"other": torch.zeros(2, 32)}, {"prompt_embeddings": torch.full((2, 32), torch.nan)}]
+FINITE, EMPTY = (
+    torch.zeros(3, 32),
+    "(0, 32), which is empty; expected a matrix of (virtual tokens, size). a sharded run",
 )
-def test_no_usable_prompt(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"other": torch.zeros(2, 32)}, "no prompt_embeddings; what is there: other (2, 32)"),
+        ({"prompt_embeddings": torch.full((2, 32), torch.nan)}, "64 of 64 entries that are NaN or infinite"),
+        ({"prompt_embeddings": torch.empty(0)}, "shape (0,), which is empty"),
+        ({"prompt_embeddings": torch.empty(0, 32)}, EMPTY),
+        ({"prompt_embeddings": torch.zeros(3, 2, 16)}, "of shape (3, 2, 16); expected a matrix"),
+        ({"prompt_embeddings": FINITE.to(torch.int8)}, "prompt_embeddings of int8, whose scale"),
+        ({"prompt_encoder.default.embedding.weight": FINITE}, "is the training form of the same thing"),
+        ({"base_model.prompt_embeddings": FINITE}, "rename it to prompt_embeddings"),
+        ({}, "no tensor at all"),
+    ],
+)
+def test_no_usable_prompt(folder: Path, tensors: dict[str, torch.Tensor], message: str) -> None:
     save_file(tensors, folder / WEIGHTS)
-    assert_refused(folder, "no usable prompt_embeddings")
+    assert_refused(folder, message)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
+def test_every_floating_type_is_read(folder: Path, dtype: torch.dtype) -> None:
+    save_file({"prompt_embeddings": torch.ones(3, 32).to(dtype)}, folder / WEIGHTS)
+    read = load_adapter(folder, MODEL)
+    assert isinstance(read, SoftPrompt)
+    assert torch.equal(read.embeddings.double(), torch.ones(3, 32).double())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_virtual_tokens": 20}, "num_virtual_tokens 20, where prompt_embeddings has 3 rows"),
+        ({"token_dim": 768}, "token_dim 768, where prompt_embeddings has 32 columns"),
+        ({"num_layers": 12}, "num_layers 12; expected 2"),
+        ({"num_transformer_submodules": 2, "task_type": "SEQ_2_SEQ_LM"}, "num_transformer_submodules 2 (2 x 3"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PROMPT_TUNING", "P_TUNING"])
+def test_a_prompt_that_contradicts_its_config(folder: Path, fields: dict[str, Any], message: str, kind: str) -> None:
+    change(folder, peft_type=kind, **fields)
+    assert_refused(folder, message)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_virtual_tokens": 2}, "num_virtual_tokens 2, where prompt_embeddings has 4 rows"),
+        ({"token_dim": 8}, "2 x 2 layers x token_dim 8, where prompt_embeddings has 64 columns"),
+        ({"num_transformer_submodules": 2}, "(2 x 4 virtual tokens in 4 rows)"),
+    ],
+)
+def test_a_prefix_whose_sizes_differ(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    prefix = save_adapter(tmp_path / "a", MODEL, Prefix(*torch.randn(2, 2, 2, 4, 8)))
+    change(prefix, **fields)
+    assert_refused(prefix, message)
+
+
+@pytest.mark.parametrize(
+    ("part", "tensor", "message"),
+    [
+        ("lora_A.weight", torch.empty(0), "a sharded run saved it"),
+        ("lora_A.default.weight", torch.zeros(2, 32), "the training form of the same thing"),
+        ("lora_A.weight", torch.zeros(2, 32, dtype=torch.int8), "of int8, whose scale"),
+    ],
+)
+def test_lora_matrices_that_are_none(tmp_path: Path, part: str, tensor: torch.Tensor, message: str) -> None:
+    with MODEL.low_rank(2, 4.0, 0) as update:
+        lora = save_adapter(tmp_path / "a", MODEL, LowRankUpdate(2, 4.0, update.state()))
+    tensors = load_file(lora / WEIGHTS)
+    key = next(iter(tensors))
+    path = key.partition(".lora_")[0]
+    save_file(
+        {**{k: t for k, t in tensors.items() if not k.startswith(path)}, f"{path}.{part}": tensor}, lora / WEIGHTS
+    )
+    with pytest.raises(AdapterError, match=message):
+        load_adapter(lora, MODEL)
 
 
 def test_a_prompt_of_another_model(folder: Path) -> None:

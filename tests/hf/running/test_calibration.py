@@ -73,7 +73,7 @@ def test_what_a_folder_says_of_its_model(tmp_path: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(AdapterError, match="--model"):
         base_model_of(folder)
-    with pytest.raises(AdapterError, match="no such file"):
+    with pytest.raises(AdapterError, match="no such folder"):
         base_model_of(tmp_path / "nowhere")
     with MODEL.low_rank(2, 4.0, seed=0) as update:
         lora = LowRankUpdate(2, 4.0, update.state())

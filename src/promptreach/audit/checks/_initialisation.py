@@ -15,10 +15,13 @@ def show(context: AuditContext, found: Measured[StartNumbers]) -> Shown:
     summary = (
         f"PEFT's random start puts prompt tokens at {random:.1f} times the median vocabulary row and moves the "
         f"validation loss from {numbers.bare_loss:.3f} to {starts['random (start)']:.3f} nats before the first step; "
-        f"vocabulary rows ({used:.1f} times) move it to {starts['vocabulary (start)']:.3f}. A random prefix starts at "
-        f"{prefixes['random']:.3f}, the cache of real text at {prefixes['text']:.3f}."
+        f"vocabulary rows ({used:.1f} times) move it to {starts['vocabulary (start)']:.3f}."
     )
-    return Shown(summary, [_prompt_table(numbers), _prefix_table(numbers), _advice(context)])
+    if "random" in prefixes:
+        summary += f" A random prefix starts at {prefixes['random']:.3f}"
+        summary += f", the cache of real text at {prefixes['text']:.3f}." if "text" in prefixes else "."
+    tables = [_prompt_table(numbers), *([_prefix_table(numbers)] if prefixes else [])]
+    return Shown(summary, [*tables, _advice(context)])
 
 
 def _prompt_table(numbers: StartNumbers) -> Table:

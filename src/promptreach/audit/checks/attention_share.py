@@ -15,7 +15,7 @@ from promptreach.audit.context import AuditContext
 from promptreach.backbone import TokenBatch
 from promptreach.diagnosis.experiment import Measured, Skipped
 from promptreach.hf import attach, capture
-from promptreach.hf.running.capture import LayerCapture
+from promptreach.hf.running.capture import REBUILT, LayerCapture
 from promptreach.prompt import Adapter
 from promptreach.report.findings import Heatmap
 
@@ -25,6 +25,8 @@ def measure(context: AuditContext) -> Outcome:
     adapters = context.best_adapters("prompt", "prefix")
     if context.user_adapter is not None:
         adapters["your adapter"] = context.user_adapter
+    if reason := _unread(context):
+        return Skipped(reason)
     measured = {name: _shares(context, adapter) for name, adapter in adapters.items()}
     shares = {name: share for name, share in measured.items() if share is not None}
     if not shares:
@@ -51,6 +53,21 @@ def measure(context: AuditContext) -> Outcome:
     return found, Shown(f"{text[0].upper()}{text[1:]}.", blocks)
 
 
+def _unread(context: AuditContext) -> str:
+    """Why shares of attention cannot be told on this model; empty where attention written out gives its own output."""
+    if context.model.row is not None:
+        return ""
+    if not context.model.traits.looked_up:
+        return "this architecture computes attention where nobody can look on"
+    batch = context.probe_batch
+    errors = capture(context.model, batch, reduce=lambda layer: layer.rebuilt_error(batch.mask))
+    if len(errors) != context.model.num_layers:
+        return f"attention is called {len(errors)} times in {context.model.num_layers} layers"
+    if max(errors) > REBUILT:
+        return "its attention does something beside a softmax of scores that a share could be told of"
+    return ""
+
+
 def _most(share: Tensor) -> tuple[int, int]:
     layer, head = divmod(int(share.argmax()), share.shape[1])
     return layer, head
@@ -70,6 +87,10 @@ def mean_share(layer: LayerCapture, batch: TokenBatch) -> Float[Tensor, " head"]
     """One layer's share of the joined positions, averaged over all content queries of the batch."""
     length = layer.prompt_length
     content = batch.mask.shape[1]
+    if layer.beside_scores:
+        own = layer.weights()[:, :, -content:, :length].sum(-1)
+        seen = batch.mask[:, None, :].to(own.dtype)
+        return ((own * seen).sum(dim=(0, 2)) / seen.sum()).cpu()
     split = attention.split(
         layer.query[:, :, -content:],
         layer.key[:, :, length:],

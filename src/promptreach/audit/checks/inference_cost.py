@@ -31,6 +31,11 @@ BATCH = 8
 LENGTHS = (4096, 65536)
 """Tokens of inputs that are counted and not run."""
 
+_NO_HEADS = (
+    "What fast attention could do on single heads was not measured: nobody can look at this architecture's attention, "
+    "or it is more than a softmax of scores."
+)
+
 Seconds = Mapping[str, dict[str, float]]
 Differences = Mapping[str, tuple[float, bool]]
 
@@ -62,17 +67,16 @@ def measure(context: AuditContext) -> Outcome:
         "not_precomputed": refusal,
         "advice": advice_values,
         "lengths": [asdict(item) for item in at.values()],
-        **norm_values(reports),
+        **(norm_values(reports) if reports else {}),
     }
-    sample = (
-        f"{len(rows)} held-out inputs of about {length} tokens; heads on {reports[0].criterion.joined.length} tokens, "
-        "prompt included"
-    )
+    sample = f"{len(rows)} held-out inputs of about {length} tokens"
+    if reports:
+        sample += f"; heads on {reports[0].criterion.joined.length} tokens, prompt included"
     blocks = [
         _time_table(table, seconds, len(rows), length),
         _byte_table(table),
         *_advice_blocks(advice, advice_values, seconds, refusal),
-        *head_blocks(context.model, reports, options, at, longest),
+        *(head_blocks(context.model, reports, options, at, longest) if reports else [Text(text=_NO_HEADS)]),
     ]
     return Measured(values, sample, Evidence.PREDICTED), Shown(_summary(at[length], at[longest], advice), blocks)
 
@@ -141,7 +145,7 @@ def _row(
     """The numbers of one option that need no clock."""
     gap, same = differences.get(option.name, (None, None))
     # An encoder keeps nothing between requests: a prompt's states are made anew, only a prefix has keys of its own.
-    keeps = option.positions and not (context.model.row.encoder and option.runs_prompt)
+    keeps = option.positions and not (context.model.both_ways and option.runs_prompt)
     held = cache_bytes(context.model, option.positions) if keeps else None
     return {
         "name": option.name,

@@ -15,7 +15,7 @@ from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
 from promptreach.certificate import Certificate, Verdict
 from promptreach.commands.limits import lipschitz_finding
-from promptreach.diagnosis.experiment import Measured
+from promptreach.diagnosis.experiment import Measured, Skipped
 from promptreach.evidence import Side
 from promptreach.hf import attach, capture
 from promptreach.hf.running.capture import LayerCapture
@@ -31,6 +31,9 @@ impossibility below their rounding would be one of the rounding."""
 
 def measure(context: AuditContext) -> Outcome:
     """The oracle on the first layer's heads, the layers' steepness, and tokens against LoRA parameters."""
+    if context.model.row is None:
+        where = f"where those of {context.model.family} stand is not known"
+        return Skipped(f"Limits are computed from weights, and {where}.")
     steep = lipschitz_finding(
         context.model,
         context.probe_batch,
@@ -65,7 +68,7 @@ def measure(context: AuditContext) -> Outcome:
 def _missing(context: AuditContext) -> str:
     """Which hypothesis of the oracle fails on this model and data, or nothing."""
     # Not the task: a decoder without its language-model head reads from left to right all the same.
-    if not context.model.row.encoder:
+    if not context.model.both_ways:
         return (
             "in a causal model the last tokens stand at different positions, so no two examples share a query once "
             "positions are encoded"

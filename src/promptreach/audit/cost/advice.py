@@ -105,7 +105,7 @@ def _trained_alike(context: AuditContext, options: Sequence[DeploymentOption], p
     runs = [run for run in context.runs.values() if run.status == "finished"]
     shorter = [run for run in runs if run.config.method == "prompt" and run.config.tokens < best.config.tokens]
     # On a causal model a precomputed prompt is a prefix already.
-    prefixes = [run for run in runs if run.config.method == "prefix" and context.model.row.encoder]
+    prefixes = [run for run in runs if run.config.method == "prefix" and context.model.both_ways]
     for rivals in (sorted(shorter, key=lambda run: run.config.tokens), prefixes):
         for run in rivals:
             gain, words = paired(run, best)
@@ -126,7 +126,7 @@ def _shrink(context: AuditContext, options: Sequence[DeploymentOption]) -> Itera
     """A long prefix, or a long prompt that is one once it is precomputed, on a causal model."""
     for now in options:
         prefix = now.cache.prefix if now.cache is not None else now.adapter
-        if not isinstance(prefix, Prefix) or prefix.length < LONG or context.model.row.encoder:
+        if not isinstance(prefix, Prefix) or prefix.length < LONG or context.model.both_ways:
             continue
         slots = max(1, prefix.length // SHRUNK)
         shortened = Prefix(prefix.keys[:, :, :slots], prefix.values[:, :, :slots])

@@ -20,6 +20,7 @@ from promptreach.fast_attention.planner import LEAST_ROWS
 from promptreach.fast_attention.sampled.clustered import least_pairs
 from promptreach.fast_attention.sampled.landmark import SIZES, SLOT
 from promptreach.hf import LayerCapture, OpenModel, attach, capture
+from promptreach.hf.running.capture import REBUILT
 from promptreach.report.findings import Block, Cell, Code, Curve, Heatmap, Series, Table, Text
 
 TOKENS = 256
@@ -48,17 +49,27 @@ class CostAtLength:
 
 
 def norm_reports(context: AuditContext) -> list[NormReport]:
-    """Every layer's heads on held-out inputs one after another, the best trained prompt or prefix in front."""
+    """Every layer's heads on held-out inputs one after another, the best trained prompt or prefix in front.
+
+    None where nobody can look on, or where attention is more than a softmax of scores: the criterion knows no other.
+    """
+    if not context.model.traits.looked_up:
+        return []
     adapter = next(iter(context.best_adapters("prompt", "prefix").values()), None)
     room = context.model.max_positions - (0 if adapter is None else adapter.positions)
     tokens = [token for ids in context.task.encoded["held_out"].sequences for token in ids]
     batch = context.model.batch([tokens[: min(TOKENS, room)]])
 
-    def report(layer: LayerCapture) -> NormReport:
+    def report(layer: LayerCapture) -> NormReport | None:
+        everywhere = torch.ones(layer.query.shape[::2], dtype=torch.bool)
+        if layer.beside_scores or (context.model.row is None and layer.rebuilt_error(everywhere) > REBUILT):
+            return None
         return norm_report(layer.query, layer.key, layer.prompt_length, scale=layer.scale, tol=TOL)
 
     with nullcontext(Prepended()) if adapter is None else attach(context.model, adapter) as joined:
-        return capture(context.model, batch, joined, reduce=report)
+        found = capture(context.model, batch, joined, reduce=report)
+    reports = [report for report in found if report is not None]
+    return reports if len(reports) == len(found) else []
 
 
 def cost_at_length(
@@ -67,7 +78,7 @@ def cost_at_length(
     """Costs of one input of `length` tokens."""
     ranks = [rank for report in reports for rank in report.joined.rank]
     polynomial = [1.0 if rank is None else work.polynomial_over_exact(rank, length) for rank in ranks]
-    best = [min(cost, 1.0, _sampled_at_least(work, length)) for cost in polynomial]
+    best = [min(cost, 1.0, _sampled_at_least(work, length)) for cost in polynomial] or [1.0]
     share = work.attention_share(length)
     return CostAtLength(
         tokens=length,
@@ -182,7 +193,7 @@ def _length_table(lengths: Sequence[CostAtLength], model: OpenModel) -> Table:
         ],
         rows=rows,
         note="PREDICTED from shapes, for the bare model. At best: every head by the cheapest method that sizes allow"
-        + (" (in a causal model only polynomials)" if not model.row.encoder else "")
+        + (" (in a causal model only polynomials)" if not model.both_ways else "")
         + "; whether its queries and keys allow it too is another question.",
     )
 

@@ -31,7 +31,7 @@ Hidden = Callable[[TokenBatch], Tensor]
 @contextmanager
 def running(model: OpenModel, option: DeploymentOption) -> Iterator[Hidden]:
     """A function from a batch to its last hidden states, (batch, seq, hidden), while the adapter is on the model."""
-    module, cache = model.release().base_model, option.cache
+    module, cache = model.body, option.cache
     if cache is not None:
         yield lambda batch: module(**cache.inputs(batch.input_ids, batch.mask)).last_hidden_state
         return
@@ -39,8 +39,8 @@ def running(model: OpenModel, option: DeploymentOption) -> Iterator[Hidden]:
 
         def run(batch: TokenBatch) -> Tensor:
             # As generation runs it: a causal model keeps its keys and values.
-            inputs = model.inputs(batch, joined) | {"use_cache": not model.row.encoder}
-            states: Tensor = module(**inputs).last_hidden_state
+            keeps = not model.both_ways and model.traits.states is not None
+            states: Tensor = model.run(batch, joined, use_cache=keeps).last_hidden_state
             return states[:, -batch.input_ids.shape[1] :]
 
         yield run

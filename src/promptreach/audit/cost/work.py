@@ -10,7 +10,7 @@ from pathlib import Path
 
 from promptreach.fast_attention.norm_report import EXPONENTIAL
 from promptreach.hf import OpenModel, PromptCache, save_adapter
-from promptreach.hf.adapters.folders import WEIGHTS
+from promptreach.hf.adapters.places import WEIGHTS
 from promptreach.prompt import Adapter, LowRankUpdate
 
 
@@ -61,9 +61,9 @@ class ForwardWork:
     @staticmethod
     def of(model: OpenModel) -> "ForwardWork":
         """The counts of a model without an adapter attached."""
-        matrices = [part for layer in model.layers for part in layer.parameters() if part.ndim > 1]
+        matrices = [part for part in model.inner_parameters if part.ndim > 1]
         heads = model.num_layers * model.num_heads
-        return ForwardWork(sum(part.numel() for part in matrices), heads, model.head_dim, not model.row.encoder)
+        return ForwardWork(sum(part.numel() for part in matrices), heads, model.head_dim, not model.both_ways)
 
     def attention(self, queries: int, cached: int = 0) -> float:
         """Attention of `queries` positions to each other and to `cached` keys before; exponentials as `norm_report`."""
@@ -90,7 +90,8 @@ class ForwardWork:
 
 def cache_bytes(model: OpenModel, positions: int) -> int:
     """Bytes of the keys and values of so many positions, all layers together."""
-    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * model.vocabulary.element_size() * positions
+    size = model.head_dim + model.value_dim
+    return model.num_layers * model.num_kv_heads * size * model.vocabulary.element_size() * positions
 
 
 def adapter_bytes(model: OpenModel, adapter: Adapter) -> int:

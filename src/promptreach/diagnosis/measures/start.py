@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.backbone import Prepended
-from promptreach.diagnosis.experiment import Experiment, Measured
+from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.numbers import Geometry, StartNumbers
 from promptreach.prompt import SoftPrompt
 from promptreach.training.methods.initial import PREFIX_INITS, PROMPT_INITS, initial_prefix, initial_prompt
@@ -19,10 +19,12 @@ FAR = 3.0
 """Virtual tokens longer than this many median vocabulary rows are called far out."""
 
 
-def measure(experiment: Experiment) -> Measured[StartNumbers]:
+def measure(experiment: Experiment) -> Measured[StartNumbers] | Skipped:
     """Compare starts, and what training made of the best one, with the vocabulary."""
     task, tokens, seed = experiment.task, experiment.middle_length, experiment.seed
     backbone, sequences = task.backbone, task.encoded["train"].sequences
+    if reason := backbone.lacks("prompt"):
+        return Skipped(f"There is no prompt on this architecture, because {reason}.")
     prompts = {f"{init} (start)": initial_prompt(backbone, tokens, init, sequences, seed) for init in PROMPT_INITS}
     starts = {name: _start_loss(task, Prepended(prompt=prompt.embeddings)) for name, prompt in prompts.items()}
     trained = experiment.best("prompt")
@@ -32,7 +34,7 @@ def measure(experiment: Experiment) -> Measured[StartNumbers]:
         prompts["your prompt"] = experiment.user_adapter
         starts["your prompt"] = _start_loss(task, Prepended(prompt=experiment.user_adapter.embeddings))
     prefixes = {}
-    for init in PREFIX_INITS:
+    for init in (init for init in PREFIX_INITS if not backbone.lacks("prefix", init)):
         prefix = initial_prefix(backbone, tokens, init, sequences, seed)
         prefixes[init] = _start_loss(task, Prepended(prefix_keys=prefix.keys, prefix_values=prefix.values))
     geometry = {name: geometry_of(prompt.embeddings, backbone.vocabulary) for name, prompt in prompts.items()}

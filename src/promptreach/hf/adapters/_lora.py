@@ -6,14 +6,66 @@ Everything that PEFT puts into the module is taken out again, and no random numb
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
+from promptreach.hf.models.sizes import body_of, layer_count, layers_of
+
+QUERY_AND_VALUE = (
+    ("q_proj", "v_proj"),
+    ("query", "value"),
+    ("q", "v"),
+    ("query_proj", "value_proj"),
+    ("q_lin", "v_lin"),
+    ("q_b_proj", "kv_b_proj"),
+    ("q_proj", "kv_b_proj"),
+    ("Wqkv",),
+    ("qkv_proj",),
+    ("query_key_value",),
+    ("c_attn",),
+    ("in_proj",),
+)
+"""The names that models give to their query and value projections, or to the one matrix that computes them along with
+the keys; the first that all occur are taken."""
+
+
+@dataclass(frozen=True)
+class LoraTargets:
+    """The projections that LoRA adapts.
+
+    Attributes:
+        names: the ends of their paths, or whole paths, as PEFT matches them; none where the model has no projection.
+        transposed: whether their weights are stored (in, out).
+    """
+
+    names: tuple[str, ...]
+    transposed: bool
+
+
+def lora_targets(module: PreTrainedModel) -> LoraTargets:
+    """The query and value projections of every layer, or every projection inside the layers where these have no name
+    of their own. PEFT takes no ``out_proj`` of a state-space layer, which reads the weight by itself.
+    """
+    body = body_of(module)
+    layers = layers_of(body, layer_count(module.config)) or [body]
+    inside = {id(part) for layer in layers for part in layer.modules()}
+    found: dict[str, nn.Module] = {}
+    for path, part in module.named_modules():
+        # A subclass may compute something else from its weight than PEFT adds to.
+        if id(part) in inside and type(part) in (nn.Linear, Conv1D) and "pooler" not in path:
+            found[path] = part
+    ends = {path.rpartition(".")[2] for path in found}
+    named = next((names for names in QUERY_AND_VALUE if ends.issuperset(names)), None)
+    names = named or tuple(path for path in found if not path.endswith("out_proj"))
+    taken = [part for path, part in found.items() if path in names or path.rpartition(".")[2] in names]
+    return LoraTargets(names, bool(taken) and all(isinstance(part, Conv1D) for part in taken))
 
 
 class AttachedLora:

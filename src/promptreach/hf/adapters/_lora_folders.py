@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from promptreach.errors import AdapterError, Fault, raise_if_any
+from promptreach.hf.adapters._prompt_folders import floating, number_faults
 from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import LowRankUpdate
 
@@ -44,11 +45,13 @@ _MERGE = "merge it into its base model, and open that"
 
 def lora_config(update: LowRankUpdate, model: OpenModel) -> LoraConfig:
     """PEFT's config of an update."""
+    paths = sorted({_split(key)[0] for key in update.state})
+    modules = dict(model.model.named_modules())
     return LoraConfig(
         r=update.rank,
         lora_alpha=update.alpha,
-        target_modules=sorted({_split(key)[0] for key in update.state}),
-        fan_in_fan_out=model.row.transposed,
+        target_modules=paths,
+        fan_in_fan_out=all(isinstance(modules.get(path), Conv1D) for path in paths),
         task_type=model.peft_task,
         **update.options,
     )
@@ -68,7 +71,7 @@ def lora_update(
     Raises:
         AdapterError: listing every setting and tensor by which it is more than a low-rank update.
     """
-    body = {key: tensor for key, tensor in tensors.items() if not _HEADS & set(key.split("."))}
+    body = {key: floating(tensor) for key, tensor in tensors.items() if not _HEADS & set(key.split("."))}
     state = {key: tensor for key, tensor in body.items() if ".lora_" in key}
     raise_if_any(_config_faults(config, where) + _tensor_faults(state, body, model, where), AdapterError)
     paths = {path: _here(path, model) for path in (_split(key)[0] for key in state)}
@@ -106,11 +109,18 @@ def lora_misfits(update: LowRankUpdate, model: OpenModel, where: str) -> list[Fa
             seen = tuple(parts[part].shape) if part in parts else "missing"
             if seen != expected.get(part):
                 wanted = f"{expected.get(part, 'no such tensor')}, at rank {rank}"
-                faults.append(Fault(where, f"{path}.{part}: {seen}", wanted))
-        for part, tensor in parts.items():
-            if not tensor.isfinite().all():
-                faults.append(Fault(where, f"{path}.{part} with entries that are NaN or infinite", "finite numbers"))
+                faults.append(Fault(where, f"{path}.{part}: {seen}", wanted, _hint(part, parts.get(part))))
+        faults += [fault for part, tensor in parts.items() for fault in number_faults(f"{path}.{part}", tensor, where)]
     return faults
+
+
+def _hint(part: str, tensor: Tensor | None) -> str:
+    """The likely reason for a tensor of a shape or name that no update has."""
+    if tensor is not None and 0 in tensor.shape:
+        return "a sharded run saved it before it was gathered: gather the parameters, then call save_pretrained"
+    if part.count(".") > 1:
+        return "this is the training form of the same thing: load that state and call save_pretrained"
+    return ""
 
 
 def _config_faults(config: Mapping[str, Any], where: str) -> list[Fault]:

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from promptreach.backbone import Classifier
 from promptreach.errors import AdapterError, raise_if_any
-from promptreach.hf.adapters.folders import CONFIG, WEIGHTS, file_faults
+from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults
 from promptreach.hf.models.load import quietly
 from promptreach.hf.models.model import OpenModel
 
@@ -62,12 +62,12 @@ def load_classifier(folder: str | Path, model: OpenModel) -> Classifier | None:
     absent = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
     if any(not key.startswith(("classifier", "score")) for key in absent):
         return None
-    if not model.row.encoder:
+    if not model.both_ways:
         base.config.pad_token_id = _NO_TOKEN
 
     def logits(sequences: Sequence[Sequence[int]]) -> Tensor:
         found = torch.empty(len(sequences), classes)
-        for rows in _batches(sequences, padded=model.row.encoder):
+        for rows in _batches(sequences, padded=model.both_ways):
             batch = model.batch([sequences[row] for row in rows])
             with torch.no_grad(), quietly():  # it remarks that it cannot see padding behind a prompt
                 answer = classifier(input_ids=batch.input_ids.cpu(), attention_mask=batch.mask.long().cpu())

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -20,18 +19,18 @@ from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_record
 from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lora_update
-from promptreach.hf.models._file_validation import json_faults, pickle_fault, safetensors_faults
+from promptreach.hf.adapters._prompt_folders import PREFIXES, PROMPTS, flatten, prompt_or_prefix
+from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
+from promptreach.hf.adapters.tokenizer import tokenizer_faults
 from promptreach.hf.models.model import OpenModel
+from promptreach.model_files import json_faults, safetensors_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 READOUT, READOUT_INFO = "readout.safetensors", "readout.json"
 READOUT_VERSION = 1
 """The version of readout.json, raised when a field is renamed, removed or changes its meaning."""
 
-_PROMPTS = ("PROMPT_TUNING", "P_TUNING")
-_PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
-SUPPORTED_TYPES = (*_PROMPTS, *_PREFIXES, "LORA")
+SUPPORTED_TYPES = (*PROMPTS, *PREFIXES, "LORA")
 """PEFT's names of the adapters that can be read. P-tuning saves the prompt that its encoder computes, and a cartridge
 is a prefix, so that these need no reader of their own."""
 
@@ -94,7 +93,7 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
             what a LoRA folder is more than a low-rank update (see `promptreach.hf.adapters._lora_folders`).
     """
     folder = Path(folder)
-    raise_if_any(file_faults(folder), AdapterError)
+    raise_if_any(file_faults(folder) or tokenizer_faults(folder, model), AdapterError)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     tensors = load_file(folder / WEIGHTS)
     adapter = _from_peft(config, tensors, model, folder)
@@ -137,7 +136,7 @@ def base_model_of(folder: str | Path) -> str:
         AdapterError: when it has no readable config, or names none.
     """
     config = Path(folder) / CONFIG
-    raise_if_any(json_faults(config), AdapterError)
+    raise_if_any(place_faults(Path(folder)) or json_faults(config), AdapterError)
     name = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not name:
         raise AdapterError(Fault(str(config), "no base model", "its name", "say which with --model"))
@@ -190,12 +189,12 @@ def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[st
             "num_transformer_submodules": 1,
         }
         if isinstance(adapter, SoftPrompt):
-            shape |= {"token_dim": model.hidden_size, "num_attention_heads": model.num_heads}
+            shape |= {"token_dim": model.embedding_size, "num_attention_heads": model.num_heads}
             config, embeddings = PromptTuningConfig(**shape), adapter.embeddings
         else:
-            width = model.num_kv_heads * model.head_dim
+            width = model.num_kv_heads * (model.head_dim + model.value_dim) // 2
             shape |= {"token_dim": width, "num_attention_heads": model.num_kv_heads, "encoder_hidden_size": width}
-            config, embeddings = PrefixTuningConfig(**shape), _flatten(adapter)
+            config, embeddings = PrefixTuningConfig(**shape), flatten(adapter)
         tensors = {"prompt_embeddings": embeddings}
     config.base_model_name_or_path = model.name
     config.inference_mode = True
@@ -208,27 +207,7 @@ def _from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: 
         raise AdapterError(Fault(str(folder / CONFIG), f"peft_type {kind!r}", f"one of {', '.join(SUPPORTED_TYPES)}"))
     if kind == "LORA":
         return lora_update(config, tensors, model, str(folder))
-    embeddings = tensors.get("prompt_embeddings")
-    if embeddings is None or embeddings.ndim != 2 or not embeddings.isfinite().all():
-        raise AdapterError(Fault(str(folder / WEIGHTS), "no usable prompt_embeddings", "a finite matrix of that name"))
-    if kind in _PROMPTS:
-        return SoftPrompt(embeddings)
-    layers, heads = config.get("num_layers") or model.num_layers, config.get("num_attention_heads") or 1
-    if embeddings.shape[1] % (2 * layers * heads):
-        seen = f"prompt_embeddings of shape {tuple(embeddings.shape)}"
-        expected = f"columns for 2 x {layers} layers x {heads} heads, as {CONFIG} says"
-        raise AdapterError(Fault(str(folder / WEIGHTS), seen, expected))
-    return _unflatten(embeddings, layers, heads)
-
-
-def _flatten(prefix: Prefix) -> Tensor:
-    """(prompt, layer * 2 * kv_head * head_dim): a row is each layer's keys, then its values, head by head."""
-    return torch.stack([prefix.keys, prefix.values], dim=1).permute(3, 0, 1, 2, 4).flatten(1)
-
-
-def _unflatten(embeddings: Tensor, num_layers: int, num_heads: int) -> Prefix:
-    parts = embeddings.unflatten(1, (num_layers, 2, num_heads, -1)).permute(2, 1, 3, 0, 4)
-    return Prefix(parts[0], parts[1])
+    return prompt_or_prefix(config, tensors, model, str(folder / WEIGHTS), str(folder / CONFIG))
 
 
 def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
@@ -236,26 +215,20 @@ def misfits(adapter: Adapter, model: OpenModel, where: str) -> list[Fault]:
     if isinstance(adapter, LowRankUpdate):
         return lora_misfits(adapter, model, where)
     faults = []
-    if isinstance(adapter, SoftPrompt) and adapter.hidden_size != model.hidden_size:
-        faults.append(Fault(where, f"virtual tokens of size {adapter.hidden_size}", f"{model.hidden_size}"))
+    if reason := model.lacks(adapter.kind):
+        faults.append(Fault(where, f"a {adapter.kind} for {model.family}", "another method", reason))
+    if isinstance(adapter, SoftPrompt) and adapter.hidden_size != model.embedding_size:
+        faults.append(Fault(where, f"virtual tokens of size {adapter.hidden_size}", f"{model.embedding_size}"))
     if isinstance(adapter, Prefix):
         layers, heads, _, size = adapter.keys.shape
         seen, expected = (layers, heads, size), (model.num_layers, model.num_kv_heads, model.head_dim)
-        if seen != expected or adapter.values.shape[3] != size:
+        if seen != expected or adapter.values.shape[3] != model.value_dim:
             faults.append(Fault(where, f"(layers, kv heads, head size) {seen}", f"{expected}", f"as in {model.name}"))
     if adapter.length >= model.max_positions:
         faults.append(
             Fault(where, f"{adapter.length} virtual tokens", f"fewer than the {model.max_positions} positions")
         )
     return faults
-
-
-def file_faults(folder: Path) -> list[Fault]:
-    """The faults of an adapter folder: files that are missing, damaged or pickled."""
-    weights, pickled = folder / WEIGHTS, folder / "adapter_model.bin"
-    if pickled.is_file() and not weights.is_file():
-        return [*json_faults(folder / CONFIG), pickle_fault(pickled)]
-    return json_faults(folder / CONFIG) + safetensors_faults(weights, "the adapter's weights")
 
 
 def _packed(tensors: Mapping[str, Tensor]) -> bytes:

@@ -1,15 +1,21 @@
-"""The supported architectures: one row a family, saying where its parts are.
+"""The architectures whose weights are understood: one row a family, saying where its parts are.
 
-Everything else in this room reads the row and asks no further what model it holds. A family is supported when its
-attention is plain softmax of scaled scores under a mask: no soft-cap, no sinks, no position bias inside the softmax.
+A row is what limits, certified heads and UniPELT need. Everything else (training, captures, running) works without one,
+from the model's own modules. A family gets a row when its attention is plain softmax of scaled scores under a mask: no
+soft-cap, no sinks, no position bias inside the softmax.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from transformers import PretrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
+from promptreach.backbone import ModelTask
 from promptreach.errors import Fault, InputError, UnsupportedModelError
 from promptreach.weights import Activation
 
@@ -32,9 +38,6 @@ class Family:
         activation_field: where the config names the activation.
         transposed: True when weights are stored (in, out).
         rotary: True when queries and keys are rotated by position.
-        positions_after_padding: True when the first token's position is the padding id plus one.
-        lora_targets: the modules that LoRA on queries and values adapts, as PEFT matches them.
-        options: what to pass when the model is opened.
     """
 
     name: str
@@ -51,19 +54,11 @@ class Family:
     feed_forward_norm: str
     norm_position: Literal["pre", "post"]
     norm_kind: Literal["layer", "rms"]
-    lora_targets: tuple[str, ...]
     query_norm: str | None = None
     key_norm: str | None = None
     activation_field: str = "hidden_act"
     transposed: bool = False
     rotary: bool = False
-    positions_after_padding: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def max_positions(self, config: PretrainedConfig) -> int:
-        """The longest sequence that has a position for every token."""
-        skipped = config.pad_token_id + 1 if self.positions_after_padding else 0
-        return int(config.max_position_embeddings - skipped)
 
 
 _BERT = Family(
@@ -81,9 +76,6 @@ _BERT = Family(
     feed_forward_norm="output.LayerNorm",
     norm_position="post",
     norm_kind="layer",
-    lora_targets=("query", "value"),
-    # Hidden states never pass through the pooler, and many checkpoints lack its weights.
-    options={"add_pooling_layer": False},
 )
 
 _GPT2 = Family(
@@ -101,7 +93,6 @@ _GPT2 = Family(
     feed_forward_norm="ln_2",
     norm_position="pre",
     norm_kind="layer",
-    lora_targets=("c_attn",),
     activation_field="activation_function",
     transposed=True,
 )
@@ -121,7 +112,6 @@ _LLAMA = Family(
     feed_forward_norm="post_attention_layernorm",
     norm_position="pre",
     norm_kind="rms",
-    lora_targets=("q_proj", "v_proj"),
     rotary=True,
 )
 
@@ -129,7 +119,7 @@ FAMILIES: Mapping[str, Family] = {
     row.name: row
     for row in (
         _BERT,
-        replace(_BERT, name="roberta", positions_after_padding=True),
+        replace(_BERT, name="roberta"),
         _GPT2,
         _LLAMA,
         replace(_LLAMA, name="qwen2"),
@@ -150,48 +140,71 @@ ACTIVATIONS: Mapping[str, Activation] = {
 """transformers' names of activations, and ours."""
 
 
-def family_of(config: PretrainedConfig) -> Family:
-    """The row for this config.
+def family_of(config: PretrainedConfig) -> Family | None:
+    """The row for this config; None where its weights are not understood.
+
+    That is so for an architecture without a row, and for the variants of one that has a row whose attention is another:
+    decoders made of BERT, cross-attention, decoders made to look both ways.
 
     Raises:
-        UnsupportedModelError: for an architecture without a row, and for the variants of a supported one whose
-            attention is another: decoders made of BERT, cross-attention, relative positions, decoders made to look
-            both ways.
+        UnsupportedModelError: for relative positions, which transformers took out of these architectures.
     """
     row = FAMILIES.get(config.model_type)
     if row is None:
-        raise UnsupportedModelError(config.model_type, tuple(FAMILIES))
-    variants = {
-        "is_decoder=True": row.encoder and getattr(config, "is_decoder", False),
-        "is_causal=False": not row.encoder and not getattr(config, "is_causal", True),
-        "add_cross_attention=True": getattr(config, "add_cross_attention", False),
-        "position_embedding_type other than 'absolute'": (
-            getattr(config, "position_embedding_type", None) not in (None, "absolute")
-        ),
-    }
-    for variant, found in variants.items():
-        if found:
-            raise UnsupportedModelError(
-                f"{row.name} with {variant}", tuple(FAMILIES), "Its attention is not the one of this architecture."
-            )
+        return None
+    if getattr(config, "position_embedding_type", None) not in (None, "absolute"):
+        found = f"{row.name} with position_embedding_type other than 'absolute'"
+        reason = "transformers has no such positions any more, and would leave them away without a word."
+        raise UnsupportedModelError(found, tuple(FAMILIES), reason)
+    another = (
+        row.encoder and getattr(config, "is_decoder", False),
+        not row.encoder and not getattr(config, "is_causal", True),
+        getattr(config, "add_cross_attention", False),
+    )
+    return None if any(another) else row
+
+
+def row_of(row: Family | None, name: str, what: str) -> Family:
+    """`row`, where `what` cannot do without one.
+
+    Raises:
+        UnsupportedModelError: when there is none.
+    """
+    if row is None:
+        reason = f"{what} needs to know where each of its weights stands; training, captures and prefixes do not."
+        raise UnsupportedModelError(name, tuple(FAMILIES), reason)
     return row
 
 
-def task_of(
-    config: PretrainedConfig, family: Family, wanted: Literal["encoder", "causal"] | None = None
-) -> Literal["encoder", "causal"]:
+def task_of(config: PretrainedConfig, wanted: ModelTask | None = None) -> ModelTask:
     """The purpose of the checkpoint, unless the caller says: ``causal`` when it can predict the next token.
 
     A decoder saved without its language-model head (an embedding model, a classifier) is read as an encoder of texts.
+    A third task, for models that read with an encoder and write with a decoder, has its place here.
 
     Raises:
+        UnsupportedModelError: for an encoder-decoder.
         InputError: when ``causal`` is wanted of an encoder.
     """
-    if wanted == "causal" and family.encoder:
-        raise InputError(Fault("task", f"'causal' for {family.name}", "'encoder': every token sees every other"))
+    if config.is_encoder_decoder:
+        reason = "It reads with an encoder and writes with a decoder; open its encoder alone, or a decoder-only model."
+        raise UnsupportedModelError(f"{config.model_type}, an encoder-decoder", ("encoders", "decoders"), reason)
+    encoder = _is_encoder(config)
+    if wanted == "causal" and encoder:
+        raise InputError(Fault("task", f"'causal' for {config.model_type}", "'encoder': every token sees every other"))
     if wanted is not None:
         return wanted
     names = config.architectures or []
-    if family.encoder or (names and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)):
-        return "encoder"
-    return "causal"
+    written = any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names)
+    return "encoder" if encoder or (names and not written) else "causal"
+
+
+def _is_encoder(config: PretrainedConfig) -> bool:
+    """Whether no language-model head is to be had for this architecture, or only by making a decoder of it."""
+    row = FAMILIES.get(config.model_type)
+    if row is not None and row.encoder:
+        return not getattr(config, "is_decoder", False)
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return True
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return masked and not getattr(config, "is_decoder", False)

@@ -5,13 +5,12 @@ run, and pickled weights are never opened.
 """
 
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -27,22 +26,21 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from promptreach.backbone import Origin
+from promptreach.backbone import ModelTask, Origin
 from promptreach.errors import (
     Fault,
     InputError,
-    MissingExtraError,
     ModelError,
     UnsupportedModelError,
-    install_command,
     raise_if_any,
 )
-from promptreach.hf.models._file_validation import json_faults, pickle_fault, safetensors_faults, unreadable_fault
-from promptreach.hf.models.families import FAMILIES, family_of, task_of
+from promptreach.hf.models.families import task_of
 from promptreach.hf.models.model import OpenModel
+from promptreach.hf.models.sizes import layer_count, size_faults, text_config
+from promptreach.hf.models.soundness import weight_number_faults
+from promptreach.model_files import folder_faults, gguf_faults
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def open_model(
     source: str | Path | nn.Module,
     *,
     tokenizer: Any = None,
-    task: Literal["encoder", "causal"] | None = None,
+    task: ModelTask | None = None,
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
@@ -87,14 +85,16 @@ def open_model(
 
     Raises:
         ModelError: nothing at `source`, no config, no tokenizer or no weights there, weights that are damaged, pickled,
-            incomplete or offloaded, a hub id that cannot be had, or a `num_layers` that the model does not have.
+            incomplete, offloaded or, in `dtype`, not finite (naming each), a hub id that cannot be had, or a
+            `num_layers` that the model does not have.
         MissingExtraError: for a GGUF file without the package gguf.
         InputError: for a `source` that is no model, such as a `PeftModel`, a `device` that is not there, a `task` that
             the model cannot do, or a `num_layers` for a model that is open.
-        UnsupportedModelError: for an architecture, or a quantised form, that this library cannot take apart.
+        UnsupportedModelError: for an encoder-decoder, a quantised form, or a model that reads more than token ids.
     """
     if isinstance(source, PreTrainedModel):
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
+        raise_if_any(weight_number_faults(source), ModelError)
         return OpenModel(source, tokenizer, task=task)
     faults = _device_faults(device) if device_map is None else []
     if not isinstance(source, str | Path):
@@ -107,10 +107,11 @@ def open_model(
     options = {"tokenizer": tokenizer, "task": task, "revision": revision, "dtype": dtype}
     options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
     with quietly():
-        raise_if_any(_faults_of(place, tokenizer is None), ModelError)
+        raise_if_any(_file_faults(place, tokenizer is None), ModelError)
         config = _config_of(place, num_layers)
-        task = task_of(config, family_of(config), task)
+        task = task_of(config, task)
         model = _load(place, config, task, dtype, device_map)
+        raise_if_any(weight_number_faults(model, place.name), ModelError)
         if device_map is None:
             model = model.to(device)
         if tokenizer is None:
@@ -156,88 +157,52 @@ def _locate(source: str | Path, revision: str | None) -> _Place:
     return _Place(Path(folder), source)
 
 
-def _faults_of(place: _Place, needs_tokenizer: bool) -> list[Fault]:
+def _file_faults(place: _Place, needs_tokenizer: bool) -> list[Fault]:
     """The faults of the files, as far as their first bytes tell."""
     if place.gguf_file:
-        return _gguf_faults(place.folder / place.gguf_file)
-    adapter = place.folder / "adapter_config.json"
-    if adapter.is_file():  # transformers would follow it to the model that it names
-        return [Fault(str(adapter), "an adapter", "a model", "open its base model, and the adapter as an adapter")]
-    faults = json_faults(place.folder / "config.json") + _weight_faults(place.folder)
-    if needs_tokenizer and not any((place.folder / name).is_file() for name in _TOKENIZER_FILES):
-        expected = f"one of {', '.join(_TOKENIZER_FILES)}"
-        faults.append(
-            Fault(str(place.folder), "no tokenizer", expected, "save the tokenizer there, or pass tokenizer=")
-        )
-    return faults
-
-
-def _weight_faults(folder: Path) -> list[Fault]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return safetensors_faults(single)
-    if index.is_file():
-        if broken := json_faults(index):
-            return broken
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()))
-        if not shards:
-            return [Fault(str(index), "no weight_map", "the names of the shards")]
-        expected = f"the shard that {index.name} names"
-        return [fault for shard in shards for fault in safetensors_faults(folder / shard, expected)]
-    pickles = sorted(folder.glob("pytorch_model*.bin"))
-    if pickles:
-        return [pickle_fault(pickles[0])]
-    return [Fault(str(folder), "no weights", "model.safetensors, or its shards with model.safetensors.index.json")]
-
-
-def _gguf_faults(path: Path) -> list[Fault]:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        return [unreadable_fault(path, error)]
-    if magic != b"GGUF":
-        return [Fault(str(path), f"a file that starts with {magic!r}", "a GGUF file, or a folder with a model")]
-    if find_spec("gguf") is None:
-        seen = "a GGUF file, without the package to read it"
-        raise MissingExtraError(Fault(str(path), seen, "gguf", install_command("gguf")))
-    return []
+        return gguf_faults(place.folder / place.gguf_file)
+    return folder_faults(place.folder, needs_tokenizer=needs_tokenizer)
 
 
 def _config_of(place: _Place, num_layers: int | None) -> PretrainedConfig:
     """The config, cut to `num_layers` if given."""
     config = _try(place, "config", lambda: AutoConfig.from_pretrained(**place.options))
-    family_of(config)
     if getattr(config, "quantization_config", None):
         found = f"{config.model_type} quantised by {config.quantization_config.get('quant_method', 'some method')}"
-        raise UnsupportedModelError(found, tuple(FAMILIES), "Open the model it was made from, or a GGUF file.")
+        reason = "Open the model it was made from, or a GGUF file."
+        raise UnsupportedModelError(found, ("weights that are numbers as they are",), reason)
+    raise_if_any(size_faults(config), ModelError)
     if num_layers is not None:
-        if not 1 <= num_layers <= config.num_hidden_layers:
-            raise ModelError(Fault("num_layers", str(num_layers), f"1 to {config.num_hidden_layers}"))
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:num_layers]
-        config.num_hidden_layers = num_layers
+        text, whole = text_config(config), layer_count(config)
+        if not 1 <= num_layers <= whole:
+            raise ModelError(Fault("num_layers", str(num_layers), f"1 to {whole}"))
+        for name in ("layer_types", "mlp_layer_types"):
+            if getattr(text, name, None):
+                setattr(text, name, getattr(text, name)[:num_layers])
+        text.num_hidden_layers = num_layers
     return config
 
 
 def _load(
     place: _Place,
     config: PretrainedConfig,
-    task: Literal["encoder", "causal"],
+    task: ModelTask,
     dtype: torch.dtype,
     device_map: str | dict[str, Any] | None,
 ) -> PreTrainedModel:
     """The module, with every weight it needs found in the files."""
-    loader = AutoModelForCausalLM if task == "causal" else AutoModel
+    loader, text = AutoModelForCausalLM if task == "causal" else AutoModel, text_config(config)
+    key_mapping = None if text is config else {r"^(model\.)?language_model\.(model\.)?": "model."}
     model, info = _try(
         place,
         "weights",
         lambda: loader.from_pretrained(
             **place.options,
-            **family_of(config).options,
-            config=config,
+            **_without_pooler(loader, text),
+            config=text,
             dtype=dtype,
             device_map=device_map,
+            key_mapping=key_mapping,
             use_safetensors=None if place.gguf_file else True,
             ignore_mismatched_sizes=True,  # reported below, all at once
             output_loading_info=True,
@@ -258,6 +223,14 @@ def _load(
     if quantizer is not None:  # a GGUF file's weights are plain now, and its mark would keep them from being saved
         quantizer.remove_quantization_config(model)
     return model
+
+
+def _without_pooler(loader: Any, config: PretrainedConfig) -> dict[str, Any]:
+    """The option that leaves the pooler out: no hidden state passes it, and many checkpoints lack its weights."""
+    kind = loader._model_mapping.get(type(config), None)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    taken = any(one is not None and "add_pooling_layer" in signature(one.__init__).parameters for one in kinds)
+    return {"add_pooling_layer": False} if taken else {}
 
 
 def _try(place: _Place, what: str, load: Any) -> Any:

@@ -8,8 +8,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,13 +18,27 @@ from peft import LoraConfig, TaskType
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from promptreach.backbone import Origin, Prepended, TokenBatch
-from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.hf.adapters._lora import AttachedLora, attached
+from promptreach.backbone import ModelTask, Origin, Prepended, TokenBatch
+from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
+from promptreach.hf.adapters._lora import AttachedLora, attached, lora_targets
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
-from promptreach.hf.models.families import Family, family_of, task_of
+from promptreach.hf.models.continuations import continued
+from promptreach.hf.models.ends import embedded_vocabulary, embedding_faults, logits_of
+from promptreach.hf.models.families import Family, family_of, row_of, task_of
+from promptreach.hf.models.lengths import max_positions, parts_of, put_together, turning_length
+from promptreach.hf.models.probe import Traits, probe
+from promptreach.hf.models.sizes import (
+    body_of,
+    head_count,
+    inner_parameters,
+    layer_count,
+    layers_of,
+    size_faults,
+)
+from promptreach.hf.models.soundness import rowless_faults
 from promptreach.hf.running.capture import capture
+from promptreach.hf.running.slots import slots_in_front
 from promptreach.prompt import Prefix, join_mask
 
 
@@ -39,11 +54,15 @@ class OpenModel:
 
     Attributes:
         model, tokenizer, name, task, origin: as given.
-        row: where this architecture keeps its parts.
-        hidden_size, num_layers, num_heads, num_kv_heads, head_dim, max_positions: as in the protocol.
+        row: where this architecture keeps its parts; None where its weights are not understood, which only limits and
+            UniPELT ask for.
+        traits: what the model showed of itself when it was opened.
+        hidden_size, embedding_size, num_layers, num_heads, num_kv_heads, head_dim, value_dim, max_positions: as in the
+            protocol.
 
     Raises:
-        UnsupportedModelError: when the architecture is not in `promptreach.hf.models.families.FAMILIES`.
+        UnsupportedModelError: when it cannot be run on token ids alone, or is an encoder-decoder.
+        ModelError: for a config without sizes, or an input embedding that is no lookup.
         InputError: when `task` is ``causal`` and the model is an encoder or has no language-model head.
     """
 
@@ -52,31 +71,60 @@ class OpenModel:
         model: PreTrainedModel,
         tokenizer: Any = None,
         name: str = "",
-        task: Literal["encoder", "causal"] | None = None,
+        task: ModelTask | None = None,
         origin: Origin | None = None,
     ) -> None:
         config = model.config
-        self.row: Family = family_of(config)
-        self.task: Literal["encoder", "causal"] = task_of(config, self.row, task)
+        self.task: ModelTask = task_of(config, task)
         if self.task == "causal" and model.get_output_embeddings() is None:
             raise InputError(Fault("task", f"'causal' for a {type(model).__name__}", "'encoder': it has no head"))
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.origin = origin
         self.name = name or config.name_or_path or type(model).__name__
-        self.family = self.row.name
-        self.hidden_size: int = config.hidden_size
-        self.num_layers: int = config.num_hidden_layers
-        self.num_heads: int = config.num_attention_heads
-        self.num_kv_heads: int = getattr(config, "num_key_value_heads", None) or self.num_heads
-        self.head_dim: int = getattr(config, "head_dim", None) or self.hidden_size // self.num_heads
-        self.max_positions: int = self.row.max_positions(config)
+        self.family: str = config.model_type
+        faults = size_faults(config) + embedding_faults(model)
+        raise_if_any(faults, ModelError)
+        self.row: Family | None = family_of(config)
+        self.traits: Traits = probe(model) if self.row is None else _traits_of(self.row, model)
+        self.hidden_size: int = self.traits.hidden_size
+        self.embedding_size: int = self._table.shape[1]
+        self.num_heads: int = head_count(config)
+        guess = (layer_count(config), self.num_heads, *(2 * (self.hidden_size // max(1, self.num_heads),)))
+        self.num_layers, self.num_kv_heads, self.head_dim, self.value_dim = self.traits.states or guess
+        self.max_positions: int = max_positions(model)
 
     @property
+    def body(self) -> PreTrainedModel:
+        """The part of the model that ends in hidden states."""
+        return body_of(self.model)
+
+    @cached_property
     def layers(self) -> list[nn.Module]:
-        """The layers, first to last."""
-        layers = self.model.base_model.get_submodule(self.row.layers)
-        return list(layers.children())
+        """The layers, first to last; none where the model runs one of them several times."""
+        return layers_of(self.body, layer_count(self.model.config))
+
+    @property
+    def both_ways(self) -> bool:
+        """Whether a token sees those behind it, as in an encoder."""
+        return self.traits.both_ways
+
+    @property
+    def inner_parameters(self) -> list[Tensor]:
+        """The parameters that do the work of a forward pass: no embedding and no output layer among them."""
+        parts: list[Tensor] = [weight for layer in self.layers for weight in layer.parameters()]
+        return parts or inner_parameters(self.model)
+
+    def lacks(self, method: str, init: str = "") -> str:
+        """Why a tuning method, or that start of it, is not to be had on this architecture; empty where it is."""
+        if method == "lora":
+            return "" if lora_targets(self.model).names else "it has no projection that LoRA could update"
+        if method == "unipelt":
+            return "" if self.row is not None else "where its projections and sublayers stand is not known"
+        reason = self.traits.reasons.get(method, "")
+        if (method, init) == ("prefix", "text") and self.both_ways and not self.traits.looked_up:
+            return reason or "its attention cannot be looked at, so no text leaves keys and values to start from"
+        return reason
 
     @cached_property
     def fingerprint(self) -> str:
@@ -91,29 +139,47 @@ class OpenModel:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    @property
-    def vocabulary(self) -> Float[Tensor, "vocab hidden"]:
-        """The input embedding rows, detached."""
-        return self._embedding.weight.detach()
+    @cached_property
+    def vocabulary(self) -> Float[Tensor, "vocab embedding"]:
+        """The embedding of every token as the first layer gets it, detached; scaled where the model scales it."""
+        return embedded_vocabulary(self._embedding)
+
+    def with_tokenizer(self, tokenizer: Any) -> "OpenModel":
+        """The same module behind another tokenizer; a process that opens it anew takes that one too."""
+        origin = self.origin and replace(self.origin, options={**self.origin.options, "tokenizer": tokenizer})
+        return OpenModel(self.model, tokenizer, self.name, self.task, origin)
 
     @property
     def end_token(self) -> int | None:
         """The tokenizer's end-of-text token; None where it has none, or where there is no tokenizer."""
         token: int | None = getattr(self.tokenizer, "eos_token_id", None)
+        raise_if_any(rowless_faults(self.tokenizer, [[token]], len(self._table)) if token is not None else [])
         return token
 
     def tokenize(self, texts: Sequence[str], special_tokens: bool = True) -> list[list[int]]:
         """Token ids of each text, not truncated, with the special tokens the model expects around a text.
 
         Raises:
-            InputError: when the model was opened without a tokenizer.
+            InputError: when the model was opened without a tokenizer, or its tokenizer gives tokens that the model has
+                no row for.
         """
         if self.tokenizer is None:
             raise InputError(Fault("tokenizer", "None", "a tokenizer", "pass tokenizer= to open_model"))
         if not texts:
             return []
         encoded = self.tokenizer(list(texts), add_special_tokens=special_tokens, truncation=False, verbose=False)
+        raise_if_any(rowless_faults(self.tokenizer, encoded["input_ids"], len(self._table)))
         return [list(ids) for ids in encoded["input_ids"]]
+
+    def tokenize_pairs(
+        self, prompts: Sequence[str], completions: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of each prompt and of the completion right behind it, see `hf.models.continuations`.
+
+        Raises:
+            InputError: as `tokenize` does.
+        """
+        return continued(self.tokenizer, self.tokenize, prompts, completions)
 
     def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
         """The sequences padded on the right to the longest, on the model's device.
@@ -127,9 +193,11 @@ class OpenModel:
         raise_if_any(faults if sequences else [Fault("sequences", "none", "at least one")], InputError)
         longest = max(map(len, sequences))
         padding = getattr(self.tokenizer, "pad_token_id", None) or 0
+        if not 0 <= padding < len(self._table):  # it is masked: any token that has a row does
+            padding = 0
         rows = [[*ids, *[padding] * (longest - len(ids))] for ids in sequences]
         lengths = torch.tensor([[len(ids)] for ids in sequences])
-        device = self._embedding.weight.device
+        device = self._table.device
         return TokenBatch(torch.tensor(rows, device=device), (torch.arange(longest) < lengths).to(device))
 
     def hidden(self, batch: TokenBatch, joined: Prepended | None = None) -> Float[Tensor, "batch seq hidden"]:
@@ -140,8 +208,25 @@ class OpenModel:
         Raises:
             InputError: when prompt and content together are longer than `max_positions`, or `joined` does not fit.
         """
-        states: Tensor = self.model.base_model(**self.inputs(batch, joined)).last_hidden_state
-        return states[:, states.shape[1] - batch.input_ids.shape[1] :]
+        apart = parts_of(batch, joined, self.turning)
+        if not apart:
+            states: Tensor = self.run(batch, joined).last_hidden_state
+            return states[:, states.shape[1] - batch.input_ids.shape[1] :]
+        return put_together([(part.rows, self.hidden(part.batch, part.joined)) for part in apart])
+
+    @cached_property
+    def turning(self) -> tuple[str, int] | None:
+        """As `promptreach.hf.models.lengths.turning_length` has it."""
+        return turning_length(self.model)
+
+    def run(self, batch: TokenBatch, joined: Prepended | None = None, **options: Any) -> Any:
+        """The base model's own output for this batch with `joined` in front; `options` go to its forward."""
+        inputs = self.inputs(batch, joined) | options
+        if self.traits.prefix_by != "door" or joined is None or joined.prefix_keys is None:
+            return self.body(**inputs)
+        assert joined.prefix_values is not None
+        with slots_in_front(self.model, joined.prefix_keys, joined.prefix_values):
+            return self.body(**inputs)
 
     def inputs(self, batch: TokenBatch, joined: Prepended | None = None) -> dict[str, Any]:
         """The arguments of the base model's forward for this batch with `joined` in front.
@@ -160,6 +245,8 @@ class OpenModel:
             prompt = joined.prompt.to(content).expand(content.shape[0], -1, -1)
             return {**given, "inputs_embeds": torch.cat([prompt, content], dim=1)}
         if joined.prefix_keys is not None and joined.prefix_values is not None:
+            if self.traits.prefix_by == "door":  # the slots go in where attention is called, see `run`
+                return {**given, "attention_mask": batch.mask.long(), "input_ids": batch.input_ids}
             given["past_key_values"] = self._cache(joined.prefix_keys, joined.prefix_values, len(batch.input_ids))
         return {**given, "input_ids": batch.input_ids}
 
@@ -171,6 +258,8 @@ class OpenModel:
         """
         if self.task != "causal":
             raise InputError(Fault("model", f"{self.name}, opened as an encoder", "a causal language model"))
+        if not self.traits.plain_head:
+            return logits_of(self.model, hidden)
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         return logits
 
@@ -179,13 +268,21 @@ class OpenModel:
 
         Raises:
             InputError: for no token, or more than `max_positions`.
+            UnsupportedModelError: where `lacks` gives a reason against a prefix that starts from text.
         """
+        if reason := self.lacks("prefix", "text"):
+            raise UnsupportedModelError(f"a prefix from text on {self.family}", ("a random start",), reason)
+        if self.row is None and not self.both_ways:
+            cache = DynamicCache()  # without a config it keeps every position, also those that a window would drop
+            with torch.no_grad():
+                self.run(self.batch([token_ids]), past_key_values=cache, use_cache=True)
+            return prefix_of(cache)
         pairs = capture(self, self.batch([token_ids]), reduce=lambda layer: (layer.key[0], layer.value[0]))
         keys, values = zip(*pairs, strict=True)
         return Prefix(torch.stack(keys), torch.stack(values))
 
     def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[AttachedLora]:
-        """Attach LoRA to the query and value projections of every layer; the update starts at zero.
+        """Attach LoRA to the query and value projections of every layer, see `lora_targets`; it starts at zero.
 
         GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. On
         leaving, the model is bit for bit what it was.
@@ -195,11 +292,12 @@ class OpenModel:
             alpha: the update is scaled by alpha / rank.
             seed: for the first factor; the second starts at zero. The global generator is left alone.
         """
+        targets = lora_targets(self.model)
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,
-            target_modules=list(self.row.lora_targets),
-            fan_in_fan_out=self.row.transposed,
+            target_modules=list(targets.names),
+            fan_in_fan_out=targets.transposed,
             task_type=self.peft_task,
         )
         return self.lora(config, seed)
@@ -223,8 +321,10 @@ class OpenModel:
 
         Raises:
             InputError: when it is attached already.
+            UnsupportedModelError: for an architecture without a row.
         """
-        return attached_unipelt(self.model, self.layers, self.row, start, rank, bottleneck, seed)
+        row = row_of(self.row, self.family, "UniPELT")
+        return attached_unipelt(self.model, self.layers, row, start, rank, bottleneck, seed)
 
     @property
     def peft_task(self) -> TaskType:
@@ -240,12 +340,23 @@ class OpenModel:
         embedding: nn.Embedding = self.model.get_input_embeddings()
         return embedding
 
+    @property
+    def _table(self) -> Tensor:
+        """The rows of the input embedding, as they are stored."""
+        table: Tensor = self._embedding.weight
+        return table
+
     def _cache(self, keys: Tensor, values: Tensor, batch_size: int) -> DynamicCache:
         pairs = []
-        for layer, key, value in zip(self.layers, keys, values, strict=True):
-            like = next(layer.parameters())  # with a device map, layers lie on different devices
+        for like, key, value in zip(self.likenesses, keys, values, strict=True):
             pairs.append(tuple(part.to(like).expand(batch_size, -1, -1, -1) for part in (key, value)))
         return DynamicCache(pairs)
+
+    @cached_property
+    def likenesses(self) -> list[Tensor]:
+        """A weight of each layer, whose type and device its keys and values share; a device map may spread them."""
+        own: list[Tensor] = [next(layer.parameters()) for layer in self.layers]
+        return own if len(own) == self.num_layers else [self._table] * self.num_layers
 
     def _faults(self, batch: TokenBatch, joined: Prepended) -> list[Fault]:
         faults = []
@@ -256,18 +367,40 @@ class OpenModel:
         own = (len(batch.input_ids),)  # in front, where every example brings its own
         if joined.prompt is not None:
             shape = tuple(joined.prompt.shape)
-            if len(shape) < 2 or shape[:-2] not in ((), own) or shape[-1] != self.hidden_size:
-                faults.append(Fault("prompt", f"shape {shape}", f"(prompt, {self.hidden_size})"))
+            if reason := self.lacks("prompt"):
+                faults.append(Fault("prompt", f"one for {self.family}", "another method", reason))
+            if len(shape) < 2 or shape[:-2] not in ((), own) or shape[-1] != self.embedding_size:
+                faults.append(Fault("prompt", f"shape {shape}", f"(prompt, {self.embedding_size})"))
         prefix = [part for part in (joined.prefix_keys, joined.prefix_values) if part is not None]
         if len(prefix) == 1 or (prefix and joined.prompt is not None):
             faults.append(Fault("joined", "half a prefix, or a prefix and a prompt", "one whole thing to join"))
-        for part in prefix:
+        if prefix and (reason := self.lacks("prefix")):
+            faults.append(Fault("prefix", f"one for {self.family}", "another method", reason))
+        for part, size in zip(prefix, (self.head_dim, self.value_dim), strict=False):
             shape = tuple(part.shape)
-            fits = (shape[:1], shape[-3:-2], shape[-1:]) == ((self.num_layers,), (self.num_kv_heads,), (self.head_dim,))
+            fits = (shape[:1], shape[-3:-2], shape[-1:]) == ((self.num_layers,), (self.num_kv_heads,), (size,))
             if len(shape) < 4 or shape[1:-3] not in ((), own) or not fits:
-                expected = f"({self.num_layers}, {self.num_kv_heads}, prompt, {self.head_dim})"
+                expected = f"({self.num_layers}, {self.num_kv_heads}, prompt, {size})"
                 faults.append(Fault("prefix", f"shape {shape}", expected))
         return faults
+
+
+def prefix_of(cache: DynamicCache) -> Prefix:
+    """The keys and values of the first row of a filled cache."""
+    home = cache.layers[0].keys.device
+    keys, values = (
+        torch.stack([getattr(layer, name)[0].to(home) for layer in cache.layers]) for name in ("keys", "values")
+    )
+    return Prefix(keys, values)
+
+
+def _traits_of(row: Family, model: PreTrainedModel) -> Traits:
+    """The traits of an architecture that is understood: nothing has to be tried out."""
+    config = model.config
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    states = (config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, size, size)
+    return Traits(row.encoder, config.hidden_size, states, "cache", looked_up=True)
 
 
 @torch.no_grad()
@@ -279,5 +412,4 @@ def layer_inputs(model: OpenModel, batch: TokenBatch, joined: Prepended | None =
     Raises:
         InputError: as `OpenModel.hidden` does.
     """
-    outputs = model.model.base_model(**model.inputs(batch, joined), output_hidden_states=True)
-    return list(outputs.hidden_states[:-1])
+    return list(model.run(batch, joined, output_hidden_states=True).hidden_states[:-1])

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from promptreach.errors import Fault, InputError, UnsupportedModelError
-from promptreach.hf.models.families import ACTIVATIONS, Family
+from promptreach.hf.models.families import ACTIVATIONS, Family, row_of
 from promptreach.hf.models.model import OpenModel
 from promptreach.weights import Activation, AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
 
@@ -24,26 +24,27 @@ def layer_weights(model: OpenModel, layer: int | None = None) -> list[LayerWeigh
 
     Raises:
         InputError: for a layer that the model does not have.
-        UnsupportedModelError: when the feed-forward network uses an activation that the records do not know.
+        UnsupportedModelError: for an architecture whose weights are not understood, or when the feed-forward network
+            uses an activation that the records do not know.
     """
-    activation = _activation(model)
+    row = row_of(model.row, model.family, "A record of the weights")
+    activation = _activation(model, row)
     if layer is None:
-        return [_layer(module, model, activation) for module in model.layers]
+        return [_layer(module, model, row, activation) for module in model.layers]
     if not 0 <= layer < model.num_layers:
         raise InputError(Fault("layer", str(layer), f"0 to {model.num_layers - 1}"))
-    return _layer(model.layers[layer], model, activation)
+    return _layer(model.layers[layer], model, row, activation)
 
 
 def final_norm(model: OpenModel) -> NormWeights | None:
     """The norm between the last layer and `OpenModel.hidden`; None where layers end with their own (BERT)."""
-    path = model.row.final_norm
-    return None if path is None else _norm(model.model.base_model, path, model.row)
+    row = row_of(model.row, model.family, "A record of the weights")
+    return None if row.final_norm is None else _norm(model.model.base_model, row.final_norm, row)
 
 
-def _layer(module: nn.Module, model: OpenModel, activation: Activation) -> LayerWeights:
-    row = model.row
+def _layer(module: nn.Module, model: OpenModel, row: Family, activation: Activation) -> LayerWeights:
     return LayerWeights(
-        attention=_attention(module, model),
+        attention=_attention(module, row, model.head_dim),
         feed_forward=_feed_forward(module, row, activation),
         attention_norm=_norm(module, row.attention_norm, row),
         feed_forward_norm=_norm(module, row.feed_forward_norm, row),
@@ -51,8 +52,7 @@ def _layer(module: nn.Module, model: OpenModel, activation: Activation) -> Layer
     )
 
 
-def _attention(module: nn.Module, model: OpenModel) -> AttentionWeights:
-    row, head_dim = model.row, model.head_dim
+def _attention(module: nn.Module, row: Family, head_dim: int) -> AttentionWeights:
     parts = [_linear(module, path, row) for path in row.projections]
     if len(parts) == 1:  # one matrix for all three, one below the other
         weight, bias = parts[0]
@@ -104,8 +104,8 @@ def _part(module: nn.Module, path: str) -> Any:
     return module.get_submodule(path)
 
 
-def _activation(model: OpenModel) -> Activation:
-    name = getattr(model.model.config, model.row.activation_field)
+def _activation(model: OpenModel, row: Family) -> Activation:
+    name = getattr(model.model.config, row.activation_field)
     if name not in ACTIVATIONS:
         raise UnsupportedModelError(f"{model.family} with activation {name!r}", tuple(ACTIVATIONS))
     return ACTIVATIONS[name]

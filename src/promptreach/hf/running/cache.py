@@ -23,14 +23,14 @@ from transformers.cache_utils import DynamicLayer
 from promptreach.errors import AdapterError, Fault, UnsupportedModelError, raise_if_any
 from promptreach.files import write_atomically
 from promptreach.hf.adapters.folders import load_adapter, misfits
-from promptreach.hf.models._file_validation import safetensors_faults
+from promptreach.hf.models.families import row_of
+from promptreach.hf.models.lengths import CHANGING
 from promptreach.hf.models.load import open_model
-from promptreach.hf.models.model import OpenModel
+from promptreach.hf.models.model import OpenModel, prefix_of
+from promptreach.model_files import safetensors_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, join_mask
 
 FORMAT = "promptreach-cache-1"
-_CHANGING = ("dynamic", "longrope")
-"""Kinds of rotary frequencies that change with the length of the input: one rotation cannot undo another."""
 
 
 class SharedLayer(DynamicLayer):
@@ -101,7 +101,7 @@ class PromptCache:
 
         Give it to the model as ``past_key_values``; one per request, since the content is written into it.
         """
-        devices = [next(layer.parameters()).device for layer in self.model.layers]
+        devices = [like.device for like in self.model.likenesses]
         pairs = zip(self.prefix.keys, self.prefix.values, devices, strict=True)
         return Cache(
             layers=[SharedLayer(keys[None].to(device), values[None].to(device)) for keys, values, device in pairs]
@@ -155,6 +155,14 @@ class PromptCache:
         if total > most:
             seen = f"{total} positions, {self.length} of them the prompt's"
             faults.append(Fault("input_ids", seen, f"at most {most}", "shorten the text or the prompt"))
+        turning = self.model.turning
+        if turning is not None and total > turning[1]:
+            seen = f"{total} positions, {self.length} of them the prompt's"
+            remedy = (
+                f"Beyond that this model's {turning[0]} positions are rotated otherwise, and the prompt's keys were "
+                "computed before it: run the prompt in front of the text instead"
+            )
+            faults.append(Fault("input_ids", seen, f"at most {turning[1]}", remedy))
         return faults
 
 
@@ -196,13 +204,9 @@ def load_cache(path: str | Path, model: OpenModel) -> PromptCache:
 def states_of(model: OpenModel, embeddings: Float[Tensor, "prompt hidden"]) -> Prefix:
     """The keys and values that these embeddings leave at every layer when nothing stands in front of them."""
     cache = DynamicCache()  # without a config it keeps every position, also those that a sliding window would drop
-    inputs = embeddings.to(model.vocabulary)[None]
-    model.model.base_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
-    home = inputs.device
-    keys, values = (
-        torch.stack([getattr(layer, name)[0].to(home) for layer in cache.layers]) for name in ("keys", "values")
-    )
-    return Prefix(keys, values)
+    inputs = embeddings.to(model.vocabulary, copy=True)[None]  # CTRL scales what it is given in place
+    model.body(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
+    return prefix_of(cache)
 
 
 def rerotated(prefix: Prefix, model: OpenModel, by: int) -> Prefix:
@@ -216,20 +220,21 @@ def rerotated(prefix: Prefix, model: OpenModel, by: int) -> Prefix:
     content, and nothing done to the prefix makes up for it.
 
     Raises:
-        UnsupportedModelError: when the model's rotation changes with the length of the input.
+        UnsupportedModelError: when the model's rotation changes with the length of the input, or is not understood.
     """
-    if not model.row.rotary:
+    row = row_of(model.row, model.family, "Moving keys to other positions")
+    if not row.rotary:
         return prefix
     rotary = model.model.base_model.rotary_emb
     kind = getattr(rotary, "rope_type", "default")
-    if kind in _CHANGING:
+    if kind in CHANGING:
         raise UnsupportedModelError(f"{model.name} with {kind} rotary positions", ("fixed rotary positions",))
     frequencies = rotary.inv_freq.double().to(prefix.keys.device)
     return Prefix(_rotated(prefix.keys, by * frequencies), prefix.values, prefix.certificate)
 
 
 def _faults_of(model: OpenModel, prompt: Adapter) -> list[Fault]:
-    if model.row.encoder:
+    if model.both_ways:
         why = (
             "In an encoder the prompt's positions attend to the input, so from the second layer on their keys and "
             "values are different for every input: there is nothing that could be kept. A causal model's prompt "
@@ -239,6 +244,8 @@ def _faults_of(model: OpenModel, prompt: Adapter) -> list[Fault]:
     if isinstance(prompt, LowRankUpdate):
         remedy = "A LoRA update has no keys of its own: merge it into the weights"
         return [Fault("prompt", "a LowRankUpdate", "a SoftPrompt or a Prefix", remedy)]
+    if reason := model.lacks("prefix"):
+        return [Fault("model", f"{model.name}: {reason}", "a model that keeps nothing but keys and values", "")]
     return misfits(prompt, model, "prompt")
 
 

@@ -1,27 +1,26 @@
 """Queries, keys and values as attention sees them, layer by layer, from a forward pass of the real model.
 
-transformers lets an attention function be registered by name and chosen in the config. One is registered here; it
-hands what it receives to whoever is listening and computes attention as the model would. No module code is patched,
-and the model's own choice is restored afterwards, also when something fails.
+What is captured is what the model's own attention function was called with and what it gave. Looking on changes no bit
+of the pass, since that function computes it (`promptreach.hf.running.interface`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from promptreach.backbone import Backbone, Prepended, TokenBatch
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import Fault, UnsupportedModelError, raise_if_any
+from promptreach.hf.running.interface import AttentionFunction, through
 
-_NAME = "promptreach_capture"
+REBUILT = 1e-4
+"""The relative error up to which weights written out count as the model's own; float32 softmax stays far below."""
+_HIDDEN = -1e4
+"""An entry of an additive mask below this hides a key; a position bias stays far above."""
 
 Result = TypeVar("Result")
 
@@ -34,23 +33,61 @@ class LayerCapture:
     with a prefix of m slots there are q = L. Either way there are n = m + L keys, and the first m are the prompt's.
 
     Attributes:
-        layer: the layer's index.
+        layer: which call of attention it was, counted from 0; one a layer on almost every model.
         query, key, value: after norms and position encoding. Head h reads key/value head h * kv_heads // heads.
         mask: True where a query sees a key: causality, padding and sliding windows together. Under a sliding window a
             query at padding may see nothing at all, and its output means nothing.
         scale: the factor on q.k before the softmax.
         output: the heads' outputs before the output projection.
         prompt_length: m.
+        softcap: c where scores s become c tanh(s / c), or None.
+        sinks: one score a head that takes part in the softmax and has no value, or None.
+        bias: added to the scores, or None.
     """
 
     layer: int
     query: Float[Tensor, "batch heads q head_dim"]
     key: Float[Tensor, "batch kv_heads n head_dim"]
     value: Float[Tensor, "batch kv_heads n value_dim"]
-    mask: Bool[Tensor, "batch 1 q n"]
+    mask: Bool[Tensor, "batch mask_heads q n"]
     scale: float
     output: Float[Tensor, "batch heads q value_dim"]
     prompt_length: int
+    softcap: float | None = None
+    sinks: Float[Tensor, " heads"] | None = None
+    bias: Float[Tensor, "bias_batch bias_heads q n"] | None = None
+
+    @property
+    def beside_scores(self) -> tuple[str, ...]:
+        """The parts of this softmax beside scaled scores under a mask, in words; empty for plain attention."""
+        parts = {"a soft-cap on the scores": self.softcap, "sinks": self.sinks, "a position bias": self.bias}
+        return tuple(name for name, part in parts.items() if part is not None)
+
+    def weights(self) -> Float[Tensor, "batch heads q n"]:
+        """The attention weights written out; with sinks, which take their part, they add up to less than one."""
+        groups = self.query.shape[1] // self.key.shape[1]
+        key = self.key.repeat_interleave(groups, dim=1)
+        scores = (self.query.float() @ key.float().transpose(2, 3)) * self.scale
+        if self.bias is not None:
+            scores = scores + self.bias
+        if self.softcap is not None:
+            scores = self.softcap * torch.tanh(scores / self.softcap)
+        scores = scores.masked_fill(~self.mask, -torch.inf)
+        if self.sinks is not None:
+            sinks = self.sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+            scores = torch.cat([scores, sinks], dim=-1)
+        return scores.softmax(-1)[..., : self.key.shape[2]].nan_to_num(0.0)
+
+    def rebuilt_error(self, asked: Bool[Tensor, "batch q"]) -> float:
+        """The largest error of the output that `weights` give, at the queries `asked`, over the largest output.
+
+        Above `REBUILT` the model's attention does something that this record does not know.
+        """
+        groups = self.query.shape[1] // self.key.shape[1]
+        rebuilt = self.weights() @ self.value.float().repeat_interleave(groups, dim=1)
+        own = self.output.float()
+        seen, expected = (part.transpose(1, 2)[asked] for part in (rebuilt, own))
+        return float((seen - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
 
 
 @overload
@@ -80,6 +117,7 @@ def capture(
 
     Raises:
         InputError: for a layer that the model does not have, and as `Backbone.hidden` does.
+        UnsupportedModelError: for a model that computes attention without looking a function up.
     """
     kept: list[Any] = []
     visit(model, batch, lambda layer: kept.append(layer if reduce is None else reduce(layer)), joined, layers)
@@ -97,51 +135,81 @@ def visit(
     """Call `each` with the capture of every layer in `layers` (None: all), in the order of the forward pass.
 
     Raises:
-        InputError: for a layer that the model does not have, and as `Backbone.hidden` does.
+        InputError, UnsupportedModelError: as `capture` does.
     """
-    wanted = set(range(model.num_layers) if layers is None else layers)
-    unknown = sorted(wanted - set(range(model.num_layers)))
-    raise_if_any([Fault("layers", str(layer), f"0 to {model.num_layers - 1}") for layer in unknown])
-    prompt_length = joined.length if joined else 0
+    negative = [layer for layer in layers or () if layer < 0]
+    raise_if_any([Fault("layers", str(layer), f"0 to {model.num_layers - 1}") for layer in negative])
+    prompt_length, calls = (joined.length if joined else 0), 0
 
-    def listen(layer: int, seen: dict[str, Any]) -> None:
-        if layer in wanted:
-            each(LayerCapture(layer=layer, prompt_length=prompt_length, **seen))
+    def look(own: AttentionFunction, name: str, module: Any, arguments: dict[str, Any]) -> Any:
+        nonlocal calls
+        result = own(module, **arguments)
+        if layers is None or calls in layers:
+            seen = _seen(name, module, arguments, result[0])
+            each(LayerCapture(layer=calls, prompt_length=prompt_length, **seen))
+        calls += 1
+        return result
 
-    with _listening(model.release(), listen):
+    with through(model.release(), look):
         model.hidden(batch, joined)
+    if not calls:
+        reason = "Its attention is computed where nobody can look on; training does not need to."
+        raise UnsupportedModelError(f"a capture of {model.name}", ("models that look their attention up",), reason)
+    unknown = sorted(layer for layer in set(layers or ()) if layer >= calls)
+    raise_if_any([Fault("layers", str(layer), f"0 to {calls - 1}") for layer in unknown])
 
 
-_Listener = Callable[[int, dict[str, Any]], None]
-_listener: ContextVar[_Listener] = ContextVar("promptreach_listener")
+def require_plain(layer: LayerCapture, name: str) -> None:
+    """Refuse a capture of attention that is more than a softmax of scaled scores under a mask.
+
+    Raises:
+        UnsupportedModelError: naming what it has beside that.
+    """
+    if layer.beside_scores:
+        found = f"{name}, whose attention has {' and '.join(layer.beside_scores)}"
+        raise UnsupportedModelError(found, ("plain softmax attention",))
 
 
-@contextmanager
-def _listening(module: Any, listen: _Listener) -> Iterator[None]:
-    before = module.config._attn_implementation
-    token = _listener.set(listen)
-    try:
-        module.set_attn_implementation(_NAME)
-        yield
-    finally:
-        module.set_attn_implementation(before)
-        _listener.reset(token)
+def _seen(name: str, module: Any, arguments: dict[str, Any], output: Tensor) -> dict[str, Any]:
+    """One call's tensors as a `LayerCapture` holds them."""
+    query, key = arguments["query"], arguments["key"]
+    mask, bias = _mask_and_bias(name, module, arguments)
+    for name_of_bias in ("position_bias", "attention_bias"):
+        added = arguments.get(name_of_bias)
+        if isinstance(added, Tensor):
+            bias = added if bias is None else bias + added
+    scale = arguments.get("scaling")
+    return {
+        "query": query,
+        "key": key,
+        "value": arguments["value"],
+        "mask": mask,
+        "scale": query.shape[-1] ** -0.5 if scale is None else float(scale),
+        "output": output.transpose(1, 2),
+        "softcap": arguments.get("softcap"),
+        "sinks": None if arguments.get("s_aux") is None else arguments["s_aux"].flatten(),
+        "bias": bias,
+    }
 
 
-def _attend(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor,
-    scaling: float,
-    **options: Any,
-) -> tuple[Tensor, None]:
-    """Scaled dot-product attention, told to the listener."""
-    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    seen = {"query": query, "key": key, "value": value, "mask": attention_mask}
-    _listener.get()(module.layer_idx, {**seen, "scale": float(scaling), "output": output.transpose(1, 2)})
-    return output, None
+def _mask_and_bias(name: str, module: Any, arguments: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+    """Who sees whom, spelled out, and what an additive mask adds to the scores beside that."""
+    query, key, mask = arguments["query"], arguments["key"], arguments["attention_mask"]
+    shape = (len(query), 1, query.shape[2], key.shape[2])
+    ones = torch.ones(shape[2:], dtype=torch.bool, device=query.device)
+    if mask is None or mask.ndim == 2:  # left away for being plainly causal or plainly full; or the padding alone
+        causal = arguments.get("is_causal")
+        causal = getattr(module, "is_causal", True) if causal is None else causal
+        seen = ones.tril(0 if mask is None else key.shape[2] - query.shape[2])
+        plain = seen if causal and query.shape[2] > 1 and name != "eager" else ones
+        spelled = plain if mask is None else plain & mask[:, None, None, : key.shape[2]].bool()
+        return spelled.expand(shape), None
+    mask = mask[..., : key.shape[2]]
+    if mask.dtype == torch.bool:
+        return mask.expand(shape[0], mask.shape[1], *shape[2:]), None
+    seen = mask > _HIDDEN
+    added = mask.masked_fill(~seen, 0.0)
+    return seen.expand(shape[0], mask.shape[1], *shape[2:]), added if bool(added.any()) else None
 
 
 def spelled_mask(*args: Any, **options: Any) -> Tensor:
@@ -151,7 +219,3 @@ def spelled_mask(*args: Any, **options: Any) -> Tensor:
     """
     mask: Tensor = sdpa_mask(*args, **{**options, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
     return mask
-
-
-AttentionInterface.register(_NAME, _attend)
-AttentionMaskInterface.register(_NAME, spelled_mask)

@@ -54,7 +54,7 @@ def save_prompt_embeds(
 
 def _embeds_faults(model: OpenModel, token_ids: Sequence[int], dtype: torch.dtype) -> list[Fault]:
     faults = []
-    if model.row.encoder:
+    if model.both_ways:
         faults.append(Fault("model", f"{model.name}, an encoder", "a causal language model"))
     size = len(model.vocabulary)
     unknown = [token for token in token_ids if not 0 <= token < size]

@@ -19,7 +19,7 @@ from promptreach.compression.shrink import Shrunk, shrink
 from promptreach.errors import Fault, raise_if_any
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.running.cache import precompute, rerotated
-from promptreach.hf.running.capture import LayerCapture, capture
+from promptreach.hf.running.capture import LayerCapture, capture, require_plain
 from promptreach.prompt import Prefix, SoftPrompt
 
 BATCH = 4
@@ -121,6 +121,7 @@ def sample_queries(model: OpenModel, prefix: Prefix, texts: Sequence[Sequence[in
         batch = model.batch(texts[start : start + BATCH])
 
         def reduce(layer: LayerCapture, mask: Tensor = batch.mask) -> tuple[Tensor, Tensor, Tensor]:
+            require_plain(layer, model.name)
             m = layer.prompt_length
             seen = statistics(
                 layer.query, layer.key[:, :, m:], layer.value[:, :, m:], scale=layer.scale, mask=layer.mask[..., m:]

@@ -86,10 +86,10 @@ class WarmStart:
         """The sizes that show that it was made for another model."""
         if isinstance(self.adapter, SoftPrompt):
             seen: tuple[int, ...] = (self.adapter.hidden_size,)
-            expected: tuple[int, ...] = (backbone.hidden_size,)
+            expected: tuple[int, ...] = (backbone.embedding_size,)
         else:
             seen = (*self.adapter.keys.shape[:2], self.adapter.keys.shape[3], self.adapter.values.shape[3])
-            expected = (backbone.num_layers, backbone.num_kv_heads, backbone.head_dim, backbone.head_dim)
+            expected = (backbone.num_layers, backbone.num_kv_heads, backbone.head_dim, backbone.value_dim)
         return [] if seen == expected else [Fault("start", f"sizes {seen}", f"{expected}, those of {backbone.name}")]
 
 
@@ -108,7 +108,7 @@ def initial_prompt(
     """A prompt of `length` virtual tokens.
 
     Args:
-        backbone: gives the vocabulary rows.
+        backbone: gives the vocabulary rows, as its first layer gets them.
         length: how many virtual tokens.
         init: ``"vocabulary"``: distinct tokens drawn from those that occur in `sequences`; ``"text"``: the first
             tokens of the sequences, one after another; ``"random"``: standard normal entries, PEFT's default, kept
@@ -138,9 +138,10 @@ def initial_prefix(backbone: Backbone, length: int, init: str, sequences: Sequen
         return backbone.cache_of(_text(sequences, length, generator))
     if init == "random":
         # As PEFT leaves it: an embedding table with standard normal entries.
-        shape = (2, backbone.num_layers, backbone.num_kv_heads, length, backbone.head_dim)
+        sizes = (backbone.head_dim, backbone.value_dim)
+        shape = (2, backbone.num_layers, backbone.num_kv_heads, length, max(sizes))
         keys, values = torch.randn(shape, generator=generator)
-        return Prefix(keys, values)
+        return Prefix(keys[..., : sizes[0]], values[..., : sizes[1]])
     raise InputError(Fault("init", repr(init), f"one of {', '.join(PREFIX_INITS)} for a prefix"))
 
 

@@ -297,3 +297,18 @@ def method_faults(method: str, init: str | None = None) -> list[Fault]:
     if method not in METHODS:
         return choice_faults("method", method, METHODS)
     return choice_faults("init", init, METHODS[method].inits, f" for {method}")
+
+
+def first_init(backbone: Backbone, method: str) -> str:
+    """The start that a method takes by itself: the first of its own that this architecture allows."""
+    inits = METHODS[method].inits
+    return next((init for init in inits if not backbone.lacks(method, init)), inits[0])
+
+
+def lacking_faults(where: str, backbone: Backbone, method: str, init: str | None = None) -> list[Fault]:
+    """The refusal of a method, or of its start, that this architecture cannot have."""
+    reason = backbone.lacks(method, init or "")
+    if not reason:
+        return []
+    asked = f"{method!r} from {init!r}" if init and not backbone.lacks(method) else repr(method)
+    return [Fault(where, f"{asked} on {backbone.family}", "what this architecture can have", f"Not here: {reason}")]
