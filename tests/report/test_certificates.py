@@ -33,7 +33,7 @@ def floor() -> Certificate:
 
 
 def table() -> Certificate:
-    certificate = build_backbone(1, 1, 1.0, 6e-4).prompt_for(lambda x: x).certificate
+    certificate = build_backbone(1, 1, 1.0, 0.4).prompt_for(lambda x: x).certificate
     assert certificate is not None
     return certificate
 
@@ -76,8 +76,10 @@ def test_what_is_quick_is_re_checked_when_a_finding_is_finished(make: Callable[[
     assert (certificate.value, certificate.evidence) == (made.value, Evidence.PROVED)
 
 
-def test_what_takes_long_is_left_and_the_report_says_that_it_can_be_re_checked() -> None:
-    finding = finished(found(settled(table())))
+def test_what_takes_long_is_left_and_the_report_says_that_it_can_be_re_checked(monkeypatch) -> None:
+    unasked = replace(table())
+    monkeypatch.setattr(Certificate, "is_quickly_rechecked", False)
+    finding = finished(found(settled(unasked)))
     (certificate,) = finding.certificates
     assert certificate.recheck_state is Recheck.OPEN
     assert certificate.recheck()
