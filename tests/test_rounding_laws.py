@@ -47,6 +47,15 @@ def test_float64_neighbours_stand_on_their_sides(value: Decimal) -> None:
     assert high in (low, math.nextafter(low, math.inf))
 
 
+@pytest.mark.parametrize("value", ["1e-300", "2.2e-308", "1.1638e-310", "3e-323", "1e-330"])
+def test_rounding_up_ends_among_the_smallest_numbers(value: str) -> None:
+    """Thirty bits of a subnormal number lie below what a float64 can step by."""
+    with localcontext(rounding.WIDE):
+        for share in (Decimal(1), 1 + Decimal("1e-9"), 1 + Decimal(1) / 3):
+            high = Decimal(value) * share
+            assert Decimal(rounding.round_up(high)) > high
+
+
 def test_beyond_float64_lie_its_largest_number_and_infinity() -> None:
     assert rounding.float_below(Decimal("1e400")) == sys.float_info.max
     assert rounding.float_above(Decimal("1e400")) == math.inf

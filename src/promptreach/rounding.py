@@ -83,6 +83,8 @@ def round_up(value: Decimal) -> float:
     near = float(high)
     if near == 0 or math.isinf(near):
         return near if high <= 0 or near else sys.float_info.min
+    if near < 2.0**-990:  # thirty bits reach below the smallest float64, where a step would change nothing
+        return float_above(WIDE.multiply(high, 1 + Decimal(2) ** -_SHORT))
     fraction, exponent = math.frexp(near)
     short = math.ceil(math.ldexp(fraction, _SHORT))
     while Decimal(math.ldexp(short, exponent - _SHORT)) < high:
