@@ -7,12 +7,11 @@ import pytest
 
 from helpers.rule_cases import NAMES, SOFT, changed, compared, numbers
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.controls import OneLayerNumbers, SeedNumbers
 from promptreach.diagnosis.numbers import (
     USER,
     ChangedSetting,
     Geometry,
-    OneLayerNumbers,
-    SeedNumbers,
     Setting,
     StartNumbers,
     TrainingNumbers,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
 from promptreach.diagnosis.numbers import (
     SAME,
     USER,
@@ -13,13 +14,10 @@ from promptreach.diagnosis.numbers import (
     Comparison,
     DataNumbers,
     Metric,
-    OneLayerNumbers,
     PartsNumbers,
-    PlantedNumbers,
     PoolingNumbers,
     RunNumbers,
     Scores,
-    SeedNumbers,
     StartNumbers,
     TrainingNumbers,
     UserNumbers,

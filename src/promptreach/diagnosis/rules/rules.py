@@ -11,6 +11,7 @@ and learning rates that were tried, and the form is blamed only where this train
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
+from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
 from promptreach.diagnosis.measures.comparison import NORMAL_90
 from promptreach.diagnosis.numbers import (
     AttemptNumbers,
@@ -18,11 +19,8 @@ from promptreach.diagnosis.numbers import (
     BroughtNumbers,
     CollapseNumbers,
     DataNumbers,
-    OneLayerNumbers,
     PartsNumbers,
-    PlantedNumbers,
     PoolingNumbers,
-    SeedNumbers,
     StartNumbers,
     TrainingNumbers,
     numbers_of,
