@@ -6,7 +6,8 @@ import pytest
 
 from helpers.rule_cases import changed, numbers
 from promptreach.certificate import Evidence
-from promptreach.diagnosis.numbers import BareNumbers, PartsNumbers, TrainingNumbers
+from promptreach.diagnosis.circumstances import PartsNumbers
+from promptreach.diagnosis.numbers import BareNumbers, TrainingNumbers
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.report.verdict import TuningVerdict
 

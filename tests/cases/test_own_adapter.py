@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from helpers.rule_cases import NAMES, START, changed, numbers
-from promptreach.diagnosis.numbers import BroughtNumbers, TrainingNumbers
+from promptreach.diagnosis.circumstances import BroughtNumbers
+from promptreach.diagnosis.numbers import TrainingNumbers
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.report.verdict import TuningVerdict
 

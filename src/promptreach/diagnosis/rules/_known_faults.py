@@ -7,7 +7,8 @@ ends in a verdict that names it, or stands among the reasons of another.
 from dataclasses import replace
 
 from promptreach.certificate import Evidence
-from promptreach.diagnosis.numbers import USER, PartsNumbers
+from promptreach.diagnosis.circumstances import PartsNumbers
+from promptreach.diagnosis.numbers import USER
 from promptreach.diagnosis.rules._unlearnable import nothing_learnt
 from promptreach.diagnosis.rules.measurements import Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided

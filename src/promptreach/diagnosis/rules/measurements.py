@@ -3,18 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from promptreach.diagnosis.circumstances import BroughtNumbers, PartsNumbers
 from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
 from promptreach.diagnosis.numbers import (
     SAME,
     USER,
     AttemptNumbers,
     BareNumbers,
-    BroughtNumbers,
     CollapseNumbers,
     Comparison,
     DataNumbers,
     Metric,
-    PartsNumbers,
     PoolingNumbers,
     RunNumbers,
     Scores,
