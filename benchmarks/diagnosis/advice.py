@@ -81,15 +81,15 @@ def indoors(model: OpenModel, seed: int) -> LabelledTexts:
 
 ADVISED = {
     "minilm-order-prompt": Advised("minilm", place_or_thing_first, "prompt", 16),
-    "gpt-max-prompt": Advised("small_gpt", written_by(MARKERS["max"]), "prompt", 4),
-    "gpt-first-prompt": Advised("small_gpt", written_by(MARKERS["first"]), "prompt", 8),
-    "gpt-next-prefix": Advised("small_gpt", written_by(MARKERS["next"]), "prefix", 4),
-    "gpt-min-lora": Advised("small_gpt", written_by(MARKERS["min"]), "lora", 4),
-    "minilm-order-prefix": Advised("minilm", place_or_thing_first, "prefix", 8),
+    "gpt-next-prompt": Advised("narrow_two", written_by(MARKERS["next"]), "prompt", 4),
+    "gpt-next-prefix": Advised("narrow_two", written_by(MARKERS["next"]), "prefix", 4),
+    "gpt-last-lora": Advised("narrow_two", written_by(MARKERS["last"]), "lora", 4),
+    "gpt-last-prompt": Advised("narrow_two", written_by(MARKERS["last"]), "prompt", 2),
     "minilm-order-lora": Advised("minilm", place_or_thing_first, "lora", 4),
+    "minilm-order-prefix": Advised("minilm", place_or_thing_first, "prefix", 8),
     "minilm-kinds-prompt": Advised("minilm", kinds_labelled, "prompt", 8),
     "minilm-roof-prompt": Advised("minilm", indoors, "prompt", 4),
-    "gpt-last-prompt": Advised("small_gpt", written_by(MARKERS["last"]), "prompt", 2),
+    "gpt-next-lora": Advised("narrow_two", written_by(MARKERS["next"]), "lora", 2),
 }
 
 
