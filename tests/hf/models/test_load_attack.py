@@ -12,12 +12,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
+from helpers.families import small_module
 from helpers.models import FAMILIES, minilm_folder, tiny_config, tiny_module, tiny_tokenizer
 from promptreach.errors import InputError, MissingExtraError, ModelError, UnsupportedModelError
-from promptreach.hf import open_model
+from promptreach.hf import layer_weights, open_model
 
 
 def saved(folder: Path, family: str = "bert", **overrides: Any) -> Path:
@@ -192,28 +192,21 @@ def test_missing_and_misshapen_weights_are_all_named(tmp_path: Path) -> None:
     assert_refused(tmp_path, "no weight 'encoder.layer.1.output.dense.bias'", "of shape (7, 32)")
 
 
-@pytest.mark.parametrize("family", ["gpt2", "bert"])
-def test_other_architectures(tmp_path: Path, family: str) -> None:
-    config = AutoConfig.for_model("gemma2", vocab_size=8, hidden_size=8, num_hidden_layers=1, intermediate_size=8)
-    module = AutoModelForCausalLM.from_config(config)
-    module.save_pretrained(tmp_path)
-    for source in (tmp_path, module):
-        with pytest.raises(UnsupportedModelError) as error:
-            open_model(source, tokenizer=tiny_tokenizer())
-        assert error.value.found == "gemma2"
-        assert error.value.supported == FAMILIES
+def test_an_architecture_without_a_row_opens(tmp_path: Path) -> None:
+    small_module("smollm3").save_pretrained(tmp_path)
+    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    model = open_model(tmp_path)
+    assert (model.family, model.task, model.row, model.lacks("prefix")) == ("smollm3", "causal", None, "")
+    with pytest.raises(UnsupportedModelError, match="smollm3"):
+        layer_weights(model)
 
 
-@pytest.mark.parametrize(
-    ("family", "variant"),
-    [("bert", {"is_decoder": True}), ("gpt2", {"add_cross_attention": True}), ("llama", {"is_causal": False})],
-)
-def test_variants_whose_attention_is_another(tmp_path: Path, family: str, variant: dict[str, Any]) -> None:
-    saved(tmp_path, family)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, **variant}))
-    with pytest.raises(UnsupportedModelError, match=next(iter(variant))):
-        open_model(tmp_path)
+def test_a_pooler_that_was_not_saved_is_not_missed(tmp_path: Path) -> None:
+    module = small_module("xlm-roberta", add_pooling_layer=True)
+    weights = {key: tensor for key, tensor in module.state_dict().items() if "pooler" not in key}
+    module.save_pretrained(tmp_path, state_dict=weights)
+    tiny_tokenizer("bert").save_pretrained(tmp_path)
+    assert open_model(tmp_path).task == "encoder"
 
 
 def test_relative_positions(tmp_path: Path) -> None:

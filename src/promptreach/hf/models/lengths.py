@@ -92,8 +92,8 @@ def _part(batch: TokenBatch, joined: Prepended | None, rows: Tensor) -> Part:
     return Part(rows, own, joined)
 
 
-def put_together(parts: Sequence[tuple[Tensor, Float[Tensor, "rows seq hidden"]]]) -> Float[Tensor, "batch seq hidden"]:
-    """The states of all rows in the order of their numbers, zeros behind the shorter ones."""
+def put_together(parts: Sequence[tuple[Tensor, Tensor]]) -> Float[Tensor, "batch seq hidden"]:
+    """The states of all rows, (rows, seq, hidden) a part, in the order of their numbers; zeros behind shorter ones."""
     longest = max(states.shape[1] for _, states in parts)
     padded = torch.cat([pad(states, (0, 0, 0, longest - states.shape[1])) for _, states in parts])
     return padded[torch.cat([rows for rows, _ in parts]).argsort()]
