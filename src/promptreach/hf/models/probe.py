@@ -1,4 +1,4 @@
-"""What a few tokens sent through a model show of it: who sees whom, and which ways of tuning it allows.
+"""The traits that a few tokens sent through a model show: who sees whom, and which ways of tuning it allows.
 
 No config says whether a model takes embeddings in place of tokens, whether keys and values in front of the content do
 what the same tokens do, or what shape they have. Six tokens show it. Everything here is measured on the model itself;
