@@ -1,6 +1,6 @@
 """The numbers that measurements leave and rules read: one frozen record a measurement, and their form in JSON."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -151,13 +151,13 @@ class TrainingNumbers:
         against_lora, against_head, against_user: the comparison of every other run with that one, by name; the user's
             own stands under `USER`.
         lora: the name of the LoRA run.
+        lengths_left_out: of prompts that were not trained.
+        user: None where nothing was brought.
         against_shorter: every prompt, and every prefix, compared with each shorter one of its form, by both names.
         layers: of the model.
         most_tokens: the virtual tokens that fit into the context beside the content.
         longer_possible: whether one length beyond the budget's fits and was not trained yet.
-        lengths_left_out: of prompts that were not trained.
         not_here: by method, why this architecture cannot have it.
-        user: None where nothing was brought.
     """
 
     metric: Metric
@@ -170,12 +170,12 @@ class TrainingNumbers:
     against_head: Mapping[str, Comparison]
     against_user: Mapping[str, Comparison]
     lora: str
+    lengths_left_out: tuple[int, ...] = ()
+    user: UserNumbers | None = None
     against_shorter: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
     layers: int = 0
     most_tokens: int = 0
     longer_possible: bool = False
-    lengths_left_out: tuple[int, ...] = ()
-    user: UserNumbers | None = None
     not_here: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -281,54 +281,6 @@ class CollapseNumbers:
 
 
 @dataclass(frozen=True)
-class PartsNumbers:
-    """The parts that the rows are split into, as far as a verdict depends on them.
-
-    Attributes:
-        train_labels, held_out_labels: rows of each label, also of those with none; empty for completions.
-        held_out_rows: in the part that is judged on.
-        known_rows: those of them that the training part holds too: the same tokens after the cut, or the same text but
-            for upper and lower case and white space.
-        cut_side: the side at which a row loses tokens.
-        room: tokens of a row that the context leaves beside the longest prompt.
-        context: positions of the model.
-        remarks: what may be meant otherwise in the data, one sentence each.
-    """
-
-    train_labels: Mapping[str, int]
-    held_out_labels: Mapping[str, int]
-    held_out_rows: int
-    known_rows: int
-    cut_side: Literal["end", "beginning"]
-    room: int
-    context: int
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class BroughtNumbers:
-    """The user's adapter itself, apart from how well it scores.
-
-    Attributes:
-        unchanged: whether the model's hidden states with it are those without it.
-        zero_updates, updates: how many of its LoRA updates are zero, of how many; 0 for a prompt or a prefix.
-        numbering: the data's label for each output of its classifier that stands for another one in the sorted order.
-        extra_outputs, missing_outputs: outputs of its classifier that stand for no label, and labels without an output.
-        other_base: the base model that it names, where that is another; otherwise empty.
-        added_tokens: of its own tokenizer, which the texts were read with.
-    """
-
-    unchanged: bool
-    zero_updates: int = 0
-    updates: int = 0
-    numbering: Mapping[str, str] = field(default_factory=dict)
-    extra_outputs: int = 0
-    missing_outputs: int = 0
-    other_base: str = ""
-    added_tokens: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class PlantedNumbers:
     """The part of a planted prompt's gain that the usual training finds.
 
@@ -359,7 +311,7 @@ class SeedNumbers:
     """
 
     seeds: tuple[int, ...]
-    scores: Mapping[str, tuple[float, ...]]
+    scores: Mapping[str, Sequence[float]]
     worth: float
 
 

@@ -8,6 +8,7 @@ import pytest
 from helpers.rule_cases import NAMES, SOFT, changed, compared, numbers
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.numbers import (
+    USER,
     ChangedSetting,
     Geometry,
     OneLayerNumbers,
@@ -308,6 +309,15 @@ def test_a_prompt_below_the_control_was_harmed_by_its_start_and_is_not_compared(
     assert some.verdict is TuningVerdict.UNDECIDED
     assert "finished training: 1, 4;" in some.reasons[0].text
     assert any("harmed by its start" in reason.text for reason in some.reasons)
+
+
+def test_your_own_below_the_control_is_told() -> None:
+    seen = numbers(prompt_gain=0.0, user=-0.3)
+    training = numbers_of(seen, TrainingNumbers)
+    assert training is not None
+    below = judge(changed(seen, TrainingNumbers, against_head={**training.against_head, USER: compared(-0.2)}))
+    assert any("Your attempt ends below the head alone" in reason.text for reason in below.reasons)
+    assert not any("ends below" in reason.text for reason in judge(seen).reasons)
 
 
 def test_one_length_more_is_asked_for_where_it_decides() -> None:

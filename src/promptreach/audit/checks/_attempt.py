@@ -2,14 +2,9 @@
 
 from promptreach.audit.check import Outcome, Shown, shows
 from promptreach.audit.context import AuditContext
+from promptreach.diagnosis.circumstances import BroughtNumbers
 from promptreach.diagnosis.experiment import Measured
-from promptreach.diagnosis.numbers import (
-    AttemptNumbers,
-    BroughtNumbers,
-    CollapseNumbers,
-    PoolingNumbers,
-    numbers_of,
-)
+from promptreach.diagnosis.numbers import AttemptNumbers, CollapseNumbers, PoolingNumbers, numbers_of
 from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
 from promptreach.diagnosis.steps import ATTEMPT, READING
 from promptreach.report.findings import Block, Cell, Table

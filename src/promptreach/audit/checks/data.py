@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
+from promptreach.diagnosis.circumstances import PartsNumbers
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.measures.floors import Floors
-from promptreach.diagnosis.numbers import DataNumbers, PartsNumbers
+from promptreach.diagnosis.numbers import DataNumbers
 from promptreach.report.findings import Block, Cell, Table, Text
 
 _SHOWN = 8

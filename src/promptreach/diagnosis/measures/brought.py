@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from promptreach.data import LabelledTexts
+from promptreach.diagnosis.circumstances import BroughtNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
-from promptreach.diagnosis.numbers import BroughtNumbers
 from promptreach.hf import attach
 from promptreach.prompt import Adapter, LowRankUpdate
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.diagnosis.circumstances import PartsNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured
-from promptreach.diagnosis.numbers import PartsNumbers
 from promptreach.training.task.encoding import Encoded
 
 

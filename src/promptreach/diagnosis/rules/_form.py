@@ -1,6 +1,7 @@
 """The rules about the form: what must be known before it is blamed, and the verdict that blames it."""
 
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.numbers import USER
 from promptreach.diagnosis.rules._length import length_effect
 from promptreach.diagnosis.rules.measurements import Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
@@ -14,7 +15,7 @@ LENGTHS = 3
 
 def harmed_by_start(seen: Measurements) -> Judgement | None:
     """UNDECIDED: every prompt and prefix ends below the control, so that none of them was compared as trained."""
-    if seen.same_form() or not harmed_reasons(seen) or seen.bound_by_layer:
+    if seen.same_form() or not any(map(seen.harmed, seen.runs)) or seen.bound_by_layer:
         return None
     return undecided(
         f"Every soft prompt ends below {seen.control}: its start did harm that training did not undo.",
@@ -26,15 +27,21 @@ def harmed_by_start(seen: Measurements) -> Judgement | None:
 
 
 def harmed_reasons(seen: Measurements) -> tuple[Reason, ...]:
-    """A reason for each prompt and prefix that ends certainly below the control."""
-    return tuple(
-        measured(
-            f"{sentence(name)} ends below {seen.control} ({seen.gain(seen.training.against_head[name])}): harmed by its "
-            f"start (tried: {', '.join(run.starts_tried) or run.init}), and not compared as trained."
-        )
+    """A reason for each prompt and prefix, the user's own included, that ends certainly below the control."""
+
+    def below(name: str) -> str:
+        return f"ends below {seen.control} ({seen.gain(seen.training.against_head[name])})"
+
+    found = [
+        f"{sentence(name)} {below(name)}: harmed by its start (tried: {', '.join(run.starts_tried) or run.init}), and "
+        "not compared as trained."
         for name, run in seen.methods("prompt", "prefix").items()
         if seen.harmed(name)
-    )
+    ]
+    own = seen.training.against_head.get(USER)
+    if seen.user is not None and seen.user.method != "lora" and own is not None and own.high < 0:
+        found.append(f"{seen.your} {below(USER)}: its start, or its training, did harm.")
+    return tuple(measured(text) for text in found)
 
 
 def lengths_not_compared(seen: Measurements) -> Judgement | None:

@@ -7,7 +7,8 @@ ends in a verdict that names it, or stands among the reasons of another.
 from dataclasses import replace
 
 from promptreach.certificate import Evidence
-from promptreach.diagnosis.numbers import USER, PartsNumbers
+from promptreach.diagnosis.circumstances import PartsNumbers
+from promptreach.diagnosis.numbers import USER
 from promptreach.diagnosis.rules._unlearnable import nothing_learnt
 from promptreach.diagnosis.rules.measurements import Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
@@ -119,7 +120,7 @@ def also_known(seen: Measurements, judgement: Judgement) -> Judgement:
         if parts.known_rows >= max(1, SOME_KNOWN * parts.held_out_rows):
             found.append(measured(f"{sentence(_known(parts))}; their score is memory in part.", "parts"))
         rare = [name for name, count in parts.held_out_labels.items() if count < FEW]
-        if rare and parts.held_out_labels:
+        if rare and _occurrences(seen, parts, rare) not in judgement.headline:
             text = f"Accuracy hardly hears of rare labels: {_occurrences(seen, parts, rare)}."
             found.append(measured(text, "parts"))
         found += [measured(remark, "parts") for remark in parts.remarks]

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from promptreach.certificate import Evidence
-from promptreach.diagnosis.numbers import USER, BroughtNumbers, UserNumbers
+from promptreach.diagnosis.circumstances import BroughtNumbers
+from promptreach.diagnosis.numbers import USER, UserNumbers
 from promptreach.diagnosis.rules.measurements import FORMS, Measurements, unit_of
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason, TuningVerdict

@@ -3,18 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from promptreach.diagnosis.circumstances import BroughtNumbers, PartsNumbers
 from promptreach.diagnosis.numbers import (
     SAME,
     USER,
     AttemptNumbers,
     BareNumbers,
-    BroughtNumbers,
     CollapseNumbers,
     Comparison,
     DataNumbers,
     Metric,
     OneLayerNumbers,
-    PartsNumbers,
     PlantedNumbers,
     PoolingNumbers,
     RunNumbers,
@@ -137,7 +136,7 @@ class Measurements:
         return run.best_step > 0 or run.train_fell > STILL_FALLING
 
     def harmed(self, name: str) -> bool:
-        """Whether a prompt or prefix ends certainly below the control: its start did harm that training did not undo."""
+        """Whether a prompt or prefix ends certainly below the control: its start did harm that stayed."""
         run, against = self.runs[name], self.training.against_head.get(name, SAME)
         return run.method in ("prompt", "prefix") and against.high < 0
 

@@ -11,15 +11,14 @@ and learning rates that were tried, and the form is blamed only where this train
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
+from promptreach.diagnosis.circumstances import BroughtNumbers, PartsNumbers
 from promptreach.diagnosis.measures.comparison import NORMAL_90
 from promptreach.diagnosis.numbers import (
     AttemptNumbers,
     BareNumbers,
-    BroughtNumbers,
     CollapseNumbers,
     DataNumbers,
     OneLayerNumbers,
-    PartsNumbers,
     PlantedNumbers,
     PoolingNumbers,
     SeedNumbers,

@@ -11,18 +11,22 @@ Notation
     tol         largest alpha-norm of the error                         epsilon
     cells       2 C (dim tokens)^(1/alpha) / tol, per axis              1/delta
 
-Sufficient: a table with one vector of size dim for each token of each of cells^(dim tokens) grid cells. Necessary: as
-many prompts as there are functions that `tol` tells apart. Derivations: docs/theory/lipschitz.md, sections 8 and 9.
+Sufficient: a table with one vector of size dim for each token of each of cells^(dim tokens) grid cells, whose entries
+are written into prompt entries of the stated precision. Necessary: as many prompts of that precision as there are
+functions that `tol` tells apart. So the second never exceeds the first. Derivations: docs/theory/lipschitz.md,
+sections 8 and 9.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 from promptreach import rounding
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Independence, Side, Statement, rechecks
 from promptreach.covering import covering_length
 from promptreach.errors import Fault, raise_if_any
+from promptreach.witness import number, whole
 
 LARGEST_COUNT = 10**18
 """Up to here, lengths are also given as whole numbers."""
@@ -33,8 +37,8 @@ class PromptLength:
     """Two lengths in soft tokens, about different things.
 
     Attributes:
-        sufficient: UPPER. Enough for one specially built backbone; says nothing of a given pretrained model, and not
-            that fewer tokens fail.
+        sufficient: UPPER. Enough for one specially built backbone, at the stated precision; says nothing of a given
+            pretrained model, and not that fewer tokens fail.
         necessary: LOWER. No backbone manages every function with fewer tokens at the stated precision.
         sufficient_log10, necessary_log10: the same as powers of ten, finite at any size (-infinity where no token is
             necessary).
@@ -82,14 +86,17 @@ def prompt_length(
     hidden = dim if hidden_size is None else hidden_size
     raise_if_any(_faults(dim, tokens, lipschitz, tol, alpha, precision, hidden_size))
     with localcontext(rounding.WIDE):
-        table = covering_length(dim, tokens, lipschitz, tol, alpha)
+        digits = _tokens_of_a_vector(dim * tokens, dim, tol, alpha, precision, hidden)
+        table = covering_length(dim, tokens, lipschitz, tol, alpha) * digits
         packing = _best_packing(dim * tokens, lipschitz, tol, alpha)
         needed = _counted_length(packing[-1], Decimal(precision) * hidden)
         problem = {"dim": dim, "tokens": tokens, "lipschitz": lipschitz, "tol": tol, "alpha": alpha}
-        setting = f"C={rounding.shown(lipschitz)}, tol={rounding.shown(tol)}, alpha={rounding.shown(alpha)}"
+        problem |= {"precision": precision, "hidden": hidden}
+        coordinates, steps, points, _ = packing
+        family = problem | {"coordinates": coordinates, "steps": steps, "points": str(points)}
         return PromptLength(
-            sufficient=_sufficient(table, problem, setting),
-            necessary=_necessary(needed, packing, {**problem, "precision": precision, "hidden": hidden}, setting),
+            sufficient=Certificate.stated(recheck_table, rounding.float_above(table), problem).checked(),
+            necessary=Certificate.stated(recheck_counting, rounding.float_below(needed), family).checked(),
             sufficient_log10=float(table.log10()),
             necessary_log10=float(needed.log10()) if needed else -math.inf,
             sufficient_tokens=int(table) if table <= LARGEST_COUNT else None,
@@ -132,68 +139,113 @@ def _counted_length(bits: Decimal, token_bits: Decimal) -> Decimal:
     return rounding.ceil_below(fits) if fits >= 1 else Decimal(1)
 
 
-def _sufficient(table: Decimal, problem: dict[str, float | int], setting: str) -> Certificate:
-    return Certificate(
+def _tokens_of_a_vector(
+    size: int, dim: int, tol: float | int, alpha: float | int, precision: float | int, hidden: int
+) -> int:
+    """Prompt tokens that one vector of the table takes: 1, unless their entries hold too few bits.
+
+    A table of floor(cells) cells an axis errs by at most tol / 2. Its entries may be rounded to one of 2^q levels of
+    [0, 1], which moves outputs by size^(1/alpha) 2^-(q+1) at most, half of `tol` for the q taken here.
+    """
+    levels = Decimal(size) ** (1 / Decimal(alpha)) / Decimal(tol)
+    bits = max(int(rounding.ceil(levels.ln() / Decimal(2).ln())), 0) if levels > 1 else 0
+    return max(-(-dim * -(-bits // int(precision)) // hidden), 1)
+
+
+def _problem(seen: Mapping[str, object]) -> dict[str, float | int]:
+    """The numbers of a problem as a witness has them, refused where `prompt_length` refuses them."""
+    return {
+        **{name: whole(seen, name) for name in ("dim", "tokens", "hidden")},
+        "lipschitz": number(seen, "lipschitz", 0),
+        "tol": number(seen, "tol", math.ulp(0.0)),
+        "alpha": math.inf if seen["alpha"] == math.inf else number(seen, "alpha", 1),
+        "precision": number(seen, "precision", 1),
+    }
+
+
+def _setting(seen: Mapping[str, object]) -> str:
+    lipschitz, tol, alpha = (rounding.shown(_problem(seen)[name]) for name in ("lipschitz", "tol", "alpha"))
+    return f"(C={lipschitz}, tol={tol}, alpha={alpha}) on {seen['tokens']} x {seen['dim']} entries"
+
+
+def _precision(seen: Mapping[str, object]) -> str:
+    return f"{seen['hidden']} entries of {rounding.shown(_problem(seen)['precision'])} bits each"
+
+
+def _states_sufficient(seen: Mapping[str, object]) -> Statement:
+    return Statement(
         claim=(
-            f"If a backbone reads one vector of a table from each prompt token, as the specially built one of paper B "
-            f"(Theorem 2.5, statement from memory) does, then value soft tokens select, for every f of the class "
-            f"({setting}), a function within tol of f at every input. It is the length of one construction: nothing is "
-            f"said of a given model, nor that fewer tokens fail."
+            f"If a backbone reads one vector of a table from the prompt tokens that hold it, as the one built "
+            f"in paper B (Theorem 2.5, statement from memory) does with one token for each, then value soft tokens of "
+            f"{_precision(seen)} select, for every f of the class {_setting(seen)}, a function within tol of f at "
+            f"every input. It is the length of one construction: nothing is said of a given model, nor that fewer "
+            f"tokens fail."
         ),
-        value=rounding.float_above(table),
         side=Side.UPPER,
-        evidence=Evidence.PROVED,
-        assumptions=(Assumption("cells small enough that C times half a cell's diameter is at most tol", True),),
+        assumptions=(
+            Assumption("cells small enough that C times half a cell's diameter is at most tol / 2", True),
+            Assumption("entries of the table rounded by at most what moves an output by tol / 2", True),
+        ),
         theorem="table-prompt-length",
-        witness=problem,
-        checker="limits.counting.lengths:recheck_table",
     )
 
 
-def _necessary(
-    needed: Decimal, packing: tuple[int, int, Decimal, Decimal], problem: dict[str, float | int], setting: str
-) -> Certificate:
-    coordinates, steps, points, _ = packing
-    return Certificate(
+def _states_necessary(seen: Mapping[str, object]) -> Statement:
+    return Statement(
         claim=(
-            f"For every backbone there is an f of the class ({setting}) that no prompt of fewer than value soft tokens "
-            f"selects to within tol at every input, when a token has {problem['hidden']} entries of "
-            f"{rounding.shown(problem['precision'])} bits each."
+            f"For every backbone there is an f of the class {_setting(seen)} that no prompt of fewer than value soft "
+            f"tokens selects to within tol at every input, when a token has {_precision(seen)}."
         ),
-        value=rounding.float_below(needed),
         side=Side.LOWER,
-        evidence=Evidence.PROVED,
         assumptions=(Assumption("the functions counted are in the class and more than 2 tol apart", True),),
         theorem="counting-prompt-length",
-        witness={**problem, "coordinates": coordinates, "steps": steps, "points": str(points)},
-        checker="limits.counting.lengths:recheck_counting",
     )
 
 
-@rechecks(Independence.FULL)
+@rechecks(Independence.FULL, states=_states_sufficient)
 def recheck_table(certificate: Certificate) -> bool:
-    """Second path: fill a table with cells a quarter as fine, in fractions, and see that it fits into `value` vectors.
+    """Second path: fill a table with cells half as fine and see that it fits, written out in prompt entries.
 
-    With m cells per axis and f stored at their centres, |f(X) - g(X)| <= C (dim tokens)^(1/alpha) / (2 m).
+    With m cells per axis and f stored at their centres, |f(X) - g(X)| <= C (dim tokens)^(1/alpha) / (2 m); with q bits
+    an entry, by (dim tokens)^(1/alpha) / 2^(q+1) more. Milliseconds, on any witness.
     """
-    seen = certificate.witness
+    seen = _problem(certificate.witness)
     size = int(seen["dim"] * seen["tokens"])
+    if not certificate.value >= 1:
+        return False
     with localcontext(rounding.WIDE):
-        reach = Decimal(seen["lipschitz"]) * Decimal(size) ** (1 / Decimal(seen["alpha"])) / 2
-        cells = max(rounding.ceil(reach / Decimal(seen["tol"])), Decimal(1))
-        return math.isinf(certificate.value) or seen["tokens"] * cells**size <= Decimal(certificate.value)
+        half, spread = Decimal(seen["tol"]) / 2, Decimal(size) ** (1 / Decimal(seen["alpha"])) / 2
+        cells = max(rounding.ceil(Decimal(seen["lipschitz"]) * spread / half), Decimal(1))
+        bits = 0
+        while spread / 2**bits > half * (1 - Decimal("1e-40")):
+            bits += 1
+        entries = seen["dim"] * math.ceil(bits / int(seen["precision"]))
+        vector = max(math.ceil(Decimal(entries) / int(seen["hidden"])), 1)
+        return math.isinf(certificate.value) or int(seen["tokens"]) * cells**size * vector <= Decimal(certificate.value)
 
 
-@rechecks(Independence.ARITHMETIC)
+@rechecks(Independence.ARITHMETIC, states=_states_necessary)
 def recheck_counting(certificate: Certificate) -> bool:
-    """Second path: the family is in the class and told apart, and outnumbers all prompts of value - 1 tokens."""
-    seen = certificate.witness
+    """Second path: the family is in the class and told apart, and outnumbers all prompts of value - 1 tokens.
+
+    Milliseconds, on any witness.
+    """
+    witness = certificate.witness
+    seen = _problem(witness)
     size = int(seen["dim"] * seen["tokens"])
+    steps, coordinates = Decimal(whole(witness, "steps", 0, 2**2000)), whole(witness, "coordinates", 1, size)
+    if not isinstance(witness["points"], str) or len(witness["points"]) > 2000:
+        return False
+    points = Decimal(witness["points"])
+    if not (points.is_finite() and points >= 1 and points == points.to_integral_value()):
+        return False
+    if not 0 <= certificate.value < math.inf:
+        return False
     with localcontext(rounding.WIDE):
-        gap, points, steps = 2 * Decimal(seen["tol"]), Decimal(seen["points"]), Decimal(seen["steps"])
-        slope = (points - 1) * steps * gap * Decimal(seen["coordinates"]) ** (1 / Decimal(seen["alpha"]))
+        gap = 2 * Decimal(seen["tol"])
+        slope = (points - 1) * steps * gap * Decimal(coordinates) ** (1 / Decimal(seen["alpha"]))
         in_class = steps * gap < 1 and (points == 1 or slope < Decimal(seen["lipschitz"]))
-        told_apart = seen["coordinates"] * points**size * (steps + 1).ln() / Decimal(2).ln()
+        told_apart = coordinates * points**size * (steps + 1).ln() / Decimal(2).ln()
         prompts = Decimal(seen["precision"]) * Decimal(seen["hidden"]) * (Decimal(certificate.value) - 1) + 1
         return certificate.value == 0 or (in_class and told_apart >= prompts)
 

@@ -16,21 +16,27 @@ Reference: Wang et al. 2023 (paper A), Theorems 3 and 4; theorem keys ``token-lo
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, Statement, rechecks
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.limits.oracle.checks import number_faults, weight_faults
 from promptreach.limits.oracle.forward import last_outputs
+from promptreach.limits.oracle.scales import row_norms
 from promptreach.prompt import SoftPrompt
 from promptreach.rounding import gamma
 from promptreach.weights import AttentionWeights
+from promptreach.witness import tensor
+
+_MOST_WORK = 2 * 10**10  # multiplications of a second path, which are minutes
+_INDEPENDENT = 1e-12  # of a vector of size 1 that has to be left behind the projections on all others before it
 
 
 class TokenBound(NamedTuple):
@@ -98,10 +104,9 @@ def token_lower_bound(outputs: Tensor, targets: Tensor) -> TokenBound:
     Reference: theorem key ``token-lower-bound``.
     """
     raise_if_any(_paired_faults("outputs", outputs, targets))
-    vectors = torch.cat([outputs, targets]).detach().to("cpu", torch.float64)
-    count = outputs.shape[0]
+    bare, wanted = (item.detach().to("cpu", torch.float64) for item in (outputs, targets))
+    vectors, count = torch.cat([bare, wanted]), outputs.shape[0]
     least = _least_singular_above_zero(vectors)
-    wanted = targets.detach().to("cpu", torch.float64)
     measured = Certificate(
         claim="the numerical rank of the wanted outputs, which bounds no number of tokens",
         value=float(torch.linalg.matrix_rank(wanted)),
@@ -109,25 +114,13 @@ def token_lower_bound(outputs: Tensor, targets: Tensor) -> TokenBound:
         evidence=Evidence.MEASURED,
         sample=f"{count} examples, singular values above float64's rounding of the largest",
     )
-    claim = f"every prompt that gives these {count} targets exactly at one head has at least value tokens"
-    if not least:
-        room = "more vectors than dimensions" if len(vectors) > vectors.shape[1] else "dependent to float64"
-        reason = f"the {2 * count} outputs and targets are not shown to be independent: {room}"
-        return TokenBound(Certificate(claim, math.nan, Side.LOWER, Evidence.UNKNOWN, reason=reason), measured)
-    independent = Assumption(
-        "outputs and targets are linearly independent", True, f"least singular value above {least:.3g}"
-    )
-    certified = Certificate(
-        claim=claim,
-        value=float(count),
-        side=Side.LOWER,
-        evidence=Evidence.PROVED,
-        assumptions=(independent,),
-        theorem="token-lower-bound",
-        witness={"vectors": vectors},
-        checker="limits.counting.tokens:recheck_tokens",
-    )
-    return TokenBound(certified, measured)
+    witness = {"outputs": bare, "targets": wanted}
+    if least:
+        return TokenBound(Certificate.stated(recheck_tokens, float(count), witness).checked(), measured)
+    room = "more vectors than dimensions" if len(vectors) > vectors.shape[1] else "dependent to float64"
+    reason = f"the {2 * count} outputs and targets are not shown to be independent: {room}"
+    claim = _states(witness).claim
+    return TokenBound(Certificate(claim, math.nan, Side.LOWER, Evidence.UNKNOWN, reason=reason), measured)
 
 
 class TokensNeeded(NamedTuple):
@@ -262,7 +255,7 @@ def _paired_faults(name: str, vectors: Tensor, targets: Tensor) -> list[Fault]:
 def _least_singular_above_zero(vectors: Float[Tensor, "rows dim"]) -> float:
     """A certified lower bound on the least singular value, 0 when there is none; the rows are normalised first."""
     rows, dim = vectors.shape
-    sizes = vectors.norm(dim=1)
+    sizes = row_norms(vectors)
     if rows > dim or not bool((sizes > 0).all()):
         return 0.0
     unit = vectors / sizes[:, None]
@@ -272,18 +265,44 @@ def _least_singular_above_zero(vectors: Float[Tensor, "rows dim"]) -> float:
     return max(0.0, least)
 
 
-@rechecks(Independence.FULL)
+def _states(witness: Mapping[str, Any]) -> Statement:
+    outputs = tensor(witness, "outputs", None, None)
+    tensor(witness, "targets", *outputs.shape)
+    return Statement(
+        claim=f"every prompt that gives these {len(outputs)} targets exactly at one head that gives these outputs "
+        "without a prompt has at least value tokens",
+        side=Side.LOWER,
+        assumptions=(
+            Assumption(
+                "outputs and targets are linearly independent",
+                True,
+                "no vector lies in the others' span, to far more than rounding",
+            ),
+        ),
+        theorem="token-lower-bound",
+    )
+
+
+@rechecks(Independence.FULL, states=_states, extended=True)
 def recheck_tokens(certificate: Certificate) -> bool:
-    """Second path: a pivoted Gram-Schmidt in extended precision leaves something of every one of the 2n vectors."""
-    rest = certificate.witness["vectors"].numpy().astype(np.longdouble)
+    """Second path: a pivoted Gram-Schmidt in extended precision leaves something of every one of the 2n vectors.
+
+    A few minutes at most, on any witness.
+    """
+    outputs, targets = (certificate.witness[name] for name in ("outputs", "targets"))
+    rest = torch.cat([outputs, targets]).numpy().astype(np.longdouble)
     sizes = np.sqrt((rest**2).sum(1))
-    if certificate.value > len(rest) / 2 or not (sizes > 0).all():
+    if not 0 <= certificate.value <= len(outputs) or len(rest) > rest.shape[1]:
+        return False
+    if len(rest) * rest.size > _MOST_WORK:
+        return False
+    if not (sizes > 0).all():
         return False
     rest = rest / sizes[:, None]
     for _ in range(len(rest)):
         lengths = np.sqrt((rest**2).sum(1))
         row = int(lengths.argmax())
-        if lengths[row] < 1e-12:
+        if lengths[row] < _INDEPENDENT:
             return False
         direction = rest[row] / lengths[row]
         rest = np.delete(rest, row, axis=0)

@@ -6,7 +6,11 @@ each example are monotone and of one curvature in z, so a movement is largest at
 beyond the tangent at the middle lies between 0 and its value at the end.
 
 What is taken as given are the matrices T of float64: the bound holds for any of them, and how nearly they
-orthonormalise the design is computed here. The rounding of extended precision itself, 2^-64, is not counted.
+orthonormalise the design is computed here.
+
+Its own rounding, of 2^-64 where there is extended precision, is carried as in `box_bound`: each number here comes from
+sums of products with fewer than `roundings` roundings, so it is within gamma(roundings) of the sum of magnitudes, and
+every such sum is formed and taken off.
 """
 
 from collections.abc import Sequence
@@ -82,6 +86,7 @@ class _Wide:
         self.content = np.stack(contents).reshape(narrow.content.shape)
         self.targets = _wide(targets).reshape(narrow.targets.shape)
         self.blocks, self.common = [_wide(block) for block in narrow.blocks], _wide(narrow.common)
+        self.unit = _gamma(2 * narrow.roundings)
         self.mass_error = max(mass_error(item) for item in statistics)
         self.fixed_error = sum(
             float(output.norm() * item.mean_error.norm()) + self.mass_error * _norm(content)
@@ -105,8 +110,12 @@ class _Wide:
         turned, moved = here / there - 1, share_there - share
         turned_beyond = turned + steps[..., None] * slope / here
         moved_beyond = moved + steps[..., None] * self.zeta / here**2
-        turned_most, beyond_most = (np.abs(item).max(axis=(0, 3)) for item in (turned, turned_beyond))
-        moved_most = (_norm(self.content, 2) * np.abs(moved).max(axis=0))[..., None]
+        # Differences of numbers that round: off by so much of the numbers themselves.
+        off = self.unit * (
+            2 + np.abs(here / there).max(axis=(0, 3)) + np.abs(steps).max(axis=0) * 2 * np.abs(slope / here).max(axis=2)
+        )
+        turned_most, beyond_most = (np.abs(item).max(axis=(0, 3)) + off for item in (turned, turned_beyond))
+        moved_most = (_norm(self.content, 2) * (np.abs(moved).max(axis=0) + 2 * self.unit))[..., None]
 
         parts = self._times_blocks(slope / here if extended else 1 / here)
         common = [np.broadcast_to(self.common, (len(boxes), *self.common.shape))] * extended
@@ -117,19 +126,25 @@ class _Wide:
         # T is as exact as float64 makes it; a second step makes up for that.
         start = start - _transposed(basis) @ (fixed + basis @ start)
         residual = fixed + basis @ start
-        size, norm, left = _norm(residual), _norm(start), _norm(_transposed(basis) @ residual)
-        skewed = _norm(_transposed(basis) @ basis - np.eye(basis.shape[2]))
+        size, norm, length = _norm(residual), _norm(start), _norm(basis)
+        formed = self.unit * (_norm(fixed) + _norm(self.targets) + length * norm)
+        formed = formed + self.unit * (_norm(self.content) * share.max(axis=2)).sum(axis=1)
+        left = _norm(_transposed(basis) @ residual) + self.unit * length * size
+        skewed = _norm(_transposed(basis) @ basis - np.eye(basis.shape[2])) + self.unit * length**2
 
         massive = np.concatenate(self._times_blocks(self.zeta / here**2 if extended else 1 / here), axis=2)
         loose = (_norm(massive, 1) * _norm(inverse, 2)[:, -massive.shape[2] :]).sum(axis=1)
         loose = self.mass_error * (1 + self.mass_error) * (1 + turned_most.max(axis=1)) ** 2 * loose
+        # What the product of design and T rounds, anywhere in the box.
+        product = (_norm(design, 1) * _norm(inverse, 2)).sum(axis=1)
+        loose = loose + 4 * self.unit * product * (1 + turned_most.max(axis=1)) ** 2
         lifts = np.split(inverse, np.cumsum([block.shape[2] for block in [*common, *parts]])[:-1], axis=1)[extended:]
         weight = np.stack([_norm(part @ lift) for part, lift in zip(parts, lifts, strict=True)], axis=1)
         eta = (turned_most * weight).sum(axis=1) + loose
         drift = _norm(moved_most).sum(axis=1) + self.fixed_error
         stretch = np.sqrt(1 + skewed)
         room = 1 - skewed - stretch * eta
-        far = (left + stretch * (drift + eta * norm) + eta * upper) / room
+        far = (left + stretch * (formed + drift + eta * norm) + eta * upper) / room
 
         pushed = (residual[:, None] * self.content).sum(axis=3)
         outputs = np.stack([part @ (lift @ start) for part, lift in zip(parts, lifts, strict=True)], axis=1)
@@ -143,8 +158,14 @@ class _Wide:
         ]
         skew = np.stack([_norm(_transposed(lift) @ pull) for lift, pull in zip(lifts, pulls, strict=True)], axis=1)
         skew = np.abs(steps).max(axis=0) * skew + beyond_most * weight * size[:, None]
-        bound = size + (change - (skew.sum(axis=1) + left) * far) / size - loose * (norm + far) - self.fixed_error
-        return np.fmax(0, np.where(room > 0, np.minimum(bound, upper), 0))
+        # The changes are sums of these magnitudes, each right to a few units.
+        terms = (np.abs(pushed) * (np.abs(moved_beyond).max(axis=0) + 2)).sum(axis=(1, 2))
+        terms = terms + (np.abs(columns) * (np.abs(turned_beyond).max(axis=0) + 2 + off[..., None])).sum(axis=(1, 2))
+        terms = terms + (np.abs(steps).max(axis=0) * np.abs(tangent)).sum(axis=1)
+        shift = (change - (skew.sum(axis=1) + left) * far - 4 * self.unit * terms) / size
+        bound = size + shift - loose * (norm + far) - self.fixed_error - formed
+        bound = bound - 8 * self.unit * (size + np.abs(shift) + norm + far)
+        return np.fmax(0, np.where((room > 0) & (size > 0), np.minimum(bound, upper), 0))
 
     def _shares(self, z: Any) -> tuple[Any, Any]:
         weighted = self.zeta * (1 - z[..., None])
@@ -152,6 +173,12 @@ class _Wide:
 
     def _times_blocks(self, columns: Any) -> list[Any]:
         return [columns[:, h, :, None] * block for h, block in enumerate(self.blocks)]
+
+
+def _gamma(count: int) -> Any:
+    """Higham's gamma in extended precision, with a unit for what is rounded in forming it."""
+    share = np.longdouble(count + 1) * np.finfo(np.longdouble).eps
+    return share / (1 - share)
 
 
 def _norm(array: Any, axes: int | tuple[int, int] = (-2, -1)) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptreach.limits.oracle.box_bound import MassProblem, box_bounds, design, reference, shares
@@ -26,6 +26,7 @@ BUDGET = 100_000
 
 _GAP = 0.0095
 _NEGLIGIBLE = 1e-9
+_NARROW, _NARROWEST = 1e-6, 1e-15  # sides of boxes, the first relative to the masses or what they leave
 _BATCH = 512
 
 
@@ -50,17 +51,22 @@ def branch_and_bound(
 
     `boxes` (leaves, heads, 2) tile all masses; each of them has its own bound of at least `lower`.
 
-    Stops when upper - lower <= 0.0095 upper, after `budget` cuts, or when the error found is negligible next to the
-    numbers it is a difference of; then the gap is what it is.
+    Stops when upper - lower <= 0.0095 upper, after `budget` cuts, when the error found is negligible next to the
+    numbers it is a difference of, or when the lowest bound is that of a box too small to be cut; then the gap is what
+    it is.
     """
     heads = len(problem.zeta)
     upper, best = _descend(problem, heads)
     negligible = _NEGLIGIBLE * float(problem.targets.norm() + problem.content.flatten(1).norm(dim=1).sum())
     boxes = torch.tensor([[[0.0, 1.0]] * heads], dtype=torch.float64)
     bounds = torch.zeros(1, dtype=torch.float64)
-    leaves, cuts = [], 0
+    leaves, cuts, least = [], 0, math.inf
     while True:
-        done = bounds >= upper * (1 - _GAP)
+        whole = ~_can_be_cut(boxes).any(dim=1)
+        if bool(whole.any()):
+            least = min(least, float(bounds[whole].min()))
+        # No cut lifts the floor above the bound of a box that stays whole.
+        done = whole | (bounds >= min(least, upper * (1 - _GAP)))
         leaves.append(boxes[done])
         boxes, bounds = boxes[~done], bounds[~done]
         if not len(boxes) or cuts >= budget or upper <= negligible:
@@ -73,7 +79,7 @@ def branch_and_bound(
             upper, best = _descend(problem, heads, children[errors.argmin()].mean(dim=1))
         cuts += len(worst)
         boxes, bounds = torch.cat([boxes[rest], children]), torch.cat([bounds[rest], found])
-    lower = min([upper * (1 - _GAP), *bounds.tolist()])
+    lower = min([upper * (1 - _GAP), least, *bounds.tolist()])
     return lower, upper, best, torch.cat([*leaves, boxes])
 
 
@@ -150,11 +156,18 @@ def _residuals(problem: MassProblem, z: Float[Tensor, "boxes heads"]) -> Float[T
     return fixed - basis @ (basis.mT @ fixed)
 
 
+def _can_be_cut(boxes: Float[Tensor, "boxes heads 2"]) -> Bool[Tensor, "boxes heads"]:
+    """Whether each side of each box is wide enough for its parts to have better bounds than rounding allows."""
+    low, high = boxes.unbind(2)
+    return high - low > (_NARROW * torch.minimum(high, 1 - low)).clamp(min=_NARROWEST)
+
+
 def _halved(boxes: Float[Tensor, "boxes heads 2"], problem: MassProblem) -> Float[Tensor, "twice heads 2"]:
     """Each box cut in two across the head whose masses vary most over it, at the geometric middle of that variation."""
     low, high = (shares(problem, boxes[..., end])[0] for end in (0, 1))
     ratio = torch.log(high / low)
-    widest = (ratio.amax(dim=2) - ratio.amin(dim=2) + 1e-3 * (boxes[..., 1] - boxes[..., 0])).argmax(dim=1)
+    varied = ratio.amax(dim=2) - ratio.amin(dim=2) + 1e-3 * (boxes[..., 1] - boxes[..., 0])
+    widest = varied.masked_fill(~_can_be_cut(boxes), -1.0).argmax(dim=1)
     rows = torch.arange(len(boxes))
     # Small and large masses both need their nats: cut where the ends are equally far in log odds, once they are small.
     a, b = boxes[rows, widest].unbind(1)

@@ -42,6 +42,8 @@ def weight_faults(weights: AttentionWeights) -> list[Fault]:
             faults += [] if norm.bias is None else number_faults(f"weights.{name}.bias", norm.bias)
             if not 0.0 < norm.eps < math.inf:
                 faults.append(Fault(f"weights.{name}.eps", str(norm.eps), "a positive finite number"))
+            elif not 1.0 / _LARGEST <= norm.eps <= _LARGEST:
+                faults.append(Fault(f"weights.{name}.eps", str(norm.eps), f"{1 / _LARGEST:.0e} to {_LARGEST:.0e}"))
     return [*faults, *scale_faults("weights.scale", weights.scale)]
 
 

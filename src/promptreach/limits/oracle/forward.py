@@ -1,18 +1,23 @@
 """Forward passes with a prompt: the outputs at the last tokens, and their error as a certificate that can run again."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from promptreach import attention, reference
-from promptreach.certificate import Certificate, Evidence, Independence, Side, rechecks
+from promptreach.certificate import Certificate, Evidence, Independence, Side, Statement, rechecks
 from promptreach.limits.layers import blocks
+from promptreach.limits.oracle.checks import oracle_faults
+from promptreach.limits.oracle.scales import root_mean_square
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights
 
 _LOOPS = 10**8  # multiplications for which the reference, in plain loops, answers in a second or two
+_MOST = 60  # times as many in a re-check
 _PAIRS = 10**5  # pairs of positions, likewise
 
 
@@ -29,11 +34,17 @@ def last_outputs(
     come from `attention.split` on explicit keys and values. `loops` overrides the choice.
     """
     length = prompt.length if prompt is not None else 0
-    work = sum((len(sequence) + length) for sequence in sequences) * weights.hidden_size * weights.head_dim
     pairs = sum((len(sequence) + length) ** 2 for sequence in sequences) * weights.num_heads
-    small = pairs <= _PAIRS and work * (weights.num_heads + 2 * weights.num_kv_heads) <= _LOOPS
+    small = pairs <= _PAIRS and _work(weights, sequences, prompt) <= _LOOPS
     forward = _by_reference if (small if loops is None else loops) else _by_split
     return torch.stack([forward(weights, sequence.double(), prefix, prompt) for sequence in sequences])
+
+
+def _work(weights: AttentionWeights, sequences: Sequence[Tensor], prompt: SoftPrompt | None) -> int:
+    """Multiplications in the projections of a pass."""
+    length = prompt.length if prompt is not None else 0
+    tokens = sum((len(sequence) + length) for sequence in sequences)
+    return tokens * weights.hidden_size * weights.head_dim * (weights.num_heads + 2 * weights.num_kv_heads)
 
 
 def _by_reference(
@@ -74,23 +85,44 @@ def measured_error(
     prompt: SoftPrompt | None,
 ) -> Certificate:
     """UPPER, MEASURED: the root-mean-square error over all target entries with this prompt, by a forward pass."""
-    value = _error(weights, sequences, targets, prefix, prompt)
-    what = f"{prompt.length} soft tokens" if prompt else f"a prefix of {prefix.length} slots" if prefix else "no prompt"
-    return Certificate(
-        claim=f"with {what}, the root-mean-square error over all target entries is at most value",
-        value=value,
+    witness = {
+        "weights": weights.packed(),
+        "sequences": list(sequences),
+        "targets": targets,
+        "keys": None if prefix is None else prefix.keys,
+        "values": None if prefix is None else prefix.values,
+        "embeddings": None if prompt is None else prompt.embeddings,
+    }
+    return Certificate.stated(recheck_error, _error(weights, sequences, targets, prefix, prompt), witness)
+
+
+class _Run(NamedTuple):
+    weights: AttentionWeights
+    sequences: list[Tensor]
+    targets: Tensor
+    prefix: Prefix | None
+    prompt: SoftPrompt | None
+
+
+def _unpacked(witness: Mapping[str, Any]) -> _Run:
+    keys, embeddings = witness["keys"], witness["embeddings"]
+    weights, sequences = AttentionWeights.unpacked(witness["weights"]).detached(), list(witness["sequences"])
+    if oracle_faults(weights, sequences, witness["targets"], 0.5) or (keys is not None and embeddings is not None):
+        raise ValueError("the layer does not fit its data")
+    prefix = None if keys is None else Prefix(keys, witness["values"])
+    prompt = None if embeddings is None else SoftPrompt(embeddings)
+    return _Run(weights, sequences, witness["targets"], prefix, prompt)
+
+
+def _states(witness: Mapping[str, Any]) -> Statement:
+    run = _unpacked(witness)
+    what = f"a prefix of {run.prefix.length} slots" if run.prefix else "no prompt"
+    what = f"{run.prompt.length} soft tokens" if run.prompt else what
+    return Statement(
+        claim=f"with {what}, the root-mean-square error over all {run.targets.numel()} target entries is at most value",
         side=Side.UPPER,
         evidence=Evidence.MEASURED,
-        sample=f"a float64 forward pass over all {len(sequences)} examples",
-        witness={
-            "weights": weights.packed(),
-            "sequences": list(sequences),
-            "targets": targets,
-            "keys": None if prefix is None else prefix.keys,
-            "values": None if prefix is None else prefix.values,
-            "embeddings": None if prompt is None else prompt.embeddings,
-        },
-        checker="limits.oracle.forward:recheck_error",
+        sample=f"a float64 forward pass over all {len(run.sequences)} examples",
     )
 
 
@@ -102,21 +134,20 @@ def _error(
     prompt: SoftPrompt | None,
     loops: bool | None = None,
 ) -> float:
-    return float((last_outputs(weights, sequences, prefix, prompt, loops) - targets).square().mean().sqrt())
+    return root_mean_square(last_outputs(weights, sequences, prefix, prompt, loops) - targets)
 
 
-@rechecks(Independence.ARITHMETIC, quick=0)
+@rechecks(Independence.ARITHMETIC, states=_states, quick=0)
 def recheck_error(certificate: Certificate) -> bool:
     """Second path: the pass by plain loops and by matrix products.
 
     Both may be over by a part in 1e11 of the targets and of the outputs without a prompt, which are what they round.
+    Plain loops take seconds for what `last_outputs` gives them; larger passes, up to minutes, are refused.
     """
-    witness = certificate.witness
-    keys, embeddings, targets = witness["keys"], witness["embeddings"], witness["targets"]
-    prefix = None if keys is None else Prefix(keys, witness["values"])
-    prompt = None if embeddings is None else SoftPrompt(embeddings)
-    weights = AttentionWeights.unpacked(witness["weights"]).detached()
-    bare = last_outputs(weights, witness["sequences"], loops=False)
-    slack = 1e-11 * float(targets.square().mean().sqrt() + bare.square().mean().sqrt())
-    paths = [_error(weights, witness["sequences"], targets, prefix, prompt, loops) for loops in (True, False)]
-    return max(paths) <= certificate.value + slack
+    weights, sequences, targets, prefix, prompt = _unpacked(certificate.witness)
+    if _work(weights, sequences, prompt) > _MOST * _LOOPS:
+        return False
+    bare = last_outputs(weights, sequences, loops=False)
+    slack = 1e-11 * (root_mean_square(targets) + root_mean_square(bare))
+    paths = [_error(weights, sequences, targets, prefix, prompt, loops) for loops in (True, False)]
+    return bool(max(paths) <= certificate.value + slack < math.inf)

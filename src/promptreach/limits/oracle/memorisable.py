@@ -19,13 +19,17 @@ from promptreach import attention
 from promptreach.certificate import Certificate, Evidence, Side, Verdict
 from promptreach.errors import Fault, raise_if_any
 from promptreach.limits.oracle.checks import number_faults, oracle_faults, scale_faults, spread_faults, tol_faults
+from promptreach.limits.oracle.floor_check import floor_certificate
+from promptreach.limits.oracle.floor_witness import FloorProblem, captured_problem, layer_problem
 from promptreach.limits.oracle.forward import measured_error
+from promptreach.limits.oracle.scales import root_mean_square
 from promptreach.limits.oracle.several import heads_certificate, heads_floor
-from promptreach.limits.oracle.single_head import floor_certificate, head_floor
+from promptreach.limits.oracle.single_head import head_floor
 from promptreach.limits.oracle.slots import Slots, Wish, one_slot, prefix_for
 from promptreach.limits.oracle.soft_tokens import soft_prompt_for
-from promptreach.limits.oracle.statistics import HeadStatistics, group_by_query, head_statistics
+from promptreach.limits.oracle.statistics import HeadStatistics
 from promptreach.prompt import Prefix, SoftPrompt
+from promptreach.rounding import shown_bound
 from promptreach.weights import AttentionWeights
 
 
@@ -55,9 +59,10 @@ class Memorisation:
 
     Attributes:
         verdict: POSSIBLE: a prefix or soft prompt was built, and a forward pass reached every target to within
-            `threshold` (root mean square). IMPOSSIBLE: `floor` is above `threshold`. UNKNOWN: neither; `reason` says
-            why.
-        floor: LOWER. No prompt of any length has a smaller root-mean-square error over all target entries.
+            `threshold` (root mean square). IMPOSSIBLE: `floor` is above `threshold`, and its second code path said so
+            too. UNKNOWN: neither; `reason` says why.
+        floor: LOWER. No prompt of any length has a smaller root-mean-square error over all target entries. PROVED where
+            its second code path confirmed it, UNKNOWN where that refused.
         upper: UPPER. The error that a forward pass measured with the better of `prefix` and `prompt`.
         attained: True when some prompt has the least error itself: with one head and one query exactly, otherwise when
             the one built does. False when it is only approached (by prompts that take none or all of the attention), or
@@ -114,25 +119,20 @@ def memorisable(
     weights = weights.detached()
     inputs = [sequence.detach().to("cpu", torch.float64) for sequence in sequences]
     wanted = targets.detach().to("cpu", torch.float64)
-    threshold = tol * (float(wanted.square().mean().sqrt()) or 1.0)
-    groups = group_by_query(inputs)
-    centred = wanted if weights.output_bias is None else wanted - weights.output_bias
-    statistics = [
-        [head_statistics(weights, [inputs[index] for index in members], head) for head in range(weights.num_heads)]
-        for members in groups
-    ]
-    parts = [centred[members] for members in groups]
-    floor, wishes, attained, lowers = _floor(weights, statistics, parts)
-    prefix = prefix_for(weights, wishes, parts)
-    counts, prompt, why = soft_prompt_for(weights, wishes, parts, prefix, threshold)
+    threshold = tol * (root_mean_square(wanted) or 1.0)
+    problem = layer_problem(weights, inputs, wanted)
+    floor, wishes, attained, lowers = _floor(weights, problem, wanted)
+    floor = floor.checked()
+    prefix = prefix_for(weights, wishes, problem.parts)
+    counts, prompt, why = soft_prompt_for(weights, wishes, problem.parts, prefix, threshold)
     upper, prompt_error = _reached(weights, inputs, wanted, prefix, prompt)
-    if weights.num_heads > 1 or len(groups) > 1:
+    if weights.num_heads > 1 or len(problem.groups) > 1:
         attained = attained and upper.value <= max(threshold, floor.value * (1 + 1e-6))
     records = tuple(
         QueryGroup(tuple(members), lower, *_single(wish), count)
-        for members, lower, wish, count in zip(groups, lowers, wishes, counts, strict=True)
+        for members, lower, wish, count in zip(problem.groups, lowers, wishes, counts, strict=True)
     )
-    verdict, prompt_verdict, reason = _verdicts(floor.value, upper.value, prompt_error, threshold)
+    verdict, prompt_verdict, reason = _verdicts(floor, upper.value, prompt_error, threshold)
     return Memorisation(
         verdict=verdict,
         floor=floor,
@@ -181,14 +181,16 @@ def memorisable_statistics(
     factor = query.shape[0] ** -0.5 if scale is None else scale
     none = torch.zeros_like(lse)
     zero = factor == 0.0 or not bool(query.any())
-    statistics = HeadStatistics(lse, mean, none, none, query=query, zero_query=zero)
+    statistics = HeadStatistics(
+        lse, mean, none, none, query=torch.zeros_like(query) if zero else query, zero_query=zero
+    )
     part = head_floor(statistics, targets, output)
-    floor = floor_certificate([(statistics, targets, part)], output, targets.numel(), "one captured attention head")
+    floor = floor_certificate(captured_problem(statistics, targets, output), targets, [part]).checked()
     slots = one_slot(statistics, factor, part.lse, part.mean)
     prefix = None if slots is None else Prefix(slots[0][None, None], slots[1][None, None])
     upper = _reached_captured(statistics, targets, output, factor, slots)
-    threshold = tol * (float(targets.square().mean().sqrt()) or 1.0)
-    verdict, prompt_verdict, reason = _verdicts(floor.value, upper.value, math.inf, threshold)
+    threshold = tol * (root_mean_square(targets) or 1.0)
+    verdict, prompt_verdict, reason = _verdicts(floor, upper.value, math.inf, threshold)
     group = QueryGroup(tuple(range(len(mean))), floor.value, part.lse, part.mean, None)
     return Memorisation(
         verdict=verdict,
@@ -219,7 +221,7 @@ def _reached_captured(
     what = "without a prompt" if slots is None else "with the prefix"
     return Certificate(
         claim=f"{what}, the root-mean-square error over all target entries is at most value",
-        value=float(missed.square().mean().sqrt()),
+        value=root_mean_square(missed),
         side=Side.UPPER,
         evidence=Evidence.MEASURED,
         sample=f"the captured statistics of all {len(outputs)} examples",
@@ -227,10 +229,10 @@ def _reached_captured(
 
 
 def _floor(
-    weights: AttentionWeights, statistics: list[list[HeadStatistics]], parts: list[Tensor]
+    weights: AttentionWeights, problem: FloorProblem, targets: Tensor
 ) -> tuple[Certificate, list[list[Wish]], bool, list[float]]:
     """The certificate, what each group wants of each head, whether it is attained, and each group's own floor."""
-    entries = sum(part.numel() for part in parts)
+    statistics, parts = problem.statistics, problem.parts
     if weights.num_heads > 1:
         bounds = [heads_floor(heads, weights.output, part) for heads, part in zip(statistics, parts, strict=True)]
         wishes = [
@@ -238,15 +240,12 @@ def _floor(
             for heads, bound in zip(statistics, bounds, strict=True)
         ]
         lowers = [bound.lower / math.sqrt(part.numel()) for bound, part in zip(bounds, parts, strict=True)]
-        return heads_certificate(bounds, entries), wishes, True, lowers
-    triples = [
-        (heads[0], part, head_floor(heads[0], part, weights.output))
-        for heads, part in zip(statistics, parts, strict=True)
-    ]
-    certificate = floor_certificate(triples, weights.output, entries, "one attention head at the last tokens")
-    wishes = [[Wish(head, floor.lse, floor.mean)] for head, _, floor in triples]
-    lowers = [floor.lower / math.sqrt(part.numel()) for _, part, floor in triples]
-    return certificate, wishes, all(floor.attained for _, _, floor in triples), lowers
+        return heads_certificate(problem, targets, bounds), wishes, True, lowers
+    floors = [head_floor(heads[0], part, weights.output) for heads, part in zip(statistics, parts, strict=True)]
+    wishes = [[Wish(heads[0], floor.lse, floor.mean)] for heads, floor in zip(statistics, floors, strict=True)]
+    lowers = [floor.lower / math.sqrt(part.numel()) for part, floor in zip(parts, floors, strict=True)]
+    certificate = floor_certificate(problem, targets, floors)
+    return certificate, wishes, all(floor.attained for floor in floors), lowers
 
 
 def _single(wish: list[Wish]) -> tuple[float | None, Tensor | None]:
@@ -264,15 +263,17 @@ def _reached(
     return min(with_prefix, with_prompt, key=lambda certificate: certificate.value), with_prompt.value
 
 
-def _verdicts(floor: float, upper: float, prompt_error: float, threshold: float) -> tuple[Verdict, Verdict, str]:
+def _verdicts(floor: Certificate, upper: float, prompt_error: float, threshold: float) -> tuple[Verdict, Verdict, str]:
     """The answer for all prompts, that for soft prompts, and why."""
     prompt = Verdict.POSSIBLE if prompt_error <= threshold else Verdict.UNKNOWN
+    reached, least = shown_bound(upper, Side.UPPER), shown_bound(floor.value, Side.LOWER, 6)
     if upper <= threshold:
-        return Verdict.POSSIBLE, prompt, f"a prompt was run and errs by {upper:.3g}, within {threshold:.3g}"
-    if floor > threshold:
-        return Verdict.IMPOSSIBLE, Verdict.IMPOSSIBLE, f"no prompt of any length errs by less than {floor:.6g}"
-    reason = f"no prompt errs by less than {floor:.3g}; the best one built errs by {upper:.3g}"
-    return Verdict.UNKNOWN, prompt, reason
+        return Verdict.POSSIBLE, prompt, f"a prompt was run and errs by {reached}, within {threshold:.3g}"
+    if floor.evidence is not Evidence.PROVED:
+        return Verdict.UNKNOWN, prompt, f"a floor of {least} is not proved: {floor.reason}"
+    if floor.value > threshold:
+        return Verdict.IMPOSSIBLE, Verdict.IMPOSSIBLE, f"no prompt of any length errs by less than {least}"
+    return Verdict.UNKNOWN, prompt, f"no prompt errs by less than {least}; the best one built errs by {reached}"
 
 
 def _statistics_faults(

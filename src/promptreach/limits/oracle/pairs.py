@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Certificate
+from promptreach.certificate import Certificate, Evidence
 from promptreach.errors import Fault, PromptreachError, raise_if_any
 from promptreach.limits.oracle.checks import weight_faults
 from promptreach.limits.oracle.forward import last_outputs
 from promptreach.limits.oracle.memorisable import memorisable
+from promptreach.limits.oracle.scales import root_mean_square
 from promptreach.prompt import SoftPrompt
 from promptreach.weights import AttentionWeights
 
@@ -82,7 +83,8 @@ def unmemorisable_pair(weights: AttentionWeights, seed: int = 0) -> Unmemorisabl
         prompts = [SoftPrompt(_normal(_TOKENS, weights.hidden_size, generator)) for _ in range(2)]
         targets = _apart(weights, sequences, prompts[0], generator)
         certificate = memorisable(weights, sequences, targets).floor
-        if certificate.value > 1e-6 * float(targets.square().mean().sqrt()):
+        proved = certificate.evidence is Evidence.PROVED
+        if proved and certificate.value > 1e-6 * root_mean_square(targets):
             control = last_outputs(weights, sequences, None, prompts[1])
             pair = UnmemorisablePair(sequences, targets, certificate)
             pair.control_targets, pair.control_prompt = control, prompts[1]

@@ -16,26 +16,31 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.limits.oracle.branch_and_bound import HeadsPoint
-from promptreach.limits.oracle.single_head import checked_floor, head_floor, packed_group
+from promptreach.limits.oracle.floor_check import checked_floor
+from promptreach.limits.oracle.single_head import head_floor
 from promptreach.limits.oracle.statistics import HeadStatistics
 from promptreach.rounding import gamma
 
 
 def separate_floor(
     statistics: Sequence[HeadStatistics], whole: Float[Tensor, "out concatenated"], targets: Float[Tensor, "n out"]
-) -> tuple[float, HeadsPoint | None, list[dict[str, Any]] | None]:
-    """The bound that takes the heads apart, a point near it, and the packed heads; 0 and None without full rank."""
+) -> tuple[float, HeadsPoint | None, dict[str, Any]]:
+    """The bound that takes the heads apart, a point near it, and what `checked_separate_floor` needs; 0, None and
+    nothing without full rank.
+
+    All in the units of `near_one`.
+    """
     apart = taken_apart(whole, targets)
     if apart is None:
-        return 0.0, None, None
+        return 0.0, None, {"wanted": None, "intervals": None}
     blocks = torch.split(apart.wanted, statistics[0].mean.shape[1], dim=1)
     floors = [head_floor(item, block) for item, block in zip(statistics, blocks, strict=True)]
     means = torch.stack([floor.mean for floor in floors])
     masses = torch.tensor([floor.lse for floor in floors], dtype=torch.float64)
     upper = math.hypot(apart.most * math.fsum(floor.upper**2 for floor in floors) ** 0.5, apart.rest)
-    parts = [packed_group(item, block, floor) for item, block, floor in zip(statistics, blocks, floors, strict=True)]
     inside = math.fsum(floor.lower**2 for floor in floors)
-    return combined(apart, inside), HeadsPoint(upper, masses, means), parts
+    kept = {"wanted": apart.wanted, "intervals": [floor.boxes for floor in floors]}
+    return combined(apart, inside), HeadsPoint(upper, masses, means), kept
 
 
 class Apart(NamedTuple):
@@ -95,8 +100,19 @@ def combined(apart: Apart, inside: float) -> float:
     return max(0.0, math.sqrt(square) * down - apart.rounding / down) * down
 
 
-def checked_separate_floor(parts: Sequence[Mapping[str, Any]], whole: Tensor, targets: Tensor) -> float:
-    """The floor from the packed heads as the second path finds it; 0 where they cannot be taken apart."""
-    wanted = torch.cat([part["targets"] for part in parts], dim=1)
-    apart = taken_apart(whole, targets, wanted) if wanted.shape[1] == whole.shape[1] else None
-    return 0.0 if apart is None else combined(apart, math.fsum(checked_floor(part, None) ** 2 for part in parts))
+def checked_separate_floor(
+    statistics: Sequence[HeadStatistics], whole: Tensor, targets: Tensor, kept: Mapping[str, Any]
+) -> float:
+    """The floor as the second path finds it, from the wishes and intervals kept; 0 where there are none."""
+    wanted, intervals = kept["wanted"], kept["intervals"]
+    if wanted is None or tuple(wanted.shape) != (len(targets), whole.shape[1]) or not bool(wanted.isfinite().all()):
+        return 0.0
+    apart = taken_apart(whole, targets, wanted)
+    if apart is None:
+        return 0.0
+    blocks = torch.split(wanted, statistics[0].mean.shape[1], dim=1)
+    floors = [
+        checked_floor(item, block, None, {"boxes": boxes})
+        for item, block, boxes in zip(statistics, blocks, intervals, strict=True)
+    ]
+    return combined(apart, math.fsum(floor**2 for floor in floors))

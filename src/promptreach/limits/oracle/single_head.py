@@ -11,32 +11,39 @@ and taken off the floor:
   at most |E| |u| + eta (|R u| + |t|); wherever the error is at most |t|, |R u| is at most 2 |t| / (1 - eta - |E| /
   sigma).
 
-That account needs full column rank. Elsewhere, directions that W nearly loses could still be reached with enormous
-values, so the floor is searched in the whole output space: a superset of every range, which needs no basis and no cap
-on the values. The floor is then lower than it could be, and the prompt comes from a second search, in the range that
-float64 sees.
+* The middle. Content and targets are taken less one vector, which the value sum of a prompt makes up for, so that a
+  large offset costs no digits. What that rounds is a part of either.
+
+All numbers are multiplied by a power of two first (`scales`), so that the largest is near 1; what underflows then is
+far below the last term, `_NOTHING`.
+
+The account of the basis needs full column rank. Elsewhere, directions that W nearly loses could still be reached with
+enormous values, so the floor is searched in the whole output space: a superset of every range, which needs no basis and
+no cap on the values. The floor is then lower than it could be, and the prompt comes from a second search, in the range
+that float64 sees.
 
 Reference: theorem keys ``one-query-reachability`` and ``one-query-dual-bound``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
 from promptreach.errors import raise_if_any
 from promptreach.limits.oracle.checks import spread_faults
 from promptreach.limits.oracle.mass_search import minimise
+from promptreach.limits.oracle.scales import exponent, lowered, times_power
 from promptreach.limits.oracle.statistics import HeadStatistics
 from promptreach.rounding import UNIT, gamma
 
 RANK_TOLERANCE = 1e-10
 """Singular values of an output projection below this share of the largest one count as 0 where prompts are built."""
+
+_NOTHING = 1e-100  # what underflows counts for less, where the largest number is near 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +57,7 @@ class HeadFloor:
         lse: log a of the best prompt, in nats (absolute); -inf for no prompt at all.
         mean: b / a of the best prompt, in the head's value space.
         attained: False when only a -> 0 or a -> infinity approaches the infimum, or when `upper` is not that close.
-        boxes: the intervals of log a behind `lower`.
+        boxes: the intervals of log a behind `lower`, counted from the `middle` of the log masses.
     """
 
     lower: float
@@ -62,7 +69,7 @@ class HeadFloor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Reduced:
+class Reduced:
     """The problem inside a space that holds the range of the output projection.
 
     Attributes:
@@ -70,6 +77,7 @@ class _Reduced:
         outside: the norm of the targets' part outside it.
         loss: how much of the floor rounding may cost, as a norm over all examples.
         lift: (value_dim, r), from coordinates to values; None for the identity.
+        middle: (r,), what was taken off content and targets.
         numerical: the same problem in the range as float64 sees it, where that is smaller; bounds nothing.
     """
 
@@ -78,7 +86,14 @@ class _Reduced:
     outside: float
     loss: float
     lift: Tensor | None
-    numerical: "_Reduced | None" = None
+    middle: Tensor | None = None
+    numerical: "Reduced | None" = None
+
+    def values(self, mean: Tensor) -> Tensor:
+        """b / a in the head's value space, from the mean of the search."""
+        if self.middle is not None:
+            mean = mean + self.middle
+        return mean if self.lift is None else self.lift @ mean
 
 
 def head_floor(
@@ -100,26 +115,58 @@ def head_floor(
         InputError: when the log masses spread over more than 600 nats.
     """
     raise_if_any(spread_faults("sequences", statistics.lse))
-    problem = _reduce(statistics, targets, output)
+    (statistics,), targets, output, power, value_power = near_one([statistics], targets, output)
+    problem = reduced(statistics, targets, output)
     floor = minimise(statistics.lse, problem.content, problem.targets, statistics.zero_query)
-    lower = _lower(floor.lower, problem, statistics, targets)
+    lower = in_exact_arithmetic(floor.lower, problem, statistics, targets)
     best, attained = floor, floor.attained
     if problem.numerical is not None:
         problem = problem.numerical
         best = minimise(statistics.lse, problem.content, problem.targets, statistics.zero_query)
-    upper = float(torch.tensor([best.upper, problem.outside], dtype=torch.float64).norm())
+    upper = math.hypot(best.upper, problem.outside)
     if best is not floor:
         # Says only whether the built prompt counts as the best one, to the digits of the search; it bounds nothing.
         attained = best.attained and upper <= lower * (1 + 1e-9)
-    mean = best.mean if problem.lift is None else problem.lift @ best.mean
-    return HeadFloor(lower, upper, best.lse, mean, attained, floor.boxes)
+    mean = times_power(problem.values(best.mean), value_power)
+    upper = float(times_power(torch.tensor(upper, dtype=torch.float64), power))
+    return HeadFloor(lowered(lower, power), upper, best.lse, mean, attained, floor.boxes)
 
 
-def _lower(searched: float, problem: _Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
+def near_one(
+    statistics: Sequence[HeadStatistics], targets: Tensor, output: Tensor | None
+) -> tuple[list[HeadStatistics], Tensor, Tensor | None, int, int]:
+    """The problem in units in which its largest numbers are near 1: true are errors times 2^p and means times 2^q.
+
+    Returns:
+        statistics, targets, output, p, q.
+    """
+    through = 0 if output is None else exponent(output) or 0
+    sizes = [exponent(targets), exponent(*(item.mean for item in statistics))]
+    known = [size + through * (index == 1) for index, size in enumerate(sizes) if size is not None]
+    power = max(known, default=0)
+    value_power = power - through
+    scaled = [
+        replace(
+            item,
+            mean=times_power(item.mean, -value_power),
+            mean_error=times_power(item.mean_error, -value_power) + _NOTHING * bool(item.mean_error.any()),
+        )
+        for item in statistics
+    ]
+    return (
+        scaled,
+        times_power(targets, -power),
+        None if output is None else times_power(output, -through),
+        power,
+        value_power,
+    )
+
+
+def in_exact_arithmetic(searched: float, problem: Reduced, statistics: HeadStatistics, targets: Tensor) -> float:
     """The floor of the layer in exact arithmetic, from that of the reduced problem."""
-    inside = (searched**2 + problem.outside**2) ** 0.5 * (1 - gamma(8))
+    inside = math.hypot(searched, problem.outside) * (1 - gamma(8))
     relative = mass_error(statistics)
-    floor: float = inside / (1 + relative) * (1 - gamma(4)) - problem.loss
+    floor: float = inside / (1 + relative) * (1 - gamma(4)) - problem.loss - _NOTHING
     return max(0.0, min(floor, float(targets.norm()) * (1 - gamma(targets.numel()))))
 
 
@@ -129,22 +176,33 @@ def mass_error(statistics: HeadStatistics) -> float:
     return float(torch.expm1(statistics.lse_error.max() + rounding)) * (1 + gamma(8))
 
 
-def _reduce(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) -> _Reduced:
+def reduced(statistics: HeadStatistics, targets: Tensor, output: Tensor | None) -> Reduced:
     """The problem in the range of the output projection, with the account of rounding."""
     mean, relative = statistics.mean, mass_error(statistics)
     stretch, rounding = 1.0, torch.zeros_like(statistics.lse)
     if output is None:
-        parts = _Reduced(mean, targets, 0.0, 0.0, None)
+        parts = Reduced(mean, targets, 0.0, 0.0, None)
     else:
         stretch = float(output.norm()) * (1 + gamma(output.numel() + 4))
         rounding = gamma(output.shape[1] + 4) * mean.norm(dim=1) * stretch
         parts = _in_range(output, mean, targets)
-    error = stretch * statistics.mean_error + relative * (parts.content.norm(dim=1) + targets.norm(dim=1)) + rounding
+    parts = _centred(parts)
+    sizes = parts.content.norm(dim=1) + parts.targets.norm(dim=1)
+    error = stretch * statistics.mean_error + (relative + gamma(2)) * sizes + rounding
     loss = float(error.norm()) * (1 + relative) * (1 + gamma(targets.shape[0] + 16)) + 4 * UNIT * float(targets.norm())
     return replace(parts, loss=parts.loss + loss)
 
 
-def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
+def _centred(parts: Reduced) -> Reduced:
+    """The same problem with one vector taken off content and targets alike."""
+    middle = parts.targets.mean(dim=0)
+    narrow = None if parts.numerical is None else _centred(parts.numerical)
+    return replace(
+        parts, content=parts.content - middle, targets=parts.targets - middle, middle=middle, numerical=narrow
+    )
+
+
+def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> Reduced:
     """Content and targets in coordinates of a space that holds the range of the output projection.
 
     That is the range itself for full column rank, where `loss` has the cost of its basis; else the whole output space.
@@ -156,21 +214,21 @@ def _in_range(output: Tensor, mean: Tensor, targets: Tensor) -> _Reduced:
     unseen = float(targets[:, ~rows].norm())
     if not core.numel():
         nothing = mean.new_zeros(mean.shape[0], 1)
-        return _Reduced(nothing, nothing, unseen, 0.0, mean.new_zeros(mean.shape[1], 1))
+        return Reduced(nothing, nothing, unseen, 0.0, mean.new_zeros(mean.shape[1], 1))
     basis, singular, right = torch.linalg.svd(core, full_matrices=False)
     rank = int((singular > RANK_TOLERANCE * singular[0]).sum())
     basis, inner = basis[:, :rank], singular[:rank, None] * right[:rank]
     lift = mean.new_zeros(mean.shape[1], rank)
     lift[columns] = right[:rank].mT / singular[:rank]
     if rank == core.shape[0]:
-        return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT)
+        return Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT)
     inside = seen @ basis
-    outside = float(torch.tensor([unseen, float((seen - inside @ basis.mT).norm())], dtype=torch.float64).norm())
+    outside = math.hypot(unseen, float((seen - inside @ basis.mT).norm()))
     loss = _basis_loss(core, basis, inner, float(singular[rank - 1]), targets)
-    narrow = _Reduced(mean[:, columns] @ inner.mT, inside, outside, loss, lift)
+    narrow = Reduced(mean[:, columns] @ inner.mT, inside, outside, loss, lift)
     if rank == core.shape[1]:
         return narrow
-    return _Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT, narrow)
+    return Reduced(mean[:, columns] @ core.mT, seen, unseen, 0.0, lift @ basis.mT, numerical=narrow)
 
 
 def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targets: Tensor) -> float:
@@ -184,141 +242,3 @@ def _basis_loss(output: Tensor, basis: Tensor, inner: Tensor, least: float, targ
     ratio = rest / least * (1 + 1e-6)
     # The account needs a basis that is nearly exact; without one nothing is left of the floor.
     return 2.1 * (ratio + eta) * size + rounding if ratio + eta < 0.01 else size
-
-
-def floor_certificate(
-    parts: list[tuple[HeadStatistics, Tensor, HeadFloor]], output: Tensor | None, entries: int, what: str
-) -> Certificate:
-    """The floor over several query groups of one head as one certificate."""
-    return groups_certificate(
-        [floor.lower for _, _, floor in parts],
-        entries,
-        what,
-        (Assumption("one attention head, read at the last token", True, "the weights have one head"),),
-        theorem="one-query-dual-bound",
-        witness={"entries": entries, "output": output, "groups": [packed_group(*part) for part in parts]},
-        checker="limits.oracle.single_head:recheck_floor",
-    )
-
-
-def groups_certificate(
-    lowers: Sequence[float],
-    entries: int,
-    what: str,
-    assumptions: tuple[Assumption, ...],
-    theorem: str,
-    witness: Mapping[str, Any],
-    checker: str,
-) -> Certificate:
-    """The floors of query groups as one certificate, PROVED: each bounds its own examples, for any one prompt."""
-    value = (sum(lower**2 for lower in lowers) / entries) ** 0.5 * (1 - gamma(len(lowers) + 8))
-    return Certificate(
-        claim=(
-            f"for every prompt of any length, the root-mean-square error of {what} over all {entries} target "
-            "entries is at least value"
-        ),
-        value=value,
-        side=Side.LOWER,
-        evidence=Evidence.PROVED,
-        assumptions=(
-            *assumptions,
-            Assumption("examples of one group share their last token", True, "compared bit by bit"),
-            Assumption(
-                "the target entries are compared before any residual, norm or feed-forward", True, "by definition"
-            ),
-        ),
-        theorem=theorem,
-        witness=witness,
-        checker=checker,
-    )
-
-
-def packed_group(statistics: HeadStatistics, targets: Tensor, floor: HeadFloor | None) -> dict[str, Any]:
-    """The problem of one head at one query as a witness that `checked_floor` reads."""
-    return {
-        "log_mass": statistics.lse,
-        "mean": statistics.mean,
-        "log_mass_error": statistics.lse_error,
-        "mean_error": statistics.mean_error,
-        "zero_query": statistics.zero_query,
-        "targets": targets,
-        "boxes": None if floor is None else floor.boxes,
-    }
-
-
-def unpacked_statistics(group: Mapping[str, Any]) -> HeadStatistics:
-    """The statistics that `packed_group` took apart."""
-    return HeadStatistics(
-        group["log_mass"], group["mean"], group["log_mass_error"], group["mean_error"], zero_query=group["zero_query"]
-    )
-
-
-@rechecks(Independence.SHARED, extended=True)
-def recheck_floor(certificate: Certificate) -> bool:
-    """Second path of the floor: the dual bound interval by interval, from the definition, in extended precision.
-
-    It first checks that the intervals leave no mass out.
-    """
-    output = certificate.witness["output"]
-    return rechecked(certificate, lambda group: checked_floor(group, output))
-
-
-def rechecked(certificate: Certificate, floor_of: Callable[[Mapping[str, Any]], float]) -> bool:
-    """True if the certificate's floor is at most that of its groups, each as the second path `floor_of` finds it.
-
-    Where the platform has no extended precision, the answer is False rather than the first path repeated.
-    """
-    if np.finfo(np.longdouble).nmant <= 52:
-        return False
-    total = sum(floor_of(group) ** 2 for group in certificate.witness["groups"])
-    return bool(0.0 <= certificate.value <= (total / certificate.witness["entries"]) ** 0.5)
-
-
-def checked_floor(group: Mapping[str, Any], output: Tensor | None) -> float:
-    """The floor of one packed group as the second path finds it; 0 when its intervals leave a mass out."""
-    statistics = unpacked_statistics(group)
-    problem = _reduce(statistics, group["targets"], output)
-    boxes = group["boxes"][group["boxes"][:, 0].argsort()]
-    if not _covers(boxes, statistics.zero_query):
-        return 0.0
-    shift = float(statistics.lse.mean())
-    wide = (
-        tensor.numpy().astype(np.longdouble) for tensor in (statistics.lse - shift, problem.content, problem.targets)
-    )
-    mass, content, targets = wide
-    mass = np.exp(mass)[:, None]
-    lowest = [_dual_bound(mass, content, targets, low - shift, high - shift) for low, high in boxes.tolist()]
-    if statistics.zero_query:
-        lowest.append(np.sqrt(((content - targets) ** 2).sum()))
-    return _lower(float(min(lowest)), problem, statistics, group["targets"])
-
-
-def _covers(boxes: Tensor, whole_slots: bool) -> bool:
-    """True if the sorted intervals of log a leave nothing out: of [0, infinity], or of the whole numbers from 1 on."""
-    if whole_slots:
-        low, high = torch.exp(boxes[:, 0]), torch.exp(boxes[:, 1])
-        return bool(
-            low[0] < 1.5 and high[-1].isinf() and (low[1:] - high[:-1] < 1 + 1e-6 * high[:-1].clamp(max=1e5)).all()
-        )
-    ends = bool(boxes[0, 0] == -torch.inf and boxes[-1, 1] == torch.inf)
-    return ends and bool((boxes[1:, 0] <= boxes[:-1, 1]).all())
-
-
-def _dual_bound(mass: Any, content: Any, targets: Any, low: float, high: float) -> Any:
-    """The smaller of the two ends' bounds, with the residual at the middle as test matrix."""
-    middle = high - 1.0 if low == -np.inf else low + 1.0 if high == np.inf else 0.5 * (low + high)
-    middle = 0.0 if np.isnan(middle) else middle
-    exp = np.exp(np.longdouble(middle))
-    error = mass * (content - targets) - exp * targets
-    weights = (mass + exp) ** -2
-    test = weights * (error - (weights * error).sum(0) / weights.sum())
-    values = []
-    for point in (low, high):
-        # (1, a) or (1/a, 1): either end may be infinite.
-        a, b = (np.exp(-np.longdouble(point)), 1) if point > 0 else (1, np.exp(np.longdouble(point)))
-        there = a * mass * (content - targets) - b * targets
-        # b cancels because `test` sums to 0; taking the weighted mean off keeps that true after rounding too.
-        there = there - (weights * there).sum(0) / weights.sum()
-        size = np.sqrt((((a * mass + b) * test) ** 2).sum())
-        values.append((test * there).sum() / size if size > 0 else np.longdouble(0))
-    return max(np.longdouble(0), min(values))

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach.limits.oracle.scales import is_finite
 from promptreach.limits.oracle.statistics import HeadStatistics
 from promptreach.prompt import Prefix
 from promptreach.weights import AttentionWeights
@@ -59,8 +60,10 @@ def prefix_for(weights: AttentionWeights, wishes: Sequence[Sequence[Wish]], targ
     scale = weights.softmax_scale
     if all(wish.lse == -math.inf for group in wishes for wish in group):
         return None
-    output = weights.output if weights.num_heads == 1 else None
-    slots = [_slots(mine, targets, output, scale) for mine in by_kv_head(weights, wishes)]
+    slots = [_slots(mine, scale) for mine in by_kv_head(weights, wishes)]
+    if slots == [None] and weights.num_heads == 1 and len(wishes) > 1:
+        # Queries that are not linearly independent: one head's groups can still be fitted together.
+        slots = [fitted_slots([group[0] for group in wishes], targets, weights.output, scale)]
     built = [item for item in slots if item is not None]
     if len(built) < len(slots) or len({len(item.keys) for item in built}) > 1:
         return None
@@ -76,14 +79,10 @@ def by_kv_head(weights: AttentionWeights, wishes: Sequence[Sequence[Wish]]) -> l
     ]
 
 
-def _slots(wishes: Sequence[Wish], targets: Sequence[Tensor], output: Tensor | None, scale: float) -> Slots | None:
+def _slots(wishes: Sequence[Wish], scale: float) -> Slots | None:
     if len(wishes) == 1:
         return one_slot(wishes[0].statistics, scale, wishes[0].lse, wishes[0].mean)
-    shared = shared_slots(wishes, scale)
-    if shared is not None:
-        return shared
-    # Without linearly independent queries only one head's groups can be fitted on their own.
-    return fitted_slots(wishes, targets, output, scale) if len(wishes) == len(targets) else None
+    return shared_slots(wishes, scale)
 
 
 def one_slot(statistics: HeadStatistics, scale: float, lse: float, mean: Tensor) -> Slots | None:
@@ -105,8 +104,9 @@ def one_slot(statistics: HeadStatistics, scale: float, lse: float, mean: Tensor)
     # The largest entry is taken out first: the square of a tiny query would underflow.
     largest = float(query.abs().max())
     unit = query / largest
-    key = unit * (lse / (scale * float(unit @ unit))) / largest
-    return Slots(key[None], mean[None])
+    # A query, scale or value of extreme size can ask for a key or a value that no float64 is.
+    key = unit * (lse / float(unit @ unit)) / scale / largest
+    return Slots(key[None], mean[None]) if is_finite(key, mean) else None
 
 
 def shared_slots(wishes: Sequence[Wish], scale: float) -> Slots | None:
@@ -124,7 +124,7 @@ def shared_slots(wishes: Sequence[Wish], scale: float) -> Slots | None:
     scores = torch.tensor([wish.lse for wish in wishes], dtype=torch.float64)[:, None] + torch.log(shares)
     keys = torch.linalg.lstsq(directions, scores / (scale * sizes[:, None]), driver="gelsd").solution.mT
     values = torch.linalg.solve(shares, torch.stack([wish.mean for wish in wishes]))
-    return Slots(keys, values)
+    return Slots(keys, values) if is_finite(keys, values) else None
 
 
 def fitted_slots(

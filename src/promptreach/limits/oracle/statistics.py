@@ -10,7 +10,8 @@ that.
 
 Every computed quantity carries a radius: the true number, of exact arithmetic on the weights as given, lies within it.
 Radii assume IEEE float64, products that are sums of products in some order, and exp, log and sqrt to one unit in the
-last place; counts of roundings are rounded up.
+last place; counts of roundings are rounded up. What underflows is counted apart, `_LOST` for each product: entries of
+weights and sequences are at most 1e30 (`checks`), so that nothing overflows.
 
 Reference: theorem keys ``statistics-complete`` and ``one-query-reachability``.
 """
@@ -24,8 +25,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.balls import Ball
+from promptreach.limits.oracle.scales import row_norms
 from promptreach.rounding import UNIT, gamma
 from promptreach.weights import AttentionWeights, NormWeights
+
+_LOST = 2.0**-900  # more than a product loses in underflow where one factor is at most 1e30
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,8 @@ class HeadStatistics:
         query: the head's query vector q, or None for captured statistics where only its being 0 matters.
         slope: g, so that a soft token p has score g.p + offset at this query; None where keys are normalised.
         offset: scale * q.key_bias, in nats.
-        zero_query: True when every slot has mass exactly 1, whatever its key.
+        zero_query: True when what the keys meet in the softmax is exactly 0, behind a norm on queries as well: then
+            every slot has mass exactly 1, whatever its key.
     """
 
     lse: Float[Tensor, " examples"]
@@ -86,15 +91,13 @@ def head_statistics(weights: AttentionWeights, sequences: Sequence[Tensor], head
     group = head * weights.num_kv_heads // weights.num_heads
     token = sequences[0][-1]
     query_bias = None if weights.query_bias is None else weights.query_bias[head]
-    query = affine(weights.query[head], query_bias, Ball.exact(token))
-    zero = weights.softmax_scale == 0.0 or (
-        not query.centre.any() and _vanishes(weights.query[head], query_bias, token)
-    )
+    projected = affine(weights.query[head], query_bias, Ball.exact(token))
+    query = normed(weights.query_norm, projected)
+    query = Ball(query.centre * weights.softmax_scale, query.radius * abs(weights.softmax_scale) * (1 + gamma(4)))
+    query = Ball(query.centre, query.radius + UNIT * query.centre.abs() + _LOST)
+    zero = bool((query.centre.abs() <= query.radius).all()) and query_is_zero(weights, token, head)
     if zero:
         query = Ball.exact(torch.zeros_like(query.centre))
-    query = normed(weights.query_norm, query)
-    query = Ball(query.centre * weights.softmax_scale, query.radius * abs(weights.softmax_scale) * (1 + gamma(4)))
-    query = Ball(query.centre, query.radius + UNIT * query.centre.abs())
     key_bias = None if weights.key_bias is None else weights.key_bias[group]
     slope = affine(weights.key[group].mT, None, query)
     offset = (
@@ -120,7 +123,7 @@ def head_statistics(weights: AttentionWeights, sequences: Sequence[Tensor], head
         lse=torch.stack(lses),
         mean=mean.centre,
         lse_error=torch.stack(log_errors),
-        mean_error=mean.radius.norm(dim=-1) * (1 + gamma(mean.radius.shape[-1] + 4)),
+        mean_error=row_norms(mean.radius) * (1 + gamma(mean.radius.shape[-1] + 8)),
         query=query.centre / scale if scale else query.centre,
         slope=slope.centre if weights.key_norm is None else None,
         offset=float(offset.centre),
@@ -142,7 +145,7 @@ def affine(matrix: Float[Tensor, "out in_"], bias: Tensor | None, vectors: Ball)
     if bias is not None:
         middle, terms = middle + bias, terms + bias.abs()
     carried = vectors.radius @ absolute if vectors.radius.any() else torch.zeros_like(terms)
-    return Ball(middle, (carried + gamma(depth + 2) * terms) * (1 + gamma(size + 6)))
+    return Ball(middle, (carried + gamma(depth + 2) * terms + size * _LOST) * (1 + gamma(size + 6)))
 
 
 def _summed_in_pairs(terms: Float[Tensor, "rows size"]) -> Float[Tensor, " rows"]:
@@ -175,9 +178,10 @@ def normed(norm: NormWeights | None, vectors: Ball) -> Ball:
     unit = middle / root
     spread = (radius + unit.abs() * moved) / least + gamma(size + 8) * unit.abs()
     out = unit * norm.weight
+    carried = (spread * norm.weight.abs() + _LOST) * slack
     if norm.bias is None:
-        return Ball(out, (spread * norm.weight.abs()) * slack)
-    return Ball(out + norm.bias, (spread * norm.weight.abs() + gamma(3) * (out.abs() + norm.bias.abs())) * slack)
+        return Ball(out, carried)
+    return Ball(out + norm.bias, carried + gamma(3) * (out.abs() + norm.bias.abs()) * slack)
 
 
 def _products(rows: Ball, vector: Ball) -> Ball:
@@ -185,7 +189,7 @@ def _products(rows: Ball, vector: Ball) -> Ball:
     size = vector.centre.shape[0]
     radius = rows.radius @ (vector.centre.abs() + vector.radius) + rows.centre.abs() @ vector.radius
     radius = radius + gamma(size + 2) * (rows.centre.abs() @ vector.centre.abs())
-    return Ball(rows.centre @ vector.centre, radius * (1 + gamma(size + 6)))
+    return Ball(rows.centre @ vector.centre, (radius + size * _LOST) * (1 + gamma(size + 6)))
 
 
 def _attend(scores: Ball, inputs: Float[Tensor, "tokens hidden"]) -> tuple[Tensor, Tensor, Ball]:
@@ -197,15 +201,35 @@ def _attend(scores: Ball, inputs: Float[Tensor, "tokens hidden"]) -> tuple[Tenso
     error = (scores.radius.max() + rounding) * (1 + gamma(8))
     weights = torch.softmax(scores.centre, dim=0)
     off = torch.expm1(2 * error) + gamma(2 * size + 16)
-    radius = off * (weights @ inputs.abs()) * (1 + gamma(size + 8))
+    radius = (off * (weights @ inputs.abs()) + size * _LOST) * (1 + gamma(size + 8))
     return lse, error, Ball(weights @ inputs, radius)
 
 
-def _vanishes(matrix: Tensor, bias: Tensor | None, vector: Tensor) -> bool:
-    """True if W x + b is 0 in exact arithmetic, and not only after rounding."""
+def query_is_zero(weights: AttentionWeights, token: Tensor, head: int) -> bool:
+    """True if the scaled query of this token is 0 in exact arithmetic, behind the norm on queries where there is one.
+
+    A norm makes 0 of a vector that is 0 (of equal entries, for a LayerNorm), times its weight, plus its bias.
+    """
+    norm = weights.query_norm
+    if weights.softmax_scale == 0.0:
+        return True
+    if norm is not None and norm.bias is not None and norm.bias.any():
+        # A bias can only be undone by one number, which is a root: not looked for, and masses then count as free.
+        return False
+    bias = None if weights.query_bias is None else weights.query_bias[head]
+    entries = _projected(weights.query[head], bias, token)
+    if norm is not None:
+        mean = sum(entries) / len(entries) if norm.kind == "layer" else Fraction(0)
+        factors = map(Fraction, norm.weight.tolist())
+        entries = [Fraction((entry - mean) * factor) for entry, factor in zip(entries, factors, strict=True)]
+    return not any(entries)
+
+
+def _projected(matrix: Tensor, bias: Tensor | None, vector: Tensor) -> list[Fraction]:
+    """W x + b in exact arithmetic."""
     entries = [Fraction(entry) for entry in vector.tolist()]
     shifts = [0.0] * matrix.shape[0] if bias is None else bias.tolist()
-    return all(
-        sum((Fraction(weight) * entry for weight, entry in zip(row, entries, strict=True)), Fraction(shift)) == 0
+    return [
+        sum((Fraction(weight) * entry for weight, entry in zip(row, entries, strict=True)), Fraction(shift))
         for row, shift in zip(matrix.tolist(), shifts, strict=True)
-    )
+    ]
