@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).parent))
 import families_table
+
 from promptreach.claims import CLAIMS, Claim, ClaimResult
 from promptreach.claims.run import as_picture, read_claim
 from promptreach.diagnosis.rules.rules import RULES
