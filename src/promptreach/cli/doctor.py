@@ -19,7 +19,9 @@ def doctor(
 
     With MODEL it is opened, and a few tokens are sent through it: whether it takes a prompt, a prefix and LoRA, whether
     its attention can be looked at, whether a prompt can be computed once, and whether limits can be proved from its
-    weights. What it does not allow comes with the reason. No data are needed and nothing is trained.
+    weights. What it does not allow comes with the reason.
+
+    No data are needed and nothing is trained.
 
     Exit status: 0 it works, 1 something required is broken, 2 the call is wrong.
     """

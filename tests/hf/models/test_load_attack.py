@@ -12,9 +12,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import logging
 
-from helpers.families import small_module
+from helpers.families import small_config, small_module
 from helpers.models import FAMILIES, minilm_folder, tiny_config, tiny_module, tiny_tokenizer
 from promptreach.errors import InputError, MissingExtraError, ModelError, UnsupportedModelError
 from promptreach.hf import layer_weights, open_model
@@ -207,6 +208,28 @@ def test_a_pooler_that_was_not_saved_is_not_missed(tmp_path: Path) -> None:
     module.save_pretrained(tmp_path, state_dict=weights)
     tiny_tokenizer("bert").save_pretrained(tmp_path)
     assert open_model(tmp_path).task == "encoder"
+
+
+@pytest.mark.parametrize(("kind", "text"), [("gemma3", "gemma3_text"), ("mistral3", "mistral")])
+def test_a_composite_opens_as_its_text_model(tmp_path: Path, kind: str, text: str) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    vision = {**sizes, "image_size": 28, "patch_size": 14}
+    inner = {name: value for name, value in small_config(text).to_dict().items() if name != "architectures"}
+    extra = {"mm_tokens_per_image": 4} if kind == "gemma3" else {}
+    config = AutoConfig.for_model(kind, text_config=inner, vision_config=vision, **extra)
+    whole = AutoModelForImageTextToText.from_config(config).eval()
+    whole.save_pretrained(tmp_path)
+    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    model = open_model(tmp_path)
+    assert (model.family, model.task) == (text, "causal")
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(model.model(input_ids=ids).logits, whole(input_ids=ids).logits)
+    weights = load_file(tmp_path / "model.safetensors")
+    part = next(key for key in weights if "vision" not in key and "layers.0." in key)
+    save_file({key: tensor for key, tensor in weights.items() if key != part}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="no weight"):
+        open_model(tmp_path)
 
 
 def test_relative_positions(tmp_path: Path) -> None:
