@@ -122,7 +122,8 @@ def _further(fall: float, slower: float, doublings: float) -> float:
     """What so many doublings more save, each `slower` times what the one before it did, which saved `fall`."""
     if slower == 1.0:
         return fall * doublings
-    return fall * slower * (1 - slower**doublings) / (1 - slower)
+    share: float = slower * (1 - slower**doublings) / (1 - slower)
+    return fall * share
 
 
 def _doublings(needed: float, fall: float, slower: float) -> float:
