@@ -12,11 +12,15 @@ import argparse
 import ast
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+
+sys.path.insert(0, str(Path(__file__).parent))
+import families_table
 
 from promptreach.claims import CLAIMS, Claim, ClaimResult
 from promptreach.claims.run import as_picture, read_claim
@@ -157,6 +161,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "claims": claims,
     "report": report,
     "reference": reference,
+    "families": lambda what: {"summary": families_table.summary, "table": families_table.table}[what](),
 }
 
 

@@ -49,7 +49,9 @@ def step(model: OpenModel, method: str) -> tuple[float, Adapter]:
             for tensor in trainable.parameters.values():
                 if tensor.grad is not None:
                     tensor -= 0.1 * tensor.grad / tensor.grad.abs().max().clamp(min=1e-12)
-        moved = max(float((tensor - before[name]).abs().max()) for name, tensor in trainable.parameters.items())
+        moved = max(
+            float((tensor.detach() - before[name]).abs().max()) for name, tensor in trainable.parameters.items()
+        )
         adapter = METHODS[method].adapter(trainable.state(), shape)
     assert adapter is not None
     return moved, adapter

@@ -12,12 +12,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import logging
 
+from helpers.families import small_config, small_module
 from helpers.models import FAMILIES, minilm_folder, tiny_config, tiny_module, tiny_tokenizer
 from promptreach.errors import InputError, MissingExtraError, ModelError, UnsupportedModelError
-from promptreach.hf import open_model
+from promptreach.hf import layer_weights, open_model
 
 
 def saved(folder: Path, family: str = "bert", **overrides: Any) -> Path:
@@ -192,27 +193,42 @@ def test_missing_and_misshapen_weights_are_all_named(tmp_path: Path) -> None:
     assert_refused(tmp_path, "no weight 'encoder.layer.1.output.dense.bias'", "of shape (7, 32)")
 
 
-@pytest.mark.parametrize("family", ["gpt2", "bert"])
-def test_other_architectures(tmp_path: Path, family: str) -> None:
-    config = AutoConfig.for_model("gemma2", vocab_size=8, hidden_size=8, num_hidden_layers=1, intermediate_size=8)
-    module = AutoModelForCausalLM.from_config(config)
-    module.save_pretrained(tmp_path)
-    for source in (tmp_path, module):
-        with pytest.raises(UnsupportedModelError) as error:
-            open_model(source, tokenizer=tiny_tokenizer())
-        assert error.value.found == "gemma2"
-        assert error.value.supported == FAMILIES
+def test_an_architecture_without_a_row_opens(tmp_path: Path) -> None:
+    small_module("smollm3").save_pretrained(tmp_path)
+    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    model = open_model(tmp_path)
+    assert (model.family, model.task, model.row, model.lacks("prefix")) == ("smollm3", "causal", None, "")
+    with pytest.raises(UnsupportedModelError, match="smollm3"):
+        layer_weights(model)
 
 
-@pytest.mark.parametrize(
-    ("family", "variant"),
-    [("bert", {"is_decoder": True}), ("gpt2", {"add_cross_attention": True}), ("llama", {"is_causal": False})],
-)
-def test_variants_whose_attention_is_another(tmp_path: Path, family: str, variant: dict[str, Any]) -> None:
-    saved(tmp_path, family)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, **variant}))
-    with pytest.raises(UnsupportedModelError, match=next(iter(variant))):
+def test_a_pooler_that_was_not_saved_is_not_missed(tmp_path: Path) -> None:
+    module = small_module("xlm-roberta", add_pooling_layer=True)
+    weights = {key: tensor for key, tensor in module.state_dict().items() if "pooler" not in key}
+    module.save_pretrained(tmp_path, state_dict=weights)
+    tiny_tokenizer("bert").save_pretrained(tmp_path)
+    assert open_model(tmp_path).task == "encoder"
+
+
+@pytest.mark.parametrize(("kind", "text"), [("gemma3", "gemma3_text"), ("mistral3", "mistral")])
+def test_a_composite_opens_as_its_text_model(tmp_path: Path, kind: str, text: str) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    vision = {**sizes, "image_size": 28, "patch_size": 14}
+    inner = {name: value for name, value in small_config(text).to_dict().items() if name != "architectures"}
+    extra = {"mm_tokens_per_image": 4} if kind == "gemma3" else {}
+    config = AutoConfig.for_model(kind, text_config=inner, vision_config=vision, **extra)
+    whole = AutoModelForImageTextToText.from_config(config).eval()
+    whole.save_pretrained(tmp_path)
+    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    model = open_model(tmp_path)
+    assert (model.family, model.task) == (text, "causal")
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(model.model(input_ids=ids).logits, whole(input_ids=ids).logits)
+    weights = load_file(tmp_path / "model.safetensors")
+    part = next(key for key in weights if "vision" not in key and "layers.0." in key)
+    save_file({key: tensor for key, tensor in weights.items() if key != part}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="no weight"):
         open_model(tmp_path)
 
 

@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
 
 from promptreach.backbone import ModelTask
 from promptreach.errors import Fault, InputError, UnsupportedModelError
+from promptreach.hf.models.sizes import text_config
 from promptreach.weights import Activation
 
 
@@ -204,7 +205,8 @@ def _is_encoder(config: PretrainedConfig) -> bool:
     row = FAMILIES.get(config.model_type)
     if row is not None and row.encoder:
         return not getattr(config, "is_decoder", False)
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    kind = text_config(config).model_type  # of a composite, the part that reads text
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return True
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return masked and not getattr(config, "is_decoder", False)

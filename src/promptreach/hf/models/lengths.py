@@ -23,7 +23,7 @@ CHANGING = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True)
-class Part:
+class TogetherRows:
     """Some rows of a batch: their numbers, the batch of them, what is joined to them."""
 
     rows: Tensor
@@ -70,7 +70,7 @@ def turning_length(module: PreTrainedModel) -> tuple[str, int] | None:
     return min(found, key=lambda entry: entry[1], default=None)
 
 
-def parts_of(batch: TokenBatch, joined: Prepended | None, turning: tuple[str, int] | None) -> list[Part]:
+def parts_of(batch: TokenBatch, joined: Prepended | None, turning: tuple[str, int] | None) -> list[TogetherRows]:
     """The rows up to the turning length, and those beyond it; none where one pass serves them all."""
     if turning is None:
         return []
@@ -80,7 +80,7 @@ def parts_of(batch: TokenBatch, joined: Prepended | None, turning: tuple[str, in
     return [_part(batch, joined, rows.nonzero().flatten()) for rows in (~long, long)]
 
 
-def _part(batch: TokenBatch, joined: Prepended | None, rows: Tensor) -> Part:
+def _part(batch: TokenBatch, joined: Prepended | None, rows: Tensor) -> TogetherRows:
     """These rows without padding that they do not need."""
     longest = int(batch.mask[rows].sum(1).max())
     own = TokenBatch(batch.input_ids[rows, :longest], batch.mask[rows, :longest])
@@ -89,11 +89,11 @@ def _part(batch: TokenBatch, joined: Prepended | None, rows: Tensor) -> Part:
     if joined is not None and joined.prefix_keys is not None and joined.prefix_keys.ndim == 5:
         assert joined.prefix_values is not None
         joined = Prepended(prefix_keys=joined.prefix_keys[:, rows], prefix_values=joined.prefix_values[:, rows])
-    return Part(rows, own, joined)
+    return TogetherRows(rows, own, joined)
 
 
-def put_together(parts: Sequence[tuple[Tensor, Float[Tensor, "rows seq hidden"]]]) -> Float[Tensor, "batch seq hidden"]:
-    """The states of all rows in the order of their numbers, zeros behind the shorter ones."""
+def put_together(parts: Sequence[tuple[Tensor, Tensor]]) -> Float[Tensor, "batch seq hidden"]:
+    """The states of all rows, (rows, seq, hidden) a part, in the order of their numbers; zeros behind shorter ones."""
     longest = max(states.shape[1] for _, states in parts)
     padded = torch.cat([pad(states, (0, 0, 0, longest - states.shape[1])) for _, states in parts])
     return padded[torch.cat([rows for rows, _ in parts]).argsort()]

@@ -172,8 +172,11 @@ def _config_of(place: _Place, num_layers: int | None) -> PretrainedConfig:
         reason = "Open the model it was made from, or a GGUF file."
         raise UnsupportedModelError(found, ("weights that are numbers as they are",), reason)
     raise_if_any(size_faults(config), ModelError)
+    text = text_config(config)
+    if text is not config:  # whether the output layer is the embedding is said of the whole
+        text.tie_word_embeddings = config.tie_word_embeddings
     if num_layers is not None:
-        text, whole = text_config(config), layer_count(config)
+        whole = layer_count(config)
         if not 1 <= num_layers <= whole:
             raise ModelError(Fault("num_layers", str(num_layers), f"1 to {whole}"))
         for name in ("layer_types", "mlp_layer_types"):

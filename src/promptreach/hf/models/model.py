@@ -27,7 +27,7 @@ from promptreach.hf.models.continuations import continued
 from promptreach.hf.models.ends import embedded_vocabulary, embedding_faults, logits_of
 from promptreach.hf.models.families import Family, family_of, row_of, task_of
 from promptreach.hf.models.lengths import max_positions, parts_of, put_together, turning_length
-from promptreach.hf.models.probe import Traits, probe
+from promptreach.hf.models.probe import Traits, traits_of
 from promptreach.hf.models.sizes import (
     body_of,
     head_count,
@@ -38,7 +38,7 @@ from promptreach.hf.models.sizes import (
 )
 from promptreach.hf.models.soundness import rowless_faults
 from promptreach.hf.running.capture import capture
-from promptreach.hf.running.slots import slots_in_front
+from promptreach.hf.running.slots import prefix_of, slots_in_front
 from promptreach.prompt import Prefix, join_mask
 
 
@@ -86,7 +86,7 @@ class OpenModel:
         faults = size_faults(config) + embedding_faults(model)
         raise_if_any(faults, ModelError)
         self.row: Family | None = family_of(config)
-        self.traits: Traits = probe(model) if self.row is None else _traits_of(self.row, model)
+        self.traits: Traits = traits_of(model, self.row)
         self.hidden_size: int = self.traits.hidden_size
         self.embedding_size: int = self._table.shape[1]
         self.num_heads: int = head_count(config)
@@ -383,24 +383,6 @@ class OpenModel:
                 expected = f"({self.num_layers}, {self.num_kv_heads}, prompt, {size})"
                 faults.append(Fault("prefix", f"shape {shape}", expected))
         return faults
-
-
-def prefix_of(cache: DynamicCache) -> Prefix:
-    """The keys and values of the first row of a filled cache."""
-    home = cache.layers[0].keys.device
-    keys, values = (
-        torch.stack([getattr(layer, name)[0].to(home) for layer in cache.layers]) for name in ("keys", "values")
-    )
-    return Prefix(keys, values)
-
-
-def _traits_of(row: Family, model: PreTrainedModel) -> Traits:
-    """The traits of an architecture that is understood: nothing has to be tried out."""
-    config = model.config
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    states = (config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, size, size)
-    return Traits(row.encoder, config.hidden_size, states, "cache", looked_up=True)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a few tokens sent through a model show of it: who sees whom, and which ways of tuning it allows.
+"""The traits that a few tokens sent through a model show: who sees whom, and which ways of tuning it allows.
 
 No config says whether a model takes embeddings in place of tokens, whether keys and values in front of the content do
 what the same tokens do, or what shape they have. Six tokens show it. Everything here is measured on the model itself;
@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from promptreach.errors import UnsupportedModelError
 from promptreach.hf.models.ends import logits_of
+from promptreach.hf.models.families import Family
 from promptreach.hf.models.sizes import body_of, field, head_count, layer_count, text_config
 from promptreach.hf.running.interface import AttentionFunction, through
 from promptreach.hf.running.slots import slots_in_front
@@ -52,6 +53,21 @@ class Traits:
     looked_up: bool
     reasons: Mapping[str, str] = dataclass_field(default_factory=dict)
     plain_head: bool = True
+
+
+def traits_of(module: PreTrainedModel, row: Family | None) -> Traits:
+    """The traits of `module`; of an architecture that is understood its row tells them, and nothing has to be tried.
+
+    Raises:
+        UnsupportedModelError: as `probe` does.
+    """
+    if row is None:
+        return probe(module)
+    config = module.config
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    states = (config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, size, size)
+    return Traits(row.encoder, config.hidden_size, states, "cache", looked_up=True)
 
 
 @torch.no_grad()

@@ -26,7 +26,8 @@ from promptreach.hf.adapters.folders import load_adapter, misfits
 from promptreach.hf.models.families import row_of
 from promptreach.hf.models.lengths import CHANGING
 from promptreach.hf.models.load import open_model
-from promptreach.hf.models.model import OpenModel, prefix_of
+from promptreach.hf.models.model import OpenModel
+from promptreach.hf.running.slots import prefix_of
 from promptreach.model_files import safetensors_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, join_mask
 

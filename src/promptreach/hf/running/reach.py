@@ -1,4 +1,4 @@
-"""What works on one model: its ways of tuning, captures, caches and limits, told before any data exist.
+"""The reach of one model: ways of tuning, captures, caches and limits, told before any data exist.
 
 Nothing is trained. What is told follows from the few tokens that were sent through the model when it was opened, and
 from one capture of them.

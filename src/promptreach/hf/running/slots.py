@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from promptreach.hf.running.interface import AttentionFunction, through
+from promptreach.prompt import Prefix
 
 
 @contextmanager
@@ -49,3 +50,12 @@ def _widened(mask: Tensor, count: int) -> Tensor:
     """A mask or bias with `count` columns in front that hide nothing and add nothing."""
     front = mask.new_ones if mask.dtype == torch.bool or mask.ndim == 2 else mask.new_zeros
     return torch.cat([front((*mask.shape[:-1], count)), mask], dim=-1)
+
+
+def prefix_of(cache: DynamicCache) -> Prefix:
+    """The keys and values of the first row of a filled cache."""
+    home = cache.layers[0].keys.device
+    keys, values = (
+        torch.stack([getattr(layer, name)[0].to(home) for layer in cache.layers]) for name in ("keys", "values")
+    )
+    return Prefix(keys, values)

@@ -92,9 +92,9 @@ def _covers(boxes: Tensor, statistics: HeadStatistics) -> bool:
     if not statistics.zero_query:
         return bool(low[0] == -torch.inf and joined.all())
     # The next whole number behind an interval may not lie before the one that follows; either end may be this far off.
-    reached, low = (item.numpy().astype(np.longdouble) + middle(statistics.lse) for item in (reached[:-1], low))
-    next_one = np.floor(np.exp(reached) * (1 - _LABEL)) + 1
-    starts = np.exp(low) * (1 + _LABEL)
+    ends, begins = (item.numpy().astype(np.longdouble) + middle(statistics.lse) for item in (reached[:-1], low))
+    next_one = np.floor(np.exp(ends) * (1 - _LABEL)) + 1
+    starts = np.exp(begins) * (1 + _LABEL)
     return bool(starts[0] <= 1 and (joined.numpy() | (starts[1:] <= next_one)).all())
 
 
@@ -105,7 +105,9 @@ def _dual_bound(mass: Any, rise: Any, targets: Any, low: float, high: float) -> 
     exp = np.exp(np.longdouble(centre))
     weights = (mass + exp) ** -2
     # The value sum cancels because `test` sums to 0; taking weighted means off keeps that true after rounding too.
-    rise, targets = (item - (weights * item).sum(0) / weights.sum() for item in (rise, targets))
+    # Twice: a row that outweighs all others has to become 0, or what is left of it counts for much at the other end.
+    for _ in range(2):
+        rise, targets = (item - (weights * item).sum(0) / weights.sum() for item in (rise, targets))
     test = weights * (rise - exp * targets)
     squares, along, across = (test**2).sum(1), (test * rise).sum(), (test * targets).sum()
     values = []
