@@ -47,6 +47,15 @@ def test_float64_neighbours_stand_on_their_sides(value: Decimal) -> None:
     assert high in (low, math.nextafter(low, math.inf))
 
 
+@pytest.mark.parametrize("value", ["1e-300", "2.2e-308", "1.1638e-310", "3e-323", "1e-330"])
+def test_rounding_up_ends_among_the_smallest_numbers(value: str) -> None:
+    """Thirty bits of a subnormal number lie below what a float64 can step by."""
+    with localcontext(rounding.WIDE):
+        for share in (Decimal(1), 1 + Decimal("1e-9"), 1 + Decimal(1) / 3):
+            high = Decimal(value) * share
+            assert Decimal(rounding.round_up(high)) > high
+
+
 def test_beyond_float64_lie_its_largest_number_and_infinity() -> None:
     assert rounding.float_below(Decimal("1e400")) == sys.float_info.max
     assert rounding.float_above(Decimal("1e400")) == math.inf
@@ -101,7 +110,12 @@ def test_a_bound_in_a_sentence_is_a_bound_too(value: float | int | Fraction, dig
         Fraction(rounding.shown_bound(value, side, digits, percent=percent).replace(",", ""))
         for side in (Side.LOWER, Side.UPPER)
     )
-    assert below <= truth <= above
+    if isinstance(value, float):  # what reads back as this very float is the number itself
+        share = 100 if percent else 1
+        assert min(below / share, Fraction(value)) == below / share or float(below / share) == value
+        assert max(above / share, Fraction(value)) == above / share or float(above / share) == value
+    else:
+        assert below <= truth <= above
     assert above - below <= max(20 * abs(truth) / 10**digits, 1 if abs(truth) > 900 else 0)
 
 
@@ -117,6 +131,9 @@ def test_a_bound_in_a_sentence_is_a_bound_too(value: float | int | Fraction, dig
         (9.999, Side.UPPER, "1,000"),
         (9.994, Side.LOWER, "999"),
         (0, Side.UPPER, "0"),
+        (sys.float_info.max, Side.UPPER, "1.8e+310"),
+        (0.55, Side.UPPER, "55"),
+        (0.1, Side.LOWER, "10"),
         (math.inf, Side.UPPER, "infinity"),
         (-math.inf, Side.LOWER, "minus infinity"),
     ],
@@ -126,4 +143,5 @@ def test_shares_are_shown_as_percentages_of_their_side(value: float, side: Side,
 
 
 def test_the_smallest_numbers_keep_their_side() -> None:
-    assert rounding.shown_bound(5e-324, Side.UPPER) == "4.95e-324"
+    assert rounding.shown_bound(1.2345e-310, Side.UPPER) == "1.24e-310"
+    assert rounding.shown_bound(1.2355e-310, Side.LOWER) == "1.23e-310"

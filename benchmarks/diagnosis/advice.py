@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import io
 import json
+import random
 import re
 import subprocess
 import sys
@@ -43,6 +44,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from promptreach.audit.context import AuditContext, prepared
 from promptreach.audit.settings import Settings
 from promptreach.audit.train_script import FILES, SCRIPT, write_training
+from promptreach.claims import packaged
 from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.hf import OpenModel, open_model
 from promptreach.training.recipe import recipe
@@ -79,17 +81,23 @@ def indoors(model: OpenModel, seed: int) -> LabelledTexts:
     return labelled(found, ["in" if text.split()[1] in inside else "out" for text in found])
 
 
+def reviews(model: OpenModel, seed: int) -> LabelledTexts:
+    """Real film reviews, fresh or rotten: what a random head does not learn in a few steps."""
+    data = packaged.reviews()
+    return data.take(random.Random(seed).sample(range(len(data)), 1500))
+
+
 ADVISED = {
+    "minilm-reviews-prompt": Advised("minilm", reviews, "prompt", 16),
     "minilm-order-prompt": Advised("minilm", place_or_thing_first, "prompt", 16),
-    "gpt-max-prompt": Advised("small_gpt", written_by(MARKERS["max"]), "prompt", 4),
-    "gpt-first-prompt": Advised("small_gpt", written_by(MARKERS["first"]), "prompt", 8),
-    "gpt-next-prefix": Advised("small_gpt", written_by(MARKERS["next"]), "prefix", 4),
-    "gpt-min-lora": Advised("small_gpt", written_by(MARKERS["min"]), "lora", 4),
-    "minilm-order-prefix": Advised("minilm", place_or_thing_first, "prefix", 8),
-    "minilm-order-lora": Advised("minilm", place_or_thing_first, "lora", 4),
+    "gpt-next-prompt": Advised("narrow_two", written_by(MARKERS["next"]), "prompt", 4),
+    "gpt-next-prefix": Advised("narrow_two", written_by(MARKERS["next"]), "prefix", 4),
+    "gpt-last-lora": Advised("narrow_two", written_by(MARKERS["last"]), "lora", 4),
+    "gpt-last-prompt": Advised("narrow_two", written_by(MARKERS["last"]), "prompt", 2),
+    "minilm-reviews-lora": Advised("minilm", reviews, "lora", 4),
+    "minilm-reviews-prefix": Advised("minilm", reviews, "prefix", 8),
     "minilm-kinds-prompt": Advised("minilm", kinds_labelled, "prompt", 8),
     "minilm-roof-prompt": Advised("minilm", indoors, "prompt", 4),
-    "gpt-last-prompt": Advised("small_gpt", written_by(MARKERS["last"]), "prompt", 2),
 }
 
 
@@ -128,6 +136,7 @@ def measured(name: str, steps: int, work: Path, model: OpenModel) -> dict[str, A
         "task": name,
         "model": advised.model,
         "method": run.config.label,
+        "steps": steps,
         "metric": metric,
         "promised": promised,
         **found,
@@ -271,7 +280,7 @@ def main() -> None:
             "stranger_holds": sum(row["holds_from"] == "stranger" for row in rows),
         }
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        result = {"summary": summary, "settings": {"steps": args.steps}, "rows": rows}
+        result = {"summary": summary, "rows": rows}
         args.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
         print(json.dumps({key: value for key, value in rows[-1].items() if key != "recipe"}), flush=True)
 

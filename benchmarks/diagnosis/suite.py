@@ -26,7 +26,7 @@ import torch
 import transformers
 from backbones import MODELS
 from score import as_markdown, listing, scores
-from tasks import HALVES, TASKS, Task, half_of
+from tasks import DRAW, HALVES, TASKS, Task, half_of
 
 from promptreach import __version__
 from promptreach.hf import OpenModel
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work/diagnosis"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/diagnosis.json"))
     args = parser.parse_args()
-    settings = {"steps": args.steps}
+    settings = {"steps": args.steps, "draw": DRAW}
     rows = kept(args.out, settings)
     open_model = functools.cache(lambda name: MODELS[name](args.work))
     for task, seed in asked_for(args):

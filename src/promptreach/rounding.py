@@ -83,6 +83,8 @@ def round_up(value: Decimal) -> float:
     near = float(high)
     if near == 0 or math.isinf(near):
         return near if high <= 0 or near else sys.float_info.min
+    if near < 2.0**-990:  # thirty bits reach below the smallest float64, where a step would change nothing
+        return float_above(WIDE.multiply(high, 1 + Decimal(2) ** -_SHORT))
     fraction, exponent = math.frexp(near)
     short = math.ceil(math.ldexp(fraction, _SHORT))
     while Decimal(math.ldexp(short, exponent - _SHORT)) < high:
@@ -116,15 +118,20 @@ _TOWARDS = {Side.LOWER: ROUND_FLOOR, Side.UPPER: ROUND_CEILING, Side.EXACT: ROUN
 def shown_bound(value: float | int | Fraction, side: Side, digits: int = 3, *, percent: bool = False) -> str:
     """The number for a sentence, in so many digits, rounded to its own side so that what stands there is a bound too.
 
-    Whole from 1,000 on. An EXACT number that so few digits do not hold is "about" the one that stands there.
+    Whole from 1,000 on. Digits that read back as exactly this number stay as they are, as those of `shown`; an EXACT
+    number that so few digits do not hold is "about" the one that stands there.
 
     Args:
         percent: whether to show a share as a percentage, without the sign.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return "not a number" if math.isnan(value) else "infinity" if value > 0 else "minus infinity"
-    exact = Fraction(value) * (100 if percent else 1)
-    towards = _TOWARDS[side]
+    share = 100 if percent else 1
+    exact, towards = Fraction(value) * share, _TOWARDS[side]
+    if isinstance(value, float):
+        with localcontext(Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN)):
+            plain = Fraction(Decimal(exact.numerator) / Decimal(exact.denominator)) / share
+        exact = plain * share if abs(plain) <= sys.float_info.max and float(plain) == value else exact
     with localcontext(WIDE) as context:
         context.rounding = towards
         near = Decimal(exact.numerator) / Decimal(exact.denominator)

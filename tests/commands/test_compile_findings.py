@@ -38,7 +38,7 @@ def test_what_speaks_against_a_prompt_is_said():
     assert good.holds
     assert "float32" not in error_finding(good).summary
     assert "float32" in error_finding(compiled(prompt.certificate.checked(), 0.5)).summary
-    assert not compiled(prompt.certificate, 0.0).holds  # its second path was not run
+    assert not compiled(replace(prompt.certificate), 0.0).holds  # its second path was not run
     tampered = compiled(replace(prompt.certificate, value=prompt.certificate.value / 2).checked(), 0.0)
     assert not tampered.holds
     found = error_finding(tampered)

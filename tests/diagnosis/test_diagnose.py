@@ -14,6 +14,7 @@ from promptreach.certificate import Evidence
 from promptreach.data import LabelledTexts
 from promptreach.diagnosis.diagnose import argument_faults
 from promptreach.diagnosis.rules.measurements import MARGIN
+from promptreach.diagnosis.steps import AFTER_DATA, DATA
 from promptreach.errors import AdapterError, DataError, InputError
 from promptreach.hf import attach, save_adapter
 from promptreach.hf.adapters.folders import as_adapter
@@ -29,7 +30,7 @@ QUICK: dict[str, Any] = {
     "quiet": True,
 }
 PEFT_DEFAULT = {"learning_rate": 1e-3, "init": "random"}
-FINDINGS = {"data", "bare_model", "training", "initialisation", "attempt", "reading", "collapse", "drift", "planted"}
+FINDINGS = {step.name for step in (DATA, *AFTER_DATA)}
 
 
 def check_whole(found: Diagnosis) -> None:

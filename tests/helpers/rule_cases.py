@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from promptreach.diagnosis.controls import PlantedNumbers
 from promptreach.diagnosis.numbers import (
     USER,
     AttemptNumbers,
@@ -14,7 +15,6 @@ from promptreach.diagnosis.numbers import (
     Geometry,
     Goal,
     Metric,
-    PlantedNumbers,
     RunNumbers,
     StartNumbers,
     TrainingNumbers,

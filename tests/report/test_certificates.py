@@ -69,15 +69,17 @@ def printed(finding: Finding) -> str:
 
 @pytest.mark.parametrize("make", [norm, floor])
 def test_what_is_quick_is_re_checked_when_a_finding_is_finished(make: Callable[[], Certificate]) -> None:
-    made = make()
+    made = replace(make())  # as if nothing had been asked
     (certificate,) = finished(found(made)).certificates
     assert made.recheck_state is Recheck.OPEN
     assert certificate.recheck_state is Recheck.HELD
     assert (certificate.value, certificate.evidence) == (made.value, Evidence.PROVED)
 
 
-def test_what_takes_long_is_left_and_the_report_says_that_it_can_be_re_checked() -> None:
-    finding = finished(found(settled(table())))
+def test_what_takes_long_is_left_and_the_report_says_that_it_can_be_re_checked(monkeypatch) -> None:
+    unasked = replace(table())
+    monkeypatch.setattr(Certificate, "is_quickly_rechecked", False)
+    finding = finished(found(settled(unasked)))
     (certificate,) = finding.certificates
     assert certificate.recheck_state is Recheck.OPEN
     assert certificate.recheck()

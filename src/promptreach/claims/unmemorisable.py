@@ -8,10 +8,12 @@ from torch import Tensor
 from promptreach.certificate import Evidence
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.experiments import least_error, random_head
+from promptreach.evidence import Side
 from promptreach.limits import unmemorisable_pair
 from promptreach.limits.oracle.forward import last_outputs
 from promptreach.prompt import SoftPrompt
 from promptreach.report.findings import Curve, Series, Text
+from promptreach.rounding import shown_bound
 
 HIDDEN, HEAD_DIM = 16, 8
 FITTED = 1e-3
@@ -53,7 +55,8 @@ def run(setting: Setting) -> Outcome:
     sizes = [float(2 * rank * (HEAD_DIM + HIDDEN)) for rank in ranks]
     return Outcome(
         verdict=ClaimVerdict.HOLDS,
-        because=f"It is proved that no prompt of any length errs by less than {floor:.3f} of the targets' size, and "
+        because="It is proved that no prompt of any length errs by less than "
+        f"{shown_bound(floor, Side.LOWER)} of the targets' size, and "
         f"{len(lengths) * starts} searches with up to {lengths[-1]} tokens ended at {min(trained):.3f} or above; a "
         f"LoRA update of the same head reaches {min(updates):.1e}.",
         evidence=Evidence.PROVED,

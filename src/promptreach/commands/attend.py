@@ -11,6 +11,7 @@ import torch
 from promptreach.backbone import Prepended
 from promptreach.certificate import Certificate, Evidence
 from promptreach.errors import Fault, raise_if_any
+from promptreach.evidence import Side
 from promptreach.fast_attention.attend import attend
 from promptreach.fast_attention.norm_report import norm_report
 from promptreach.hf import LayerCapture, OpenModel, capture
@@ -137,6 +138,7 @@ def _finding(
                 "centred: the largest score in nats, before and after the exact centring. degree, rank, work: of the "
                 "polynomial method, work PREDICTED as a share of exact attention's. method, error: what ran, with its "
                 "own bound.",
+                sides={"error": Side.UPPER},
             ),
             Text(
                 text="Beyond the criterion only worst cases are hard: a head there may still be approximated well, and "

@@ -6,6 +6,7 @@ from pathlib import Path
 from promptreach.capacity.result import Capacity, Level, Line
 from promptreach.capacity.texts import Kind
 from promptreach.certificate import Evidence
+from promptreach.evidence import Side
 from promptreach.files import write_atomically
 from promptreach.report.certificates import finished
 from promptreach.report.findings import Block, Cell, Curve, Finding, Series, Table, Text
@@ -90,6 +91,7 @@ def _levels_table(capacity: Capacity) -> Table:
         "with the virtual tokens minus without, in a text too long to be recalled. MEASURED: more training may find "
         "more. "
         f"The bound is PROVED: a prompt whose entries have {capacity.precision} bits is one of finitely many.",
+        sides={"tokens by the bound": Side.UPPER},
     )
 
 

@@ -11,9 +11,11 @@ from torch import Tensor
 from promptreach.certificate import Certificate, Evidence
 from promptreach.compiler import CompiledBackbone, Plan, TargetFunction
 from promptreach.compiler.verify import Measurement
+from promptreach.evidence import Side
 from promptreach.prompt import SoftPrompt
 from promptreach.report.certificates import finished, settled
 from promptreach.report.findings import Block, Cell, Curve, Finding, Heatmap, Series, Table, Text
+from promptreach.rounding import shown_bound
 
 CHANCE = 5.0
 """Standard errors by which fresh points must exceed a certificate to refute it."""
@@ -77,8 +79,8 @@ def error_finding(compiled: CompiledFunction) -> Finding:
     measured, certificate, tol = compiled.measured.error.value, compiled.certificate, compiled.backbone.plan.tol
     name = compiled.target.name
     summary = (
-        f"The error on fresh points is {measured:.3g}, the certificate allows {certificate.value:.3g}, and {tol:g} was "
-        "asked for."
+        f"The error on fresh points is {measured:.3g}, the certificate allows "
+        f"{shown_bound(certificate.value, Side.UPPER)}, and {tol:g} was asked for."
     )
     if compiled.refuted:
         summary += f" {name} is steeper than its declared Lipschitz constant {compiled.target.lipschitz:g}."
@@ -91,7 +93,7 @@ def error_finding(compiled: CompiledFunction) -> Finding:
         )
     rows: list[list[Cell]] = [
         ["tol, the error asked for", tol, ""],
-        ["certificate, at most", certificate.value, certificate.evidence.value],
+        ["certificate, at most", shown_bound(certificate.value, Side.UPPER), certificate.evidence.value],
         ["certificate confirmed by a second code path", compiled.rechecked, ""],
         ["error on fresh points", measured, compiled.measured.error.evidence.value],
         ["largest error at one of them, outside the ramps", compiled.measured.largest, "MEASURED"],

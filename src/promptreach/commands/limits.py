@@ -11,6 +11,7 @@ import torch
 from promptreach.backbone import TokenBatch
 from promptreach.certificate import Certificate, Evidence, Verdict
 from promptreach.errors import Fault, InputError
+from promptreach.evidence import Side
 from promptreach.hf import OpenModel, layer_inputs, layer_weights
 from promptreach.limits import LayerBound, lipschitz
 from promptreach.report.certificates import finished, settled
@@ -105,6 +106,7 @@ def _table(bounds: Sequence[LayerBound], radii: Sequence[float], tokens: int) ->
         note=f"For up to {tokens} tokens, prompt included, each at most “radius” long. ≤ is PROVED for that ball, ≥ is "
         "MEASURED by power iteration on one sequence. Frobenius norm over stacked tokens; the norms in front of a "
         "branch are included.",
+        sides={"attention ≤": Side.UPPER, "feed-forward ≤": Side.UPPER},
     )
 
 

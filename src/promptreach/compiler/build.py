@@ -23,6 +23,8 @@ from promptreach.compiler.plan import (
 )
 from promptreach.compiler.programmable import multilinear, programmable
 from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.evidence import Side
+from promptreach.rounding import shown_bound
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def plan_backbone(
     plan = planned(float(tol))
     refuse_if_too_large(plan, memory, planned)
     if not plan.bound <= tol:
-        left = "no certificate" if math.isinf(plan.bound) else f"a certificate of {plan.bound:.3g}"
+        left = "no certificate" if math.isinf(plan.bound) else f"a certificate of {shown_bound(plan.bound, Side.UPPER)}"
         seen = f"{name}, whose rounding leaves {left}"
         raise InputError(Fault("dtype", seen, f"at most tol={tol:g}", "Use float64, or a larger tol"))
     return plan

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 
 from promptreach.errors import Fault, PromptreachError
+from promptreach.evidence import Side
+from promptreach.rounding import shown_bound
 
 MEMORY = 2**31
 """Bytes that a plan may take unless the caller grants more."""
@@ -114,7 +116,8 @@ class Plan:
             f" tol {self.tol:g}",
             f"  {count(self.cells)} cells an axis, {count(self.slots)} slots of hidden size {count(self.hidden_size)},"
             f" width {count(self.width)}, {count(self.parameters)} frozen parameters, {self.dtype}",
-            f"  sharpness {self.sharpness:g} nats, ramps {self.ramp:.3g} wide; certified error {self.bound:.4g}",
+            f"  sharpness {self.sharpness:g} nats, ramps {self.ramp:.3g} wide; certified error"
+            f" {shown_bound(self.bound, Side.UPPER, 4)}",
             f"  {count(self.table_entries)} numbers of the prompt depend on the function, which is called"
             f" {count(self.evaluations)} times; {count(self.bytes)} bytes; about {self.seconds:.2g} s per 1,000 inputs",
         ]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
-from promptreach.certificate import Certificate, Evidence
+from promptreach.certificate import Certificate, Evidence, Side
 
 FINDING_VERSION = 1
 """The version of a finding's JSON where it stands alone: raised when a field is renamed, removed or changes meaning."""
@@ -49,11 +49,16 @@ class Table(_Record):
     note: str = ""
     highlight: int | None = None
     """The row to draw the eye to, or None."""
+    sides: dict[str, Side] = Field(default_factory=dict)
+    """Columns whose numbers are proved bounds, by name: they are shown rounded to this side."""
 
     @classmethod
-    def of(cls, title: str, records: Sequence[Mapping[str, Cell]], note: str = "") -> "Table":
+    def of(
+        cls, title: str, records: Sequence[Mapping[str, Cell]], note: str = "", sides: Mapping[str, Side] | None = None
+    ) -> "Table":
         """A table of one record or more, all with the same names, which head its columns."""
-        return cls(title=title, columns=list(records[0]), rows=[list(row.values()) for row in records], note=note)
+        rows = [list(row.values()) for row in records]
+        return cls(title=title, columns=list(records[0]), rows=rows, note=note, sides=dict(sides or {}))
 
     @model_validator(mode="after")
     def _check_rows(self) -> "Table":

@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from promptreach.evidence import Side
 from promptreach.report.findings import Table
+from promptreach.rounding import shown_bound
 
 DASH = "–"
 
@@ -39,6 +41,24 @@ def format_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(format_value(item) for item in value) or DASH
     return str(value)
+
+
+def format_rows(table: Table) -> list[list[str]]:
+    """The cells of a table on one line each, bounds rounded to the side that their column names."""
+    sides = [table.sides.get(name) for name in table.columns]
+    return [
+        [
+            format_value(cell) if side is None else format_bound(cell, side)
+            for cell, side in zip(row, sides, strict=True)
+        ]
+        for row in table.rows
+    ]
+
+
+def format_bound(value: Any, side: Side) -> str:
+    """A number that bounds something, rounded to its side; whatever else stands there as `format_value` shows it."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return shown_bound(value, side) if is_number else format_value(value)
 
 
 def format_seconds(seconds: int | float) -> str:

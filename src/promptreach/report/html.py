@@ -68,7 +68,10 @@ def _rendered(template: str, **context: Any) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        number=formatting.format_number, value=formatting.format_value, seconds=formatting.format_seconds
+        number=formatting.format_number,
+        value=formatting.format_value,
+        bound=formatting.format_bound,
+        seconds=formatting.format_seconds,
     )
     return environment.get_template(template).render(
         **context,
@@ -76,6 +79,7 @@ def _rendered(template: str, **context: Any) -> str:
         recheck_words=wording.recheck_words,
         certificate_lines=wording.certificate_lines,
         numeric_columns=formatting.numeric_columns,
+        format_rows=formatting.format_rows,
         long_table=LONG_TABLE,
         figures=figures,
         style=Markup(style),

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from promptreach.report.findings import Code, Finding, Table
 from promptreach.report.findings import Text as Paragraph
-from promptreach.report.formatting import format_seconds, format_value, numeric_columns
+from promptreach.report.formatting import format_rows, format_seconds, numeric_columns
 from promptreach.report.json import render_finding
 from promptreach.report.result import Recommendation, Report
 from promptreach.report.verdict import VERDICT_WORDS
@@ -84,7 +84,7 @@ def _print_methods(console: Console, result: Report) -> None:
 
 def _print_table(console: Console, table: Table) -> None:
     """As many columns as fit, and the names of those that do not."""
-    lines = [table.columns, *([format_value(cell) for cell in row] for row in table.rows)]
+    lines = [table.columns, *format_rows(table)]
     columns = [[_plain(console, cell) for cell in column] for column in zip(*lines, strict=True)]
     widths = _fitting(columns, console.width)
     grid = Grid.grid(padding=(0, _GAP, 0, 0))

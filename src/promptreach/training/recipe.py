@@ -52,6 +52,6 @@ def recipe(run: Run, task: Task, max_length: int) -> str:
         sentences.append(
             f"The head reads {_PLACES[task.pooling]}, starts as a logistic regression on these features of the frozen "
             f"model, standardised on the training rows, and is trained along at rate {config.head_learning_rate:.2g}: "
-            "a head at random, as PEFT's classifiers start, needs many times these steps."
+            "a head that starts at random, as PEFT's classifiers do, was not tried."
         )
     return " ".join(sentences)

@@ -7,12 +7,11 @@ import pytest
 
 from helpers.rule_cases import NAMES, SOFT, changed, compared, numbers
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.controls import OneLayerNumbers, SeedNumbers
 from promptreach.diagnosis.numbers import (
     USER,
     ChangedSetting,
     Geometry,
-    OneLayerNumbers,
-    SeedNumbers,
     Setting,
     StartNumbers,
     TrainingNumbers,
@@ -220,11 +219,13 @@ def test_a_gap_that_more_training_would_not_close_is_no_excuse() -> None:
     assert judged(methods={name: {"still_falling": 0.03} for name in SOFT}).verdict is TuningVerdict.UNDECIDED
 
 
-def longer(short: float, long: float, most: int = 400, prefix: float = -0.5, **methods: dict[str, Any]) -> Judgement:
+def longer(
+    short: float, long: float, most: int = 400, prefix: float = -0.7, first: float = -0.6, **methods: dict[str, Any]
+) -> Judgement:
     """The judgement on a prompt of 4 and one of 16 tokens that gain so much over LoRA, in a context of that room."""
     fell = {"prompt 16 tokens": {"validation_loss": 0.3, "train_loss": 0.2}}
     fell |= {name: {**fell.get(name, {}), **changes} for name, changes in methods.items()}
-    gains = {"prompt 1 tokens": -0.8, "prompt 4 tokens": short, "prompt 16 tokens": long, "prefix 16 tokens": prefix}
+    gains = {"prompt 1 tokens": first, "prompt 4 tokens": short, "prompt 16 tokens": long, "prefix 16 tokens": prefix}
     seen = numbers(gains=gains, methods=fell)
     return judge(changed(seen, TrainingNumbers, most_tokens=most))
 
@@ -232,9 +233,17 @@ def longer(short: float, long: float, most: int = 400, prefix: float = -0.5, **m
 def test_length_must_close_the_gap_within_the_lengths_that_fit() -> None:
     assert longer(-0.40, -0.20).verdict is TuningVerdict.MORE_TOKENS
     assert longer(-0.40, -0.20, most=20).verdict is TuningVerdict.FORM
+    assert longer(-0.40, -0.20, first=-1.2).verdict is TuningVerdict.FORM  # doublings save less and less
     slow = longer(-0.40, -0.37)
     assert slow.verdict is TuningVerdict.FORM
     assert "closes so slowly" in slow.reasons[1].text
+
+
+@pytest.mark.parametrize(("first", "tokens"), [(-0.6, "about 49 "), (-0.65, "about 79 ")])
+def test_the_length_that_is_enough_is_extrapolated_from_doublings(first: float, tokens: str) -> None:
+    """From 16 tokens on a gap of 0.20 has to fall to 0.04. The two doublings before saved 0.10 each: as much as those
+    before them, or 0.8 times that."""
+    assert tokens in longer(-0.40, -0.20, first=first).reasons[2].text
 
 
 def test_a_gain_of_length_within_the_interval_is_none() -> None:
@@ -263,7 +272,7 @@ def test_length_has_no_effect_where_the_shorter_one_is_no_better_than_the_contro
     assert judge(changed(seen, TrainingNumbers, methods=runs)).verdict is TuningVerdict.FORM
 
 
-@pytest.mark.parametrize(("long", "verdict"), [(-0.15, TuningVerdict.MORE_TOKENS), (-0.30, TuningVerdict.UNDECIDED)])
+@pytest.mark.parametrize(("long", "verdict"), [(-0.15, TuningVerdict.MORE_TOKENS), (-0.34, TuningVerdict.UNDECIDED)])
 def test_an_unfinished_longer_run_counts_where_it_closes_half_of_the_gap(long: float, verdict: TuningVerdict) -> None:
     assert longer(-0.40, long, **{"prompt 16 tokens": {"still_falling": 0.2}}).verdict is verdict
 

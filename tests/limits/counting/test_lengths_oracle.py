@@ -1,7 +1,9 @@
 """Prompt lengths against the papers' values and against families of functions that can be listed."""
 
+import dataclasses
 import itertools
 import math
+import time
 from fractions import Fraction
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.changed_certificates import changed_fields, changed_witnesses
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.errors import InputError
 from promptreach.limits.counting.lengths import prompt_length
@@ -136,6 +139,28 @@ def test_claims_name_the_very_arguments():
     for certificate in (found.sufficient, found.necessary):
         assert "(C=1.2345678, tol=0.123456789, alpha=2)" in certificate.claim
     assert "16.7654321 bits each" in found.necessary.claim
+
+
+@pytest.mark.parametrize("precision", [1, 1.5, 2, 8, 32])
+@pytest.mark.parametrize("hidden", [1, 2, 5])
+def test_what_is_necessary_never_exceeds_what_suffices_at_any_precision(precision, hidden):
+    for dim, lipschitz, tol in [(1, 1.0, 1e-6), (2, 0.01, 1e-9), (1, 0.0, 1e-5), (2, 3.0, 0.1), (1, 0.6, 1e-3)]:
+        found = prompt_length(dim, 1, lipschitz, tol, precision=precision, hidden_size=hidden)
+        assert found.necessary.value <= found.sufficient.value
+        assert found.sufficient.rechecked
+        assert found.necessary.rechecked
+
+
+def test_a_certificate_of_lengths_that_was_changed_is_refused_within_a_second():
+    found = prompt_length(1, 2, 1.5, 0.125, precision=8)
+    for certificate, wrong in ((found.sufficient, 0.1), (found.necessary, 1.1)):
+        for what, other in [*changed_fields(certificate), *changed_witnesses(certificate)]:
+            start = time.perf_counter()
+            assert not other.recheck(), what
+            assert time.perf_counter() - start < 1
+        for value in (wrong * certificate.value, -1.0, -math.inf):
+            assert not dataclasses.replace(certificate, value=value).recheck()
+    assert not dataclasses.replace(found.necessary, value=math.inf).recheck()
 
 
 def test_every_bad_argument_is_named():

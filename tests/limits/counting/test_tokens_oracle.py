@@ -1,10 +1,12 @@
 """How many tokens data need, against prompts that exist and low-rank updates that fit."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
+from helpers.changed_certificates import changed_fields, changed_witnesses
 from helpers.oracle_problems import normal, prompted, random_sequences, random_weights
 from helpers.tolerances import TOLERANCES
 from promptreach.certificate import Evidence, Side
@@ -96,9 +98,28 @@ def test_independence_is_what_decides():
 
 def test_a_dependent_witness_is_refused():
     certificate = token_lower_bound(normal(0)(2, 8), normal(1)(2, 8)).certified
-    vectors = certificate.witness["vectors"].clone()
-    vectors[3] = vectors[0]
-    assert not dataclasses.replace(certificate, witness={"vectors": vectors}).recheck()
+    targets = certificate.witness["targets"].clone()
+    targets[1] = certificate.witness["outputs"][0]
+    assert not dataclasses.replace(certificate, witness={**certificate.witness, "targets": targets}).recheck()
+
+
+def test_a_certificate_of_tokens_that_was_changed_is_refused():
+    certificate = token_lower_bound(normal(0)(2, 8), normal(1)(2, 8)).certified
+    assert certificate.rechecked
+    changed = [*changed_fields(certificate), *changed_witnesses(certificate)]
+    accepted = [what for what, other in changed if other.recheck()]
+    # Other independent vectors need as many tokens.
+    assert all(
+        what in ("outputs.up", "outputs.down", "targets.up", "targets.down", "outputs.negative", "targets.negative")
+        for what in accepted
+    )
+    for value in (3.0, -1.0, -math.inf, math.inf):
+        assert not dataclasses.replace(certificate, value=value).recheck()
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e25])
+def test_vectors_of_any_size_are_seen_to_be_independent(size):
+    assert token_lower_bound(size * normal(0)(2, 8), normal(1)(2, 8)).certified.value == 2
 
 
 @pytest.mark.parametrize(("count", "hidden"), [(1, 4), (5, 4), (30, 16)])

@@ -193,7 +193,7 @@ def test_another_ball_in_claim_and_witness_is_taken_only_where_it_holds(factor):
     assert wider.recheck() is (factor == 0.5)
 
 
-@pytest.mark.parametrize("size", [1e-310, 1e-165, 1.0])
+@pytest.mark.parametrize("size", [1.1638858292527e-310, 1e-165, 1.0])
 def test_the_smallest_outputs_come_back_within_their_error(size):
     """With one linear branch the inverse is known to any precision: x + W x = y."""
     weights = torch.tensor([[0.1, 0.3], [-0.2, 0.25]], dtype=torch.float64)

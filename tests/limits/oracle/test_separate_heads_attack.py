@@ -14,8 +14,9 @@ from helpers.oracle_problems import normal, prompted, random_sequences, random_w
 from promptreach.certificate import Verdict
 from promptreach.limits import memorisable
 from promptreach.limits.oracle.box_bound import reference
+from promptreach.limits.oracle.floor_witness import unpacked
 from promptreach.limits.oracle.separate_heads import combined, separate_floor, taken_apart
-from promptreach.limits.oracle.single_head import head_floor
+from promptreach.limits.oracle.single_head import head_floor, near_one
 
 
 @pytest.mark.parametrize("condition", [1.0, 1e3, 1e6, 1e10])
@@ -56,8 +57,8 @@ def test_the_second_path_takes_the_wishes_of_a_machine_that_factorises_otherwise
     weights, sequences = random_weights(12, 4, 2, 2), random_sequences(12, 6, 2)
     floor = memorisable(weights, sequences, normal(2)(6, 8)).floor
     assert floor.theorem == "separate-heads-bound"
-    group = floor.witness["groups"][0]
-    stored = torch.cat([part["targets"] for part in group["heads"]], dim=1)
+    group, layer = floor.witness["groups"][0], unpacked(floor.witness)
+    stored = group["wanted"]
     factorise = torch.linalg.svd
 
     def otherwise(matrix, full_matrices=True):
@@ -65,7 +66,8 @@ def test_the_second_path_takes_the_wishes_of_a_machine_that_factorises_otherwise
         return basis * (1 + 2.0**-51), singular, right
 
     monkeypatch.setattr(torch.linalg, "svd", otherwise)
-    assert not torch.equal(taken_apart(torch.eye(8).double(), group["targets"]).wanted, stored)
+    _, targets, _, _, _ = near_one(layer.statistics[0], layer.parts[0], None)
+    assert not torch.equal(taken_apart(torch.eye(8).double(), targets).wanted, stored)
     assert floor.recheck()
     assert not dataclasses.replace(floor, value=1.01 * floor.value).recheck()
 

@@ -6,16 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
+from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
 from promptreach.diagnosis.experiment import Measured
-from promptreach.diagnosis.numbers import (
-    USER,
-    ForgettingNumbers,
-    OneLayerNumbers,
-    PlantedNumbers,
-    Scores,
-    SeedNumbers,
-    TrainingNumbers,
-)
+from promptreach.diagnosis.numbers import USER, ForgettingNumbers, Scores, TrainingNumbers
 from promptreach.report.findings import Cell, Curve, Series, Table
 from promptreach.training.runs import Run
 

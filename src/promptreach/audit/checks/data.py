@@ -9,7 +9,9 @@ from promptreach.diagnosis.circumstances import PartsNumbers
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.measures.floors import Floors
 from promptreach.diagnosis.numbers import DataNumbers
+from promptreach.evidence import Side
 from promptreach.report.findings import Block, Cell, Table, Text
+from promptreach.rounding import shown_bound
 
 _SHOWN = 8
 """Contradictions, labels or lengths that a table shows at most."""
@@ -115,10 +117,10 @@ def _summary(numbers: DataNumbers) -> str:
     if numbers.conflicting_rows:
         text += (
             f". {numbers.conflicting_rows:,} rows contradict each other: no method gets more than "
-            f"{numbers.best_accuracy:.1%} of the rows right"
+            f"{shown_bound(numbers.best_accuracy, Side.UPPER, percent=True)}% of the rows right"
         )
         if not numbers.classes:
-            text += f", or below {numbers.loss_floor:.3f} nats per token"
+            text += f", or below {shown_bound(numbers.loss_floor, Side.LOWER)} nats per token"
     else:
         text += ". No two equal inputs carry different answers, so the data sets no floor"
     return f"{text}. {numbers.truncated:,} rows are cut at {numbers.max_length} tokens."

@@ -16,6 +16,7 @@ from promptreach.audit.context import AuditContext
 from promptreach.certificate import Certificate, Verdict
 from promptreach.commands.limits import lipschitz_finding
 from promptreach.diagnosis.experiment import Measured, Skipped
+from promptreach.evidence import Side
 from promptreach.hf import attach, capture
 from promptreach.hf.running.capture import LayerCapture
 from promptreach.limits import Memorisation, compare_with_lora, memorisable_statistics
@@ -130,6 +131,7 @@ def _oracle_table(heads: list[tuple[Memorisation, float, float]]) -> Table:
         "captured statistics: no prefix of any length at this head comes closer on "
         "these rows, content and positions left as they are. It says nothing about later layers, which may repair or "
         "undo the difference. A prefix that moves positions, as PEFT's does, is outside the claim.",
+        sides={"floor of any prefix (rms)": Side.LOWER, "floor / change": Side.LOWER},
     )
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from promptreach import attention
+from promptreach.diagnosis.controls import OneLayerNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
-from promptreach.diagnosis.numbers import OneLayerNumbers
 from promptreach.diagnosis.rules.rules import depends_on
 from promptreach.hf import attach, capture
 from promptreach.hf.running.capture import LayerCapture

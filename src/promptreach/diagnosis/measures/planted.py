@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptreach.backbone import Prepended
+from promptreach.diagnosis.controls import PlantedNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out
-from promptreach.diagnosis.numbers import PlantedNumbers
 from promptreach.diagnosis.rules.rules import depends_on
 from promptreach.training.methods.initial import initial_prompt
 from promptreach.training.runs import RunConfig

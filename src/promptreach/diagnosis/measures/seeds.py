@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from promptreach.diagnosis.controls import SeedNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out
-from promptreach.diagnosis.numbers import SeedNumbers
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.training.runs import Run
 

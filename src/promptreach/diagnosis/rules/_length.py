@@ -1,4 +1,8 @@
-"""The rule about length: what more virtual tokens gain, and whether going on like that closes the gap."""
+"""The rule about length: what more virtual tokens gain, and whether going on like that closes the gap.
+
+Where tokens bind, the gap falls by about as much for every doubling until all is held; where something else binds, each
+doubling soon saves less than the one before. Both are carried on as they were seen.
+"""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +26,7 @@ class LengthEffect:
         shorter, longer: the names of the two runs.
         gap, left: what the shorter and the longer one are short of, in the metric's unit.
         saved, fitted: nats by which validation and training loss fall from the one to the other.
-        at_most_tokens: the gap that is left at the longest length that fits, if it falls on as a power of the length.
+        at_most_tokens: the gap that is left at the longest length that fits, if it falls on as it did.
         enough: the length at which as much is left as counts as closed; infinite where no length does.
         closes: whether that length fits.
     """
@@ -96,17 +100,40 @@ def _between(seen: Measurements, shorter: str, longer: str) -> LengthEffect | No
     if not seen.settled(longer, seen.loss_gap(longer)) and left > (1 - CLOSES_HALF) * gap:
         return None
     closed = max(seen.margin, REST * gap)
-    rest, enough = _extrapolated(gap, left, short.tokens, long.tokens, seen.training.most_tokens, closed)
+    fall = (gap - left) / math.log2(long.tokens / short.tokens)
+    slower = _slowing(seen, shorter, fall)
+    rest = max(0.0, left - _further(fall, slower, math.log2(max(1.0, seen.training.most_tokens / long.tokens))))
+    enough = long.tokens * 2.0 ** min(1000.0, _doublings(left - closed, fall, slower))
     return LengthEffect(shorter, longer, gap, left, saved, fitted, rest, enough, rest <= closed)
 
 
-def _extrapolated(gap: float, left: float, shorter: int, longer: int, most: int, closed: float) -> tuple[float, float]:
-    """The gap at the longest length that fits, and the length at which it is `closed`, as a power of the length."""
-    if left <= closed:
-        return max(0.0, left), float(longer)
-    power = math.log(gap / left) / math.log(longer / shorter)
-    enough = longer * math.exp(min(700.0, math.log(left / closed) / power))
-    return left * (max(most, longer) / longer) ** -power, enough
+def _slowing(seen: Measurements, shorter: str, fall: float) -> float:
+    """What a doubling of the length saves over what the doubling before it saved, as the lengths up to `shorter` tell;
+    1 where they are too few to tell, or it does not slow down."""
+    below = [(run.tokens, name) for name, run in seen.by_length().items() if run.tokens < seen.runs[shorter].tokens]
+    if not below:
+        return 1.0
+    tokens, name = max(below)
+    before = (seen.missing(name) - seen.missing(shorter)) / math.log2(seen.runs[shorter].tokens / tokens)
+    return min(1.0, fall / before) if before > 0 else 1.0
+
+
+def _further(fall: float, slower: float, doublings: float) -> float:
+    """What so many doublings more save, each `slower` times what the one before it did, which saved `fall`."""
+    if slower == 1.0:
+        return fall * doublings
+    share: float = slower * (1 - slower**doublings) / (1 - slower)
+    return fall * share
+
+
+def _doublings(needed: float, fall: float, slower: float) -> float:
+    """The doublings that save as much as needed; infinite where none do."""
+    if needed <= 0:
+        return 0.0
+    if slower == 1.0:
+        return needed / fall
+    share = needed * (1 - slower) / (fall * slower)
+    return math.log(1 - share) / math.log(slower) if share < 1 else math.inf
 
 
 def _speaks_for_the_form(seen: Measurements, effect: LengthEffect) -> bool:

@@ -6,7 +6,9 @@ from promptreach.certificate import Evidence
 from promptreach.diagnosis.numbers import DataNumbers
 from promptreach.diagnosis.rules.measurements import Measurements
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
+from promptreach.evidence import Side
 from promptreach.report.verdict import Reason, TuningVerdict
+from promptreach.rounding import shown_bound
 
 ENOUGH_ROWS = 200
 """Training rows from which "nothing was learnt" says something about the data."""
@@ -21,8 +23,8 @@ def conflicting_labels(data: DataNumbers) -> Judgement | None:
     return _conflicts(
         data,
         "Contradictions stand in the way of every method: equal inputs carry different labels, and no function of the "
-        f"input gets more than {data.best_accuracy:.1%} of the rows right (the most frequent label alone: "
-        f"{data.majority_share:.1%}).",
+        f"input gets more than {shown_bound(data.best_accuracy, Side.UPPER, percent=True)}% of the rows right (the "
+        f"most frequent label alone: {data.majority_share:.1%}).",
         "Mend the labels listed under “The data” before training anything.",
     )
 
@@ -35,8 +37,8 @@ def conflicting_completions(seen: Measurements) -> Judgement | None:
     return _conflicts(
         seen.data,
         "Contradictions stand in the way of every method: equal prompts carry different completions, and no function "
-        f"of the prompt gives more than {seen.data.best_accuracy:.1%} of them, or gets below {floor:.3f} nats per "
-        "token.",
+        f"of the prompt gives more than {shown_bound(seen.data.best_accuracy, Side.UPPER, percent=True)}% of them, or "
+        f"gets below {shown_bound(floor, Side.LOWER)} nats per token.",
         "Give each prompt one completion, or accept the floor, before training anything.",
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from promptreach.diagnosis.circumstances import BroughtNumbers, PartsNumbers
+from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
 from promptreach.diagnosis.numbers import (
     SAME,
     USER,
@@ -13,12 +14,9 @@ from promptreach.diagnosis.numbers import (
     Comparison,
     DataNumbers,
     Metric,
-    OneLayerNumbers,
-    PlantedNumbers,
     PoolingNumbers,
     RunNumbers,
     Scores,
-    SeedNumbers,
     StartNumbers,
     TrainingNumbers,
     UserNumbers,

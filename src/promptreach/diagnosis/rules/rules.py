@@ -12,16 +12,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from promptreach.diagnosis.circumstances import BroughtNumbers, PartsNumbers
+from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
 from promptreach.diagnosis.measures.comparison import NORMAL_90
 from promptreach.diagnosis.numbers import (
     AttemptNumbers,
     BareNumbers,
     CollapseNumbers,
     DataNumbers,
-    OneLayerNumbers,
-    PlantedNumbers,
     PoolingNumbers,
-    SeedNumbers,
     StartNumbers,
     TrainingNumbers,
     numbers_of,

@@ -13,6 +13,7 @@ from promptreach.fast_attention.problem import AttentionProblem
 from promptreach.fast_attention.report import CONFIDENCE, AttentionReport, ToleranceNotReachedError, of_heads
 from promptreach.fast_attention.sampled.holdout import certify
 from promptreach.fast_attention.tolerance import BUDGET, Request
+from promptreach.rounding import shown_bound
 
 LOOKS = 3
 """Certificates that one plan may ask for; they share its part of the confidence."""
@@ -85,7 +86,7 @@ def _certified(method: str, reason: str, estimate: Estimate, context: HeadContex
     def look() -> Certificate:
         looks = LOOKS * context.certificates
         certificate = certify(output.detach()[rows], exact, request.relative_to, spread, CONFIDENCE, looks)
-        values.append(f"{certificate.value:.3g}")
+        values.append(shown_bound(certificate.value, certificate.side))
         return certificate
 
     rows, exact = head.held, head.exact(head.held)

@@ -36,7 +36,7 @@ from promptreach.weights import AttentionWeights
 from promptreach.witness import tensor
 
 _MOST_WORK = 2 * 10**10  # multiplications of a second path, which are minutes
-_INDEPENDENT = 1e-12  # of a vector of size 1 that has to be left behind the projections on all others before it
+_INDEPENDENT = 1e-15  # of a vector of size 1 that has to be left behind the projections on all others before it
 
 
 class TokenBound(NamedTuple):

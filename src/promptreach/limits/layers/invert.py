@@ -28,6 +28,7 @@ from promptreach.limits.layers.norm_routines import FAST, THOROUGH, NormRoutines
 from promptreach.weights import LayerWeights
 from promptreach.witness import number, tensor, whole
 
+_UP = Side.UPPER
 _WIDENED = Decimal("1e-9")
 """The share by which bounds on branches grow, so that a second path, whose norms differ by 1e-12, stays below."""
 _GROWTH_STEPS = 200
@@ -310,7 +311,7 @@ def recheck_injective(certificate: Certificate) -> bool:
 
 def _not_contracting(index: int, attention: Decimal, feed_forward: Decimal) -> list[str]:
     return [
-        f"layer {index}: the bound on the {name} branch is {float(bound):.3g}, not below 1"
+        f"layer {index}: the bound on the {name} branch is {rounding.shown_bound(float(bound), _UP)}, not below 1"
         for name, bound in (("attention", attention), ("feed-forward", feed_forward))
         if not bound * (1 + Decimal("1e-30")) < 1
     ]

@@ -295,7 +295,8 @@ def _reasons(layer: LayerWeights, upper: Mapping[str, Certificate]) -> tuple[str
         if upper[part].evidence is not Evidence.PROVED:
             reasons.append(f"the bound on the {_PARTS[part]} is not confirmed: {upper[part].reason}")
         if not upper[part].value < 1:
-            reasons.append(f"the bound on the {_PARTS[part]} is {upper[part].value:.3g}, not below 1")
+            bound = rounding.shown_bound(upper[part].value, Side.UPPER)
+            reasons.append(f"the bound on the {_PARTS[part]} is {bound}, not below 1")
     return tuple(reasons)
 
 

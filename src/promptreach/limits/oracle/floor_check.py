@@ -105,7 +105,9 @@ def _dual_bound(mass: Any, rise: Any, targets: Any, low: float, high: float) -> 
     exp = np.exp(np.longdouble(centre))
     weights = (mass + exp) ** -2
     # The value sum cancels because `test` sums to 0; taking weighted means off keeps that true after rounding too.
-    rise, targets = (item - (weights * item).sum(0) / weights.sum() for item in (rise, targets))
+    # Twice: a row that outweighs all others has to become 0, or what is left of it counts for much at the other end.
+    for _ in range(2):
+        rise, targets = (item - (weights * item).sum(0) / weights.sum() for item in (rise, targets))
     test = weights * (rise - exp * targets)
     squares, along, across = (test**2).sum(1), (test * rise).sum(), (test * targets).sum()
     values = []
