@@ -18,12 +18,6 @@ COMMAND = importlib.import_module("promptreach.cli.audit")
 """The module: in its package the name stands for the command."""
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What these calls name is nowhere: only what reaches the audit is in question.
-    monkeypatch.setattr("promptreach.cli.audit.look", lambda *call, **options: None)
-
-
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the audit is called with; it is refused each time, so that nothing is trained."""
