@@ -17,7 +17,7 @@ from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
-from promptreach.training.arguments import least_faults, name_faults, rate_faults, size_faults
+from promptreach.training.arguments import least_faults, name_faults, rate_faults, seed_faults, size_faults
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.side_by_side import JOINED_METHODS
 from promptreach.training.store import Store
@@ -106,7 +106,7 @@ def _faults(
     faults += size_faults("tokens", tokens)
     faults += least_faults({"sequences": sequences}) + least_faults({"longest": longest}, 2)
     faults += least_faults({"steps": settings.steps}) + least_faults({"length": settings.length}, 2)
-    faults += rate_faults("learning_rate", settings.learning_rate)
+    faults += rate_faults("learning_rate", settings.learning_rate) + seed_faults(settings.seed)
     checks = [
         ("beta1", settings.beta1, 0 <= settings.beta1 < 1, "at least 0 and below 1"),
         ("beta2", settings.beta2, 0 <= settings.beta2 < 1, "at least 0 and below 1"),

@@ -1,8 +1,9 @@
 """The JSON of reports and findings: everything that is shown, for programs, in a published format.
 
 Keys are sorted, so the same result gives the same bytes. JSON has no numbers for NaN and the infinities; they stand as
-the strings "NaN", "Infinity" and "-Infinity". Where the schema asks for a number they are read back as numbers; in
-table cells and in a finding's `values`, whose types are open, they stay strings.
+the strings "NaN", "Infinity" and "-Infinity". The key "digest" carries a SHA-256 of the rest, which is
+checked where it is read. Where the schema asks for a number they are read back as numbers; in table cells and in a
+finding's `values`, whose types are open, they stay strings.
 """
 
 import json
@@ -15,9 +16,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from promptreach.errors import Fault, InputError
-from promptreach.formats import REMEDY, read_record
+from promptreach.formats import DIGEST, REMEDY, check_digest, digest_of, read_record
 from promptreach.report.findings import FINDING_VERSION, Finding
 from promptreach.report.result import SCHEMA_VERSION, Report
+from promptreach.terminal import printable_json
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Report = TypeVar("_Report", bound=Report)
@@ -55,10 +57,12 @@ def validated(kind: type[_Model], record: dict[str, Any], path: str | Path) -> _
     """The record of a file as what it is a record of.
 
     Raises:
-        InputError: naming every place that does not follow the schema.
+        InputError: naming every place that does not follow the schema; or when the digest in it is another's.
     """
+    signed = dict(record)
+    digest = record.pop(DIGEST, None)
     try:
-        return kind.model_validate_json(json.dumps(record))
+        found = kind.model_validate_json(json.dumps(record))
     except ValidationError as error:
         raise InputError(
             [
@@ -66,11 +70,16 @@ def validated(kind: type[_Model], record: dict[str, Any], path: str | Path) -> _
                 for item in error.errors()
             ]
         ) from error
+    if digest is not None:
+        check_digest(signed, str(path))
+    return found
 
 
 def schema() -> dict[str, Any]:
     """The JSON schema of report.json, as plain JSON types."""
-    return Report.model_json_schema(schema_generator=_TwinSchema)
+    described = Report.model_json_schema(schema_generator=_TwinSchema)
+    described["properties"][DIGEST] = {"type": "string", "description": "SHA-256 of the rest, keys sorted."}
+    return described
 
 
 class _TwinSchema(GenerateJsonSchema):
@@ -81,7 +90,10 @@ class _TwinSchema(GenerateJsonSchema):
 
 
 def _text(record: dict[str, Any]) -> str:
-    return json.dumps(_without_nonfinite(record), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    record = _without_nonfinite(record)
+    record |= {DIGEST: digest_of(record)}
+    text = json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return printable_json(text) + "\n"
 
 
 def _without_nonfinite(value: Any) -> Any:

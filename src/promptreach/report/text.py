@@ -1,7 +1,5 @@
 """The terminal's summary: the verdict line first, then the methods, the reasons and what to do now."""
 
-import sys
-import unicodedata
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -17,6 +15,7 @@ from promptreach.report.json import render_finding
 from promptreach.report.result import Recommendation, Report
 from promptreach.report.verdict import VERDICT_WORDS
 from promptreach.report.wording import certificate_lines, method_table, settings, subject
+from promptreach.terminal import printable, write_json
 
 _GAP = 2  # spaces between columns
 
@@ -43,7 +42,7 @@ def print_finding(finding: Finding, console: Console | None = None, *, as_json: 
     whole record for programs instead.
     """
     if as_json:
-        sys.stdout.write(render_finding(finding))
+        write_json(render_finding(finding))
         return
     console = console or Console()
     line = Text(_plain(console, finding.summary), style="bold")
@@ -173,16 +172,4 @@ def _print_paragraph(console: Console, text: str) -> None:
 
 
 def _plain(console: Console, text: str) -> str:
-    """`text` without anything that a terminal obeys, in characters that the console's encoding has."""
-    safe = "".join(
-        character.encode("unicode_escape").decode() if _is_command(character) else character for character in text
-    )
-    return safe.encode(console.encoding, "backslashreplace").decode(console.encoding)
-
-
-def _is_command(character: str) -> bool:
-    """True for control characters other than a line break, and for those that reorder the text around them."""
-    return character != "\n" and (
-        unicodedata.category(character) == "Cc"
-        or unicodedata.bidirectional(character) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-    )
+    return printable(text, console.encoding)

@@ -5,7 +5,6 @@ run, and pickled weights are never opened.
 """
 
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from promptreach.errors import (
     raise_if_any,
 )
 from promptreach.hf.models._file_validation import json_faults, pickle_fault, safetensors_faults, unreadable_fault
+from promptreach.hf.models._untrusted import count_faults, damage_named, forward_faults, shards_of, size_faults
 from promptreach.hf.models.families import FAMILIES, family_of, task_of
 from promptreach.hf.models.model import OpenModel
 
@@ -52,6 +52,16 @@ class _Place:
     folder: Path
     name: str
     gguf_file: str | None = None
+
+    @property
+    def parts(self) -> tuple[Path | None, list[Path]]:
+        """The config's file, None in a GGUF file, and the files of the weights; all found to be whole."""
+        if self.gguf_file:
+            return None, [self.folder / self.gguf_file]
+        index = self.folder / "model.safetensors.index.json"
+        single = self.folder / "model.safetensors"
+        names = [single.name] if single.is_file() else shards_of(index)[0]
+        return self.folder / "config.json", [self.folder / name for name in names]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -106,19 +116,21 @@ def open_model(
     place = _locate(source, revision)  # a download may show its progress
     options = {"tokenizer": tokenizer, "task": task, "revision": revision, "dtype": dtype}
     options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
-    with quietly():
-        raise_if_any(_faults_of(place, tokenizer is None), ModelError)
+    with quietly(), damage_named(place.name):
+        raise_if_any(_faults_of(place, tokenizer is None) or count_faults(*place.parts), ModelError)
         config = _config_of(place, num_layers)
+        raise_if_any(size_faults(config, place.parts[1], place.name), ModelError)
         task = task_of(config, family_of(config), task)
         model = _load(place, config, task, dtype, device_map)
         if device_map is None:
             model = model.to(device)
+        raise_if_any(forward_faults(model, place.name), ModelError)
         if tokenizer is None:
             tokenizer = _try(place, "tokenizer", lambda: AutoTokenizer.from_pretrained(**place.options))
-    path = Path(source).expanduser()
-    # Another process may stand in another folder.
-    origin = Origin(str(path.resolve() if path.exists() else source), options)
-    return OpenModel(model, tokenizer, place.name, task, origin)
+        path = Path(source).expanduser()
+        # Another process may stand in another folder.
+        origin = Origin(str(path.resolve() if path.exists() else source), options)
+        return OpenModel(model, tokenizer, place.name, task, origin)
 
 
 def as_backbone(model: Any, **options: Any) -> OpenModel:
@@ -179,9 +191,9 @@ def _weight_faults(folder: Path) -> list[Fault]:
     if index.is_file():
         if broken := json_faults(index):
             return broken
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()))
-        if not shards:
-            return [Fault(str(index), "no weight_map", "the names of the shards")]
+        shards, faults = shards_of(index)
+        if faults:
+            return faults
         expected = f"the shard that {index.name} names"
         return [fault for shard in shards for fault in safetensors_faults(folder / shard, expected)]
     pickles = sorted(folder.glob("pytorch_model*.bin"))

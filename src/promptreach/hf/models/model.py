@@ -22,6 +22,7 @@ from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf.adapters._lora import AttachedLora, attached
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
+from promptreach.hf.models._untrusted import encoded
 from promptreach.hf.models.families import Family, family_of, task_of
 from promptreach.hf.running.capture import capture
 from promptreach.prompt import Prefix, join_mask
@@ -112,8 +113,8 @@ class OpenModel:
             raise InputError(Fault("tokenizer", "None", "a tokenizer", "pass tokenizer= to open_model"))
         if not texts:
             return []
-        encoded = self.tokenizer(list(texts), add_special_tokens=special_tokens, truncation=False, verbose=False)
-        return [list(ids) for ids in encoded["input_ids"]]
+        options = {"add_special_tokens": special_tokens, "truncation": False, "verbose": False}
+        return [list(ids) for ids in encoded(self.tokenizer, list(texts), **options)["input_ids"]]
 
     def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
         """The sequences padded on the right to the longest, on the model's device.
