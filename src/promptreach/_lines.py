@@ -11,6 +11,9 @@ from io import BufferedIOBase
 MAX_ROW_BYTES = 1_000_000
 """The largest row that is read, in bytes; a text this long is beyond every model's context."""
 
+MAX_FILE_BYTES = 2**31
+"""The most bytes that are read of one file, unpacked: a file that never ends, or unpacks for ever, ends here."""
+
 
 class BadRow(Exception):
     """A row that cannot be read, as the parts of a fault; reading goes on after it."""
@@ -57,6 +60,8 @@ class Lines:
             line = self._read()
             self._offset += len(line)
             self._row_bytes += len(line)
+            if not line:
+                break
         if self._row_bytes > MAX_ROW_BYTES:
             raise BadRow(
                 f"at least {self._row_bytes:,} bytes in one row",
@@ -64,6 +69,10 @@ class Lines:
                 "Shorten the text; in a CSV file look for a quote that is never closed.",
             )
         if start == 0:
+            if b"\r" in line.rstrip(b"\r\n"):
+                raise BadFile(
+                    "lines that end in CR", "LF or CRLF", "Convert it, for example: tr '\\r' '\\n' < OLD > NEW"
+                )
             if line.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise BadFile("UTF-16 text", "UTF-8", "Re-encode it, for example: iconv -f utf-16 -t utf-8 OLD > NEW")
             line = line.removeprefix(b"\xef\xbb\xbf")
@@ -80,6 +89,10 @@ class Lines:
             return line.decode(errors="replace")
 
     def _read(self) -> bytes:
+        if self._offset > MAX_FILE_BYTES:
+            raise BadFile(
+                f"more than {MAX_FILE_BYTES:,} bytes, unpacked", "a smaller file", "Take a sample of its rows."
+            )
         try:
             return self._stream.readline(MAX_ROW_BYTES + 1)
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:

@@ -62,7 +62,7 @@ def read_json(path: str | Path, limit: int = JSON_LIMIT) -> Any:
     path = Path(path)
     try:
         if not path.is_file():
-            seen = "not a regular file" if path.exists() else "no such file"
+            seen = "not a regular file" if path.exists() else "No such file"
             raise InputError(Fault(str(path), seen, f"a readable {path.name}"))
         if path.stat().st_size > limit:
             raise InputError(Fault(str(path), f"{path.stat().st_size:,} bytes", f"JSON of at most {limit:,} bytes"))

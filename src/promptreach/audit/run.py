@@ -144,7 +144,7 @@ def audit(
                 user_pooling=None if adapter is None else reading_of(adapter, opened),
                 classifier=None if adapter is None else load_classifier(adapter, opened),
             )
-            findings = [check.run(context) for check in CHECKS]
+            findings = [check.run(context, check.name in NEEDED) for check in CHECKS]
         judgement = judge_findings(findings, context)
         user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
         options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}

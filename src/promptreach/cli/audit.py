@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import exit_status
+from promptreach.cli._command import MOST_SEED, exit_status
 from promptreach.terminal import say, write_json
 
 _COLUMNS = "Columns of DATA, where their names do not tell"
@@ -53,7 +53,7 @@ def audit(
     engine: Annotated[_Engine, typer.Option(help="Where training runs go.")] = _Engine.local,
     workers: Annotated[int | None, typer.Option(help="Runs to train at the same time.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Of a Ray cluster, as in ray.init.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="The same seed gives the same report.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped audit in OUT.")] = False,
     task: Annotated[_Task | None, typer.Option(rich_help_panel=_MODEL, help="Instead of what its config says.")] = None,
     revision: Annotated[str | None, typer.Option(rich_help_panel=_MODEL, help="Of a hub id.")] = None,
@@ -75,6 +75,8 @@ def audit(
     import torch
 
     from promptreach.audit import audit as run_audit
+    from promptreach.audit.run import nothing_to_resume
+    from promptreach.errors import raise_if_any
     from promptreach.report.json import render_json
     from promptreach.report.text import print_summary
 
@@ -91,6 +93,7 @@ def audit(
     shown: dict[str, object] = {**given, "adapter": adapter, "engine": elsewhere, "workers": workers}
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed, "out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
+        raise_if_any(nothing_to_resume(out) if resume else [])
         result = run_audit(
             model,
             data,

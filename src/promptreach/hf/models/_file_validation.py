@@ -67,6 +67,8 @@ def unreadable_fault(path: Path, error: OSError) -> Fault:
 
 def json_faults(path: Path) -> list[Fault]:
     """The faults that keep the file at `path` from being read as a JSON object."""
+    if not path.exists():
+        return [Fault(str(path), "no such file", "a JSON file")]
     try:
         content = read_json(path)
     except InputError as error:
