@@ -70,9 +70,8 @@ class Lines:
             )
         if start == 0:
             if b"\r" in line.rstrip(b"\r\n"):
-                raise BadFile(
-                    "lines that end in CR", "LF or CRLF", "Convert it, for example: tr '\\r' '\\n' < OLD > NEW"
-                )
+                remedy = r"Convert it, for example: tr '\r' '\n' < OLD > NEW"
+                raise BadFile("lines that end in CR", "LF or CRLF", remedy)
             if line.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise BadFile("UTF-16 text", "UTF-8", "Re-encode it, for example: iconv -f utf-16 -t utf-8 OLD > NEW")
             line = line.removeprefix(b"\xef\xbb\xbf")

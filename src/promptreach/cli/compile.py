@@ -18,8 +18,8 @@ def compile(
             "gallery: ridge, smooth, distance, lookup, product, mixture, reverse, sort, average.",
         ),
     ],
-    dim: Annotated[int, typer.Option(help="Size of one token.")] = 1,
-    tokens: Annotated[int, typer.Option(help="Tokens of one input.")] = 1,
+    dim: Annotated[int, typer.Option(min=1, max=100_000, help="Size of one token.")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, max=100_000, help="Tokens of one input.")] = 1,
     lipschitz: Annotated[float, typer.Option(help="Constant that you declare, 2-norm over all entries.")] = 1.0,
     tol: Annotated[float, typer.Option(help="Root of the mean squared error over inputs that you want.")] = 0.1,
     construction: Annotated[
