@@ -45,9 +45,9 @@ def test_a_folder_is_free_again_afterwards(tmp_path: Path) -> None:
 def test_another_call_is_refused_at_once_and_the_same_waits(tmp_path: Path) -> None:
     process = holder(tmp_path, "a")
     began = time.monotonic()
-    with pytest.raises(OutputError, match=f"an audit of another call is under way .process {process.pid} on"):
-        with folder_lock(tmp_path, "work", "b"):
-            raise AssertionError
+    told = f"an audit of another call is under way .process {process.pid} on"
+    with pytest.raises(OutputError, match=told), folder_lock(tmp_path, "work", "b"):
+        raise AssertionError
     assert time.monotonic() - began < 1
     threading.Timer(0.3, lambda: process.communicate("")).start()
     with folder_lock(tmp_path, "work", "a") as waited:

@@ -248,9 +248,10 @@ class _Silence:
             self._one.release()
 
     def end(self) -> None:
-        """Everything as it was."""
+        """Everything as it was; where somebody else has changed it since, as they have it."""
         if self._kept is not None:
-            os.dup2(self._kept, 2)
+            if os.path.samestat(os.fstat(2), os.stat(os.devnull)):
+                os.dup2(self._kept, 2)
             os.close(self._kept)
             self._one.release()
 
