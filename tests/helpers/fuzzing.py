@@ -24,10 +24,9 @@ import torch
 from helpers.audit_cases import rows
 from helpers.models import tiny_model
 from helpers.mutations import mutation_of
-from helpers.sample_report import sample_report
-from helpers.tasks import config_of, task_of
+from helpers.sample_report import sample_result
 from helpers.single_run import train
-from helpers.tasks import no_step
+from helpers.tasks import config_of, no_step, task_of
 from promptreach.errors import PromptreachError
 from promptreach.hf import load_adapter, open_model, save_adapter
 from promptreach.hf.adapters.folders import load_readout, save_readout
@@ -131,11 +130,17 @@ def _readout(folder: Path) -> None:
 TARGETS = {
     target.name: target
     for target in (
-        Target("encoder", ("config.json", "tokenizer.json", "model.safetensors"), lambda at: _save("bert", at), _open, 2),
-        Target("decoder", ("config.json", "tokenizer_config.json", "tokenizer.json"), lambda at: _save("llama", at), _open, 2),
         Target(
-            "shards", ("model.safetensors.index.json", "config.json"), lambda at: _save("gpt2", at, True), _open, 1
+            "encoder", ("config.json", "tokenizer.json", "model.safetensors"), lambda at: _save("bert", at), _open, 2
         ),
+        Target(
+            "decoder",
+            ("config.json", "tokenizer_config.json", "tokenizer.json"),
+            lambda at: _save("llama", at),
+            _open,
+            2,
+        ),
+        Target("shards", ("model.safetensors.index.json", "config.json"), lambda at: _save("gpt2", at, True), _open, 1),
         *(
             Target(
                 kind,
@@ -157,7 +162,7 @@ TARGETS = {
         Target(
             "report",
             ("report.json",),
-            lambda at: (at / "report.json").write_text(render_json(sample_report())) and None,
+            lambda at: (at / "report.json").write_text(render_json(sample_result())) and None,
             lambda at: read_report(at / "report.json"),
         ),
     )
@@ -248,7 +253,9 @@ def numbers(seed: int) -> Iterator[tuple[str, int]]:
 def as_seed(outcome: Outcome) -> str:
     """A wrong outcome as a file of `tests/fuzz/seeds`."""
     content = base64.b64encode(outcome.content).decode()
-    return json.dumps({"target": outcome.target, "file": outcome.file, "was": outcome.end, "content": content}, indent=1)
+    return json.dumps(
+        {"target": outcome.target, "file": outcome.file, "was": outcome.end, "content": content}, indent=1
+    )
 
 
 def from_seed(path: Path) -> dict[str, Any]:

@@ -102,7 +102,9 @@ def mutated_rows(content: bytes, draw: random.Random) -> bytes:
     lines, kind = content.split(b"\n"), draw.randrange(5)
     at = draw.randrange(len(lines))
     if kind == 0:
-        lines[at] = draw.choice((b"", b'"', b",,,,", b"\0", b"null", b"[]", b'{"text": 5}', b"a\rb", b"\xff\xfe", b"{" * 3000))
+        lines[at] = draw.choice(
+            (b"", b'"', b",,,,", b"\0", b"null", b"[]", b'{"text": 5}', b"a\rb", b"\xff\xfe", b"{" * 3000)
+        )
     elif kind == 1:
         lines[at : at + 2] = [b"".join(lines[at : at + 2])]
     elif kind == 2:

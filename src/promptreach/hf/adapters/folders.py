@@ -19,6 +19,7 @@ from promptreach.backbone import Backbone, Prepended
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_record
+from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lora_update
 from promptreach.hf.models._file_validation import json_faults, pickle_fault, safetensors_faults
 from promptreach.hf.models.model import OpenModel
@@ -97,6 +98,7 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
     raise_if_any(file_faults(folder), AdapterError)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     tensors = load_file(folder / WEIGHTS)
+    raise_if_any(config_faults(config, str(folder / CONFIG)), AdapterError)
     adapter = _from_peft(config, tensors, model, folder)
     raise_if_any(misfits(adapter, model, str(folder)), AdapterError)
     return adapter

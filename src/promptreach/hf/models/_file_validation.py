@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from promptreach.errors import Fault, InputError
 from promptreach.formats import read_json
 
@@ -39,7 +41,11 @@ def safetensors_faults(path: Path, expected: str = "a whole safetensors file") -
         return [Fault(str(path), "a header that is not safetensors'", "a safetensors file", remedy)]
     if size != 8 + length + last:
         return [Fault(str(path), f"{size} bytes", f"{8 + length + last} bytes, as its header says", remedy)]
-    return []
+    try:
+        with safe_open(path, "pt"):  # reads the header alone, and knows every kind and shape
+            return []
+    except (SafetensorError, OSError, ValueError) as error:
+        return [Fault(str(path), f"a header that is not safetensors' ({error})", "a safetensors file", remedy)]
 
 
 def _end(entry: Any) -> int:
