@@ -130,16 +130,9 @@ def _readout(folder: Path) -> None:
 TARGETS = {
     target.name: target
     for target in (
-        Target(
-            "encoder", ("config.json", "tokenizer.json", "model.safetensors"), lambda at: _save("bert", at), _open, 2
-        ),
-        Target(
-            "decoder",
-            ("config.json", "tokenizer_config.json", "tokenizer.json"),
-            lambda at: _save("llama", at),
-            _open,
-            2,
-        ),
+        Target("encoder", ("config.json", "model.safetensors"), lambda at: _save("bert", at), _open, 2),
+        Target("decoder", ("config.json", "model.safetensors"), lambda at: _save("llama", at), _open, 2),
+        Target("tokenizer", ("tokenizer.json", "tokenizer_config.json"), lambda at: _save("llama", at), _open, 2),
         Target("shards", ("model.safetensors.index.json", "config.json"), lambda at: _save("gpt2", at, True), _open, 1),
         *(
             Target(

@@ -7,6 +7,7 @@ import json
 import random
 import struct
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 DEEP: Any = []
@@ -33,7 +34,7 @@ def mutated_tree(value: Any, draw: random.Random) -> Any:
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         places = paths(value)
         if not places or draw.random() < 0.02:
-            return draw.choice(ODD)
+            return deepcopy(draw.choice(ODD))
         # Near the root first: there stand the settings, and in a tokenizer thousands of words below.
         depth = draw.choice((1, 2, 2, 3, 9))
         chosen = draw.choice([path for path in places if len(path) <= depth] or places)
@@ -58,7 +59,7 @@ def mutated_tree(value: Any, draw: random.Random) -> Any:
         elif kind == 4 and isinstance(parent[key], int) and not isinstance(parent[key], bool):
             parent[key] += draw.choice((-1, 1, 2**16, -(2**31)))
         else:
-            parent[key] = draw.choice(ODD)
+            parent[key] = deepcopy(draw.choice(ODD))
     return value
 
 
