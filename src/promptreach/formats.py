@@ -91,16 +91,6 @@ def read_record(path: str | Path, version: int, key: str = "schema_version") -> 
     return found
 
 
-def check_digest(record: dict[str, Any], where: str) -> None:
-    """Take the digest off a record, and refuse one that was changed since; an older one has none.
-
-    Raises:
-        InputError: when it is not the digest of the rest.
-    """
-    if DIGEST in record and record.pop(DIGEST) != digest_of(record):
-        raise InputError(Fault(where, "a record that is not as it was written", "an unchanged record", REMEDY))
-
-
 def digest_of(record: object) -> str:
     """The SHA-256 of a record, as JSON knows it, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

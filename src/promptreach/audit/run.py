@@ -29,7 +29,7 @@ from promptreach.locks import LOCK, folder_lock, is_locked
 from promptreach.progress import Progress
 from promptreach.report.findings import Code, Finding
 from promptreach.report.html import write_report
-from promptreach.report.json import read_report
+from promptreach.report.json import read_report, render_json
 from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
@@ -40,6 +40,8 @@ from promptreach.training.runs import RunStore
 
 RUNS_FOLDER = "runs"
 REPORT = "report.json"
+REPORT_DIGEST = "report.sha256"
+"""The digest of the report, in the folder of the runs: it is there before the report is."""
 NEEDED = ("data", "training")
 """The checks without which there is nothing to judge."""
 Value = TypeVar("Value")
@@ -167,6 +169,7 @@ def audit(
             seconds=time.monotonic() - began,
         )
         if folder is not None:
+            store.write(REPORT_DIGEST, hashlib.sha256(render_json(result).encode()).hexdigest())
             result.write(folder)
         return result
 
@@ -235,8 +238,12 @@ def _output(folder: Path, resume: bool) -> Path:
 
 def _finished(folder: Path, key: str) -> AuditResult | None:
     """The report that stands in `folder`, if it answers the same call; None, and a word, if it is damaged."""
+    known = folder / RUNS_FOLDER / REPORT_DIGEST
     try:
         report = read_report(folder / REPORT, AuditResult)
+        found = hashlib.sha256((folder / REPORT).read_bytes()).hexdigest()
+        if known.is_file() and known.read_text(errors="replace") != found:
+            raise InputError(Fault(str(folder / REPORT), "another SHA-256", "that of the report that was written"))
     except FormatError:
         raise
     except InputError as error:

@@ -17,6 +17,7 @@ from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
+from promptreach.report.formatting import counted
 from promptreach.training.arguments import least_faults, name_faults, rate_faults, seed_faults, size_faults
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.side_by_side import JOINED_METHODS
@@ -84,7 +85,7 @@ def capacity(
         for method in dict.fromkeys(methods):
             for count in counts:
                 job = MemoryJob(method, count, tuple(texts), opening, settings)
-                with progress.task(f"{method}, {count} virtual tokens", total=settings.most_steps) as step:
+                with progress.task(f"{method}, {counted(count, 'virtual token')}", total=settings.most_steps) as step:
                     records = measured(backbone, job, bare, store, step)
                 bound = counting_bound(parameter_count(backbone, method, count), precision, size)
                 for kind in (kind for kind in KINDS if kind in kinds):
@@ -127,7 +128,7 @@ def _faults_of(backbone: Backbone, most: int, vocabulary: int | None, settings: 
     faults = []
     least = settings.length or 2
     if backbone.max_positions - most < least:
-        seen = f"{most} virtual tokens in a context of {backbone.max_positions}"
+        seen = f"{counted(most, 'virtual token')} in a context of {backbone.max_positions}"
         faults.append(Fault("tokens", seen, f"room for {least} tokens of text"))
     if vocabulary is not None and not 2 <= vocabulary <= len(backbone.vocabulary):
         faults.append(Fault("vocabulary", str(vocabulary), f"2 to {len(backbone.vocabulary)}"))

@@ -1,5 +1,6 @@
 """``promptreach audit``: can a soft prompt do this task on this model, and if not, what can?"""
 
+import os
 import shlex
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import MOST_SEED, exit_status
-from promptreach.terminal import say, write_json
+from promptreach.terminal import printable, say, write_json
 
 _COLUMNS = "Columns of DATA, where their names do not tell"
 _MODEL = "How to open MODEL"
@@ -123,4 +124,14 @@ def _command(model: str, data: str, options: Mapping[str, object]) -> str:
     call = ["promptreach", "audit", model, data]
     for name, value in options.items():
         call += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
-    return shlex.join(call)
+    return " ".join(map(_quoted, call))
+
+
+def _quoted(part: str) -> str:
+    """One argument as a shell reads it, in letters that a terminal shows; odd bytes as bash writes them."""
+    if part == printable(part):
+        return shlex.quote(part)
+    plain = (
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in "'\\" else f"\\{byte:03o}" for byte in os.fsencode(part)
+    )
+    return f"$'{''.join(plain)}'"

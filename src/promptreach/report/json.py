@@ -1,9 +1,9 @@
 """The JSON of reports and findings: everything that is shown, for programs, in a published format.
 
 Keys are sorted, so the same result gives the same bytes. JSON has no numbers for NaN and the infinities; they stand as
-the strings "NaN", "Infinity" and "-Infinity". The key "digest" carries a SHA-256 of the rest, which is
-checked where it is read. Where the schema asks for a number they are read back as numbers; in table cells and in a
-finding's `values`, whose types are open, they stay strings.
+the strings "NaN", "Infinity" and "-Infinity". Where
+the schema asks for a number they are read back as numbers; in table cells and in a finding's `values`, whose types are
+open, they stay strings.
 """
 
 import json
@@ -16,7 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from promptreach.errors import Fault, InputError
-from promptreach.formats import DIGEST, REMEDY, check_digest, digest_of, read_record
+from promptreach.formats import REMEDY, read_record
 from promptreach.report.findings import FINDING_VERSION, Finding
 from promptreach.report.result import SCHEMA_VERSION, Report
 from promptreach.terminal import printable_json
@@ -57,12 +57,10 @@ def validated(kind: type[_Model], record: dict[str, Any], path: str | Path) -> _
     """The record of a file as what it is a record of.
 
     Raises:
-        InputError: naming every place that does not follow the schema; or when the digest in it is another's.
+        InputError: naming every place that does not follow the schema.
     """
-    signed = dict(record)
-    digest = record.pop(DIGEST, None)
     try:
-        found = kind.model_validate_json(json.dumps(record))
+        return kind.model_validate_json(json.dumps(record))
     except ValidationError as error:
         raise InputError(
             [
@@ -70,16 +68,11 @@ def validated(kind: type[_Model], record: dict[str, Any], path: str | Path) -> _
                 for item in error.errors()
             ]
         ) from error
-    if digest is not None:
-        check_digest(signed, str(path))
-    return found
 
 
 def schema() -> dict[str, Any]:
     """The JSON schema of report.json, as plain JSON types."""
-    described = Report.model_json_schema(schema_generator=_TwinSchema)
-    described["properties"][DIGEST] = {"type": "string", "description": "SHA-256 of the rest, keys sorted."}
-    return described
+    return Report.model_json_schema(schema_generator=_TwinSchema)
 
 
 class _TwinSchema(GenerateJsonSchema):
@@ -91,7 +84,6 @@ class _TwinSchema(GenerateJsonSchema):
 
 def _text(record: dict[str, Any]) -> str:
     record = _without_nonfinite(record)
-    record |= {DIGEST: digest_of(record)}
     text = json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     return printable_json(text) + "\n"
 

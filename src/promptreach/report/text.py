@@ -54,7 +54,7 @@ def print_finding(finding: Finding, console: Console | None = None, *, as_json: 
     for block in finding.blocks:
         if isinstance(block, Table):
             _print_heading(console, block.title)
-            _print_table(console, block)
+            _print_table(console, block, "A wider one has them, and --json.")
             _print_paragraph(console, block.note)
         elif isinstance(block, Paragraph):
             console.print()
@@ -78,11 +78,11 @@ def _print_methods(console: Console, result: Report) -> None:
         return
     finding, table = found
     _print_heading(console, f"{table.title} [{finding.evidence.value}]")
-    _print_table(console, table)
+    _print_table(console, table, "The report has them.")
 
 
-def _print_table(console: Console, table: Table) -> None:
-    """As many columns as fit, and the names of those that do not."""
+def _print_table(console: Console, table: Table, rest: str) -> None:
+    """As many columns as fit, and the names of those that do not, with where the `rest` is."""
     lines = [table.columns, *([format_value(cell) for cell in row] for row in table.rows)]
     columns = [[_plain(console, cell) for cell in column] for column in zip(*lines, strict=True)]
     widths = _fitting(columns, console.width)
@@ -98,7 +98,7 @@ def _print_table(console: Console, table: Table) -> None:
     console.print(grid)
     if left_out:
         names = ", ".join(heading for heading, *_ in left_out)
-        _print_paragraph(console, f"This terminal is too narrow for: {names}. The report has them.")
+        _print_paragraph(console, f"This terminal is too narrow for: {names}. {rest}")
 
 
 def _fitting(columns: list[list[str]], terminal: int) -> list[int]:

@@ -21,7 +21,7 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from promptreach.errors import Fault, InputError, ModelError, PromptreachError
 from promptreach.formats import read_json
-from promptreach.memory import is_shortage, shortage_text
+from promptreach.memory import is_shortage, require, shortage_text
 from promptreach.terminal import one_line
 
 Found = TypeVar("Found")
@@ -88,13 +88,17 @@ def count_faults(config: Path | None, weights: Sequence[Path]) -> list[Fault]:
     return faults
 
 
-def size_faults(config: PretrainedConfig, weights: Sequence[Path], where: str) -> list[Fault]:
+def size_faults(config: PretrainedConfig, weights: Sequence[Path], where: str, dtype: torch.dtype) -> list[Fault]:
     """The refusal of a config that asks for far more numbers than its files hold, before they are allocated.
 
     Args:
         config: with counts that are whole numbers.
         weights: its files.
         where: for the message.
+        dtype: of the numbers in memory.
+
+    Raises:
+        MemoryShortError: when there is less memory than they take.
     """
     held = sum(_numbers(path) for path in weights)
     with torch.device("meta"):
@@ -102,6 +106,7 @@ def size_faults(config: PretrainedConfig, weights: Sequence[Path], where: str) -
     asked = sum(parameter.numel() for parameter in module.parameters())
     if held and asked > _MOST_OF_FILE * held:
         return [Fault(where, f"a config for {asked:,} numbers", f"about the {held:,} that its files hold")]
+    require(asked * dtype.itemsize, f"opening {where} in {str(dtype).removeprefix('torch.')}")
     return []
 
 

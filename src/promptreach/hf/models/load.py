@@ -119,7 +119,7 @@ def open_model(
     with quietly(), damage_named(place.name):
         raise_if_any(_faults_of(place, tokenizer is None) or count_faults(*place.parts), ModelError)
         config = _config_of(place, num_layers)
-        raise_if_any(size_faults(config, place.parts[1], place.name), ModelError)
+        raise_if_any(size_faults(config, place.parts[1], place.name, dtype), ModelError)
         task = task_of(config, family_of(config), task)
         model = _load(place, config, task, dtype, device_map)
         if device_map is None:
