@@ -12,7 +12,7 @@ from typing import Any
 _COMMANDS = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters but the line break, and those that reorder the text around them."""
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""The same as far as JSON leaves them raw, and halves of surrogate pairs, which no encoding has."""
+"""Those of the characters above that JSON leaves raw, and halves of surrogate pairs, which no encoding has."""
 _NOT_ASCII = re.compile("[^\0-\x7f]")
 
 
