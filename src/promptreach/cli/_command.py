@@ -39,6 +39,17 @@ OUR_FAULT = 70
 """The exit status for a fault of this program, as sysexits.h has it."""
 
 
+def within(least: int, most: int) -> Callable[[int], int]:
+    """A check of an option's whole number, which the help does not show: it would not fit a screen."""
+
+    def check(value: int) -> int:
+        if not least <= value <= most:
+            raise typer.BadParameter(f"{value} is not in the range from {least:,} to {most:,}")
+        return value
+
+    return check
+
+
 @contextmanager
 def exit_status(kept: str = "") -> Iterator[None]:
     """The work of a command: a wrong call or input says why, one line a fault, and exits with 2; Ctrl-C with 130.

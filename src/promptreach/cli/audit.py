@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import MOST_SEED, exit_status
+from promptreach.cli._command import MOST_SEED, exit_status, within
 from promptreach.terminal import printable, say, write_json
 
 _COLUMNS = "Columns of DATA, where their names do not tell"
@@ -54,7 +54,7 @@ def audit(
     engine: Annotated[_Engine, typer.Option(help="Where training runs go.")] = _Engine.local,
     workers: Annotated[int | None, typer.Option(help="Runs to train at the same time.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Of a Ray cluster, as in ray.init.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="The same seed gives the same report.")] = 0,
+    seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same report.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped audit in OUT.")] = False,
     task: Annotated[_Task | None, typer.Option(rich_help_panel=_MODEL, help="Instead of what its config says.")] = None,
     revision: Annotated[str | None, typer.Option(rich_help_panel=_MODEL, help="Of a hub id.")] = None,
