@@ -82,7 +82,7 @@ from promptreach.cli._command import bounded
 from promptreach.terminal import write_json
 
 def show():
-    write_json('{"a": "é–"}\\n' * 9000)
+    write_json('{"a": "\\u00e9\\u2013"}\\n' * 9000)
 
 bounded(show)()
 """
