@@ -76,7 +76,9 @@ def folder_lock(folder: str | Path, work: str, key: str) -> Iterator[bool]:
         if owner is not None and owner.key != key:
             expected = "a folder of its own for every call"
             remedy = "Choose another folder, or wait until that process has ended."
-            raise OutputError(Fault(str(folder), f"{owner.work} of another call is under way ({owner})", expected, remedy))
+            raise OutputError(
+                Fault(str(folder), f"{owner.work} of another call is under way ({owner})", expected, remedy)
+            )
         waited = True
         time.sleep(_LOOK_SECONDS)
     try:

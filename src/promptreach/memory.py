@@ -75,7 +75,9 @@ def shortage_named(what: str, needed: int | None = None) -> Iterator[None]:
 
 def is_shortage(error: BaseException) -> bool:
     """Whether an error says that an allocation could not be had."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and bool(_TORCH.search(str(error))))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | OSError) and bool(_TORCH.search(str(error)))
+    )
 
 
 def shortage_text(what: str, error: BaseException, needed: int | None = None) -> str:
