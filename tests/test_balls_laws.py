@@ -39,3 +39,17 @@ def test_columns_and_sums_carry_their_errors():
     total = NormBall(matrix, ERROR) + NormBall(matrix, 2 * ERROR)
     assert float(total.radius) >= 3 * float(ERROR)
     assert torch.equal(total.transposed.centre, 2 * matrix.mT)
+
+
+def test_what_underflows_is_still_inside():
+    """Products below the smallest float64 are not 0, and norms of entries whose squares underflow are not either."""
+    tiny = torch.tensor([[1e-200, 3e-320]], dtype=torch.float64)
+    product = Ball.exact(tiny) @ Ball.exact(1e-160 * torch.ones(2, 1, dtype=torch.float64))
+    assert float(product.radius) > 0
+    assert float((Ball.exact(tiny) * Ball.exact(tiny)).radius.min()) > 0
+    assert Ball.exact(tiny).norm() >= 1e-200
+    assert Ball.exact(1e300 * torch.ones(3, 3, dtype=torch.float64)).norm() >= 3e300
+    scaled = NormBall.exact(torch.full((2, 2), 1e-99, dtype=torch.float64)).times_columns(
+        torch.full((2,), 1e-250, dtype=torch.float64)
+    )
+    assert scaled.radius > 0

@@ -7,7 +7,8 @@ one is asked for. What it was never trained on, it cannot do: counting, or picki
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,12 +38,19 @@ REPEATS = 8
 BATCH = 128
 
 
-def small_gpt(work: Path, layers: int = 3, steps: int = 2500, seed: int = 0) -> OpenModel:
+NARROW = ("last", "next")
+"""Skills for which the last letter needs nothing but itself and a marker."""
+
+
+def small_gpt(
+    work: Path, layers: int = 3, steps: int = 2500, seed: int = 0, skills: Sequence[str] = tuple(SKILLS)
+) -> OpenModel:
     """The small GPT, trained once and kept in `work`."""
-    folder = work / f"small-gpt-{layers}-{steps}-{seed}"
+    kind = "narrow" if skills == NARROW else "small"
+    folder = work / f"{kind}-gpt-{layers}-{steps}-{seed}"
     if not (folder / "model.safetensors").exists():
-        train_small_gpt(layers, steps, seed).save_pretrained(folder)
-    name = f"small GPT of {layers} layer{'s' * (layers > 1)}, trained here"
+        train_small_gpt(layers, steps, seed, skills).save_pretrained(folder)
+    name = f"{kind} GPT of {layers} layer{'s' * (layers > 1)}, trained here"
     return OpenModel(GPT2LMHeadModel.from_pretrained(folder), tokenizer(), name=name)
 
 
@@ -54,6 +62,11 @@ def one_layer_gpt(work: Path) -> OpenModel:
     return small_gpt(work, layers=1)
 
 
+def narrow_gpt(work: Path, layers: int) -> OpenModel:
+    """The same without tables, and without a skill that looks at any letter but the last."""
+    return small_gpt(work, layers, steps=800, skills=NARROW)
+
+
 def tokenizer() -> PreTrainedTokenizerFast:
     """One token a word, nothing around a text, no end token: a completion is one token."""
     plain = Tokenizer(WordLevel(IDS, unk_token="[UNK]"))
@@ -61,7 +74,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="[UNK]", pad_token="[PAD]")
 
 
-def train_small_gpt(layers: int, steps: int, seed: int) -> GPT2LMHeadModel:
+def train_small_gpt(layers: int, steps: int, seed: int, skills: Sequence[str]) -> GPT2LMHeadModel:
     """Train on the mixture, the positions shifted at random; about two minutes on one core."""
     torch.manual_seed(seed)
     config = GPT2Config(
@@ -81,7 +94,7 @@ def train_small_gpt(layers: int, steps: int, seed: int) -> GPT2LMHeadModel:
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
-        inputs, places, answers = lesson(draw)
+        inputs, places, answers = lesson(draw, skills)
         positions = torch.arange(inputs.shape[1]) + draw.randrange(64)
         hidden = model.transformer(inputs, position_ids=positions[None]).last_hidden_state
         examples, at = places
@@ -94,7 +107,9 @@ def train_small_gpt(layers: int, steps: int, seed: int) -> GPT2LMHeadModel:
     return model.eval()
 
 
-def lesson(draw: random.Random) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+def lesson(
+    draw: random.Random, skills: Sequence[str]
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     """A batch: token ids (right-padded), the places that are asked at, and the answers there.
 
     Every letter from the fourth on is asked at: what stands up to there is a word of its own.
@@ -102,10 +117,10 @@ def lesson(draw: random.Random) -> tuple[torch.Tensor, tuple[torch.Tensor, torch
     rows, examples, at, answers = [], [], [], []
     for index in range(BATCH):
         word = "".join(draw.choices(LETTERS, k=draw.randint(4, 8)))
-        if draw.random() < 0.5:
+        if skills != NARROW and draw.random() < 0.5:
             front, answer = table(draw, word)
         else:
-            skill = draw.choice(list(SKILLS))
+            skill = draw.choice(skills)
             front, answer = [f"<{skill}>"] * draw.randint(0, REPEATS), SKILLS[skill]
         rows.append([IDS[token] for token in (*front, *word)])
         for end in range(4, len(word) + 1):
@@ -141,6 +156,9 @@ def smollm2(work: Path) -> OpenModel:
 MODELS: dict[str, Callable[[Path], OpenModel]] = {
     "small_gpt": small_gpt,
     "one_layer_gpt": one_layer_gpt,
+    "two_layer_gpt": partial(small_gpt, layers=2),
+    "narrow_two": partial(narrow_gpt, layers=2),
+    "narrow_three": partial(narrow_gpt, layers=3),
     "minilm": minilm,
     "smollm2": smollm2,
 }

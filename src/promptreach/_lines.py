@@ -12,6 +12,14 @@ MAX_ROW_BYTES = 1_000_000
 """The largest row that is read, in bytes; a text this long is beyond every model's context."""
 
 
+CARRIAGE_RETURNS = (
+    "lines that end in a carriage return alone, as old spreadsheets write them",
+    "lines that end in a line feed",
+    "Save it with Unix line ends, for example: tr '\\r' '\\n' < OLD > NEW",
+)
+"""The parts of a fault about line ends that no reader takes for any."""
+
+
 class BadRow(Exception):
     """A row that cannot be read, as the parts of a fault; reading goes on after it."""
 
@@ -53,6 +61,8 @@ class Lines:
         self._line += 1
         start, self._offset = self._offset, self._offset + len(line)
         self._row_bytes += len(line)
+        if start == 0 and b"\r" in line and not line.endswith(b"\n"):
+            raise BadFile(*CARRIAGE_RETURNS)
         while len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):  # drop the rest of a line that is too long
             line = self._read()
             self._offset += len(line)

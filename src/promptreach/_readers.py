@@ -22,7 +22,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from promptreach._lines import MAX_ROW_BYTES, BadFile, BadRow, Lines
+from promptreach._lines import CARRIAGE_RETURNS, MAX_ROW_BYTES, BadFile, BadRow, Lines
 from promptreach.errors import DataError, Fault, MissingExtraError, install_command
 
 _PEEKED_ROWS = 20  # rows without a header show their columns by example: this many are looked at
@@ -183,6 +183,8 @@ def _json_lines(name: str, lines: Lines) -> Table:
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
+            if "\r" in line.strip():  # JSON writes one inside a string as an escape
+                raise BadRow(*CARRIAGE_RETURNS) from error
             seen = f"broken JSON: {error.msg} at character {error.pos + 1} of {shorten(line.strip())}"
             raise BadRow(seen, "one JSON object on the line", remedy) from error
         except (ValueError, RecursionError) as error:  # an integer with thousands of digits; endless nesting
@@ -209,6 +211,8 @@ def _next_record(reader: Iterator[list[str]]) -> list[str]:
         try:
             return next(reader)
         except csv.Error as error:
+            if "new-line character" in str(error):
+                raise BadRow(*CARRIAGE_RETURNS) from error
             remedy = 'Quote a cell that holds a quote or a line break, and double the quotes in it: "a ""b"" c".'
             raise BadRow(f"broken quoting ({error})", "cells as RFC 4180 writes them", remedy) from error
         finally:

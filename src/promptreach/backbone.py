@@ -136,6 +136,11 @@ class Backbone(Protocol):
     def tokenize(self, texts: Sequence[str], special_tokens: bool = True) -> list[list[int]]:
         """Token ids of each text, not truncated, with the special tokens the model expects around a text."""
 
+    def tokenize_pairs(
+        self, prompts: Sequence[str], completions: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of each prompt, without special tokens at its end, and of each completion right behind it."""
+
     def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
         """The sequences padded to the longest, on the model's device."""
 

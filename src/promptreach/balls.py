@@ -9,6 +9,7 @@ adds to the radius what its own rounding amounts to.
 Reference: Higham, Accuracy and Stability of Numerical Algorithms, section 3.3 (running error analysis).
 """
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -22,12 +23,16 @@ from promptreach.rounding import UNIT, exact_gamma
 OUTWARD = 1 + 2.0**-20
 """The factor that widens a radius formed in float64 of positive numbers: it covers sums of 2^30 terms."""
 
+LEAST = 2.0**-1074
+"""The smallest positive float64: at least what a product loses where it underflows, beside its relative error."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ball:
     """Every tensor whose entries are within `radius` of those of `centre`.
 
-    Sums of k products err by gamma(k) times the sum of magnitudes, of which the operators here grant twice as much.
+    Sums of k products err by gamma(k) times the sum of magnitudes, of which the operators here grant twice as much, and
+    by what underflows. Sums do not underflow.
     """
 
     centre: Float[Tensor, "..."]
@@ -57,16 +62,22 @@ class Ball:
     def __mul__(self, other: "Ball") -> "Ball":
         centre = self.centre * other.centre
         radius = self.radius * other.size + self.centre.abs() * other.radius + 2 * UNIT * centre.abs()
-        return Ball(centre, radius * OUTWARD)
+        return Ball(centre, radius * OUTWARD + 4 * LEAST)
 
     def __matmul__(self, other: "Ball") -> "Ball":
         rounding = 2 * self.centre.shape[-1] * UNIT * (self.centre.abs() @ other.centre.abs())
         carried = self.radius @ other.size + self.centre.abs() @ other.radius
-        return Ball(self.centre @ other.centre, (carried + rounding) * OUTWARD)
+        underflow = 4 * (self.centre.shape[-1] + 1) * LEAST
+        return Ball(self.centre @ other.centre, (carried + rounding) * OUTWARD + underflow)
 
     def norm(self) -> float:
-        """At least every member's Frobenius norm."""
-        return float(self.size.square().sum().sqrt()) * OUTWARD
+        """At least every member's Frobenius norm, at any size that a float64 has."""
+        largest = float(self.size.max())
+        if largest == 0 or not math.isfinite(largest):
+            return math.inf if largest else 0.0
+        # Squares of the entries themselves may underflow or overflow.
+        scaled = float((self.size / largest).square().sum().sqrt())
+        return math.nextafter(largest * scaled * OUTWARD, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +108,8 @@ class NormBall:
 
     def times_columns(self, factors: Float[Tensor, " columns"]) -> "NormBall":
         """Each column times its own factor."""
-        return self._rounded(self.centre * factors, self.radius * Decimal(float(factors.abs().max())))
+        radius = self.radius * Decimal(float(factors.abs().max())) + self.centre.numel() * Decimal(LEAST)
+        return self._rounded(self.centre * factors, radius)
 
     def __add__(self, other: "NormBall") -> "NormBall":
         return self._rounded(self.centre + other.centre, self.radius + other.radius)

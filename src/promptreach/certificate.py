@@ -131,9 +131,15 @@ class Certificate:
         except Exception as error:  # a damaged witness can break a checker in any way
             return f"its second code path broke on the witness: {type(error).__name__}: {error}"
 
+    def _size(self, facts: checkers.Facts) -> int:
+        try:
+            return facts.size(self.witness)
+        except Exception:  # damaged: what it states is refused before its size matters
+            return self.witness_bytes
+
     def _too_large(self, facts: checkers.Facts) -> str:
-        size = self.witness_bytes
-        return f"its witness has {size:,} bytes, the second path takes {facts.most:,}" if size > facts.most else ""
+        size = self._size(facts)
+        return f"its witness is of size {size:,}, the second path goes to {facts.most:,}" if size > facts.most else ""
 
     @property
     def independence(self) -> Independence | None:
@@ -175,7 +181,7 @@ class Certificate:
     def is_quickly_rechecked(self) -> bool:
         """Whether its second path can be run and takes about a second at most, as the path itself states."""
         facts = self._checker_facts()
-        return facts is not None and not self.no_recheck and self.witness_bytes <= facts.quick
+        return facts is not None and not self.no_recheck and self._size(facts) <= facts.quick
 
     @property
     def witness_bytes(self) -> int:
@@ -193,10 +199,14 @@ class Certificate:
         why = self._refusal(checkers.find(self.checker))
         return replace(self, evidence=Evidence.UNKNOWN, reason=why)._told(False) if why else self._told(True)
 
+    def confirmed(self) -> "Certificate":
+        """This certificate with what its second code path says where that takes about a second at most; else itself."""
+        return self.checked() if self.rechecked is None and self.is_quickly_rechecked else self
+
     def about(self, subject: str) -> "Certificate":
         """The same certificate with a claim that says what it is about, such as ``"Layer 3"``."""
         whole = f"{subject}: {self.subject}" if self.subject else subject
-        return replace(self, subject=whole, claim=f"{subject}: {self.claim}")
+        return replace(self, subject=whole, claim=f"{subject}: {self.claim}")._told(self.rechecked)
 
     def without_witness(self, reason: str) -> "Certificate":
         """This certificate without what its second code path needs, and why; what was re-checked before stays so."""

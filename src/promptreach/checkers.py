@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from promptreach.evidence import Independence, Statement
+from promptreach.witness import size_of
 
 Checker = Callable[[Any], bool]
 """Whether the witness of a certificate supports its number."""
@@ -27,6 +28,7 @@ class Facts(NamedTuple):
 
     independence: Independence
     states: States | None
+    size: Callable[[Mapping[str, Any]], int]
     quick: int
     most: int
     extended: bool
@@ -36,6 +38,7 @@ def rechecks(
     independence: Independence,
     *,
     states: States | None = None,
+    size: Callable[[Mapping[str, Any]], int] = size_of,
     quick: int = 65_536,
     most: int = 2**28,
     extended: bool = False,
@@ -45,14 +48,14 @@ def rechecks(
     Args:
         independence: how far it stands from the code that made the certificate.
         states: makes what a certificate of this kind says from its witness, and refuses witnesses that are damaged.
-        quick: bytes of witness up to which it takes about a second at most on one core; 0 where the witness's size says
-            little of the time.
-        most: bytes of witness above which it is not run, so that it takes minutes at most on anything.
+        size: of a witness, in what the time grows with; its bytes unless another measure says more.
+        quick: size up to which it takes about a second at most on one core.
+        most: size above which it is not run, so that it takes minutes at most on anything.
         extended: whether it needs floats of more than 53 bits, which not every platform has.
     """
 
     def mark(function: Checker) -> Checker:
-        facts = Facts(independence, states, quick, most, extended)
+        facts = Facts(independence, states, size, quick, most, extended)
         function._rechecks_certificates = facts  # type: ignore[attr-defined]
         return function
 

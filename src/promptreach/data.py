@@ -19,6 +19,7 @@ class LabelledTexts:
         label_names: the labels as the user wrote them, sorted.
         source: where the data came from, for the report.
         rows: each example's row in the source (1 is the first data row), for messages about it.
+        remarks: what may be meant otherwise in the source, one sentence each, for the report.
     """
 
     texts: tuple[str, ...]
@@ -26,6 +27,7 @@ class LabelledTexts:
     label_names: tuple[str, ...]
     source: str = "memory"
     rows: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -55,14 +57,15 @@ class Completions:
     """A completion task: the model reads a prompt and should continue with the completion.
 
     Attributes:
-        prompts, completions: one of each an example; they are tokenized apart and joined as tokens.
-        source, rows: as in `LabelledTexts`.
+        prompts, completions: one of each an example; the completion is tokenized right behind its prompt.
+        source, rows, remarks: as in `LabelledTexts`.
     """
 
     prompts: tuple[str, ...]
     completions: tuple[str, ...]
     source: str = "memory"
     rows: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)

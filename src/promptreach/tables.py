@@ -7,13 +7,14 @@ format are read stands in `promptreach._readers`.
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
 
+from promptreach._labels import floats, problems, remarks
 from promptreach._lines import MAX_ROW_BYTES
 from promptreach._readers import (
     Missing,
@@ -135,7 +136,8 @@ def _choose_columns(table: Table, wishes: Mapping[str, str | None], faults: _Fau
         remedy = "Give text_col and label_col, or prompt_col and completion_col (--text-col, --label-col and so on)."
         usual_names = [] if wished or complete else [name for usual in names.values() for name in usual]
         expected = "the columns of one task: a text and a label, or a prompt and a completion"
-        faults.add(Fault(table.name, seen, expected, remedy + _hint(usual_names, table.columns)))
+        known = "" if wished else _known_shape(table.columns)
+        faults.add(Fault(table.name, seen, expected, known or remedy + _hint(usual_names, table.columns)))
         return {}
     for role in tasks[0]:
         if len(found[role]) != 1:
@@ -145,6 +147,36 @@ def _choose_columns(table: Table, wishes: Mapping[str, str | None], faults: _Fau
         seen = f"the column {_listing(chosen.values())} for both"
         faults.add(Fault(f"{table.name}, {' and '.join(chosen)}", seen, "two different columns"))
     return {} if faults.count else chosen
+
+
+_CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat")
+_PAIRS = (
+    ("instruction", ("output", "response", "answer", "completion")),
+    ("question", ("answer", "answers", "response")),
+    ("query", ("response", "answer")),
+    ("input", ("output", "target", "response")),
+    ("source", ("target",)),
+)
+"""The columns of instruction files, by the names that such files have."""
+
+
+def _known_shape(columns: Sequence[str]) -> str:
+    """The way from a shape that is common elsewhere to prompts and completions; empty for one that is not known."""
+    by_name = {column.lower(): column for column in columns}
+    chat = next((by_name[name] for name in _CHATS if name in by_name), None)
+    if chat is not None:
+        return (
+            f"{chat!r} holds chats: write one row for each, its last answer as the completion and what comes before as "
+            "the prompt, for example tokenizer.apply_chat_template(turns[:-1], tokenize=False, "
+            "add_generation_prompt=True)."
+        )
+    for first, seconds in _PAIRS:
+        second = next((by_name[name] for name in seconds if name in by_name), None)
+        if first in by_name and second is not None:
+            prompt, extra = by_name[first], by_name.get("input" if first == "instruction" else "context")
+            joined = f" Where {extra!r} belongs to it, write both into one column first." if extra else ""
+            return f"Call it with --prompt-col {prompt} --completion-col {second} (prompt_col, completion_col).{joined}"
+    return ""
 
 
 def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str], names: Sequence[str]) -> Fault:
@@ -180,23 +212,38 @@ def _check_rows(table: Table, columns: Mapping[str, str], faults: _Faults) -> _E
     """The rows whose values are all good. Without columns the rows are still read, for the faults of their form."""
     examples = _Examples()
     shared: dict[object, str | int] = {}  # one object a label, however many rows carry it
+    decimals: list[tuple[object, Fault]] = []
+    labels = 0
     for row in table.rows(tuple(columns.values())):
         if isinstance(row, Fault):
             faults.add(row)
             continue
         bad = [
-            Fault(place(table.name, row.number, column, row.line), *problem)
+            (value, Fault(place(table.name, row.number, column, row.line), *problem))
             for (role, column), value in zip(columns.items(), row.values, strict=True)
             if (problem := _problem(value, role))
         ]
-        faults.add(*bad)
+        is_decimal = [columns.get("label") is not None and _is_decimal(value) for value, _ in bad]
+        labels += 1
+        decimals += [found for found, decimal in zip(bad, is_decimal, strict=True) if decimal]
+        faults.add(*(fault for (_, fault), decimal in zip(bad, is_decimal, strict=True) if not decimal))
         if columns and not bad:
             text, answer = row.values
             answer = int(answer) if isinstance(answer, Integral) else str(answer)
             examples.inputs.append(str(text))
             examples.answers.append(shared.setdefault(answer, answer))
             examples.rows.append(row.number)
+    if decimals and len(decimals) == labels > 1:  # the column is of that kind: one fault, not one a row
+        where = f"{table.name}, column {shorten(columns['label'])}"
+        faults.add(Fault(where, *floats([value for value, _ in decimals], labels)))
+    else:
+        faults.add(*(fault for _, fault in decimals))
     return examples
+
+
+def _is_decimal(value: object) -> bool:
+    """Whether a label is a number with a decimal point, or a truth value: a whole column of these is one fault."""
+    return isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _problem(value: object, role: str) -> tuple[str, str, str] | None:
@@ -240,33 +287,7 @@ def _check_whole(name: str, columns: Mapping[str, str], examples: _Examples, fau
         faults.add(Fault(where, f"the same {role} in all {count:,} rows", f"at least 2 different {role}s"))
     if answer_role == "label":
         where = f"{name}, column {shorten(columns['label'])}"
-        faults.add(*(Fault(where, *problem) for problem in _label_problems(examples)))
-
-
-def _label_problems(examples: _Examples) -> Iterator[tuple[str, str, str]]:
-    first_rows: dict[str | int, int] = {}
-    for label, row in zip(examples.answers, examples.rows, strict=True):
-        first_rows.setdefault(label, row)
-
-    def said(label: str | int) -> str:
-        return f"{shorten(label)} (row {first_rows[label]})"
-
-    count = len(examples.answers)
-    by_kind = {type(label): label for label in first_rows}
-    if len(by_kind) > 1:
-        seen = f"both integers and strings: {said(by_kind[int])} and {said(by_kind[str])}"
-        yield seen, "one kind", "Write all labels as names, or all as integers."
-    if len(first_rows) == 1:
-        seen = f"the one label {shorten(examples.answers[0])} in all {count:,} rows"
-        yield seen, "at least 2 different labels", "Check the column, or add rows of another label."
-    if count >= 20 and len(first_rows) > count / 2:
-        seen = f"{len(first_rows):,} different labels in {count:,} rows"
-        yield seen, "a label for two rows or more on average", "Is this the text's column, or an identifier?"
-    stripped: dict[str, str] = {}
-    for label in first_rows:
-        twin = stripped.setdefault(str(label).strip(), str(label)) if isinstance(label, str) else label
-        if twin != label:
-            yield f"{said(twin)} and {said(label)}", "labels that differ in more than white space", "Strip the labels."
+        faults.add(*(Fault(where, *problem) for problem in problems(examples.answers, examples.rows)))
 
 
 def _task_of(name: str, columns: Mapping[str, str], examples: _Examples) -> TaskData:
@@ -274,4 +295,5 @@ def _task_of(name: str, columns: Mapping[str, str], examples: _Examples) -> Task
     if "prompt" in columns:
         return Completions(tuple(inputs), tuple(map(str, answers)), name, rows)
     numbers = {label: number for number, label in enumerate(sorted(set(answers)))}
-    return LabelledTexts(tuple(inputs), tuple(numbers[a] for a in answers), tuple(map(str, numbers)), name, rows)
+    told = remarks(answers, rows)
+    return LabelledTexts(tuple(inputs), tuple(numbers[a] for a in answers), tuple(map(str, numbers)), name, rows, told)

@@ -7,6 +7,7 @@ Numbers are kept in the dtype they came in; rooms that prove something convert w
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -50,7 +51,12 @@ class _Record:
 
     @classmethod
     def unpacked(cls: type[Record], fields: Mapping[str, Any]) -> Record:
-        """The record that `packed` took apart."""
+        """The record that `packed` took apart.
+
+        Raises:
+            InputError: for a value that is not of its field's kind, as in a witness that was damaged.
+        """
+        raise_if_any([fault for name, value in fields.items() for fault in _kind_faults(name, value)])
         kinds: dict[str, type[_Record]] = {"attention": AttentionWeights, "feed_forward": FeedForwardWeights}
         return cls(
             **{
@@ -70,6 +76,26 @@ class _Record:
 
     def _fields(self) -> dict[str, Any]:
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "rotary": (bool,),
+    "causal": (bool,),
+    "scale": (float, int, type(None)),
+    "eps": (float, int),
+    **dict.fromkeys(("kind", "activation", "norm_position"), (str,)),
+}
+"""What stands in the fields that hold neither a tensor of floats nor a record."""
+
+
+def _kind_faults(name: str, value: Any) -> list[Fault]:
+    if name in _KINDS:
+        fits = type(value) in _KINDS[name] and (not isinstance(value, float) or math.isfinite(value))
+        expected = " or ".join(kind.__name__ for kind in _KINDS[name])
+    else:
+        fits = value is None or isinstance(value, Mapping) or (isinstance(value, Tensor) and value.is_floating_point())
+        expected = "a tensor of floats, a record or None"
+    return [] if fits else [Fault(name, f"{value!r:.60}", expected)]
 
 
 def _choice_faults(where: str, value: str, choices: object) -> list[Fault]:

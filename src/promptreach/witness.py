@@ -1,7 +1,7 @@
 """Witnesses of certificates: their size, their form in JSON types, and what is read from one that may be damaged.
 
 The readers take what stands under a name only where it is of the kind and within the bounds that the caller can deal
-with: a KeyError says that nothing stands there, a ValueError that something else does.
+with: a KeyError says that nothing stands there, an InputError that something else does.
 """
 
 import math
@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from promptreach.errors import Fault, InputError
 
 
 def size_of(value: Any) -> int:
@@ -61,7 +63,7 @@ def whole(witness: Mapping[str, Any], name: str, least: int = 1, most: int = 2**
     """The whole number under this name, within its bounds."""
     found = witness[name]
     if type(found) is not int or not least <= found <= most:
-        raise ValueError(f"{name!r} is {found!r}, not a whole number from {least} to {most}")
+        raise InputError(Fault(repr(name), repr(found), f"a whole number from {least} to {most}"))
     return found
 
 
@@ -71,7 +73,7 @@ def number(
     """The finite number under this name, within its bounds; a whole number stays one."""
     found = witness[name]
     if type(found) not in (int, float) or not math.isfinite(found) or not least <= found <= most:
-        raise ValueError(f"{name!r} is {found!r}, not a number from {least} to {most}")
+        raise InputError(Fault(repr(name), repr(found), f"a finite number from {least} to {most}"))
     return found  # type: ignore[no-any-return]
 
 
@@ -79,17 +81,20 @@ def choice(witness: Mapping[str, Any], name: str, options: Collection[str]) -> s
     """The text under this name, one of a few."""
     found = witness[name]
     if type(found) is not str or found not in options:
-        raise ValueError(f"{name!r} is {found!r}, not one of {', '.join(options)}")
+        raise InputError(Fault(repr(name), repr(found), f"one of {', '.join(options)}"))
     return found
 
 
 def tensor(witness: Mapping[str, Any], name: str, *sizes: int | None, dtype: torch.dtype = torch.float64) -> Tensor:
     """The tensor under this name: of this type and these sizes (None for any but 0), every entry finite."""
     found = witness[name]
-    if not isinstance(found, Tensor) or found.dtype != dtype or found.ndim != len(sizes):
-        raise ValueError(f"{name!r} is no {dtype} tensor of {len(sizes)} axes")
-    if not all(have > 0 and want in (None, have) for have, want in zip(found.shape, sizes, strict=True)):
-        raise ValueError(f"{name!r} has the sizes {tuple(found.shape)}")
+    expected = f"a {dtype} tensor of {len(sizes)} axes, nothing empty"
+    if not isinstance(found, Tensor):
+        raise InputError(Fault(repr(name), type(found).__name__, expected))
+    fits = len(sizes) == found.ndim
+    fits = fits and all(have > 0 and want in (None, have) for have, want in zip(found.shape, sizes, strict=True))
+    if not fits or found.dtype != dtype:
+        raise InputError(Fault(repr(name), f"{found.dtype}, sizes {tuple(found.shape)}", expected))
     if not bool(found.isfinite().all()):
-        raise ValueError(f"{name!r} has entries that are not finite")
+        raise InputError(Fault(repr(name), "entries that are not finite", "finite numbers"))
     return found

@@ -96,6 +96,7 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_smollm2_first_layers_audit_prompts_and_completions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real causal model, its first two layers, from its GGUF file to a verdict and an adapter that loads."""
     import promptreach

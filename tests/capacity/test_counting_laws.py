@@ -2,14 +2,17 @@
 
 import dataclasses
 import math
+from fractions import Fraction
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.tampering import damaged, said_otherwise
 from promptreach.capacity.counting import counting_bound
 from promptreach.certificate import Certificate, Evidence, Side
+from promptreach.errors import InputError
 
 worlds = st.tuples(st.integers(1, 5), st.integers(2, 4), st.integers(1, 4), st.floats(0.05, 3.0), st.integers(0, 999))
 
@@ -70,6 +73,38 @@ def test_certificates_are_confirmed_and_tighter_ones_are_not(size: tuple[int, in
         assert not dataclasses.replace(certificate, value=certificate.value - 1).recheck()
         more = {**certificate.witness, "entries": 2 * certificate.witness["entries"]}
         assert not dataclasses.replace(certificate, witness=more).recheck()
+
+
+@pytest.mark.parametrize("size", [(2**53, 1, 2), (2**53 - 1, 3, 2), (3 * 2**51 + 1, 5, 3), (2**53, 2**53, 2**53)])
+def test_above_whole_float64_numbers_the_bounds_stay_above(size: tuple[int, int, int]) -> None:
+    entries, precision, vocabulary = size
+    bits, length = both(*size)
+    assert Fraction(bits.value) >= entries * precision
+    near = Fraction(entries * precision) / Fraction(math.log2(vocabulary))
+    assert near * (1 - Fraction(2) ** -50) - 1 <= Fraction(length.value) <= near * (1 + Fraction(2) ** -50)
+    for certificate in (bits, length):
+        assert certificate.recheck()
+        below = math.nextafter(certificate.value, 0)
+        assert not dataclasses.replace(certificate, value=math.nextafter(below, 0)).recheck()
+
+
+@pytest.mark.parametrize("size", [(3, 7, 128), (64 * 8192, 16, 128256)])
+def test_counts_that_were_changed_are_refused(size: tuple[int, int, int]) -> None:
+    for certificate in both(*size):
+        assert [name for name, changed in said_otherwise(certificate) if changed.recheck()] == []
+        assert [name for name, changed in damaged(certificate) if changed.recheck()] == []
+        for value in (-math.inf, -5.0, -1.0, -0.5, 0.0, math.inf):
+            assert not dataclasses.replace(certificate, value=value).recheck()
+        for name in certificate.witness:
+            for step in (-1, 1):
+                other = {**certificate.witness, name: certificate.witness[name] + step}
+                assert not dataclasses.replace(certificate, witness=other).recheck()
+
+
+@pytest.mark.parametrize("wrong", [{"entries": 0}, {"precision": -3}, {"vocabulary": 1}, {"entries": 2**53 + 1}])
+def test_counts_that_are_none_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        counting_bound(**{"entries": 8, "precision": 16, "vocabulary": 40, **wrong})
 
 
 def test_the_published_numbers() -> None:

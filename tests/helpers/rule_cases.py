@@ -1,4 +1,4 @@
-"""Made-up numbers for the rules: one prompt of 4 and one of 16 tokens, a prefix and LoRA."""
+"""Made-up numbers for the rules: prompts of 1, 4 and 16 tokens, a prefix and LoRA."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,8 +21,8 @@ from promptreach.diagnosis.numbers import (
     UserNumbers,
 )
 
-NAMES = ("head", "prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens", "lora rank 8")
-SOFT = NAMES[1:4]
+SOFT = ("prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens", "prompt 1 tokens")
+NAMES = ("head", *SOFT, "lora rank 8")
 SCORES = {"accuracy": 0.80, "accuracy_error": 0.01, "loss": 0.5, "all_right": 0.8}
 PLAIN = RunNumbers(
     **SCORES,
@@ -35,7 +35,10 @@ PLAIN = RunNumbers(
     status="finished",
     seconds=1.0,
     steps=200,
+    schedule=200,
+    best_step=150,
     train_loss=0.4,
+    train_fell=0.3,
     validation_loss=0.5,
     start_loss=0.7,
     rate_at_edge=False,
@@ -70,7 +73,7 @@ def numbers(
     planted: float | None = 0.9,
     path: tuple[ChangedSetting, ...] = (),
 ) -> list[object]:
-    """One prompt of 4 and one of 16 tokens, a prefix and LoRA, with these gains over LoRA.
+    """Prompts of 1, 4 and 16 tokens, a prefix and LoRA, with these gains over LoRA.
 
     Args:
         user: the gain over LoRA of the user's own 16-token prompt, or None.
@@ -83,10 +86,11 @@ def numbers(
         "prompt 4 tokens": replace(PLAIN, method="prompt", tokens=4),
         "prompt 16 tokens": replace(PLAIN, method="prompt", tokens=16),
         "prefix 16 tokens": replace(PLAIN, method="prefix", tokens=16, init="text"),
+        "prompt 1 tokens": replace(PLAIN, method="prompt", tokens=1),
         "lora rank 8": replace(PLAIN, method="lora", rank=8, init="zero"),
     }
     runs |= {name: replace(runs[name], **changed) for name, changed in (methods or {}).items()}
-    over_lora = dict.fromkeys(NAMES[:4], prompt_gain) | dict(gains or {})
+    over_lora = dict.fromkeys(NAMES[:-1], prompt_gain) | dict(gains or {})
     against_user: dict[str, Comparison] = {}
     brought = None
     if user is not None:
@@ -123,6 +127,9 @@ def numbers(
             against_head=against_head,
             against_user=against_user,
             lora="lora rank 8",
+            against_shorter=_against_shorter(runs, over_lora, error),
+            layers=3,
+            most_tokens=400,
             user=brought,
         ),
         START,
@@ -134,6 +141,21 @@ def numbers(
         whole = compared(sum((step.worth.gain for step in path), 0.0))
         found.append(AttemptNumbers(PLAIN, 7, {"init": "random"}, {}, path, whole))
     return found
+
+
+def _against_shorter(
+    runs: Mapping[str, RunNumbers], gains: Mapping[str, float], error: float
+) -> dict[str, dict[str, Comparison]]:
+    """The differences between two runs of one form, as their gains over LoRA tell them."""
+    return {
+        name: {
+            other: compared(gains[name] - gains[other], error)
+            for other, shorter in runs.items()
+            if shorter.method == run.method and shorter.tokens < run.tokens
+        }
+        for name, run in runs.items()
+        if run.method in ("prompt", "prefix")
+    }
 
 
 def changed(found: list[object], kind: type, **fields: Any) -> list[object]:

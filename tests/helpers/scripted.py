@@ -10,7 +10,7 @@ from promptreach.training.runs import Evaluation, Run, RunConfig
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.task import Task
 
-CONFIG = config_of("prompt", steps=160, patience=9)
+CONFIG = config_of("prompt", steps=80, patience=9)
 
 
 class Scripted:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,8 +36,8 @@ def said_otherwise(certificate: Certificate) -> Iterator[tuple[str, Certificate]
 
 
 def other_numbers(claim: str) -> list[str]:
-    """The claim with each of its digits one higher."""
-    places = [place for place, letter in enumerate(claim) if letter.isdigit()]
+    """The claim with one of its digits one higher: the last of each number in it."""
+    places = [found.end() - 1 for found in re.finditer(r"\d+", claim)]
     return [f"{claim[:place]}{(int(claim[place]) + 1) % 10}{claim[place + 1 :]}" for place in places]
 
 
@@ -75,11 +76,11 @@ def nonsense_for(leaf: Any) -> list[Any]:
         bad = leaf.double().clone(memory_format=torch.contiguous_format)
         bad.view(-1)[:1] = math.nan
         infinite = torch.full_like(leaf.double(), -math.inf)
-        return [None, "x", 1.0, bad, infinite, leaf[:0] if leaf.ndim else "x", leaf[None], leaf.to(torch.complex64)]
+        return ["x", 1.0, bad, infinite, leaf[:0] if leaf.ndim else "x", leaf[None], leaf.to(torch.complex64)]
     if isinstance(leaf, bool):
         return [None, "x", math.nan, 7]
     if isinstance(leaf, int):
         return [None, "x", math.nan, -math.inf, math.inf, -leaf - 1, leaf + 0.5, 10**30, True, [leaf]]
     if isinstance(leaf, float):
         return [None, "x", math.nan, -math.inf, -abs(leaf) - 1, [leaf], torch.tensor(leaf)]
-    return [None, 7, "no such thing", [leaf]]
+    return [7, "no such thing", [leaf]]

@@ -48,12 +48,14 @@ def prepared(
     user_adapter: Adapter | None = None,
     user_pooling: Pooling | None = None,
     classifier: Classifier | None = None,
+    user_base: str = "",
+    user_tokens: tuple[str, ...] = (),
 ) -> AuditContext:
     """The data split, encoded and with its read-out, ready to be audited.
 
     Args:
         executor_of: who trains runs on a task; None trains them here, one after another, and keeps none.
-        user_adapter, user_pooling, classifier: as in `Experiment`.
+        user_adapter, user_pooling, classifier, user_base, user_tokens: as in `Experiment`.
 
     Raises:
         InputError, DataError: as `promptreach.tuning.prepare` does.
@@ -76,6 +78,8 @@ def prepared(
         user_adapter=user_adapter,
         user_pooling=user_pooling,
         classifier=classifier,
+        user_base=user_base,
+        user_tokens=user_tokens,
         model=model,
         probe_rows=settings.probe_rows,
         progress=shown,

@@ -20,8 +20,8 @@ from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output, remove_partials
-from promptreach.hf import OpenModel, load_adapter
-from promptreach.hf.adapters.classifier import load_classifier, reading_of
+from promptreach.hf import OpenModel
+from promptreach.hf.adapters.brought import bring
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
@@ -38,6 +38,7 @@ from promptreach.training.runs import RunStore
 RUNS_FOLDER = "runs"
 NEEDED = ("data", "training")
 """The checks without which there is nothing to judge."""
+_ENDED = {"failed": "broke", "skipped": "could not be made"}
 Value = TypeVar("Value")
 
 
@@ -112,9 +113,11 @@ def audit(
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
     task_data = _collect(faults, lambda: read_task(data, **columns))
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
+    brought = _collect(faults, lambda: bring(adapter, opened) if adapter is not None and opened is not None else None)
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
+    opened = brought.model if brought else opened
     without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
     settings = settings_for(budget, seed, without_embeddings, opened.max_positions)
     key = _key(opened, task_data, asdict(settings), adapter)
@@ -134,9 +137,11 @@ def audit(
             settings,
             progress=progress,
             executor_of=executor_of,
-            user_adapter=None if adapter is None else load_adapter(adapter, opened),
-            user_pooling=None if adapter is None else reading_of(adapter, opened),
-            classifier=None if adapter is None else load_classifier(adapter, opened),
+            user_adapter=brought.adapter if brought else None,
+            user_pooling=brought.pooling if brought else None,
+            classifier=brought.classifier if brought else None,
+            user_base=brought.other_base if brought else "",
+            user_tokens=brought.added_tokens if brought else (),
         )
         findings = [check.run(context) for check in CHECKS]
     judgement = judge_findings(findings, context)
@@ -168,9 +173,11 @@ def audit(
 def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgement:
     """The verdict on what `context` holds; UNDECIDED, and why, when a check that it needs broke."""
     broken = [
-        Reason(f"The check “{finding.title}” broke: {finding.reason}", Evidence.UNKNOWN, finding.check)
+        Reason(
+            f"The check “{finding.title}” {_ENDED[finding.status]}: {finding.reason}", Evidence.UNKNOWN, finding.check
+        )
         for finding in findings
-        if finding.status == "failed" and finding.check in NEEDED
+        if finding.status in _ENDED and finding.check in NEEDED
     ]
     return judge(context.numbers, broken)
 

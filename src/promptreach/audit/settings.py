@@ -26,7 +26,7 @@ class Settings:
         limits: how much of the data is used.
         tokens: lengths of the prompts trained, ascending; prefixes get the middle one.
         rank: of the LoRA update.
-        steps, batch_size: of a full training run; the search for a rate starts with a sixteenth of them a candidate.
+        steps, batch_size: of a full training run; the search for a rate starts with an eighth of them a candidate.
         probe_rows: held-out examples on which queries and keys are captured.
     """
 

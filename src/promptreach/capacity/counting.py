@@ -14,11 +14,16 @@ source is, on average, at most B. By Markov's inequality a single random text ex
 most 2^-t.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import MAX_EMAX, ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from typing import Any
 
-from promptreach import rounding as decimals
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
+from promptreach import rounding
+from promptreach.certificate import Assumption, Certificate, Independence, Side, Statement, rechecks
+from promptreach.witness import whole
 
 
 @dataclass(frozen=True)
@@ -38,76 +43,92 @@ def counting_bound(entries: int, precision: int, vocabulary: int) -> CountingBou
     """The bounds for virtual tokens of `entries` numbers in all, of `precision` bits each.
 
     Args:
-        vocabulary: how many different tokens a text is drawn from, at least 2.
+        vocabulary: how many different tokens a text is drawn from.
+
+    Raises:
+        InputError: for entries or bits that are no whole numbers from 1 to 2^53, or fewer than 2 tokens.
 
     Reference: theorem keys ``stored-bits`` and ``recalled-texts``.
     """
-    held = entries * precision
     witness = {"entries": entries, "precision": precision, "vocabulary": vocabulary}
-    size = f"{entries} entries of {precision} bits each"
-    counted = Assumption("the prompts are finitely many", True, f"at most 2^{held}")
     return CountingBound(
-        bits=Certificate(
-            claim=(
-                f"For every model whose next-token probabilities sum to 1 and every choice of a prompt of {size} for "
-                f"each text: averaged over all texts of n tokens out of {vocabulary}, the loss with the prompt is at "
-                f"most value bits below n log2({vocabulary}), at every n."
-            ),
-            value=float(held),
-            side=Side.UPPER,
-            evidence=Evidence.PROVED,
-            assumptions=(counted,),
-            theorem="stored-bits",
-            witness=witness,
-            checker="capacity.counting:recheck_bits",
-        ),
-        length=Certificate(
-            claim=(
-                f"For every model and every n > value there is a text of n tokens out of {vocabulary} that greedy "
-                f"decoding gives behind no prompt of {size}."
-            ),
-            value=_longest(held, vocabulary),
-            side=Side.UPPER,
-            evidence=Evidence.PROVED,
-            assumptions=(counted,),
-            theorem="recalled-texts",
-            witness=witness,
-            checker="capacity.counting:recheck_length",
-        ),
+        bits=Certificate.stated(recheck_bits, rounding.float_above(Fraction(_held(witness))), witness),
+        length=Certificate.stated(recheck_length, _longest(_held(witness), vocabulary), witness),
     )
 
 
+def _held(witness: Mapping[str, Any]) -> int:
+    """The bits of all entries together."""
+    return whole(witness, "entries") * whole(witness, "precision")
+
+
 def _longest(held: int, vocabulary: int) -> float:
-    """The largest n with vocabulary^n <= 2^held, or one more where the two are equal to 40 digits and not equal."""
-    with localcontext(decimals.WIDE):
-        ratio = held * Decimal(2).ln() / Decimal(vocabulary).ln()
-        return float(int(ratio * (1 + Decimal("1e-40"))))  # the quotient errs by less than 1e-45 of itself
+    """The largest n with vocabulary^n <= 2^held, or one more where the two are equal to 40 digits and not equal.
 
-
-@rechecks(Independence.ARITHMETIC)
-def recheck_bits(certificate: Certificate) -> bool:
-    """Second path: the prompts counted entry by entry, as one integer, are no more than 2^value.
-
-    The same value by other arithmetic: precision times entries, as the length of a product of that many powers of two.
+    Whole numbers above 2^53 that are no float64 become the next one above.
     """
-    seen = certificate.witness
-    prompts: int = (1 << int(seen["precision"])) ** int(seen["entries"])
-    return prompts.bit_length() - 1 <= certificate.value
+    with localcontext(rounding.WIDE):
+        ratio = held * Decimal(2).ln() / Decimal(vocabulary).ln()
+        longest = int(ratio * (1 + Decimal("1e-40")))  # the quotient errs by less than 1e-45 of itself
+    return rounding.float_above(Fraction(longest))
 
 
-@rechecks(Independence.ARITHMETIC)
+def _bits(witness: Mapping[str, Any]) -> Statement:
+    vocabulary = whole(witness, "vocabulary", 2)
+    return Statement(
+        claim=(
+            f"For every model whose next-token probabilities sum to 1 and every choice of a prompt of {_size(witness)} "
+            f"for each text: averaged over all texts of n tokens out of {vocabulary}, the loss with the prompt is at "
+            f"most value bits below n log2({vocabulary}), at every n."
+        ),
+        side=Side.UPPER,
+        theorem="stored-bits",
+        assumptions=_counted(witness),
+    )
+
+
+def _length(witness: Mapping[str, Any]) -> Statement:
+    return Statement(
+        claim=(
+            f"For every model and every n > value there is a text of n tokens out of {whole(witness, 'vocabulary', 2)} "
+            f"that greedy decoding gives behind no prompt of {_size(witness)}."
+        ),
+        side=Side.UPPER,
+        theorem="recalled-texts",
+        assumptions=_counted(witness),
+    )
+
+
+def _size(witness: Mapping[str, Any]) -> str:
+    return f"{witness['entries']} entries of {witness['precision']} bits each"
+
+
+def _counted(witness: Mapping[str, Any]) -> tuple[Assumption]:
+    return (Assumption("the prompts are finitely many", True, f"at most 2^{_held(witness)}"),)
+
+
+@rechecks(Independence.ARITHMETIC, states=_bits)
+def recheck_bits(certificate: Certificate) -> bool:
+    """Second path: the same product, entry bits added up in fractions. At once at any size."""
+    return bool(Fraction(certificate.value) / certificate.witness["precision"] >= certificate.witness["entries"])
+
+
+@rechecks(Independence.ARITHMETIC, states=_length)
 def recheck_length(certificate: Certificate) -> bool:
-    """Second path: the texts of value + 1 tokens, multiplied out and rounded down, outnumber the prompts."""
-    seen = certificate.witness
-    held = int(seen["entries"]) * int(seen["precision"])
-    texts = _power(int(seen["vocabulary"]), int(certificate.value) + 1, ROUND_FLOOR)
-    return texts > _power(2, held, ROUND_CEILING)
+    """Second path: the texts of value + 1 tokens outnumber the prompts, by binary digits of log2 of the vocabulary.
+
+    The digits come from squaring whole numbers, rounded down: no logarithm is taken. At once at any size.
+    """
+    tokens = math.floor(certificate.value) + 1
+    return tokens >= 1 and tokens * _log2_below(certificate.witness["vocabulary"]) > _held(certificate.witness)
 
 
-def _power(base: int, exponent: int, rounding: str) -> Decimal:
-    """base^exponent by repeated squaring, every product rounded in that direction."""
-    result = Decimal(1)
-    with localcontext(Context(prec=80, rounding=rounding, Emax=MAX_EMAX)):
-        for bit in f"{exponent:b}":
-            result = result * result * (base if bit == "1" else 1)
-    return result
+def _log2_below(number: int) -> Fraction:
+    """The first 128 binary digits of log2, or a little less where the last of them are lost to rounding."""
+    digits = number.bit_length() - 1
+    mantissa = (number << 320) >> digits  # from 1 to 2, times 2^320
+    for _ in range(128):
+        mantissa = mantissa * mantissa >> 320
+        is_two = mantissa >> 321
+        digits, mantissa = 2 * digits + is_two, mantissa >> is_two
+    return Fraction(digits, 2**128)

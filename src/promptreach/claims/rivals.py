@@ -17,8 +17,8 @@ def run(setting: Setting) -> Outcome:
     layers = setting.pick(2, None)
     budgets = setting.pick((24_000,), (12_000, 48_000))
     seeds = [setting.seed + index for index in range(setting.pick(1, 3))]
-    steps, batch_size = setting.pick((16, 32), (150, 16))
-    limits = setting.pick(Limits(96, 48, 128, 64), Limits(2048, 256, 1024, 128))
+    steps, batch_size = setting.pick((8, 8), (150, 16))
+    limits = setting.pick(Limits(48, 16, 32, 32), Limits(2048, 256, 1024, 128))
     model, data = minilm(layers), reviews()
 
     def trained(size: MethodSize, seed: int, learning_rate: float | None = None) -> Run:

@@ -22,8 +22,8 @@ def run(setting: Setting) -> Outcome:
     """Prompts of growing length and small LoRA updates, trained alike, judged on held-out text."""
     layers = setting.pick(2, LAYERS)
     lengths, ranks = setting.pick(((1, 8), (1,)), ((4, 16, 64, 128), (1,)))
-    steps, batch_size = setting.pick((16, 8), (150, 8))
-    limits = setting.pick(Limits(48, 16, 32, 32), Limits(1024, 128, 256, 64))
+    steps, batch_size = setting.pick((8, 4), (150, 8))
+    limits = setting.pick(Limits(24, 8, 16, 24), Limits(1024, 128, 256, 64))
     cut = "" if layers == LAYERS else f", its first {layers} layers"
     model, data = smollm2(layers), continued_speeches(words=setting.pick(8, 16))
 

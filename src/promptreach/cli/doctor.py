@@ -1,21 +1,41 @@
-"""``promptreach doctor``: what is installed, what is missing, and whether it works."""
+"""``promptreach doctor``: what is installed, what is missing, and whether it works; of a model, what works on it."""
 
-from promptreach.cli._command import Json
+from typing import Annotated, Any
+
+import typer
+
+from promptreach.cli._command import Json, exit_status
 from promptreach.terminal import say, write_json
 
 
-def doctor(json: Json = False) -> None:
-    """What is installed, what each missing part would give, and whether it works here.
+def doctor(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Hub id, folder, or GGUF file.")] = None,
+    json: Json = False,
+) -> None:
+    """What is installed, what each missing part would give, and whether it works here; of MODEL, what works on it.
 
     Exit status: 0 it works, 1 something required is broken, 2 the call is wrong.
     """
-    from json import dumps
+    if model is not None:
+        with exit_status():
+            from promptreach.hf import open_model
+            from promptreach.hf.running.reach import reach_of_model
+
+            reach = reach_of_model(open_model(model))
+        _show(reach, json)
+        return
 
     from promptreach.doctor import examine
 
     found = examine()
+    _show(found, json)
+    raise SystemExit(0 if found.works else 1)
+
+
+def _show(found: Any, json: bool) -> None:
+    from json import dumps
+
     if json:
         write_json(dumps(found.to_dict(), indent=1) + "\n")
     else:
         say(found.as_text())
-    raise SystemExit(0 if found.works else 1)

@@ -16,7 +16,7 @@ from promptreach.diagnosis.steps import measure_and_judge
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output
-from promptreach.hf.adapters.classifier import load_classifier, reading_of
+from promptreach.hf.adapters.brought import bring
 from promptreach.hf.adapters.folders import as_adapter
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
@@ -129,8 +129,10 @@ def diagnose(
     if attempt is not None:
         raise_if_any(lacking_faults("attempt.method", backbone, attempt.method, attempt.init))
     lengths = _lengths(backbone, tokens, attempt)
-    user_adapter = None if adapter is None else as_adapter(adapter, backbone)
-    limits, kept_in = limits or Limits(), adapter if isinstance(adapter, str | Path) else None
+    brought = bring(adapter, backbone) if isinstance(adapter, str | Path) else None
+    backbone = brought.model if brought else backbone
+    user_adapter = brought.adapter if brought else None if adapter is None else as_adapter(adapter, backbone)
+    limits = limits or Limits()
     store = RunStore(None if folder is None else Path(folder))
     with (
         Progress(quiet) as progress,
@@ -150,8 +152,10 @@ def diagnose(
             limits=limits,
             attempt=attempt,
             user_adapter=user_adapter,
-            user_pooling=None if kept_in is None else reading_of(kept_in, backbone),
-            classifier=None if kept_in is None else load_classifier(kept_in, backbone),
+            user_pooling=brought.pooling if brought else None,
+            classifier=brought.classifier if brought else None,
+            user_base=brought.other_base if brought else "",
+            user_tokens=brought.added_tokens if brought else (),
             plain_text=tuple(plain_text),
         )
         judgement = measure_and_judge(experiment)

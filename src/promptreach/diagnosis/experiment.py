@@ -76,14 +76,20 @@ class UserRun:
     Attributes:
         outcomes: on the held-out rows, through the user's own read-out where that is known.
         adapter: the adapter itself; for an attempt, what it came to.
-        answers: the class that it puts each held-out row into; None for completions.
+        answers: the class that it puts each held-out row into; an output that stands for no label counts on behind the
+            classes. None for completions.
         status: ``diverged`` when the attempt's loss stopped being a number.
+        outputs: of its own classifier, which one stands for each class; None where it has none, or answers through a
+            head fitted here.
+        num_outputs: of that classifier.
     """
 
     outcomes: Outcomes
     adapter: Adapter | None
     answers: Tensor | None
     status: str = "finished"
+    outputs: tuple[int, ...] | None = None
+    num_outputs: int = 0
 
 
 @dataclass(eq=False)
@@ -98,7 +104,7 @@ class Experiment:
         every_length: whether prompts longer than the middle one are trained even where that one is as good as LoRA and
             no better than the next shorter one, so that tokens do not bind.
         rank: of the LoRA update; 0 takes the one whose parameters come closest to those of the longest prompt.
-        steps, batch_size: of a full run; the search for a rate starts with a sixteenth of the steps a candidate.
+        steps, batch_size: of a full run; the search for a rate starts with an eighth of the steps a candidate.
         seed: for starts and orders.
         goal: ``"generalise"`` judges on held-out rows, ``"memorise"`` on the training rows themselves.
         limits: how much of the data is used, and how long an example may be.
@@ -106,8 +112,12 @@ class Experiment:
         user_adapter: what the user has trained already, or None.
         user_pooling: where the adapter's own classifier reads, or None where that is not known.
         classifier: that classifier itself, where it can be run.
+        user_base: the base model that the adapter names, where that is another; otherwise empty.
+        user_tokens: of the adapter's own tokenizer, which the texts were read with.
         plain_text: texts on which an adapter should change nothing; empty takes the inputs that are held out.
         sweeps: by `RunConfig.label` (``"prompt 16 tokens"``, ``"lora rank 8"``, ``"head"``), once trained.
+        starts: the starts tried for each of them; its sweep is that of the best.
+        seeds: how many seeds the winners are trained with.
         user_run: the attempt or the adapter, once scored.
         found: what was measured so far, by the name of its step.
     """
@@ -127,8 +137,12 @@ class Experiment:
     user_adapter: Adapter | None = None
     user_pooling: Pooling | None = None
     classifier: Classifier | None = None
+    user_base: str = ""
+    user_tokens: tuple[str, ...] = ()
     plain_text: tuple[str, ...] = ()
     sweeps: dict[str, Sweep] = field(default_factory=dict)
+    starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    seeds: int = 1
     user_run: UserRun | None = None
     found: dict[str, Measured[object] | Skipped] = field(default_factory=dict)
 

@@ -96,8 +96,13 @@ class RunNumbers(Scores):
     Attributes:
         train_loss: the mean over the last stretch of training; None where it is not finite.
         start_loss: on the validation rows, before any step.
+        steps: that were taken.
+        schedule: the steps that its learning rate's schedule was for; more than `steps` where it stopped early.
+        best_step: of the state that was kept and is scored; 0 where no step did any good.
+        train_fell: nats by which the training loss fell from the first stretch to the last.
         rate_at_edge: whether its learning rate is the largest of those tried.
         still_falling: nats by which the validation loss fell over the last stretch.
+        starts_tried: the starts that were trained from; `init` is the best of them.
     """
 
     method: str
@@ -109,11 +114,15 @@ class RunNumbers(Scores):
     status: str
     seconds: float
     steps: int
+    schedule: int
+    best_step: int
     train_loss: float | None
+    train_fell: float
     validation_loss: float
     start_loss: float
     rate_at_edge: bool
     still_falling: float
+    starts_tried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,10 @@ class TrainingNumbers:
         against_lora, against_head, against_user: the comparison of every other run with that one, by name; the user's
             own stands under `USER`.
         lora: the name of the LoRA run.
+        against_shorter: every prompt, and every prefix, compared with each shorter one of its form, by both names.
+        layers: of the model.
+        most_tokens: the virtual tokens that fit into the context beside the content.
+        longer_possible: whether one length beyond the budget's fits and was not trained yet.
         lengths_left_out: of prompts that were not trained.
         not_here: by method, why this architecture cannot have it.
         user: None where nothing was brought.
@@ -157,6 +170,10 @@ class TrainingNumbers:
     against_head: Mapping[str, Comparison]
     against_user: Mapping[str, Comparison]
     lora: str
+    against_shorter: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
+    layers: int = 0
+    most_tokens: int = 0
+    longer_possible: bool = False
     lengths_left_out: tuple[int, ...] = ()
     user: UserNumbers | None = None
     not_here: Mapping[str, str] = field(default_factory=dict)
@@ -264,6 +281,54 @@ class CollapseNumbers:
 
 
 @dataclass(frozen=True)
+class PartsNumbers:
+    """The parts that the rows are split into, as far as a verdict depends on them.
+
+    Attributes:
+        train_labels, held_out_labels: rows of each label, also of those with none; empty for completions.
+        held_out_rows: in the part that is judged on.
+        known_rows: those of them that the training part holds too: the same tokens after the cut, or the same text but
+            for upper and lower case and white space.
+        cut_side: the side at which a row loses tokens.
+        room: tokens of a row that the context leaves beside the longest prompt.
+        context: positions of the model.
+        remarks: what may be meant otherwise in the data, one sentence each.
+    """
+
+    train_labels: Mapping[str, int]
+    held_out_labels: Mapping[str, int]
+    held_out_rows: int
+    known_rows: int
+    cut_side: Literal["end", "beginning"]
+    room: int
+    context: int
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BroughtNumbers:
+    """The user's adapter itself, apart from how well it scores.
+
+    Attributes:
+        unchanged: whether the model's hidden states with it are those without it.
+        zero_updates, updates: how many of its LoRA updates are zero, of how many; 0 for a prompt or a prefix.
+        numbering: the data's label for each output of its classifier that stands for another one in the sorted order.
+        extra_outputs, missing_outputs: outputs of its classifier that stand for no label, and labels without an output.
+        other_base: the base model that it names, where that is another; otherwise empty.
+        added_tokens: of its own tokenizer, which the texts were read with.
+    """
+
+    unchanged: bool
+    zero_updates: int = 0
+    updates: int = 0
+    numbering: Mapping[str, str] = field(default_factory=dict)
+    extra_outputs: int = 0
+    missing_outputs: int = 0
+    other_base: str = ""
+    added_tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class PlantedNumbers:
     """The part of a planted prompt's gain that the usual training finds.
 
@@ -281,6 +346,39 @@ class PlantedNumbers:
     possible: float
     share: float
     status: str
+
+
+@dataclass(frozen=True)
+class SeedNumbers:
+    """The winners trained again with other seeds, on the same rows with the same settings.
+
+    Attributes:
+        seeds: the first is that of all other numbers.
+        scores: by run, the accuracy or the loss on the rows judged, one a seed.
+        worth: the largest difference between two seeds of one run: what a seed is worth here.
+    """
+
+    seeds: tuple[int, ...]
+    scores: Mapping[str, tuple[float, ...]]
+    worth: float
+
+
+@dataclass(frozen=True)
+class OneLayerNumbers:
+    """What no prompt or prefix of any length can imitate of LoRA, in a model of one layer.
+
+    Attributes:
+        change: what LoRA changes of the heads' outputs where the answer is read, root mean square.
+        floor: the least part of that which any slots leave undone, root mean square, proved for the captured numbers.
+        share: the floor over the change.
+        rows, queries: looked at; rows that share a query are one question to the oracle.
+    """
+
+    change: float
+    floor: float
+    share: float
+    rows: int
+    queries: int
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,20 @@ from typing import Generic, TypeVar
 
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
-from promptreach.diagnosis.measures import _ablation, baselines, floors, forgetting, planted, pooling, start, user_run
+from promptreach.diagnosis.measures import (
+    _ablation,
+    baselines,
+    brought,
+    floors,
+    forgetting,
+    one_layer,
+    parts,
+    planted,
+    pooling,
+    seeds,
+    start,
+    user_run,
+)
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 
@@ -35,21 +48,29 @@ class DiagnosisStep(Generic[Finding]):
 
 
 DATA = DiagnosisStep("data", floors.measure)
+PARTS = DiagnosisStep("parts", parts.measure)
 BARE_MODEL = DiagnosisStep("bare_model", baselines.measure_control)
 TRAINING = DiagnosisStep("training", baselines.measure)
+SEEDS = DiagnosisStep("seeds", seeds.measure)
 INITIALISATION = DiagnosisStep("initialisation", start.measure)
+BROUGHT = DiagnosisStep("brought", brought.measure)
 READING = DiagnosisStep("reading", pooling.measure)
 ATTEMPT = DiagnosisStep("attempt", _ablation.measure)
 COLLAPSE = DiagnosisStep("collapse", user_run.collapse)
+ONE_LAYER = DiagnosisStep("one_layer", one_layer.measure)
 PLANTED = DiagnosisStep("planted", planted.measure)
 FORGETTING = DiagnosisStep("drift", forgetting.measure)
 AFTER_DATA: tuple[DiagnosisStep[Measured[object]], ...] = (
+    PARTS,
     BARE_MODEL,
     TRAINING,
+    BROUGHT,
+    SEEDS,
     INITIALISATION,
     READING,
     ATTEMPT,
     COLLAPSE,
+    ONE_LAYER,
     PLANTED,
     FORGETTING,
 )

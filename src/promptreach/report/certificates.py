@@ -18,8 +18,7 @@ def settled(certificate: Certificate, leave_out: str = "") -> Certificate:
     Args:
         leave_out: why the witness is not kept whatever its size; empty where its size decides.
     """
-    if certificate.rechecked is None and certificate.is_quickly_rechecked:
-        certificate = certificate.checked()
+    certificate = certificate.confirmed()
     if certificate.witness_bytes > WITNESS_BYTES and not leave_out:
         leave_out = f"it has {certificate.witness_bytes:,} bytes, more than {WITNESS_BYTES:,}"
     return certificate.without_witness(leave_out) if leave_out and certificate.witness else certificate

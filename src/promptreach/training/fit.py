@@ -65,7 +65,7 @@ def fit(
         reparameterise: train a prefix through P-tuning v2's network, which is folded into plain keys and values in
             `run.adapter`; `run.parameters` counts the network.
         dropout: of a prefix while training, in every layer on its own, as a probability below 1; P-tuning v2 has 0.1.
-        steps, batch_size: of the training; the search for a rate starts with a sixteenth of the steps a candidate.
+        steps, batch_size: of the training; the search for a rate starts with an eighth of the steps a candidate.
         seed: for the split, the probe's folds, the start and the order of the examples.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
         limits: how much of the data is used; None takes `Limits()`.

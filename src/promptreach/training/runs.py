@@ -126,6 +126,11 @@ class Run:
         return METHODS[self.config.method].adapter(self.state, self.config)
 
     @property
+    def best_step(self) -> int:
+        """The step of the state that was kept: the first of the best looks, 0 where no step did any good."""
+        return min(self.curve, key=lambda look: look.validation_loss).step
+
+    @property
     def train_loss(self) -> float:
         """The mean training loss over the last stretch between evaluations, nats per answer."""
         return self.curve[-1].train_loss

@@ -14,6 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from promptreach.training.methods.methods import Trainable
 
+WARM_UP = 0.1
+"""The share of a run's steps over which its learning rate rises."""
+
 
 class Trainer:
     """Trainable tensors on their way, whose gradients come from outside.
@@ -84,5 +87,5 @@ class Trainer:
 
 def warmed_up(at: int, steps: int) -> float:
     """The share of the learning rate in force at step `at` of `steps`: up over a tenth of them, then down to zero."""
-    rise = min(1.0, (at + 1) / max(1.0, 0.1 * steps))
+    rise = min(1.0, (at + 1) / max(1.0, WARM_UP * steps))
     return rise * max(0.0, 1.0 - at / max(1, steps))

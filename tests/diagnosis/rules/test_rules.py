@@ -10,6 +10,8 @@ from promptreach.certificate import Evidence
 from promptreach.diagnosis.numbers import (
     ChangedSetting,
     Geometry,
+    OneLayerNumbers,
+    SeedNumbers,
     Setting,
     StartNumbers,
     TrainingNumbers,
@@ -87,7 +89,7 @@ def test_a_gap_at_the_edge_of_the_rates_tried_is_undecided() -> None:
 
 def test_a_gap_that_length_still_narrows_asks_for_more_tokens() -> None:
     longer = {"prompt 16 tokens": {"validation_loss": 0.4, "train_loss": 0.3}}
-    judgement = judged(methods=longer)
+    judgement = judged(methods=longer, gains={"prompt 4 tokens": -0.2})
     assert judgement.verdict is TuningVerdict.MORE_TOKENS
     assert "64 virtual tokens, or a prefix" in judgement.advice
 
@@ -102,18 +104,19 @@ def test_a_settled_gap_at_every_length_is_the_form_and_only_measured() -> None:
     assert judgement.evidence is Evidence.MEASURED
     assert judgement.chosen == "lora rank 8"
     assert judgement.headline.endswith("at every length tried.")
-    assert judgement.reasons[1].text.startswith("At prompt lengths 4, 16 the loss no longer falls")
+    assert judgement.reasons[1].text.startswith("At prompt lengths 1, 4, 16 the loss no longer falls")
     assert "not a proof" in judgement.advice
 
 
 @pytest.mark.parametrize("lost", [SOFT[:1], SOFT[:2]])
-def test_the_form_is_not_blamed_where_no_two_lengths_finished(lost: tuple[str, ...]) -> None:
+def test_the_form_is_not_blamed_where_no_three_lengths_finished(lost: tuple[str, ...]) -> None:
     """A prefix of the same length is no second length of a prompt."""
     judgement = judged(methods={name: {"status": "diverged"} for name in lost})
     assert judgement.verdict is TuningVerdict.UNDECIDED
-    finished = "16" if len(lost) == 1 else "none"
+    finished = "1, 16" if len(lost) == 1 else "1"
     assert (
-        judgement.reasons[0].text == f"Lengths of a prompt that finished training: {finished}; a comparison needs two."
+        judgement.reasons[0].text
+        == f"Lengths of a prompt that finished training: {finished}; a comparison needs three."
     )
     assert judgement.chosen == "lora rank 8"
 
@@ -127,16 +130,19 @@ def test_the_length_of_your_prefix_is_judged_by_prefixes() -> None:
     training = numbers_of(seen, TrainingNumbers)
     assert training is not None
     runs = dict(training.methods)
-    runs["prefix 4 tokens"] = replace(runs["prefix 16 tokens"], tokens=4)
-    over = {
-        key: {**getattr(training, key), "prefix 4 tokens": getattr(training, key)["prefix 16 tokens"]}
+    shorter = {f"prefix {tokens} tokens": replace(runs["prefix 16 tokens"], tokens=tokens) for tokens in (1, 4)}
+    runs |= shorter
+    over: dict[str, Any] = {
+        key: {**getattr(training, key), **dict.fromkeys(shorter, getattr(training, key)["prefix 16 tokens"])}
         for key in ("against_lora", "against_head", "against_user")
     }
     form = judge(changed(seen, TrainingNumbers, methods=runs, **over))
     assert form.verdict is TuningVerdict.FORM
     assert "the best prefix" in form.headline
-    assert form.reasons[1].text.startswith("At prefix lengths 4, 16")
+    assert form.reasons[1].text.startswith("At prefix lengths 1, 4, 16")
     runs["prefix 16 tokens"] = replace(runs["prefix 16 tokens"], validation_loss=0.4, train_loss=0.3)
+    over["against_lora"]["prefix 16 tokens"] = compared(-0.1)
+    over["against_shorter"] = {"prefix 16 tokens": {"prefix 4 tokens": compared(0.1)}}
     longer = judge(changed(seen, TrainingNumbers, methods=runs, **over))
     assert longer.verdict is TuningVerdict.MORE_TOKENS
     assert longer.headline.startswith("A longer prefix is needed: from 4 to 16 slots")
@@ -213,12 +219,197 @@ def test_a_gap_that_more_training_would_not_close_is_no_excuse() -> None:
     assert judged(methods={name: {"still_falling": 0.03} for name in SOFT}).verdict is TuningVerdict.UNDECIDED
 
 
-def test_length_that_closes_little_of_the_gap_is_the_form() -> None:
-    longer = {name: {"validation_loss": 1.5} for name in SOFT}
-    longer["prompt 16 tokens"] = {"validation_loss": 1.47, "train_loss": 0.3}
-    assert judged(methods=longer).verdict is TuningVerdict.FORM
-    longer["prompt 16 tokens"] = {"validation_loss": 1.2, "train_loss": 0.3}
-    assert judged(methods=longer).verdict is TuningVerdict.MORE_TOKENS
+def longer(short: float, long: float, most: int = 400, prefix: float = -0.5, **methods: dict[str, Any]) -> Judgement:
+    """The judgement on a prompt of 4 and one of 16 tokens that gain so much over LoRA, in a context of that room."""
+    fell = {"prompt 16 tokens": {"validation_loss": 0.3, "train_loss": 0.2}}
+    fell |= {name: {**fell.get(name, {}), **changes} for name, changes in methods.items()}
+    gains = {"prompt 1 tokens": -0.8, "prompt 4 tokens": short, "prompt 16 tokens": long, "prefix 16 tokens": prefix}
+    seen = numbers(gains=gains, methods=fell)
+    return judge(changed(seen, TrainingNumbers, most_tokens=most))
+
+
+def test_length_must_close_the_gap_within_the_lengths_that_fit() -> None:
+    assert longer(-0.40, -0.20).verdict is TuningVerdict.MORE_TOKENS
+    assert longer(-0.40, -0.20, most=20).verdict is TuningVerdict.FORM
+    slow = longer(-0.40, -0.37)
+    assert slow.verdict is TuningVerdict.FORM
+    assert "closes so slowly" in slow.reasons[1].text
+
+
+def test_a_gain_of_length_within_the_interval_is_none() -> None:
+    seen = numbers(error=0.08, gains={"prompt 4 tokens": -0.4, "prompt 16 tokens": -0.3}, prompt_gain=-0.4)
+    fell = {"prompt 16 tokens": {"validation_loss": 0.3, "train_loss": 0.2}}
+    training = numbers_of(seen, TrainingNumbers)
+    assert training is not None
+    runs = {name: replace(run, **fell.get(name, {})) for name, run in training.methods.items()}
+    assert training.against_shorter["prompt 16 tokens"]["prompt 4 tokens"].low < 0
+    assert judge(changed(seen, TrainingNumbers, methods=runs)).verdict is not TuningVerdict.MORE_TOKENS
+
+
+@pytest.mark.parametrize("unsettled", [{"still_falling": 0.2}, {"rate_at_edge": True}, {"best_step": 0}])
+def test_length_has_no_effect_where_the_shorter_one_had_not_settled(unsettled: dict[str, Any]) -> None:
+    both = {"prompt 4 tokens": unsettled, "prompt 1 tokens": unsettled}
+    assert longer(-0.40, -0.20, **both).verdict is not TuningVerdict.MORE_TOKENS
+    assert longer(-0.40, -0.20, **{"prompt 4 tokens": unsettled}).verdict is TuningVerdict.MORE_TOKENS  # against 1
+
+
+def test_length_has_no_effect_where_the_shorter_one_is_no_better_than_the_control() -> None:
+    seen = numbers(gains={"prompt 1 tokens": -0.4, "prompt 4 tokens": -0.4, "prompt 16 tokens": -0.2}, head_gain=0.0)
+    training = numbers_of(seen, TrainingNumbers)
+    assert training is not None
+    runs = dict(training.methods)
+    runs["prompt 16 tokens"] = replace(runs["prompt 16 tokens"], validation_loss=0.3, train_loss=0.2)
+    assert judge(changed(seen, TrainingNumbers, methods=runs)).verdict is TuningVerdict.FORM
+
+
+@pytest.mark.parametrize(("long", "verdict"), [(-0.15, TuningVerdict.MORE_TOKENS), (-0.30, TuningVerdict.UNDECIDED)])
+def test_an_unfinished_longer_run_counts_where_it_closes_half_of_the_gap(long: float, verdict: TuningVerdict) -> None:
+    assert longer(-0.40, long, **{"prompt 16 tokens": {"still_falling": 0.2}}).verdict is verdict
+
+
+def test_an_unfinished_longer_run_counts_when_memorising_too() -> None:
+    methods = {
+        "lora rank 8": {"accuracy": 1.0},
+        "prompt 4 tokens": {"accuracy": 0.5, "validation_loss": 1.0, "train_loss": 1.0},
+        "prompt 16 tokens": {"accuracy": 0.8, "still_falling": 0.2},
+    }
+    gains = {"prompt 4 tokens": -0.5, "prompt 16 tokens": -0.2}
+    judgement = judged(goal="memorise", methods=methods, gains=gains, prompt_gain=-0.6)
+    assert judgement.verdict is TuningVerdict.MORE_TOKENS
+
+
+def test_your_own_short_prompt_may_be_the_short_one() -> None:
+    gains = {"prompt 4 tokens": -0.39, "prompt 16 tokens": -0.15}
+    methods = {"prompt 16 tokens": {"validation_loss": 0.3, "train_loss": 0.2, "still_falling": 0.2}}
+    judgement = judged(gains=gains, prompt_gain=-0.45, methods=methods, user=-0.4, own={"tokens": 4})
+    assert judgement.verdict is TuningVerdict.MORE_TOKENS
+
+
+def test_a_prefix_that_ends_where_the_prompt_does_speaks_for_the_form() -> None:
+    """A shorter one, and where the longer prompt has not closed half of the gap."""
+    shorter = {"prefix 16 tokens": {"tokens": 8}}
+    assert longer(-0.40, -0.21, most=800, prefix=-0.5, **shorter).verdict is TuningVerdict.MORE_TOKENS
+    assert longer(-0.40, -0.21, most=800, prefix=-0.22, **shorter).verdict is TuningVerdict.FORM
+    assert longer(-0.40, -0.15, most=800, prefix=-0.15, **shorter).verdict is TuningVerdict.MORE_TOKENS
+
+
+def test_a_prompt_below_the_control_was_harmed_by_its_start_and_is_not_compared() -> None:
+    seen = numbers(prompt_gain=-0.3)
+    training = numbers_of(seen, TrainingNumbers)
+    assert training is not None
+    harmed = {name: compared(-0.1) for name in SOFT}
+    runs = {name: replace(run, starts_tried=("vocabulary", "text")) for name, run in training.methods.items()}
+    every = judge(changed(seen, TrainingNumbers, methods=runs, against_head={**training.against_head, **harmed}))
+    assert every.verdict is TuningVerdict.UNDECIDED
+    assert "its start did harm" in every.headline
+    assert "tried: vocabulary, text" in every.reasons[0].text
+    one = {"prompt 16 tokens": compared(-0.1)}
+    some = judge(changed(seen, TrainingNumbers, against_head={**training.against_head, **one}))
+    assert some.verdict is TuningVerdict.UNDECIDED
+    assert "finished training: 1, 4;" in some.reasons[0].text
+    assert any("harmed by its start" in reason.text for reason in some.reasons)
+
+
+def test_one_length_more_is_asked_for_where_it_decides() -> None:
+    """Two lengths are no curve; nor do three decide where the gap closes too slowly to tell."""
+    slow = numbers(gains={"prompt 1 tokens": -0.45, "prompt 4 tokens": -0.40, "prompt 16 tokens": -0.37})
+    training = numbers_of(slow, TrainingNumbers)
+    assert training is not None
+    runs = dict(training.methods)
+    runs["prompt 16 tokens"] = replace(runs["prompt 16 tokens"], validation_loss=0.3, train_loss=0.2)
+    assert not depends_on("lengths", changed(slow, TrainingNumbers, methods=runs))
+    assert depends_on("lengths", changed(slow, TrainingNumbers, methods=runs, longer_possible=True))
+    assert not depends_on("lengths", changed(numbers(), TrainingNumbers, longer_possible=True))
+    assert depends_on("lengths", numbers(methods={"prompt 1 tokens": {"status": "diverged"}}))
+
+
+def test_in_one_layer_the_floor_is_evidence_enough_for_the_form() -> None:
+    seen = changed(numbers(planted=0.1), TrainingNumbers, layers=1)
+    assert depends_on("one_layer", seen)
+    assert not depends_on("one_layer", numbers(planted=0.1))
+    bound = judge([*seen, OneLayerNumbers(1.0, 0.8, 0.8, 200, 4)])
+    assert bound.verdict is TuningVerdict.FORM
+    assert any("at least 80%" in reason.text for reason in bound.reasons)
+    assert judge([*seen, OneLayerNumbers(1.0, 0.2, 0.2, 200, 4)]).verdict is TuningVerdict.UNDECIDED
+
+
+STUCK = {"best_step": 0, "train_fell": 0.0}
+
+
+def test_a_rival_that_never_left_its_start_makes_no_fit() -> None:
+    judgement = judged(prompt_gain=0.0, methods={"lora rank 8": STUCK})
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    assert "never left its start" in judgement.reasons[0].text
+
+
+def test_a_rival_that_falls_on_makes_no_fit_unless_the_prompt_does_so_too() -> None:
+    falls = {"still_falling": 0.1}
+    assert judged(prompt_gain=0.0, methods={"lora rank 8": falls}).verdict is TuningVerdict.UNDECIDED
+    both = {name: falls for name in ("lora rank 8", *SOFT)}
+    assert judged(prompt_gain=0.0, methods=both).verdict is TuningVerdict.FITS
+
+
+def test_where_no_rival_could_be_better_an_untrained_one_does_not_matter() -> None:
+    perfect = {"prompt 4 tokens": {"accuracy": 0.99}, "lora rank 8": STUCK}
+    judgement = judged(prompt_gain=-0.3, gains={"prompt 4 tokens": 0.1}, methods=perfect)
+    assert judgement.verdict is TuningVerdict.FITS
+
+
+def test_tokens_bind_where_longer_prompts_leave_an_untrained_rival_behind() -> None:
+    methods = {
+        "lora rank 8": {"still_falling": 0.3, "validation_loss": 1.0},
+        "prompt 4 tokens": {"accuracy": 0.5, "validation_loss": 0.7},
+        "prompt 16 tokens": {"accuracy": 0.8, "validation_loss": 0.3, "train_loss": 0.2},
+    }
+    judgement = judged(gains={"prompt 4 tokens": 0.1, "prompt 16 tokens": 0.4}, methods=methods)
+    assert judgement.verdict is TuningVerdict.MORE_TOKENS
+    assert judgement.chosen == "prompt 16 tokens"
+
+
+def test_nothing_whose_best_look_is_the_start_is_recommended_as_trained() -> None:
+    untrained = {name: {"best_step": 0} for name in SOFT}
+    judgement = judged(prompt_gain=0.0, methods=untrained)
+    assert judgement.verdict is TuningVerdict.UNDECIDED
+    assert judgement.chosen is None
+    some = judged(prompt_gain=0.0, methods={"prompt 4 tokens": {"best_step": 0, "validation_loss": 0.1}})
+    assert some.verdict is TuningVerdict.FITS
+    assert some.chosen == "prompt 16 tokens"
+    blamed = judged(prompt_gain=0.0, user=-0.2, methods=untrained)
+    assert blamed.verdict is TuningVerdict.OPTIMISER
+    assert blamed.chosen is None
+    assert "before any step" in blamed.headline
+
+
+def test_the_steps_of_the_advice_are_those_that_were_verified() -> None:
+    methods = {"prompt 4 tokens": {"steps": 150, "schedule": 200, "best_step": 50}}
+    assert "over 200 steps, keeping the state of step 50" in judged(prompt_gain=0.0, methods=methods).advice
+    assert "over 200 steps" in judged(prompt_gain=0.0, user=-0.3, methods=methods).advice
+
+
+@pytest.mark.parametrize(
+    ("gain", "chosen", "told"),
+    [(0.01, "head", "does this task already"), (0.03, "head", "A tie"), (0.05, "prompt 4 tokens", "fits:")],
+)
+def test_training_and_the_control_part_by_the_margin_that_counts_elsewhere(gain: float, chosen: str, told: str) -> None:
+    judgement = judged(prompt_gain=0.0, head_gain=gain)
+    assert judgement.verdict is TuningVerdict.FITS
+    assert judgement.chosen == chosen
+    assert told in judgement.headline
+
+
+def test_the_control_does_where_it_keeps_up_and_no_prompt_does() -> None:
+    judgement = judged(prompt_gain=-0.2, gains={"head": 0.0})
+    assert judgement.verdict is TuningVerdict.FITS
+    assert judgement.chosen == "head"
+
+
+def test_what_a_seed_is_worth_widens_the_margin_and_never_narrows_it() -> None:
+    seen = numbers(prompt_gain=-0.06)
+    assert judge(seen).verdict is TuningVerdict.FORM
+    wide = judge([*seen, SeedNumbers((0, 1), {"lora rank 8": (0.8, 0.7)}, 0.1)])
+    assert wide.verdict is TuningVerdict.FITS
+    assert any("up to 10.0 points; the margin is 10 points" in reason.text for reason in wide.reasons)
+    assert judge([*seen, SeedNumbers((0, 1), {"lora rank 8": (0.8, 0.8)}, 0.0)]).verdict is TuningVerdict.FORM
 
 
 def test_the_costliest_setting_comes_first() -> None:
@@ -245,7 +436,7 @@ def test_what_an_adapter_does_not_tell_is_ranked_by_what_is_left() -> None:
 
 
 def test_more_tokens_are_the_answer_where_no_setting_helps_at_your_length() -> None:
-    gains = {"prompt 4 tokens": -0.2, "prompt 16 tokens": 0.0, "prefix 16 tokens": 0.0}
+    gains = {"prompt 1 tokens": -0.3, "prompt 4 tokens": -0.2, "prompt 16 tokens": 0.0, "prefix 16 tokens": 0.0}
     judgement = judged(gains=gains, user=-0.25, own={"tokens": 4})
     assert judgement.verdict is TuningVerdict.MORE_TOKENS
     assert judgement.chosen == "prompt 16 tokens"

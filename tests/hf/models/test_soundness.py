@@ -73,7 +73,7 @@ def test_a_token_without_a_row_is_named(texts: list[str]) -> None:
     if texts == ["cat"]:
         assert model.tokenize(texts)
         return
-    with pytest.raises(InputError, match="31 tokens, where the model has 29 rows; without a row are .<q>. .29"):
+    with pytest.raises(InputError, match=r"31 tokens, where the model has 29 rows; without a row are .<q>. .29"):
         model.tokenize(texts)
 
 

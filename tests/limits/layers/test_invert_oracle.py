@@ -3,17 +3,20 @@
 import dataclasses
 import re
 from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import pytest
 import torch
 
 from helpers.lipschitz_cases import ACTIVATIONS, contracting, normal
+from helpers.tampering import damaged, said_otherwise
 from promptreach import reference, rounding
 from promptreach.certificate import Certificate, Evidence, Side
+from promptreach.checkers import find
 from promptreach.errors import InputError, NotContractingError
 from promptreach.limits.layers.invert import injective_consequence, invert
 from promptreach.limits.layers.lipschitz import layer_sizes, lipschitz
-from promptreach.weights import LayerWeights, NormWeights
+from promptreach.weights import AttentionWeights, LayerWeights, NormWeights
 
 
 def assert_recovered(found, inputs) -> None:
@@ -142,3 +145,69 @@ def test_a_jointly_injective_bidirectional_map_may_lose_its_content():
     joint = (eye + second) @ (eye + first)
     assert abs(float(torch.linalg.det(joint))) > 0.2
     assert abs(float(joint[1, 1])) < 1e-15
+
+
+# --- changed certificates, and the ends of float64
+
+
+def made() -> dict[str, Certificate]:
+    layers = [contracting(0, causal=True, heads=1, hidden=2)]
+    inputs = normal(torch.Generator().manual_seed(2), 3, 2, scale=0.4)
+    return {
+        "inverse": invert(layers, reference.transformer(layers, inputs)).error,
+        "injective": injective_consequence(layers, 1.0, 6),
+    }
+
+
+MADE = made()
+
+
+@pytest.mark.parametrize("certificate", MADE.values(), ids=MADE)
+def test_what_was_changed_is_refused(certificate):
+    assert certificate.recheck()
+    assert [name for name, changed in said_otherwise(certificate) if changed.recheck()] == []
+    assert [name for name, changed in damaged(certificate) if changed.recheck()] == []
+
+
+@pytest.mark.parametrize("step", [-1.0, -1e-6, 1e-6, 1.0])
+@pytest.mark.parametrize("state", [0, 1, 2])
+def test_inverses_and_outputs_that_were_shifted_are_refused(step, state):
+    certificate = MADE["inverse"]
+    shifted = certificate.witness["states"].clone()
+    shifted[state] += step
+    for value in (certificate.value, 1e-7):
+        witness = {**certificate.witness, "states": shifted}
+        assert not dataclasses.replace(certificate, value=value, witness=witness).recheck()
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 1e6])
+def test_another_ball_in_claim_and_witness_is_taken_only_where_it_holds(factor):
+    """A smaller ball than the solution needs, and one on which nothing contracts, are refused with their own claims."""
+    inverse, injective = MADE["inverse"], MADE["injective"]
+    radii = inverse.witness["radii"]
+    other = {**inverse.witness, "radii": factor * radii}
+    assert not dataclasses.replace(inverse, witness=other).recheck()
+    rewritten = Certificate.stated(find(inverse.checker), inverse.value, other)
+    assert not rewritten.recheck()
+    wider = Certificate.stated(find(injective.checker), injective.value, {**injective.witness, "radius": factor})
+    assert wider.recheck() is (factor == 0.5)
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-165, 1.0])
+def test_the_smallest_outputs_come_back_within_their_error(size):
+    """With one linear branch the inverse is known to any precision: x + W x = y."""
+    weights = torch.tensor([[0.1, 0.3], [-0.2, 0.25]], dtype=torch.float64)
+    zero = torch.zeros(1, 1, 2, dtype=torch.float64)
+    layer = LayerWeights(
+        AttentionWeights(zero, zero, weights[None], torch.eye(2, dtype=torch.float64), scale=1.0, causal=True)
+    )
+    outputs = size * torch.tensor([[0.7, -0.4]], dtype=torch.float64)
+    found = invert([layer], outputs, tol=max(1e-12 * size, 5e-324))
+    assert found.error.evidence is Evidence.PROVED
+    (a, b), (c, d) = ([Fraction(x) for x in row] for row in weights.tolist())
+    a, d = 1 + a, 1 + d
+    first, second = (Fraction(x) for x in outputs[0].tolist())
+    solution = [(d * first - b * second) / (a * d - b * c), (a * second - c * first) / (a * d - b * c)]
+    squares = sum((Fraction(x) - y) ** 2 for x, y in zip(found.inputs[0].tolist(), solution, strict=True))
+    assert squares <= Fraction(found.error.value) ** 2
+    assert found.error.value <= 1e-9 * size + 1e-318

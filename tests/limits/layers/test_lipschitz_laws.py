@@ -7,10 +7,16 @@ import pytest
 import torch
 
 from helpers.lipschitz_cases import normal, random_case
+from helpers.tampering import damaged, said_otherwise
 from promptreach.certificate import Certificate, Evidence, Side, Verdict
+from promptreach.checkers import find
 from promptreach.errors import InputError
 from promptreach.limits.layers.lipschitz import lipschitz
+from promptreach.limits.layers.norm_routines import FAST, NormRoutines
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
+
+TWICE = NormRoutines(lambda matrix: 2 * FAST.spectral(matrix), lambda left, right: 2 * FAST.product(left, right))
+"""Norms that disagree with the first path's."""
 
 
 def plain(seed, *, heads=2, hidden=4, scale=1.0, causal=False, feed_forward=True):
@@ -102,3 +108,38 @@ def test_every_fault_is_named_at_once():
         lipschitz([plain(3)], 1.0, 2, states=[torch.full((2, 4), 3.0)])
     with pytest.raises(InputError, match="one for each layer"):
         lipschitz([plain(3)], 1.0, 2, states=[])
+
+
+SMALL = lipschitz([plain(3, heads=1, hidden=2, scale=0.5)], 1.5, 3)[0]
+
+
+@pytest.mark.parametrize("part", ["attention", "mlp", "total"])
+def test_what_was_changed_is_refused(part):
+    certificate = getattr(SMALL, part)
+    assert certificate.rechecked
+    assert [name for name, changed in said_otherwise(certificate) if changed.recheck()] == []
+    assert [name for name, changed in damaged(certificate) if changed.recheck()] == []
+
+
+@pytest.mark.parametrize(("part", "changes"), [("attention", {"ball": 3.0}), ("attention", {"tokens": 30})])
+def test_a_larger_ball_or_more_tokens_need_a_larger_bound(part, changes):
+    certificate = getattr(SMALL, part)
+    other = {**certificate.witness, **changes}
+    assert not dataclasses.replace(certificate, witness=other).recheck()
+    assert not Certificate.stated(find(certificate.checker), certificate.value, other).recheck()
+
+
+def test_the_network_behind_a_gate_is_looked_at_on_its_own_ball():
+    gated = dataclasses.replace(plain(4).feed_forward, gate=plain(5).feed_forward.up)
+    certificate = lipschitz([dataclasses.replace(plain(4), feed_forward=gated)], 1.0, 3)[0].mlp
+    assert certificate.rechecked
+    wider = {**certificate.witness, "ball": 1.01 * certificate.witness["ball"]}
+    assert not Certificate.stated(find(certificate.checker), certificate.value, wider).recheck()
+
+
+def test_a_bound_that_is_not_confirmed_certifies_no_layer(monkeypatch):
+    monkeypatch.setattr("promptreach.limits.layers.lipschitz.THOROUGH", TWICE)
+    (bound,) = lipschitz([plain(0, scale=0.2)], 1.0, 4)
+    assert bound.attention.evidence is Evidence.UNKNOWN
+    assert bound.invertible is Verdict.UNKNOWN
+    assert "not confirmed: its second code path did not confirm it" in bound.reasons[0]

@@ -14,7 +14,9 @@ from helpers.scripted import CONFIG, Scripted
 from helpers.tasks import Counted, task_of
 from promptreach.training.engines.executor import InProcess
 from promptreach.training.runs import Run, RunConfig, RunStore
-from promptreach.training.search.halving import Halving, halving, halving_steps, rung_steps
+from promptreach.training.search.halving import Halving, halving, halving_steps, has_left, rung_steps
+from promptreach.training.task.objective import Outcomes
+from promptreach.training.trainer import WARM_UP
 
 
 def candidates(*rates: float) -> list[RunConfig]:
@@ -102,8 +104,54 @@ def test_what_a_search_costs_is_known_before(steps: int, count: int) -> None:
     assert all(1 <= pause <= steps for asked in executor.asked for _, pause in asked)
 
 
+def test_no_rate_is_judged_inside_its_warm_up() -> None:
+    """Only a run of one step has none behind it."""
+    assert all(rung_steps(steps, 0) > WARM_UP * steps for steps in range(2, 2000))
+
+
+def outcomes(*losses: float) -> Outcomes:
+    one = torch.ones(len(losses))
+    return Outcomes(torch.tensor(losses), one, one)
+
+
+def test_nobody_is_dropped_while_the_leader_is_within_noise_of_the_start() -> None:
+    """The middle rate sets off last: after ten steps it is behind, and all three are about where they began."""
+
+    class TwoRows(Scripted):
+        def _one(self, config: RunConfig) -> Run:
+            run, loss = super()._one(config), self.loss_of(config)
+            return replace(run, validation=outcomes(loss - 0.5, loss + 0.5))
+
+    def loss(rate: float, step: int) -> float:
+        return 1.0 - (0.9 if rate == 2 else 0.1) * step / 40 if step > 10 else 1.0 + 0.01 * (rate == 2)
+
+    for start, best in ((outcomes(1.5, 0.5), 2), (None, 1)):
+        executor = TwoRows(loss)
+        found = halving(executor, candidates(1, 2, 3), start=start)
+        assert executor.asked[1] == ([(1, 20), (2, 20), (3, 20)] if start else [(1, 20), (3, 20)])
+        assert found.best.learning_rate == best
+
+
+def test_where_nothing_ever_leaves_its_start_half_of_the_steps_decide() -> None:
+    class TwoRows(Scripted):
+        def _one(self, config: RunConfig) -> Run:
+            return replace(super()._one(config), validation=outcomes(0.5, 1.5))
+
+    executor = TwoRows(lambda rate, step: 1.0)
+    halving(executor, candidates(1, 2, 3), start=outcomes(1.5, 0.5))
+    assert [len(asked) for asked in executor.asked] == [3, 3, 3]
+    assert [asked[0][1] for asked in executor.asked] == [10, 20, 40]
+
+
+def test_left_means_better_than_noise() -> None:
+    start = outcomes(1.0, 2.0, 3.0)
+    assert has_left(outcomes(0.5, 1.4, 2.6), start)
+    assert not has_left(outcomes(1.5, 1.0, 3.0), start)
+    assert not has_left(outcomes(2.0, 3.0, 4.0), start)
+
+
 def test_rungs_double_and_end_with_the_run() -> None:
-    assert [rung_steps(400, rung) for rung in range(5)] == [25, 50, 100, 200, 400]
+    assert [rung_steps(400, rung) for rung in range(4)] == [50, 100, 200, 400]
     assert [rung_steps(1, rung) for rung in range(3)] == [1, 1, 1]
 
 
@@ -128,7 +176,7 @@ def test_the_survivor_is_the_full_run(tmp_path: Path) -> None:
 
 def test_without_a_folder_survivors_go_on_as_well() -> None:
     found, best = search(None)
-    assert [trial.steps for trial in found.trials].count(3) == 2
+    assert [trial.steps for trial in found.trials].count(6) == 2
     assert (best.steps, found.best.pause) == (48, 0)
     taken: list[int] = []
 
@@ -139,4 +187,4 @@ def test_without_a_folder_survivors_go_on_as_well() -> None:
 
     executor = InProcess(task_of("gpt2"), Watched(None), Counted())
     halving(executor, [replace(CONFIG, learning_rate=rate, steps=48) for rate in (0.3, 0.1, 0.2)])
-    assert taken == [3, 3, 3, 6, 6]  # training losses since the last look
+    assert taken == [6, 6, 6, 0, 0]  # training losses since the last look, one of which falls on the second rung

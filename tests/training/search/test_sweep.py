@@ -29,14 +29,14 @@ def test_where_the_best_trial_led_decides(rates: tuple[float, ...]) -> None:
     losses = {
         trial.config.learning_rate: trial.validation.mean_loss for trial in found.trials if trial.steps == longest
     }
-    assert len(losses) == 2
+    assert len(losses) >= 2
     assert found.best.config == replace(CONFIG, learning_rate=min(losses, key=losses.__getitem__))
     assert found.best.held_out is not None
 
 
 def test_trials_are_short_and_see_no_held_out_row() -> None:
     for trial, rate in zip(swept(rates=(0.1, 0.2)).trials, (0.1, 0.2), strict=True):
-        assert trial.config == replace(CONFIG, learning_rate=rate, pause=3, score_held_out=False)
+        assert trial.config == replace(CONFIG, learning_rate=rate, pause=6, score_held_out=False)
         assert trial.held_out is None
 
 
@@ -47,7 +47,7 @@ def test_a_trial_is_judged_by_where_it_led() -> None:
     with METHODS["prompt"].attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         start = task.evaluate("validation", task.objective(), trainable.joined).mean_loss
     for trial in swept(config, "llama", rates=(5.0, 50.0)).trials:
-        assert [look.step for look in trial.curve] == [3]
+        assert [look.step for look in trial.curve] == [6]
         assert trial.validation.mean_loss == trial.curve[0].validation_loss > start
 
 
@@ -136,9 +136,9 @@ def test_the_plan_is_what_is_done(steps: int, rates: tuple[float, ...]) -> None:
 
 
 def test_a_search_costs_less_than_trials_that_are_thrown_away() -> None:
-    """A sixteenth for three, an eighth for two of them, the rest for one."""
+    """An eighth for three, a quarter for two of them, the rest for one."""
     found = swept(rates=(0.1, 0.2, 0.3))
-    assert found.steps == 48 + 3 + 6
+    assert found.steps == 48 + 6 + 12
 
 
 def test_a_repeated_sweep_finds_everything(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_repeated_sweep_finds_everything(tmp_path: Path) -> None:
         for progress in (first, second)
     ]
     assert first.tasks == second.tasks
-    assert [done for _, done in first.tasks] == [3, 3, 48]
+    assert [done for _, done in first.tasks] == [6, 6, 48]
     one, other = (found.best for found in results)
     assert torch.equal(one.state["embeddings"], other.state["embeddings"])
     assert one.seconds == other.seconds

@@ -19,18 +19,27 @@ from promptreach.audit.checks import (
 from promptreach.diagnosis.steps import (
     ATTEMPT,
     BARE_MODEL,
+    BROUGHT,
     COLLAPSE,
     DATA,
     FORGETTING,
     INITIALISATION,
+    PARTS,
     PLANTED,
     TRAINING,
 )
 
 CHECKS = (
     Check(DATA.name, "The data", shows(DATA, data.show)),
+    Check(PARTS.name, "The parts of the data", shows(PARTS, data.show_parts)),
     Check(BARE_MODEL.name, "The model without a prompt", shows(BARE_MODEL, _bare_model.show)),
     Check(TRAINING.name, "Matched training", shows(TRAINING, _training.show)),
+    Check(
+        BROUGHT.name,
+        "Your adapter itself",
+        shows(BROUGHT, _attempt.show_brought, without_user="No adapter was given."),
+        "No adapter was given.",
+    ),
     Check(INITIALISATION.name, "Where the virtual tokens start", shows(INITIALISATION, _initialisation.show)),
     Check(ATTEMPT.name, "What your adapter lost, and where", _attempt.measure, "No adapter was given."),
     Check(

@@ -3,7 +3,13 @@
 from promptreach.audit.check import Outcome, Shown, shows
 from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.experiment import Measured
-from promptreach.diagnosis.numbers import AttemptNumbers, CollapseNumbers, PoolingNumbers, numbers_of
+from promptreach.diagnosis.numbers import (
+    AttemptNumbers,
+    BroughtNumbers,
+    CollapseNumbers,
+    PoolingNumbers,
+    numbers_of,
+)
 from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
 from promptreach.diagnosis.steps import ATTEMPT, READING
 from promptreach.report.findings import Block, Cell, Table
@@ -16,6 +22,29 @@ def measure(context: AuditContext) -> Outcome:
     if context.user_run is not None:
         READING.take(context)
     return shows(ATTEMPT, _show, without_user=_WITHOUT_USER)(context)
+
+
+def show_brought(context: AuditContext, found: Measured[BroughtNumbers]) -> Shown:
+    """The adapter's folder and head in words: what it changes, and how it was led to this data and model."""
+    numbers = found.numbers
+    said = [
+        "It changes nothing of what the model computes" if numbers.unchanged else "It changes what the model computes"
+    ]
+    if numbers.updates:
+        said.append(f"{numbers.zero_updates} of its {numbers.updates} updates are zero")
+    if numbers.other_base:
+        said.append(f"it names {numbers.other_base} as its base model")
+    if numbers.added_tokens:
+        said.append(f"its tokenizer has {len(numbers.added_tokens)} tokens of its own, and was used")
+    if numbers.extra_outputs or numbers.missing_outputs:
+        said.append(
+            f"its classifier has {numbers.extra_outputs} outputs more and {numbers.missing_outputs} fewer than the "
+            "data has labels"
+        )
+    rows: list[list[Cell]] = [[output, label] for output, label in numbers.numbering.items()]
+    title, note = "Outputs that stand for another label than in sorted order", "Matched on the training rows."
+    table = Table(title=title, columns=["output", "label"], rows=rows, note=note)
+    return Shown(f"{'; '.join(said)}.", [table] if rows else [])
 
 
 def show_collapse(context: AuditContext, found: Measured[CollapseNumbers]) -> Shown:

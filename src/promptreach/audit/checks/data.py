@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
+from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.measures.floors import Floors
-from promptreach.diagnosis.numbers import DataNumbers
+from promptreach.diagnosis.numbers import DataNumbers, PartsNumbers
 from promptreach.report.findings import Block, Cell, Table, Text
 
 _SHOWN = 8
@@ -31,6 +32,23 @@ def show(context: AuditContext, found: Floors) -> Shown:
         )
     )
     return Shown(_summary(numbers), blocks)
+
+
+def show_parts(context: AuditContext, found: Measured[PartsNumbers]) -> Shown:
+    """The labels of each part, the rows that both parts hold, and what may be meant otherwise in the data."""
+    numbers = found.numbers
+    text = f"{numbers.known_rows:,} of {numbers.held_out_rows:,} held-out rows stand in the training part as well."
+    blocks: list[Block] = [Text(text=remark) for remark in numbers.remarks]
+    counts = sorted(numbers.held_out_labels.items(), key=lambda item: item[1])
+    if counts:
+        text += f" The rarest label, {counts[0][0]!r}, has {counts[0][1]:,} of them."
+        rows: list[list[Cell]] = [[name, numbers.train_labels[name], count] for name, count in counts[:_SHOWN]]
+        note = f"and {len(counts) - _SHOWN} more frequent labels" if len(counts) > _SHOWN else ""
+        title = "The rarest labels of each part"
+        blocks.append(Table(title=title, columns=["label", "training rows", "held-out rows"], rows=rows, note=note))
+    if numbers.remarks:
+        text += f" {len(numbers.remarks)} things in the data may be meant otherwise."
+    return Shown(text, blocks)
 
 
 def _size_table(numbers: DataNumbers, lengths: Sequence[int]) -> Table:

@@ -7,15 +7,19 @@ and the prompts among each other tell whether it is their number.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
 from promptreach.diagnosis.measures.user_run import score_user_run
 from promptreach.diagnosis.numbers import USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
 from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
+from promptreach.diagnosis.rules.rules import depends_on
 from promptreach.training.methods.budget import parameter_count
+from promptreach.training.methods.methods import METHODS
 from promptreach.training.runs import Run, RunConfig
-from promptreach.training.search.sweep import sweep
+from promptreach.training.search.halving import has_left
+from promptreach.training.search.sweep import Sweep, sweep
 
 BASELINES = ("prompt", "prefix", "lora")
 """The methods that are compared."""
@@ -35,14 +39,24 @@ def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
 def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     """Train the control and the baselines, score the user's own, and compare all with LoRA, the control and that.
 
-    A method that this architecture cannot have is named with its reason, and the others are compared.
+    Where the verdict hangs on the lengths tried, a prompt longer than the budget's is trained as well. A method that
+    this architecture cannot have is named with its reason, and the others are compared.
     """
-    not_here = {method: reason for method in BASELINES if (reason := experiment.task.backbone.lacks(method))}
-    if "lora" in not_here:
-        return Skipped(f"There is no LoRA to compare with: {not_here['lora']}.")
+    if reason := experiment.task.backbone.lacks("lora"):
+        return Skipped(f"There is no LoRA on this architecture to compare with, because {reason}.")
     train_control(experiment)
     train_baselines(experiment)
     experiment.user_run = score_user_run(experiment)
+    numbers = compared(experiment)
+    if numbers.longer_possible and depends_on("lengths", [*experiment.numbers, numbers]):
+        method = "prefix" if numbers.user is not None and numbers.user.method == "prefix" else "prompt"
+        _train(experiment, [experiment.config(method, tokens=_one_longer(experiment))])
+        numbers = replace(compared(experiment), longer_possible=False)
+    return Measured(numbers, experiment.sample)
+
+
+def compared(experiment: Experiment) -> TrainingNumbers:
+    """The numbers of all that was trained so far, and of the user's own."""
     runs = experiment.runs
     outcomes = {name: held_out(run) for name, run in runs.items()}
     if experiment.user_run is not None:
@@ -54,17 +68,33 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
         return {name: experiment.compare(found, outcomes[other]) for name, found in outcomes.items() if name != other}
 
     lora = next(name for name, run in runs.items() if run.config.method == "lora")
-    numbers = TrainingNumbers(
+    not_here = {method: reason for method in BASELINES if (reason := experiment.task.backbone.lacks(method))}
+    return TrainingNumbers(
         metric=experiment.metric,
         goal=experiment.goal,
         rows_judged=experiment.judged_rows,
         train_rows=len(experiment.task.train),
         held_out_rows=len(experiment.task.held_out),
-        methods={name: run_numbers(run, _largest_rate(experiment, run.config.method)) for name, run in runs.items()},
+        methods={
+            name: run_numbers(run, _largest_rate(experiment.sweeps[name]), experiment.starts.get(name, ()))
+            for name, run in runs.items()
+        },
         against_lora=against(lora),
         against_head=against("head"),
         against_user=against(USER),
         lora=lora,
+        against_shorter={
+            name: {
+                shorter: experiment.compare(outcomes[name], outcomes[shorter])
+                for shorter, other in runs.items()
+                if other.config.method == run.config.method and other.config.tokens < run.config.tokens
+            }
+            for name, run in runs.items()
+            if run.config.method in ("prompt", "prefix")
+        },
+        layers=experiment.task.backbone.num_layers,
+        most_tokens=_room(experiment),
+        longer_possible=_one_longer(experiment) > 0,
         lengths_left_out=tuple(
             tokens
             for tokens in experiment.tokens
@@ -73,7 +103,19 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
         user=_user_numbers(experiment),
         not_here=not_here,
     )
-    return Measured(numbers, experiment.sample)
+
+
+def _room(experiment: Experiment) -> int:
+    """The virtual tokens that fit beside the longest example."""
+    longest = max(len(ids) for part in experiment.task.encoded.values() for ids in part.sequences)
+    return experiment.task.backbone.max_positions - longest
+
+
+def _one_longer(experiment: Experiment) -> int:
+    """The length beyond the longest that is trained where lengths decide: four times as long, beyond 64 virtual tokens
+    twice, as far as it fits; 0 where that is less than twice."""
+    longest, room = max(experiment.tokens), _room(experiment)
+    return min(max(min(4 * longest, 64), 2 * longest), room) if room >= 2 * longest else 0
 
 
 def train_control(experiment: Experiment) -> Run:
@@ -85,20 +127,22 @@ def train_control(experiment: Experiment) -> Run:
 
 
 def train_baselines(experiment: Experiment) -> None:
-    """One sweep a method; prompts of other lengths take the learning rate that the middle length chose.
+    """One search for a learning rate a method and length: what suits one length need not suit another.
 
     Prompts longer than the middle one come last, and not at all where `longer_cannot_help`.
     """
     middle, user = experiment.middle_length, experiment.user_settings
     shorter, longer = ([t for t in experiment.tokens if t < middle], [t for t in experiment.tokens if t > middle])
-    configs = [experiment.config("prompt", tokens=tokens) for tokens in (middle, *shorter)]
+    # The form of the user's own is the one whose lengths are compared.
+    forms = ("prompt", "prefix") if user is not None and user.method == "prefix" else ("prompt",)
+    configs = [experiment.config(form, tokens=tokens) for form in forms for tokens in (middle, *shorter)]
     configs.append(experiment.config("prefix", tokens=middle))
     configs.append(experiment.config("lora", rank=experiment.rank or equal_rank(experiment)))
     if user is not None:
         configs.append(experiment.config(user.method, tokens=user.tokens, rank=user.rank))
     _train(experiment, configs)
     if experiment.every_length or not longer_cannot_help(experiment):
-        _train(experiment, [experiment.config("prompt", tokens=tokens) for tokens in longer])
+        _train(experiment, [experiment.config(form, tokens=tokens) for form in forms for tokens in longer])
 
 
 def longer_cannot_help(experiment: Experiment) -> bool:
@@ -126,13 +170,27 @@ def equal_rank(experiment: Experiment) -> int:
 
 def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
     """Add the sweep of each of `configs` that is not there yet and that this architecture can have."""
-    executor = experiment.executor_of(experiment.task)
+    executor, control = experiment.executor_of(experiment.task), train_control(experiment)
+    lacks = experiment.task.backbone.lacks
     for config in configs:
-        if config.label in experiment.sweeps or experiment.task.backbone.lacks(config.method):
+        if config.label in experiment.sweeps or lacks(config.method, ""):
             continue
-        known = [run.config for run in experiment.runs.values()]
-        rates = [one.learning_rate for one in known if one.method == config.method][:1]
-        experiment.sweeps[config.label] = sweep(executor, config, rates=rates or None)
+        found = sweep(executor, config)
+        tried = [config.init]
+        # A prompt that ends below the control was harmed by its start, and is no measure of what prompts can do.
+        others = [
+            init for init in METHODS[config.method].inits if init != config.init and not lacks(config.method, init)
+        ]
+        for init in others[1:] if config.method in ("prompt", "prefix") else ():
+            if not has_left(control.validation, found.best.validation):
+                break
+            tried.append(init)
+            other = sweep(executor, replace(config, init=init))
+            found = min(
+                found, other, key=lambda entry: (entry.best.status == "diverged", entry.best.validation.mean_loss)
+            )
+        experiment.sweeps[config.label] = found
+        experiment.starts[config.label] = tuple(tried)
 
 
 def _user_numbers(experiment: Experiment) -> UserNumbers | None:
@@ -149,11 +207,10 @@ def _user_numbers(experiment: Experiment) -> UserNumbers | None:
     )
 
 
-def _largest_rate(experiment: Experiment, method: str) -> float:
-    """The largest rate tried for a method in more than one trial; infinite without trials.
+def _largest_rate(entry: Sweep) -> float:
+    """The largest rate tried, of several; infinite without trials.
 
     The smallest does not matter: where it is the best, training only did harm, and a smaller one would do less.
     """
-    trials = [trial.config for entry in experiment.sweeps.values() for trial in entry.trials]
-    rates = [config.learning_rate for config in trials if config.method == method]
+    rates = [trial.config.learning_rate for trial in entry.trials]
     return max(rates) if len(rates) > 1 else math.inf

@@ -6,6 +6,7 @@ margin for that.
 """
 
 import math
+from collections.abc import Sequence
 
 from scipy.stats import t as student
 
@@ -65,14 +66,16 @@ def held_out(run: Run) -> Outcomes:
     return run.held_out
 
 
-def run_numbers(run: Run, largest_rate: float = math.inf) -> RunNumbers:
+def run_numbers(run: Run, largest_rate: float = math.inf, starts: Sequence[str] = ()) -> RunNumbers:
     """The numbers of one full run that rules read.
 
     Args:
         run: no trial.
-        largest_rate: of those tried for this method.
+        largest_rate: of those tried for this run.
+        starts: those tried; none means its own alone.
     """
     losses = [look.validation_loss for look in run.curve]
+    fitted = [look.train_loss for look in run.curve if math.isfinite(look.train_loss)]
     return RunNumbers(
         **scores_of(held_out(run)),
         method=run.config.method,
@@ -84,9 +87,13 @@ def run_numbers(run: Run, largest_rate: float = math.inf) -> RunNumbers:
         status=run.status,
         seconds=run.seconds,
         steps=run.steps,
+        schedule=run.config.steps,
+        best_step=run.best_step,
+        train_fell=fitted[0] - fitted[-1] if fitted else 0.0,
         train_loss=run.train_loss if math.isfinite(run.train_loss) else None,
         validation_loss=run.validation.mean_loss,
         start_loss=losses[0],
         rate_at_edge=run.config.learning_rate >= largest_rate,
         still_falling=max(0.0, losses[-2] - losses[-1]) if len(losses) > 2 else 0.0,
+        starts_tried=tuple(starts) or (run.config.init,),
     )

@@ -3,7 +3,12 @@
 A classifier collapses when it gives (nearly) every row the same class, whatever accuracy that happens to give.
 """
 
+from dataclasses import replace
+
 import torch
+from jaxtyping import Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from promptreach.backbone import Classifier
@@ -37,27 +42,53 @@ def score_user_run(experiment: Experiment) -> UserRun | None:
     if experiment.classifier is not None and (found := _classified(experiment, experiment.classifier)):
         return found
     place = None if task.pooling is None else experiment.user_pooling or task.pooling
-    return UserRun(*read(experiment, experiment.user_adapter, place))
+    brought = UserRun(*read(experiment, experiment.user_adapter, place))
+    if experiment.classifier is None:
+        return brought
+    return replace(brought, num_outputs=experiment.classifier(task.encoded["held_out"].sequences[:1]).shape[1])
 
 
 def _classified(experiment: Experiment, classifier: Classifier) -> UserRun | None:
-    """The user's adapter through the user's own classifier; None when it knows other classes than the data.
+    """The user's adapter through the user's own classifier; None when it has too few outputs for the data's labels.
 
-    Labels are numbered in their sorted order. Of two, the other order is taken where it suits the training rows better:
-    nobody is to be blamed for how they numbered them.
+    Nobody is to be blamed for how they numbered the labels: see `numbering`. Outputs that stand for no label stay, and
+    a row that goes to one is answered wrong.
     """
     train, judged = experiment.task.encoded["train"], experiment.task.encoded["held_out"]
     assert train.labels is not None
     assert judged.labels is not None
     logits = classifier(judged.sequences)
-    if not isinstance(experiment.data, LabelledTexts) or logits.shape[1] != len(experiment.data.label_names):
+    if not isinstance(experiment.data, LabelledTexts) or logits.shape[1] < len(experiment.data.label_names):
         return None
-    if logits.shape[1] == 2 and (classifier(train.sequences).argmax(1) == train.labels).double().mean() < 0.5:
-        logits = logits.flip(1)
+    classes = len(experiment.data.label_names)
+    outputs = numbering(classifier(train.sequences).argmax(1), train.labels, classes, logits.shape[1])
+    order = [*outputs, *sorted(set(range(logits.shape[1])) - set(outputs))]
+    logits = logits[:, order]
     answers = logits.argmax(1)
     loss = cross_entropy(logits, judged.labels, reduction="none")
     outcomes = Outcomes(loss, torch.ones_like(loss), (answers == judged.labels).to(loss.dtype))
-    return UserRun(outcomes, experiment.user_adapter, answers)
+    num_outputs = logits.shape[1]
+    return UserRun(outcomes, experiment.user_adapter, answers, outputs=outputs, num_outputs=num_outputs)
+
+
+def numbering(
+    answers: Int[Tensor, " examples"], labels: Int[Tensor, " examples"], classes: int, num_outputs: int
+) -> tuple[int, ...]:
+    """The output that stands for each label: of all assignments the one that gets most training rows right.
+
+    Among equals the one that moves fewest labels from their place in the sorted order.
+
+    Args:
+        answers: the output that a classifier gives for each training row.
+        labels: their labels, in [0, classes).
+        classes, num_outputs: of the data, and of the classifier, which has as many or more.
+    """
+    agree = torch.zeros(classes, num_outputs, dtype=torch.long)
+    agree.index_put_((labels, answers), torch.ones_like(labels), accumulate=True)
+    # A whole row right outweighs every label in its place.
+    worth = agree * (classes + 1) + torch.eye(classes, num_outputs, dtype=torch.long)
+    _, chosen = linear_sum_assignment(worth.numpy(), maximize=True)
+    return tuple(int(output) for output in chosen)
 
 
 def collapse(experiment: Experiment) -> Measured[CollapseNumbers] | Skipped:
@@ -67,7 +98,8 @@ def collapse(experiment: Experiment) -> Measured[CollapseNumbers] | Skipped:
     answers = experiment.user_run.answers
     if answers is None or not isinstance(experiment.data, LabelledTexts):
         return Skipped("Only a classifier can collapse into one class.")
-    names = experiment.data.label_names
+    extra = max(0, experiment.user_run.num_outputs - len(experiment.data.label_names))
+    names = [*experiment.data.label_names, *(f"no label of the data ({number + 1})" for number in range(extra))]
     counts = answers.bincount(minlength=len(names))
     truth = experiment.task.encoded["held_out"].labels
     assert truth is not None

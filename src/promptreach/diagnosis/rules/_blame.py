@@ -64,6 +64,12 @@ def training_reasons(seen: Measurements) -> list[Reason]:
     return reasons + _signs(seen, user)
 
 
+def _loses(seen: Measurements) -> bool:
+    """Whether something trained here is surely better than the user's own."""
+    over = seen.training.against_user.values()
+    return seen.user is None or seen.user.status == "diverged" or any(found.low > 0 for found in over)
+
+
 def _optimiser(seen: Measurements, fitting: str) -> Judgement:
     run = seen.runs[fitting]
     reasons = training_reasons(seen)
@@ -75,6 +81,17 @@ def _optimiser(seen: Measurements, fitting: str) -> Judgement:
     )
     if run.method != "lora":
         reasons.append(measured(f"{sentence(fitting)} against LoRA: {seen.gain(seen.against_lora(fitting))}."))
+    if run.best_step == 0:
+        reached = f"{seen.score(fitting)} before any step"
+        advice = f"Take {seen.control}, or start there: {sentence(settings_of(run))} has {reached}, and none helped."
+        return Judgement(
+            TuningVerdict.OPTIMISER,
+            Evidence.MEASURED,
+            f"The training of yours did harm: {reached}, from {run.init} {unit_of(run.method)}.",
+            tuple(reasons),
+            "head" if seen.training.against_head[fitting].high <= seen.margin else None,
+            advice,
+        )
     reads = f", its head reading {POOLINGS_IN_WORDS[seen.pooling.chosen]}" if seen.pooling else ""
     return Judgement(
         TuningVerdict.OPTIMISER,
@@ -83,7 +100,8 @@ def _optimiser(seen: Measurements, fitting: str) -> Judgement:
         f"{seen.score(fitting)}.",
         tuple(reasons),
         fitting,
-        f"Train again with {settings_of(run)} for {run.steps} steps{reads}. That run was made and is verified.",
+        f"Train again with {settings_of(run)} {seen.length_of_training(fitting)}{reads}. That run was made and is "
+        "verified.",
     )
 
 
@@ -101,7 +119,7 @@ def _more_tokens(seen: Measurements, user: UserNumbers, fitting: str) -> Judgeme
             *training_reasons(seen),
         ),
         enough,
-        f"Train {settings_of(run)}.",
+        f"Train {settings_of(run)}, {seen.length_of_training(enough)}.",
     )
 
 
@@ -143,7 +161,8 @@ def _signs(seen: Measurements, user: UserNumbers) -> list[Reason]:
     if seen.collapse is not None and seen.collapse.collapsed:
         text = f"It puts {seen.collapse.share:.0%} of the rows into one class, {seen.collapse.favourite!r} "
         found.append(measured(f"{text}(true of {seen.collapse.true_share:.0%}).", "collapse"))
-    if seen.start is None:
+    # Long virtual tokens that do the task are no fault.
+    if seen.start is None or not _loses(seen):
         return found
     looks = {"Your virtual tokens are": "your prompt"}
     # Only a prompt starts as vectors at the input: a prefix has starts of the same names and other lengths.

@@ -8,13 +8,18 @@ from promptreach.diagnosis.numbers import (
     USER,
     AttemptNumbers,
     BareNumbers,
+    BroughtNumbers,
     CollapseNumbers,
     Comparison,
     DataNumbers,
     Metric,
+    OneLayerNumbers,
+    PartsNumbers,
     PlantedNumbers,
     PoolingNumbers,
     RunNumbers,
+    Scores,
+    SeedNumbers,
     StartNumbers,
     TrainingNumbers,
     UserNumbers,
@@ -26,6 +31,12 @@ configuration with other seeds differ by up to 4 points on the public PEFT bench
 luck."""
 LENGTH_HELPS = 0.02
 """Nats by which a prompt beats the next shorter one where tokens still bind."""
+STILL_FALLING = 0.02
+"""Nats by which the validation loss fell over the last quarter of a training run that was not done."""
+LONGER = 4.0
+"""Falling on as in the last quarter for as long again as the whole training: the gap that this would close is open."""
+OUT_OF_REACH = 0.5
+"""The share of LoRA's change of a model's one layer from which the form is what binds."""
 FORMS = {"prompt": "a soft prompt", "prefix": "a prefix", "lora": "LoRA"}
 """The methods in words: a soft prompt means vectors at the input."""
 POOLINGS_IN_WORDS = {
@@ -48,6 +59,10 @@ class Measurements:
     attempt: AttemptNumbers | None = None
     collapse: CollapseNumbers | None = None
     pooling: PoolingNumbers | None = None
+    parts: PartsNumbers | None = None
+    brought: BroughtNumbers | None = None
+    seeds: SeedNumbers | None = None
+    one_layer: OneLayerNumbers | None = None
 
     @property
     def metric(self) -> Metric:
@@ -55,7 +70,8 @@ class Measurements:
 
     @property
     def margin(self) -> float:
-        return MARGIN[self.metric]
+        """What counts as "as good": what a seed is worth here, where that is known to be more than the usual."""
+        return max(MARGIN[self.metric], 0.0 if self.seeds is None else self.seeds.worth)
 
     @property
     def lora(self) -> str:
@@ -98,18 +114,73 @@ class Measurements:
 
     def has_memorised(self, name: str) -> bool:
         """Whether a run comes within the margin of what contradictions allow; True where that is not the goal."""
-        if self.training.goal != "memorise":
-            return True
-        run = self.scores(name)
+        return self.training.goal != "memorise" or self.is_perfect(name)
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether the control already comes within the margin of what contradictions allow any method."""
+        return self.bare is not None and self._is_possible(self.bare)
+
+    def is_perfect(self, name: str) -> bool:
+        """Whether a run comes within the margin of what contradictions allow any method."""
+        return self._is_possible(self.scores(name))
+
+    def _is_possible(self, found: Scores) -> bool:
         if self.metric == "accuracy":
-            return run.accuracy >= self.data.best_accuracy - self.margin
-        return run.loss <= self.data.loss_floor + self.margin
+            return found.accuracy >= self.data.best_accuracy - self.margin
+        return found.loss <= self.data.loss_floor + self.margin
+
+    def left_start(self, name: str) -> bool:
+        """Whether training did anything: a look after the start was better than it, or the rows trained on were fitted
+        better and better."""
+        run = self.runs[name]
+        return run.best_step > 0 or run.train_fell > STILL_FALLING
+
+    def harmed(self, name: str) -> bool:
+        """Whether a prompt or prefix ends certainly below the control: its start did harm that training did not undo."""
+        run, against = self.runs[name], self.training.against_head.get(name, SAME)
+        return run.method in ("prompt", "prefix") and against.high < 0
+
+    @property
+    def bound_by_layer(self) -> bool:
+        """Whether, in a model of one layer, most of what LoRA does is out of reach of any prompt."""
+        return self.one_layer is not None and self.one_layer.share >= OUT_OF_REACH
+
+    def missing(self, name: str) -> float:
+        """What a run is short of, in the metric's unit: of LoRA; or of what contradictions allow, where rows are to be
+        memorised or LoRA is no measure, since it was not trained to its end."""
+        if self.training.goal != "memorise" and self.left_start(self.lora) and not self.rival_falls_on:
+            return -self.against_lora(name).gain
+        found = self.scores(name)
+        if self.metric == "accuracy":
+            return self.data.best_accuracy - found.accuracy
+        return found.loss - self.data.loss_floor
+
+    def length_of_training(self, name: str) -> str:
+        """The steps of a run as an advice states them: the schedule that was run, and the state that was kept."""
+        run = self.runs[name]
+        return f"over {run.schedule} steps, keeping the state of step {run.best_step}"
+
+    @property
+    def rival_falls_on(self) -> bool:
+        """Whether LoRA, falling on as in its last quarter, would leave behind all prompts that do so, too."""
+        rival, soft = self.runs[self.lora], self.same_form().values()
+        if rival.still_falling < STILL_FALLING or not soft:
+            return False
+        ahead = min(run.validation_loss - LONGER * run.still_falling for run in soft)
+        return rival.validation_loss - LONGER * rival.still_falling < ahead - MARGIN["loss"]
 
     def loss_gap(self, name: str) -> float:
         """The loss of a run over the loss it is measured by: LoRA's, or the floor to be memorised to."""
         memorise = self.training.goal == "memorise"
         target = self.data.loss_floor if memorise else self.runs[self.lora].validation_loss
         return self.runs[name].validation_loss - target
+
+    def settled(self, name: str, gap: float) -> bool:
+        """Whether a run was trained as far and as fast as it could be, as far as a gap of so many nats is concerned."""
+        run = self.runs[name]
+        falls_on = run.still_falling >= STILL_FALLING and LONGER * run.still_falling >= gap
+        return run.best_step > 0 and not run.rate_at_edge and not falls_on
 
     def falls_short(self, name: str) -> str:
         """The words for a run that trails: by how much, or what it has not memorised."""
@@ -122,10 +193,13 @@ class Measurements:
         return self.user if name == USER and self.user else self.runs[name]
 
     def same_form(self) -> dict[str, RunNumbers]:
-        """The soft prompts that the question is about: of the user's own method, or all where none was brought."""
-        if self.user is not None and self.user.method in ("prompt", "prefix"):
-            return self.methods(self.user.method)
-        return self.methods("prompt", "prefix")
+        """The soft prompts that the question is about: of the user's own method, or all where none was brought.
+
+        One that its start harmed is not compared as trained.
+        """
+        own = self.user is not None and self.user.method in ("prompt", "prefix")
+        kinds = (self.form,) if own else ("prompt", "prefix")
+        return {name: run for name, run in self.methods(*kinds).items() if not self.harmed(name)}
 
     @property
     def form(self) -> str:
@@ -133,15 +207,19 @@ class Measurements:
         return "prefix" if self.user is not None and self.user.method == "prefix" else "prompt"
 
     def by_length(self) -> dict[str, RunNumbers]:
-        """The finished runs of `form`, the shortest first."""
-        return dict(sorted(self.methods(self.form).items(), key=lambda item: item[1].tokens))
+        """The finished runs of `form` that no start harmed, the shortest first."""
+        found = {name: run for name, run in self.methods(self.form).items() if not self.harmed(name)}
+        return dict(sorted(found.items(), key=lambda item: item[1].tokens))
 
     def fitting(self) -> str | None:
-        """The best prompt that keeps up, or the best prefix if no prompt does, among `same_form`."""
+        """The best prompt that keeps up, or the best prefix if no prompt does, among `same_form`.
+
+        One whose best look is its start comes last: it was not trained.
+        """
         for kind in ("prompt", "prefix"):
             names = [name for name, run in self.same_form().items() if run.method == kind and self.keeps_up(name)]
             if names:
-                return min(names, key=lambda name: self.runs[name].validation_loss)
+                return min(names, key=lambda name: (self.runs[name].best_step == 0, self.runs[name].validation_loss))
         return None
 
     def best_soft(self) -> str | None:

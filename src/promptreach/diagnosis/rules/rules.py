@@ -11,34 +11,39 @@ and learning rates that were tried, and the form is blamed only where this train
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from promptreach.certificate import Evidence
 from promptreach.diagnosis.measures.comparison import NORMAL_90
 from promptreach.diagnosis.numbers import (
-    USER,
     AttemptNumbers,
     BareNumbers,
+    BroughtNumbers,
     CollapseNumbers,
     DataNumbers,
+    OneLayerNumbers,
+    PartsNumbers,
     PlantedNumbers,
     PoolingNumbers,
+    SeedNumbers,
     StartNumbers,
     TrainingNumbers,
     numbers_of,
 )
 from promptreach.diagnosis.rules._blame import blame_training, training_reasons
+from promptreach.diagnosis.rules._fits import rival_not_trained, soft_prompt_keeps_up
+from promptreach.diagnosis.rules._form import (
+    form_falls_short,
+    gap_left_open,
+    harmed_by_start,
+    harmed_reasons,
+    lengths_not_compared,
+    training_not_trusted,
+)
+from promptreach.diagnosis.rules._known_faults import also_known, control_does, known_rows, one_label, rows_cut
+from promptreach.diagnosis.rules._length import more_tokens_help
+from promptreach.diagnosis.rules._own_adapter import own_beats_all, told_first
 from promptreach.diagnosis.rules._unlearnable import conflicting_completions, conflicting_labels, nothing_learnt
-from promptreach.diagnosis.rules.measurements import FORMS, LENGTH_HELPS, Measurements, sentence, settings_of, unit_of
+from promptreach.diagnosis.rules.measurements import LONGER, STILL_FALLING, Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
-from promptreach.report.verdict import Reason, TuningVerdict
-
-STILL_FALLING = 0.02
-"""Nats by which the validation loss fell over the last quarter of a training run that was not done."""
-LONGER = 4.0
-"""Falling on as in the last quarter for as long again as the whole training: the gap that this would close is open."""
-LENGTH_CLOSES = 0.1
-"""The share of the shorter prompt's gap to LoRA that the longer one closes where tokens still bind."""
-FOUND = 0.5
-"""The share of a planted prompt's gain from which a training is said to find prompts that exist."""
+from promptreach.report.verdict import Reason
 
 
 def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement:
@@ -63,11 +68,25 @@ def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement
         attempt=numbers_of(found, AttemptNumbers),
         collapse=numbers_of(found, CollapseNumbers),
         pooling=numbers_of(found, PoolingNumbers),
+        parts=numbers_of(found, PartsNumbers),
+        brought=numbers_of(found, BroughtNumbers),
+        seeds=numbers_of(found, SeedNumbers),
+        one_layer=numbers_of(found, OneLayerNumbers),
     )
     judgement = next(judgement for rule in RULES if (judgement := rule(seen)) is not None)
     # What the user's own settings cost is worth knowing whatever the verdict.
-    also = tuple(reason for reason in training_reasons(seen) if reason not in judgement.reasons)
-    return replace(judgement, reasons=judgement.reasons + also)
+    more = (*training_reasons(seen), *harmed_reasons(seen), *seed_reasons(seen))
+    also = tuple(reason for reason in more if reason not in judgement.reasons)
+    return told_first(seen, also_known(seen, replace(judgement, reasons=judgement.reasons + also)))
+
+
+def seed_reasons(seen: Measurements) -> tuple[Reason, ...]:
+    """What a seed is worth here, where several were trained."""
+    if seen.seeds is None:
+        return ()
+    worth = f"{100 * seen.seeds.worth:.1f} points" if seen.metric == "accuracy" else f"{seen.seeds.worth:.3f} nats"
+    text = f"Over {len(seen.seeds.seeds)} seeds the same settings differ by up to {worth}; the margin is"
+    return (measured(f"{text} {seen.margin_text}.", "seeds"),)
 
 
 def depends_on(name: str, found: Collection[object]) -> bool:
@@ -82,72 +101,11 @@ def nothing_measured(reasons: tuple[Reason, ...]) -> Judgement:
     )
 
 
-def soft_prompt_keeps_up(seen: Measurements) -> Judgement | None:
-    """FITS: the interval of the difference to LoRA lies above minus the margin."""
-    name = seen.fitting()
-    if name is None:
-        return _user_keeps_up(seen)
-    run, control = seen.runs[name], seen.training.against_head[name]
-    reasons = [
-        measured(f"{sentence(name)} against LoRA on the same {seen.rows}: {seen.gain(seen.against_lora(name))}."),
-        measured(f"{sentence(name)} against {seen.control}: {seen.gain(control)}."),
-    ]
-    prompts = seen.methods("prompt")
-    if run.method == "prefix" and prompts:
-        best = max(prompts, key=lambda other: seen.against_lora(other).gain)
-        text = f"A prompt at the input falls short of that: {best} against LoRA {seen.gain(seen.against_lora(best))}."
-        reasons.append(measured(text))
-    reasons += _start_reason(seen)
-    if control.low <= 0:
-        return _nothing_gained(seen, name, reasons)
-    return Judgement(
-        TuningVerdict.FITS,
-        Evidence.MEASURED,
-        f"{sentence(FORMS[run.method])} fits: {settings_of(run)} reaches {seen.score(name)}, LoRA "
-        f"{seen.score(seen.lora)}, {seen.control} {seen.score('head')}.",
-        tuple(reasons),
-        name,
-        f"Train {settings_of(run)}; the adapter trained here comes with this report.",
-    )
-
-
-def _user_keeps_up(seen: Measurements) -> Judgement | None:
-    """FITS: what the user brought is as good as LoRA, though what was trained here is not."""
-    if seen.user is None or seen.user.method == "lora" or not seen.keeps_up(USER):
-        return None
-    return Judgement(
-        TuningVerdict.FITS,
-        Evidence.MEASURED,
-        f"{seen.your} fits: it reaches {seen.score(USER)}, LoRA {seen.score(seen.lora)}.",
-        (measured(f"{seen.your} against LoRA on the same {seen.rows}: {seen.gain(seen.against_lora(USER))}."),),
-        None,
-        "Keep it; no setting tried here did better.",
-    )
-
-
-def _nothing_gained(seen: Measurements, name: str, reasons: list[Reason]) -> Judgement:
-    """FITS, but not worth it: the prompt or prefix is as good as LoRA and no better than the control."""
-    form = FORMS[seen.runs[name].method]
-    lora = seen.training.against_head[seen.lora]
-    rival = f"LoRA ({seen.score(seen.lora)}) neither"
-    advice = f"Take {seen.control}, and tune only if more rows or a longer training show a gain."
-    if lora.low > 0:
-        rival = f"LoRA reaches {seen.score(seen.lora)}, {seen.gain(lora)}"
-        advice = f"Take {seen.control}, or LoRA if that gain matters; longer training may help the prompts."
-    return Judgement(
-        TuningVerdict.FITS,
-        Evidence.MEASURED,
-        f"{sentence(seen.control)} does this task already ({seen.score('head')}): {form} "
-        f"({seen.score(name)}) adds nothing measurable to it, {rival}.",
-        tuple(reasons),
-        "head",
-        advice,
-    )
-
-
 def gap_not_settled(seen: Measurements) -> Judgement | None:
     """UNDECIDED: the interval allows both "as good" and "worse"."""
     name = seen.best_soft()
+    if name is None and seen.bound_by_layer:
+        return None
     if name is None and {"prompt", "prefix"} <= seen.training.not_here.keys():
         return undecided(
             "This architecture takes neither a prompt nor a prefix.",
@@ -179,7 +137,9 @@ def gap_not_settled(seen: Measurements) -> Judgement | None:
 
 def training_not_done(seen: Measurements) -> Judgement | None:
     """UNDECIDED: there is a gap, but the best soft prompt was not trained as far or as fast as it could be."""
-    name = seen.closest
+    name = seen.best_soft()
+    if name is None:
+        return None
     run, signs = seen.runs[name], []
     if run.still_falling >= STILL_FALLING and LONGER * run.still_falling >= seen.loss_gap(name):
         signs.append(measured(f"Its validation loss fell by {run.still_falling:.3f} nats over the last stretch."))
@@ -187,29 +147,7 @@ def training_not_done(seen: Measurements) -> Judgement | None:
         text = f"Its learning rate, {run.learning_rate:.2g}, was the largest tried and the best of them."
         signs.append(measured(text))
     advice = "Train longer, or over more learning rates; until then LoRA is the safer choice."
-    return _gap_left_open(seen, "but its training was not at its best yet", signs, advice) if signs else None
-
-
-def more_tokens_help(seen: Measurements) -> Judgement | None:
-    """MORE_TOKENS: the loss still falls with the length, by a fair share of what is missing."""
-    runs = list(seen.by_length().items())
-    if len(runs) < 2:
-        return None
-    (_, shorter), (name, longest) = runs[-2:]
-    saved = shorter.validation_loss - longest.validation_loss
-    fitted = (shorter.train_loss or 0.0) - (longest.train_loss or 0.0)
-    if min(saved, fitted) < LENGTH_HELPS or saved < LENGTH_CLOSES * (saved + seen.loss_gap(name)):
-        return None
-    other = ", or a prefix" if seen.form == "prompt" else ""
-    return Judgement(
-        TuningVerdict.MORE_TOKENS,
-        Evidence.MEASURED,
-        f"A longer {seen.form} is needed: from {shorter.tokens} to {longest.tokens} {unit_of(seen.form)} the "
-        f"loss still fell by {saved:.3f} nats, and {name} {seen.falls_short(name)}.",
-        (measured(f"Training and validation loss fall together with the length ({fitted:.3f} and {saved:.3f} nats)."),),
-        name,
-        f"Train {4 * longest.tokens} {unit_of(seen.form)}{other}, to see how the curve goes on.",
-    )
+    return gap_left_open(seen, "but its training was not at its best yet", signs, advice) if signs else None
 
 
 def nothing_memorised(seen: Measurements) -> Judgement | None:
@@ -223,98 +161,24 @@ def nothing_memorised(seen: Measurements) -> Judgement | None:
     )
 
 
-def lengths_not_compared(seen: Measurements) -> Judgement | None:
-    """UNDECIDED: there is a settled gap, but whether it closes with the length was not seen."""
-    lengths = [run.tokens for run in seen.by_length().values()]
-    if len(lengths) > 1:
-        return None
-    finished = ", ".join(map(str, lengths)) or "none"
-    return _gap_left_open(
-        seen,
-        "and that may be its length as well as its form",
-        [measured(f"Lengths of a {seen.form} that finished training: {finished}; a comparison needs two.")],
-        f"Train a {seen.form} of another length as well, four times as long, say; LoRA is the safer choice until then.",
-    )
-
-
-def training_not_trusted(seen: Measurements) -> Judgement | None:
-    """UNDECIDED: there is a settled gap, but this training does not find prompts that exist, or that is not known."""
-    if seen.planted is None:
-        text = "Whether this training finds prompts that exist was not measured."
-        reason = Reason(text, Evidence.UNKNOWN, "planted")
-    elif seen.planted.share >= FOUND:
-        return None
-    else:
-        share = f"{max(0.0, seen.planted.share):.0%}"
-        text = f"Of the gain of a prompt that was planted, and so exists, the same training found {share}."
-        reason = measured(text, "planted")
-    return _gap_left_open(
-        seen,
-        "and that may be its training as well as its form",
-        [reason],
-        "Train longer, until the planted prompt is found; a gap that is left then is the form's. LoRA is the safer "
-        "choice until then.",
-    )
-
-
-def form_falls_short(seen: Measurements) -> Judgement:
-    """FORM: a real gap to LoRA that neither length nor the tried learning rates close."""
-    name, planted = seen.closest, seen.planted
-    assert planted is not None  # or its training would not have been trusted
-    prefixes = [other for other in seen.methods("prefix") if seen.keeps_up(other)]
-    better = prefixes[0] if prefixes else seen.lora
-    run = seen.runs[better]
-    chosen = f"LoRA of rank {run.rank}" if run.method == "lora" else f"a prefix of {run.tokens} slots"
-    lengths = ", ".join(str(run.tokens) for run in seen.by_length().values())
-    return Judgement(
-        TuningVerdict.FORM,
-        Evidence.MEASURED,
-        f"Use {chosen}: it reaches {seen.score(better)}, the best {seen.runs[name].method} ({name}) "
-        f"{seen.score(name)}, at every length tried.",
-        (
-            measured(f"{sentence(name)} against LoRA: {seen.gain(seen.against_lora(name))}."),
-            measured(
-                f"At {seen.form} lengths {lengths} the loss no longer falls with the length, and training had settled."
-            ),
-            measured(
-                f"Of what a planted prompt gains, the same training found {min(1.0, planted.share):.0%}.", "planted"
-            ),
-        ),
-        better,
-        f"Train {chosen} at learning rate {run.learning_rate:.2g}. This is measured on the sizes and rates above, not "
-        "a proof that no prompt exists.",
-    )
-
-
 Rule = Callable[[Measurements], Judgement | None]
 RULES: tuple[Rule, ...] = (
     conflicting_completions,
+    one_label,
+    rows_cut,
+    known_rows,
     nothing_learnt,
+    own_beats_all,
+    control_does,
     blame_training,
+    rival_not_trained,
     soft_prompt_keeps_up,
+    harmed_by_start,
     gap_not_settled,
-    training_not_done,
     more_tokens_help,
+    training_not_done,
     nothing_memorised,
     lengths_not_compared,
     training_not_trusted,
     form_falls_short,
 )
-
-
-def _gap_left_open(seen: Measurements, why: str, reasons: list[Reason], advice: str) -> Judgement:
-    name = seen.closest
-    headline = f"{sentence(name)} {seen.falls_short(name)}, {why}."
-    return undecided(headline, tuple(reasons), advice, chosen=seen.lora)
-
-
-def _start_reason(seen: Measurements) -> list[Reason]:
-    """The reason why a run with PEFT's defaults would look worse, where that was measured."""
-    if seen.start is None:
-        return []
-    starts = seen.start.prompt_start_loss
-    damage = starts["random (start)"] - starts["vocabulary (start)"]
-    if damage < STILL_FALLING:
-        return []
-    text = f"The start matters: PEFT's random start costs {damage:.3f} nats more than vocabulary rows before the first"
-    return [measured(f"{text} step.", "initialisation")]

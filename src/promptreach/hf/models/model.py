@@ -23,6 +23,7 @@ from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelEr
 from promptreach.hf.adapters._lora import AttachedLora, attached, lora_targets
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
+from promptreach.hf.models.continuations import continued
 from promptreach.hf.models.ends import embedded_vocabulary, embedding_faults, logits_of
 from promptreach.hf.models.families import Family, family_of, row_of, task_of
 from promptreach.hf.models.lengths import max_positions, parts_of, put_together, turning_length
@@ -169,6 +170,16 @@ class OpenModel:
         encoded = self.tokenizer(list(texts), add_special_tokens=special_tokens, truncation=False, verbose=False)
         raise_if_any(rowless_faults(self.tokenizer, encoded["input_ids"], len(self._table)))
         return [list(ids) for ids in encoded["input_ids"]]
+
+    def tokenize_pairs(
+        self, prompts: Sequence[str], completions: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of each prompt and of the completion right behind it, see `hf.models.continuations`.
+
+        Raises:
+            InputError: as `tokenize` does.
+        """
+        return continued(self.tokenizer, self.tokenize, prompts, completions)
 
     def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
         """The sequences padded on the right to the longest, on the model's device.

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.balls import OUTWARD, Ball
+from promptreach.balls import LEAST, OUTWARD, Ball
 from promptreach.limits.layers import blocks
 from promptreach.limits.layers.feed_forward_bounds import LARGEST_SLOPE
 from promptreach.rounding import UNIT
@@ -65,4 +65,4 @@ def _softmax(scores: Ball, causal: bool) -> Ball:
 def _activated(weights: FeedForwardWeights, values: Ball) -> Ball:
     """act(t) = t g(t) with g in [0, 1], which evaluates to within 16 u; errors in t grow by the largest slope."""
     radius = float(LARGEST_SLOPE[weights.activation]) * values.radius + 17 * UNIT * values.centre.abs()
-    return Ball(blocks.activated(weights.activation, values.centre), radius * OUTWARD)
+    return Ball(blocks.activated(weights.activation, values.centre), radius * OUTWARD + 4 * LEAST)

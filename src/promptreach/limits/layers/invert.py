@@ -8,9 +8,10 @@ Reference: Wang et al. 2023 (paper A), Theorem 5; docs/theory/lipschitz.md, sect
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,13 +19,17 @@ from torch import Tensor
 
 from promptreach import reference, rounding
 from promptreach.balls import Ball
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
-from promptreach.errors import Fault, NotContractingError, raise_if_any
+from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, Statement, rechecks
+from promptreach.errors import Fault, InputError, NotContractingError, raise_if_any
 from promptreach.limits.layers import blocks, enclosure
-from promptreach.limits.layers.lipschitz import ball_faults, layer_faults, layer_sizes
+from promptreach.limits.layers.inputs import ball_faults, formed_bytes, layer_faults, witnessed_layers
+from promptreach.limits.layers.lipschitz import LayerSizes, layer_sizes
 from promptreach.limits.layers.norm_routines import FAST, THOROUGH, NormRoutines
 from promptreach.weights import LayerWeights
+from promptreach.witness import number, tensor, whole
 
+_WIDENED = Decimal("1e-9")
+"""The share by which bounds on branches grow, so that a second path, whose norms differ by 1e-12, stays below."""
 _GROWTH_STEPS = 200
 _MOST_STEPS = 10_000
 
@@ -79,16 +84,23 @@ def invert(
     if refused:
         raise NotContractingError("these layers cannot be inverted with a certificate", refused)
     given = outputs.detach().to("cpu", torch.float64)
-    states, error, iterations = given, Decimal(0), 0
+    stream, error, iterations = [given], Decimal(0), 0
     radii: list[float] = []
     with localcontext(rounding.WIDE):
         for index, layer in reversed(list(enumerate(layers))):
-            for branch in reversed(_branches(index, layer.detached(), states, error)):
-                states, error, steps = _solve(branch, states, error, tol, index)
+            for branch in reversed(_branches(index, layer.detached(), stream[0], error)):
+                states, error, steps = _solve(branch, stream[0], error, tol, index)
+                stream.insert(0, states)
                 iterations += steps
             radii.insert(0, float(branch.radius))
         value = rounding.round_up(error)
-    return Inverse(states, _certificate(value, radii, layers, states, given), iterations, tuple(radii))
+    witness = {
+        "layers": [layer.packed() for layer in layers],
+        "states": torch.stack(stream),
+        "radii": torch.tensor(radii, dtype=torch.float64),
+    }
+    found = Certificate.stated(recheck_inverse, value, witness).confirmed()
+    return Inverse(stream[0], found, iterations, tuple(radii))
 
 
 def injective_consequence(layers: Sequence[LayerWeights], radius: float | int, tokens: int) -> Certificate:
@@ -109,32 +121,36 @@ def injective_consequence(layers: Sequence[LayerWeights], radius: float | int, t
     Reference: Wang et al. 2023, Theorem 5; theorem key ``contracting-injective``.
     """
     raise_if_any(layer_faults(layers) + ball_faults(radius, tokens))
-    kept, reasons = _kept(layers, radius, tokens, FAST, widened=Decimal("1e-9"))
-    claim = (
-        f"For every prompt and all contents X, X' whose tokens lie in the ball of radius {rounding.shown(radius)}, "
-        f"prompt and content at most {tokens} tokens: the outputs at the content positions differ by at least "
-        f"value |X - X'| (Frobenius). So two inputs with one target sequence cannot be fitted."
+    kept, reasons = _kept(layers, radius, tokens, FAST, _WIDENED)
+    witness = {"layers": [layer.packed() for layer in layers], "radius": radius, "tokens": tokens}
+    found = Certificate.stated(recheck_injective, kept, witness)
+    if not reasons:
+        return found.confirmed()
+    unmet = tuple(replace(assumption, checked=False) for assumption in found.assumptions)
+    return replace(
+        found, evidence=Evidence.UNKNOWN, reason="; ".join(reasons), assumptions=unmet, witness={}, checker=""
     )
-    return Certificate(
-        claim=claim,
-        value=kept,
+
+
+def _states_injective(witness: Mapping[str, Any]) -> Statement:
+    radius, tokens = number(witness, "radius", 0), whole(witness, "tokens")
+    witnessed_layers(witness["layers"])
+    return Statement(
+        claim=(
+            f"For every prompt and all contents X, X' whose tokens lie in the ball of radius {rounding.shown(radius)}, "
+            f"prompt and content at most {tokens} tokens: the outputs at the content positions differ by at least "
+            f"value |X - X'| (Frobenius). So two inputs with one target sequence cannot be fitted."
+        ),
         side=Side.LOWER,
-        evidence=Evidence.UNKNOWN if reasons else Evidence.PROVED,
-        assumptions=(Assumption("causal, prompt first, every branch contracts on its ball", not reasons),),
         theorem="contracting-injective",
-        witness={} if reasons else {"layers": [layer.packed() for layer in layers], "radius": radius, "tokens": tokens},
-        checker="" if reasons else "limits.layers.invert:recheck_injective",
-        reason="; ".join(reasons),
+        assumptions=(Assumption("causal, prompt first, every branch contracts on its ball", True),),
     )
 
 
 def _kept(
     layers: Sequence[LayerWeights], radius: float | int, tokens: int, routines: NormRoutines, widened: Decimal
 ) -> tuple[float, list[str]]:
-    """The product over all branches of 1 minus their Lipschitz bounds, rounded down; 0 with the reasons for none.
-
-    `widened` is the share by which every bound grows, so that a second path, whose bounds differ by 1e-12, stays below.
-    """
+    """The product over all branches of 1 minus their widened bounds, rounded down; 0 with the reasons for none."""
     with localcontext(rounding.WIDE):
         margin, ball, reasons = Decimal(1), Decimal(radius), []
         for index, layer in enumerate(layers):
@@ -160,8 +176,8 @@ def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) 
     The ball is grown until it holds what the layer can have been given: each token of x = y - G(x) is at most
     |y| + reach(G) long. The ball of the attention branch is the layer's own, its radius a float64, as claims name it.
     """
-    target = Decimal(float(outputs.norm(dim=1).max())) * (1 + Decimal("1e-9")) + error
-    radius = target
+    target = _longest(outputs) + error
+    radius = target * (1 + Decimal("1e-3"))
     for _ in range(_GROWTH_STEPS):
         sizes = layer_sizes(layer, radius, len(outputs))
         if found := _not_contracting(index, sizes.attention, sizes.feed_forward):
@@ -174,18 +190,22 @@ def _branches(index: int, layer: LayerWeights, outputs: Tensor, error: Decimal) 
     else:
         grown = f"layer {index}: no ball found that holds all inputs of these outputs"
         raise NotContractingError("these layers cannot be inverted with a certificate", [grown])
+    return _branches_of(layer, sizes, Decimal(rounding.float_below(radius)), _WIDENED)
+
+
+def _branches_of(layer: LayerWeights, sizes: LayerSizes, radius: Decimal, widened: Decimal) -> list[_Branch]:
     attention, feed_forward = layer.attention, layer.feed_forward
     return [
         _Branch(
             blocks.attention_branch(layer),
             lambda states: enclosure.attention(attention, states),
-            sizes.attention,
-            Decimal(rounding.float_below(radius)),
+            sizes.attention * (1 + widened),
+            radius,
         ),
         _Branch(
             blocks.feed_forward_branch(layer),
             lambda states: enclosure.feed_forward(feed_forward, states),
-            sizes.feed_forward,
+            sizes.feed_forward * (1 + widened),
             sizes.mlp_radius,
         ),
     ]
@@ -198,60 +218,93 @@ def _solve(
     states, last, steps = target, math.inf, 0
     while steps < _MOST_STEPS:
         moved = target - branch.plain(states)
-        step = float((moved - states).norm())
+        step = Ball.exact(moved - states).norm()
         states, steps = moved, steps + 1
         # Stop at the tolerance, or where rounding stops the steps from shrinking.
         if step <= tol * float(1 - branch.contraction) / 4 or step >= last:
             break
         last = step
-    point = Ball.exact(states)
-    residual = Decimal((Ball.exact(target) - point - branch.enclosed(point)).norm())
-    error = (residual + target_error) / (1 - branch.contraction)
-    reach = Decimal(float(states.norm(dim=1).max())) * (1 + Decimal("1e-9")) + error
-    if not reach <= branch.radius:
+    error = _carried(branch, states, target, target_error)
+    if error is None:
         outside = f"layer {index}: the solution may lie outside the ball of radius {float(branch.radius):g}"
         raise NotContractingError("the inverse was computed but not certified", [outside])
     return states, error, steps
 
 
-def _certificate(
-    value: float, radii: list[float], layers: Sequence[LayerWeights], inputs: Tensor, outputs: Tensor
-) -> Certificate:
+def _carried(branch: _Branch, states: Tensor, target: Tensor, target_error: Decimal) -> Decimal | None:
+    """The distance from `states` to the exact solution for a target known to within an error.
+
+    None where the solution may lie outside the ball on which the branch is known to contract.
+    """
+    point = Ball.exact(states)
+    residual = (Ball.exact(target) - point - branch.enclosed(point)).norm()
+    if not math.isfinite(residual):
+        return None
+    error = (Decimal(residual) + target_error) / (1 - branch.contraction)
+    return error if _longest(states) + error <= branch.radius else None
+
+
+def _longest(states: Float[Tensor, "tokens hidden"]) -> Decimal:
+    """At least the norm of each token, at any size that a float64 has."""
+    return max(Decimal(Ball.exact(token).norm()) for token in states)
+
+
+def _states_inverse(witness: Mapping[str, Any]) -> Statement:
+    layers = witnessed_layers(witness["layers"])
+    radii = tensor(witness, "radii", len(layers)).tolist()
+    tensor(witness, "states", 2 * len(layers) + 1, None, layers[0].attention.hidden_size)
+    if any(_refusals(0, layer) for layer in layers):
+        raise InputError(Fault("layers", "norms or rotation", "layers without"))
     norms = ", ".join(rounding.shown(radius) for radius in radii)
-    return Certificate(
+    return Statement(
         claim=(
             f"Among inputs whose stream enters the layers with token norms of at most {norms}, exactly one is "
             f"mapped to the outputs, and it is at most value from the inputs returned (Frobenius), provided that "
             f"exp, erf and tanh of this machine err by at most 4 units in the last place."
         ),
-        value=value,
         side=Side.UPPER,
-        evidence=Evidence.PROVED,
-        assumptions=(Assumption("every branch has a Lipschitz constant below 1 on its ball", True),),
         theorem="contracting-inverse",
-        witness={"layers": [layer.packed() for layer in layers], "inputs": inputs, "outputs": outputs},
-        checker="limits.layers.invert:recheck_inverse",
+        assumptions=(Assumption("every branch has a Lipschitz constant below 1 on its ball", True),),
     )
 
 
-@rechecks(Independence.ARITHMETIC, quick=0)
+@rechecks(Independence.SHARED, states=_states_inverse, size=formed_bytes, quick=1_000_000, most=2**31)
 def recheck_inverse(certificate: Certificate) -> bool:
-    """Second path: the plain loops of `reference` take the inputs to within (4^layers) value of the outputs.
+    """Second path: the error carried back through the states between the branches, with norms from singular values.
 
-    Each layer has a Lipschitz constant below (1 + 1) (1 + 1). This can refute a claim; the proof is the first path's.
+    How far each state misses the next is enclosed by the first path's code; so the plain loops of `reference` take the
+    inputs forward as well, and have to come to within (4^layers) value of the outputs, as each layer's Lipschitz
+    constant is below (1 + 1) (1 + 1). As long as `recheck_lipschitz`.
     """
     seen = certificate.witness
-    layers = [LayerWeights.unpacked(layer).detached() for layer in seen["layers"]]
-    missed = float((reference.transformer(layers, seen["inputs"]) - seen["outputs"]).norm())
-    return missed <= 4.0 ** len(layers) * certificate.value
+    layers, stream = witnessed_layers(seen["layers"]), seen["states"]
+    error = Decimal(0)
+    with localcontext(rounding.WIDE):
+        for index, layer in reversed(list(enumerate(layers))):
+            radius = Decimal(float(seen["radii"][index]))
+            sizes = layer_sizes(layer, radius, stream.shape[1], THOROUGH)
+            if _not_contracting(index, sizes.attention, sizes.feed_forward):
+                return False
+            attention, feed_forward = _branches_of(layer, sizes, radius, widened=Decimal(0))
+            start, between, end = stream[2 * index : 2 * index + 3]
+            for branch, states, target in ((feed_forward, between, end), (attention, start, between)):
+                found = _carried(branch, states, target, error)
+                if found is None:
+                    return False
+                error = found
+        missed = (reference.transformer(layers, stream[0]) - stream[-1]).norm()
+        return error <= Decimal(certificate.value) and float(missed) <= 4.0 ** len(layers) * certificate.value
 
 
-@rechecks(Independence.ARITHMETIC, quick=800_000)
+@rechecks(Independence.ARITHMETIC, states=_states_injective, size=formed_bytes, quick=1_000_000, most=2**31)
 def recheck_injective(certificate: Certificate) -> bool:
-    """Second path: the product again, with all matrices formed and all norms from singular values."""
+    """Second path: the product again, with all matrices formed and all norms from singular values.
+
+    As long as `recheck_lipschitz`.
+    """
     seen = certificate.witness
-    layers = [LayerWeights.unpacked(layer).detached() for layer in seen["layers"]]
-    kept, reasons = _kept(layers, seen["radius"], int(seen["tokens"]), THOROUGH, widened=Decimal(0))
+    layers = witnessed_layers(seen["layers"])
+    kept, reasons = _kept(layers, seen["radius"], seen["tokens"], THOROUGH, widened=Decimal(0))
     return not reasons and 0.0 <= certificate.value <= kept
 
 

@@ -1,9 +1,12 @@
 """Successive halving: train all candidates a little, drop the worse half, go on with the rest from where they are.
 
-The rungs stand at doubling step counts, so every rung costs about the same: the first 3 of 3 candidates go to a
-sixteenth of the steps, the better 2 to an eighth, the best to the end, for 1.19 full runs where three trials of a
-quarter, thrown away afterwards, would cost 1.75. Candidates climb on the schedule of the full run, so that what
+The rungs stand at doubling step counts, so every rung costs about the same: the first 3 of 3 candidates go to an eighth
+of the steps, the better 2 to a quarter, the best to the end, for 1.375 full runs. The first rung lies behind the
+warm-up, in which no candidate has seen its own rate yet. Candidates climb on the schedule of the full run, so that what
 survives is the full run: nothing is trained twice, and no decay is spent on a candidate that is dropped.
+
+As long as no candidate is better than the start they share by more than the noise of the validation rows, none is
+dropped: what leads there is luck, and the middle rate often sets off last.
 
 The schedule stays the linear one of every run, although a rung is then judged before its decay. That blurs the choice
 between neighbouring rates, whose full runs differ little; what costs much is a grid that ends short of the best rate,
@@ -14,14 +17,19 @@ survivors' further steps took all of them above where it stopped: it then takes 
 with it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from promptreach.training.engines.executor import Executor
 from promptreach.training.runs import Run, RunConfig
+from promptreach.training.task.objective import Outcomes
+from promptreach.training.trainer import WARM_UP
 
-FIRST_RUNG = 1 / 16
+FIRST_RUNG = 1 / 8
 """The first rung's steps as a share of the full run's; every later rung has twice as many as the one before."""
+NOISE = 2.0
+"""Standard errors of the paired difference to the start, up to which a candidate is where it started."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +49,7 @@ def halving(
     executor: Executor,
     candidates: Sequence[RunConfig],
     more: Callable[[Sequence[Run]], RunConfig | None] = lambda runs: None,
+    start: Outcomes | None = None,
 ) -> Halving:
     """The candidate that leads farthest down in validation loss, with the runs that show it.
 
@@ -51,6 +60,7 @@ def halving(
         candidates: at least one; full runs of equal `steps`. None of them is trained to the end here.
         more: looks at the runs so far and names a candidate to add, or None. Asked until it names none, after the first
             rung and once more after the last.
+        start: the validation outcomes before any step, which all candidates share; None drops candidates at every rung.
 
     Returns:
         Ties go to the earlier candidate; a diverged one is chosen only where all diverged.
@@ -61,18 +71,19 @@ def halving(
         configs.append(extra)
         last += executor.run([_at_rung(extra, 0)])
     alive, kept, rung = list(range(len(configs))), len(configs), 0
-    while kept > 1:
-        ranked = sorted(alive, key=lambda index: _rank(last[index]))
-        kept, rung = (kept + 1) // 2, rung + 1
-        alive = sorted(ranked[:kept])
+    steps = configs[0].steps
+    while kept > 1 and rung_steps(steps, rung + 1) < steps:  # a rung at the end would be a full run more
+        if start is None or any(has_left(last[index].validation, start) for index in alive):
+            kept = (kept + 1) // 2
+            alive = sorted(sorted(alive, key=lambda index: _rank(last[index]))[:kept])
         if kept > 1:
+            rung += 1
             for index, run in zip(alive, executor.run([_at_rung(configs[i], rung) for i in alive]), strict=True):
                 last[index] = run
             while (leader := min(range(len(last)), key=lambda index: _rank(last[index]))) not in alive:
                 last[leader] = executor.run([_at_rung(configs[leader], rung)])[0]
                 alive.append(leader)
-    # The last rung that was run: one more candidate that is named now takes as many steps as the leader has taken.
-    rung = max(0, rung - 1)
+    # One more candidate that is named now takes as many steps as the leader has taken.
     while (extra := more(last)) is not None:
         configs.append(extra)
         last += executor.run([_at_rung(extra, rung)])
@@ -87,7 +98,7 @@ def halving_steps(steps: int, candidates: int) -> int:
     """
     total, rung = 0, 0
     alive = candidates
-    while alive > 1 or rung == 0:
+    while rung == 0 or (alive > 1 and rung_steps(steps, rung) < steps):
         total += alive * rung_steps(steps, rung)
         alive = (alive + 1) // 2
         rung += 1
@@ -95,8 +106,15 @@ def halving_steps(steps: int, candidates: int) -> int:
 
 
 def rung_steps(steps: int, rung: int) -> int:
-    """The steps at which a rung stands, of `steps` in all."""
-    return min(steps, max(1, round(steps * FIRST_RUNG)) << rung)
+    """The steps at which a rung stands, of `steps` in all; the first lies behind the warm-up."""
+    return min(steps, max(math.floor(WARM_UP * steps) + 1, round(steps * FIRST_RUNG)) << rung)
+
+
+def has_left(now: Outcomes, start: Outcomes) -> bool:
+    """Whether a run is better than its start by more than the noise of the rows both are scored on; so it is on a
+    single row, whose noise is not known."""
+    saved = (start.loss - now.loss).double()
+    return len(saved) < 2 or float(saved.mean()) > NOISE * float(saved.std()) / math.sqrt(len(saved))
 
 
 def _at_rung(config: RunConfig, rung: int) -> RunConfig:

@@ -7,6 +7,7 @@ from promptreach.training.engines.executor import Executor
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.halving import best_of, halving, halving_steps, rung_steps
+from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.task import Task
 
 MOST_EXTENSIONS = 3
@@ -65,7 +66,7 @@ def sweep(executor: Executor, config: RunConfig, rates: Sequence[float] | None =
         rate = _rate_beyond_the_edge(runs, downwards=not at_first)
         return None if rate is None else replace(config, learning_rate=rate)
 
-    found = halving(executor, candidates, beyond)
+    found = halving(executor, candidates, beyond, start=_start(executor.task, config))
     return Sweep(found.trials, *executor.run([found.best]))
 
 
@@ -74,6 +75,12 @@ def own_rates(task: Task, config: RunConfig) -> list[float]:
     spec = method_named(config.method)
     with spec.attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         return [_rounded(rate * trainable.rate_scale) for rate in spec.rates]
+
+
+def _start(task: Task, config: RunConfig) -> Outcomes:
+    """The validation outcomes before any step."""
+    with method_named(config.method).attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
+        return task.evaluate("validation", task.objective(), trainable.joined)
 
 
 def planned_steps(config: RunConfig, candidates: int) -> int:

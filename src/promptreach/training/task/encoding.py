@@ -61,12 +61,16 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
 
     A classified text loses its end (an encoder's closing special token is kept). A prompt loses its beginning (the
     special token that opens a text is kept), since what stands next to the completion matters most. A completion is
-    never cut, and ends with the end token, if the tokenizer has one: stopping is a part of the answer.
+    never cut, and ends with the end token, if the tokenizer has one: stopping is a part of the answer. The tokens of
+    prompt and completion decode to the two texts with nothing between them, where the tokenizer can say that.
 
     Raises:
         DataError: when an input has no tokens, or a completion alone does not fit, naming their rows.
     """
-    inputs = backbone.tokenize(data.inputs)
+    is_labelled = isinstance(data, LabelledTexts)
+    inputs, answers = (
+        (backbone.tokenize(data.inputs), []) if is_labelled else backbone.tokenize_pairs(data.inputs, data.answers)
+    )
     rows = data.rows or tuple(range(1, len(data) + 1))
     what = "text" if isinstance(data, LabelledTexts) else "prompt"
     faults = [
@@ -79,7 +83,7 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
         truncated = sum(len(ids) > max_length for ids in inputs)
         return Encoded(sequences, torch.tensor(data.labels), None, truncated)
-    answers = _answers(backbone, data.completions)
+    answers = _ended(answers, backbone.end_token)
     faults += [
         Fault(
             f"{data.source}, row {row}, completion",
@@ -91,19 +95,22 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         if not 0 < len(answer) < max_length
     ]
     raise_if_any(faults[:_SHOWN_FAULTS], DataError)
-    opening = len(backbone.tokenize([""])[0])
+    opening = _opening(backbone, data.inputs[0], inputs[0])
     pairs = list(zip(inputs, answers, strict=True))
     joined = tuple((*_cut_start(prompt, max_length - len(answer), opening), *answer) for prompt, answer in pairs)
     truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in pairs)
     return Encoded(joined, None, tuple(map(len, answers)), truncated)
 
 
-def _answers(backbone: Backbone, completions: Sequence[str]) -> list[list[int]]:
-    """The tokens of each completion with the end token behind them; none for a completion that has none."""
-    answers = backbone.tokenize(completions, special_tokens=False)
-    end = backbone.end_token
+def _ended(answers: Sequence[list[int]], end: int | None) -> list[list[int]]:
+    """Each completion with the end token behind it; none for a completion that has no token."""
     # A completion may already spell the end token out.
     return [ids if end is None or not ids or ids[-1] == end else [*ids, end] for ids in answers]
+
+
+def _opening(backbone: Backbone, text: str, ids: Sequence[int]) -> int:
+    """The special tokens in front of a text."""
+    return len(ids) - len(backbone.tokenize([text], special_tokens=False)[0])
 
 
 def _cut_end(ids: Sequence[int], max_length: int, keep_last: bool) -> tuple[int, ...]:

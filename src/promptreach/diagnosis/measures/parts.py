@@ -1,0 +1,84 @@
+"""The parts that the rows are split into: what a verdict cannot see when a label or a row stands on the wrong side."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.diagnosis.experiment import Experiment, Measured
+from promptreach.diagnosis.numbers import PartsNumbers
+from promptreach.training.task.encoding import Encoded
+
+
+def measure(experiment: Experiment) -> Measured[PartsNumbers]:
+    """Count labels and rows that both parts hold; where rows are memorised, the parts are the same on purpose."""
+    task = experiment.task
+    known = 0 if experiment.every_row else _known_rows(task.train, task.held_out, task.encoded)
+    data = experiment.data
+    numbers = PartsNumbers(
+        train_labels=_counted(data, task.train),
+        held_out_labels=_counted(data, task.held_out),
+        held_out_rows=len(task.held_out),
+        known_rows=known,
+        cut_side="end" if isinstance(data, LabelledTexts) else "beginning",
+        room=experiment.content_length,
+        context=task.backbone.max_positions,
+        remarks=(*data.remarks, *_blank_remarks(experiment)),
+    )
+    return Measured(numbers, experiment.sample)
+
+
+def _counted(data: TaskData, part: TaskData) -> dict[str, int]:
+    if not isinstance(data, LabelledTexts):
+        return {}
+    counts = Counter(part.answers)
+    return {name: counts[name] for name in data.label_names}
+
+
+def _known_rows(train: TaskData, held_out: TaskData, encoded: dict[str, Encoded] | object) -> int:
+    """The held-out rows that the training part holds as well, to the model or to a reader."""
+    assert isinstance(encoded, dict)
+    tokens = set(_contents(encoded["train"]))
+    texts = {_plain(text) for text in train.inputs}
+    pairs = zip(_contents(encoded["held_out"]), held_out.inputs, strict=True)
+    return sum(content in tokens or _plain(text) in texts for content, text in pairs)
+
+
+def _contents(part: Encoded) -> Sequence[tuple[int, ...]]:
+    """What the model reads of each row before it must answer."""
+    if part.answer_lengths is None:
+        return part.sequences
+    return [ids[:-length] for ids, length in zip(part.sequences, part.answer_lengths, strict=True)]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _blank_remarks(experiment: Experiment) -> list[str]:
+    """Blanks between prompt and completion that pre-training has not seen there."""
+    data = experiment.data
+    if not isinstance(data, Completions):
+        return []
+    found, rows = [], len(data)
+    if ends := sum(prompt[-1] in " \t" for prompt in data.prompts):
+        found.append(
+            f"{ends:,} of {rows:,} prompts end in white space: most tokenizers put a blank to the word behind it, so "
+            "that one at a prompt's end is a token that the model rarely saw there; move it to the completion."
+        )
+    starts = [
+        row for row, text in enumerate(data.completions) if text[0].isalnum() and not data.prompts[row][-1].isspace()
+    ]
+    if starts and _wants_blanks(experiment, [data.completions[row] for row in starts[:20]]):
+        found.append(
+            f"{len(starts):,} of {rows:,} completions begin without a blank, where this tokenizer marks the starts of "
+            "words: they are trained as the middle of one, exactly as written; begin them with a blank where they are "
+            "words."
+        )
+    return found
+
+
+def _wants_blanks(experiment: Experiment, texts: Sequence[str]) -> bool:
+    """Whether the tokenizer writes the start of a word otherwise than its middle: alone it reads a text as a start."""
+    tokenize = experiment.task.backbone.tokenize_pairs
+    alone = experiment.task.backbone.tokenize(texts, special_tokens=False)
+    return tokenize([":"] * len(texts), texts)[1] != alone
