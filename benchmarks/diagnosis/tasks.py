@@ -37,6 +37,7 @@ class Task:
         options: for `diagnose`.
         hidden: the tokens of the prompt that solves it, where one was planted.
         truth: the trainings that `truth.py` checks the construction with, as (method, size, steps).
+        plain: whether those are made with torch, transformers and PEFT alone (see `plain.py`).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
     truth: tuple[tuple[str, int, int], ...] = ()
+    plain: bool = False
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
@@ -252,6 +254,90 @@ def new_attention() -> Iterator[Task]:
         yield Task(name, "new attention", "one_layer_gpt", ("FORM",), why, rows, options, truth=truth)
 
 
+LOOKUP = (("prompt", 1, 400), ("prompt", 4, 800), ("prompt", 32, 600))
+PAIRS = (("prompt", 8, 800), ("prompt", 32, 600), ("prefix", 8, 800), ("lora", 8, 600))
+
+
+def lookup() -> Iterator[Task]:
+    """MORE_TOKENS: a random table of the last letter, of which a few virtual tokens hold a part and 32 nearly all.
+
+    Unlike `memorised`, nothing is written by the model: a virtual token has a key that the last letter may match and a
+    value that tells the answer, in one layer as in several.
+    """
+    why = "Sixteen letters, sixteen answers: `truth.py` (PEFT alone) shows 4 tokens short of 32, trained long."
+    options = {"tokens": (1, 2, 4), "rank": 16, "steps": 300, "limits": LETTER_LIMITS}
+    own = {"attempt": Attempt("prompt", 1, learning_rate=0.3, init="vocabulary", steps=300)}
+    kinds: dict[str, tuple[str, int, dict[str, Any]]] = {
+        "lookup-three-a": ("small_gpt", 11, {"goal": "memorise"}),
+        "lookup-three-b": ("small_gpt", 12, {"goal": "generalise"}),
+        "lookup-three-own": ("small_gpt", 13, own),
+        "lookup-two-a": ("two_layer_gpt", 14, {"goal": "memorise"}),
+        "lookup-two-b": ("two_layer_gpt", 15, {"goal": "generalise"}),
+        "lookup-two-c": ("two_layer_gpt", 16, {"goal": "memorise"}),
+        "lookup-two-own": ("two_layer_gpt", 17, own),
+        "lookup-one-a": ("one_layer_gpt", 18, {"goal": "memorise"}),
+        "lookup-one-b": ("one_layer_gpt", 19, {"goal": "generalise"}),
+        "lookup-one-own": ("one_layer_gpt", 20, own),
+    }
+
+    def rows(number: int) -> Callable[[OpenModel, int], TaskData]:
+        answers = dict(zip(LETTERS, table(LETTERS, number)[1::2], strict=True))
+
+        def made(model: OpenModel, seed: int) -> TaskData:
+            found = words(1050, LETTERS, seed)
+            return spelled(found, [answers[word[-1]] for word in found])
+
+        return made
+
+    for name, (model, number, more) in kinds.items():
+        yield Task(name, "lookup", model, ("MORE_TOKENS",), why, rows(number), options | more, truth=LOOKUP, plain=True)
+
+
+def pairwise() -> Iterator[Task]:
+    """FORM: two letters are to be compared, by models that were trained to look at one.
+
+    The narrow GPTs answer with the last letter or the next one; nothing in their attention tells any other letter from
+    the rest. A prompt or a prefix adds to what is read there; LoRA changes what is looked at.
+    """
+    why = "The frozen layers look at one letter; `truth.py` (PEFT alone): LoRA does it, prompts and prefixes do not."
+    limits = Limits(train=1500, validation=150, held_out=300, max_length=32)
+    options = {"tokens": (2, 4, 8), "rank": 8, "steps": 400, "limits": limits}
+    own = {"attempt": Attempt("prompt", 8, learning_rate=0.3, init="vocabulary", steps=400)}
+    asked: dict[str, Callable[[str], str]] = {
+        "larger": lambda word: max(word[-2:]),
+        "smaller": lambda word: min(word[-2:]),
+        "before": lambda word: word[-2],
+        "largest": lambda word: max(word[-3:]),
+        "least": lambda word: min(word[-3:]),
+    }
+    kinds: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "pair-two-larger": ("narrow_two", "larger", {}),
+        "pair-two-smaller": ("narrow_two", "smaller", {}),
+        "pair-two-before": ("narrow_two", "before", {}),
+        "pair-two-largest": ("narrow_two", "largest", {}),
+        "pair-two-own": ("narrow_two", "larger", own),
+        "pair-three-larger": ("narrow_three", "larger", {}),
+        "pair-three-smaller": ("narrow_three", "smaller", {}),
+        "pair-three-before": ("narrow_three", "before", {}),
+        "pair-one-larger": ("one_layer_gpt", "larger", {}),
+        "pair-one-smaller": ("one_layer_gpt", "smaller", {}),
+        "pair-one-least": ("one_layer_gpt", "least", {}),
+        "pair-one-own": ("one_layer_gpt", "larger", own),
+    }
+
+    def rows(answer: Callable[[str], str]) -> Callable[[OpenModel, int], TaskData]:
+        def made(model: OpenModel, seed: int) -> TaskData:
+            found = words(2500, LETTERS[:8], seed, 5, 6)
+            return spelled(found, [answer(word) for word in found])
+
+        return made
+
+    for name, (model, question, more) in kinds.items():
+        yield Task(
+            name, "pairwise", model, ("FORM",), why, rows(asked[question]), options | more, truth=PAIRS, plain=True
+        )
+
+
 def contradicted() -> Iterator[Task]:
     """DATA: nearly all inputs stand twice in the data, once with each answer."""
     why = "Of two rows with one input and two answers no method gets both: half of them, plus the few single ones."
@@ -329,16 +415,21 @@ def few() -> Iterator[Task]:
         yield Task(name, "few", model, ("UNDECIDED",), why, rows, options)
 
 
-KINDS = (planted, crippled, memorised, new_attention, contradicted, shuffled, few)
+KINDS = (planted, crippled, memorised, lookup, new_attention, pairwise, contradicted, shuffled, few)
 TASKS = {task.name: task for kind in KINDS for task in kind()}
 
 
+DRAW = "2026-11-29"
+"""Which draw of the halves this is. It changes only together with the suite, before anything of it is diagnosed."""
+
+
 def half_of(name: str) -> str:
-    """Which half a task is in: within each kind the tasks take turns, in the order of their names' hashes."""
+    """Which half a task is in: within each kind the tasks take turns, in the order of the hashes of `DRAW` and their
+    names."""
     kind = TASKS[name].kind
     order = sorted((t.name for t in TASKS.values() if t.kind == kind), key=_hash)
     return HALVES[(order.index(name) + _hash(kind) % 2) % 2]
 
 
 def _hash(text: str) -> int:
-    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
+    return int(hashlib.sha256(f"{DRAW} {text}".encode()).hexdigest(), 16)

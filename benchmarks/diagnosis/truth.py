@@ -2,18 +2,22 @@
 
     python benchmarks/diagnosis/truth.py [--tasks NAME ...] [--seed 0] [--work FOLDER] [--out JSON]
 
+Tasks marked `plain` are trained by `plain.py`, with torch, transformers and PEFT alone; the others by `fit`.
+
 Per task: what the hidden prompt scores on held-out rows, what the trainings named in `Task.truth` reach (long ones,
 each at the best of its learning rates), what the attempt reaches, and the best that any function of the input can
 score. `holds` then says whether the construction stands. Resumable; finished trainings stay in --work.
 """
 
 import argparse
+import copy
 import functools
 import json
 from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+import plain
 from backbones import MODELS
 from tasks import TASKS, Task, prompt_of
 
@@ -36,6 +40,15 @@ def measured(task: Task, model: OpenModel, seed: int, work: Path) -> dict[str, f
         hidden = Prepended(prompt=prompt_of(model, task.hidden))
         found["hidden prompt"] = ready.evaluate("held_out", ready.objective(), hidden).accuracy
 
+    if task.plain:
+        rows = _token_rows(model, data)
+        train, judged = rows[: -plain.JUDGED], rows[-plain.JUDGED :]
+        found["head"] = plain.untrained(model.release(), judged)[0]
+        for method, size, steps in task.truth:
+            fresh = copy.deepcopy(model.release())
+            found[f"{method} {size}"] = plain.trained(fresh, train, judged, method, size, steps, seed)[0]
+        return found
+
     def trained(method: str, size: int, **more: object) -> float:
         sizes = {"lora": {"rank": size}, "head": {}}.get(method, {"tokens": size})
         run = fit(model, data, method, seed=seed, folder=work / "truth", quiet=True, **sizes, **options, **more)
@@ -49,6 +62,16 @@ def measured(task: Task, model: OpenModel, seed: int, work: Path) -> dict[str, f
         settings = {key: getattr(attempt, key) for key in ("learning_rate", "init", "steps", "pooling")}
         found["attempt"] = trained(attempt.method, attempt.tokens, **settings)
     return found
+
+
+def _token_rows(model: OpenModel, data: TaskData) -> list[tuple[list[int], int]]:
+    """Token ids and the one token that answers them."""
+    return [
+        (list(ids), answer)
+        for ids, (answer,) in zip(
+            model.tokenize(data.inputs), model.tokenize(data.answers, special_tokens=False), strict=True
+        )
+    ]
 
 
 def possible(data: TaskData) -> float:
@@ -70,7 +93,10 @@ def holds(task: Task, found: dict[str, float]) -> bool:
     if task.kind == "memorised":
         curve = [found[f"prompt {tokens}"] for tokens in (1, 4, 32)]
         return found["hidden prompt"] > 0.99 and all(b - a >= CLEAR for a, b in pairwise(curve))
-    if task.kind == "new attention":
+    if task.kind == "lookup":
+        few = max(found["prompt 1"], found["prompt 4"])
+        return found["prompt 32"] - few >= CLEAR and found["prompt 1"] - found["head"] >= CLEAR
+    if task.kind in ("new attention", "pairwise"):
         return found["lora 8"] - max(best, found["head"]) >= CLEAR
     known = found.get("hidden prompt", 1.0) > 0.9
     if task.kind == "crippled":

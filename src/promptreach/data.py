@@ -6,8 +6,6 @@ Records only; `promptreach.tables` reads them from files and says what is wrong 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 
 @dataclass(frozen=True)
 class LabelledTexts:
@@ -111,6 +109,8 @@ def train_test_split(data: TaskData, held_out: float, seed: int) -> tuple[TaskDa
     for index, text in enumerate(data.inputs):
         rows_of.setdefault(text, []).append(index)
     inputs = list(rows_of)
+    import torch  # here: a wrong call is told from its data alone, and must not wait for this
+
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(inputs), generator=generator).tolist()
     if isinstance(data, LabelledTexts):

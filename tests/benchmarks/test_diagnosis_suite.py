@@ -91,6 +91,30 @@ def test_scores_tell_the_ways_of_being_wrong_apart() -> None:
     assert found["halves"]["tuning"]["share_right"] == 0
 
 
+def test_the_confusion_matrix_counts_what_was_said_by_what_is_true() -> None:
+    rows = [row("FITS"), row("FORM"), row("FORM"), row("DATA", expected=["DATA"]), row("FITS", half="tuning")]
+    found = score.scores(rows)
+    assert found["confusion"] == {"DATA": {"DATA": 1}, "FITS": {"FITS": 1, "FORM": 2}}
+    assert found["expected"]["FITS"]["diagnoses"] == 3
+    assert found["halves"]["reported"]["share_wrong_while_measured"] == pytest.approx(3 / 4)
+    assert score.as_markdown(found["confusion"]).splitlines()[3] == "| FITS | 0 | 1 | 2 |"
+
+
+def test_half_of_the_tasks_of_form_and_of_length_are_of_several_layers() -> None:
+    for kind in ("lookup", "pairwise"):
+        own = [task for task in tasks.TASKS.values() if task.kind == kind]
+        assert len(own) >= 10
+        assert 2 * sum("one_layer" not in task.model for task in own) >= len(own)
+        assert all(task.plain and task.truth for task in own)
+    assert all(method in ("prompt", "prefix", "lora") for method, _, _ in tasks.PAIRS)
+
+
+@pytest.mark.parametrize(("long", "stands"), [(0.98, True), (0.9, False)])
+def test_a_length_task_stands_only_where_few_tokens_fall_clearly_short(long: float, stands: bool) -> None:
+    found = {"head": 0.06, "prompt 1": 0.3, "prompt 4": 0.84, "prompt 32": long}
+    assert truth.holds(tasks.TASKS["lookup-two-a"], found) is stands
+
+
 def test_a_right_verdict_that_is_proved_is_not_counted_as_wrong() -> None:
     assert score.scores([row("FITS", "PROVED")])["wrong_while_proved"] == 0
 

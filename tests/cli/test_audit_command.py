@@ -8,8 +8,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from helpers.sample_report import sample_result
 from promptreach import cli
 from promptreach.errors import Fault, InputError
+from promptreach.report.verdict import TuningVerdict
 
 
 @pytest.fixture
@@ -66,3 +68,23 @@ def test_options_reach_the_audit_and_the_repeated_command(calls: list[dict[str, 
 def test_a_word_that_is_no_choice_is_refused_before_any_work(calls: list[dict[str, Any]]) -> None:
     assert invoke("model", "data.csv", "--budget", "huge") == 2
     assert calls == []
+
+
+def test_more_seeds_reach_the_audit_and_the_repeated_command(calls: list[dict[str, Any]]) -> None:
+    invoke("model", "data.csv", "--seeds", "3")
+    assert calls[0]["seeds"] == 3
+    words = shlex.split(calls[0]["again"])
+    assert words[words.index("--seeds") + 1] == "3"
+
+
+@pytest.mark.parametrize(("given", "status"), [([], 1), (["--exit-zero"], 0)])
+def test_a_verdict_ends_with_its_status_unless_scripts_ask_for_none(
+    given: list[str], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = sample_result().model_copy(update={"verdict": TuningVerdict.MORE_TOKENS})
+    monkeypatch.setattr("promptreach.audit.audit", lambda *args, **options: result)
+    assert invoke("model", "data.csv", "--json", *given) == status
+
+
+def test_a_wrong_call_ends_with_two_all_the_same(calls: list[dict[str, Any]]) -> None:
+    assert invoke("model", "data.csv", "--exit-zero") == 2

@@ -218,10 +218,10 @@ def test_a_loss_that_is_not_a_number_is_a_finding() -> None:
 def test_all_wrong_arguments_are_told_at_once() -> None:
     attempt = Attempt("prompt", tokens=0, learning_rate=-1.0, init="zero", steps=0)
     with pytest.raises(InputError) as caught:
-        diagnose(tiny_model("bert"), labelled(60), attempt=attempt, tokens=(0,), steps=0, batch_size=0, rank=0)
+        diagnose(tiny_model("bert"), labelled(60), attempt=attempt, tokens=(0,), steps=0, batch_size=0, rank=0, seeds=0)
     told = {fault.where for fault in caught.value.faults}
     attempts = {f"attempt.{name}" for name in ("tokens", "learning_rate", "init", "steps")}
-    assert told == {"tokens", "steps", "batch_size", "rank"} | attempts
+    assert told == {"tokens", "steps", "batch_size", "rank", "seeds"} | attempts
     faults = argument_faults(None, None, "fit", (4,), None, 1, 1, "top")
     assert [fault.where for fault in faults] == ["goal", "pooling"]
     with pytest.raises(InputError, match=r"attempt\.method"):

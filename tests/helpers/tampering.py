@@ -73,10 +73,20 @@ def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 def nonsense_for(leaf: Any) -> list[Any]:
     """Values that no witness may have where this one has `leaf`."""
     if isinstance(leaf, Tensor):
+        if not leaf.numel():
+            return ["x", 1.0, leaf.to(torch.complex64)]
         bad = leaf.double().clone(memory_format=torch.contiguous_format)
         bad.view(-1)[:1] = math.nan
         infinite = torch.full_like(leaf.double(), -math.inf)
-        return ["x", 1.0, bad, infinite, leaf[:0] if leaf.ndim else "x", leaf[None], leaf.to(torch.complex64)]
+        return [
+            "x",
+            1.0,
+            bad,
+            infinite,
+            leaf[:0] if leaf.ndim else "x",
+            leaf.flatten()[None, None],
+            leaf.to(torch.complex64),
+        ]
     if isinstance(leaf, bool):
         return [None, "x", math.nan, 7]
     if isinstance(leaf, int):

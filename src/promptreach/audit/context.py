@@ -74,6 +74,7 @@ def prepared(
         steps=settings.steps,
         batch_size=settings.batch_size,
         seed=settings.seed,
+        seeds=settings.seeds,
         limits=settings.limits,
         user_adapter=user_adapter,
         user_pooling=user_pooling,

@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import Any, cast
 
 from promptreach.audit.context import AuditContext
+from promptreach.audit.opening import auto_class, config_lines, opening_call, place_of
+from promptreach.audit.train_script import why_no_script, write_training
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf import save_adapter, save_readout
 from promptreach.hf.adapters.folders import Readout
 from promptreach.hf.adapters.places import CONFIG
-from promptreach.report.findings import Block, Code
+from promptreach.report.findings import Block, Code, Text
 from promptreach.report.result import MethodName, Recommendation
+from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 from promptreach.training.task.readout import LinearHead
 
 ADAPTER_FOLDER, HEAD_FOLDER = "adapter", "head"
+TRAIN_TITLE = "Train it again with PEFT alone (train.py beside this report)"
 
 
 def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, again: Code) -> Recommendation:
@@ -38,11 +42,15 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
     elif readout is not None and folder is not None:
         path = save_readout(folder / HEAD_FOLDER, readout)
     blocks: list[Block] = [again]
+    if reason := why_no_script(context, run):
+        blocks.append(Text(text=f"No train.py: {reason}."))
+    elif folder is not None:
+        blocks.insert(0, Code(title=TRAIN_TITLE, language="python", text=write_training(context, run, folder)))
     if path is not None:
         blocks.insert(0, Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
     return Recommendation(
         method=cast(MethodName, run.config.method),  # pydantic checks it
-        text=judgement.advice,
+        text=f"{judgement.advice} {recipe(run, context.task, context.content_length)}",
         tokens=run.config.tokens or None,
         rank=run.config.rank or None,
         learning_rate=run.config.learning_rate or None,
@@ -77,16 +85,12 @@ def loading_code(context: AuditContext, run: Run, folder: str) -> str:
     architecture's own, so for classification the lines apply it as well.
     """
     causal = context.model.task == "causal"
-    auto = "AutoModelForCausalLM" if causal else "AutoModel"
-    where = _where(context)
-    config = _config_lines(context, where)
-    cut_short = ", config=config" if config else ""
-    base = f"{auto}.from_pretrained({where}{cut_short}, dtype={context.model.release().dtype})"
+    where, config, base = place_of(context), config_lines(context), opening_call(context)
     lines = [
         "import torch",
         *(["from peft import PeftModel"] if run.adapter is not None else []),
         *(["from safetensors.torch import load_file"] if context.task.pooling is not None else []),
-        f"from transformers import {'AutoConfig, ' if config else ''}AutoTokenizer, {auto}",
+        f"from transformers import {'AutoConfig, ' if config else ''}AutoTokenizer, {auto_class(context)}",
         "",
         f"tokenizer = AutoTokenizer.from_pretrained({where})",
         *config,
@@ -119,25 +123,3 @@ def loading_code(context: AuditContext, run: Run, folder: str) -> str:
         "print([labels[index] for index in logits.argmax(-1)])",
     ]
     return "\n".join(lines)
-
-
-def _where(context: AuditContext) -> str:
-    """The first arguments of every `from_pretrained`: where the model lies."""
-    source = Path(context.model.name)
-    if source.suffix == ".gguf":
-        return f"{str(source.parent)!r}, gguf_file={source.name!r}"
-    revision = context.model.origin.options.get("revision") if context.model.origin else None
-    return repr(context.model.name) + (f", revision={revision!r}" if revision else "")
-
-
-def _config_lines(context: AuditContext, where: str) -> list[str]:
-    """The lines that leave away the layers that the audit left away."""
-    model = context.model
-    if model.origin is None or model.origin.options.get("num_layers") is None:
-        return []
-    kept = ["config.layer_types = config.layer_types[: config.num_hidden_layers]"]
-    return [
-        f"config = AutoConfig.from_pretrained({where})",
-        f"config.num_hidden_layers = {model.num_layers}",
-        *(kept if getattr(model.release().config, "layer_types", None) else []),
-    ]

@@ -31,7 +31,7 @@ from promptreach.report.json import read_report
 from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
-from promptreach.training.arguments import choice_faults
+from promptreach.training.arguments import choice_faults, least_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
 
@@ -71,6 +71,7 @@ def audit(
     workers: int | None = None,
     ray_address: str | None = None,
     seed: int = 0,
+    seeds: int = 1,
     resume: bool = False,
     quiet: bool = True,
     again: str | None = None,
@@ -91,6 +92,8 @@ def audit(
             there is room for. See `promptreach.training.engines.engines.open_engine`.
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
+        seeds: 2 or more train the winners again with as many seeds as that; the report shows each, and the margin is at
+            least what a seed was worth.
         resume: continue in a folder that holds finished runs, or hand back its finished report.
         quiet: no progress on standard error.
         again: a shell command that does this audit again, to be shown in the report; None shows the call in Python.
@@ -110,6 +113,7 @@ def audit(
     began = time.monotonic()
     columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
     faults = choice_faults("budget", budget, get_args(BudgetName)) + engine_faults(engine, workers, ray_address, model)
+    faults += least_faults({"seeds": seeds})
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
     task_data = _collect(faults, lambda: read_task(data, **columns))
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
@@ -119,7 +123,7 @@ def audit(
     assert opened is not None
     opened = brought.model if brought else opened
     without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
-    settings = settings_for(budget, seed, without_embeddings, opened.max_positions)
+    settings = settings_for(budget, seed, without_embeddings, opened.max_positions, seeds)
     key = _key(opened, task_data, asdict(settings), adapter)
     if folder is not None and (folder / "report.json").exists():
         return _finished(folder, key)
@@ -148,7 +152,7 @@ def audit(
     user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
     options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
     options |= {"ray_address": ray_address, **model_options, "budget": budget, "seed": seed}
-    options |= {"out": None if out is None else f"{out}-again"}
+    options |= {"seeds": None if seeds == 1 else seeds, "out": None if out is None else f"{out}-again"}
     recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
     # As JSON gives them back, so that a report read from its file equals the one that was written.
     recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
@@ -173,11 +177,10 @@ def audit(
 def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgement:
     """The verdict on what `context` holds; UNDECIDED, and why, when a check that it needs broke."""
     broken = [
-        Reason(
-            f"The check “{finding.title}” {_ENDED[finding.status]}: {finding.reason}", Evidence.UNKNOWN, finding.check
-        )
+        Reason(f"The check “{finding.title}” {ended}: {finding.reason}", Evidence.UNKNOWN, finding.check)
         for finding in findings
-        if finding.status in _ENDED and finding.check in NEEDED
+        for ended in (_ENDED.get(finding.status),)
+        if ended and finding.check in NEEDED
     ]
     return judge(context.numbers, broken)
 

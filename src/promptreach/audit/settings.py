@@ -28,6 +28,7 @@ class Settings:
         rank: of the LoRA update.
         steps, batch_size: of a full training run; the search for a rate starts with an eighth of them a candidate.
         probe_rows: held-out examples on which queries and keys are captured.
+        seeds: how many seeds the winners are trained with.
     """
 
     budget: BudgetName
@@ -38,6 +39,7 @@ class Settings:
     steps: int
     batch_size: int
     probe_rows: int
+    seeds: int = 1
 
 
 BUDGETS: dict[BudgetName, Settings] = {
@@ -47,7 +49,7 @@ BUDGETS: dict[BudgetName, Settings] = {
 }
 
 
-def settings_for(budget: BudgetName, seed: int, num_parameters: int, max_positions: int) -> Settings:
+def settings_for(budget: BudgetName, seed: int, num_parameters: int, max_positions: int, seeds: int = 1) -> Settings:
     """The budget's settings for a model with that many parameters (embeddings left out) and that much context.
 
     Prompts that leave no room for content are not tried.
@@ -64,7 +66,7 @@ def settings_for(budget: BudgetName, seed: int, num_parameters: int, max_positio
     while size > 4 and num_parameters * size > 2 * 32 * _FULL_BATCH_PARAMETERS:
         size //= 2
     limits = _scaled(BUDGETS[budget].limits, size / 32)
-    return replace(BUDGETS[budget], seed=seed, tokens=tokens, batch_size=size, limits=limits)
+    return replace(BUDGETS[budget], seed=seed, seeds=seeds, tokens=tokens, batch_size=size, limits=limits)
 
 
 def _scaled(limits: Limits, share: float) -> Limits:

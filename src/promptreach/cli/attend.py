@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import Adapter, Json, Model, NumLayers, Quiet, Revision, exit_status
+from promptreach.preflight import look
 
 
 class _Unit(StrEnum):
@@ -33,6 +34,9 @@ def attend(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
+    with exit_status():
+        look(model, adapter=adapter, texts=text or (), num_layers=num_layers, revision=revision)
+
     from promptreach.commands.attend import attention_of_model
     from promptreach.hf import open_model
     from promptreach.hf.adapters.folders import load_prompt

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import exit_status
+from promptreach.preflight import look
 from promptreach.terminal import say, write_json
 
 _COLUMNS = "Columns of DATA, where their names do not tell"
@@ -54,6 +55,7 @@ def audit(
     workers: Annotated[int | None, typer.Option(help="Runs to train at the same time.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Of a Ray cluster, as in ray.init.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 0,
+    seeds: Annotated[int, typer.Option(help="2 or more: how much of a score is a seed's luck.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped audit in OUT.")] = False,
     task: Annotated[_Task | None, typer.Option(rich_help_panel=_MODEL, help="Instead of what its config says.")] = None,
     revision: Annotated[str | None, typer.Option(rich_help_panel=_MODEL, help="Of a hub id.")] = None,
@@ -66,19 +68,34 @@ def audit(
         int | None, typer.Option(rich_help_panel=_MODEL, help="Only the first N layers: a quick look.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="End with 0 whatever the verdict.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Can a soft prompt do this task on this model, and if not, what can?
 
-    Exit status: 0 a soft prompt fits; 1 it does not; 3 undecided; 2 the call or its input is wrong.
+    Exit status: 0 what was trained fits; 1 it does not; 3 undecided; 2 the call or its input is wrong.
     """
+    given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    with exit_status():
+        look(
+            model,
+            data=data,
+            columns=given,
+            adapter=adapter,
+            out=out,
+            resume=resume,
+            task=task.value if task else None,
+            device="cpu" if device_map else device,
+            num_layers=num_layers,
+            revision=revision,
+        )
+
     import torch
 
     from promptreach.audit import audit as run_audit
     from promptreach.report.json import render_json
     from promptreach.report.text import print_summary
 
-    given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
     opening = {
         "task": task.value if task else None,
         "revision": revision,
@@ -89,7 +106,8 @@ def audit(
     }
     elsewhere = None if engine is _Engine.local else engine.value
     shown: dict[str, object] = {**given, "adapter": adapter, "engine": elsewhere, "workers": workers}
-    shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed, "out": f"{out}-again"}
+    shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
+    shown |= {"seeds": None if seeds == 1 else seeds, "out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         result = run_audit(
             model,
@@ -102,6 +120,7 @@ def audit(
             workers=workers,
             ray_address=ray_address,
             seed=seed,
+            seeds=seeds,
             resume=resume,
             quiet=quiet or json,
             again=_command(model, data, shown),
@@ -112,7 +131,7 @@ def audit(
     else:
         print_summary(result)
         say(f"\nFull report: {out / 'report.html'}")
-    raise SystemExit(result.exit_status)
+    raise SystemExit(0 if exit_zero else result.exit_status)
 
 
 def _command(model: str, data: str, options: Mapping[str, object]) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from promptreach.cli._command import Json, exit_status
+from promptreach.preflight import look
 from promptreach.terminal import say, write_json
 
 
@@ -18,6 +19,7 @@ def doctor(
     """
     if model is not None:
         with exit_status():
+            look(model)
             from promptreach.hf import open_model
             from promptreach.hf.running.reach import reach_of_model
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import Json, Model, NumLayers, Revision, exit_status
+from promptreach.preflight import look
 
 
 def limits(
@@ -19,6 +20,9 @@ def limits(
 
     Exit status: 0 every layer is certified injective, 3 that is open, 2 the call or its input is wrong.
     """
+    with exit_status():
+        look(model, num_layers=num_layers, revision=revision)
+
     from promptreach.commands.limits import limits_of_model
     from promptreach.hf import open_model
     from promptreach.report.text import print_finding

@@ -33,6 +33,9 @@ CHUNK_BYTES = 2**26
 """Working memory that one block of inputs may take."""
 
 
+REBUILT_BYTES = 2**33
+"""Memory that a second path may take to build a backbone again: some minutes' worth."""
+
 _Backbone = TypeVar("_Backbone", bound="CompiledBackbone")
 
 
@@ -120,7 +123,7 @@ class CompiledBackbone(nn.Module, ABC):
         return {
             "question": fingerprint.question_of(self.plan),
             "weights": self.fingerprint,
-            "prompt": embeddings,
+            "prompt": embeddings.detach(),
             "lipschitz": lipschitz,
             "everywhere": everywhere,
         }
@@ -269,9 +272,13 @@ def rebuilt(
 ) -> _Backbone | None:
     """The backbone of a certificate's `CompiledBackbone.witness`, built again from its plan.
 
-    None where its weights are not those of the witness, or the witness's prompt is none of its own.
+    None where its weights are not those of the witness, or the witness's prompt is none of its own; nothing is built
+    for a question that does not lead to such a prompt, or to more than `REBUILT_BYTES`.
     """
     seen = certificate.witness
+    made = plan(**seen["question"])
+    if (made.slots, made.hidden_size) != tuple(seen["prompt"].shape) or made.bytes > REBUILT_BYTES or made.obstacle:
+        return None
     backbone = _built(build, plan, **seen["question"])
     return None if backbone.fingerprint != seen["weights"] or backbone.prompt_faults(seen["prompt"]) else backbone
 

@@ -26,7 +26,8 @@ from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, size_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.methods import METHODS, lacking_faults
-from promptreach.training.runs import RunConfig, RunStore
+from promptreach.training.recipe import recipe
+from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import MIN_CONTENT, Limits, prepare
 
@@ -69,6 +70,7 @@ def diagnose(
     steps: int = 200,
     batch_size: int = 32,
     seed: int = 0,
+    seeds: int = 1,
     pooling: Pooling | None = None,
     limits: Limits | None = None,
     plain_text: Sequence[str] = (),
@@ -97,6 +99,7 @@ def diagnose(
         rank: of the LoRA update; None takes the one that comes closest to the longest prompt in parameters.
         steps, batch_size: of each training; trials of a learning rate are shorter.
         seed: for the split, the starts and the order of the examples. The same seed gives the same diagnosis.
+        seeds: 2 or more train the winners again with that many seeds; the margin is at least what a seed was worth.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
         limits: how much of the data is used; None takes `Limits()`.
         plain_text: texts on which an adapter should change nothing; none takes the inputs that are held out.
@@ -118,6 +121,7 @@ def diagnose(
         OutputError: when nothing can be written to `folder`.
     """
     faults = argument_faults(attempt, adapter, goal, tokens, rank, steps, batch_size, pooling)
+    faults += least_faults({"seeds": seeds})
     raise_if_any([*faults, *engine_faults(engine, workers, ray_address, model)])
     if attempt is not None:
         has_tokens = METHODS[attempt.method].uses_tokens
@@ -148,6 +152,7 @@ def diagnose(
             steps=steps,
             batch_size=batch_size,
             seed=seed,
+            seeds=seeds,
             goal=goal,
             limits=limits,
             attempt=attempt,
@@ -166,7 +171,7 @@ def diagnose(
         headline=judgement.headline,
         reasons=judgement.reasons,
         findings=dict(experiment.found),
-        advice=judgement.advice,
+        advice=_advice(judgement.advice, chosen, experiment),
         recommended=None if chosen is None else _recommended(chosen.config, experiment.task.pooling),
     )
 
@@ -181,6 +186,11 @@ def _lengths(backbone: Backbone, tokens: Sequence[int], attempt: Attempt | None)
         seen = f"{own or min(tokens)} {unit} in a context of {backbone.max_positions}"
         raise InputError(Fault("attempt.tokens" if own > longest else "tokens", seen, f"at most {longest}"))
     return tuple(sorted(fitting))
+
+
+def _advice(text: str, chosen: Run | None, experiment: Experiment) -> str:
+    """The advice with all that carries the score of the run that it builds on."""
+    return text if chosen is None else f"{text} {recipe(chosen, experiment.task, experiment.content_length)}"
 
 
 def _recommended(config: RunConfig, pooling: Pooling | None) -> Attempt:

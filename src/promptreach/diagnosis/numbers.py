@@ -1,6 +1,6 @@
 """The numbers that measurements leave and rules read: one frozen record a measurement, and their form in JSON."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -151,13 +151,13 @@ class TrainingNumbers:
         against_lora, against_head, against_user: the comparison of every other run with that one, by name; the user's
             own stands under `USER`.
         lora: the name of the LoRA run.
+        lengths_left_out: of prompts that were not trained.
+        user: None where nothing was brought.
         against_shorter: every prompt, and every prefix, compared with each shorter one of its form, by both names.
         layers: of the model.
         most_tokens: the virtual tokens that fit into the context beside the content.
         longer_possible: whether one length beyond the budget's fits and was not trained yet.
-        lengths_left_out: of prompts that were not trained.
         not_here: by method, why this architecture cannot have it.
-        user: None where nothing was brought.
     """
 
     metric: Metric
@@ -170,12 +170,12 @@ class TrainingNumbers:
     against_head: Mapping[str, Comparison]
     against_user: Mapping[str, Comparison]
     lora: str
+    lengths_left_out: tuple[int, ...] = ()
+    user: UserNumbers | None = None
     against_shorter: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
     layers: int = 0
     most_tokens: int = 0
     longer_possible: bool = False
-    lengths_left_out: tuple[int, ...] = ()
-    user: UserNumbers | None = None
     not_here: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -359,7 +359,7 @@ class SeedNumbers:
     """
 
     seeds: tuple[int, ...]
-    scores: Mapping[str, tuple[float, ...]]
+    scores: Mapping[str, Sequence[float]]
     worth: float
 
 

@@ -6,15 +6,19 @@ never mixed: `relative_to` names the one that is meant.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.attention import Statistics, merge, statistics
-from promptreach.certificate import Certificate, Independence, rechecks
+from promptreach.certificate import Assumption, Certificate, Independence, Side, Statement, rechecks
+from promptreach.errors import Fault, InputError
 from promptreach.fast_attention.problem import AttentionProblem, Head, checked_problem
+from promptreach.witness import choice, number
 
 RELATIVE_TO = ("range", "deviation")
 
@@ -54,8 +58,10 @@ def deviation_error(output: Float[Tensor, "rows value_dim"], exact: Float[Tensor
     exact, output = exact.double(), output.double()
     if not bool((output - exact).isfinite().all()):
         return math.inf
-    error, deviation = (output - exact).norm(), (exact - exact.mean(dim=0)).norm()
-    return 0.0 if error == 0 else float(error / deviation)
+    error, deviation = output - exact, exact - exact.mean(dim=0)
+    # Both in units of the largest entry: squares of small numbers would underflow.
+    size = torch.maximum(error.abs().max(), deviation.abs().max())
+    return 0.0 if not bool(error.any()) else float((error / size).norm() / (deviation / size).norm())
 
 
 def unit_error(
@@ -108,21 +114,81 @@ def sampled_error(
     return worst, f"{SAMPLED_ROWS} rows against float64 in each of {len(chosen)} of {len(parts)} heads"
 
 
-@rechecks(Independence.FULL, quick=8_000_000)
+def attention_statement(witness: Mapping[str, Any]) -> Statement:
+    """The statement of a certified output: the error of every head, in the unit of the witness.
+
+    Raises:
+        InputError: for a witness that is no problem with its output.
+    """
+    problem = _witnessed(witness)
+    per, unit = "for every head", "|output - exact| <= value |exact - mean of exact over rows| in Frobenius norms"
+    if choice(witness, "relative_to", RELATIVE_TO) == "range":
+        per = "for every head, query and value coordinate"
+        unit = "|output - exact| <= value times the range of that value coordinate over the visible keys"
+    wanted = (*problem.query.shape[:-1], problem.value.shape[-1])
+    if tuple(witness["output"].shape) != wanted or not witness["output"].is_floating_point():
+        raise InputError(Fault("output", f"shape {tuple(witness['output'].shape)}", f"{wanted}, floats"))
+    return Statement(
+        claim=f"{per}, {unit}; exact is softmax attention in exact arithmetic on the inputs as given",
+        side=Side.UPPER,
+        theorem="polynomial-remainder",
+        assumptions=(
+            Assumption("all inputs are finite", True, "looked at each"),
+            Assumption("matrix products are formed in the working dtype", True, "torch's setting was read"),
+        ),
+    )
+
+
+def heads_statement(witness: Mapping[str, Any]) -> Statement:
+    """The statement of several heads that were certified one by one: that of each, about all."""
+    heads = witness["heads"]
+    said = [attention_statement(head) for head in heads]
+    if len(heads) < 2 or len(set(said)) > 1:
+        raise InputError(Fault("heads", f"{len(heads)} heads with {len(set(said))} statements", "several with one"))
+    claim = (
+        f"each of the {len(heads)} key/value heads has an error of at most value, in the sense of its own claim: "
+        f"{len(heads)} PROVED, of which the largest: {said[0].claim}"
+    )
+    return replace(said[0], claim=claim)
+
+
+def _witnessed(witness: Mapping[str, Any]) -> AttentionProblem:
+    number(witness, "scale")
+    if type(witness["causal"]) is not bool:
+        raise InputError(Fault("causal", repr(witness["causal"]), "True or False"))
+    return checked_problem(*(witness[name] for name in ("query", "key", "value", "causal", "mask", "scale")))
+
+
+def exact_work(witness: Mapping[str, Any]) -> int:
+    """Multiplications and additions of exact attention, over all heads of a witness; an exponential counts as 32."""
+    if "heads" in witness:
+        return sum(map(exact_work, witness["heads"]))
+    query, key, value = (witness[name] for name in ("query", "key", "value"))
+    return int(query[..., 0].numel()) * int(key.shape[-2]) * int(query.shape[-1] + value.shape[-1] + 32)
+
+
+QUICK_WORK = 2**30
+"""Work that takes about a second on one core."""
+
+
+@rechecks(Independence.FULL, states=attention_statement, size=exact_work, quick=QUICK_WORK, most=2**39)
 def recheck_attention(certificate: Certificate) -> bool:
     """Second code path of a certified output: exact attention in float64, every row compared, in quadratic time.
 
-    Exact attention is computed from its definition; nothing of the fast path is used. Only as fine as float64's own
-    rounding, and only while the inputs have not been changed in place.
+    Exact attention is computed from its definition; nothing of the fast path is used. Values count from the first one,
+    so that an offset that they share costs no digits. Only as fine as float64's own rounding, and only while the inputs
+    have not been changed in place. About a second at `QUICK_WORK`, ten minutes at most.
     """
     witness = certificate.witness
-    problem = checked_problem(*(witness[name] for name in ("query", "key", "value", "causal", "mask", "scale")))
+    problem = _witnessed(witness)
     output = witness["output"].reshape(-1, problem.num_heads // problem.num_kv_heads, *witness["output"].shape[-2:])
     worst = 0.0
-    for found, head in zip(output.double(), problem.heads(), strict=True):
+    for found, part in zip(output.double(), problem.heads(), strict=True):
+        origin = part.value[0].double()
+        head = replace(part.to(torch.float64), value=part.value.double() - origin)
         rows = torch.arange(len(head.rows), device=head.key.device)
-        exact = torch.cat([exact_rows(head, part).mean for part in torch.split(rows, RECHECKED_ROWS)])
-        exact = exact.reshape(found.shape)
+        exact = torch.cat([exact_rows(head, block).mean for block in torch.split(rows, RECHECKED_ROWS)])
+        exact, found = exact.reshape(found.shape), found - origin
         if head.seen is not None:
             exact, found = exact[:, head.seen > 0], found[:, head.seen > 0]
         pairs = zip(found, exact, strict=True)
@@ -130,8 +196,7 @@ def recheck_attention(certificate: Certificate) -> bool:
     return math.isfinite(worst) and worst <= certificate.value
 
 
-@rechecks(Independence.FULL, quick=8_000_000)
+@rechecks(Independence.FULL, states=heads_statement, size=exact_work, quick=QUICK_WORK, most=2**39)
 def recheck_heads(certificate: Certificate) -> bool:
     """Whether every head's witness keeps to the certificate of all."""
-    heads = certificate.witness["heads"]
-    return bool(heads) and all(recheck_attention(replace(certificate, witness=witness)) for witness in heads)
+    return all(recheck_attention(replace(certificate, witness=witness)) for witness in certificate.witness["heads"])

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promptreach.certificate import Certificate, Evidence, Side
+from promptreach.checkers import name_of
 from promptreach.errors import PromptreachError
-
-HEAD_CHECKER = "fast_attention.measure:recheck_attention"
-"""The second code path of one problem's output."""
+from promptreach.fast_attention.measure import recheck_attention, recheck_heads
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,21 @@ def of_heads(reports: Sequence[AttentionReport]) -> AttentionReport:
     if len(reports) == 1:
         return reports[0]
     errors = [report.error for report in reports]
+    worst = max(reports, key=lambda report: report.error.value)
+    methods = sorted({report.method for report in reports})
+    counts = ", ".join(f"{name} {sum(report.method == name for report in reports)}" for name in methods)
+    return AttentionReport(
+        method=methods[0] if len(methods) == 1 else "auto",
+        error=_error_of(errors, worst.error),
+        rank=max((report.rank for report in reports if report.rank is not None), default=None),
+        reasons=(f"heads by method: {counts}", *dict.fromkeys(line for report in reports for line in report.reasons)),
+        plan=worst.plan,
+    )
+
+
+def _error_of(errors: Sequence[Certificate], worst: Certificate) -> Certificate:
+    if {(error.checker, error.evidence) for error in errors} == {(name_of(recheck_attention), Evidence.PROVED)}:
+        return Certificate.stated(recheck_heads, worst.value, {"heads": [error.witness for error in errors]})
     kinds: dict[tuple[Evidence, str], list[Certificate]] = {}
     for error in errors:
         kinds.setdefault((error.evidence, error.theorem), []).append(error)
@@ -72,30 +86,19 @@ def of_heads(reports: Sequence[AttentionReport]) -> AttentionReport:
     ]
     confidence = CONFIDENCE if any(error.confidence is not None for error in errors) else None
     together = "" if confidence is None else f"with probability {confidence:g} over all held-out rows, "
-    checked = {error.checker for error in errors} == {HEAD_CHECKER}
-    methods = sorted({report.method for report in reports})
-    counts = ", ".join(f"{name} {sum(report.method == name for report in reports)}" for name in methods)
-    worst = max(reports, key=lambda report: report.error.value)
-    return AttentionReport(
-        method=methods[0] if len(methods) == 1 else "auto",
-        error=Certificate(
-            claim=(
-                f"{together}each of the {len(errors)} key/value heads has an error of at most value, in the sense of "
-                f"its own claim: {'; '.join(claims)}"
-            ),
-            value=worst.error.value,
-            side=Side.combine(error.side for error in errors),
-            evidence=Evidence.weakest(error.evidence for error in errors),
-            assumptions=tuple(dict.fromkeys(item for error in errors for item in error.assumptions)),
-            theorem=worst.error.theorem if len(kinds) == 1 else "",
-            witness={"heads": [error.witness for error in errors]} if checked else {},
-            checker="fast_attention.measure:recheck_heads" if checked else "",
-            sample="; ".join(dict.fromkeys(error.sample for error in errors if error.sample)),
-            confidence=confidence,
+    return Certificate(
+        claim=(
+            f"{together}each of the {len(errors)} key/value heads has an error of at most value, in the sense of "
+            f"its own claim: {'; '.join(claims)}"
         ),
-        rank=max((report.rank for report in reports if report.rank is not None), default=None),
-        reasons=(f"heads by method: {counts}", *dict.fromkeys(line for report in reports for line in report.reasons)),
-        plan=worst.plan,
+        value=worst.value,
+        side=Side.combine(error.side for error in errors),
+        evidence=Evidence.weakest(error.evidence for error in errors),
+        assumptions=tuple(dict.fromkeys(item for error in errors for item in error.assumptions)),
+        theorem=worst.theorem if len(kinds) == 1 else "",
+        sample="; ".join(dict.fromkeys(error.sample for error in errors if error.sample)),
+        confidence=confidence,
+        reason="; ".join(dict.fromkeys(error.reason for error in errors if error.reason)),
     )
 
 

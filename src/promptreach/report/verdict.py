@@ -58,10 +58,10 @@ VERDICT_WORDS = {
 
 EXIT_STATUS = {
     TuningVerdict.FITS: 0,
-    TuningVerdict.OPTIMISER: 0,
-    TuningVerdict.MORE_TOKENS: 0,
+    TuningVerdict.OPTIMISER: 1,
+    TuningVerdict.MORE_TOKENS: 1,
     TuningVerdict.FORM: 1,
     TuningVerdict.DATA: 1,
     TuningVerdict.UNDECIDED: 3,
 }
-"""0 a soft prompt fits (with what the report recommends), 1 it does not, 3 undecided; 2 is kept for wrong calls."""
+"""0 what was trained fits, 1 it does not (use what the report recommends), 3 undecided; 2 is kept for wrong calls."""

@@ -8,6 +8,7 @@ import torch
 from helpers.diagnosis_cases import experiment_of
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures import baselines
+from promptreach.diagnosis.verdict import Attempt
 from promptreach.training.methods.methods import METHODS
 from promptreach.training.task.objective import Outcomes
 
@@ -21,9 +22,18 @@ def test_equal_rank_comes_closest_in_parameters() -> None:
         assert all(abs(rank * one.size - wanted) <= abs(other * one.size - wanted) for other in range(1, 20))
 
 
+@pytest.fixture(scope="module")
+def trained() -> Experiment:
+    """The baselines of three lengths, trained once."""
+    experiment = experiment_of(tokens=(2, 3, 4))
+    baselines.train_baselines(experiment)
+    return experiment
+
+
 def with_scores(experiment: Experiment, wrong: int, saved: float) -> Experiment:
     """The outcomes on 400 rows replaced: the middle prompt errs on so many more than LoRA, and its loss lies
     so far below the shorter one's."""
+    experiment = replace(experiment, sweeps=dict(experiment.sweeps))
     for name, entry in list(experiment.sweeps.items()):
         right = torch.ones(400)
         right[: wrong if name == "prompt 3 tokens" else 0] = 0.0
@@ -37,16 +47,15 @@ def with_scores(experiment: Experiment, wrong: int, saved: float) -> Experiment:
 @pytest.mark.parametrize(
     ("wrong", "saved", "cannot"), [(0, 0.0, True), (0, 0.03, False), (60, 0.0, False), (0, -0.5, True)]
 )
-def test_longer_prompts_are_left_out_only_where_tokens_do_not_bind(wrong: int, saved: float, cannot: bool) -> None:
-    experiment = experiment_of(tokens=(2, 3, 4))
-    baselines.train_baselines(experiment)
-    assert baselines.longer_cannot_help(with_scores(experiment, wrong, saved)) is cannot
+def test_longer_prompts_are_left_out_only_where_tokens_do_not_bind(
+    trained: Experiment, wrong: int, saved: float, cannot: bool
+) -> None:
+    assert baselines.longer_cannot_help(with_scores(trained, wrong, saved)) is cannot
 
 
-def test_a_diverged_middle_length_leaves_nothing_out() -> None:
-    experiment = experiment_of(tokens=(2, 3, 4))
-    baselines.train_baselines(experiment)
-    entry = with_scores(experiment, 0, 0.0).sweeps["prompt 3 tokens"]
+def test_a_diverged_middle_length_leaves_nothing_out(trained: Experiment) -> None:
+    experiment = with_scores(trained, 0, 0.0)
+    entry = experiment.sweeps["prompt 3 tokens"]
     experiment.sweeps["prompt 3 tokens"] = replace(entry, best=replace(entry.best, status="diverged"))
     assert not baselines.longer_cannot_help(experiment)
 
@@ -58,3 +67,38 @@ def test_what_is_left_out_is_said(every_length: bool, monkeypatch: pytest.Monkey
     measured = baselines.measure(experiment)
     assert measured["lengths_left_out"] == ([] if every_length else [4])
     assert ("prompt 4 tokens" in measured["methods"]) is every_length
+
+
+def test_every_length_has_a_search_of_its_own(trained: Experiment) -> None:
+    soft = [entry for name, entry in trained.sweeps.items() if name.startswith(("prompt", "prefix"))]
+    assert len(soft) == 4
+    assert all(len(entry.trials) >= 3 for entry in soft)
+
+
+@pytest.mark.parametrize(("harmed", "tried"), [(False, ("vocabulary",)), (True, ("vocabulary", "text", "random"))])
+def test_other_starts_are_tried_where_one_did_harm(
+    harmed: bool, tried: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "has_left", lambda now, start: harmed)
+    experiment = experiment_of(tokens=(2, 3))
+    baselines._train(experiment, [experiment.config("prompt", tokens=2), experiment.config("lora", rank=1)])
+    assert experiment.starts["prompt 2 tokens"] == tried
+    assert experiment.starts["lora rank 1"] == ("zero",)
+    assert experiment.runs["prompt 2 tokens"].config.init in tried
+
+
+@pytest.mark.parametrize("decides", [True, False])
+def test_one_longer_prompt_is_trained_where_lengths_decide(decides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "depends_on", lambda name, found: decides and name == "lengths")
+    measured = baselines.measure(experiment_of(tokens=(2, 3)))
+    assert ("prompt 12 tokens" in measured["methods"]) is decides
+    assert measured["longer_possible"] is not decides
+    assert measured["against_shorter"]["prompt 3 tokens"].keys() == {"prompt 2 tokens"}
+    assert measured["most_tokens"] > 12
+    assert all(run["best_step"] in range(run["schedule"] + 1) for run in measured["methods"].values())
+
+
+def test_the_prefixes_of_your_form_are_trained_at_every_length() -> None:
+    experiment = experiment_of(tokens=(2, 3), attempt=Attempt("prefix", tokens=3))
+    baselines.train_baselines(experiment)
+    assert {"prefix 2 tokens", "prefix 3 tokens"} <= experiment.runs.keys()

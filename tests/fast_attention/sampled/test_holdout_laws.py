@@ -125,3 +125,16 @@ def test_rows_that_all_err_leave_every_fraction_possible():
     output[16:] += 1  # The first quarter sets the cap.
     claim = certify(output, exact, "deviation", torch.ones(1), 0.95)
     assert claim.witness["fraction"] == 1.0
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-320, 1e60])
+def test_claims_are_the_same_at_any_size(size: float) -> None:
+    """Squares of small errors underflow; a bound of 0 would be claimed of what is not 0."""
+    output, exact, generator = population(1)
+    drawn = draw_rows(len(exact), 256, generator)
+    plain, other = (
+        certify(size_ * output[drawn], size_ * exact[drawn], "deviation", torch.ones(3), CONFIDENCE)
+        for size_ in (1.0, size)
+    )
+    assert other.value >= plain.value * (1 - 1e-2)
+    assert other.value > 0

@@ -12,9 +12,16 @@ from helpers.tasks import SOFT, Counted, config_of, task_of
 from promptreach.training.engines.executor import InProcess
 from promptreach.training.methods.methods import METHODS
 from promptreach.training.runs import RunConfig, RunStore
+from promptreach.training.search import halving
 from promptreach.training.search.sweep import MOST_EXTENSIONS, Sweep, own_rates, planned_steps, sweep
 
 CONFIG = config_of("prompt", steps=48, patience=9)
+
+
+@pytest.fixture
+def all_leave_their_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows here teach nothing, so that a search would keep all candidates; what it costs otherwise is asked."""
+    monkeypatch.setattr(halving, "has_left", lambda now, start: True)
 
 
 def swept(config: RunConfig = CONFIG, family: str = "gpt2", **asked: object) -> Sweep:
@@ -34,12 +41,14 @@ def test_where_the_best_trial_led_decides(rates: tuple[float, ...]) -> None:
     assert found.best.held_out is not None
 
 
+@pytest.mark.usefixtures("all_leave_their_start")
 def test_trials_are_short_and_see_no_held_out_row() -> None:
     for trial, rate in zip(swept(rates=(0.1, 0.2)).trials, (0.1, 0.2), strict=True):
         assert trial.config == replace(CONFIG, learning_rate=rate, pause=6, score_held_out=False)
         assert trial.held_out is None
 
 
+@pytest.mark.usefixtures("all_leave_their_start")
 def test_a_trial_is_judged_by_where_it_led() -> None:
     """Not by its start, which all trials share."""
     config = replace(CONFIG, head_learning_rate=1.0)
@@ -123,6 +132,7 @@ def test_a_given_grid_stays_as_it_is() -> None:
     assert len(unit_free) == 2
 
 
+@pytest.mark.usefixtures("all_leave_their_start")
 @pytest.mark.parametrize(("steps", "rates"), [(48, (0.1, 0.2, 0.3)), (48, (0.1,)), (1, (0.1, 0.2)), (7, ())])
 def test_the_plan_is_what_is_done(steps: int, rates: tuple[float, ...]) -> None:
     progress = Counted()
@@ -135,12 +145,14 @@ def test_the_plan_is_what_is_done(steps: int, rates: tuple[float, ...]) -> None:
     assert found.seconds > 0
 
 
+@pytest.mark.usefixtures("all_leave_their_start")
 def test_a_search_costs_less_than_trials_that_are_thrown_away() -> None:
     """An eighth for three, a quarter for two of them, the rest for one."""
     found = swept(rates=(0.1, 0.2, 0.3))
     assert found.steps == 48 + 6 + 12
 
 
+@pytest.mark.usefixtures("all_leave_their_start")
 def test_a_repeated_sweep_finds_everything(tmp_path: Path) -> None:
     first, second = Counted(), Counted()
     results = [

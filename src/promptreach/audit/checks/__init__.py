@@ -25,7 +25,9 @@ from promptreach.diagnosis.steps import (
     FORGETTING,
     INITIALISATION,
     PARTS,
+    ONE_LAYER,
     PLANTED,
+    SEEDS,
     TRAINING,
 )
 
@@ -40,6 +42,7 @@ CHECKS = (
         shows(BROUGHT, _attempt.show_brought, without_user="No adapter was given."),
         "No adapter was given.",
     ),
+    Check(SEEDS.name, "What a seed is worth", shows(SEEDS, _training.show_seeds), "One seed was trained."),
     Check(INITIALISATION.name, "Where the virtual tokens start", shows(INITIALISATION, _initialisation.show)),
     Check(ATTEMPT.name, "What your adapter lost, and where", _attempt.measure, "No adapter was given."),
     Check(
@@ -47,6 +50,12 @@ CHECKS = (
         "How your adapter spreads its answers",
         shows(COLLAPSE, _attempt.show_collapse, without_user="No adapter was given."),
         "No classifier was given.",
+    ),
+    Check(
+        ONE_LAYER.name,
+        "What no prompt can do in one layer",
+        shows(ONE_LAYER, _training.show_one_layer),
+        "The oracle was not asked.",
     ),
     Check(
         PLANTED.name,

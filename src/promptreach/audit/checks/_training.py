@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.experiment import Measured
-from promptreach.diagnosis.numbers import USER, ForgettingNumbers, PlantedNumbers, Scores, TrainingNumbers
+from promptreach.diagnosis.numbers import (
+    USER,
+    ForgettingNumbers,
+    OneLayerNumbers,
+    PlantedNumbers,
+    Scores,
+    SeedNumbers,
+    TrainingNumbers,
+)
 from promptreach.report.findings import Cell, Curve, Series, Table
 from promptreach.training.runs import Run
 
@@ -20,6 +28,30 @@ def show(context: AuditContext, found: Measured[TrainingNumbers]) -> Shown:
         scores[USER] = numbers.user
     methods, curve = _method_table(context, numbers, scores), _validation_curve(context.runs)
     return Shown(_summary(numbers, scores), [methods, curve, _trial_table(context)])
+
+
+def show_seeds(context: AuditContext, found: Measured[SeedNumbers]) -> Shown:
+    """The score of every winner by seed, and the largest difference."""
+    numbers, accuracy = found.numbers, context.is_classification
+    table = Table(
+        title="The winners, seed by seed",
+        columns=["method", *(f"seed {seed}" for seed in numbers.seeds), "largest difference"],
+        rows=[[_name(context, name), *scores, max(scores) - min(scores)] for name, scores in numbers.scores.items()],
+        note="Held-out accuracy." if accuracy else "Held-out loss, nats per token.",
+    )
+    worth = f"{100 * numbers.worth:.1f} points" if accuracy else f"{numbers.worth:.3f} nats"
+    return Shown(
+        f"With the same settings and rows a seed is worth up to {worth} here; the margin is at least that.", [table]
+    )
+
+
+def show_one_layer(context: AuditContext, found: Measured[OneLayerNumbers]) -> Shown:
+    """The part of LoRA's doing that no prompt imitates."""
+    numbers = found.numbers
+    return Shown(
+        f"Where the answer is read, LoRA changes the heads of the model's one layer by {numbers.change:.3g} (root mean "
+        f"square); no slots of any number come closer to that than {numbers.floor:.3g}, {numbers.share:.0%} of it."
+    )
 
 
 def show_planted(context: AuditContext, found: Measured[PlantedNumbers]) -> Shown:
@@ -59,7 +91,7 @@ def show_forgetting(context: AuditContext, found: Measured[ForgettingNumbers]) -
 def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> Table:
     scale, unit = (100.0, "points of accuracy") if numbers.metric == "accuracy" else (1.0, "nats per token saved")
     columns = ["method", "held-out accuracy", "held-out loss", f"against LoRA ({unit}, 90 %)", "train loss"]
-    columns += ["parameters", "learning rate", "start", "seconds"]
+    columns += ["parameters", "learning rate", "best step", "start", "seconds"]
     rows: list[list[Cell]] = []
     for name, found in scores.items():
         against, interval = numbers.against_lora.get(name), None
@@ -69,9 +101,10 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
         shown: list[Cell] = [_name(context, name), round(found.accuracy, 4), found.loss, interval]
         run = numbers.methods.get(name)
         if run is None:
-            shown += [None] * 5
+            shown += [None] * 6
         else:
-            shown += [run.train_loss, run.parameters, run.learning_rate or None, run.init, round(run.seconds, 1)]
+            shown += [run.train_loss, run.parameters, run.learning_rate or None, run.best_step, run.init]
+            shown += [round(run.seconds, 1)]
         rows.append(shown)
     rows += [
         [_name(context, method), f"not on this architecture, because {reason}", *[None] * (len(columns) - 2)]

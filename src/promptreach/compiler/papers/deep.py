@@ -29,14 +29,16 @@ computes what `exact_output` computes in fractions, bit for bit up to the last d
 """
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach import rounding
-from promptreach.certificate import Assumption, Certificate, Independence, rechecks
+from promptreach.certificate import Assumption, Certificate, Independence, Statement, rechecks
 from promptreach.compiler.backbone import rebuilt
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import Codebook, CodebookChoice, choose
@@ -210,7 +212,6 @@ class HardmaxHeads(Attention):
 class Deep(tabulated.Tabulated):
     """Paper A's backbone. See the module."""
 
-    theorem = "selective-shift-table"
     checker = "compiler.papers.deep:recheck_deep"
 
     def __init__(self, plan: Plan) -> None:
@@ -231,9 +232,10 @@ class Deep(tabulated.Tabulated):
         prompt[:, self.stream.blocks["token"]] = base_of(self.codebook) * numbers[:, None]
         return prompt
 
-    def ids_differ(self) -> Assumption:
+    @property
+    def ids_differ(self) -> bool:
         """Ids are whole numbers, told apart where all arithmetic on them is exact."""
-        return Assumption("every number of the shifts is exact", is_exact(self.codebook, self.plan.dtype), "counted")
+        return is_exact(self.codebook, self.plan.dtype)
 
     def measured_separation(self) -> Separation:
         """The separation over all contexts of the codebook: whole numbers, so nothing is rounded."""
@@ -253,10 +255,16 @@ def lift(codebook: Codebook, stream: Stream, dtype: torch.dtype) -> HardmaxHeads
     return HardmaxHeads("lift", stream, torch.tensor([-0.5], dtype=dtype), height)
 
 
-@rechecks(Independence.SHARED, quick=0)
+def _states(witness: Mapping[str, Any]) -> Statement:
+    exact = Assumption("every number of the shifts is exact", True, "counted")
+    return tabulated.codeword_statement(witness, "selective-shift-table", exact)
+
+
+@rechecks(Independence.SHARED, states=_states, quick=tabulated.QUICK_BYTES)
 def recheck_deep(certificate: Certificate) -> bool:
     """Second path: run the shifts on the highest context in whole numbers, see that nothing outgrows the dtype and that
-    a context is read back from its last row; then the error (`tabulated.recheck_error`)."""
+    a context is read back from its last row; then the error (`tabulated.recheck_error`). The backbone is built again,
+    which takes some minutes at most."""
     backbone = rebuilt(Deep, plan, certificate)
     if backbone is None:
         return False

@@ -32,15 +32,17 @@ V <= h^2 (1/4 + (1/e + 2 s exp(-s) / (1 - exp(-s))^2) / s) for s >= 1, which giv
 
 import math
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptreach import rounding
-from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, rechecks
+from promptreach.certificate import Assumption, Certificate, Independence, Side, Statement, rechecks
 from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone, rebuilt
 from promptreach.compiler.papers.codebook import power_up_to_beyond
 from promptreach.compiler.parts import fingerprint
@@ -235,22 +237,8 @@ class Kernel(CompiledBackbone):
         return fingerprint.frame_faults(embeddings, frame, self.stream.blocks["value"])
 
     def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
-        what = "at every X of the cube the error" if everywhere else "the root mean square error over uniform X"
-        return Certificate(
-            claim=(
-                f"For every f from [0,1]^({self.plan.tokens} x {self.plan.dim}) into itself with |f(X) - f(X')| <= "
-                f"{lipschitz:g} |X - X'| whose values at the {self.plan.slots} centres stand in the prompt's rows, "
-                f"{what} |backbone(X) - f(X)| is at most value. 2-norms over all entries; arithmetic is IEEE "
-                f"{self.plan.dtype} with an exponential right to {EXP_UNITS} units in the last place."
-            ),
-            value=bound(self.sizes, lipschitz, self.plan.dtype, everywhere),
-            side=Side.UPPER,
-            evidence=Evidence.PROVED,
-            assumptions=(Assumption("the weights are those of the plan, the rows hold centres", True, "compared"),),
-            theorem="kernel-smoother",
-            witness=self.witness(embeddings, lipschitz, everywhere),
-            checker="compiler.papers.kernel:recheck_kernel",
-        )
+        value = bound(self.sizes, lipschitz, self.plan.dtype, everywhere)
+        return Certificate.stated(recheck_kernel, value, self.witness(embeddings, lipschitz, everywhere)).confirmed()
 
 
 def gather(plan: Plan, stream: Stream, sizes: KernelSizes, position: int) -> Attention:
@@ -296,13 +284,40 @@ def smooth(plan: Plan, stream: Stream, sizes: KernelSizes) -> Attention:
     )
 
 
-@rechecks(Independence.SHARED, quick=0)
+def _states(witness: Mapping[str, Any]) -> Statement:
+    question, dtype = fingerprint.witnessed_question(witness), witness["question"]["dtype"]
+    everywhere = witness["everywhere"]
+    what = "at every X of the cube the error" if everywhere else "the root mean square error over uniform X"
+    return Statement(
+        claim=(
+            f"For every f from [0,1]^({question['tokens']} x {question['dim']}) into itself with |f(X) - f(X')| <= "
+            f"{rounding.shown(witness['lipschitz'])} |X - X'| whose values at the {len(witness['prompt'])} centres "
+            f"stand in the prompt's rows, {what} |backbone(X) - f(X)| is at most value. 2-norms over all entries; "
+            f"arithmetic is IEEE {dtype} with an exponential right to {EXP_UNITS} units in the last place."
+        ),
+        side=Side.UPPER,
+        theorem="kernel-smoother",
+        assumptions=(Assumption("the weights are those of the plan, the rows hold centres", True, "compared"),),
+    )
+
+
+_POINTS = 2048
+"""Points at which each cell is integrated."""
+
+
+def _integrated(witness: Mapping[str, Any]) -> int:
+    """Exponentials that the second path takes: for each point of an axis, one for each cell of it."""
+    axes = int(witness["question"]["dim"]) * int(witness["question"]["tokens"])
+    return int(_POINTS * round(len(witness["prompt"]) ** (1 / axes)) ** 2)
+
+
+@rechecks(Independence.SHARED, states=_states, size=_integrated, quick=2**26, most=2**36)
 def recheck_kernel(certificate: Certificate) -> bool:
     """Second path: integrate V on a fine grid in floats, axis by axis, instead of bounding it, and compare.
 
     The numerical d_2 bound C sqrt(D mean V), or the largest C sqrt(D V) that the grid finds, must not exceed `value`
     with the leaks of both softmaxes, bounded again by one exponential each; roundings are not looked at again. The
-    backbone is built again from its plan and compared with the weights.
+    backbone is built again from its plan and compared with the weights. A quarter of an hour at most.
     """
     seen = certificate.witness
     backbone = rebuilt(Kernel, plan, certificate)
@@ -311,7 +326,7 @@ def recheck_kernel(certificate: Certificate) -> bool:
     sizes = backbone.sizes
     cells, beta, size, tokens = sizes.cells, sizes.beta, sizes.size, sizes.tokens
     centres = cell_centres(cells)
-    worst, total, points = 0.0, 0.0, 2048
+    worst, total, points = 0.0, 0.0, _POINTS
     for cell in range(cells):
         x = (cell + (torch.arange(points, dtype=torch.float64) + 0.5) / points) / cells
         squares = (x[:, None] - centres).square()

@@ -12,13 +12,14 @@ Ids are computed in floating point, with an error that must stay below a third o
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Independence, rechecks
+from promptreach.certificate import Assumption, Certificate, Independence, Statement, rechecks
 from promptreach.compiler.backbone import rebuilt
 from promptreach.compiler.papers import tabulated
 from promptreach.compiler.papers.codebook import CodebookChoice, choose
@@ -28,6 +29,7 @@ from promptreach.compiler.parts.blocks import Attention, Projection, Stream
 from promptreach.compiler.plan import Plan, Question, SizeComparison
 from promptreach.errors import Fault, raise_if_any
 from promptreach.rounding import EXP_UNITS
+from promptreach.witness import number
 
 MOST_RANK = 64
 """The largest rank of the attention weights."""
@@ -87,9 +89,7 @@ def _sized(choice: CodebookChoice, question: Question, rank: int, form: str) -> 
 class SingleLayer(tabulated.Tabulated):
     """Paper B's backbone. See the module."""
 
-    theorem = "single-layer-table"
     checker = "compiler.papers.single_layer:recheck_single_layer"
-    taken_for_granted = f" The exponential is right to {EXP_UNITS} units in the last place."
 
     def __init__(self, plan: Plan) -> None:
         codebook = choose(plan.question).codebook
@@ -108,10 +108,10 @@ class SingleLayer(tabulated.Tabulated):
         prompt[:, self.stream.blocks["score"]] = self.map.score[: self.plan.slots]
         return prompt
 
-    def ids_differ(self) -> Assumption:
+    @property
+    def ids_differ(self) -> bool:
         """Ids are rounded, and told apart where their separation is wide against that."""
-        told_apart = "ids of different contexts are told apart in floating point"
-        return Assumption(told_apart, self.map.resolved, "separation")
+        return self.map.resolved
 
     def witness(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> dict[str, Any]:
         """That of every construction, and the separation claimed."""
@@ -149,11 +149,21 @@ def context(stream: Stream, found: ContextMap, dtype: torch.dtype) -> Attention:
     )
 
 
-@rechecks(Independence.SHARED, quick=0)
+def _states(witness: Mapping[str, Any]) -> Statement:
+    number(witness, "separation", 0)
+    told_apart = Assumption("ids of different contexts are told apart in floating point", True, "separation")
+    exponential = f" The exponential is right to {EXP_UNITS} units in the last place."
+    return tabulated.codeword_statement(witness, "single-layer-table", told_apart, exponential)
+
+
+@rechecks(Independence.SHARED, states=_states, quick=tabulated.QUICK_BYTES)
 def recheck_single_layer(certificate: Certificate) -> bool:
-    """Second path: the separation again, from a float64 softmax of the rebuilt weights, to nine digits; the error."""
+    """Second path: the separation again, from a float64 softmax of the rebuilt weights, to nine digits; the error.
+
+    The backbone is built again, which takes some minutes at most.
+    """
     seen, backbone = certificate.witness, rebuilt(SingleLayer, plan, certificate)
-    if backbone is None:
+    if backbone is None or not backbone.ids_differ or seen["separation"] != backbone.map.separation:
         return False
     scores, counts = backbone.map.score.double(), backbone.map.counts
     for query in backbone.map.queries().values():

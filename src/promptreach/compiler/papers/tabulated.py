@@ -18,14 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach import rounding
-from promptreach.certificate import Assumption, Certificate, Evidence, Side
+from promptreach.certificate import Assumption, Certificate, Side, Statement
+from promptreach.checkers import find
 from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.papers.codebook import MOST_ENTRIES, Codebook
 from promptreach.compiler.papers.step_function import NarrowSteps, StepFunction, WideSteps
@@ -36,6 +37,9 @@ from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Plan, Question, SizeCom
 from promptreach.compiler.target import Points, TargetFunction
 from promptreach.covering import covering_length_log10
 from promptreach.errors import Fault
+
+QUICK_BYTES = 4096
+"""The largest witness, the prompt above all, whose backbone is built again and looked at in about a second."""
 
 FORMS = ("wide", "narrow")
 """How the table is laid out: two wide layers, or many narrow ones."""
@@ -135,10 +139,8 @@ class Tabulated(CompiledBackbone):
         ids: the table.
     """
 
-    theorem: ClassVar[str]
     checker: ClassVar[str]
-    taken_for_granted: ClassVar[str] = ""
-    """What the claim takes for granted beyond IEEE arithmetic."""
+    """The name of the second path of its certificates."""
 
     def __init__(
         self,
@@ -188,35 +190,18 @@ class Tabulated(CompiledBackbone):
             return [Fault("prompt", "stored entries between levels", f"(l + 1/2) / {codebook.levels}, l whole")]
         return codebook.faults(table.reshape(codebook.num_cells, -1), "prompt")
 
+    @property
     @abstractmethod
-    def ids_differ(self) -> Assumption:
-        """The hypothesis under which different contexts have ids that the arithmetic tells apart."""
+    def ids_differ(self) -> bool:
+        """Whether different contexts have ids that the arithmetic tells apart."""
 
     def _certificate(self, embeddings: Tensor, lipschitz: float, everywhere: bool) -> Certificate:
-        plan = self.plan
-        where = (
-            "at every X with no coordinate inside a ramp, the error"
-            if everywhere
-            else "the root mean square error over uniform X"
-        )
-        return Certificate(
-            claim=(
-                f"For every f from [0,1]^({plan.tokens} x {plan.dim}) into itself with |f(X) - f(X')| <= {lipschitz:g} "
-                f"|X - X'| whose codeword the prompt's rows hold, {where} |backbone(X) - f(X)| is at most value. "
-                f"2-norms over all entries; X is rounded to {plan.dtype} first; arithmetic is IEEE {plan.dtype}."
-                f"{self.taken_for_granted}"
-            ),
-            value=error_of(self.codebook, lipschitz, plan.dtype, everywhere),
-            side=Side.UPPER,
-            evidence=Evidence.PROVED,
-            assumptions=(
-                self.ids_differ(),
-                Assumption("the weights are those of the plan, the rows hold a codeword", True, "compared"),
-            ),
-            theorem=self.theorem,
-            witness=self.witness(embeddings, lipschitz, everywhere),
-            checker=self.checker,
-        )
+        if not self.ids_differ:
+            raise ValueError(f"ids of {self.plan.construction} are not told apart in {self.plan.dtype}")
+        value = error_of(self.codebook, lipschitz, self.plan.dtype, everywhere)
+        return Certificate.stated(
+            find(self.checker), value, self.witness(embeddings, lipschitz, everywhere)
+        ).confirmed()
 
     def edges(self) -> Float[Tensor, " edges"]:
         """Both ends of every ramp of the content's quantiser, and 0 and 1."""
@@ -230,6 +215,39 @@ def error_of(codebook: Codebook, lipschitz: float, dtype: str, everywhere: bool)
     # level + 1/2, 1 / q, their product: three roundings of numbers of at most 1. An input moves by half a unit.
     units = 4 + Fraction(lipschitz)
     return rounding.float_above(error + units * rounding.EXACT_UNIT[dtype] * rounding.sqrt_up(Fraction(codebook.size)))
+
+
+def codeword_statement(
+    witness: Mapping[str, Any], theorem: str, ids: Assumption, taken_for_granted: str = ""
+) -> Statement:
+    """The statement about all functions whose codeword the prompt's rows hold.
+
+    Args:
+        witness: `CompiledBackbone.witness`.
+        theorem: its key.
+        ids: the hypothesis under which ids differ.
+        taken_for_granted: a sentence on what the claim takes for granted beyond IEEE arithmetic.
+
+    Raises:
+        InputError: for a witness that is damaged.
+    """
+    question = fingerprint.witnessed_question(witness)
+    where = (
+        "at every X with no coordinate inside a ramp, the error"
+        if witness["everywhere"]
+        else "the root mean square error over uniform X"
+    )
+    return Statement(
+        claim=(
+            f"For every f from [0,1]^({question['tokens']} x {question['dim']}) into itself with |f(X) - f(X')| <= "
+            f"{rounding.shown(witness['lipschitz'])} |X - X'| whose codeword the prompt's rows hold, {where} "
+            f"|backbone(X) - f(X)| is at most value. 2-norms over all entries; X is rounded to {question['dtype']} "
+            f"first; arithmetic is IEEE {question['dtype']}.{taken_for_granted}"
+        ),
+        side=Side.UPPER,
+        theorem=theorem,
+        assumptions=(ids, Assumption("the weights are those of the plan, the rows hold a codeword", True, "compared")),
+    )
 
 
 def recheck_error(certificate: Certificate, codebook: Codebook) -> bool:

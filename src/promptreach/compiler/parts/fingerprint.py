@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptreach.compiler.plan import Plan
-from promptreach.errors import Fault
+from promptreach.compiler.plan import EXTREME, ITEM_BYTES, Plan, question_faults
+from promptreach.errors import Fault, raise_if_any
+from promptreach.witness import choice, number, tensor, whole
 
 
 def fingerprint_of(weights: Mapping[str, Tensor]) -> str:
     """SHA-256 of all names, shapes, dtypes and bytes, in order of names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for name, weight in sorted(weights.items()):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -29,6 +30,26 @@ def question_of(plan: Plan) -> dict[str, Any]:
     asked = plan.question._asdict()
     del asked["construction"]
     return {**asked, **plan.options}
+
+
+def witnessed_question(witness: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments of a construction's own `plan`, as `question_of` wrote them into a witness.
+
+    Raises:
+        InputError: where they are none, or the rest of such a witness is damaged.
+    """
+    question = witness["question"]
+    kind = getattr(torch, choice(question, "dtype", list(ITEM_BYTES)))
+    columns = tensor(witness, "prompt", None, None, dtype=kind).shape[1]
+    # Each entry of an input has its place in the stream, each token its own position feature.
+    whole(question, "dim", 1, columns)
+    whole(question, "tokens", 1, columns)
+    number(witness, "lipschitz", 0, EXTREME)
+    faults = question_faults(*(question[name] for name in ("dim", "tokens", "lipschitz", "tol")))
+    for name, wanted in (("everywhere", bool), ("weights", str)):
+        faults += [] if type(witness[name]) is wanted else [Fault(name, repr(witness[name]), wanted.__name__)]
+    raise_if_any(faults)
+    return question  # type: ignore[no-any-return]
 
 
 def frame_faults(embeddings: Tensor, frame: Tensor, free: slice) -> list[Fault]:

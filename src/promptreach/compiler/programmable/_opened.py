@@ -38,6 +38,8 @@ class Opened:
         self.dim, self.tokens, self.cells = (int(witness[name]) for name in ("dim", "tokens", "cells"))
         self.size, self.order = self.dim * self.tokens, order
         self.weights = {name: array(tensor) for name, tensor in witness["weights"].items()}
+        self.unread = set(self.weights)
+        """Names of the tensors that no step has looked at yet."""
         self.prompt = array(witness["prompt"])
         ends = list(itertools.accumulate(sizes.values()))
         self.blocks = {name: slice(end - width, end) for (name, width), end in zip(sizes.items(), ends, strict=True)}
@@ -45,20 +47,28 @@ class Opened:
 
     def weight(self, name: str, part: str) -> Array:
         """One tensor of one layer."""
-        return self.weights[f"passes.{self.order.index(name)}.{part}"]
+        return self._read(f"passes.{self.order.index(name)}.{part}")
 
-    def holds(self, name: str, **parts: Array | float | int) -> bool:
-        """True if the tensors of one layer are these; a number stands for all entries of a tensor."""
-        pairs = [(self.weight(name, part), np.asarray(value)) for part, value in parts.items()]
-        return all(value.shape in ((), found.shape) and bool((found == value).all()) for found, value in pairs)
+    def _read(self, name: str) -> Array:
+        self.unread.discard(name)
+        return self.weights[name]
+
+    def holds(self, name: str, **parts: Array | tuple[float | int, *tuple[int, ...]]) -> bool:
+        """True if the tensors of one layer are these; (number, sizes) stands for a tensor of that number."""
+        wanted = {
+            part: np.full(value[1:], float(value[0])) if isinstance(value, tuple) else value
+            for part, value in parts.items()
+        }
+        return all(np.array_equal(self.weight(name, part), value) for part, value in wanted.items())
 
     def embeds_and_reads_out(self) -> bool:
         """Inputs and flags go where the layers look for them, and outputs come from the block `output`."""
         places = (("embed_weight", "input"), ("position", "position"), ("readout", "output"))
         for name, block in places:
-            found = self.weights[name].T if name == "embed_weight" else self.weights[name]
-            expected = np.zeros((len(found), self.hidden))
-            expected[:, self.blocks[block]] = np.eye(self.tokens if name == "position" else self.dim)
+            found = self._read(name).T if name == "embed_weight" else self._read(name)
+            rows = self.tokens if name == "position" else self.dim
+            expected = np.zeros((rows, self.hidden))
+            expected[:, self.blocks[block]] = np.eye(rows)
             if not np.array_equal(found, expected):
                 return False
         return True
@@ -76,8 +86,11 @@ class Opened:
                 return False
         same = self.holds("ramps", up=axes * float(up.max(initial=0)), up_bias=np.tile(starts[: len(edges)], self.dim))
         # relu(1 - h) is 1 at h = 0 and 0 at every h >= 1.
-        fine = self.holds("steps", up=-1, up_bias=1, down=-axes.T, down_bias=self.cells - 1)
-        return same and fine and self.holds("ramps", down=1)
+        units = len(axes)
+        fine = self.holds(
+            "steps", up=(-1, units), up_bias=(1, units), down=-axes.T, down_bias=(self.cells - 1, self.dim)
+        )
+        return same and fine and self.holds("ramps", down=(1, units))
 
     def edges(self) -> tuple[list[Fraction], Fraction]:
         """Where the ramps of each axis begin, exactly, and how wide they are."""
@@ -90,7 +103,8 @@ class Opened:
 
     def clamps(self) -> bool:
         """What exceeds 1 is cut."""
-        return self.holds("clamp", up=-1, up_bias=1, down=-1, down_bias=1)
+        dim = self.dim
+        return self.holds("clamp", up=(-1, dim), up_bias=(1, dim), down=(-1, dim), down_bias=(1, dim))
 
     def slots_hold(self, frame: Array, table: slice) -> bool:
         """True if the prompt is `frame` outside the block of table entries, and these are in [0, 1]."""

@@ -16,18 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.certificate import Assumption, Certificate, Evidence, Side
+from promptreach.certificate import Certificate
+from promptreach.checkers import find
 from promptreach.compiler.backbone import CHUNK_BYTES, CompiledBackbone
 from promptreach.compiler.parts import relu
 from promptreach.compiler.parts.blocks import Attention, FeedForward, Stream
 from promptreach.compiler.parts.fingerprint import frame_faults
 from promptreach.compiler.parts.grid import grid_points, grid_refutations, ramp_edges
 from promptreach.compiler.plan import FLOPS, ITEM_BYTES, Plan, Question, SizeComparison
-from promptreach.compiler.programmable.error_budget import ErrorBudget, sample_clause
+from promptreach.compiler.programmable.error_budget import ErrorBudget
 from promptreach.compiler.target import Points, TargetFunction
 from promptreach.covering import covering_length_log10
 from promptreach.errors import Fault
-from promptreach.rounding import EXP_UNITS
 
 
 class PromptTable(CompiledBackbone):
@@ -41,12 +41,9 @@ class PromptTable(CompiledBackbone):
 
     table: ClassVar[str]
     """The block of the prompt rows that holds the table's entries."""
-    where: ClassVar[str]
-    """The points of the grid, in the words of the claim."""
-    rechecked: ClassVar[str]
-    """What the second path does with the layers, for the certificate's assumptions."""
-    theorem: ClassVar[str]
+
     checker: ClassVar[str]
+    """The name of the second path of its certificates."""
 
     def __init__(self, plan: Plan, stream: Stream, between: Sequence[FeedForward | Attention]) -> None:
         self.starts = relu.thresholds(plan.cells, plan.ramp, plan.torch_dtype)
@@ -61,10 +58,6 @@ class PromptTable(CompiledBackbone):
     @abstractmethod
     def budget(self, lipschitz: float) -> ErrorBudget:
         """The items of the certificate."""
-
-    def condition(self) -> str:
-        """What the claim asks of a function beside its Lipschitz constant."""
-        return ""
 
     def points(self) -> Points:
         """All points of the grid; the last axis of the last token varies fastest."""
@@ -87,43 +80,18 @@ class PromptTable(CompiledBackbone):
         self, embeddings: Float[Tensor, "prompt hidden"], lipschitz: float, everywhere: bool
     ) -> Certificate:
         plan, budget = self.plan, self.budget(lipschitz)
-        ramps = plan.tokens * plan.dim * len(self.starts) * plan.ramp * 5 / 4
-        what = (
-            "|backbone(X) - f(X)| is at most value at every X with no coordinate inside a ramp"
-            if everywhere
-            else "the root of the mean of |backbone(X) - f(X)|^2 over X uniform in the cube is at most value. "
-            + sample_clause(ramps).removesuffix(".")
-        )
-        return Certificate(
-            claim=(
-                f"For every f from [0,1]^({plan.tokens} x {plan.dim}) into itself with |f(X) - f(X')| <= {lipschitz:g} "
-                f"|X - X'|{self.condition()} whose values at {self.where} round to the table in the prompt's rows, "
-                f"{what}. 2-norms over all entries; X is rounded to {plan.dtype} first; arithmetic is IEEE "
-                f"{plan.dtype} with an exponential right to {EXP_UNITS} units in the last place."
-            ),
-            value=budget.sup if everywhere else budget.mean,
-            side=Side.UPPER,
-            evidence=Evidence.PROVED,
-            assumptions=(
-                Assumption("slots are numbered and hold entries in [0, 1]", True, "looked at each row"),
-                Assumption(
-                    "the passes are those of the construction", True, f"weights compared; recheck {self.rechecked}"
-                ),
-            ),
-            theorem=self.theorem,
-            witness={
-                "part": "sup" if everywhere else "mean",
-                "lipschitz": lipschitz,
-                **plan.options,
-                "dim": plan.dim,
-                "tokens": plan.tokens,
-                "cells": plan.cells,
-                "dtype": plan.dtype,
-                "weights": {name: tensor.detach() for name, tensor in self.state_dict().items()},
-                "prompt": embeddings,
-            },
-            checker=self.checker,
-        )
+        witness = {
+            "part": "sup" if everywhere else "mean",
+            "lipschitz": lipschitz,
+            **plan.options,
+            "dim": plan.dim,
+            "tokens": plan.tokens,
+            "cells": plan.cells,
+            "dtype": plan.dtype,
+            "weights": {name: tensor.detach() for name, tensor in self.state_dict().items()},
+            "prompt": embeddings.detach(),
+        }
+        return Certificate.stated(find(self.checker), budget.sup if everywhere else budget.mean, witness).confirmed()
 
 
 def ramps(plan: Plan, stream: Stream, starts: Float[Tensor, " inner"]) -> FeedForward:

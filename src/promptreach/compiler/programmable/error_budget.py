@@ -18,7 +18,17 @@ from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
 from promptreach.compiler.plan import Plan
-from promptreach.rounding import EXACT_UNIT, EXP_UNITS, LARGEST_WHOLE, exact_gamma, exp_up, float_above, sqrt_up
+from promptreach.evidence import Side
+from promptreach.rounding import (
+    EXACT_UNIT,
+    EXP_UNITS,
+    LARGEST_WHOLE,
+    exact_gamma,
+    exp_up,
+    float_above,
+    shown_bound,
+    sqrt_up,
+)
 
 FRESH_POINTS = 20_000
 """Samples of at least so many independent uniform points stay below a certificate, up to `CHANCE`."""
@@ -102,7 +112,7 @@ def table_budget(plan: Plan, lipschitz: float, radius: Fraction, sharpness: int)
 
 
 def interpolation_budget(
-    plan: Plan, lipschitz: float, knots: Sequence[float], heights: Sequence[float], slopes: Fraction
+    plan: Plan, lipschitz: float, knots: Sequence[float], heights: Sequence[float | Fraction], slopes: Fraction
 ) -> ErrorBudget:
     """The budget of `multilinear`, for functions with second derivatives of at most H = `plan.options["curvature"]`.
 
@@ -117,7 +127,7 @@ def interpolation_budget(
     Args:
         plan: sizes, dtype and curvature; of `plan.derived` beta, reach and apart.
         lipschitz: C.
-        knots, heights: of the tilt.
+        knots, heights: of the tilt as the weights make it, its height at 1 included.
         slopes: the sum of the absolute changes of its slope.
     """
     dtype, unit, size, cells = plan.dtype, EXACT_UNIT[plan.dtype], plan.dim * plan.tokens, plan.cells
@@ -156,19 +166,20 @@ def _ramps(plan: Plan) -> Fraction:
     return size * (plan.cells - 1) * (Fraction(plan.ramp) + EXACT_UNIT[plan.dtype]) * size
 
 
-def logit_error(knots: Sequence[float], heights: Sequence[float], reach: int) -> Fraction:
+def logit_error(knots: Sequence[float], heights: Sequence[float | Fraction], reach: int) -> Fraction:
     """At least |sigma(tilt(t) - reach) - t| for every t in [0, 1], for the interpolant of the heights at the knots.
 
     At the knots it is computed. Between two of them sigma of a chord bends by at most |difference of heights|^2 / 8
-    times `STEEPEST_BEND` more; beyond the ends the tilt is constant, and the error at most what is left of [0, 1].
+    times `STEEPEST_BEND` more; beyond the ends the error is at most what is left of [0, 1], at the height of the last
+    knot and at one more height, that at 1, where it is given.
     """
     levels = [_logistic(Fraction(height) - reach) for height in heights]
     places = [Fraction(knot) for knot in knots]
-    at_knots = max(abs(level - place) for level, place in zip(levels, places, strict=True))
+    at_knots = max(abs(level - place) for level, place in zip(levels, places, strict=False))
     steps = [abs(Fraction(right) - Fraction(left)) for left, right in itertools.pairwise(heights)]
     between = at_knots + max(steps) ** 2 / 8 * STEEPEST_BEND
-    tiny = Fraction(1, 10**40)
-    return max(between, levels[0], places[0], 1 - levels[-1], 1 - places[-1]) + tiny
+    ends = (levels[0], places[0], 1 - places[-1], *(1 - level for level in levels[len(places) - 1 :]))
+    return max(between, *ends) + Fraction(1, 10**40)
 
 
 def _logistic(value: Fraction) -> Fraction:
@@ -195,5 +206,5 @@ def sample_clause(ramps: float) -> str:
     """The sentence of a claim that speaks of samples; `ramps` is the measure of the ramps."""
     return (
         f"So is that root over {FRESH_POINTS:,} or more independent uniform points, but for a chance of {CHANCE:g} and "
-        f"{ramps:.2g} a point."
+        f"{shown_bound(ramps, Side.UPPER, 2)} a point."
     )

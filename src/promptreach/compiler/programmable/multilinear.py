@@ -23,7 +23,9 @@ Notation
     apart     how far scores of rows that must not be seen stay below the others, in nats
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from numbers import Real
 
@@ -104,8 +106,18 @@ def budget_of(plan: Plan, lipschitz: float) -> ErrorBudget:
     _, changes, _ = relu.piecewise_linear_units(knots, heights)
     if not bool(changes.isfinite().all()):
         return ErrorBudget(certain=False)  # knots that the dtype cannot tell apart
-    slopes = sum((abs(Fraction(change)) for change in changes.tolist()), start=Fraction(0))
-    return interpolation_budget(plan, lipschitz, knots.tolist(), heights.tolist(), slopes)
+    turns = [Fraction(change) for change in changes.tolist()]
+    found = tilt_heights([Fraction(knot) for knot in knots.tolist()], turns)
+    return interpolation_budget(plan, lipschitz, knots.tolist(), found, sum(map(abs, turns), start=Fraction(0)))
+
+
+def tilt_heights(knots: Sequence[Fraction], turns: Sequence[Fraction]) -> list[Fraction]:
+    """The tilt that these changes of its slope make, exactly: at each knot, and at 1."""
+    heights, slope = [Fraction(0)], Fraction(0)
+    for turn, (left, right) in zip(turns, itertools.pairwise([*knots, Fraction(1)]), strict=True):
+        slope += turn
+        heights.append(heights[-1] + slope * (right - left))
+    return heights
 
 
 def _stream(dim: int, tokens: int, cells: int) -> Stream:
@@ -130,9 +142,6 @@ class Multilinear(PromptTable):
     """The backbone whose prompt holds a function at the nodes of a grid. See the module's notation."""
 
     table = "table"
-    where = "the nodes"
-    rechecked = "reads each"
-    theorem = "programmable-interpolation"
     checker = "compiler.programmable.multilinear_recheck:recheck_interpolation"
 
     def __init__(self, plan: Plan) -> None:
@@ -166,10 +175,6 @@ class Multilinear(PromptTable):
             expected = f"0 to {self.curvature:g}, for which the backbone was built"
             faults.append(Fault(target.name, f"declared curvature {target.curvature:g}", expected))
         return faults + bend_faults(target, points, values, self.plan.cells + 1, self.curvature)
-
-    def condition(self) -> str:
-        """The bound on second derivatives."""
-        return f" and every second derivative along an axis at most {self.curvature:g} long,"
 
     def budget(self, lipschitz: float) -> ErrorBudget:
         """The items of the certificate."""

@@ -6,18 +6,38 @@ the keys as they stand.
 """
 
 import itertools
+from collections.abc import Mapping
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
-from promptreach.certificate import Certificate, Independence, rechecks
+from promptreach.certificate import Certificate, Independence, Statement, rechecks
+from promptreach.compiler.plan import EXTREME
 from promptreach.compiler.programmable._opened import UP, WHOLE, Array, Opened, decimal, exp_up, room_for_samples
+from promptreach.compiler.programmable._statement import MOST_STEPS, QUICK_STEPS, steps_of, table_statement
+from promptreach.rounding import shown
+from promptreach.witness import number
 
 
-@rechecks(Independence.FULL, quick=0)
+def _states(witness: Mapping[str, Any]) -> Statement:
+    curvature = shown(number(witness, "curvature", 0, EXTREME))
+    return table_statement(
+        witness,
+        theorem="programmable-interpolation",
+        where="the nodes",
+        rechecked="reads each",
+        condition=f" and every second derivative along an axis at most {curvature} long,",
+    )
+
+
+@rechecks(Independence.FULL, states=_states, size=steps_of, quick=QUICK_STEPS, most=MOST_STEPS)
 def recheck_interpolation(certificate: Certificate) -> bool:
-    """True if the weights and the prompt in the witness have an error of at most `value`, as the claim says."""
+    """True if the weights and the prompt in the witness have an error of at most `value`, as the claim says.
+
+    About a second at `QUICK_STEPS`, a quarter of an hour at most.
+    """
     nodes = _Nodes(certificate)
     steps = (
         nodes.embeds_and_reads_out,
@@ -29,7 +49,7 @@ def recheck_interpolation(certificate: Certificate) -> bool:
         nodes.picks,
         nodes.clamps,
     )
-    return all(step() for step in steps) and certificate.value >= nodes.bound()
+    return all(step() for step in steps) and certificate.value >= nodes.bound() and not nodes.unread
 
 
 class _Nodes(Opened):
@@ -78,7 +98,7 @@ class _Nodes(Opened):
         """2 beta digit + tilt passes under the own flag alone: without it, `largest` is taken off."""
         own = np.tile(np.hstack([2 * self.beta * np.eye(self.dim), np.eye(self.dim)]), (self.tokens, 1))
         up = np.hstack([own, self.largest * self._flags()])
-        return self.holds("file", up=up, up_bias=-self.largest, down=1)
+        return self.holds("file", up=up, up_bias=(-self.largest, self.size), down=(1, self.size))
 
     def _flags(self) -> Array:
         """For each entry of an input, the flag of its token."""
@@ -86,7 +106,9 @@ class _Nodes(Opened):
 
     def gathers(self) -> bool:
         """Content scores `apart` for content, slots score 0, and the weights 1 / L are undone."""
-        return self.holds("gather", query=1, key=self.apart, value=1, output=self.tokens)
+        each, sides = (1, self.size), (1, 1, self.tokens)
+        key = (self.apart, 1, self.tokens)
+        return self.holds("gather", query=sides, key=key, value=each, output=(self.tokens, self.size))
 
     def interpolates(self) -> bool:
         """Slots hold their nodes; scores are those of the construction."""
@@ -99,13 +121,15 @@ class _Nodes(Opened):
         bias = np.full(self.size + 1, float(self.beta - self.reach))
         bias[-1] = 1
         query = np.eye(self.size + 1, self.size)
-        fine = self.holds("interpolate", query=query, query_bias=bias, key=key, value=1, output=1)
+        fine = self.holds(
+            "interpolate", query=query, query_bias=bias, key=key, value=(1, self.size), output=(1, self.size)
+        )
         return fine and self.slots_hold(frame, self.blocks["table"])
 
     def picks(self) -> bool:
         """Entry j of token i passes under flag i alone, into raw_j."""
         up, down = np.hstack([np.eye(self.size), 2 * self._flags()]), np.tile(np.eye(self.dim), (1, self.tokens))
-        return self.holds("pick", up=up, up_bias=-2, down=down)
+        return self.holds("pick", up=up, up_bias=(-2, self.size), down=down)
 
     def weight_error(self) -> Decimal:
         """At least |sigma(tilt - reach) - t| over [0, 1]: at the knots and both ends, and the bend between them."""

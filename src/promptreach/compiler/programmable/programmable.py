@@ -116,9 +116,6 @@ class Programmable(PromptTable):
     """The backbone whose prompt is a table of the function. See the module's notation."""
 
     table = "row"
-    where = "the centres of the cells"
-    rechecked = "runs each"
-    theorem = "programmable-table"
     checker = "compiler.programmable.programmable_recheck:recheck_programmable"
 
     def __init__(self, plan: Plan) -> None:

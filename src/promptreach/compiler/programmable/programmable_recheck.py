@@ -7,21 +7,32 @@ from the code that built the weights but the order of the stream's blocks and of
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
-from promptreach.certificate import Certificate, Independence, rechecks
+from promptreach.certificate import Certificate, Independence, Statement, rechecks
 from promptreach.compiler.programmable._opened import UP, WHOLE, Array, Opened, decimal, exp_up, room_for_samples
+from promptreach.compiler.programmable._statement import MOST_STEPS, QUICK_STEPS, steps_of, table_statement
 
 _FAR = 300  # nats; slots farther below the best one are counted together
 
 
-@rechecks(Independence.FULL, quick=0)
+def _states(witness: Mapping[str, Any]) -> Statement:
+    return table_statement(
+        witness, theorem="programmable-table", where="the centres of the cells", rechecked="runs each"
+    )
+
+
+@rechecks(Independence.FULL, states=_states, size=steps_of, quick=QUICK_STEPS, most=MOST_STEPS)
 def recheck_programmable(certificate: Certificate) -> bool:
-    """True if the weights and the prompt in the witness have an error of at most `value`, as the claim says."""
+    """True if the weights and the prompt in the witness have an error of at most `value`, as the claim says.
+
+    About a second at `QUICK_STEPS`, a quarter of an hour at most.
+    """
     table = _Table(certificate)
     steps = (
         table.embeds_and_reads_out,
@@ -32,7 +43,7 @@ def recheck_programmable(certificate: Certificate) -> bool:
         table.selects,
         table.reads_and_clamps,
     )
-    return all(step() for step in steps) and certificate.value >= table.bound()
+    return all(step() for step in steps) and certificate.value >= table.bound() and not table.unread
 
 
 class _Table(Opened):
@@ -91,7 +102,8 @@ class _Table(Opened):
             if size >= WHOLE[self.dtype] or (top != scores[own]).any() or (gaps < 1).any():
                 return False
             self.leak = max(self.leak, _sum_of_exp_up(gap for gap in gaps.tolist() if gap < _FAR))
-        return self.holds("lookup", value=1, output=self.tokens + 1)
+        width = self.tokens * self.dim + self.contexts * self.dim
+        return self.holds("lookup", value=(1, width), output=(self.tokens + 1, width))
 
     def orders_contexts(self) -> bool:
         """At position i, exactly the digits of the others, in order, pass; each unit watches one digit and one flag."""
@@ -117,8 +129,10 @@ class _Table(Opened):
             return True
         up, bias, down = (self.weight("select", part) for part in ("up", "up_bias", "down"))
         entries = np.arange(self.contexts * self.dim) // self.dim
-        watched = (up != 0).sum(axis=1) == 1
-        fine = bool(watched.all())
+        wide = 2 * self.cells * self.others
+        if (up.shape, bias.shape, down.shape) != ((wide, self.others), (wide,), (len(entries), wide)):
+            return False
+        fine = bool(((up != 0).sum(axis=1) == 1).all())
         for place in range(self.others):
             units = np.nonzero(up[:, place])[0]
             # Convex in the digit and 0 at both ends, so 0 between them; away from its own digit it only grows.
@@ -132,7 +146,10 @@ class _Table(Opened):
 
     def reads_and_clamps(self) -> bool:
         """The row's entries are summed by output entry, and what exceeds 1 is cut."""
-        return self.holds("read", up=1, down=np.tile(np.eye(self.dim), (1, self.contexts))) and self.clamps()
+        return (
+            self.holds("read", up=(1, self.contexts * self.dim), down=np.tile(np.eye(self.dim), (1, self.contexts)))
+            and self.clamps()
+        )
 
     def bound(self) -> Decimal:
         """The claim's number from edges, scores and dtype as found; infinite where a digit may be misread."""

@@ -76,7 +76,7 @@ def read_at(experiment: Experiment) -> list[tuple[int, ...]]:
 
 
 def _groups(rows: list[tuple[int, ...]]) -> dict[tuple[int, int], list[tuple[int, ...]]]:
-    """Different rows by their last token and its position, which decide the query; the largest groups of two or more."""
+    """Different rows by their last token and its position, which decide the query: the largest groups."""
     found: dict[tuple[int, int], list[tuple[int, ...]]] = defaultdict(list)
     for row in dict.fromkeys(rows):
         found[row[-1], len(row)].append(row)
@@ -85,8 +85,8 @@ def _groups(rows: list[tuple[int, ...]]) -> dict[tuple[int, int], list[tuple[int
 
 
 def _last(layer: LayerCapture) -> tuple[Tensor, Tensor, Tensor]:
-    """At the last token of rows of equal length: (heads, size) queries, (rows, heads) log masses and (rows, heads, size)
-    means of the content."""
+    """The queries (heads, size) at the last token of rows of equal length, and the content's log masses (rows, heads)
+    and means (rows, heads, size) there."""
     last = slice(layer.query.shape[2] - 1, None)
     found = attention.statistics(
         layer.query[:, :, last].double(), layer.key.double(), layer.value.double(), layer.scale, layer.mask[:, :, last]

@@ -24,10 +24,10 @@ def measure(experiment: Experiment) -> Measured[SeedNumbers] | Skipped:
     seeds = tuple(range(experiment.seed, experiment.seed + experiment.seeds))
     executor = experiment.executor_of(experiment.task)
     scores = {
-        name: tuple(
+        name: [
             _score(experiment, run)
             for run in [first, *executor.run([replace(first.config, seed=seed) for seed in seeds[1:]])]
-        )
+        ]
         for name, first in winners.items()
     }
     worth = max((max(found) - min(found) for found in scores.values()), default=0.0)

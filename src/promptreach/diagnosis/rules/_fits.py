@@ -1,4 +1,4 @@
-"""The rules about soft prompts that keep up: with LoRA, provided that LoRA was trained as well, and with the control."""
+"""The rules about soft prompts that keep up: with LoRA, if LoRA was trained as well, and with the control."""
 
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.measures.comparison import NORMAL_90

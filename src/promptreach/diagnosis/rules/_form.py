@@ -29,8 +29,8 @@ def harmed_reasons(seen: Measurements) -> tuple[Reason, ...]:
     """A reason for each prompt and prefix that ends certainly below the control."""
     return tuple(
         measured(
-            f"{sentence(name)} ends below {seen.control} ({seen.gain(seen.training.against_head[name])}): harmed by its "
-            f"start (tried: {', '.join(run.starts_tried) or run.init}), and not compared as trained."
+            f"{sentence(name)} ends below {seen.control} ({seen.gain(seen.training.against_head[name])}): harmed by "
+            f"its start (tried: {', '.join(run.starts_tried) or run.init}), and not compared as trained."
         )
         for name, run in seen.methods("prompt", "prefix").items()
         if seen.harmed(name)

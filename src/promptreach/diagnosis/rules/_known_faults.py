@@ -119,7 +119,7 @@ def also_known(seen: Measurements, judgement: Judgement) -> Judgement:
         if parts.known_rows >= max(1, SOME_KNOWN * parts.held_out_rows):
             found.append(measured(f"{sentence(_known(parts))}; their score is memory in part.", "parts"))
         rare = [name for name, count in parts.held_out_labels.items() if count < FEW]
-        if rare and parts.held_out_labels:
+        if rare and _occurrences(seen, parts, rare) not in judgement.headline:
             text = f"Accuracy hardly hears of rare labels: {_occurrences(seen, parts, rare)}."
             found.append(measured(text, "parts"))
         found += [measured(remark, "parts") for remark in parts.remarks]

@@ -137,7 +137,7 @@ class Measurements:
         return run.best_step > 0 or run.train_fell > STILL_FALLING
 
     def harmed(self, name: str) -> bool:
-        """Whether a prompt or prefix ends certainly below the control: its start did harm that training did not undo."""
+        """Whether a prompt or prefix ends certainly below the control: its start did harm that stayed."""
         run, against = self.runs[name], self.training.against_head.get(name, SAME)
         return run.method in ("prompt", "prefix") and against.high < 0
 

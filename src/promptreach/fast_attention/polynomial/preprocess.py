@@ -137,8 +137,10 @@ class Columns:
 
     @property
     def unit(self) -> Float[Tensor, " value_dim"]:
-        """Error in the values for an error of 1 in v', float64; 0 for a constant coordinate, whose sums all are 0."""
-        return self.scale.double() * (self.spread > 0)
+        """Error in the values for an error of 1 in v', over the largest of any coordinate, so that squares do not
+        underflow; float64, and 0 for a constant coordinate, whose sums all are 0."""
+        unit = self.scale.double() * (self.spread > 0)
+        return unit / unit.max() if bool(unit.any()) else unit
 
 
 def prepare_values(head: Head, weight: Float[Tensor, " n"]) -> Columns:

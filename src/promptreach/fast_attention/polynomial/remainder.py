@@ -152,7 +152,7 @@ class Block(NamedTuple):
     Attributes:
         output: (value_dim, rows), in units of v'.
         worst: (value_dim,), at least |exact - output| in that coordinate for every row, in units of v'.
-        norm: (rows,), at least the Euclidean norm of the row's error, in units of the values.
+        norm: (rows,), at least the Euclidean norm of the row's error, in `Columns.unit`.
     """
 
     output: Tensor

@@ -30,6 +30,7 @@ from scipy.special import betainccinv
 from torch import Tensor
 
 from promptreach.certificate import Certificate, Evidence, Side
+from promptreach.rounding import shown, shown_bound
 
 BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Bets as shares of the largest one allowed, 1/T; wealth is split evenly over them."""
@@ -77,12 +78,19 @@ def certify(
         kept = spread > 0
         errors = (difference[:, kept] / spread[kept].double()).amax(dim=1) if bool(kept.any()) else torch.zeros(1)
         value, missed = float(errors.max()), 1 - delta ** (1 / len(output))
-        claim = f"all but a fraction {missed:.2g} of the rows have a range error of at most value"
-    else:
-        value, cap, missed = _ratio_bound(difference.square().sum(dim=1), exact.double(), delta)
         claim = (
-            f"at most a fraction {missed:.2g} of the rows err by more than {cap:.3g} in Euclidean norm, and with "
-            "larger errors counted as that, |out - exact| / |exact - mean| over all rows is at most value"
+            f"all but a fraction {shown_bound(missed, Side.UPPER, 2)} of the rows have a range error of at most value"
+        )
+    else:
+        # Differences in units of the largest, whose squares neither underflow nor overflow.
+        apart = exact.double() - exact[0].double()
+        size = max(float(apart.abs().max()), float(difference.nan_to_num(posinf=0.0).max())) or 1.0
+        value, cap, missed = _ratio_bound((difference / size).square().sum(dim=1), apart / size, delta)
+        cap *= size
+        claim = (
+            f"at most a fraction {shown_bound(missed, Side.UPPER, 2)} of the rows err by more than {shown(cap)} in "
+            "Euclidean norm, and with larger errors counted as that, |out - exact| / |exact - mean| over all rows is "
+            "at most value"
         )
     return Certificate(
         claim=f"with probability {confidence:g} over the held-out rows: {claim}",

@@ -22,8 +22,8 @@ from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lor
 from promptreach.hf.adapters._prompt_folders import PREFIXES, PROMPTS, flatten, prompt_or_prefix
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
 from promptreach.hf.adapters.tokenizer import tokenizer_faults
-from promptreach.hf.models._file_validation import json_faults, safetensors_faults
 from promptreach.hf.models.model import OpenModel
+from promptreach.model_files import json_faults, safetensors_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 
 READOUT, READOUT_INFO = "readout.safetensors", "readout.json"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from promptreach.errors import Fault
-from promptreach.hf.models._file_validation import json_faults, pickle_fault, safetensors_faults
+from promptreach.model_files import json_faults, pickle_fault, safetensors_faults
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -10,8 +10,9 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from promptreach.errors import AdapterError, Fault
-from promptreach.hf.models.load import TOKENIZER_FILES, quietly
+from promptreach.hf.models.load import quietly
 from promptreach.hf.models.model import OpenModel
+from promptreach.model_files import TOKENIZER_FILES
 
 _SHOWN = 5
 

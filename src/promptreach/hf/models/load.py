@@ -5,11 +5,9 @@ run, and pickled weights are never opened.
 """
 
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -32,21 +30,17 @@ from promptreach.backbone import ModelTask, Origin
 from promptreach.errors import (
     Fault,
     InputError,
-    MissingExtraError,
     ModelError,
     UnsupportedModelError,
-    install_command,
     raise_if_any,
 )
-from promptreach.hf.models._file_validation import json_faults, pickle_fault, safetensors_faults, unreadable_fault
 from promptreach.hf.models.families import task_of
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.sizes import layer_count, size_faults, text_config
 from promptreach.hf.models.soundness import weight_number_faults
+from promptreach.model_files import folder_faults, gguf_faults
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
-"""The files of which one at least makes a folder hold a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +107,7 @@ def open_model(
     options = {"tokenizer": tokenizer, "task": task, "revision": revision, "dtype": dtype}
     options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
     with quietly():
-        raise_if_any(_faults_of(place, tokenizer is None), ModelError)
+        raise_if_any(_file_faults(place, tokenizer is None), ModelError)
         config = _config_of(place, num_layers)
         task = task_of(config, task)
         model = _load(place, config, task, dtype, device_map)
@@ -163,52 +157,11 @@ def _locate(source: str | Path, revision: str | None) -> _Place:
     return _Place(Path(folder), source)
 
 
-def _faults_of(place: _Place, needs_tokenizer: bool) -> list[Fault]:
+def _file_faults(place: _Place, needs_tokenizer: bool) -> list[Fault]:
     """The faults of the files, as far as their first bytes tell."""
     if place.gguf_file:
-        return _gguf_faults(place.folder / place.gguf_file)
-    adapter = place.folder / "adapter_config.json"
-    if adapter.is_file():  # transformers would follow it to the model that it names
-        return [Fault(str(adapter), "an adapter", "a model", "open its base model, and the adapter as an adapter")]
-    faults = json_faults(place.folder / "config.json") + _weight_faults(place.folder)
-    if needs_tokenizer and not any((place.folder / name).is_file() for name in TOKENIZER_FILES):
-        expected = f"one of {', '.join(TOKENIZER_FILES)}"
-        faults.append(
-            Fault(str(place.folder), "no tokenizer", expected, "save the tokenizer there, or pass tokenizer=")
-        )
-    return faults
-
-
-def _weight_faults(folder: Path) -> list[Fault]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return safetensors_faults(single)
-    if index.is_file():
-        if broken := json_faults(index):
-            return broken
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()))
-        if not shards:
-            return [Fault(str(index), "no weight_map", "the names of the shards")]
-        expected = f"the shard that {index.name} names"
-        return [fault for shard in shards for fault in safetensors_faults(folder / shard, expected)]
-    pickles = sorted(folder.glob("pytorch_model*.bin"))
-    if pickles:
-        return [pickle_fault(pickles[0])]
-    return [Fault(str(folder), "no weights", "model.safetensors, or its shards with model.safetensors.index.json")]
-
-
-def _gguf_faults(path: Path) -> list[Fault]:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        return [unreadable_fault(path, error)]
-    if magic != b"GGUF":
-        return [Fault(str(path), f"a file that starts with {magic!r}", "a GGUF file, or a folder with a model")]
-    if find_spec("gguf") is None:
-        seen = "a GGUF file, without the package to read it"
-        raise MissingExtraError(Fault(str(path), seen, "gguf", install_command("gguf")))
-    return []
+        return gguf_faults(place.folder / place.gguf_file)
+    return folder_faults(place.folder, needs_tokenizer=needs_tokenizer)
 
 
 def _config_of(place: _Place, num_layers: int | None) -> PretrainedConfig:

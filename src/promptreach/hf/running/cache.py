@@ -23,11 +23,11 @@ from transformers.cache_utils import DynamicLayer
 from promptreach.errors import AdapterError, Fault, UnsupportedModelError, raise_if_any
 from promptreach.files import write_atomically
 from promptreach.hf.adapters.folders import load_adapter, misfits
-from promptreach.hf.models._file_validation import safetensors_faults
 from promptreach.hf.models.families import row_of
 from promptreach.hf.models.lengths import CHANGING
 from promptreach.hf.models.load import open_model
 from promptreach.hf.models.model import OpenModel, prefix_of
+from promptreach.model_files import safetensors_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, join_mask
 
 FORMAT = "promptreach-cache-1"

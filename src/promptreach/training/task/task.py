@@ -15,6 +15,7 @@ from promptreach.backbone import Backbone, Prepended
 from promptreach.data import LabelledTexts, TaskData, train_test_split
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
 from promptreach.training.arguments import least_faults
+from promptreach.training.task._finite import unfinite_fault
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
 from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, gather
 from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
@@ -114,8 +115,8 @@ def prepare(
         pooling: where a classifier's head reads; None chooses by cross-validation.
 
     Raises:
-        InputError: when the prompt leaves no room for content, completions are asked of an encoder, or a classifier is
-            to read hidden states that are not finite.
+        InputError: when the prompt leaves no room for content, completions are asked of an encoder, or the bare model's
+            hidden states or losses are not finite, naming the module that breaks.
         DataError: when there are too few different inputs for three parts, or one of them cannot be encoded.
     """
     limits = limits or Limits()
@@ -136,11 +137,26 @@ def prepare(
     train, validation, held_out = parts.values()
     task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
     if not isinstance(data, LabelledTexts):
+        _check_losses(task)
         return task
     poolings: Sequence[Pooling] = (pooling,) if pooling else POOLINGS[backbone.task]
     probes = fit_probes(task, poolings, len(data.label_names), seed)
     best = min(poolings, key=lambda one: probes[one].loss)
     return replace(task, probes=probes, pooling=best)
+
+
+def _check_losses(task: Task) -> None:
+    """Refuse a bare model whose loss on the validation rows is not finite.
+
+    Raises:
+        InputError: naming the module that breaks.
+    """
+    finite = task.evaluate("validation", Completion()).loss.isfinite()
+    if not finite.all():
+        sequences = task.encoded["validation"].sequences
+        broken = [ids for ids, good in zip(sequences, finite.tolist(), strict=True) if not good]
+        seen = f"{len(broken):,} of {len(sequences):,} examples whose loss is not finite"
+        raise InputError(unfinite_fault(task.backbone, broken, seen))
 
 
 def content_length(backbone: Backbone, limits: Limits, longest_prompt: int) -> int:
@@ -166,8 +182,9 @@ def features(
                 pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()
     finite = torch.stack([pooled.isfinite().all(1) for pooled in found.values()]).all(0)
     if not finite.all():
-        seen = f"{int((~finite).sum())} examples whose hidden states are not finite"
-        raise InputError(Fault("model", seen, "finite hidden states", "open it in float32, or look at its weights"))
+        broken = [ids for ids, good in zip(data.sequences, finite.tolist(), strict=True) if not good]
+        seen = f"{len(broken):,} of {len(data):,} examples whose hidden states are not finite"
+        raise InputError(unfinite_fault(task.backbone, broken, seen))
     return found
 
 

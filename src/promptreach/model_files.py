@@ -1,15 +1,19 @@
-"""The faults of a file of weights, found from its first bytes before anything large is read.
+"""The faults of a model's files, found from their names and first bytes before anything large is read or imported.
 
 Nothing is unpickled here or anywhere else: a pickle can run code when it is opened.
 """
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from promptreach.errors import Fault, InputError
+from promptreach.errors import Fault, InputError, MissingExtraError, install_command
 from promptreach.formats import read_json
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
+"""The files of which one at least makes a folder hold a tokenizer."""
 
 _HEADER_LIMIT = 100_000_000
 """The format's own limit on its header, in bytes; a larger number is not a length but damage."""
@@ -72,3 +76,48 @@ def json_faults(path: Path) -> list[Fault]:
     except InputError as error:
         return [replace(fault, remedy="copy or download it again") for fault in error.faults]
     return [] if isinstance(content, dict) else [Fault(str(path), f"a JSON {type(content).__name__}", "a JSON object")]
+
+
+def folder_faults(folder: Path, *, needs_tokenizer: bool = True) -> list[Fault]:
+    """The faults of a model's folder: no config, no weights or damaged ones, no tokenizer where one is needed."""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():  # transformers would follow it to the model that it names
+        return [Fault(str(adapter), "an adapter", "a model", "open its base model, and the adapter as an adapter")]
+    faults = json_faults(folder / "config.json") + _weight_faults(folder)
+    if needs_tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        expected = f"one of {', '.join(TOKENIZER_FILES)}"
+        faults.append(Fault(str(folder), "no tokenizer", expected, "save the tokenizer there, or pass tokenizer="))
+    return faults
+
+
+def _weight_faults(folder: Path) -> list[Fault]:
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return safetensors_faults(single)
+    if index.is_file():
+        if broken := json_faults(index):
+            return broken
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()))
+        if not shards:
+            return [Fault(str(index), "no weight_map", "the names of the shards")]
+        expected = f"the shard that {index.name} names"
+        return [fault for shard in shards for fault in safetensors_faults(folder / shard, expected)]
+    pickles = sorted(folder.glob("pytorch_model*.bin"))
+    if pickles:
+        return [pickle_fault(pickles[0])]
+    return [Fault(str(folder), "no weights", "model.safetensors, or its shards with model.safetensors.index.json")]
+
+
+def gguf_faults(path: Path) -> list[Fault]:
+    """The faults of a GGUF file: another kind of file, or no package to read it."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        return [unreadable_fault(path, error)]
+    if magic != b"GGUF":
+        return [Fault(str(path), f"a file that starts with {magic!r}", "a GGUF file, or a folder with a model")]
+    if find_spec("gguf") is None:
+        seen = "a GGUF file, without the package to read it"
+        raise MissingExtraError(Fault(str(path), seen, "gguf", install_command("gguf")))
+    return []
