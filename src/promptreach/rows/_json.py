@@ -9,7 +9,7 @@ from io import BufferedIOBase
 from typing import Any
 
 from promptreach.errors import Fault
-from promptreach.rows._lines import CARRIAGE_RETURNS, MAX_ROW_BYTES, BadFile, BadRow, Lines
+from promptreach.rows._lines import CARRIAGE_RETURNS, MAX_FILE_BYTES, MAX_ROW_BYTES, BadFile, BadRow, Lines
 from promptreach.rows._table import Record, Table, place, records, shorten, table_of
 
 _EXPECTED = "one JSON object on the line"
@@ -143,6 +143,9 @@ class _Text:
         """Whether there was more to read."""
         if self._ended:
             return False
+        if self._read > MAX_FILE_BYTES:
+            seen = f"more than {MAX_FILE_BYTES:,} bytes, unpacked"
+            raise BadFile(seen, "a smaller file", "Take a sample of its rows.")
         try:
             piece = self._stream.read(_CHUNK)
             self._text = self._text[self._at :] + self._decoder.decode(piece, final=not piece)

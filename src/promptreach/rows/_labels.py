@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from promptreach._readers import shorten
+from promptreach.rows._table import shorten
 
 Label = str | int
 Problem = tuple[str, str, str]
