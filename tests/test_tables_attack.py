@@ -108,9 +108,10 @@ def test_broken_json_lines(tmp_path: Path) -> None:
         assert_told(path, f"row {row} (line {row + 1})", part)
 
 
-def test_a_json_array_says_how_to_make_lines_of_it(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(GOOD))
-    assert_told(tmp_path / "a.json", "row 1 (line 1)", "(list)", "jq -c '.[]'")
+def test_an_object_over_several_lines_says_how_to_make_rows_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"data": GOOD}, indent=1))
+    error = assert_told(tmp_path / "a.json", "row 1 (line 1)", "several lines", "jq -c '.data[]'")
+    assert len(error.faults) == 1
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
@@ -259,7 +260,7 @@ def test_a_pipe_and_a_device_are_refused_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["gz", "parquet", "memory"])
 def test_what_unpacks_beyond_all_bounds_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("promptreach._lines.MAX_FILE_BYTES", 3_000_000)
+    monkeypatch.setattr("promptreach.rows._lines.MAX_FILE_BYTES", 3_000_000)
     monkeypatch.setattr("promptreach.tables.MAX_LETTERS", 1_000_000)
     if kind == "gz":
         source: object = tmp_path / "a.csv.gz"

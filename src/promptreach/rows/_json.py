@@ -92,7 +92,11 @@ class _Text:
     """The characters of a stream, as few in memory as the row under way needs."""
 
     def __init__(self, stream: BufferedIOBase) -> None:
-        self._stream, self._decoder, self._json = stream, codecs.getincrementaldecoder("utf-8-sig")(), json.JSONDecoder()
+        self._stream, self._decoder, self._json = (
+            stream,
+            codecs.getincrementaldecoder("utf-8-sig")(),
+            json.JSONDecoder(),
+        )
         self._text, self._at, self._ended, self._read = "", 0, False, 0
 
     def next_one(self) -> str:
@@ -151,7 +155,9 @@ class _Text:
             self._text = self._text[self._at :] + self._decoder.decode(piece, final=not piece)
         except UnicodeDecodeError as error:
             seen = f"byte 0x{error.object[error.start]:02x} behind offset {self._read + error.start} is not UTF-8"
-            raise BadFile(seen, "UTF-8 text", "Re-encode it, for example: iconv -f latin1 -t utf-8 OLD > NEW") from error
+            raise BadFile(
+                seen, "UTF-8 text", "Re-encode it, for example: iconv -f latin1 -t utf-8 OLD > NEW"
+            ) from error
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise BadFile(f"cannot be read on from here: {error}", "a whole file", "Copy it again.") from error
         self._read, self._at, self._ended = self._read + len(piece), 0, not piece

@@ -65,7 +65,8 @@ def _frame(name: str, source: Any) -> dict[str, list[Any]] | None:
     if twice := [str(column) for column, count in Counter(names).items() if count > 1]:
         seen = f"columns of the same name: {', '.join(map(shorten, twice))}"
         raise DataError(Fault(name, seen, "columns of different names", "Rename or drop one of them."))
-    return {str(column): [_plain(value) for value in column_values] for column, column_values in zip(names, values)}
+    pairs = zip(names, values, strict=True)
+    return {str(column): [_plain(value) for value in column_values] for column, column_values in pairs}
 
 
 def _plain(value: Any) -> object:

@@ -54,7 +54,7 @@ class NotAChatError(Exception):
 def is_turns(value: object) -> bool:
     """Whether a value is a list of turns rather than a text, as a list or as JSON that holds one."""
     found = _decoded(value)
-    return isinstance(found, Sequence) and not isinstance(found, (str, bytes))
+    return isinstance(found, Sequence) and len(found) > 0 and isinstance(found[0], Mapping)
 
 
 def chat_of(value: object, system: str = "") -> Chat:

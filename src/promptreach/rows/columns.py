@@ -1,4 +1,4 @@
-"""The shapes that rows have: which columns belong to which role of a task, or what to do with rows of no known shape."""
+"""The shapes that rows have: the column of each role of a task, or what to do with rows of no known shape."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,15 +145,20 @@ def _pair(
 
 def _conversation(by_name: Mapping[str, str]) -> Shape | None:
     """The shape of chats and of instructions, which are read by their names alone."""
-    system = {"system": by_name[name] for name in ("system_prompt", "system") if name in by_name}
+    system = _first_of("system", by_name, ("system", "system_prompt"))
     chat = next((by_name[name] for name in CHATS if name in by_name), None)
     if chat is not None:
         return Shape("chats", {"messages": chat, **system})
     answer = next((by_name[name] for name in _ANSWERS if name in by_name), None)
     if "instruction" not in by_name or answer is None:
         return None
-    extra = {"input": by_name[name] for name in ("context", "input") if name in by_name}
+    extra = _first_of("input", by_name, ("input", "context"))
     return Shape("instructions", {"prompt": by_name["instruction"], **extra, "completion": answer, **system})
+
+
+def _first_of(role: str, by_name: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The role's column, the first of `names` that is there, or nothing."""
+    return next(({role: by_name[name]} for name in names if name in by_name), {})
 
 
 def _other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> str:
@@ -177,7 +182,7 @@ def _other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) 
             "and --completion-col to train every row."
         )
     tags = next((by_name[name] for name in _TAGS if name in by_name), None)
-    if tags and (words := next((by_name[name] for name in ("tokens", "words") if name in by_name), None)):
+    if tags and any(name in by_name for name in ("tokens", "words")):
         return (
             f"{tags!r} gives every word a tag. Write the words, joined by blanks, as 'prompt' and the tags, joined by "
             "blanks, as 'completion'."
@@ -195,7 +200,9 @@ def _other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) 
     return ""
 
 
-def _no_task(table: Table, wishes: Mapping[str, str | None], settled: Sequence[Kind], by_name: Mapping[str, str]) -> Fault:
+def _no_task(
+    table: Table, wishes: Mapping[str, str | None], settled: Sequence[Kind], by_name: Mapping[str, str]
+) -> Fault:
     """The fault of columns that belong to no task or to two."""
     wished = any(wishes.values())
     seen = "names for both kinds of task" if wished and settled else f"the columns {listing(table.columns)}"
