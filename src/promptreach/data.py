@@ -5,7 +5,7 @@ Records only; `promptreach.tables` reads them from files and says what is wrong 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from promptreach.rows.chats import Chat
 
@@ -26,8 +26,9 @@ class _Rows:
 
     def take(self: Kept, indices: Sequence[int]) -> Kept:
         """The examples at `indices`, in that order."""
-        columns = {name: getattr(self, name, ()) for name in _PER_EXAMPLE}
-        return replace(self, **{name: tuple(column[i] for i in indices) for name, column in columns.items() if column})
+        columns: dict[str, Any] = {name: getattr(self, name, ()) for name in _PER_EXAMPLE}
+        taken: Any = {name: tuple(column[i] for i in indices) for name, column in columns.items() if column}
+        return replace(self, **taken)
 
 
 @dataclass(frozen=True)

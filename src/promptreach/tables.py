@@ -7,7 +7,7 @@ ways from a source to rows stand in `promptreach.rows`.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.errors import Fault
 from promptreach.rows import _hub
+from promptreach.rows._checks import SHOWN_FAULTS as SHOWN_FAULTS
 from promptreach.rows._checks import ColumnChecks, Faults
 from promptreach.rows._files import format_of, open_file
 from promptreach.rows._labels import problems, remarks, settled
@@ -92,7 +93,7 @@ def read_task(
         faults.add(Fault("chat_template", "a template for rows that are no chats", "rows of chats", "Leave it out."))
     answers = _labels(whole, faults)
     faults.raise_if_any(whole.name)
-    return _task_of(whole, answers, template, told)
+    return replace(_task_of(whole, answers, template, told), source=_name_of(source))
 
 
 def _template(given: str | None, faults: Faults) -> str:
@@ -120,6 +121,10 @@ class _Source:
     by_name: bool = False  # a split of a data set, which may lack labels; not a file that the caller named
 
 
+def _name_of(source: object) -> str:
+    return str(source) if isinstance(source, (str, os.PathLike)) else "data"
+
+
 def _sources(source: object, given: Mapping[str, object], told: list[str], faults: Faults) -> list[_Source]:
     """The sources of every part, the training part's first."""
     opened, name = _hub_data(source, faults)
@@ -129,10 +134,12 @@ def _sources(source: object, given: Mapping[str, object], told: list[str], fault
         found = [_Source("train" if asked else "", name, opened)]
     else:
         parts, unknown = by_part
-        found = [
-            _Source(part, f"{name}, split {word!r}", one, True) if not isinstance(one, str) else _Source(part, one, one)
-            for part, (word, one) in sorted(parts.items(), key=lambda item: PARTS.index(item[0]))
-        ]
+        found = []
+        for part in (part for part in PARTS if part in parts):
+            word, one = parts[part]
+            is_path = isinstance(one, (str, os.PathLike))
+            said = str(one) if is_path else name if len(parts) == 1 else f"{name}, split {word!r}"
+            found.append(_Source(part, said, _hub_data(one, faults)[0], by_name=not is_path))
         told += [f"The split {shorten(word)} is no part of this audit and was not read." for word in unknown]
     for part, one in asked.items():
         if any(other.part == part for other in found):
@@ -156,7 +163,7 @@ def _word(part: str) -> str:
 def _hub_data(source: object, faults: Faults) -> tuple[object, str]:
     """What a hub id names, or the source itself; and what messages call it."""
     if not isinstance(source, (str, os.PathLike)):
-        return source, "data"
+        return source, _name_of(source)
     path, name = Path(source), _hub.hub_name(source) if isinstance(source, str) else None
     if name is None or format_of(path) or os.path.lexists(path) or os.path.lexists(path.parent):
         return source, str(source)
@@ -212,7 +219,7 @@ def _read(one: _Source, wishes: Mapping[str, str | None], told: list[str], fault
         used = {column for role, column in columns.items() if role not in idle}
         reading.columns = {role: column for role, column in columns.items() if role not in idle}
         reading.unused = tuple(column for column in table.columns if column not in used)
-    origin = one.name if one.part else f"column {shorten(columns.get('split'))}"
+    origin = one.name if one.part else f"{table.name}, column {shorten(columns.get('split'))}"
     reading.part_sources = dict.fromkeys(reading.parts, origin)
     return None if left_out else reading
 
@@ -316,7 +323,7 @@ def _task_of(whole: _Reading, answers: Sequence[str | int], template: str, told:
     common: dict[str, Any] = {"parts": tuple(whole.parts) if whole.is_divided else (), "columns": whole.columns}
     common |= {"unused_columns": whole.unused, "part_sources": whole.part_sources if whole.is_divided else {}}
     if whole.shape.kind == "labels":
-        numbers = {label: number for number, label in enumerate(sorted(set(answers)))}  # type: ignore[type-var]
+        numbers = {label: number for number, label in enumerate(sorted(set(answers)))}
         labels, names = tuple(numbers[answer] for answer in answers), tuple(map(str, numbers))
         seconds = tuple(example.second for example in examples) if "pair" in whole.columns else ()
         noted = (*remarks(answers, rows), *told)

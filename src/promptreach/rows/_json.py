@@ -27,7 +27,7 @@ def is_array(stream: Any) -> bool:
     """Whether what the stream is about to give is a JSON array; nothing is taken from it."""
     try:
         start: bytes = stream.peek(1)
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
         return False  # the reader that comes next says what is wrong
     return start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
 

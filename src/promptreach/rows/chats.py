@@ -121,8 +121,9 @@ def _joined(content: object) -> str | None:
     """The text of a content that is a list of text parts; None where there is something else among them."""
     if not isinstance(content, Sequence):
         return None
-    texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-    return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    texts = [text for text in parts if isinstance(text, str)]
+    return "".join(texts) if len(texts) == len(parts) else None
 
 
 def transcript(turns: Iterable[Turn]) -> str:

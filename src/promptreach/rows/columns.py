@@ -230,8 +230,8 @@ def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str
         return Fault(table.name, seen, expected, "Rename one of them." if wish else remedy)
     missing = f"no column {shorten(wish)}" if wish else f"no column for the {role}"
     seen = f"{missing} among {listing(table.columns)}"
-    likely = [*names, *(_LABEL_LIKE if role == "label" and not wish else ())]
-    return Fault(table.name, seen, expected, remedy + _hint(likely, table.columns))
+    likely = [column for column in table.columns if role == "label" and column.lower() in _LABEL_LIKE]
+    return Fault(table.name, seen, expected, remedy + _hint(likely or names, table.columns))
 
 
 def _hint(names: Sequence[str], columns: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.diagnosis.circumstances import PartsNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured
 from promptreach.training.task.encoding import Encoded
+from promptreach.training.task.parts import shared_rows
 
 
 def measure(experiment: Experiment) -> Measured[PartsNumbers]:
@@ -22,7 +23,7 @@ def measure(experiment: Experiment) -> Measured[PartsNumbers]:
         cut_side="end" if isinstance(data, LabelledTexts) else "beginning",
         room=experiment.content_length,
         context=task.backbone.max_positions,
-        remarks=(*data.remarks, *_blank_remarks(experiment)),
+        remarks=(*data.remarks, *_shared_remarks(experiment), *_blank_remarks(experiment)),
     )
     return Measured(numbers, experiment.sample)
 
@@ -48,6 +49,19 @@ def _contents(part: Encoded) -> Sequence[tuple[int, ...]]:
     if part.answer_lengths is None:
         return part.sequences
     return [ids[:-length] for ids, length in zip(part.sequences, part.answer_lengths, strict=True)]
+
+
+def _shared_remarks(experiment: Experiment) -> list[str]:
+    """Rows of the user's own parts that stand in the validation part and in another one; `known_rows` has the rest."""
+    if experiment.every_row or not experiment.data.parts:
+        return []
+    words = {"train": "training part", "validation": "validation part", "held_out": "test part"}
+    shared = shared_rows({name: list(_contents(part)) for name, part in experiment.task.encoded.items()})
+    return [
+        f"{count:,} rows of the {words[later]} stand in the {words[earlier]} as well, to the model."
+        for (earlier, later), count in shared.items()
+        if "validation" in (earlier, later)
+    ]
 
 
 def _plain(text: str) -> str:

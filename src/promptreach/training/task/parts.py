@@ -1,6 +1,7 @@
 """The three parts of a task: as the user divided the rows, or divided here."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from promptreach.data import TaskData, train_test_split
 from promptreach.errors import DataError, Fault
@@ -59,4 +60,5 @@ def shared_rows(contents: Mapping[str, list[tuple[int, ...]]]) -> dict[tuple[str
 
 
 def _rows_of(data: TaskData, name: str) -> TaskData:
-    return data.take([index for index, part in enumerate(data.parts) if part == name])
+    rows = data.take([index for index, part in enumerate(data.parts) if part == name])
+    return replace(rows, source=data.part_sources.get(name, data.source))
