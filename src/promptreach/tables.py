@@ -135,11 +135,11 @@ def _sources(source: object, given: Mapping[str, object], told: list[str], fault
     else:
         parts, unknown = by_part
         found = []
-        for part in (part for part in PARTS if part in parts):
-            word, one = parts[part]
+        for name_of_part in (part for part in PARTS if part in parts):
+            word, one = parts[name_of_part]
             is_path = isinstance(one, (str, os.PathLike))
             said = str(one) if is_path else name if len(parts) == 1 else f"{name}, split {word!r}"
-            found.append(_Source(part, said, _hub_data(one, faults)[0], by_name=not is_path))
+            found.append(_Source(name_of_part, said, _hub_data(one, faults)[0], by_name=not is_path))
         told += [f"The split {shorten(word)} is no part of this audit and was not read." for word in unknown]
     for part, one in asked.items():
         if any(other.part == part for other in found):

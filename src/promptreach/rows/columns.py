@@ -192,6 +192,11 @@ def _other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) 
             "These answers are spans of a context. Write the context and the question together as 'prompt', and the "
             "first text of the answers as 'completion'."
         )
+    if "translation" in by_name:
+        return (
+            f"Write the text of {by_name['translation']!r} in the one language as 'prompt' and that in the other as "
+            "'completion'."
+        )
     if options := next((by_name[name] for name in _OPTIONS if name in by_name), None):
         return (
             f"{options!r} holds options to choose from. Write the question with its options as 'prompt' and the text "
@@ -231,7 +236,10 @@ def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str
     missing = f"no column {shorten(wish)}" if wish else f"no column for the {role}"
     seen = f"{missing} among {listing(table.columns)}"
     likely = [column for column in table.columns if role == "label" and column.lower() in _LABEL_LIKE]
-    return Fault(table.name, seen, expected, remedy + _hint(likely or names, table.columns))
+    hint = _hint(likely or names, table.columns)
+    if role == "label" and not wish and not hint:
+        hint = " Texts without labels can be split: their beginnings as 'prompt', the rest as 'completion'."
+    return Fault(table.name, seen, expected, remedy + hint)
 
 
 def _hint(names: Sequence[str], columns: Sequence[str]) -> str:

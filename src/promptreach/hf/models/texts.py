@@ -22,7 +22,7 @@ def chat_template_of(backbone: Backbone) -> str:
 
 
 def written(backbone: Backbone, turns: Sequence[Mapping[str, str]], template: str, asks: bool) -> str:
-    """The turns as the template writes them, without the opening token that the tokenizer puts there by itself.
+    """The turns as the template writes them.
 
     Args:
         turns: with role and content.
@@ -35,11 +35,12 @@ def written(backbone: Backbone, turns: Sequence[Mapping[str, str]], template: st
     text: str = tokenizer.apply_chat_template(
         list(map(dict, turns)), tokenize=False, add_generation_prompt=asks, chat_template=template
     )
-    return text.removeprefix(_own_opening(tokenizer))
+    return text
 
 
-def _own_opening(tokenizer: Any) -> str:
+def own_opening(backbone: Backbone) -> str:
     """The special token that the tokenizer puts in front of every text, as text; empty where it puts none."""
+    tokenizer = tokenizer_of(backbone)
     opened, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
     if not bare or len(opened) <= len(bare) or opened[0] == bare[0]:
         return ""

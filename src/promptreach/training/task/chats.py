@@ -6,7 +6,7 @@ from dataclasses import replace
 from promptreach.backbone import Backbone
 from promptreach.data import Completions, TaskData
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
-from promptreach.hf.models.texts import chat_template_of, tokenizer_of, written
+from promptreach.hf.models.texts import chat_template_of, own_opening, tokenizer_of, written
 from promptreach.rows.chats import Chat
 
 _SHOWN_FAULTS = 20
@@ -35,11 +35,13 @@ def rendered(backbone: Backbone, data: TaskData) -> TaskData:
             "{% if add_generation_prompt %}assistant: {% endif %}"
         )
         raise InputError(Fault("chat_template", "chats, and a model without a chat template", "a template", remedy))
+    opening = own_opening(backbone)
     rows = data.rows or tuple(range(1, len(data) + 1))
     prompts, completions, faults, closed = [], [], [], 0
     for row, chat in zip(rows, data.chats, strict=True):
         try:
             prompt, completion = _texts(backbone, chat, template)
+            prompt = prompt.removeprefix(opening)
         except Exception as error:  # a template may raise whatever it likes
             seen = f"the chat template fails: {str(error)[:200] or type(error).__name__}"
             remedy = "Mend the turns as it wants them, or give another template as chat_template (--chat-template)."
