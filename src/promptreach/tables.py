@@ -22,7 +22,7 @@ from promptreach.rows._labels import problems, remarks, settled
 from promptreach.rows._memory import open_memory
 from promptreach.rows._table import Row, Table, place, shorten
 from promptreach.rows.chats import Chat
-from promptreach.rows.columns import Shape, shape_of
+from promptreach.rows.columns import TaskShape, shape_of
 from promptreach.rows.examples import Example, example_of
 from promptreach.rows.parts import KNOWN_NAMES, PARTS, sources_by_part
 
@@ -131,7 +131,7 @@ def _sources(source: object, given: Mapping[str, object], told: list[str], fault
     by_part = sources_by_part(opened)
     asked = {part: one for part, one in given.items() if one is not None}
     if by_part is None:
-        found = [_Source("train" if asked else "", name, opened)]
+        found = [_Source("", name, opened)]
     else:
         parts, unknown = by_part
         found = []
@@ -181,7 +181,7 @@ class _Reading:
     """The rows of one source, or of all together, that passed."""
 
     name: str
-    shape: Shape | None
+    shape: TaskShape | None
     unused: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
@@ -210,16 +210,17 @@ def _read(one: _Source, wishes: Mapping[str, str | None], told: list[str], fault
         columns = {} if shape is None else dict(shape.columns)
         if one.part:
             columns.pop("split", None)
-        reading = _Reading(table.name, None if shape is None else Shape(shape.kind, columns))
+        reading = _Reading(table.name, None if shape is None else TaskShape(shape.kind, columns))
         checks = ColumnChecks(one.part, wishes["split"] is not None, one.by_name)
         _read_rows(table, reading, checks, faults)
         left_out, idle = checks.finish(table.name, columns, told, faults)
-        if "split" in idle or "split" not in columns:
+        is_column = "split" in columns and "split" not in idle
+        if not is_column:
             reading.parts = [one.part] * len(reading.rows)
         used = {column for role, column in columns.items() if role not in idle}
         reading.columns = {role: column for role, column in columns.items() if role not in idle}
         reading.unused = tuple(column for column in table.columns if column not in used)
-    origin = one.name if one.part else f"{table.name}, column {shorten(columns.get('split'))}"
+    origin = f"{table.name}, column {shorten(columns['split'])}" if is_column else one.name
     reading.part_sources = dict.fromkeys(reading.parts, origin)
     return None if left_out else reading
 
@@ -260,7 +261,13 @@ def _read_rows(table: Table, reading: _Reading, checks: ColumnChecks, faults: Fa
 def _joined(readings: Sequence[_Reading], faults: Faults) -> _Reading:
     """The rows of all parts together, in one order of parts."""
     first = readings[0]
+    if len(readings) > 1:  # the source itself, where the other parts were named
+        first.parts = [part or "train" for part in first.parts]
+        first.part_sources = {part or "train": source for part, source in first.part_sources.items()}
     for other in readings[1:]:
+        for part in sorted(set(first.parts) & set(other.parts)):
+            seen, remedy = f"two {_word(part)} parts: {first.name} and this one", "Leave one of them out."
+            faults.add(Fault(other.name, seen, f"one {_word(part)} part", remedy))
         kinds = [one.shape.kind for one in (first, other) if one.shape is not None]
         if len(set(kinds)) > 1:
             faults.add(Fault(other.name, f"rows of {kinds[1]}", f"rows of {kinds[0]}, as in {first.name}"))

@@ -1,4 +1,4 @@
-"""The shapes that rows come in, as files: read as meant, or refused with a remedy that, when followed, reads as meant."""
+"""The shapes that rows come in, as files: read as meant, or refused with a remedy that leads to what is."""
 
 import csv
 import io
@@ -351,14 +351,7 @@ SHAPES = (
     ),
     RowShape(
         "instructions: Alpaca",
-        {
-            "a.json": json.dumps(
-                [
-                    {"instruction": "Add.", "input": "1+1", "output": "2"},
-                    {"instruction": "Add 2+2.", "input": "", "output": "4"},
-                ]
-            )
-        },
+        {"a.jsonl": _two(instruction=["Add.", "Add 2+2."], input=["1+1", ""], output=["2", "4"])},
         input="Add.\n\n1+1\n\n",
         answer="2",
         columns={"prompt": "instruction", "input": "input", "completion": "output"},

@@ -13,7 +13,14 @@ GRAMMAR = "owner/name[:config][@revision][#split]"
 
 
 class HubName(NamedTuple):
-    """The parts of such a name; None where one is not given."""
+    """The parts of such a name; None where one is not given.
+
+    Attributes:
+        repository: owner and name.
+        config: one of the data sets that a repository holds, as glue holds mrpc.
+        revision: a branch, a tag or a commit.
+        split: the one split that is meant; without it, all of them are, and they are the parts of the task.
+    """
 
     repository: str
     config: str | None

@@ -53,7 +53,7 @@ _ROLES: dict[Kind, tuple[str, ...]] = {"labels": ("text", "label"), "completions
 
 
 @dataclass(frozen=True)
-class Shape:
+class TaskShape:
     """A task's kind, and the column of each of its roles.
 
     Roles are text, pair and label; prompt and completion; messages and system; prompt, input, completion and system
@@ -64,7 +64,7 @@ class Shape:
     columns: Mapping[str, str]
 
 
-def shape_of(table: Table, wishes: Mapping[str, str | None]) -> Shape | list[Fault]:
+def shape_of(table: Table, wishes: Mapping[str, str | None]) -> TaskShape | list[Fault]:
     """The shape of the table's rows, or the faults that stand in its way.
 
     Args:
@@ -91,10 +91,10 @@ def shape_of(table: Table, wishes: Mapping[str, str | None]) -> Shape | list[Fau
         same = [role for role in columns if list(columns.values()).count(columns[role]) > 1]
         seen = f"the column {shorten(columns[same[0]])} for both"
         faults.append(Fault(f"{table.name}, {' and '.join(same)}", seen, "two different columns"))
-    return faults or Shape(shape.kind, columns)
+    return faults or TaskShape(shape.kind, columns)
 
 
-def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, str]) -> Shape | list[Fault]:
+def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, str]) -> TaskShape | list[Fault]:
     """The shape without the columns that any kind of rows may have."""
     names = {role: [wish] if (wish := wishes.get(role)) else list(usual) for role, usual in COLUMN_NAMES.items()}
     pair = _pair(wishes, by_name, table.columns)
@@ -125,7 +125,7 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     chosen = {role: found[role][0] for role in _ROLES[kind] if len(found[role]) == 1}
     if pair is not None and kind == "labels" and (not wishes.get("text") or wishes.get("pair")):
         chosen["pair"] = pair[1]
-    return faults or Shape(kind, chosen)
+    return faults or TaskShape(kind, chosen)
 
 
 def _pair(
@@ -143,17 +143,17 @@ def _pair(
     return (next((first for first in firsts if first), "text"), second)
 
 
-def _conversation(by_name: Mapping[str, str]) -> Shape | None:
+def _conversation(by_name: Mapping[str, str]) -> TaskShape | None:
     """The shape of chats and of instructions, which are read by their names alone."""
     system = _first_of("system", by_name, ("system", "system_prompt"))
     chat = next((by_name[name] for name in CHATS if name in by_name), None)
     if chat is not None:
-        return Shape("chats", {"messages": chat, **system})
+        return TaskShape("chats", {"messages": chat, **system})
     answer = next((by_name[name] for name in _ANSWERS if name in by_name), None)
     if "instruction" not in by_name or answer is None:
         return None
     extra = _first_of("input", by_name, ("input", "context"))
-    return Shape("instructions", {"prompt": by_name["instruction"], **extra, "completion": answer, **system})
+    return TaskShape("instructions", {"prompt": by_name["instruction"], **extra, "completion": answer, **system})
 
 
 def _first_of(role: str, by_name: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
