@@ -109,6 +109,42 @@ def test_memory(source: object) -> None:
     assert read_task(source) == LabelledTexts(("fine", "bad"), (1, 0), ("neg", "pos"), "data", (1, 2))
 
 
+class _Frame:
+    """A frame with the methods that pandas and polars share."""
+
+    def __init__(self, columns: dict[str, list[object]]) -> None:
+        self.columns, self.iloc = list(columns), None
+        self._values = columns
+
+    def __getitem__(self, column: str) -> types.SimpleNamespace:
+        return types.SimpleNamespace(to_list=lambda: self._values[column])
+
+
+class NAType:
+    """A gap as pandas marks one."""
+
+
+def test_frames_are_read_as_their_columns() -> None:
+    frame = _Frame({"text": ["fine", "bad"], "label": [np.bool_(True), False], "id": [1, 2]})
+    task = read_task(frame)
+    assert (task.answers, task.unused_columns) == (("True", "False"), ("id",))
+    lazy = types.SimpleNamespace(collect_schema=None, collect=lambda: frame)
+    assert read_task(lazy) == task
+    assert read_task({"train": frame, "test": frame}).parts == ("train", "train", "held_out", "held_out")
+    chats = np.array([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    assert read_task(_Frame({"messages": [chats, [*chats[:1], {"role": "gpt", "content": "c"}]]})).answers == ("b", "b")
+    assert_told(_Frame({"text": ["a", "b"], "label": [NAType(), 1]}), "row 1, column 'label'", "no value")
+    twice = _Frame({"text": ["a", "b"]})
+    twice.columns = ["text", "text"]
+    assert_told(twice, "columns of the same name: 'text'", "Rename or drop")
+
+
+def test_an_arrow_table_is_read_as_its_columns() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    task = read_task(pyarrow.table({"text": ["fine", "bad"], "label": [True, False]}))
+    assert (task.inputs, task.answers) == (("fine", "bad"), ("True", "False"))
+
+
 def test_numbers_of_numpy_and_torch_are_labels() -> None:
     for labels in (np.array([3, 1]), torch.tensor([3, 1]), [np.int64(3), np.int64(1)]):
         assert read_task((["a", "b"], labels)).answers == ("3", "1")
@@ -316,6 +352,25 @@ def test_a_hub_dataset_gives_its_class_names(monkeypatch: pytest.MonkeyPatch) ->
     assert read_task(hub).answers == ("pos", "neg")
     hub.append({"text": "unlabelled", "label": -1, "id": 9})
     assert_told("owner/name", "owner/name, row 3, column 'label'", "no value")
+
+
+def test_a_hub_name_says_config_revision_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    train = _Hub([{"text": "fine", "label": 1, "id": 7}, {"text": "bad", "label": 0, "id": 8}])
+    hidden = _Hub([{"text": "unknown", "label": -1, "id": 9}])
+
+    def load(name: str, config: str | None, split: str | None, revision: str | None) -> object:
+        asked.append((name, config, revision, split))
+        return {"train": train, "validation_matched": train, "test": hidden} if split is None else train
+
+    _with_hub(monkeypatch, load)
+    task = read_task("owner/name:sst2@v1.0", validation="owner/name:sst2#validation_matched")
+    assert asked == [("owner/name", "sst2", "v1.0", None), ("owner/name", "sst2", None, "validation_matched")]
+    assert task.parts == ("train", "train", "validation", "validation")
+    assert task.part_sources["validation"] == "owner/name:sst2#validation_matched"
+    assert ("validation_matched" in task.remarks[0], "has a label" in task.remarks[1]) == (True, True)
+    assert (task.source, task.unused_columns) == ("owner/name:sst2@v1.0", ("id",))
+    assert_told("owner/name:sst2", "several splits", "#validation", test="owner/name")
 
 
 def test_a_hub_dataset_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:

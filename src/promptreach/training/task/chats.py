@@ -31,7 +31,7 @@ def rendered(backbone: Backbone, data: TaskData) -> TaskData:
     if not template:
         remedy = (
             "Give a template in Jinja as chat_template (--chat-template FILE), for example: "
-            "{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}"
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ '\\n' }}{% endfor %}"
             "{% if add_generation_prompt %}assistant: {% endif %}"
         )
         raise InputError(Fault("chat_template", "chats, and a model without a chat template", "a template", remedy))
