@@ -131,8 +131,8 @@ def test_frames_are_read_as_their_columns() -> None:
     lazy = types.SimpleNamespace(collect_schema=None, collect=lambda: frame)
     assert read_task(lazy) == task
     assert read_task({"train": frame, "test": frame}).parts == ("train", "train", "held_out", "held_out")
-    chats = np.array([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
-    assert read_task(_Frame({"messages": [chats, [*chats[:1], {"role": "gpt", "content": "c"}]]})).answers == ("b", "b")
+    first, second = ([{"role": "user", "content": text}, {"role": "gpt", "content": "b"}] for text in ("a", "c"))
+    assert read_task(_Frame({"messages": [np.array(first), second]})).answers == ("b", "b")
     assert_told(_Frame({"text": ["a", "b"], "label": [NAType(), 1]}), "row 1, column 'label'", "no value")
     twice = _Frame({"text": ["a", "b"]})
     twice.columns = ["text", "text"]

@@ -142,14 +142,14 @@ def _sources(source: object, given: Mapping[str, object], told: list[str], fault
             found.append(_Source(name_of_part, said, _hub_data(one, faults)[0], by_name=not is_path))
         told += [f"The split {shorten(word)} is no part of this audit and was not read." for word in unknown]
     for part, one in asked.items():
-        if any(other.part == part for other in found):
-            expected = f"one {_word(part)} part"
-            faults.add(Fault(_word(part), "given, and a split of the data as well", expected, "Leave one of them out."))
-            continue
         opened, name = _hub_data(one, faults)
         if sources_by_part(opened) is not None:
             remedy = f"Name one of them, as in {name}#validation, or pass it alone."
             faults.add(Fault(_word(part), f"{name} has several splits", "one source of rows", remedy))
+            continue
+        if any(other.part == part for other in found):
+            expected = f"one {_word(part)} part"
+            faults.add(Fault(_word(part), "given, and a split of the data as well", expected, "Leave one of them out."))
             continue
         found.append(_Source(part, name if isinstance(one, (str, os.PathLike)) else _word(part), opened))
     return found
@@ -292,7 +292,8 @@ def _check_whole(whole: _Reading, faults: Faults) -> None:
     role, column = next(iter(whole.shape.columns.items()))
     where = f"{whole.name}, column {shorten(column)}"
     if all(one == inputs[0] for one in inputs):
-        faults.add(Fault(where, f"the same {role} in all {count:,} rows", f"at least 2 different {role}s"))
+        what = "chat" if role == "messages" else role
+        faults.add(Fault(where, f"the same {what} in all {count:,} rows", f"at least 2 different {what}s"))
     if 0 < len(whole.chats) < count:
         seen = f"chats in {len(whole.chats):,} of {count:,} rows, and plain texts in the others"
         faults.add(Fault(where, seen, "one kind of rows", "Write all rows as chats, or none."))
