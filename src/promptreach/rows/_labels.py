@@ -122,7 +122,7 @@ def remarks(answers: Sequence[Label], rows: Sequence[int]) -> tuple[str, ...]:
         is_gap = label == _NO_LABEL if isinstance(label, int) else label.strip().casefold() in _GAPS | {str(_NO_LABEL)}
         if is_gap:
             found.append(
-                f"The label {shorten(label)} ({counts[label]:,} rows, the first is row {first_rows[label]}) is taken "
+                f"The label {shorten(label)} (in {counts[label]:,} of {len(rows):,} rows, first in row {first_rows[label]}) is taken "
                 "as a class of its own; where it means that there is no label, drop these rows."
             )
     return tuple(found)

@@ -6,7 +6,7 @@ from helpers.chat_models import TEMPLATE, chat_model, pair_model
 from helpers.models import tiny_module
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel
-from promptreach.hf.models.texts import chat_template_of, own_opening, tokenized_pairs, written
+from promptreach.hf.models.texts import chat_template_of, is_opening, own_opening, tokenized_pairs, written
 
 TURNS = [{"role": "user", "content": "1 + 1 ?"}, {"role": "assistant", "content": "2"}]
 
@@ -24,6 +24,12 @@ def test_only_what_a_tokenizer_puts_in_front_by_itself_is_its_opening() -> None:
     assert own_opening(chat_model()) == "<s>"
     assert own_opening(chat_model(opens=False)) == ""
     assert own_opening(pair_model()) == "[CLS]"
+
+
+def test_the_opening_token_is_told_from_words() -> None:
+    model = chat_model(opens=False)
+    assert is_opening(model, model.tokenizer.bos_token_id)
+    assert not is_opening(model, model.tokenizer.convert_tokens_to_ids("a"))
 
 
 def test_pairs_are_what_the_tokenizer_makes_of_them_and_the_longer_text_is_cut() -> None:

@@ -40,6 +40,15 @@ def test_the_opening_token_comes_once_and_the_end_is_the_templates(template: str
     assert rendered(model, data) is data
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_chat_that_is_cut_keeps_its_opening_token(opens: bool) -> None:
+    model = chat_model(TEMPLATE, opens)
+    cut = encode(model, chats(), 8)
+    assert cut.truncated == 2
+    assert [ids.count(model.tokenizer.bos_token_id) for ids in cut.sequences] == [1, 1]
+    assert {ids[0] for ids in cut.sequences} == {model.tokenizer.bos_token_id}
+
+
 def test_an_answer_that_the_template_leaves_open_gets_the_end_token() -> None:
     model = chat_model(BARE + ASKING)
     data = rendered(model, chats())

@@ -48,6 +48,11 @@ def own_opening(backbone: Backbone) -> str:
     return token
 
 
+def is_opening(backbone: Backbone, token: int) -> bool:
+    """Whether a token is the one that opens texts."""
+    return token == getattr(tokenizer_of(backbone), "bos_token_id", None)
+
+
 def tokenized_pairs(
     backbone: Backbone, firsts: Sequence[str], seconds: Sequence[str], max_length: int
 ) -> tuple[list[list[int]], list[int]]:

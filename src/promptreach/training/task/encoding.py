@@ -14,7 +14,7 @@ from torch import Tensor
 from promptreach.backbone import Backbone
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, raise_if_any
-from promptreach.hf.models.texts import tokenized_pairs
+from promptreach.hf.models.texts import is_opening, tokenized_pairs
 from promptreach.training.task.chats import rendered
 
 _SORTED_POOL = 8
@@ -105,7 +105,8 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         if not 0 < len(answer) < max_length
     ]
     raise_if_any(faults[:_SHOWN_FAULTS], DataError)
-    opening = _opening(backbone, data.inputs[0], inputs[0])
+    # A template may have written the opening token itself.
+    opening = _opening(backbone, data.inputs[0], inputs[0]) or int(is_opening(backbone, inputs[0][0]))
     pairs = list(zip(inputs, answers, strict=True))
     joined = tuple((*_cut_start(prompt, max_length - len(answer), opening), *answer) for prompt, answer in pairs)
     truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in pairs)
