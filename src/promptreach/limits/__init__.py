@@ -1,6 +1,7 @@
 """Limits of prompts: exact oracles, bounds and data that no prompt fits, each with a certificate."""
 
 from promptreach.limits.counting.lengths import PromptLength, prompt_length
+from promptreach.limits.counting.token_floors import token_floor, token_floors
 from promptreach.limits.counting.tokens import (
     ComparisonRow,
     LowRankFit,
@@ -34,6 +35,8 @@ __all__ = [
     "memorisable",
     "memorisable_statistics",
     "prompt_length",
+    "token_floor",
+    "token_floors",
     "token_lower_bound",
     "tokens_needed",
     "unmemorisable_pair",
