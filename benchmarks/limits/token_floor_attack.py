@@ -58,7 +58,7 @@ def draw(pick: np.random.Generator) -> Problem:
 
 def attack(problem: Problem, tokens: int, pick: np.random.Generator, steps: int = 120) -> float:
     """The least Frobenius error that one descent over the keys sees, each with its best values."""
-    heads, n, size = problem.queries.shape
+    heads, _, size = problem.queries.shape
     best = np.inf
 
     def error(flat: np.ndarray) -> tuple[float, np.ndarray]:

@@ -13,8 +13,8 @@ What is left to bound is the least of this over all shares. Two steps, both for 
 
 1. 0 <= lambda_i <= 1 means (lambda_i - 1/2)^2 <= 1/4. So D_m(G)^2 >= D_m([G, R (1/2 - lambda)])^2 - sum r_i^2 / 4,
    where one column r_i (1/2 - lambda_i) e_i stands behind G for each share: they add at most sum r_i^2 / 4.
-2. The longer matrix is T' - Lambda A' with A' = [A, R] and T' = [T, R / 2], and no combination of the rows of A' matters
-   behind the projection P off their span: D_m(T' - Lambda A') >= D_m(T' P), whatever the lambda are.
+2. The longer matrix is T' - Lambda A' with A' = [A, R] and T' = [T, R / 2], and no combination of the rows of A'
+   matters behind the projection P off their span: D_m(T' - Lambda A') >= D_m(T' P), whatever the lambda are.
 
 With r = 0 it is the distance of the targets off the span of the outputs, at least (n - m)^(1/2) times the least
 singular value of all 2n vectors. Every r gives a floor; the best is that of a concave function of the r_i^2, and is
