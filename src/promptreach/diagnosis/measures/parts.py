@@ -61,8 +61,8 @@ def _shared_remarks(experiment: Experiment) -> list[str]:
     encoded = experiment.task.encoded
     shared = shared_rows({name: list(_contents(part)) for name, part in encoded.items()})
     return [
-        f"{count:,} of {len(encoded[later]):,} rows of the {words[later]} stand in the {words[earlier]} as well, to the "
-        "model."
+        f"{count:,} of {len(encoded[later]):,} rows of the {words[later]} stand in the {words[earlier]} as well, to "
+        "the model."
         for (earlier, later), count in shared.items()
         if "validation" in (earlier, later)
     ]
