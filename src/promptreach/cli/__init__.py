@@ -12,6 +12,7 @@ from promptreach.cli.capacity import capacity
 from promptreach.cli.claims import claims
 from promptreach.cli.compile import compile
 from promptreach.cli.doctor import doctor
+from promptreach.cli.inspect import inspect
 from promptreach.cli.limits import limits
 from promptreach.cli.shrink import shrink
 
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 
 # In the order in which `--help` shows them.
-for command in (audit, limits, compile, attend, shrink, capacity, claims, doctor):
+for command in (audit, inspect, limits, compile, attend, shrink, capacity, claims, doctor):
     app.command(help=_reflowed(command.__doc__))(bounded(command))
 
 

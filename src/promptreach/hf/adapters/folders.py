@@ -98,7 +98,7 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     tensors = load_file(folder / WEIGHTS)
     raise_if_any(config_faults(config, str(folder / CONFIG)), AdapterError)
-    adapter = _from_peft(config, tensors, model, folder)
+    adapter = from_peft(config, tensors, model, folder)
     raise_if_any(misfits(adapter, model, str(folder)), AdapterError)
     return adapter
 
@@ -203,7 +203,12 @@ def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[st
     return config, tensors
 
 
-def _from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: OpenModel, folder: Path) -> Adapter:
+def from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: OpenModel, folder: Path) -> Adapter:
+    """The adapter in a folder's config and tensors, led to this model; what does not fit it is told by `misfits`.
+
+    Raises:
+        AdapterError: for a type that is not known, and where config and tensors contradict each other.
+    """
     kind = config.get("peft_type")
     if kind not in SUPPORTED_TYPES:
         raise AdapterError(Fault(str(folder / CONFIG), f"peft_type {kind!r}", f"one of {', '.join(SUPPORTED_TYPES)}"))
