@@ -12,8 +12,11 @@ from promptreach.cli.capacity import capacity
 from promptreach.cli.claims import claims
 from promptreach.cli.compile import compile
 from promptreach.cli.doctor import doctor
+from promptreach.cli.evaluate import evaluate
+from promptreach.cli.fit import fit
 from promptreach.cli.inspect import inspect
 from promptreach.cli.limits import limits
+from promptreach.cli.predict import predict
 from promptreach.cli.shrink import shrink
 
 
@@ -31,7 +34,7 @@ app = typer.Typer(
 )
 
 # In the order in which `--help` shows them.
-for command in (audit, inspect, limits, compile, attend, shrink, capacity, claims, doctor):
+for command in (audit, fit, predict, evaluate, inspect, limits, compile, attend, shrink, capacity, claims, doctor):
     app.command(help=_reflowed(command.__doc__))(bounded(command))
 
 
