@@ -3,8 +3,11 @@
 Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
 
+from typing import Annotated
+
 import typer
 
+from promptreach._version import __version__
 from promptreach.cli._command import bounded
 from promptreach.cli.attend import attend
 from promptreach.cli.audit import audit
@@ -18,6 +21,7 @@ from promptreach.cli.inspect import inspect
 from promptreach.cli.limits import limits
 from promptreach.cli.predict import predict
 from promptreach.cli.shrink import shrink
+from promptreach.terminal import say
 
 
 def _reflowed(text: str | None) -> str:
@@ -29,9 +33,24 @@ app = typer.Typer(
     name="promptreach",
     help="What a soft prompt can and cannot do to your model, before you spend the compute.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"promptreach {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
 
 # In the order in which `--help` shows them.
 for command in (audit, fit, predict, evaluate, inspect, limits, compile, attend, shrink, capacity, claims, doctor):

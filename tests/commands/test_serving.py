@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from promptreach.hf.adapters.serving import SERVING, servers_for
+from promptreach.commands.serving import SERVING, servers_for
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix", "lora"])
