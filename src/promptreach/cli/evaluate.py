@@ -19,6 +19,10 @@ def evaluate(
     label_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its label.")] = None,
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
     completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
+    pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text to the first.")] = None,
+    chat_template: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Tokens of a row that are read.")] = 128,
     limit: Annotated[int | None, typer.Option(show_default="all", help="Rows to draw.")] = None,
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="Of that draw and the intervals.")] = 0,
@@ -35,6 +39,7 @@ def evaluate(
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    given |= {"pair_col": pair_col, "chat_template": chat_template}
     with exit_status():
         look(model, data=data, columns=given, adapter=adapters, device=device, revision=revision)
 

@@ -39,6 +39,13 @@ def fit(
     label_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its label.")] = None,
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
     completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
+    pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text to the first.")] = None,
+    chat_template: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
+    ] = None,
+    split_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The part of each row.")] = None,
+    validation: Annotated[str | None, typer.Option(help="Rows that choose the rate and the step.")] = None,
+    test: Annotated[str | None, typer.Option(help="Rows that judge.")] = None,
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same adapter.")] = 0,
     device: Annotated[str, typer.Option(help="Where the model goes.")] = "cpu",
     revision: Revision = None,
@@ -47,12 +54,14 @@ def fit(
 ) -> None:
     """One adapter, trained well, in a folder that PEFT loads, with a model card.
 
-    27 % of the rows are kept aside and judge it; the rate is searched for unless it is given. Whether
+    27 % of the rows are kept aside and judge it, unless TEST does; the rate is searched for unless it is given. Whether
     another method or length would do better is what promptreach audit asks.
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    given |= {"pair_col": pair_col, "chat_template": chat_template}
+    given |= {"split_col": split_col, "validation": validation, "test": test}
     with exit_status():
         look(model, data=data, columns=given, device=device, revision=revision)
 

@@ -22,8 +22,17 @@ def predict(
 ) -> None:
     """What a trained adapter answers: the label of each text, or its completion.
 
-    It runs the adapter; what a method would score before it is trained is another thing, which
-    promptreach.tuning.predict estimates. Completions are greedy.
+    A folder with a head answers with a label and its softmax probability, which nobody has calibrated. One
+    without answers with text: the likeliest token after each, until the end token.
+
+    A FILE is plain UTF-8 text, an input a line; blank lines are left out. A table is refused, since its other
+    columns would be read as text: promptreach evaluate takes those.
+
+    This runs an adapter that is there. What a method would score before it is trained is another question, which
+    promptreach.tuning.predict answers with a forecast.
+
+    Texts longer than MAX_LENGTH are cut as in training: a text to label at its end, a prompt at its beginning.
+    How many were cut is said.
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """

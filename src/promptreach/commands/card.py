@@ -10,6 +10,7 @@ from pathlib import Path
 
 from promptreach._version import __version__
 from promptreach.commands.intervals import Interval
+from promptreach.data import LabelledTexts
 from promptreach.report.formatting import counted
 from promptreach.terminal import one_line, printable
 from promptreach.training.runs import Run
@@ -144,12 +145,14 @@ def loading_lines(run: Run, task: Task, base: tuple[str, str | None], labels: Se
     output = ", output_hidden_states=True).hidden_states[-1]" if is_causal else ").last_hidden_state"
     # An encoder's last token, [SEP], stays.
     cut = f"row[:{length}]" if is_causal else f"row[:{length - 1}] + row[{length - 1}:][-1:]"
+    is_pair = isinstance(task.train, LabelledTexts) and bool(task.train.seconds)
+    texts = "[('a text', 'its second text')]" if is_pair else "['a text to classify']"
     return [
         *lines,
         "head = load_file(f'{FOLDER}/readout.safetensors')",
         f"labels = {list(labels)!r}",
         "",
-        "texts = ['a text to classify']",
+        f"texts = {texts}",
         f"rows = [torch.tensor({cut}) for row in tokenizer(texts)['input_ids']]",
         "pad = torch.nn.utils.rnn.pad_sequence",
         "inputs = {'input_ids': pad(rows, True), 'attention_mask': pad([torch.ones_like(row) for row in rows], True)}",

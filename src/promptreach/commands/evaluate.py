@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from promptreach.certificate import Evidence
 from promptreach.commands.intervals import Interval, macro_f1, metrics_of
-from promptreach.commands.reading import BATCH, AdapterReader, read_folder
+from promptreach.commands.reading import BATCH, AdapterReader, read_folder, unused_note
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import paired
 from promptreach.errors import Fault, raise_if_any
@@ -133,6 +133,9 @@ def _faults(
             remedy = "promptreach audit MODEL DATA --adapter DIR fits one to your rows and judges it"
             seen = "an adapter without a head, for labelled rows"
             faults.append(Fault(where, seen, "a head beside it or in it", remedy))
+        elif reader.labels and reader.pairs != bool(data.seconds):
+            seen = "a head for two texts a row" if reader.pairs else "a head for one text a row"
+            faults.append(Fault(where, seen, "rows of that kind", "name the second text with --pair-col"))
         elif reader.labels and (unknown := sorted(set(data.label_names) - set(reader.labels))):
             seen = f"labels that its head does not know: {', '.join(unknown[:5])}"
             faults.append(Fault(where, seen, f"those of its head: {', '.join(reader.labels[:8])}"))
@@ -213,6 +216,7 @@ def _finding(
         blocks.append(_difference_table(differences))
     if why_not:
         blocks.append(Text(text=f"The bare model was left out. {why_not}"))
+    blocks += unused_note(rows)
     best = max((name for name in metrics if name != BARE), key=lambda name: metrics[name]["accuracy"].value)
     top = metrics[best]["accuracy"]
     against = next((row for row in differences if (row.first, row.second) == (best, BARE)), None)

@@ -6,6 +6,7 @@ from pathlib import Path
 from promptreach.certificate import Evidence
 from promptreach.commands.card import model_card
 from promptreach.commands.intervals import Interval, metrics_of
+from promptreach.commands.reading import unused_note
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import held_out, paired
 from promptreach.errors import Fault, OutputError, raise_if_any
@@ -130,12 +131,16 @@ def _write(out: Path, model: OpenModel, task: Task, run: Run, names: list[str], 
     if task.pooling is not None and run.head:
         head = LinearHead(task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
         weight, bias = head.folded()
-        readout = {"weight": weight, "bias": bias}, {"pooling": task.pooling, "labels": names}
+        readout = {"weight": weight, "bias": bias}, {"pooling": task.pooling, "labels": names, "pairs": _pairs(task)}
     if run.adapter is not None:
         save_adapter(out, model, run.adapter, readout=readout, init=run.config.init, card=card)
         return
     assert readout is not None
     save_readout(out, readout, card=card)
+
+
+def _pairs(task: Task) -> bool:
+    return isinstance(task.train, LabelledTexts) and bool(task.train.seconds)
 
 
 def _finding(
@@ -172,5 +177,5 @@ def _finding(
             "metrics": {name: {key: asdict(part) for key, part in one.items()} for name, one in metrics.items()},
             "gain": asdict(gain),
         },
-        blocks=[Table.of("Metrics", records, note=note), Text(text=found)],
+        blocks=[Table.of("Metrics", records, note=note), Text(text=found), *unused_note(task.train)],
     )

@@ -68,6 +68,9 @@ def predict_texts(
     if not reader.classifies and model.task != "causal":
         remedy = "promptreach audit MODEL DATA --adapter DIR fits a head to your rows"
         faults.append(Fault(str(folder), "an encoder's adapter without a head", "a head beside it or in it", remedy))
+    if reader.pairs:
+        remedy = "put them into a table, and call promptreach evaluate"
+        faults.append(Fault(str(folder), "a head for two texts a row", "a head for one text", remedy))
     raise_if_any(faults)
     length = min(max_length, model.max_positions - (reader.adapter.positions if reader.adapter else 0))
     answer = _labels(reader, texts, length) if reader.classifies else None

@@ -14,10 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.backbone import Classifier
+from promptreach.data import TaskData
 from promptreach.hf import OpenModel, attach, load_readout
 from promptreach.hf.adapters.brought import bring
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.prompt import Adapter
+from promptreach.report.findings import Block, Text
 from promptreach.training.task.encoding import evaluation_batches
 from promptreach.training.task.readout import LinearHead
 
@@ -36,6 +38,7 @@ class AdapterReader:
         head: the read-out beside it, or None.
         classifier: the architecture's own head with the adapter under it, or None.
         labels: those of `head`, in the order of its outputs; empty where nothing names them.
+        pairs: whether its head was trained on two texts a row.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class AdapterReader:
     head: LinearHead | None = None
     classifier: Classifier | None = None
     labels: tuple[str, ...] = ()
+    pairs: bool = False
 
     @property
     def classifies(self) -> bool:
@@ -63,6 +67,14 @@ class AdapterReader:
         return found
 
 
+def unused_note(data: TaskData) -> list[Block]:
+    """The columns of the user's table that play no part, said where there are any; and what may be meant otherwise."""
+    said = list(data.remarks)
+    if data.unused_columns:
+        said.append(f"Columns that play no part: {', '.join(data.unused_columns)}.")
+    return [Text(text=sentence) for sentence in said]
+
+
 def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
     """The adapter, or the head alone, in a folder on its model.
 
@@ -74,13 +86,15 @@ def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
     readout = load_readout(folder) if folder.is_dir() else None
     head: LinearHead | None = None
     labels: tuple[str, ...] = ()
+    pairs = False
     if readout is not None:
         tensors, info = readout
         weight, bias = tensors["weight"], tensors["bias"]
         plain = torch.zeros(weight.shape[1]), torch.ones(weight.shape[1])  # the standardisation is folded in
         head, labels = LinearHead(info["pooling"], *plain, weight, bias), tuple(map(str, info["labels"]))
+        pairs = bool(info.get("pairs"))
         if not (folder / CONFIG).is_file():
-            return AdapterReader(folder, model, None, head, None, labels)
+            return AdapterReader(folder, model, None, head, None, labels, pairs)
     brought = bring(folder, model)
     classifier = None if head is not None else brought.classifier
-    return AdapterReader(folder, brought.model, brought.adapter, head, classifier, labels)
+    return AdapterReader(folder, brought.model, brought.adapter, head, classifier, labels, pairs)
