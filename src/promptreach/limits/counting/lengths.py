@@ -274,7 +274,7 @@ def recheck_index(certificate: Certificate) -> bool:
         half, spread = Decimal(seen["tol"]) / 2, Decimal(size) ** (1 / Decimal(seen["alpha"])) / 2
         cells = max(rounding.ceil(Decimal(seen["lipschitz"]) * spread / half), Decimal(1))
         levels = max(rounding.ceil(spread / half), Decimal(1))
-        tables = seen["dim"] * seen["tokens"] * cells**size * levels.ln() / Decimal(2).ln() * (1 - Decimal("1e-40"))
+        tables = size * cells**size * levels.ln() / Decimal(2).ln() * (1 - Decimal("1e-40"))
         prompts = Decimal(certificate.value) * int(seen["hidden"]) * int(seen["precision"])
         return math.isinf(certificate.value) or tables <= prompts
 
