@@ -1,6 +1,6 @@
 """The experiment that every measurement looks at: what is examined, how much is spent on it, what was found so far."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -10,7 +10,7 @@ from promptreach.backbone import Classifier
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.numbers import USER, Comparison, Goal, Metric, as_values
+from promptreach.diagnosis.numbers import BASELINES, USER, Comparison, Goal, Metric, as_values
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor
@@ -139,6 +139,9 @@ class Experiment:
     classifier: Classifier | None = None
     user_base: str = ""
     user_tokens: tuple[str, ...] = ()
+    methods: tuple[str, ...] = BASELINES
+    learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    lora_targets: tuple[str, ...] = ()
     plain_text: tuple[str, ...] = ()
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -198,6 +201,7 @@ class Experiment:
             method=method,
             tokens=tokens,
             rank=rank,
+            lora_targets=self.lora_targets if method == "lora" else (),
             init=init or first_init(self.task.backbone, method),
             learning_rate=0.0,
             steps=self.steps if method != "head" else 0,

@@ -10,6 +10,8 @@ Goal = Literal["generalise", "memorise"]
 Metric = Literal["accuracy", "loss"]
 Kind = TypeVar("Kind")
 Setting = str | int | float | None
+BASELINES = ("prompt", "prefix", "lora")
+"""The methods that are compared where none are chosen."""
 USER = "yours"
 """The key of the user's own training among the methods that were trained here."""
 
@@ -45,6 +47,7 @@ class DataNumbers:
         loss_floor: the least mean loss of any function of the tokens read, nats per answer.
         best_accuracy: the largest share of rows that any such function gets right.
         truncated: rows that are cut at `max_length` tokens.
+        cut_answers: those of them that lost the end of their completion.
     """
 
     rows: int
@@ -58,6 +61,7 @@ class DataNumbers:
     median_tokens: int
     longest_tokens: int
     max_length: int
+    cut_answers: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class TrainingNumbers:
         methods: each run by its name.
         against_lora, against_head, against_user: the comparison of every other run with that one, by name; the user's
             own stands under `USER`.
-        lora: the name of the LoRA run.
+        lora: the name of the LoRA run; empty where it was left out.
         lengths_left_out: of prompts that were not trained.
         user: None where nothing was brought.
         against_shorter: every prompt, and every prefix, compared with each shorter one of its form, by both names.
@@ -158,6 +162,7 @@ class TrainingNumbers:
         most_tokens: the virtual tokens that fit into the context beside the content.
         longer_possible: whether one length beyond the budget's fits and was not trained yet.
         not_here: by method, why this architecture cannot have it.
+        left_out: those of `BASELINES` that were not asked for.
     """
 
     metric: Metric
@@ -177,6 +182,7 @@ class TrainingNumbers:
     most_tokens: int = 0
     longer_possible: bool = False
     not_here: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

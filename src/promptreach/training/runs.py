@@ -68,6 +68,7 @@ class RunConfig(Shape):
         parts = {
             f"{self.tokens} tokens": self.tokens,
             f"rank {self.rank}": self.rank,
+            f"on {' and '.join(self.lora_targets)}": self.lora_targets,
             f"bottleneck {self.bottleneck}": self.bottleneck,
             "reparameterised": self.reparameterise,
             f"dropout {self.dropout:g}": self.dropout,
@@ -76,8 +77,10 @@ class RunConfig(Shape):
         return f"{self.method} {', '.join(name for name, there in parts.items() if there)}".strip()
 
     def to_record(self) -> dict[str, Any]:
-        """The settings as JSON knows them; a warm start stands there by its digest."""
+        """The settings as JSON knows them; a warm start stands there by its digest, LoRA's own targets not at all."""
         record = {item.name: getattr(self, item.name) for item in fields(self)}
+        if not record["lora_targets"]:
+            del record["lora_targets"]  # so that runs keep the names they had before targets could be chosen
         return record | {"start": None if self.start is None else self.start.digest}
 
 
@@ -238,7 +241,8 @@ def read_run(folder: Path) -> Run:
     start = WarmStart.of(groups["start"]) if "start" in groups else None
     if (start and start.digest) != record["config"]["start"]:
         raise ValueError("the start is not the one of these settings")
-    record["config"] = RunConfig(**record["config"] | {"start": start})
+    config = record["config"] | {"start": start}
+    record["config"] = RunConfig(**config | {"lora_targets": tuple(config.get("lora_targets", ()))})
     record["curve"] = tuple(
         Evaluation(look.pop("step"), **{key: math.nan if value is None else value for key, value in look.items()})
         for look in record["curve"]

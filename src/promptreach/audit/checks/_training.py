@@ -185,8 +185,12 @@ def _summary(numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> str:
     best = _best(numbers, soft) if soft else ""
     control = "The head alone" if by_accuracy else "The bare model"
     parts = [f"Best soft prompt ({best}): {score(best)}." if soft else "No soft prompt on this architecture."]
-    parts.append(f"LoRA: {score(numbers.lora)}. {control}: {score('head')}.")
+    if not soft and numbers.left_out:
+        parts = []
+    parts += [f"LoRA: {score(numbers.lora)}."] if numbers.lora else []
+    parts.append(f"{control}: {score('head')}.")
     parts += [f"Your adapter: {score(USER)}."] if USER in scores else []
+    parts += [f"Left out by choice: {', '.join(numbers.left_out)}."] if numbers.left_out else []
     if soft:
         parts += [f"No {method} on this architecture, because {reason}." for method, reason in numbers.not_here.items()]
     return " ".join(parts)

@@ -63,6 +63,7 @@ def _size_table(numbers: DataNumbers, lengths: Sequence[int]) -> Table:
         "longest": numbers.longest_tokens,
         "cut at": numbers.max_length,
         "rows cut": numbers.truncated,
+        **({"completions cut": numbers.cut_answers} if numbers.cut_answers else {}),
     }
     return Table(
         title="Size and length",
@@ -123,4 +124,7 @@ def _summary(numbers: DataNumbers) -> str:
             text += f", or below {shown_bound(numbers.loss_floor, Side.LOWER)} nats per token"
     else:
         text += ". No two equal inputs carry different answers, so the data sets no floor"
-    return f"{text}. {numbers.truncated:,} rows are cut at {numbers.max_length} tokens."
+    text += f". {numbers.truncated:,} rows are cut at {numbers.max_length} tokens"
+    if numbers.cut_answers:
+        text += f", {numbers.cut_answers:,} of them inside their completion, whose end is then not asked for"
+    return f"{text}."

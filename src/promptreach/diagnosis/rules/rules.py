@@ -98,6 +98,22 @@ def nothing_measured(reasons: tuple[Reason, ...]) -> Judgement:
     )
 
 
+def left_out(seen: Measurements) -> Judgement | None:
+    """UNDECIDED: one side of the comparison that a verdict rests on was not asked for."""
+    missing = set(seen.training.left_out)
+    soft = {"prompt", "prefix"}
+    if "lora" not in missing and (not soft & missing or seen.methods(*soft) or soft & seen.training.not_here.keys()):
+        return None
+    best = min(seen.runs, key=lambda name: -seen.runs[name].accuracy if seen.metric == "accuracy" else seen.runs[name].loss)
+    without = "LoRA, the rival that a soft prompt is measured by," if "lora" in missing else "Every soft prompt"
+    return undecided(
+        f"{without} was left out. Of what was trained, {best} does best: {seen.score(best)}.",
+        (measured(f"Not asked for: {', '.join(seen.training.left_out)}."),),
+        "Leave the choice of methods open, or add what is missing, for a verdict on the form.",
+        chosen=best if best != "head" else None,
+    )
+
+
 def gap_not_settled(seen: Measurements) -> Judgement | None:
     """UNDECIDED: the interval allows both "as good" and "worse"."""
     name = seen.best_soft()
@@ -165,6 +181,7 @@ RULES: tuple[Rule, ...] = (
     rows_cut,
     known_rows,
     nothing_learnt,
+    left_out,
     own_beats_all,
     control_does,
     blame_training,
