@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import Json, NumLayers, Quiet, Revision, exit_status
-from promptreach.preflight import look
 from promptreach.terminal import say
 
 
@@ -53,9 +52,6 @@ def capacity(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    with exit_status():
-        look(model, texts=text or (), out=out, resume=True, num_layers=num_layers, revision=revision)
-
     from promptreach.capacity.capacity import capacity as measure
     from promptreach.capacity.memorise import MemorySettings
     from promptreach.commands.capacity import capacity_finding, write_memorised

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import Json, Quiet, Revision, exit_status
-from promptreach.preflight import look
 from promptreach.terminal import say
 
 
@@ -43,9 +42,6 @@ def shrink(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    with exit_status():
-        look(model, adapter=adapter, texts=text or (), revision=revision)
-
     from promptreach.commands.shrink import shorten_adapter
     from promptreach.progress import Progress
     from promptreach.report.text import print_finding
