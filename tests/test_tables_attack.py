@@ -242,3 +242,35 @@ def test_two_threads_leave_the_csv_limit_alone(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", b"text,label\rx,1\ry,2\r"), ("a.jsonl", b"{}\r{}\r")])
+def test_lines_that_end_in_cr_are_told_with_what_converts_them(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert_told(tmp_path / name, "CR", r"tr '\r' '\n'")
+
+
+def test_a_pipe_and_a_device_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    for name in ("pipe.csv", "zero.jsonl"):
+        assert_told(tmp_path / name, name, "never end")
+
+
+@pytest.mark.parametrize("kind", ["gz", "parquet", "memory"])
+def test_what_unpacks_beyond_all_bounds_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptreach._lines.MAX_FILE_BYTES", 3_000_000)
+    monkeypatch.setattr("promptreach.tables.MAX_LETTERS", 1_000_000)
+    if kind == "gz":
+        source: object = tmp_path / "a.csv.gz"
+        with gzip.open(tmp_path / "a.csv.gz", "wb") as stream:
+            stream.write(b"text,label\n" + b"0" * 9_000_000)
+    elif kind == "parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        long = arrow.DictionaryArray.from_arrays(arrow.array([0] * 5000, arrow.int32()), arrow.array(["a" * 2000]))
+        parquet.write_table(arrow.table({"text": long, "label": ["x"] * 5000}), tmp_path / "a.parquet")
+        source = tmp_path / "a.parquet"
+        assert (tmp_path / "a.parquet").stat().st_size < 10_000
+    else:
+        source = [{"text": "a" * 2000, "label": "x"}] * 5000
+    assert_told(source, "sample")

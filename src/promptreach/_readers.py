@@ -101,6 +101,9 @@ def open_file(path: Path) -> Iterator[Table]:
         MissingExtraError: for Parquet without pyarrow.
     """
     name, suffix = str(path), format_of(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        seen, remedy = "a pipe or a device, which may never end", "Write what comes out of it to a file first."
+        raise DataError(Fault(name, seen, "a regular file", remedy))
     try:
         raw = path.open("rb")
     except (OSError, ValueError) as error:

@@ -73,11 +73,13 @@ class Origin:
 
     Attributes:
         source: a hub id, or the absolute path of a folder or file.
-        options: what else `promptreach.hf.open_model` was told.
+        options: what else `promptreach.hf.open_model` was told; its type and device are those that were taken.
+        chosen: why the weights are of that type, where it was left open.
     """
 
     source: str
     options: Mapping[str, Any]
+    chosen: str = ""
 
 
 @runtime_checkable

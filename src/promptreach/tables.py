@@ -29,6 +29,9 @@ from promptreach._readers import (
 from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault
 
+MAX_LETTERS = 2**30
+"""The most characters that the rows of one source may have in all; a row counts 64 more for what it takes besides."""
+
 SHOWN_FAULTS = 20
 """The number of faults of one source that are listed; the rest are counted."""
 
@@ -214,6 +217,7 @@ def _check_rows(table: Table, columns: Mapping[str, str], faults: _Faults) -> _E
     shared: dict[object, str | int] = {}  # one object a label, however many rows carry it
     decimals: list[tuple[object, Fault]] = []
     labels = 0
+    letters = 0
     for row in table.rows(tuple(columns.values())):
         if isinstance(row, Fault):
             faults.add(row)
@@ -229,6 +233,11 @@ def _check_rows(table: Table, columns: Mapping[str, str], faults: _Faults) -> _E
         faults.add(*(fault for (_, fault), decimal in zip(bad, is_decimal, strict=True) if not decimal))
         if columns and not bad:
             text, answer = row.values
+            letters += 64 + len(str(text)) + (len(str(answer)) if "completion" in columns else 0)
+            if letters > MAX_LETTERS:
+                seen = f"more than {MAX_LETTERS:,} characters in its first {row.number:,} rows"
+                faults.add(Fault(table.name, seen, "data that fit into memory", "Take a sample of its rows."))
+                break
             answer = int(answer) if isinstance(answer, Integral) else str(answer)
             examples.inputs.append(str(text))
             examples.answers.append(shared.setdefault(answer, answer))

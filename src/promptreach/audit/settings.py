@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from promptreach.audit.choices import Choices
 from promptreach.diagnosis.numbers import BASELINES
 from promptreach.errors import Fault, InputError
-from promptreach.training.task.task import MIN_CONTENT, Limits
+from promptreach.training.arguments import MIN_CONTENT
+from promptreach.training.choices import Choices
+from promptreach.training.task.task import Limits
 
 BudgetName = Literal["quick", "standard", "thorough"]
 

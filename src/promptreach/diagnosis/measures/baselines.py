@@ -95,7 +95,9 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         lengths_left_out=tuple(
             tokens
             for tokens in experiment.tokens
-            if "prompt" in experiment.methods and "prompt" not in not_here and experiment.config("prompt", tokens=tokens).label not in runs
+            if "prompt" in experiment.methods
+            and "prompt" not in not_here
+            and experiment.config("prompt", tokens=tokens).label not in runs
         ),
         user=_user_numbers(experiment),
         not_here=not_here,
@@ -146,11 +148,12 @@ def train_baselines(experiment: Experiment) -> None:
 def _sized(experiment: Experiment, method: str) -> RunConfig:
     """The run of a method that is trained at one size."""
     if method == "unipelt":
-        return replace(experiment.config(method), **UNIPELT_SIZES["published"])
+        size = UNIPELT_SIZES["published"]
+        config = experiment.config(method, tokens=size["tokens"], rank=size["rank"])
+        return replace(config, bottleneck=size["bottleneck"])
     tokens = experiment.middle_length if method == "prefix" else 0
-    return experiment.config(
-        method, tokens=tokens, rank=(experiment.rank or equal_rank(experiment)) if method == "lora" else 0
-    )
+    rank = experiment.rank or equal_rank(experiment)
+    return experiment.config(method, tokens=tokens, rank=rank if method == "lora" else 0)
 
 
 def longer_cannot_help(experiment: Experiment) -> bool:

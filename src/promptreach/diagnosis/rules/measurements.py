@@ -234,6 +234,11 @@ class Measurements:
         """The trained runs of those methods, by name; diverged ones are left out."""
         return {name: run for name, run in self.runs.items() if run.method in kinds and run.status == "finished"}
 
+    def best_scored(self) -> str:
+        """The name of the run with the best score, whatever its method."""
+        by_loss = self.metric == "loss"
+        return max(self.runs, key=lambda name: -self.runs[name].loss if by_loss else self.runs[name].accuracy)
+
     def score(self, name: str) -> str:
         """The score of a run, or of the user's own, in words."""
         run = self.scores(name)

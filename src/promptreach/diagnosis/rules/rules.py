@@ -100,11 +100,10 @@ def nothing_measured(reasons: tuple[Reason, ...]) -> Judgement:
 
 def left_out(seen: Measurements) -> Judgement | None:
     """UNDECIDED: one side of the comparison that a verdict rests on was not asked for."""
-    missing = set(seen.training.left_out)
-    soft = {"prompt", "prefix"}
+    missing, soft = set(seen.training.left_out), {"prompt", "prefix"}
     if "lora" not in missing and (not soft & missing or seen.methods(*soft) or soft & seen.training.not_here.keys()):
         return None
-    best = min(seen.runs, key=lambda name: -seen.runs[name].accuracy if seen.metric == "accuracy" else seen.runs[name].loss)
+    best = seen.best_scored()
     without = "LoRA, the rival that a soft prompt is measured by," if "lora" in missing else "Every soft prompt"
     return undecided(
         f"{without} was left out. Of what was trained, {best} does best: {seen.score(best)}.",

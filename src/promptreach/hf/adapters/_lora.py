@@ -71,14 +71,11 @@ def lora_targets(module: PreTrainedModel, chosen: Sequence[str] = ()) -> LoraTar
         if id(part) in inside and type(part) in (nn.Linear, Conv1D) and "pooler" not in path:
             found[path] = part
     ends = {path.rpartition(".")[2] for path in found}
-    named = next((names for names in QUERY_AND_VALUE if ends.issuperset(names)), None)
-    if chosen and ALL_LINEAR not in chosen:
-        expected = f"{ALL_LINEAR}, or ends of paths such as {', '.join(sorted(ends))}"
-        absent = [name for name in chosen if not any(_ends_in(path, name) for path in found)]
-        raise_if_any([Fault("lora_targets", repr(name), expected) for name in absent])
-        named = tuple(chosen)
-    elif chosen:
-        named = None
+    expected = f"{ALL_LINEAR}, or ends of paths such as {', '.join(sorted(ends))}"
+    absent = [name for name in chosen if name != ALL_LINEAR and not any(_ends_in(path, name) for path in found)]
+    raise_if_any([Fault("lora_targets", repr(name), expected) for name in absent])
+    usual = next((names for names in QUERY_AND_VALUE if ends.issuperset(names)), ())
+    named = () if ALL_LINEAR in chosen else tuple(chosen) or usual
     names = named or tuple(path for path in found if not path.endswith("out_proj"))
     taken = [part for path, part in found.items() if any(_ends_in(path, name) for name in names)]
     return LoraTargets(names, bool(taken) and all(isinstance(part, Conv1D) for part in taken))

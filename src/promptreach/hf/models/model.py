@@ -23,6 +23,7 @@ from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelEr
 from promptreach.hf.adapters._lora import AttachedLora, attached, lora_targets
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
+from promptreach.hf.models._untrusted import encoded
 from promptreach.hf.models.continuations import continued
 from promptreach.hf.models.ends import embedded_vocabulary, embedding_faults, logits_of
 from promptreach.hf.models.families import Family, family_of, row_of, task_of
@@ -167,9 +168,10 @@ class OpenModel:
             raise InputError(Fault("tokenizer", "None", "a tokenizer", "pass tokenizer= to open_model"))
         if not texts:
             return []
-        encoded = self.tokenizer(list(texts), add_special_tokens=special_tokens, truncation=False, verbose=False)
-        raise_if_any(rowless_faults(self.tokenizer, encoded["input_ids"], len(self._table)))
-        return [list(ids) for ids in encoded["input_ids"]]
+        options = {"add_special_tokens": special_tokens, "truncation": False, "verbose": False}
+        ids = encoded(self.tokenizer, list(texts), **options)["input_ids"]
+        raise_if_any(rowless_faults(self.tokenizer, ids, len(self._table)))
+        return [list(found) for found in ids]
 
     def tokenize_pairs(
         self, prompts: Sequence[str], completions: Sequence[str]
@@ -307,6 +309,14 @@ class OpenModel:
             task_type=self.peft_task,
         )
         return self.lora(config, seed)
+
+    def check_lora_targets(self, targets: Sequence[str]) -> None:
+        """Refuse `targets` of `low_rank` that this model does not have.
+
+        Raises:
+            InputError: naming each.
+        """
+        lora_targets(self.model, targets)
 
     def lora(self, config: LoraConfig, seed: int) -> AbstractContextManager[AttachedLora]:
         """Attach the LoRA that `config` describes, for the length of a `with` block."""

@@ -3,16 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any
 
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.training.arguments import least_faults, name_faults, rate_faults, repeat_faults, size_faults
-from promptreach.training.task.task import MIN_CONTENT
+from promptreach.training.arguments import (
+    MIN_CONTENT,
+    least_faults,
+    name_faults,
+    rate_faults,
+    repeat_faults,
+    size_faults,
+)
 
 TRAINABLE = ("prompt", "prefix", "lora", "unipelt", "full")
 """The methods that may be chosen; the head alone, or the bare model, is always the control."""
 Rates = Mapping[str, tuple[float, ...]]
-Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -124,11 +129,11 @@ def _listed(given: Any) -> Any:
     return (given,) if isinstance(given, str) or _is_number(given, Real) else given
 
 
-def _is_number(given: object, kind: type[Kind]) -> bool:
+def _is_number(given: object, kind: Any) -> bool:
     return isinstance(given, kind) and not isinstance(given, bool)
 
 
-def shown_choice(name: str, value: object) -> str:
+def shown_choice(value: object) -> str:
     """A choice as the command line takes it."""
     if isinstance(value, Mapping):
         return ",".join(f"{method}={rate:g}" for method, rates in value.items() for rate in rates)
