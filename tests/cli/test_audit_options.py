@@ -1,5 +1,6 @@
 """The audit's further options: lists with commas, a YAML file behind the command line, and all faults at once."""
 
+import importlib
 import shlex
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 
 from helpers.command_line import run
 from promptreach.cli._audit_config import AuditConfig
-from promptreach.cli.audit import audit
 from promptreach.errors import Fault, InputError
+
+COMMAND = importlib.import_module("promptreach.cli.audit")
+"""The module: in its package the name stands for the command."""
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         raise InputError(Fault("data", "nothing", "rows"))
 
     monkeypatch.setattr("promptreach.audit.audit", refuse)
-    monkeypatch.setattr("promptreach.cli.audit.look", lambda *given, known=(), **options: list(known))
+    monkeypatch.setattr(COMMAND, "look", lambda *given, **options: None)
     return found
 
 
@@ -92,5 +95,5 @@ def test_words_that_are_no_numbers_are_named_with_the_rest() -> None:
 
 
 def test_the_file_knows_the_options_of_the_command() -> None:
-    options = set(audit.__annotations__) - {"return", "config", "json"}
+    options = set(COMMAND.audit.__annotations__) - {"return", "config", "json"}
     assert set(AuditConfig.model_fields) == options

@@ -76,6 +76,7 @@ def prepared(
         seed=settings.seed,
         seeds=settings.seeds,
         methods=settings.methods,
+        chosen_metric=settings.metric,
         lora_targets=settings.lora_targets,
         learning_rates=settings.learning_rates,
         limits=settings.limits,

@@ -105,7 +105,7 @@ class AuditPlan:
         return "\n".join(lines)
 
 
-def planned(model: OpenModel, data: TaskData, settings: Settings, metric: str) -> AuditPlan:
+def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     """The plan of the audit of `data` on `model`; takes about two seconds, and longer where a step does.
 
     Raises:
@@ -134,7 +134,7 @@ def planned(model: OpenModel, data: TaskData, settings: Settings, metric: str) -
         },
         columns={},
         unused_columns=(),
-        metric=metric,
+        metric=settings.metric or ("accuracy" if isinstance(data, LabelledTexts) else "loss"),
         methods=settings.methods,
         cut_rows=encode(model, data, max_length).truncated,
         minutes=seconds / 60,

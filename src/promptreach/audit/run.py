@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, overload
@@ -18,8 +18,9 @@ from promptreach.audit.recommendation import recommend
 from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.backbone import UNBOUNDED
 from promptreach.certificate import Evidence
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment
+from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, FormatError, InputError, raise_if_any
@@ -93,6 +94,7 @@ def audit(
     workers: int | None = None,
     ray_address: str | None = None,
     seed: int = 0,
+    metric: str | None = None,
     methods: Any = None,
     tokens: Any = None,
     rank: int | None = None,
@@ -126,6 +128,9 @@ def audit(
             there is room for. See `promptreach.training.engines.engines.open_engine`.
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
+        metric: what decides for labels, as scikit-learn has it: ``"accuracy"``, ``"balanced_accuracy"``,
+            ``"macro_f1"``, ``"f1"``, ``"mcc"`` or ``"average_precision"``. It chooses the learning rate and the best
+            run; margin and verdict are in its unit. None is accuracy; completions are judged by their loss.
         methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"unipelt"`` and
             ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the other two. This and
             all that follows down to `learning_rates` are left to the budget where they are None.
@@ -176,6 +181,7 @@ def audit(
     brought = _collect(faults, lambda: bring(adapter, opened) if adapter is not None and opened is not None else None)
     if opened is not None and choices is not None:
         _collect(faults, partial(opened.check_lora_targets, choices.lora_targets))
+    faults += metric_faults(metric, task_data)
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
@@ -183,8 +189,9 @@ def audit(
     opened = brought.model if brought else opened
     without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
     settings = settings_for(budget, seed, without_embeddings, opened.max_positions, choices)
+    settings = replace(settings, metric=next((name for name in LABEL_METRICS if name == metric), None))
     if dry_run:
-        return planned(opened, task_data, settings, "accuracy" if isinstance(task_data, LabelledTexts) else "loss")
+        return planned(opened, task_data, settings)
     key = _key(opened, task_data, asdict(settings), adapter)
     with _claimed(folder, key, resume) as finished:
         if finished is not None:
@@ -211,7 +218,7 @@ def audit(
         user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
         options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
         options |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
-        options |= {**choices.given, "out": None if out is None else f"{out}-again"}
+        options |= {"metric": metric, **choices.given, "out": None if out is None else f"{out}-again"}
         recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
         # As JSON gives them back, so that a report read from its file equals the one that was written.
         recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))

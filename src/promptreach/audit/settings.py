@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from promptreach.diagnosis.numbers import BASELINES
+from promptreach.diagnosis.numbers import BASELINES, LabelMetric
 from promptreach.errors import Fault, InputError
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.choices import Choices
@@ -36,6 +36,7 @@ class Settings:
         methods: what is trained beside the control.
         lora_targets: the projections that LoRA adapts; none means queries and values.
         learning_rates: by method; a method that is not there searches among its own.
+        metric: of labels, that decides; None takes accuracy for labels, loss for completions.
     """
 
     budget: BudgetName
@@ -50,6 +51,7 @@ class Settings:
     methods: tuple[str, ...] = BASELINES
     lora_targets: tuple[str, ...] = ()
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    metric: LabelMetric | None = None
 
 
 BUDGETS: dict[BudgetName, Settings] = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, no_type_check
 
 import typer
 
@@ -96,6 +96,7 @@ def _numbers(option: str, words: Sequence[str], kind: Callable[[str], Number], e
     return tuple(found)
 
 
+@no_type_check  # typer hands over a context of its own that is none of `typer.Context`
 def from_file(context: typer.Context, file: Path | None) -> Path | None:
     """The callback of ``--config``: what the file says is the default of what the command line does not say."""
     if file is not None and not context.resilient_parsing:

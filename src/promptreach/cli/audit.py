@@ -50,6 +50,13 @@ def audit(
         typer.Option(is_eager=True, callback=options.from_file, help="YAML of these options; the command line wins."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and how long.")] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_CHOICES,
+            help="accuracy, balanced_accuracy, macro_f1, f1, mcc or average_precision decides.",
+        ),
+    ] = None,
     methods: Annotated[
         list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="prompt, prefix, lora, unipelt, full.")
     ] = None,
@@ -90,18 +97,10 @@ def audit(
 
     Exit status: 0 what was trained fits; 1 it does not; 3 undecided; 2 the call or its input is wrong.
     """
-    columns = {
-        "text_col": text_col,
-        "label_col": label_col,
-        "prompt_col": prompt_col,
-        "completion_col": completion_col,
-        "pair_col": pair_col,
-        "split_col": split_col,
-        "validation": validation,
-        "test": test,
-        "chat_template": chat_template,
-    }
-    columns = {name: value for name, value in columns.items() if value is not None}
+    columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    further = {"pair_col": pair_col, "split_col": split_col, "validation": validation, "test": test}
+    further["chat_template"] = chat_template
+    columns |= {name: value for name, value in further.items() if value is not None}
     with exit_status():
         choices = _chosen(
             tokens=lambda: options.whole_numbers("--tokens", tokens),
@@ -150,7 +149,7 @@ def audit(
     shown: dict[str, object] = {**columns, "adapter": adapter, "engine": elsewhere, "workers": workers}
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
     shown |= {name: shown_choice(value) for name, value in choices.given.items()}
-    shown |= {"out": f"{out}-again"}
+    shown |= {"metric": metric, "out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         raise_if_any(nothing_to_resume(out) if resume else [])
         result = run_audit(
@@ -164,6 +163,7 @@ def audit(
             workers=workers,
             ray_address=ray_address,
             seed=seed,
+            metric=metric,
             **vars(choices),
             resume=resume,
             quiet=quiet or json,

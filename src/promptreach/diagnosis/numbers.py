@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeVar
 from promptreach.training.task.readout import Pooling
 
 Goal = Literal["generalise", "memorise"]
-Metric = Literal["accuracy", "loss"]
+LabelMetric = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "mcc", "average_precision"]
+Metric = LabelMetric | Literal["loss"]
 Kind = TypeVar("Kind")
 Setting = str | int | float | None
 BASELINES = ("prompt", "prefix", "lora")
@@ -72,12 +73,14 @@ class Scores:
         loss: nats per answer; of a completion, per token.
         accuracy: the share of right answers, with its standard error in `accuracy_error`.
         all_right: the share of rows with every answer right.
+        value: the score in the metric that is shown beside or in the place of accuracy; None where there is none.
     """
 
     loss: float
     accuracy: float
     accuracy_error: float
     all_right: float
+    value: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,7 @@ class TrainingNumbers:
         longer_possible: whether one length beyond the budget's fits and was not trained yet.
         not_here: by method, why this architecture cannot have it.
         left_out: those of `BASELINES` that were not asked for.
+        beside: the metric of every run's `value`: the one that decides, or F1 where few rows are of one of two labels.
     """
 
     metric: Metric
@@ -183,6 +187,7 @@ class TrainingNumbers:
     longer_possible: bool = False
     not_here: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    beside: LabelMetric | None = None
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _rates(given: Any, methods: Any) -> tuple[dict[str, tuple[float, ...]], list
         if not isinstance(numbers, list | tuple) or not numbers or not all(_is_number(one, Real) for one in numbers):
             faults.append(Fault(where, repr(value), "numbers such as (0.001, 0.003)"))
             continue
-        faults += [fault for one in numbers for fault in rate_faults(where, one)]
+        faults += [fault for one in numbers for fault in rate_faults(where, float(one))]
         rates[str(method)] = tuple(sorted({float(one) for one in numbers}))
     return rates, list(dict.fromkeys(faults))
 

@@ -190,8 +190,8 @@ class RunStore(Store):
         self._paused.pop(name, None)
         if self.folder is None:
             return
-        groups = {"state": run.state, "head": run.head, "validation": vars(run.validation)}
-        groups |= {"held_out": vars(run.held_out)} if run.held_out else {}
+        groups = {"state": run.state, "head": run.head, "validation": run.validation.tensors}
+        groups |= {"held_out": run.held_out.tensors} if run.held_out else {}
         groups |= {"start": run.config.start.tensors} if run.config.start else {}
         digest = self.write_tensors(f"{name}/run.safetensors", groups)
         self.write_record(f"{name}/run.json", RunRecord.of(run, digest).model_dump())

@@ -29,7 +29,9 @@ def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
     majority = None
     if train is not None and judged is not None:
         majority = float((judged == train.mode().values).double().mean())
-    numbers = BareNumbers(**scores_of(outcomes), pooling=task.pooling, majority_accuracy=majority)
+    numbers = BareNumbers(
+        **scores_of(outcomes, experiment.beside, experiment.positive), pooling=task.pooling, majority_accuracy=majority
+    )
     return Measured(numbers, experiment.judged_rows)
 
 
@@ -73,7 +75,13 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         train_rows=len(experiment.task.train),
         held_out_rows=len(experiment.task.held_out),
         methods={
-            name: run_numbers(run, _largest_rate(experiment.sweeps[name]), experiment.starts.get(name, ()))
+            name: run_numbers(
+                run,
+                _largest_rate(experiment.sweeps[name]),
+                experiment.starts.get(name, ()),
+                experiment.beside,
+                experiment.positive,
+            )
             for name, run in runs.items()
         },
         against_lora=against(lora),
@@ -101,6 +109,7 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         ),
         user=_user_numbers(experiment),
         not_here=not_here,
+        beside=experiment.beside,
         left_out=tuple(method for method in BASELINES if method not in experiment.methods),
     )
 
@@ -187,7 +196,7 @@ def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
         if config.label in experiment.sweeps or lacks(config.method, ""):
             continue
         rates = experiment.learning_rates.get(config.method)
-        found = sweep(executor, config, rates)
+        found = sweep(executor, config, rates, experiment.preference)
         tried = [config.init]
         # A prompt that ends below the control was harmed by its start, and is no measure of what prompts can do.
         others = [
@@ -197,10 +206,8 @@ def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
             if not has_left(control.validation, found.best.validation):
                 break
             tried.append(init)
-            other = sweep(executor, replace(config, init=init), rates)
-            found = min(
-                found, other, key=lambda entry: (entry.best.status == "diverged", entry.best.validation.mean_loss)
-            )
+            other = sweep(executor, replace(config, init=init), rates, experiment.preference)
+            found = min(found, other, key=lambda entry: experiment.preference(entry.best))
         experiment.sweeps[config.label] = found
         experiment.starts[config.label] = tuple(tried)
 
@@ -210,7 +217,7 @@ def _user_numbers(experiment: Experiment) -> UserNumbers | None:
     if run is None or settings is None:
         return None
     return UserNumbers(
-        **scores_of(run.outcomes),
+        **scores_of(run.outcomes, experiment.beside, experiment.positive),
         status=run.status,
         kind="adapter" if experiment.user_adapter is not None else "attempt",
         method=settings.method,

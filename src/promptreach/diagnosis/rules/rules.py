@@ -81,7 +81,7 @@ def seed_reasons(seen: Measurements) -> tuple[Reason, ...]:
     """What a seed is worth here, where several were trained."""
     if seen.seeds is None:
         return ()
-    worth = f"{100 * seen.seeds.worth:.1f} points" if seen.metric == "accuracy" else f"{seen.seeds.worth:.3f} nats"
+    worth = f"{100 * seen.seeds.worth:.1f} points" if seen.metric != "loss" else f"{seen.seeds.worth:.3f} nats"
     text = f"Over {len(seen.seeds.seeds)} seeds the same settings differ by up to {worth}; the margin is"
     return (measured(f"{text} {seen.margin_text}.", "seeds"),)
 
