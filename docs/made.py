@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).parent))
 import families_table
+import rows_table
 
 from promptreach.claims import CLAIMS, Claim, ClaimResult
 from promptreach.claims.run import as_picture, read_claim
@@ -166,6 +167,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "claims": claims,
     "report": report,
     "reference": reference,
+    "rows": lambda _: rows_table.table(),
     "families": lambda what: {"summary": families_table.summary, "table": families_table.table}[what](),
 }
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from promptreach.backbone import Backbone
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, raise_if_any
+from promptreach.hf.models.texts import is_opening, tokenized_pairs
+from promptreach.training.task.chats import rendered
 
 _SORTED_POOL = 8
 """How many batches are drawn at once and sorted by length before they are cut apart."""
@@ -67,15 +69,23 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     fits beside one token of its prompt is whole, and ends with the end token, if the tokenizer has one: stopping is a
     part of the answer. A longer one loses its end, the end token with it, and leaves a quarter of the room to its
     prompt, as far as that needs it. The tokens of prompt and completion decode to the two texts with nothing between
-    them, where the tokenizer can say that.
+    them, where the tokenizer can say that. Two texts to a label are encoded as the tokenizer encodes pairs, and the
+    longer of the two loses its end. Chats are written by the model's template first
+    (`promptreach.training.task.chats`), which says how an answer ends.
 
     Raises:
         DataError: when an input or a completion has no tokens, naming their rows.
     """
+    data = rendered(backbone, data)
     is_labelled = isinstance(data, LabelledTexts)
-    inputs, answers = (
-        (backbone.tokenize(data.inputs), []) if is_labelled else backbone.tokenize_pairs(data.inputs, data.answers)
-    )
+    lengths: list[int] = []
+    if isinstance(data, LabelledTexts) and data.seconds:
+        inputs, lengths = tokenized_pairs(backbone, data.texts, data.seconds, max_length)
+        answers: list[list[int]] = []
+    elif is_labelled:
+        inputs, answers = backbone.tokenize(data.inputs), []
+    else:
+        inputs, answers = backbone.tokenize_pairs(data.inputs, data.answers)
     rows = data.rows or tuple(range(1, len(data) + 1))
     what = "text" if isinstance(data, LabelledTexts) else "prompt"
     faults = [
@@ -86,16 +96,17 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     if isinstance(data, LabelledTexts):
         raise_if_any(faults[:_SHOWN_FAULTS], DataError)
         sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
-        truncated = sum(len(ids) > max_length for ids in inputs)
+        truncated = sum(length > max_length for length in lengths or map(len, inputs))
         return Encoded(sequences, torch.tensor(data.labels), None, truncated)
-    answers = _ended(answers, backbone.end_token)
+    answers = _ended(answers, None if data.closed else backbone.end_token)
     faults += [
         Fault(f"{data.source}, row {row}, completion", "no tokens", "at least one token")
         for row, answer in zip(rows, answers, strict=True)
         if not answer
     ]
     raise_if_any(faults[:_SHOWN_FAULTS], DataError)
-    opening = _opening(backbone, data.inputs[0], inputs[0])
+    # A template may have written the opening token itself.
+    opening = _opening(backbone, data.inputs[0], inputs[0]) or int(is_opening(backbone, inputs[0][0]))
     whole = list(zip(inputs, answers, strict=True))
     pairs = [(prompt, _cut_answer(answer, len(prompt), max_length)) for prompt, answer in whole]
     joined = tuple((*_cut_start(prompt, max_length - len(answer), opening), *answer) for prompt, answer in pairs)

@@ -16,7 +16,7 @@ MAX_FILE_BYTES = 2**31
 
 
 CARRIAGE_RETURNS = (
-    "lines that end in a carriage return alone, as old spreadsheets write them",
+    "lines that end in a carriage return (CR) alone, as old spreadsheets write them",
     "lines that end in a line feed",
     "Save it with Unix line ends, for example: tr '\\r' '\\n' < OLD > NEW",
 )
@@ -79,9 +79,6 @@ class Lines:
                 "Shorten the text; in a CSV file look for a quote that is never closed.",
             )
         if start == 0:
-            if b"\r" in line.rstrip(b"\r\n"):
-                remedy = r"Convert it, for example: tr '\r' '\n' < OLD > NEW"
-                raise BadFile("lines that end in CR", "LF or CRLF", remedy)
             if line.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise BadFile("UTF-16 text", "UTF-8", "Re-encode it, for example: iconv -f utf-16 -t utf-8 OLD > NEW")
             line = line.removeprefix(b"\xef\xbb\xbf")
