@@ -88,7 +88,7 @@ def test_steps_are_taken_back_and_their_memory_is_that_of_what_is_trained() -> N
 
 
 def _encoded(model: Any, data: Any) -> tuple[Any, Any]:
-    parts = plan.divided(data, SETTINGS.limits, 0)
+    parts = plan._used(data, SETTINGS.limits, 0)
     return {name: plan.encode(model, part, 16) for name, part in parts.items()}, parts
 
 

@@ -11,12 +11,14 @@ import torch
 
 from promptreach.audit.settings import Settings
 from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
-from promptreach.data import LabelledTexts, TaskData, train_test_split
+from promptreach.data import LabelledTexts, TaskData
 from promptreach.hf import OpenModel
 from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, first_init
 from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
+from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode
+from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import POOLINGS, Probe
 from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows
 
@@ -114,7 +116,8 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     """
     longest = max(settings.tokens)
     check_room(model, data, longest)
-    parts = divided(data, settings.limits, settings.seed)
+    data = rendered(model, data)
+    parts = _used(data, settings.limits, settings.seed)
     max_length = content_length(model, settings.limits, longest)
     task = _unfitted(model, data, {name: encode(model, part, max_length) for name, part in parts.items()}, parts)
     configs = [config for config in _configs(model, settings) if not model.lacks(config.method)]
@@ -129,11 +132,11 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
         task="labels" if isinstance(data, LabelledTexts) else "completions",
         rows=len(data),
         parts={
-            {"held_out": "test"}.get(name, name): {"rows": len(part), "source": data.source}
+            {"held_out": "test"}.get(name, name): {"rows": len(part), "source": part.source}
             for name, part in parts.items()
         },
-        columns={},
-        unused_columns=(),
+        columns=dict(data.columns),
+        unused_columns=data.unused_columns,
         metric=settings.metric or ("accuracy" if isinstance(data, LabelledTexts) else "loss"),
         methods=settings.methods,
         cut_rows=encode(model, data, max_length).truncated,
@@ -148,11 +151,9 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     )
 
 
-def divided(data: TaskData, limits: Limits, seed: int) -> dict[str, TaskData]:
+def _used(data: TaskData, limits: Limits, seed: int) -> dict[str, TaskData]:
     """The rows of each part that are used, as `prepare` draws them."""
-    train, rest = train_test_split(data, 0.4, seed)
-    held_out, validation = train_test_split(rest, 1 / 3, seed + 1)
-    parts = {"train": train, "validation": validation, "held_out": held_out}
+    parts = divided(data, seed)
     return {name: part.take(drawn_rows(len(part), getattr(limits, name), seed)) for name, part in parts.items()}
 
 

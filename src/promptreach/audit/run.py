@@ -42,6 +42,7 @@ from promptreach.training.arguments import choice_faults, seed_faults
 from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
+from promptreach.training.task.chats import rendered
 
 RUNS_FOLDER = "runs"
 REPORT = "report.json"
@@ -337,8 +338,11 @@ def _finished(folder: Path, key: str) -> AuditResult | None:
 
 def _key(model: OpenModel, data: TaskData, settings: dict[str, Any], adapter: str | Path | None) -> str:
     """A hash of everything that decides the report: contents, whatever the folders are called."""
+    data = rendered(model, data)
     tokens = model.tokenize(data.inputs), model.tokenize(data.answers, special_tokens=False), model.end_token
+    # The texts as they are given to the model, and whose rows are whose where the user said so.
     said = [model.fingerprint, data.inputs, data.answers, tokens, settings]
+    said += [list(data.parts)] if data.parts else []
     files = [] if adapter is None else [Path(adapter) / CONFIG, Path(adapter) / WEIGHTS]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for file in files:
