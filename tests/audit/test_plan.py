@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import promptreach
 from helpers.audit_cases import SETTINGS, rows
@@ -14,10 +13,7 @@ from helpers.models import tiny_model
 from helpers.tasks import completions
 from promptreach.audit import plan
 from promptreach.audit.plan import AuditPlan, planned
-from promptreach.audit.step_cost import step_cost
 from promptreach.tables import read_task
-from promptreach.training.methods.budget import parameter_count
-from promptreach.training.runs import RunConfig
 
 KEYS = (
     *("task", "rows", "parts", "columns", "unused_columns", "metric", "methods", "cut_rows", "minutes"),
@@ -68,28 +64,6 @@ def test_a_single_rate_takes_no_search_and_several_lengths_are_several_runs() ->
     found = plan_of("gpt2", read_task(rows(60)), tokens=(2, 3), methods=("prompt",), learning_rates={"prompt": (0.1,)})
     assert [run.name for run in found.runs] == ["prompt 2 tokens", "prompt 3 tokens"]
     assert {run.steps for run in found.runs} == {SETTINGS.steps}
-
-
-def test_steps_are_taken_back_and_their_memory_is_that_of_what_is_trained() -> None:
-    model = tiny_model("gpt2")
-    before = {name: weight.clone() for name, weight in model.release().state_dict().items()}
-    data = read_task(rows(60))
-    task = plan._unfitted(model, data, *_encoded(model, data))
-    config = RunConfig(method="full", tokens=0, rank=0, init="pretrained", learning_rate=0.0, steps=4, batch_size=4)
-    full = step_cost(task, config, 0.0)
-    prompt = step_cost(task, replace(config, method="prompt", tokens=3, init="random"), 0.0)
-    head = 2 * model.hidden_size + 2
-    assert prompt.optimiser == 20 * (parameter_count(model, "prompt", tokens=3) + head)
-    assert full.optimiser > prompt.optimiser
-    assert prompt.activations > 0
-    assert prompt.seconds > 0
-    after = model.release().state_dict()
-    assert all(torch.equal(after[name], weight) for name, weight in before.items())
-
-
-def _encoded(model: Any, data: Any) -> tuple[Any, Any]:
-    parts = plan._used(data, SETTINGS.limits, 0)
-    return {name: plan.encode(model, part, 16) for name, part in parts.items()}, parts
 
 
 def test_an_audit_that_is_only_planned_touches_no_folder(tmp_path: Path) -> None:
