@@ -35,6 +35,7 @@ def look(
     device: str = "cpu",
     num_layers: int | None = None,
     revision: str | None = None,
+    known: Sequence[Fault] = (),
 ) -> None:
     """Refuse a call that is wrong, all faults at once.
 
@@ -45,12 +46,13 @@ def look(
         texts: files of plain text.
         out, resume: where results go, as for `promptreach.files.check_output`.
         task, device, num_layers, revision: as for `promptreach.hf.open_model`.
+        known: faults of other arguments, found before.
 
     Raises:
         InputError: listing every fault; what is found may be of any of its kinds.
         UnsupportedModelError: for a model that its config alone rules out.
     """
-    faults: list[Fault] = []
+    faults: list[Fault] = list(known)
     if out is not None:
         _collect(faults, lambda: check_output(out, resume=resume))
     if data is not None and (Path(data).suffix or Path(data).exists()):  # otherwise it is a hub id
