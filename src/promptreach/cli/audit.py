@@ -30,6 +30,7 @@ class _Engine(StrEnum):
 class _Task(StrEnum):
     encoder = "encoder"
     causal = "causal"
+    seq2seq = "seq2seq"
 
 
 class _Dtype(StrEnum):

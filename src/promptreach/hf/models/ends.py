@@ -58,7 +58,7 @@ def embedded_vocabulary(embedding: nn.Module) -> Float[Tensor, "vocab embedding"
 def logits_of(module: PreTrainedModel, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
     """The logits that the model's own forward makes of last hidden states: scaled and capped as it does it."""
     states = hidden.reshape(1, -1, hidden.shape[-1])
-    with _body_gives(body_of(module), states):
+    with module_gives(body_of(module), states):
         logits: Tensor = module(inputs_embeds=states, use_cache=False).logits
     return logits.reshape(*hidden.shape[:-1], -1)
 
@@ -71,7 +71,7 @@ class _Body(BaseModelOutputWithPast):
 
 
 @contextmanager
-def _body_gives(body: nn.Module, states: Tensor) -> Iterator[None]:
+def module_gives(body: nn.Module, states: Tensor) -> Iterator[None]:
     """The body without its computation: its forward hands `states` on."""
 
     def forward(*args: Any, **options: Any) -> _Body:

@@ -61,9 +61,9 @@ class OpenModel:
             protocol.
 
     Raises:
-        UnsupportedModelError: when it cannot be run on token ids alone, or is an encoder-decoder.
+        UnsupportedModelError: when it cannot be run on token ids alone.
         ModelError: for a config without sizes, or an input embedding that is no lookup.
-        InputError: when `task` is ``causal`` and the model is an encoder or has no language-model head.
+        InputError: when `task` is ``causal`` of an encoder or without a head; for an encoder-decoder.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class OpenModel:
         origin: Origin | None = None,
     ) -> None:
         config = model.config
-        self.task: ModelTask = task_of(config, task)
+        self.task: ModelTask = self._purpose(model, task)
         if self.task == "causal" and model.get_output_embeddings() is None:
             raise InputError(Fault("task", f"'causal' for a {type(model).__name__}", "'encoder': it has no head"))
         self.model = model.eval().requires_grad_(False)
@@ -86,7 +86,7 @@ class OpenModel:
         faults = size_faults(config) + embedding_faults(model)
         raise_if_any(faults, ModelError)
         self.row: Family | None = family_of(config)
-        self.traits: Traits = traits_of(model, self.row)
+        self.traits: Traits = self._probe(model, self.row)
         self.hidden_size: int = self.traits.hidden_size
         self.embedding_size: int = self._table.shape[1]
         self.num_heads: int = head_count(config)
@@ -147,7 +147,12 @@ class OpenModel:
     def with_tokenizer(self, tokenizer: Any) -> "OpenModel":
         """The same module behind another tokenizer; a process that opens it anew takes that one too."""
         origin = self.origin and replace(self.origin, options={**self.origin.options, "tokenizer": tokenizer})
-        return OpenModel(self.model, tokenizer, self.name, self.task, origin)
+        return type(self)(self.model, tokenizer, self.name, self.task, origin)
+
+    @property
+    def reading(self) -> "OpenModel":
+        """The model that reads labelled texts: this one; of an encoder-decoder its encoder alone."""
+        return self
 
     @property
     def end_token(self) -> int | None:
@@ -181,8 +186,8 @@ class OpenModel:
         """
         return continued(self.tokenizer, self.tokenize, prompts, completions)
 
-    def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
-        """The sequences padded on the right to the longest, on the model's device.
+    def batch(self, sequences: Sequence[Sequence[int]], written: Sequence[int] | None = None) -> TokenBatch:
+        """The sequences padded on the right to the longest, on the model's device; see `Backbone.batch`.
 
         Raises:
             InputError: naming every sequence that is empty, or when there is none.
@@ -198,7 +203,8 @@ class OpenModel:
         rows = [[*ids, *[padding] * (longest - len(ids))] for ids in sequences]
         lengths = torch.tensor([[len(ids)] for ids in sequences])
         device = self._table.device
-        return TokenBatch(torch.tensor(rows, device=device), (torch.arange(longest) < lengths).to(device))
+        counts = None if written is None else torch.tensor(written, device=device)
+        return TokenBatch(torch.tensor(rows, device=device), (torch.arange(longest) < lengths).to(device), counts)
 
     def hidden(self, batch: TokenBatch, joined: Prepended | None = None) -> Float[Tensor, "batch seq hidden"]:
         """The last hidden states (after the final norm) at the batch's own positions, the joined ones cut off.
@@ -335,6 +341,15 @@ class OpenModel:
         """The Hugging Face module itself."""
         return self.model
 
+    def _purpose(self, model: PreTrainedModel, task: ModelTask | None) -> ModelTask:
+        found = task_of(model.config, task)
+        if found == "seq2seq":
+            remedy = "open it with promptreach.hf.open_model"
+            raise InputError(Fault("model", "an encoder-decoder", "a model of one stack", remedy))
+        return found
+
+    _probe = staticmethod(traits_of)
+
     @property
     def _embedding(self) -> nn.Embedding:
         embedding: nn.Embedding = self.model.get_input_embeddings()
@@ -383,15 +398,3 @@ class OpenModel:
                 expected = f"({self.num_layers}, {self.num_kv_heads}, prompt, {size})"
                 faults.append(Fault("prefix", f"shape {shape}", expected))
         return faults
-
-
-@torch.no_grad()
-def layer_inputs(model: OpenModel, batch: TokenBatch, joined: Prepended | None = None) -> list[Tensor]:
-    """The states that enter each layer, (batch, seq, hidden), first layer first.
-
-    With a prompt the joined positions are part of the sequence; a prefix adds none.
-
-    Raises:
-        InputError: as `OpenModel.hidden` does.
-    """
-    return list(model.run(batch, joined, output_hidden_states=True).hidden_states[:-1])

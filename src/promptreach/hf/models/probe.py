@@ -9,11 +9,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
 from promptreach.errors import UnsupportedModelError
 from promptreach.hf.models.ends import logits_of
@@ -88,13 +89,42 @@ def probe(module: PreTrainedModel) -> Traits:
     first, second = found
     both_ways = not _same(first[:-1], second[:-1], _MOVED)
     reasons: dict[str, str] = {}
-    if reason := _embeddings_reason(module, ids, found):
+    if reason := _embeddings_reason(body, module.get_input_embeddings(), ids, found):
         reasons["prompt"] = reason
     calls = _calls(body, ids)
-    states, by, why = _encoder_prefix(module, ids, found, calls) if both_ways else _decoder_prefix(module, ids, found)
+    states, by, why = _encoder_prefix(module, ids, found, calls) if both_ways else _decoder_prefix(body, ids, found)
     if by is None:
         reasons["prefix"] = why
     return Traits(both_ways, found.shape[-1], states, by, bool(calls), reasons, _plain_head(module, ids, found))
+
+
+@torch.no_grad()
+def probe_pair(module: PreTrainedModel) -> Traits:
+    """The traits of an encoder-decoder, which is in evaluation mode: of its encoder for a prompt, of its decoder for a
+    prefix.
+
+    Raises:
+        UnsupportedModelError: when it cannot be run on token ids.
+    """
+    ids = _tokens(module)
+    encoder = module.get_encoder()
+    read = _attempt(lambda: _run(encoder, input_ids=ids))
+    writing = {"encoder_hidden_states": read, "encoder_attention_mask": torch.ones_like(ids)}
+    decoder = partial(module.get_decoder(), **writing)
+    found = None if read is None else _attempt(lambda: _run(decoder, input_ids=ids))
+    if read is None or found is None:
+        raise UnsupportedModelError(
+            f"{type(module).__name__}, whose encoder and decoder give no hidden states for token ids alone",
+            ("models that read and write text",),
+        )
+    reasons: dict[str, str] = {}
+    if reason := _embeddings_reason(encoder, module.get_input_embeddings(), ids, read):
+        reasons["prompt"] = reason
+    states, by, why = _decoder_prefix(decoder, ids, found, lambda cache: EncoderDecoderCache(cache, DynamicCache()))
+    if by is None:
+        reasons["prefix"] = why
+    calls = _calls(encoder, ids)
+    return Traits(True, found.shape[-1], states, by, bool(calls), reasons, plain_head=False)
 
 
 def _plain_head(module: PreTrainedModel, ids: Tensor, found: Tensor) -> bool:
@@ -130,7 +160,7 @@ def _tokens(module: PreTrainedModel) -> Tensor:
     return torch.tensor([chosen, [*chosen[:-1], other]], device=weight.device)
 
 
-def _run(body: nn.Module, **inputs: Any) -> Tensor:
+def _run(body: Callable[..., Any], **inputs: Any) -> Tensor:
     """The last hidden states, nothing masked and nothing cached unless `inputs` say so."""
     given = inputs.get("input_ids", inputs.get("inputs_embeds"))
     assert given is not None
@@ -157,12 +187,11 @@ def _same(one: Tensor, other: Tensor, room: float = 1e-4) -> bool:
     return bool((one.float() - other.float()).abs().max() <= room * scale)
 
 
-def _embeddings_reason(module: PreTrainedModel, ids: Tensor, found: Tensor) -> str:
+def _embeddings_reason(body: PreTrainedModel, embedding: nn.Module, ids: Tensor, found: Tensor) -> str:
     """Why virtual tokens cannot stand in front of the content; empty where they can."""
-    body = body_of(module)
     if "inputs_embeds" not in inspect.signature(body.forward).parameters:
         return "its forward takes token ids and no embeddings"
-    embeddings = module.get_input_embeddings()(ids)
+    embeddings = embedding(ids)
     given = _attempt(lambda: _run(body, inputs_embeds=embeddings))
     # Gemma 4 looks for the row that an embedding is, and a virtual token is none.
     between = _attempt(lambda: _run(body, inputs_embeds=0.5 * (embeddings + embeddings.roll(1, dims=1))))
@@ -188,14 +217,17 @@ def _calls(body: PreTrainedModel, ids: Tensor) -> list[tuple[int, int, int]]:
 
 
 def _decoder_prefix(
-    module: PreTrainedModel, ids: Tensor, found: Tensor
+    body: Callable[..., Any], ids: Tensor, found: Tensor, as_given: Callable[[DynamicCache], Any] = lambda cache: cache
 ) -> tuple[Shape | None, Literal["cache"] | None, str]:
-    """The shape of a decoder's keys and values, if they stand in for the tokens that left them."""
-    body, half = body_of(module), TOKENS // 2
-    cache = DynamicCache()
-    if _attempt(lambda: _run(body, input_ids=ids[:, :half], past_key_values=cache, use_cache=True)) is None:
+    """The shape of a decoder's keys and values, if they stand in for the tokens that left them.
+
+    A cache of its own states goes to the decoder `as_given`.
+    """
+    cache, half = DynamicCache(), TOKENS // 2
+    first = _attempt(lambda: _run(body, input_ids=ids[:, :half], past_key_values=as_given(cache), use_cache=True))
+    if first is None:
         return None, None, "some of its layers keep a state that is not keys and values"
-    count = layer_count(module.config)
+    count = len(cache.layers)
     held = [layer for layer in cache.layers if getattr(layer, "is_initialized", False)]
     shapes = {(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]) for layer in held}
     if not held:
@@ -205,11 +237,8 @@ def _decoder_prefix(
     if len(shapes) > 1:
         return None, None, "its layers keep keys and values of different sizes"
     pairs = [(layer.keys, layer.values) for layer in held]
-    behind = _attempt(
-        lambda: _run(
-            body, input_ids=ids[:, half:], past_key_values=DynamicCache(pairs), attention_mask=torch.ones_like(ids)
-        )
-    )
+    again, mask = as_given(DynamicCache(pairs)), torch.ones_like(ids)
+    behind = _attempt(lambda: _run(body, input_ids=ids[:, half:], past_key_values=again, attention_mask=mask))
     if behind is None or not _same(found[:, half:], behind):
         return None, None, "keys and values in front of the content do not do what the tokens do that left them"
     return (len(held), *shapes.pop()), "cache", ""

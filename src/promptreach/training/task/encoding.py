@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from promptreach.backbone import Backbone
+from promptreach.backbone import Backbone, TokenBatch
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, raise_if_any
 
@@ -49,6 +49,11 @@ class Encoded:
             self.truncated,
         )
 
+    def batch(self, backbone: Backbone, rows: Sequence[int]) -> TokenBatch:
+        """The examples `rows`, padded for `backbone`."""
+        written = None if self.answer_lengths is None else [self.answer_lengths[row] for row in rows]
+        return backbone.batch([self.sequences[row] for row in rows], written)
+
     @property
     def digest(self) -> str:
         """A hash of all that training can see of these examples."""
@@ -59,8 +64,9 @@ class Encoded:
 def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     """`data` as token ids of at most `max_length` tokens each.
 
-    A classified text loses its end (an encoder's closing special token is kept). A prompt loses its beginning (the
-    special token that opens a text is kept), since what stands next to the completion matters most. A completion is
+    A classified text loses its end (an encoder's closing special token is kept), and so does a prompt that an encoder
+    reads for its decoder. Another prompt loses its beginning (the special token that opens a text is kept), since what
+    stands next to the completion matters most. A completion is
     never cut, and ends with the end token, if the tokenizer has one: stopping is a part of the answer. The tokens of
     prompt and completion decode to the two texts with nothing between them, where the tokenizer can say that.
 
@@ -97,7 +103,13 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     raise_if_any(faults[:_SHOWN_FAULTS], DataError)
     opening = _opening(backbone, data.inputs[0], inputs[0])
     pairs = list(zip(inputs, answers, strict=True))
-    joined = tuple((*_cut_start(prompt, max_length - len(answer), opening), *answer) for prompt, answer in pairs)
+
+    def cut(prompt: Sequence[int], room: int) -> tuple[int, ...]:
+        if backbone.task == "seq2seq":  # read by an encoder
+            return _cut_end(prompt, room, keep_last=True)
+        return _cut_start(prompt, room, opening)
+
+    joined = tuple((*cut(prompt, max_length - len(answer)), *answer) for prompt, answer in pairs)
     truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in pairs)
     return Encoded(joined, None, tuple(map(len, answers)), truncated)
 
