@@ -161,6 +161,9 @@ class Backbone(Protocol):
         PEFT's convention: what is joined comes first and shifts the content's positions by its length.
         """
 
+    def front_of(self, call: int, joined: Prepended | None) -> int:
+        """How many of the first keys of a forward pass's so-manieth call of attention are joined ones."""
+
     def vocabulary_logits(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
         """Next-token logits from last hidden states; of models that write."""
 

@@ -33,7 +33,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from promptreach.backbone import ModelTask, Origin
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import Completions, TaskData
 from promptreach.errors import (
     Fault,
     InputError,
@@ -151,9 +151,9 @@ def as_backbone(model: Any, **options: Any) -> OpenModel:
 def opened_for(data: TaskData, model: Any, **options: Any) -> OpenModel:
     """`model`, opened with `options` if it is not open, as what `data` asks for: next tokens for completions, hidden
     states for labels, which an encoder-decoder gives by its encoder alone."""
-    labelled = isinstance(data, LabelledTexts)
-    opened = as_backbone(model, **{"task": None if labelled else "causal", **options})
-    return opened.reading if labelled else opened
+    writes = isinstance(data, Completions)
+    opened = as_backbone(model, **{"task": "causal" if writes else None, **options})
+    return opened if writes else opened.reading
 
 
 def _device_faults(device: str | torch.device) -> list[Fault]:
@@ -220,7 +220,7 @@ def _load(
     device_map: str | dict[str, Any] | None,
 ) -> PreTrainedModel:
     """The module, with every weight it needs found in the files."""
-    loader, text = _loader(config, task), config if config.is_encoder_decoder else text_config(config)
+    loader, text = loader_of(config, task), config if config.is_encoder_decoder else text_config(config)
     if loader is AutoModelForTextEncoding:
         text.is_encoder_decoder = False  # of T5Gemma, whose encoder says so; T5's does it by itself
     key_mapping = None if text is config else {r"^(model\.)?language_model\.(model\.)?": "model."}
@@ -256,7 +256,7 @@ def _load(
     return model
 
 
-def _loader(config: PretrainedConfig, task: ModelTask) -> Any:
+def loader_of(config: PretrainedConfig, task: ModelTask) -> Any:
     """The class of transformers that reads the weights for `task`."""
     pair = type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
     if pair and task == "encoder" and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:

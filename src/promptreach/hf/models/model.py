@@ -220,6 +220,10 @@ class OpenModel:
             return states[:, states.shape[1] - batch.input_ids.shape[1] :]
         return put_together([(part.rows, self.hidden(part.batch, part.joined)) for part in apart])
 
+    def front_of(self, call: int, joined: Prepended | None) -> int:
+        """How many of the first keys of a call of attention are joined ones."""
+        return joined.length if joined else 0
+
     @cached_property
     def turning(self) -> tuple[str, int] | None:
         """As `promptreach.hf.models.lengths.turning_length` has it."""
@@ -291,12 +295,7 @@ class OpenModel:
         """Attach LoRA to the query and value projections of every layer, see `lora_targets`; it starts at zero.
 
         GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. On
-        leaving, the model is bit for bit what it was.
-
-        Args:
-            rank: columns of each update.
-            alpha: the update is scaled by alpha / rank.
-            seed: for the first factor; the second starts at zero. The global generator is left alone.
+        leaving, the model is bit for bit what it was. The update is scaled by alpha / rank. `seed` is for the first factor; the global generator is left alone.
         """
         targets = lora_targets(self.model)
         config = LoraConfig(

@@ -197,6 +197,12 @@ def _embeddings_reason(body: PreTrainedModel, embedding: nn.Module, ids: Tensor,
     between = _attempt(lambda: _run(body, inputs_embeds=0.5 * (embeddings + embeddings.roll(1, dims=1))))
     if given is None or between is None:
         return "its forward needs the token ids beside the embeddings, and a virtual token has none"
+    scale = getattr(body, "embed_scale", 1.0)
+    if scale != 1.0 and not _same(found, given) and _same(found, _run(body, inputs_embeds=scale * embeddings)):
+        return (
+            f"it multiplies the embeddings of tokens by {scale:.3g} and not those that it is given, so that PEFT, which "
+            "gives it all of them, would run every text on it that much too small"
+        )
     if not _same(found, given):
         return "it computes something else from embeddings than from the tokens they belong to"
     return ""
