@@ -23,12 +23,11 @@ from jaxtyping import Bool, Float, Int
 from peft import TaskType
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from promptreach.backbone import ModelTask, Origin, Prepended, TokenBatch
 from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
-from promptreach.hf.models.ends import module_gives
+from promptreach.hf.models.ends import written_logits_of
 from promptreach.hf.models.families import Family, task_of
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.probe import Traits, probe_pair
@@ -137,7 +136,7 @@ class EncoderDecoder(OpenModel):
         Raises:
             InputError: as `OpenModel.hidden` does.
         """
-        states = self.run(batch, joined).last_hidden_state
+        states: Tensor = self.run(batch, joined).last_hidden_state
         read, written = _counts(batch)
         rows, places = (torch.arange(states.shape[1], device=states.device) <= written[:, None]).nonzero().unbind(1)
         found = states.new_zeros(*batch.input_ids.shape, states.shape[-1])
@@ -182,12 +181,7 @@ class EncoderDecoder(OpenModel):
 
     def vocabulary_logits(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
         """Next-token logits from the decoder's last hidden states, as the model's own forward makes them."""
-        states = hidden.reshape(1, -1, hidden.shape[-1])
-        read = BaseModelOutput(last_hidden_state=states)  # nobody looks at it
-        with module_gives(self.decoder, states):
-            given = {"encoder_outputs": read, "decoder_inputs_embeds": states, "use_cache": False}
-            logits: Tensor = self.model(**given).logits
-        return logits.reshape(*hidden.shape[:-1], -1)
+        return written_logits_of(self.model, hidden)
 
     def cache_of(self, token_ids: Sequence[int]) -> Prefix:
         """The keys and values that these tokens leave in the decoder when it writes what the encoder has read.
@@ -273,6 +267,7 @@ def encoder_alone(module: PreTrainedModel) -> PreTrainedModel:
 
 def _start_faults(module: PreTrainedModel, table: nn.Module) -> list[Fault]:
     """The faults of the token that the decoder starts from where nothing is written yet."""
+    assert isinstance(table.weight, Tensor)
     token, rows = field(module.config, "decoder_start_token_id"), len(table.weight)
     if isinstance(token, int) and 0 <= token < rows:
         return []

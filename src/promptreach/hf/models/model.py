@@ -294,8 +294,9 @@ class OpenModel:
     def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[AttachedLora]:
         """Attach LoRA to the query and value projections of every layer, see `lora_targets`; it starts at zero.
 
-        GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. On
-        leaving, the model is bit for bit what it was. The update is scaled by alpha / rank. `seed` is for the first factor; the global generator is left alone.
+        GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. It is
+        scaled by alpha / rank; `seed` is for the first factor, and the global generator is left alone. On leaving, the
+        model is bit for bit what it was.
         """
         targets = lora_targets(self.model)
         config = LoraConfig(

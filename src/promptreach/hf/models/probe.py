@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
 from promptreach.errors import UnsupportedModelError
-from promptreach.hf.models.ends import logits_of
+from promptreach.hf.models.ends import logits_of, written_logits_of
 from promptreach.hf.models.families import Family
 from promptreach.hf.models.sizes import body_of, field, head_count, layer_count, text_config
 from promptreach.hf.running.interface import AttentionFunction, through
@@ -117,6 +117,10 @@ def probe_pair(module: PreTrainedModel) -> Traits:
             f"{type(module).__name__}, whose encoder and decoder give no hidden states for token ids alone",
             ("models that read and write text",),
         )
+    own = _attempt(lambda: module(input_ids=ids, decoder_input_ids=ids, use_cache=False).logits)
+    made = _attempt(lambda: written_logits_of(module, found))
+    if own is None or made is None or not _same(own, made):
+        raise _headless(module)
     reasons: dict[str, str] = {}
     if reason := _embeddings_reason(encoder, module.get_input_embeddings(), ids, read):
         reasons["prompt"] = reason
@@ -141,11 +145,13 @@ def _plain_head(module: PreTrainedModel, ids: Tensor, found: Tensor) -> bool:
         return True
     made = _attempt(lambda: logits_of(module, found))
     if own is None or made is None or not _same(own, made):
-        raise UnsupportedModelError(
-            f"{type(module).__name__}, whose logits do not follow from its last hidden states",
-            ("models with a language-model head behind the last layer",),
-        )
+        raise _headless(module)
     return False
+
+
+def _headless(module: PreTrainedModel) -> UnsupportedModelError:
+    found = f"{type(module).__name__}, whose logits do not follow from its last hidden states"
+    return UnsupportedModelError(found, ("models with a language-model head behind the last layer",))
 
 
 def _tokens(module: PreTrainedModel) -> Tensor:
@@ -200,8 +206,8 @@ def _embeddings_reason(body: PreTrainedModel, embedding: nn.Module, ids: Tensor,
     scale = getattr(body, "embed_scale", 1.0)
     if scale != 1.0 and not _same(found, given) and _same(found, _run(body, inputs_embeds=scale * embeddings)):
         return (
-            f"it multiplies the embeddings of tokens by {scale:.3g} and not those that it is given, so that PEFT, which "
-            "gives it all of them, would run every text on it that much too small"
+            f"it multiplies the embeddings of tokens by {scale:.3g} and not those that it is given, so that PEFT, "
+            "which gives it all of them, would run every text on it that much too small"
         )
     if not _same(found, given):
         return "it computes something else from embeddings than from the tokens they belong to"
