@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
+from helpers.families import small_module
 from helpers.pairs import END, PAIRS, pair_model, pair_module, pair_tokenizer
 from helpers.reach import relative
 from helpers.tasks import completions, labelled
@@ -189,6 +190,13 @@ def test_captures_tell_the_three_kinds_of_attention_apart() -> None:
             assert layer.key.shape[2] == keys
             seen = torch.ones(layer.query.shape[0], layer.query.shape[2], dtype=torch.bool)
             assert layer.rebuilt_error(seen) <= TOLERANCES["captured attention", torch.float32][0]
+
+
+def test_calls_are_told_where_the_encoder_cannot_be_looked_at() -> None:
+    model = open_model(small_module("longt5"))
+    assert isinstance(model, EncoderDecoder)
+    parts = [model.part_of(layer.layer) for layer in capture(model, model.batch(ROWS, WRITTEN))]
+    assert parts == ["decoder", "cross"] * 2
 
 
 def test_folders_open_as_they_were_saved(tmp_path: Path) -> None:

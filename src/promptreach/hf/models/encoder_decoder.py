@@ -206,7 +206,7 @@ class EncoderDecoder(OpenModel):
 
     def part_of(self, call: int) -> str:
         """Which attention a call is: the encoder's, the decoder's of its own states, or the one across."""
-        behind = call - len(_layers(self.encoder))
+        behind = call - self.traits.reading_calls
         if behind < 0:
             return "encoder"
         return "cross" if behind % 2 else "decoder"

@@ -45,6 +45,8 @@ class Traits:
         reasons: by ``prompt`` and ``prefix``, why it cannot be had; without an entry it can.
         plain_head: whether logits are one matrix times the last hidden state; otherwise the model's own forward scales
             or caps them.
+        reading_calls: how many calls of attention that are found by name an encoder-decoder's encoder makes; they come
+            before its decoder's.
     """
 
     both_ways: bool
@@ -54,6 +56,7 @@ class Traits:
     looked_up: bool
     reasons: Mapping[str, str] = dataclass_field(default_factory=dict)
     plain_head: bool = True
+    reading_calls: int = 0
 
 
 def traits_of(module: PreTrainedModel, row: Family | None) -> Traits:
@@ -127,8 +130,9 @@ def probe_pair(module: PreTrainedModel) -> Traits:
     states, by, why = _decoder_prefix(decoder, ids, found, lambda cache: EncoderDecoderCache(cache, DynamicCache()))
     if by is None:
         reasons["prefix"] = why
-    calls = _calls(encoder, ids)
-    return Traits(True, found.shape[-1], states, by, bool(calls), reasons, plain_head=False)
+    reading = len(_calls(encoder, ids))
+    looked_up = reading > 0 or bool(_calls(module.get_decoder(), ids))
+    return Traits(True, found.shape[-1], states, by, looked_up, reasons, plain_head=False, reading_calls=reading)
 
 
 def _plain_head(module: PreTrainedModel, ids: Tensor, found: Tensor) -> bool:
