@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).parent))
 import families_table
+import rows_table
 
 from promptreach.claims import CLAIMS, Claim, ClaimResult
 from promptreach.claims.run import as_picture, read_claim
@@ -55,7 +56,12 @@ QUESTIONS = {
     "nothing_measured": ("Did a measurement that every verdict needs fail?", "UNDECIDED"),
     "conflicting_labels": ("Do contradictions take most of what any method could gain?", "DATA"),
     "conflicting_completions": ("Completions: do contradictions make up most of the loss?", "DATA"),
+    "one_label": ("Have (nearly) all held-out rows one label?", "UNDECIDED"),
+    "rows_cut": ("Was nothing learnt from rows that are cut?", "UNDECIDED"),
+    "known_rows": ("Were most held-out rows trained on?", "UNDECIDED"),
     "nothing_learnt": ("Does nothing, LoRA included, beat the most frequent label?", "DATA"),
+    "own_beats_all": ("Does what you brought beat everything trained here?", "UNDECIDED"),
+    "control_does": ("Is yours worse than the control, and nothing here better?", "OPTIMISER"),
     "blame_training": ("Does yours fall short where one trained here does not?", "OPTIMISER, MORE_TOKENS"),
     "rival_not_trained": ("Is the LoRA that a prompt keeps up with not trained itself?", "UNDECIDED, MORE_TOKENS"),
     "soft_prompt_keeps_up": ("Is a prompt or a prefix as good as LoRA?", "FITS"),
@@ -161,6 +167,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "claims": claims,
     "report": report,
     "reference": reference,
+    "rows": lambda _: rows_table.table(),
     "families": lambda what: {"summary": families_table.summary, "table": families_table.table}[what](),
 }
 

@@ -1,7 +1,9 @@
 """Checkers: what is compared before one is run, what is never run, and which names lead to one."""
 
+import ast
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,3 +109,15 @@ def test_a_witness_that_the_kind_does_not_accept_makes_no_certificate(monkeypatc
     for count in (0, -1, 1.0, True, math.nan):
         with pytest.raises(ValueError, match="a whole number"):
             Certificate.stated(marked, 1.0, {"count": count})
+
+
+def test_every_checker_states_what_its_certificates_say() -> None:
+    """Without that a changed claim would pass."""
+    silent = []
+    for path in Path(checkers.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            marks = node.decorator_list if isinstance(node, ast.FunctionDef) else ()
+            for mark in marks:
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "rechecks":
+                    silent += [node.name] * ("states" not in {key.arg for key in mark.keywords})
+    assert silent == []

@@ -112,7 +112,8 @@ def test_a_bound_in_a_sentence_is_a_bound_too(value: float | int | Fraction, dig
     )
     if isinstance(value, float):  # what reads back as this very float is the number itself
         share = 100 if percent else 1
-        assert float(below / share) <= value <= float(above / share)
+        assert min(below / share, Fraction(value)) == below / share or float(below / share) == value
+        assert max(above / share, Fraction(value)) == above / share or float(above / share) == value
     else:
         assert below <= truth <= above
     assert above - below <= max(20 * abs(truth) / 10**digits, 1 if abs(truth) > 900 else 0)
@@ -130,6 +131,7 @@ def test_a_bound_in_a_sentence_is_a_bound_too(value: float | int | Fraction, dig
         (9.999, Side.UPPER, "1,000"),
         (9.994, Side.LOWER, "999"),
         (0, Side.UPPER, "0"),
+        (sys.float_info.max, Side.UPPER, "1.8e+310"),
         (0.55, Side.UPPER, "55"),
         (0.1, Side.LOWER, "10"),
         (math.inf, Side.UPPER, "infinity"),

@@ -109,6 +109,42 @@ def test_memory(source: object) -> None:
     assert read_task(source) == LabelledTexts(("fine", "bad"), (1, 0), ("neg", "pos"), "data", (1, 2))
 
 
+class _Frame:
+    """A frame with the methods that pandas and polars share."""
+
+    def __init__(self, columns: dict[str, list[object]]) -> None:
+        self.columns, self.iloc = list(columns), None
+        self._values = columns
+
+    def __getitem__(self, column: str) -> types.SimpleNamespace:
+        return types.SimpleNamespace(to_list=lambda: self._values[column])
+
+
+class NAType:
+    """A gap as pandas marks one."""
+
+
+def test_frames_are_read_as_their_columns() -> None:
+    frame = _Frame({"text": ["fine", "bad"], "label": [np.bool_(True), False], "id": [1, 2]})
+    task = read_task(frame)
+    assert (task.answers, task.unused_columns) == (("True", "False"), ("id",))
+    lazy = types.SimpleNamespace(collect_schema=None, collect=lambda: frame)
+    assert read_task(lazy) == task
+    assert read_task({"train": frame, "test": frame}).parts == ("train", "train", "held_out", "held_out")
+    first, second = ([{"role": "user", "content": text}, {"role": "gpt", "content": "b"}] for text in ("a", "c"))
+    assert read_task(_Frame({"messages": [np.array(first), second]})).answers == ("b", "b")
+    assert_told(_Frame({"text": ["a", "b"], "label": [NAType(), 1]}), "row 1, column 'label'", "no value")
+    twice = _Frame({"text": ["a", "b"]})
+    twice.columns = ["text", "text"]
+    assert_told(twice, "columns of the same name: 'text'", "Rename or drop")
+
+
+def test_an_arrow_table_is_read_as_its_columns() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    task = read_task(pyarrow.table({"text": ["fine", "bad"], "label": [True, False]}))
+    assert (task.inputs, task.answers) == (("fine", "bad"), ("True", "False"))
+
+
 def test_numbers_of_numpy_and_torch_are_labels() -> None:
     for labels in (np.array([3, 1]), torch.tensor([3, 1]), [np.int64(3), np.int64(1)]):
         assert read_task((["a", "b"], labels)).answers == ("3", "1")
@@ -178,16 +214,15 @@ def test_texts_that_are_not(value: object, seen: str) -> None:
         ("  ", "only white space"),
         (None, "no value (None)"),
         (float("nan"), "no value (nan)"),
-        (1.0, "1.0 (float)"),
-        (True, "True (bool)"),
+        (float("inf"), "inf (float)"),
         ([1], "[1] (list)"),
-        (np.bool_(True), "(bool"),
+        (np.array([1, 2]), "[1, 2] (list)"),
     ],
 )
 def test_labels_that_are_not(tmp_path: Path, value: object, seen: str) -> None:
     rows = [{"text": "a", "label": 0}, {"text": "b", "label": value}, {"text": "c", "label": 1}]
     assert_told(rows, "data, row 2, column 'label'", seen)
-    if not isinstance(value, np.bool_):
+    if not isinstance(value, np.ndarray):
         path = write_json(tmp_path / "reviews.jsonl", rows)
         assert_told(path, "reviews.jsonl, row 2, column 'label' (line 2)", seen)
 
@@ -275,7 +310,7 @@ def test_long_and_many_column_names_stay_readable() -> None:
 def test_memory_of_the_wrong_form() -> None:
     assert_told(3, "data", "3 (int)", "a list of dicts", "a pair (texts, labels)")
     assert_told(b"reviews.csv", "(bytes)", "a path")
-    assert_told([GOOD[0], "text"], "data, row 2", "'text' (str)", "to_dict('records')")
+    assert_told([GOOD[0], "text"], "data, row 2", "'text' (str)", "a pair (texts, labels)")
     assert_told((["a", "b"], [1]), "different lengths", "text: 2", "label: 1")
     assert_told({"text": "ab", "label": [1, 2]}, "column 'text'", "'ab'", "a list")
 
@@ -312,19 +347,38 @@ def _with_hub(monkeypatch: pytest.MonkeyPatch, load: Callable[..., object]) -> N
 
 def test_a_hub_dataset_gives_its_class_names(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = _Hub([{"text": "fine", "label": 1, "id": 7}, {"text": "bad", "label": 0, "id": 8}])
-    _with_hub(monkeypatch, lambda name, split: hub if (name, split) == ("owner/name", "train") else None)
+    _with_hub(monkeypatch, lambda name, config, split, revision: {"train": hub} if name == "owner/name" else None)
     assert read_task("owner/name") == LabelledTexts(("fine", "bad"), (1, 0), ("neg", "pos"), "owner/name", (1, 2))
     assert read_task(hub).answers == ("pos", "neg")
     hub.append({"text": "unlabelled", "label": -1, "id": 9})
     assert_told("owner/name", "owner/name, row 3, column 'label'", "no value")
 
 
-def test_a_hub_dataset_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, split: str) -> object:
-        raise RuntimeError(f"no split {split}" + "x" * 10_000)
+def test_a_hub_name_says_config_revision_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    train = _Hub([{"text": "fine", "label": 1, "id": 7}, {"text": "bad", "label": 0, "id": 8}])
+    hidden = _Hub([{"text": "unknown", "label": -1, "id": 9}])
+
+    def load(name: str, config: str | None, split: str | None, revision: str | None) -> object:
+        asked.append((name, config, revision, split))
+        return {"train": train, "validation_matched": train, "test": hidden} if split is None else train
 
     _with_hub(monkeypatch, load)
-    assert_told("owner/name", "owner/name", "does not load", "no split train", "give the file")
+    task = read_task("owner/name:sst2@v1.0", validation="owner/name:sst2#validation_matched")
+    assert asked == [("owner/name", "sst2", "v1.0", None), ("owner/name", "sst2", None, "validation_matched")]
+    assert task.parts == ("train", "train", "validation", "validation")
+    assert task.part_sources["validation"] == "owner/name:sst2#validation_matched"
+    assert ("validation_matched" in task.remarks[0], "has a label" in task.remarks[1]) == (True, True)
+    assert (task.source, task.unused_columns) == ("owner/name:sst2@v1.0", ("id",))
+    assert_told("owner/name:sst2", "several splits", "#validation", test="owner/name")
+
+
+def test_a_hub_dataset_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, config: str | None, **options: object) -> object:
+        raise RuntimeError(f"no config {config}" + "x" * 10_000)
+
+    _with_hub(monkeypatch, load)
+    assert_told("owner/name", "owner/name", "does not load", "no config None", "give the file")
 
 
 @pytest.mark.parametrize("huge", ["x" * 10**7, {i: ["x" * 100] * 100 for i in range(1000)}, ["x" * 10**7]])

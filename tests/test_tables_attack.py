@@ -8,6 +8,7 @@ import lzma
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,9 +109,43 @@ def test_broken_json_lines(tmp_path: Path) -> None:
         assert_told(path, f"row {row} (line {row + 1})", part)
 
 
-def test_a_json_array_says_how_to_make_lines_of_it(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(GOOD))
-    assert_told(tmp_path / "a.json", "row 1 (line 1)", "(list)", "jq -c '.[]'")
+def test_an_object_over_several_lines_says_how_to_make_rows_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"data": GOOD}, indent=1))
+    error = assert_told(tmp_path / "a.json", "row 1 (line 1)", "several lines", "jq -c '.data[]'")
+    assert len(error.faults) == 1
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress])
+def test_an_array_is_read_row_by_row(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    rows = [{"text": f"{i} ä" * 300, "label": i % 2} for i in range(400)]
+    path = tmp_path / {bytes: "a.json", gzip.compress: "a.json.gz", lzma.compress: "a.json.xz"}[compress]
+    for text in (json.dumps(rows), json.dumps(rows, indent=2, ensure_ascii=False)):
+        path.write_bytes(compress(b"\xef\xbb\xbf \n" + text.encode()))
+        assert read_task(path).inputs == tuple(row["text"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("[", ("row 1", "broken JSON")),
+        ("[]", ("no rows and no columns",)),
+        ('[{"text": "a", "label": 1}', ("row 1", "an end without ','")),
+        ('[{"text": "a", "label": 1} {"text": "b"}]', ("row 1", "'{' where ',' should stand")),
+        ('[{"text": "a", "label": 1}, 3]', ("row 2", "3 (int)", "an object")),
+        ('[{"text": "a", "label": 1}, {"text": }]', ("row 2", "broken JSON", "Export")),
+        ('[{"text": "a", "label": 1}] x', ("row 1", "behind the end")),
+        ('[{"text": "' + "x" * 1_200_000, ("row 1", "1,000,000", "Shorten")),
+        ("[" * 100_000, ("row 1", "cannot be read")),
+    ],
+)
+def test_arrays_that_are_broken(content: str, parts: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(content)
+    assert_told(tmp_path / "a.json", "a.json", *parts)
+
+
+def test_an_array_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes('[{"text": "café", "label": 1}]'.encode("latin-1"))
+    assert_told(tmp_path / "a.json", "byte 0xe9", "is not UTF-8", "iconv")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
@@ -242,3 +277,35 @@ def test_two_threads_leave_the_csv_limit_alone(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", b"text,label\rx,1\ry,2\r"), ("a.jsonl", b"{}\r{}\r")])
+def test_lines_that_end_in_cr_are_told_with_what_converts_them(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert_told(tmp_path / name, "CR", r"tr '\r' '\n'")
+
+
+def test_a_pipe_and_a_device_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    for name in ("pipe.csv", "zero.jsonl"):
+        assert_told(tmp_path / name, name, "never end")
+
+
+@pytest.mark.parametrize("kind", ["gz", "parquet", "memory"])
+def test_what_unpacks_beyond_all_bounds_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptreach.rows._lines.MAX_FILE_BYTES", 3_000_000)
+    monkeypatch.setattr("promptreach.tables.MAX_LETTERS", 1_000_000)
+    if kind == "gz":
+        source: object = tmp_path / "a.csv.gz"
+        with gzip.open(tmp_path / "a.csv.gz", "wb") as stream:
+            stream.write(b"text,label\n" + b"0" * 9_000_000)
+    elif kind == "parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        long = arrow.DictionaryArray.from_arrays(arrow.array([0] * 5000, arrow.int32()), arrow.array(["a" * 2000]))
+        parquet.write_table(arrow.table({"text": long, "label": ["x"] * 5000}), tmp_path / "a.parquet")
+        source = tmp_path / "a.parquet"
+        assert (tmp_path / "a.parquet").stat().st_size < 10_000
+    else:
+        source = [{"text": "a" * 2000, "label": "x"}] * 5000
+    assert_told(source, "sample")

@@ -3,12 +3,36 @@
 Records only; `promptreach.tables` reads them from files and says what is wrong with a file.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from promptreach.rows.chats import Chat
+
+_PER_EXAMPLE = ("texts", "labels", "seconds", "prompts", "completions", "chats", "rows", "parts")
+
+
+Kept = TypeVar("Kept", bound="_Rows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The origin of a task's examples, whatever its kind; `LabelledTexts` tells the attributes."""
+
+    parts: tuple[str, ...] = ()
+    part_sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False)
+    unused_columns: tuple[str, ...] = field(default=(), compare=False)
+
+    def take(self: Kept, indices: Sequence[int]) -> Kept:
+        """The examples at `indices`, in that order."""
+        columns: dict[str, Any] = {name: getattr(self, name, ()) for name in _PER_EXAMPLE}
+        taken: Any = {name: tuple(column[i] for i in indices) for name, column in columns.items() if column}
+        return replace(self, **taken)
 
 
 @dataclass(frozen=True)
-class LabelledTexts:
+class LabelledTexts(_Rows):
     """A classification task.
 
     Attributes:
@@ -18,6 +42,12 @@ class LabelledTexts:
         source: where the data came from, for the report.
         rows: each example's row in the source (1 is the first data row), for messages about it.
         remarks: what may be meant otherwise in the source, one sentence each, for the report.
+        seconds: the second text of each example, where two are judged together; empty where there is one.
+        parts: the part of each example, ``"train"``, ``"validation"`` or ``"held_out"``, where the user divided the
+            rows; empty where they are divided here.
+        part_sources: the file, split or column that each of the user's parts came from.
+        columns: the column of each role (text, pair, label, split and so on); empty for what was no table.
+        unused_columns: the other columns of the table.
     """
 
     texts: tuple[str, ...]
@@ -26,37 +56,36 @@ class LabelledTexts:
     source: str = "memory"
     rows: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
+    seconds: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The texts that the model reads."""
-        return self.texts
+        """The texts that the model reads; two that are judged together with a line feed between them."""
+        if not self.seconds:
+            return self.texts
+        return tuple(f"{one}\n{two}" for one, two in zip(self.texts, self.seconds, strict=True))
 
     @property
     def answers(self) -> tuple[str, ...]:
         """The right answers, in the user's words."""
         return tuple(self.label_names[label] for label in self.labels)
 
-    def take(self, indices: Sequence[int]) -> "LabelledTexts":
-        """The examples at `indices`, in that order."""
-        return replace(
-            self,
-            texts=tuple(self.texts[i] for i in indices),
-            labels=tuple(self.labels[i] for i in indices),
-            rows=tuple(self.rows[i] for i in indices) if self.rows else (),
-        )
-
 
 @dataclass(frozen=True)
-class Completions:
+class Completions(_Rows):
     """A completion task: the model reads a prompt and should continue with the completion.
 
     Attributes:
         prompts, completions: one of each an example; the completion is tokenized right behind its prompt.
-        source, rows, remarks: as in `LabelledTexts`.
+        source, rows, remarks: as in `LabelledTexts`, and so are parts, part_sources, columns and unused_columns.
+        chats: the turns of each example, where they are to be written by the model's chat template first; the prompts
+            are transcripts then, for a reader. `promptreach.training.task.chats.rendered` empties this.
+        chat_template: the template that is meant, in Jinja; empty for the model's own.
+        needs_template: whether the chats cannot be read without one; instructions are their prompts as they stand.
+        closed: whether the completions end as their template ends an answer, so that no end token is added.
     """
 
     prompts: tuple[str, ...]
@@ -64,6 +93,10 @@ class Completions:
     source: str = "memory"
     rows: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
+    chats: tuple[Chat, ...] = ()
+    chat_template: str = ""
+    needs_template: bool = True
+    closed: bool = False
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -77,15 +110,6 @@ class Completions:
     def answers(self) -> tuple[str, ...]:
         """The right answers."""
         return self.completions
-
-    def take(self, indices: Sequence[int]) -> "Completions":
-        """The examples at `indices`, in that order."""
-        return replace(
-            self,
-            prompts=tuple(self.prompts[i] for i in indices),
-            completions=tuple(self.completions[i] for i in indices),
-            rows=tuple(self.rows[i] for i in indices) if self.rows else (),
-        )
 
 
 TaskData = LabelledTexts | Completions

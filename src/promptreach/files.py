@@ -41,8 +41,9 @@ _MEANINGS = {
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
-    """Write `data` (text as UTF-8) to `path`, which then holds all of it or, after any failure, what it held before.
+    """Write `data` to `path`, which then holds all of it or, after any failure, what it held before.
 
+    Text is written as UTF-8, with escapes for halves of surrogate pairs: they stand for the odd bytes of a path.
     A symbolic link is followed: the file it points to is replaced, the link stays.
 
     Raises:
@@ -53,7 +54,7 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
     with as_output_error(target):
         try:
             with partial.open("xb") as stream:
-                stream.write(data.encode() if isinstance(data, str) else data)
+                stream.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(target)

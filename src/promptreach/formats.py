@@ -56,19 +56,20 @@ def read_json(path: str | Path, limit: int = JSON_LIMIT) -> Any:
         limit: bytes; a larger file is not opened.
 
     Raises:
-        InputError: when the file is missing, no regular one, too large, not to be read, not UTF-8 or not JSON, or nested
+        InputError: when the file is missing, no regular one, too large, unreadable, not UTF-8, not JSON, or nested
             deeper than a reader can follow.
     """
     path = Path(path)
     try:
         if not path.is_file():
-            seen = "not a regular file" if path.exists() else "no such file"
-            raise InputError(Fault(str(path), seen, "a JSON file"))
+            seen = "not a regular file" if path.exists() else "No such file"
+            raise InputError(Fault(str(path), seen, f"a readable {path.name}"))
         if path.stat().st_size > limit:
             raise InputError(Fault(str(path), f"{path.stat().st_size:,} bytes", f"JSON of at most {limit:,} bytes"))
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise InputError(Fault(str(path), error.strerror or str(error), f"a readable {path.name}")) from error
+        seen = f"it cannot be read ({error.strerror or type(error).__name__})"
+        raise InputError(Fault(str(path), seen, f"a readable {path.name}")) from error
     except RecursionError as error:
         raise InputError(Fault(str(path), "JSON nested too deeply", "a JSON file of this kind", REMEDY)) from error
     except ValueError as error:
@@ -78,17 +79,15 @@ def read_json(path: str | Path, limit: int = JSON_LIMIT) -> Any:
 
 
 def read_record(path: str | Path, version: int, key: str = "schema_version") -> dict[str, Any]:
-    """The JSON record in a file, of that version; where it carries a digest, that is checked and taken off.
+    """The JSON record in a file, of that version.
 
     Raises:
         FormatError: when it is of another version.
-        InputError: when the file cannot be read or is not JSON, or was changed after it was written.
+        InputError: when the file cannot be read or is not JSON.
     """
     record = read_json(path)
     check_version(record, version, str(path), key)
     found: dict[str, Any] = record
-    if DIGEST in found and found.pop(DIGEST) != digest_of(found):
-        raise InputError(Fault(str(path), "a record that is not as it was written", "an unchanged record", REMEDY))
     return found
 
 

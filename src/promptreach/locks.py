@@ -4,6 +4,7 @@ The system's own lock on the file is what counts; it goes with the process that 
 in the file says who that was. Where a system has no such locks, the owner's process and its start decide.
 """
 
+import errno
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ LOCK = ".promptreach.lock"
 """The name of the file in a locked folder. It goes when its owner ends, and stays when that was killed."""
 
 _LOOK_SECONDS = 0.25
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 _fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 
 
@@ -118,25 +120,34 @@ def _try_lock(path: Path, create: bool = True) -> int | None:
     while True:
         descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
         try:
-            if _fcntl is None:
-                owner = owner_of(path.parent)
-                if owner is not None and _lives(owner):
-                    os.close(descriptor)
-                    return None
-                return descriptor
-            _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
+            free = _take(descriptor, path)
         except BaseException:
             os.close(descriptor)
             raise
+        if not free:
+            os.close(descriptor)
+            return None
         with suppress(OSError):  # its owner may have ended, and taken the file with it, since it was opened
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         os.close(descriptor)
         if not create:
             raise FileNotFoundError(path)
+
+
+def _take(descriptor: int, path: Path) -> bool:
+    """Whether the lock is this process' now."""
+    try:
+        if _fcntl is not None:
+            _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    owner = owner_of(path.parent)
+    return owner is None or not _lives(owner)
 
 
 def _lives(owner: Owner) -> bool:

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from promptreach.errors import Fault, InputError, MissingExtraError, install_command
 from promptreach.formats import read_json
 
@@ -43,7 +45,11 @@ def safetensors_faults(path: Path, expected: str = "a whole safetensors file") -
         return [Fault(str(path), "a header that is not safetensors'", "a safetensors file", remedy)]
     if size != 8 + length + last:
         return [Fault(str(path), f"{size} bytes", f"{8 + length + last} bytes, as its header says", remedy)]
-    return []
+    try:
+        with safe_open(path, "np"):  # reads the header alone, and knows every kind and shape
+            return []
+    except (SafetensorError, OSError, ValueError) as error:
+        return [Fault(str(path), f"a header that is not safetensors' ({error})", "a safetensors file", remedy)]
 
 
 def _end(entry: Any) -> int:
@@ -71,6 +77,8 @@ def unreadable_fault(path: Path, error: OSError) -> Fault:
 
 def json_faults(path: Path) -> list[Fault]:
     """The faults that keep the file at `path` from being read as a JSON object."""
+    if not path.exists():
+        return [Fault(str(path), "no such file", "a JSON file")]
     try:
         content = read_json(path)
     except InputError as error:
@@ -97,15 +105,34 @@ def _weight_faults(folder: Path) -> list[Fault]:
     if index.is_file():
         if broken := json_faults(index):
             return broken
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()))
-        if not shards:
-            return [Fault(str(index), "no weight_map", "the names of the shards")]
+        shards, faults = shards_of(index)
+        if faults:
+            return faults
         expected = f"the shard that {index.name} names"
         return [fault for shard in shards for fault in safetensors_faults(folder / shard, expected)]
     pickles = sorted(folder.glob("pytorch_model*.bin"))
     if pickles:
         return [pickle_fault(pickles[0])]
     return [Fault(str(folder), "no weights", "model.safetensors, or its shards with model.safetensors.index.json")]
+
+
+def shards_of(index: Path) -> tuple[list[str], list[Fault]]:
+    """The names of the shards that an index gives, and its faults; a name that leads out of its folder is one.
+
+    Args:
+        index: a JSON object, as `json_faults` has found.
+    """
+    found = read_json(index).get("weight_map")
+    if not isinstance(found, dict) or not found:
+        return [], [Fault(str(index), "no weight_map", "the names of the shards")]
+    expected, remedy = "the name of a file beside it", "copy or download it again"
+    wrong = {repr(name) for name in found.values() if not isinstance(name, str) or not _is_plain(name)}
+    faults = [Fault(f"{index}, weight_map", name[:80], expected, remedy) for name in sorted(wrong)[:5]]
+    return ([], faults) if faults else (sorted(set(found.values())), [])
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and not any(mark in name for mark in "/\\\0:")
 
 
 def gguf_faults(path: Path) -> list[Fault]:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from promptreach.terminal import one_line
+
 _STDERR = Console(stderr=True)
 """One for all: bars inside bars are stacked only when they are drawn on the same console."""
 
@@ -76,10 +78,10 @@ class Progress:
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Step]:
         """A bar while the block runs; `total` None when the amount of work is not known."""
-        bar = self._bars.add_task(description, total=total, note="")
+        bar = self._bars.add_task(one_line(description), total=total, note="")
 
         def step(advance: int = 1, note: str = "") -> None:
-            self._bars.update(bar, advance=advance, note=note)
+            self._bars.update(bar, advance=advance, note=one_line(note))
             if self._plan is not None:
                 self._bars.advance(self._plan, advance)
 

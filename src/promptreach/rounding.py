@@ -129,8 +129,9 @@ def shown_bound(value: float | int | Fraction, side: Side, digits: int = 3, *, p
     share = 100 if percent else 1
     exact, towards = Fraction(value) * share, _TOWARDS[side]
     if isinstance(value, float):
-        plain = Fraction(f"{value * share:.{digits}g}")
-        exact = plain if float(plain / share) == value else exact
+        with localcontext(Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN)):
+            plain = Fraction(Decimal(exact.numerator) / Decimal(exact.denominator)) / share
+        exact = plain * share if abs(plain) <= sys.float_info.max and float(plain) == value else exact
     with localcontext(WIDE) as context:
         context.rounding = towards
         near = Decimal(exact.numerator) / Decimal(exact.denominator)

@@ -1,46 +1,33 @@
 """A user's data, read and checked: every fault of a source at once, each with its row and what to do about it.
 
-`read_task` is the front: open the source, choose the columns, check every row, check the whole. How the rows of each
-format are read stands in `promptreach._readers`.
+`read_task` is the front: find the parts, open each source, choose its columns, check every row, check the whole. The
+ways from a source to rows stand in `promptreach.rows`.
 """
 
-import math
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from difflib import get_close_matches
-from numbers import Integral
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from promptreach._labels import floats, problems, remarks
-from promptreach._lines import MAX_ROW_BYTES
-from promptreach._readers import (
-    Missing,
-    Table,
-    format_of,
-    open_file,
-    open_hub,
-    open_memory,
-    place,
-    shorten,
-)
 from promptreach.data import Completions, LabelledTexts, TaskData
-from promptreach.errors import DataError, Fault
+from promptreach.errors import Fault
+from promptreach.rows import _hub
+from promptreach.rows._checks import SHOWN_FAULTS as SHOWN_FAULTS
+from promptreach.rows._checks import ColumnChecks, Faults
+from promptreach.rows._files import format_of, open_file
+from promptreach.rows._labels import problems, remarks, settled
+from promptreach.rows._memory import open_memory
+from promptreach.rows._table import Row, Table, place, shorten
+from promptreach.rows.chats import Chat
+from promptreach.rows.columns import TaskShape, shape_of
+from promptreach.rows.examples import Example, example_of
+from promptreach.rows.parts import KNOWN_NAMES, PARTS, sources_by_part
 
-SHOWN_FAULTS = 20
-"""The number of faults of one source that are listed; the rest are counted."""
-
-COLUMN_NAMES = {
-    "text": ("text", "sentence", "content", "review"),
-    "label": ("label", "labels", "category", "class"),
-    "prompt": ("prompt",),
-    "completion": ("completion",),
-}
-"""The column names that are looked for when the caller names none."""
-
-_TASKS = (("text", "label"), ("prompt", "completion"))
+MAX_LETTERS = 2**30
+"""The most characters that the rows of one source may have in all; a row counts 64 more for what it takes besides."""
 
 
 def read_task(
@@ -50,250 +37,309 @@ def read_task(
     label_col: str | None = None,
     prompt_col: str | None = None,
     completion_col: str | None = None,
+    pair_col: str | None = None,
+    split_col: str | None = None,
+    validation: object = None,
+    test: object = None,
+    chat_template: str | None = None,
 ) -> TaskData:
     """The classification or completion task in `source`, every row of it checked.
 
     In every row of the result the text (or prompt and completion) is a string of at most 1 MB that is not blank and
     that UTF-8 can encode; there are two different texts and, with labels, two different labels. Nothing is dropped or
-    mended silently.
+    mended silently: columns that play no part stand in `unused_columns`.
 
     Args:
-        source: a path to JSON Lines (.jsonl, .ndjson, .json), CSV or TSV, each perhaps with .gz, .bz2 or .xz, or to
-            Parquet; a hub id ``owner/name``, where no such path exists; a `datasets.Dataset`; a list of dicts; a
-            mapping of columns; a pair (texts, labels); or a task record, which is taken as it is.
-        text_col, label_col: the columns of a classification task; None looks for the usual names (`COLUMN_NAMES`).
-        prompt_col, completion_col: the columns of a completion task, likewise.
+        source: a path to JSON (an object a line, or an array), CSV or TSV, each perhaps with .gz, .bz2 or .xz, or to
+            Parquet; a hub id ``owner/name[:config][@revision][#split]``, where no such path exists; a frame of pandas
+            or polars, an Arrow table, a `datasets.Dataset`; a list of dicts; a mapping of columns; a pair (texts,
+            labels); a dict of such sources by part (train, validation, test), or a `DatasetDict`; or a task record,
+            which is taken as it is.
+        text_col, label_col: the columns of a classification task; None looks for the usual names
+            (`promptreach.rows.columns`).
+        pair_col: the column of a second text that is judged together with the first.
+        prompt_col, completion_col: the columns of a completion task, of texts or of chat turns.
+        split_col: the column that says which part a row belongs to; one called "split" is taken by itself where all
+            of its values are names of parts.
+        validation, test: sources of these parts; the whole of `source` is the training part then.
+        chat_template: the template that writes chats as text, in Jinja, or the path of a file that holds it; None is
+            the model's own.
 
     Raises:
         DataError: listing the faults of the data, up to `SHOWN_FAULTS` of them and the number of the rest.
         MissingExtraError: for Parquet or a hub id without the package that reads it.
     """
+    faults = Faults()
     if isinstance(source, (LabelledTexts, Completions)):
+        options = {"split_col": split_col, "validation": validation, "test": test, "chat_template": chat_template}
+        given = [name for name, value in options.items() if value is not None]
+        expected = "a task record alone, whose attributes say these"
+        faults.add(*(Fault(name, "given along with a task record", expected) for name in given))
+        faults.raise_if_any(source.source)
         return source
-    wishes = {"text": text_col, "label": label_col, "prompt": prompt_col, "completion": completion_col}
-    faults = _Faults()
-    with _opened(source) as table:
-        columns = _choose_columns(table, wishes, faults)
-        examples = _check_rows(table, columns, faults)
-    _check_whole(table.name, columns, examples, faults)
-    faults.raise_if_any(table.name)
-    return _task_of(table.name, columns, examples)
+    wishes = {"text": text_col, "label": label_col, "pair": pair_col, "split": split_col}
+    wishes |= {"prompt": prompt_col, "completion": completion_col}
+    template = _template(chat_template, faults)
+    told: list[str] = []
+    readings = []
+    for one in _sources(source, {"validation": validation, "held_out": test}, told, faults):
+        reading = faults.collect(partial(_read, one, wishes, told, faults))
+        readings += [reading] if reading else []
+    if not readings:
+        faults.raise_if_any("data")
+    whole = _joined(readings, faults)
+    _check_whole(whole, faults)
+    if template and not whole.chats and not faults.count:
+        faults.add(Fault("chat_template", "a template for rows that are no chats", "rows of chats", "Leave it out."))
+    answers = _labels(whole, faults)
+    faults.raise_if_any(whole.name)
+    return replace(_task_of(whole, answers, template, told), source=_name_of(source))
 
 
-@dataclass
-class _Faults:
-    """The first faults found, and how many there were."""
-
-    shown: list[Fault] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, *faults: Fault) -> None:
-        self.count += len(faults)
-        self.shown += faults[: SHOWN_FAULTS - len(self.shown)]
-
-    def raise_if_any(self, name: str) -> None:
-        rest = self.count - len(self.shown)
-        more = [Fault(name, f"{rest:,} more faults", "none", "Mend those above first.")] if rest else []
-        if self.count:
-            raise DataError(self.shown + more)
+def _template(given: str | None, faults: Faults) -> str:
+    """The text of a chat template that stands in the argument or in the file that it names."""
+    if given is None or "{" in given:
+        return given or ""
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        seen = f"{shorten(given)} cannot be read: {getattr(error, 'strerror', None) or error}"
+        faults.add(Fault("chat_template", seen, "a template in Jinja, or a file that holds one"))
+        return ""
 
 
-@dataclass
-class _Examples:
-    """The rows that passed."""
-
-    inputs: list[str] = field(default_factory=list)
-    answers: list[str | int] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
+# The sources, and what each holds ------------------------------------------------------------------------------------
 
 
-def _opened(source: object) -> AbstractContextManager[Table]:
+@dataclass(frozen=True)
+class _Source:
+    """One source of rows: the part that all of them belong to, or an empty string, and how that is known."""
+
+    part: str
+    name: str
+    source: object
+    by_name: bool = False  # a split of a data set, which may lack labels; not a file that the caller named
+
+
+def _name_of(source: object) -> str:
+    return str(source) if isinstance(source, (str, os.PathLike)) else "data"
+
+
+def _sources(source: object, given: Mapping[str, object], told: list[str], faults: Faults) -> list[_Source]:
+    """The sources of every part, the training part's first."""
+    opened, name = _hub_data(source, faults)
+    by_part = sources_by_part(opened)
+    asked = {part: one for part, one in given.items() if one is not None}
+    if by_part is None:
+        found = [_Source("", name, opened)]
+    else:
+        parts, unknown = by_part
+        found = []
+        for name_of_part in (part for part in PARTS if part in parts):
+            word, one = parts[name_of_part]
+            is_path = isinstance(one, (str, os.PathLike))
+            said = str(one) if is_path else name if len(parts) == 1 else f"{name}, split {word!r}"
+            found.append(_Source(name_of_part, said, _hub_data(one, faults)[0], by_name=not is_path))
+        told += [f"The split {shorten(word)} is no part of this audit and was not read." for word in unknown]
+    for part, one in asked.items():
+        opened, name = _hub_data(one, faults)
+        if sources_by_part(opened) is not None:
+            remedy = f"Name one of them, as in {name}#validation, or pass it alone."
+            faults.add(Fault(_word(part), f"{name} has several splits", "one source of rows", remedy))
+            continue
+        if any(other.part == part for other in found):
+            expected = f"one {_word(part)} part"
+            faults.add(Fault(_word(part), "given, and a split of the data as well", expected, "Leave one of them out."))
+            continue
+        found.append(_Source(part, name if isinstance(one, (str, os.PathLike)) else _word(part), opened))
+    return found
+
+
+def _word(part: str) -> str:
+    """The caller's word for a part."""
+    return "test" if part == "held_out" else part
+
+
+def _hub_data(source: object, faults: Faults) -> tuple[object, str]:
+    """What a hub id names, or the source itself; and what messages call it."""
     if not isinstance(source, (str, os.PathLike)):
-        return nullcontext(open_memory(source))
-    path = Path(source)
-    looks_like_id = isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not format_of(path)
-    if looks_like_id and not os.path.lexists(path) and not os.path.lexists(path.parent):
-        return nullcontext(open_hub(str(source)))
-    return open_file(path)
+        return source, _name_of(source)
+    path, name = Path(source), _hub.hub_name(source) if isinstance(source, str) else None
+    if name is None or format_of(path) or os.path.lexists(path) or os.path.lexists(path.parent):
+        return source, str(source)
+    return faults.collect(lambda: _hub.load(str(source), name)) or (), str(source)
 
 
-# The columns -------------------------------------------------------------------------------------------------------
+def _opened(one: _Source) -> AbstractContextManager[Table]:
+    if isinstance(one.source, (str, os.PathLike)):
+        return open_file(Path(one.source))
+    return nullcontext(open_memory(one.source, one.name))
 
 
-def _choose_columns(table: Table, wishes: Mapping[str, str | None], faults: _Faults) -> dict[str, str]:
-    """The column of each role of the task: text and label, or prompt and completion. Empty after a fault."""
-    if not table.columns:
-        return {}
-    names = {role: [wish] if (wish := wishes[role]) else usual for role, usual in COLUMN_NAMES.items()}
-    found = {role: [column for column in table.columns if column in names[role]] for role in names}
-    wished = [task for task in _TASKS if any(wishes[role] for role in task)]
-    complete = [task for task in _TASKS if all(found[role] for role in task)]
-    begun = [task for task in _TASKS if any(found[role] for role in task)]
-    # The caller's word counts first, then a task with all of its columns, then one that misses a column.
-    tasks = wished or complete or begun
-    if len(tasks) != 1:
-        seen = "names for both kinds of task" if wished else f"the columns {_listing(table.columns)}"
-        remedy = "Give text_col and label_col, or prompt_col and completion_col (--text-col, --label-col and so on)."
-        usual_names = [] if wished or complete else [name for usual in names.values() for name in usual]
-        expected = "the columns of one task: a text and a label, or a prompt and a completion"
-        known = "" if wished else _known_shape(table.columns)
-        faults.add(Fault(table.name, seen, expected, known or remedy + _hint(usual_names, table.columns)))
-        return {}
-    for role in tasks[0]:
-        if len(found[role]) != 1:
-            faults.add(_column_fault(table, role, wishes[role], found[role], names[role]))
-    chosen = {role: found[role][0] for role in tasks[0] if len(found[role]) == 1}
-    if len(chosen) > len(set(chosen.values())):
-        seen = f"the column {_listing(chosen.values())} for both"
-        faults.add(Fault(f"{table.name}, {' and '.join(chosen)}", seen, "two different columns"))
-    return {} if faults.count else chosen
+@dataclass
+class _Reading:
+    """The rows of one source, or of all together, that passed."""
+
+    name: str
+    shape: TaskShape | None
+    unused: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    examples: list[Example] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    part_sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def chats(self) -> tuple[Chat, ...]:
+        """The chats of all rows, or none."""
+        return tuple(example.chat for example in self.examples if example.chat is not None)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether the user divided the rows into parts: one part alone is none."""
+        return any(self.parts) and set(self.parts) != {"train"}
 
 
-_CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat")
-_PAIRS = (
-    ("instruction", ("output", "response", "answer", "completion")),
-    ("question", ("answer", "answers", "response")),
-    ("query", ("response", "answer")),
-    ("input", ("output", "target", "response")),
-    ("source", ("target",)),
-)
-"""The columns of instruction files, by the names that such files have."""
+def _read(one: _Source, wishes: Mapping[str, str | None], told: list[str], faults: Faults) -> _Reading | None:
+    """The rows of one source, or None where it is left out. Without a shape they are still read, for their form."""
+    with _opened(one) as table:
+        shape = shape_of(table, {**wishes, "split": None} if one.part else wishes) if table.columns else None
+        if isinstance(shape, list):
+            faults.add(*shape)
+            shape = None
+        columns = {} if shape is None else dict(shape.columns)
+        if one.part:
+            columns.pop("split", None)
+        reading = _Reading(table.name, None if shape is None else TaskShape(shape.kind, columns))
+        checks = ColumnChecks(one.part, wishes["split"] is not None, one.by_name)
+        _read_rows(table, reading, checks, faults)
+        left_out, idle = checks.finish(table.name, columns, told, faults)
+        is_column = "split" in columns and "split" not in idle
+        if not is_column:
+            reading.parts = [one.part] * len(reading.rows)
+        used = {column for role, column in columns.items() if role not in idle}
+        reading.columns = {role: column for role, column in columns.items() if role not in idle}
+        reading.unused = tuple(column for column in table.columns if column not in used)
+    origin = f"{table.name}, column {shorten(columns['split'])}" if is_column else one.name
+    reading.part_sources = dict.fromkeys(reading.parts, origin)
+    return None if left_out else reading
 
 
-def _known_shape(columns: Sequence[str]) -> str:
-    """The way from a shape that is common elsewhere to prompts and completions; empty for one that is not known."""
-    by_name = {column.lower(): column for column in columns}
-    chat = next((by_name[name] for name in _CHATS if name in by_name), None)
-    if chat is not None:
-        return (
-            f"{chat!r} holds chats: write one row for each, its last answer as the completion and what comes before as "
-            "the prompt, for example tokenizer.apply_chat_template(turns[:-1], tokenize=False, "
-            "add_generation_prompt=True)."
-        )
-    for first, seconds in _PAIRS:
-        second = next((by_name[name] for name in seconds if name in by_name), None)
-        if first in by_name and second is not None:
-            prompt, extra = by_name[first], by_name.get("input" if first == "instruction" else "context")
-            joined = f" Where {extra!r} belongs to it, write both into one column first." if extra else ""
-            return f"Call it with --prompt-col {prompt} --completion-col {second} (prompt_col, completion_col).{joined}"
-    return ""
-
-
-def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str], names: Sequence[str]) -> Fault:
-    """Why there is no single column for `role`."""
-    expected, remedy = f"one column for the {role}", f"Name it with {role}_col (--{role}-col)."
-    if found:
-        seen = f"{len(found)} columns that may be the {role}: {_listing(found)}"
-        return Fault(table.name, seen, expected, "Rename one of them." if wish else remedy)
-    missing = f"no column {shorten(wish)}" if wish else f"no column for the {role}"
-    seen = f"{missing} among {_listing(table.columns)}"
-    return Fault(table.name, seen, expected, remedy + _hint(names, table.columns))
-
-
-def _hint(names: Sequence[str], columns: Sequence[str]) -> str:
-    """A guess at what the caller meant by `names`, as a sentence with a space in front; empty without an idea."""
-    if len(columns) == 1 and (marks := [mark for mark in (";", "\t", "|", ",") if mark in columns[0]]):
-        return f" The columns seem to be separated by {marks[0]!r}: write commas in .csv, tabs in .tsv."
-    lower = {column.lower(): column for column in columns}
-    close = [lower[match] for name in names for match in get_close_matches(name.lower(), lower, n=1)]
-    return f" Did you mean {_listing(dict.fromkeys(close), ' or ')}?" if close else ""
-
-
-def _listing(columns: Iterable[str], separator: str = ", ") -> str:
-    listed = [shorten(column) for column in columns]
-    more = [f"{len(listed) - 12} more"] if len(listed) > 12 else []
-    return separator.join(listed[:12] + more)
-
-
-# The rows, and the whole -------------------------------------------------------------------------------------------
-
-
-def _check_rows(table: Table, columns: Mapping[str, str], faults: _Faults) -> _Examples:
-    """The rows whose values are all good. Without columns the rows are still read, for the faults of their form."""
-    examples = _Examples()
-    shared: dict[object, str | int] = {}  # one object a label, however many rows carry it
-    decimals: list[tuple[object, Fault]] = []
-    labels = 0
+def _read_rows(table: Table, reading: _Reading, checks: ColumnChecks, faults: Faults) -> None:
+    columns = {} if reading.shape is None else reading.shape.columns
+    letters = 0
+    shared: dict[object, Any] = {}  # one object a label, however many rows carry it
     for row in table.rows(tuple(columns.values())):
         if isinstance(row, Fault):
             faults.add(row)
             continue
-        bad = [
-            (value, Fault(place(table.name, row.number, column, row.line), *problem))
-            for (role, column), value in zip(columns.items(), row.values, strict=True)
-            if (problem := _problem(value, role))
-        ]
-        is_decimal = [columns.get("label") is not None and _is_decimal(value) for value, _ in bad]
-        labels += 1
-        decimals += [found for found, decimal in zip(bad, is_decimal, strict=True) if decimal]
-        faults.add(*(fault for (_, fault), decimal in zip(bad, is_decimal, strict=True) if not decimal))
-        if columns and not bad:
-            text, answer = row.values
-            answer = int(answer) if isinstance(answer, Integral) else str(answer)
-            examples.inputs.append(str(text))
-            examples.answers.append(shared.setdefault(answer, answer))
-            examples.rows.append(row.number)
-    if decimals and len(decimals) == labels > 1:  # the column is of that kind: one fault, not one a row
-        where = f"{table.name}, column {shorten(columns['label'])}"
-        faults.add(Fault(where, *floats([value for value, _ in decimals], labels)))
-    else:
-        faults.add(*(fault for _, fault in decimals))
-    return examples
+        if reading.shape is None:
+            continue
+
+        def where(role: str, row: Row = row) -> str:
+            return place(table.name, row.number, columns[role], row.line)
+
+        values = dict(zip(columns, row.values, strict=True))
+        example = example_of(reading.shape.kind, values, where)
+        checks.look(row, values, example, where, faults)
+        if not isinstance(example, Example):
+            continue
+        letters += 64 + len(example.input) + len(example.second)
+        letters += len(str(example.answer)) if "label" not in columns else 0
+        if letters > MAX_LETTERS:
+            seen = f"more than {MAX_LETTERS:,} characters in its first {row.number:,} rows"
+            faults.add(Fault(table.name, seen, "data that fit into memory", "Take a sample of its rows."))
+            return
+        reading.examples.append(example._replace(answer=shared.setdefault(example.answer, example.answer)))
+        reading.rows.append(row.number)
+        reading.parts.append(checks.part)
 
 
-def _is_decimal(value: object) -> bool:
-    """Whether a label is a number with a decimal point, or a truth value: a whole column of these is one fault."""
-    return isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value))
+# The whole -----------------------------------------------------------------------------------------------------------
 
 
-def _problem(value: object, role: str) -> tuple[str, str, str] | None:
-    """The fault of one value: what was seen, what was expected, what to do. None for a good one."""
-    expected = "a string or an integer" if role == "label" else "a string"
-    if value is Missing.MISSING:
-        return "the row does not have this column", expected, "Add it or drop the row."
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return f"no value ({value})", expected, "Fill it in or drop the row."
-    if role == "label" and isinstance(value, Integral) and not isinstance(value, bool):
-        return None
-    if not isinstance(value, str):
-        remedy = "Give one label a row, as a name or a whole number." if role == "label" else "Write it as a string."
-        return f"{shorten(value)} ({type(value).__name__})", expected, remedy
-    if not value.strip():
-        seen = "only white space" if value else "an empty string"
-        return seen, "at least one visible character", "Fill it in or drop the row."
-    if len(value) > MAX_ROW_BYTES:
-        return f"{len(value):,} characters: {shorten(value)}", f"no more than {MAX_ROW_BYTES:,}", "Shorten it."
-    if match := _UNWRITABLE.search(value):
-        seen = f"{match[0]!r} at character {match.start() + 1} of {shorten(value)}"
-        return seen, "text that a tokenizer can read", "Remove that character."
-    return None
+def _joined(readings: Sequence[_Reading], faults: Faults) -> _Reading:
+    """The rows of all parts together, in one order of parts."""
+    first = readings[0]
+    if len(readings) > 1:  # the source itself, where the other parts were named
+        first.parts = [part or "train" for part in first.parts]
+        first.part_sources = {part or "train": source for part, source in first.part_sources.items()}
+    for other in readings[1:]:
+        for part in sorted(set(first.parts) & set(other.parts)):
+            seen, remedy = f"two {_word(part)} parts: {first.name} and this one", "Leave one of them out."
+            faults.add(Fault(other.name, seen, f"one {_word(part)} part", remedy))
+        kinds = [one.shape.kind for one in (first, other) if one.shape is not None]
+        if len(set(kinds)) > 1:
+            faults.add(Fault(other.name, f"rows of {kinds[1]}", f"rows of {kinds[0]}, as in {first.name}"))
+        first.examples += other.examples
+        first.rows += other.rows
+        first.parts += other.parts
+        first.part_sources |= other.part_sources
+        first.unused = tuple(dict.fromkeys([*first.unused, *other.unused]))
+    return first
 
 
-_UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot encode
-
-
-def _check_whole(name: str, columns: Mapping[str, str], examples: _Examples, faults: _Faults) -> None:
+def _check_whole(whole: _Reading, faults: Faults) -> None:
     """Faults that only show in all rows together; judged where each row by itself is good."""
     if faults.count:
         return
-    count = len(examples.rows)
+    count, inputs = len(whole.rows), [(example.input, example.second) for example in whole.examples]
     if count < 2:
-        seen = f"{count or 'no'} row{'s' * (count != 1)}" + ("" if columns else " and no columns")
-        faults.add(Fault(name, seen, "at least 2 rows", "Check that this is the file you mean."))
+        seen = f"{count or 'no'} row{'s' * (count != 1)}" + ("" if whole.shape else " and no columns")
+        faults.add(Fault(whole.name, seen, "at least 2 rows", "Check that this is the file you mean."))
         return
-    role, answer_role = columns
-    if all(text == examples.inputs[0] for text in examples.inputs):
-        where = f"{name}, column {shorten(columns[role])}"
-        faults.add(Fault(where, f"the same {role} in all {count:,} rows", f"at least 2 different {role}s"))
-    if answer_role == "label":
-        where = f"{name}, column {shorten(columns['label'])}"
-        faults.add(*(Fault(where, *problem) for problem in problems(examples.answers, examples.rows)))
+    assert whole.shape is not None
+    role, column = next(iter(whole.shape.columns.items()))
+    where = f"{whole.name}, column {shorten(column)}"
+    if all(one == inputs[0] for one in inputs):
+        what = "chat" if role == "messages" else role
+        faults.add(Fault(where, f"the same {what} in all {count:,} rows", f"at least 2 different {what}s"))
+    if 0 < len(whole.chats) < count:
+        seen = f"chats in {len(whole.chats):,} of {count:,} rows, and plain texts in the others"
+        faults.add(Fault(where, seen, "one kind of rows", "Write all rows as chats, or none."))
+    if whole.is_divided and "train" not in whole.parts:
+        faults.add(Fault(whole.name, "no row of the training part", "rows to train on", f"Known are {KNOWN_NAMES}."))
 
 
-def _task_of(name: str, columns: Mapping[str, str], examples: _Examples) -> TaskData:
-    inputs, answers, rows = examples.inputs, examples.answers, tuple(examples.rows)
-    if "prompt" in columns:
-        return Completions(tuple(inputs), tuple(map(str, answers)), name, rows)
-    numbers = {label: number for number, label in enumerate(sorted(set(answers)))}
-    told = remarks(answers, rows)
-    return LabelledTexts(tuple(inputs), tuple(numbers[a] for a in answers), tuple(map(str, numbers)), name, rows, told)
+def _labels(whole: _Reading, faults: Faults) -> list[str | int]:
+    """The labels of all rows as they are meant; empty after a fault."""
+    if faults.count or whole.shape is None or whole.shape.kind != "labels":
+        return []
+    where = f"{whole.name}, column {shorten(whole.shape.columns['label'])}"
+    answers = settled([example.answer for example in whole.examples])
+    if isinstance(answers, tuple):
+        faults.add(Fault(where, *answers))
+        return []
+    faults.add(*(Fault(where, *problem) for problem in problems(answers, whole.rows)))
+    if whole.is_divided:
+        known = {answer for answer, part in zip(answers, whole.parts, strict=True) if part == "train"}
+        unseen: dict[tuple[str, str | int], int] = {}
+        for answer, part, row in zip(answers, whole.parts, whole.rows, strict=True):
+            if answer not in known:
+                unseen.setdefault((part, answer), row)
+        for (part, answer), row in unseen.items():
+            seen = f"the label {shorten(answer)} (row {row}), which no row of the training part has"
+            remedy = "Add rows of it to the training part, or drop these."
+            faults.add(Fault(f"{where}, {_word(part)} part", seen, "labels that training sees", remedy))
+    return answers
+
+
+def _task_of(whole: _Reading, answers: Sequence[str | int], template: str, told: Sequence[str]) -> TaskData:
+    assert whole.shape is not None
+    examples, rows = whole.examples, tuple(whole.rows)
+    inputs = tuple(example.input for example in examples)
+    common: dict[str, Any] = {"parts": tuple(whole.parts) if whole.is_divided else (), "columns": whole.columns}
+    common |= {"unused_columns": whole.unused, "part_sources": whole.part_sources if whole.is_divided else {}}
+    if whole.shape.kind == "labels":
+        numbers = {label: number for number, label in enumerate(sorted(set(answers)))}
+        labels, names = tuple(numbers[answer] for answer in answers), tuple(map(str, numbers))
+        seconds = tuple(example.second for example in examples) if "pair" in whole.columns else ()
+        noted = (*remarks(answers, rows), *told)
+        return LabelledTexts(inputs, labels, names, whole.name, rows, noted, seconds, **common)
+    completions = tuple(str(example.answer) for example in examples)
+    chats = whole.chats
+    several = sum(sum(turn.role == "assistant" for turn in chat) > 1 for chat in chats)
+    if several:
+        told = [*told, f"{several:,} of {len(chats):,} chats have several answers; the last one is what is trained."]
+    common |= {"chats": chats, "chat_template": template, "needs_template": whole.shape.kind != "instructions"}
+    return Completions(inputs, completions, whole.name, rows, tuple(told), **common)

@@ -7,12 +7,12 @@ the screen, set its title or hide a line, so control characters are written out 
 import json
 import re
 import sys
-from typing import TextIO
+from typing import Any
 
 _COMMANDS = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters but the line break, and those that reorder the text around them."""
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""The same as far as JSON leaves them raw, and halves of surrogate pairs, which no encoding has."""
+"""Those of the characters above that JSON leaves raw, and halves of surrogate pairs, which no encoding has."""
 _NOT_ASCII = re.compile("[^\0-\x7f]")
 
 
@@ -33,7 +33,7 @@ def printable_json(text: str) -> str:
     return _NOT_IN_JSON.sub(_as_json, text)
 
 
-def write_json(text: str, stream: TextIO | None = None) -> None:
+def write_json(text: str, stream: Any = None) -> None:
     """Write JSON to `stream` (standard output), with escapes for whatever its encoding lacks."""
     stream = stream or sys.stdout
     text = printable_json(text)

@@ -21,7 +21,7 @@ from promptreach.tuning import METHODS
 POINT, NATS = 0.01, 0.02
 RATES = {"prompt": 0.05, "prefix": 0.01, "lora": 0.005, "head": 0.0}
 CASES = [("bert", method, "classification") for method in ("prompt", "prefix", "lora", "head")]
-CASES += [("roberta", "prompt", "classification"), ("llama", "lora", "classification")]
+CASES += [("roberta", "prompt", "classification"), ("gpt2", "prefix", "classification")]
 CASES += [("gpt2", method, "completion") for method in ("prompt", "prefix", "lora")]
 
 

@@ -18,8 +18,8 @@ def test_the_lengths_are_those_of_the_formula_and_what_is_built_lies_between(tmp
     formula = [math.log10(size) + size * math.log10(2 * size**0.5 / 0.1) for size in sizes]
     assert result.numbers["sufficient_log10"] == pytest.approx(formula)
     assert result.numbers["necessary_log10"] == sorted(result.numbers["necessary_log10"])
-    for tol, necessary, sufficient, slots, _, at_that_width, error in rows_of(result):
-        assert necessary <= sufficient
+    for tol, necessary, index, sufficient, slots, _, at_that_width, error in rows_of(result):
+        assert necessary <= index <= sufficient
         assert at_that_width <= slots < sufficient
         assert error <= tol
 

@@ -1,5 +1,6 @@
 """The audit's command line: how it hands its options on, and the command that it shows for repeating the call."""
 
+import importlib
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from promptreach import cli
 from promptreach.errors import Fault, InputError
 from promptreach.report.verdict import TuningVerdict
 
+COMMAND = importlib.import_module("promptreach.cli.audit")
+"""The module: in its package the name stands for the command."""
+
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -24,6 +28,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         raise InputError(Fault("data", "nothing", "rows"))
 
     monkeypatch.setattr("promptreach.audit.audit", refuse)
+    monkeypatch.setattr(COMMAND, "look", lambda *given, **options: None)
     return found
 
 
@@ -83,6 +88,7 @@ def test_a_verdict_ends_with_its_status_unless_scripts_ask_for_none(
 ) -> None:
     result = sample_result().model_copy(update={"verdict": TuningVerdict.MORE_TOKENS})
     monkeypatch.setattr("promptreach.audit.audit", lambda *args, **options: result)
+    monkeypatch.setattr(COMMAND, "look", lambda *given, **options: None)
     assert invoke("model", "data.csv", "--json", *given) == status
 
 

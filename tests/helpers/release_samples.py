@@ -7,6 +7,7 @@ today's writers have to write everything that is in them.
 """
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -39,7 +40,7 @@ from promptreach.report.findings import FINDING_VERSION
 from promptreach.report.html import write_report
 from promptreach.report.json import read_finding, read_report
 from promptreach.report.result import SCHEMA_VERSION as REPORT_VERSION
-from promptreach.training.runs import RUN_VERSION, read_run
+from promptreach.training.runs import RUN_VERSION, RunStore, read_run
 from promptreach.tuning import fit
 
 GOLDEN = Path(__file__).parents[1] / "release" / "golden"
@@ -98,10 +99,8 @@ def write_examination() -> None:
 
 def write_run() -> None:
     options: dict[str, Any] = {"learning_rate": 0.05, "steps": 2, "tokens": 2, "pooling": "mean", "quiet": True}
-    fit(tiny_model("bert"), labelled(), "prompt", folder=Path("runs"), **options)
-    (record,) = Path("runs").glob("*/run.json")
-    for path in record.parent.iterdir():
-        path.rename(path.name)
+    run = fit(tiny_model("bert"), labelled(), "prompt", **options)
+    RunStore(Path.cwd().parent).put(Path.cwd().name, run)  # where a run lies is part of its digest
 
 
 def write_readout() -> None:
@@ -150,6 +149,8 @@ def main() -> None:
     """Write every golden sample anew."""
     for name, kind in FORMATS.items():
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
+            Path(name).mkdir()
+            os.chdir(name)  # a record may hold the name of its folder
             kind.write()
             record = Path(kind.file)
             (GOLDEN / name).mkdir(parents=True, exist_ok=True)

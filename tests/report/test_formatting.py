@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptreach.report.formatting import format_number, format_seconds, format_value
+from promptreach.report.formatting import counted, format_number, format_seconds, format_value
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,7 @@ def test_format_value_spells_out_lists_and_mappings() -> None:
 )
 def test_format_seconds(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+def test_counts_are_in_words_that_fit() -> None:
+    assert [counted(number, "text") for number in (0, 1, 2, 2000)] == ["0 texts", "1 text", "2 texts", "2,000 texts"]

@@ -208,3 +208,49 @@ def test_a_full_disk_under_the_log_is_an_output_error(run: Run, tmp_path: Path) 
     (tmp_path / "name" / "log.jsonl").symlink_to("/dev/full")
     with pytest.raises(OutputError, match="disk is full"):
         log(run.curve[0])
+
+
+DAMAGES: list[dict[str, Any]] = [
+    {"curve": []},
+    {"curve": ["x"]},
+    {"steps": "3"},
+    {"seconds": None},
+    {"config": 5},
+    {"tensors": ""},
+    {"more": 1},
+]
+
+
+@pytest.mark.parametrize("change", DAMAGES, ids=str)
+def test_a_changed_record_is_no_run_and_said(
+    change: dict[str, Any], run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RunStore(tmp_path)
+    store.put("it", run)
+    file = tmp_path / "it" / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    assert store.get("it") is None
+    assert "is not as it was written" in caplog.text
+
+
+@pytest.mark.parametrize("change", DAMAGES[1:5] + DAMAGES[6:], ids=str)
+def test_a_record_that_was_signed_and_is_none_is_refused_by_its_schema(
+    change: dict[str, Any], run: Run, tmp_path: Path
+) -> None:
+    store = RunStore(tmp_path)
+    store.put("it", run)
+    record = json.loads((tmp_path / "it" / "run.json").read_text())
+    del record["digest"]
+    store.write_record("it/run.json", record | change)
+    assert store.get("it") is None
+
+
+def test_the_tensors_of_another_run_are_told(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = RunStore(tmp_path)
+    for name in ("a", "b"):
+        store.put(name, run)
+    content = (tmp_path / "a" / "run.safetensors").read_bytes()
+    (tmp_path / "b" / "run.safetensors").write_bytes(content)
+    assert store.get("a") is not None
+    assert store.get("b") is None
+    assert "is not as it was written" in caplog.text

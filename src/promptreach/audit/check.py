@@ -10,7 +10,8 @@ from promptreach.audit.context import AuditContext
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Measured, Skipped
 from promptreach.diagnosis.steps import DiagnosisStep
-from promptreach.errors import OutputError, PromptreachError, WorkerError
+from promptreach.errors import MemoryShortError, OutputError, PromptreachError, WorkerError
+from promptreach.memory import is_shortage, shortage_text
 from promptreach.report.certificates import finished
 from promptreach.report.findings import Block, Finding
 
@@ -51,10 +52,14 @@ class Check:
     measure: Callable[[AuditContext], Outcome]
     nothing: str = "Not measured."
 
-    def run(self, context: AuditContext) -> Finding:
+    def run(self, context: AuditContext, needed: bool = False) -> Finding:
         """The finding; a check that breaks becomes one that says so, and the report stays whole.
 
+        Args:
+            needed: without it there is nothing to judge, so that a fault of ours in it is no verdict either: it passes.
+
         Raises:
+            MemoryShortError: an allocation that cannot be had says nothing of model or data.
             OutputError, WorkerError: nothing more can be kept or trained, and going on would end in a report that lacks
                 what a resumed audit finds.
         """
@@ -64,6 +69,10 @@ class Check:
         except (OutputError, WorkerError):
             raise
         except Exception as error:
+            if is_shortage(error):
+                raise MemoryShortError(shortage_text(f"measuring “{self.title}”", error)) from error
+            if needed and not isinstance(error, PromptreachError):
+                raise
             finding = Finding(
                 check=self.name,
                 title=self.title,

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -18,28 +20,34 @@ from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
-from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.errors import Fault, FormatError, InputError, raise_if_any
 from promptreach.files import check_output, remove_partials
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.brought import bring
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS
 from promptreach.hf.models.load import as_backbone
+from promptreach.locks import LOCK, folder_lock, is_locked
 from promptreach.progress import Progress
 from promptreach.report.findings import Code, Finding
 from promptreach.report.html import write_report
-from promptreach.report.json import read_report
+from promptreach.report.json import read_report, render_json
 from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
-from promptreach.training.arguments import choice_faults, least_faults
+from promptreach.terminal import one_line
+from promptreach.training.arguments import choice_faults, least_faults, seed_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
 
 RUNS_FOLDER = "runs"
+REPORT = "report.json"
+REPORT_DIGEST = "report.sha256"
+"""The digest of the report, in the folder of the runs: it is there before the report is."""
 NEEDED = ("data", "training")
 """The checks without which there is nothing to judge."""
 _ENDED = {"failed": "broke", "skipped": "could not be made"}
 Value = TypeVar("Value")
+_LOG = logging.getLogger(__name__)
 
 
 class AuditResult(Report):
@@ -94,7 +102,8 @@ def audit(
         seed: the same seed gives the same report on the same machine, times aside.
         seeds: 2 or more train the winners again with as many seeds as that; the report shows each, and the margin is at
             least what a seed was worth.
-        resume: continue in a folder that holds finished runs, or hand back its finished report.
+        resume: continue in a folder that holds finished runs, or hand back its finished report; begin where it holds
+            neither.
         quiet: no progress on standard error.
         again: a shell command that does this audit again, to be shown in the report; None shows the call in Python.
         model_options: passed to `promptreach.hf.open_model`: ``task``, ``revision``, ``dtype``, ``device``,
@@ -107,13 +116,14 @@ def audit(
         InputError: before any work, listing every fault of the arguments, the data, the model and the output folder.
         MissingExtraError: for engine ``"ray"`` without the package ray.
         UnsupportedModelError: for an architecture that this library cannot take apart.
-        OutputError: when nothing more can be written to `out`.
+        OutputError: when nothing more can be written to `out`, or another call is under way there; the same call is
+            waited for, and its report handed back.
         WorkerError: when workers die, or are not what this process is; what is finished stays for `resume`.
     """
     began = time.monotonic()
     columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
     faults = choice_faults("budget", budget, get_args(BudgetName)) + engine_faults(engine, workers, ray_address, model)
-    faults += least_faults({"seeds": seeds})
+    faults += seed_faults(seed) + least_faults({"seeds": seeds})
     folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
     task_data = _collect(faults, lambda: read_task(data, **columns))
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
@@ -126,53 +136,52 @@ def audit(
     without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
     settings = settings_for(budget, seed, without_embeddings, opened.max_positions, seeds)
     key = _key(opened, task_data, asdict(settings), adapter)
-    if folder is not None and (folder / "report.json").exists():
-        return _finished(folder, key)
-    if folder is not None:
-        remove_partials(folder)
-
-    store = RunStore(folder / RUNS_FOLDER if folder else None)
-    with (
-        Progress(quiet) as progress,
-        open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
-    ):
-        context = prepared(
-            opened,
-            task_data,
-            settings,
-            progress=progress,
-            executor_of=executor_of,
-            user_adapter=brought.adapter if brought else None,
-            user_pooling=brought.pooling if brought else None,
-            classifier=brought.classifier if brought else None,
-            user_base=brought.other_base if brought else "",
-            user_tokens=brought.added_tokens if brought else (),
+    with _claimed(folder, key, resume) as finished:
+        if finished is not None:
+            return finished
+        store = RunStore(folder / RUNS_FOLDER if folder else None)
+        with (
+            Progress(quiet) as progress,
+            open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
+        ):
+            context = prepared(
+                opened,
+                task_data,
+                settings,
+                progress=progress,
+                executor_of=executor_of,
+                user_adapter=brought.adapter if brought else None,
+                user_pooling=brought.pooling if brought else None,
+                classifier=brought.classifier if brought else None,
+                user_base=brought.other_base if brought else "",
+                user_tokens=brought.added_tokens if brought else (),
+            )
+            findings = [check.run(context, check.name in NEEDED) for check in CHECKS]
+        judgement = judge_findings(findings, context)
+        user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
+        options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
+        options |= {"ray_address": ray_address, **model_options, "budget": budget, "seed": seed}
+        options |= {"seeds": None if seeds == 1 else seeds, "out": None if out is None else f"{out}-again"}
+        recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
+        # As JSON gives them back, so that a report read from its file equals the one that was written.
+        recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
+        result = AuditResult(
+            verdict=judgement.verdict,
+            evidence=judgement.evidence,
+            headline=judgement.headline,
+            reasons=list(judgement.reasons),
+            recommendation=recommendation,
+            findings=findings,
+            model=_about_model(opened),
+            data={"source": task_data.source, "rows": len(task_data), "kind": type(task_data).__name__},
+            settings=recorded | {"engine": engine, "key": key},
+            environment=environment(),
+            seconds=time.monotonic() - began,
         )
-        findings = [check.run(context) for check in CHECKS]
-    judgement = judge_findings(findings, context)
-    user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
-    options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
-    options |= {"ray_address": ray_address, **model_options, "budget": budget, "seed": seed}
-    options |= {"seeds": None if seeds == 1 else seeds, "out": None if out is None else f"{out}-again"}
-    recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
-    # As JSON gives them back, so that a report read from its file equals the one that was written.
-    recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
-    result = AuditResult(
-        verdict=judgement.verdict,
-        evidence=judgement.evidence,
-        headline=judgement.headline,
-        reasons=list(judgement.reasons),
-        recommendation=recommendation,
-        findings=findings,
-        model=_about_model(opened),
-        data={"source": task_data.source, "rows": len(task_data), "kind": type(task_data).__name__},
-        settings=recorded | {"engine": engine, "key": key},
-        environment=environment(),
-        seconds=time.monotonic() - began,
-    )
-    if folder is not None:
-        result.write(folder)
-    return result
+        if folder is not None:
+            store.write(REPORT_DIGEST, hashlib.sha256(render_json(result).encode()).hexdigest())
+            result.write(folder)
+        return result
 
 
 def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgement:
@@ -195,8 +204,37 @@ def _collect(faults: list[Fault], step: Callable[[], Value]) -> Value | None:
         return None
 
 
+def nothing_to_resume(folder: str | Path) -> list[Fault]:
+    """The refusal of a folder in which no audit has begun, by somebody who wants to go on with one."""
+    folder = Path(folder)
+    if any((folder / name).exists() for name in (REPORT, RUNS_FOLDER, LOCK)):
+        return []
+    seen, expected = "no audit that was stopped or finished", "the folder of one"
+    return [
+        Fault(str(folder), seen, expected, "Leave --resume away to begin one there, or name its folder with --out.")
+    ]
+
+
+@contextmanager
+def _claimed(folder: Path | None, key: str, resume: bool) -> Iterator[AuditResult | None]:
+    """The folder for this call alone, for a `with` block; yields the report that stands there if it answers the call.
+
+    Another audit of the same call is waited for, and what it has done is this one's as well.
+    """
+    if folder is None:
+        yield None
+        return
+    with folder_lock(folder, "an audit", key) as waited:
+        _output(folder, resume or waited)  # what another call may have left there since
+        remove_partials(folder)
+        yield _finished(folder, key) if (folder / REPORT).exists() else None
+
+
 def _output(folder: Path, resume: bool) -> Path:
-    checked = check_output(folder, resume=resume)
+    """The folder, once it is known that results can go there; whose they may be is open while another audit is on."""
+    checked = check_output(folder, resume=resume or is_locked(folder))
+    if is_locked(folder):
+        return checked
     if not resume and (folder / RUNS_FOLDER).exists():
         raise InputError(
             Fault(
@@ -209,9 +247,20 @@ def _output(folder: Path, resume: bool) -> Path:
     return checked
 
 
-def _finished(folder: Path, key: str) -> AuditResult:
-    """The report that stands in `folder`, if it answers the same call."""
-    report = read_report(folder / "report.json", AuditResult)
+def _finished(folder: Path, key: str) -> AuditResult | None:
+    """The report that stands in `folder`, if it answers the same call; None, and a word, if it is damaged."""
+    known = folder / RUNS_FOLDER / REPORT_DIGEST
+    try:
+        report = read_report(folder / REPORT, AuditResult)
+        found = hashlib.sha256((folder / REPORT).read_bytes()).hexdigest()
+        if known.is_file() and known.read_text(errors="replace") != found:
+            raise InputError(Fault(str(folder / REPORT), "another SHA-256", "that of the report that was written"))
+    except FormatError:
+        raise
+    except InputError as error:
+        reason = one_line(str(error.faults[0]))
+        _LOG.warning("%s is not as it was written and is made again from the finished runs (%s)", REPORT, reason)
+        return None
     if report.settings.get("key") != key:
         raise InputError(
             Fault(

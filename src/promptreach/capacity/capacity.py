@@ -17,7 +17,8 @@ from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
-from promptreach.training.arguments import least_faults, name_faults, rate_faults, size_faults
+from promptreach.report.formatting import counted
+from promptreach.training.arguments import least_faults, name_faults, rate_faults, seed_faults, size_faults
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.methods.methods import lacking_faults
 from promptreach.training.side_by_side import JOINED_METHODS
@@ -86,7 +87,7 @@ def capacity(
         for method in dict.fromkeys(methods):
             for count in counts:
                 job = MemoryJob(method, count, tuple(texts), opening, settings)
-                with progress.task(f"{method}, {count} virtual tokens", total=settings.most_steps) as step:
+                with progress.task(f"{method}, {counted(count, 'virtual token')}", total=settings.most_steps) as step:
                     records = measured(backbone, job, bare, store, step)
                 bound = counting_bound(parameter_count(backbone, method, count), precision, size)
                 for kind in (kind for kind in KINDS if kind in kinds):
@@ -108,7 +109,7 @@ def _faults(
     faults += size_faults("tokens", tokens)
     faults += least_faults({"sequences": sequences}) + least_faults({"longest": longest}, 2)
     faults += least_faults({"steps": settings.steps}) + least_faults({"length": settings.length}, 2)
-    faults += rate_faults("learning_rate", settings.learning_rate)
+    faults += rate_faults("learning_rate", settings.learning_rate) + seed_faults(settings.seed)
     checks = [
         ("beta1", settings.beta1, 0 <= settings.beta1 < 1, "at least 0 and below 1"),
         ("beta2", settings.beta2, 0 <= settings.beta2 < 1, "at least 0 and below 1"),
@@ -129,7 +130,7 @@ def _faults_of(backbone: Backbone, most: int, vocabulary: int | None, settings: 
     faults = []
     least = settings.length or 2
     if backbone.max_positions - most < least:
-        seen = f"{most} virtual tokens in a context of {backbone.max_positions}"
+        seen = f"{counted(most, 'virtual token')} in a context of {backbone.max_positions}"
         faults.append(Fault("tokens", seen, f"room for {least} tokens of text"))
     if vocabulary is not None and not 2 <= vocabulary <= len(backbone.vocabulary):
         faults.append(Fault("vocabulary", str(vocabulary), f"2 to {len(backbone.vocabulary)}"))

@@ -4,7 +4,6 @@ A job is named by a hash of everything that decides its numbers: the model, the 
 the texts and the settings.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
@@ -15,9 +14,9 @@ from promptreach.capacity.scoring import TextScores, recalled_freely, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.errors import Fault, InputError
 from promptreach.progress import Step
-from promptreach.training.store import Store
+from promptreach.training.store import Store, read_stored
 
-MEMORY_VERSION = 1
+MEMORY_VERSION = 2
 """Part of every job's name: raise it when the same settings would give another outcome."""
 
 
@@ -35,13 +34,13 @@ def measured(
         OutputError: when they cannot be kept.
     """
     file = f"{store.key(MEMORY_VERSION, backbone.fingerprint, asdict(job))}.json"
-    known = store.load(file, lambda path: [MemoryRecord(**record) for record in json.loads(path.read_text("utf-8"))])
+    known = store.load(file, lambda path: [MemoryRecord(**record) for record in read_stored(path)["texts"]])
     if known is not None:
         step(job.settings.most_steps, "done before")
         return known
     runs = [memorise(backbone, job, bare(), share, step) for share in job.settings.shares]
     records = [_record(backbone, job, trainers) for trainers in zip(*runs, strict=True)]
-    store.write(file, json.dumps([asdict(record) for record in records], indent=1))
+    store.write_record(file, {"texts": [asdict(record) for record in records]})
     return records
 
 

@@ -10,6 +10,7 @@ from promptreach.capacity.counting import CountingBound
 from promptreach.capacity.memorise import MemorySettings, Status
 from promptreach.capacity.texts import Kind
 from promptreach.certificate import Certificate, Evidence, Side
+from promptreach.report.formatting import counted
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,9 @@ class Level:
 
     def certificates(self, settings: MemorySettings) -> list[Certificate]:
         """What was measured as lower bounds on what is possible, then the upper bounds."""
-        sample = f"{len(self.rows)} {self.kind} texts, at most {settings.steps} steps each, seed {settings.seed}"
-        whose = f"{self.tokens} virtual tokens ({self.method}) for each of these {self.kind} texts"
+        sample = f"{counted(len(self.rows), f'{self.kind} text')}, at most {counted(settings.steps, 'step')} each"
+        sample += f", seed {settings.seed}"
+        whose = f"{counted(self.tokens, 'virtual token')} ({self.method}) for each of these {self.kind} texts"
         below = "the bits of their source" if self.kind == "random" else "the bare model's loss"
         claims = [
             (f"With the best {whose}, the loss lies on average at least value bits below {below}.", self.bits.mean),

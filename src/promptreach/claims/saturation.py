@@ -130,7 +130,7 @@ def _loss(found: Run) -> float:
 CLAIM = Claim(
     key="A5",
     title="The loss saturates in the prompt's length, LoRA goes lower",
-    source="Wang et al. 2023, section 7",
+    source="Wang et al. 2023, section 7.3 (as remembered, not read)",
     statement="On a real language model the loss of prompt tuning stops falling as the prompt gets longer, while LoRA "
     "with fewer parameters reaches a lower one.",
     run=run,

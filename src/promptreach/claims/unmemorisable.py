@@ -110,7 +110,7 @@ def run(setting: Setting) -> Outcome:
 CLAIM = Claim(
     key="A2",
     title="Some data no prompt memorises",
-    source="Wang et al. 2023, Theorem 2",
+    source="Wang et al. 2023, Theorems 2 and 4",
     statement="For a given single-layer transformer there are two input-output pairs that no prompt of any length "
     "makes it reproduce, while a low-rank update of its weights does.",
     run=run,

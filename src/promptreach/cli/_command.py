@@ -21,6 +21,7 @@ from promptreach._version import __version__
 from promptreach.errors import PromptreachError
 from promptreach.memory import is_shortage, shortage_text
 from promptreach.terminal import one_line, printable, say
+from promptreach.training.arguments import MOST_SEED as MOST_SEED
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, folder, or GGUF file.")]
 """The model that a command works on."""
@@ -34,11 +35,19 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 """The switch that silences standard error."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 """The switch from text for people to JSON for programs."""
-MOST_SEED = 2**32 - 1
-"""The largest seed: every generator that is used takes it."""
-
 OUR_FAULT = 70
 """The exit status for a fault of this program, as sysexits.h has it."""
+
+
+def within(least: int, most: int) -> Callable[[int], int]:
+    """A check of an option's whole number, which the help does not show: it would not fit a screen."""
+
+    def check(value: int) -> int:
+        if not least <= value <= most:
+            raise typer.BadParameter(f"{value} is not in the range from {least:,} to {most:,}")
+        return value
+
+    return check
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import Adapter, Json, Model, NumLayers, Quiet, Revision, exit_status
+from promptreach.cli._command import MOST_SEED, Adapter, Json, Model, NumLayers, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
 
 
@@ -24,7 +24,7 @@ def attend(
     tokens: Annotated[int, typer.Option(help="How many tokens to read, without the prompt.")] = 256,
     tol: Annotated[float, typer.Option(help="Error wanted.")] = 1e-2,
     relative_to: Annotated[_Unit, typer.Option(help="What the error is relative to.")] = _Unit.range,
-    seed: Annotated[int, typer.Option(help="Of random tokens.")] = 0,
+    seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="Of random tokens.")] = 0,
     revision: Revision = None,
     num_layers: NumLayers = None,
     quiet: Quiet = False,

@@ -1,5 +1,6 @@
 """``promptreach audit``: can a soft prompt do this task on this model, and if not, what can?"""
 
+import os
 import shlex
 from collections.abc import Mapping
 from enum import StrEnum
@@ -8,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import exit_status
+from promptreach.cli._command import MOST_SEED, exit_status, within
 from promptreach.preflight import look
-from promptreach.terminal import say, write_json
+from promptreach.terminal import printable, say, write_json
 
 _COLUMNS = "Columns of DATA, where their names do not tell"
 _MODEL = "How to open MODEL"
@@ -55,7 +56,7 @@ def audit(
     engine: Annotated[_Engine, typer.Option(help="Where training runs go.")] = _Engine.local,
     workers: Annotated[int | None, typer.Option(help="Runs to train at the same time.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Of a Ray cluster, as in ray.init.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 0,
+    seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same report.")] = 0,
     seeds: Annotated[int, typer.Option(help="2 or more: how much of a score is a seed's luck.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped audit in OUT.")] = False,
     task: Annotated[_Task | None, typer.Option(rich_help_panel=_MODEL, help="Instead of what its config says.")] = None,
@@ -94,6 +95,8 @@ def audit(
     import torch
 
     from promptreach.audit import audit as run_audit
+    from promptreach.audit.run import nothing_to_resume
+    from promptreach.errors import raise_if_any
     from promptreach.report.json import render_json
     from promptreach.report.text import print_summary
 
@@ -110,6 +113,7 @@ def audit(
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
     shown |= {"seeds": None if seeds == 1 else seeds, "out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
+        raise_if_any(nothing_to_resume(out) if resume else [])
         result = run_audit(
             model,
             data,
@@ -140,4 +144,14 @@ def _command(model: str, data: str, options: Mapping[str, object]) -> str:
     call = ["promptreach", "audit", model, data]
     for name, value in options.items():
         call += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
-    return shlex.join(call)
+    return " ".join(map(_quoted, call))
+
+
+def _quoted(part: str) -> str:
+    """One argument as a shell reads it, in letters that a terminal shows; odd bytes as bash writes them."""
+    if part == printable(part):
+        return shlex.quote(part)
+    plain = (
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in "'\\" else f"\\{byte:03o}" for byte in os.fsencode(part)
+    )
+    return f"$'{''.join(plain)}'"

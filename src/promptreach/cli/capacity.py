@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import Json, NumLayers, Quiet, Revision, exit_status
-from promptreach.preflight import look
+from promptreach.cli._command import MOST_SEED, Json, NumLayers, Quiet, Revision, exit_status, within
 from promptreach.terminal import say
 
 
@@ -31,12 +30,12 @@ def capacity(
     ] = None,
     random: Annotated[bool, typer.Option("--random", help="Random text only.")] = False,
     vocabulary: Annotated[int | None, typer.Option(help="Different tokens in random text; else all.")] = None,
-    sequences: Annotated[int, typer.Option(help="Texts of each kind.")] = 3,
+    sequences: Annotated[int, typer.Option(callback=within(1, 10_000), help="Texts of each kind.")] = 3,
     longest: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 1024,
     length: Annotated[int | None, typer.Option(help="Train on exactly so many tokens: no growing text.")] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of a run at most, two runs a text.")] = 5000,
     learning_rate: Annotated[float, typer.Option(help="Of a prompt; a prefix's is scaled to its size.")] = 1e-2,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
+    seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same result.")] = 0,
     out: Annotated[
         Path | None, typer.Option(show_default="nothing is kept", help="Where page and finished points go.")
     ] = None,
@@ -53,9 +52,6 @@ def capacity(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    with exit_status():
-        look(model, texts=text or (), out=out, resume=True, num_layers=num_layers, revision=revision)
-
     from promptreach.capacity.capacity import capacity as measure
     from promptreach.capacity.memorise import MemorySettings
     from promptreach.commands.capacity import capacity_finding, write_memorised

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import Quiet, exit_status
+from promptreach.cli._command import MOST_SEED, Quiet, exit_status, within
 from promptreach.terminal import say, write_json
 
 
@@ -15,7 +15,7 @@ def claims(
     ] = None,
     full: Annotated[bool, typer.Option("--full/--quick", help="Sizes whose results are committed.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for a page, a picture and JSON a claim.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="Of everything drawn.")] = 0,
     quiet: Quiet = False,
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, one a line.")] = False,
 ) -> None:

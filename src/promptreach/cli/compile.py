@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import Json, Quiet, exit_status
+from promptreach.cli._command import MOST_SEED, Json, Quiet, exit_status, within
 from promptreach.terminal import say, write_json
 
 
@@ -18,8 +18,8 @@ def compile(
             "gallery: ridge, smooth, distance, lookup, product, mixture, reverse, sort, average.",
         ),
     ],
-    dim: Annotated[int, typer.Option(help="Size of one token.")] = 1,
-    tokens: Annotated[int, typer.Option(help="Tokens of one input.")] = 1,
+    dim: Annotated[int, typer.Option(callback=within(1, 100_000), help="Size of one token.")] = 1,
+    tokens: Annotated[int, typer.Option(callback=within(1, 100_000), help="Tokens of one input.")] = 1,
     lipschitz: Annotated[float, typer.Option(help="Constant that you declare, 2-norm over all entries.")] = 1.0,
     tol: Annotated[float, typer.Option(help="Root of the mean squared error over inputs that you want.")] = 0.1,
     construction: Annotated[
@@ -30,8 +30,8 @@ def compile(
     ] = None,
     float32: Annotated[bool, typer.Option("--float32", help="Where the certificate allows.")] = False,
     memory: Annotated[float, typer.Option(help="GiB granted.")] = 2.0,
-    points: Annotated[int, typer.Option(help="Fresh points to try it on.")] = 20_000,
-    seed: Annotated[int, typer.Option(help="Of fresh points, and of the gallery.")] = 0,
+    points: Annotated[int, typer.Option(callback=within(1, 10_000_000), help="Fresh points to try it on.")] = 20_000,
+    seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="Of fresh points, and of the gallery.")] = 0,
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("promptreach-compiled"),
     quiet: Quiet = False,
     json: Json = False,

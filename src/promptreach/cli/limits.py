@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import Json, Model, NumLayers, Revision, exit_status
+from promptreach.cli._command import MOST_SEED, Json, Model, NumLayers, Revision, exit_status, within
 from promptreach.preflight import look
 
 
 def limits(
     model: Model,
     tokens: Annotated[int, typer.Option(help="Sequence length, prompt included.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the random text that is looked at.")] = 0,
+    seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="Of the random text that is looked at.")] = 0,
     revision: Revision = None,
     num_layers: NumLayers = None,
     json: Json = False,

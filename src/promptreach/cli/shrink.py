@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import Json, Quiet, Revision, exit_status
-from promptreach.preflight import look
+from promptreach.cli._command import MOST_SEED, Json, Quiet, Revision, exit_status, within
 from promptreach.terminal import say
 
 
@@ -31,7 +30,7 @@ def shrink(
     ] = None,
     budgets: Annotated[_Budgets, typer.Option(help="The same for every head, or by need.")] = _Budgets.equal,
     steps: Annotated[int, typer.Option(help="Of gradient refinement.")] = 100,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same prefix.")] = 0,
+    seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same prefix.")] = 0,
     revision: Revision = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -43,9 +42,6 @@ def shrink(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    with exit_status():
-        look(model, adapter=adapter, texts=text or (), revision=revision)
-
     from promptreach.commands.shrink import shorten_adapter
     from promptreach.progress import Progress
     from promptreach.report.text import print_finding

@@ -10,6 +10,7 @@ from promptreach.evidence import Side
 from promptreach.files import write_atomically
 from promptreach.report.certificates import finished
 from promptreach.report.findings import Block, Cell, Curve, Finding, Series, Table, Text
+from promptreach.report.formatting import counted
 from promptreach.report.html import render_page
 from promptreach.report.json import render_finding
 from promptreach.report.result import environment
@@ -26,8 +27,8 @@ def capacity_finding(capacity: Capacity) -> Finding:
         title="How much text virtual tokens hold",
         evidence=Evidence.MEASURED,
         sample=(
-            f"{capacity.model}: {sequences} texts of each kind, at most {settings.steps} steps a run, "
-            f"seed {settings.seed}"
+            f"{capacity.model}: {counted(sequences, 'text')} of each kind, at most "
+            f"{counted(settings.steps, 'step')} a run, seed {settings.seed}"
         ),
         summary=" ".join(_sentence(capacity, *curve) for curve in capacity.curves),
         values=capacity.to_dict(),
@@ -163,7 +164,8 @@ def _meaning(capacity: Capacity) -> str:
         "not show that no prompt holds it. Bits, not tokens, are what compares between texts: common words have few."
     ]
     if whole:
-        parts.append(f"{whole} of {len(capacity.rows)} texts were recalled to their end, so more may fit: give longer.")
+        of, were = counted(len(capacity.rows), "text"), "was" if whole == 1 else "were"
+        parts.append(f"{whole} of {of} {were} recalled to their end, so more may fit: give longer.")
     if lost:
-        parts.append(f"{lost} of {len(capacity.rows)} trainings diverged; try a lower learning rate.")
+        parts.append(f"{lost} of {counted(len(capacity.rows), 'training')} diverged; try a lower learning rate.")
     return " ".join(parts)

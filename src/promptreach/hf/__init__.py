@@ -11,6 +11,7 @@ from promptreach.hf.compiled import (
 from promptreach.hf.models.load import open_model
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.weights import final_norm, layer_inputs, layer_weights
+from promptreach.hf.monitoring.monitor import SoftPromptMonitor
 from promptreach.hf.running.attention_interface import attention_reports, use_attention
 from promptreach.hf.running.cache import PromptCache, load_cache, precompute, rerotated
 from promptreach.hf.running.capture import LayerCapture, capture, visit
@@ -24,6 +25,7 @@ __all__ = [
     "PrefixQueries",
     "PromptCache",
     "Shortened",
+    "SoftPromptMonitor",
     "attach",
     "attention_reports",
     "capture",

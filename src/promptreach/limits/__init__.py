@@ -1,6 +1,7 @@
 """Limits of prompts: exact oracles, bounds and data that no prompt fits, each with a certificate."""
 
 from promptreach.limits.counting.lengths import PromptLength, prompt_length
+from promptreach.limits.counting.token_floors import token_floor, token_floors
 from promptreach.limits.counting.tokens import (
     ComparisonRow,
     LowRankFit,
@@ -12,6 +13,7 @@ from promptreach.limits.counting.tokens import (
 )
 from promptreach.limits.layers.invert import Inverse, injective_consequence, invert
 from promptreach.limits.layers.lipschitz import LayerBound, lipschitz
+from promptreach.limits.layers.prompt_updates import PromptUpdate, prompt_to_update
 from promptreach.limits.oracle.memorisable import Memorisation, QueryGroup, memorisable, memorisable_statistics
 from promptreach.limits.oracle.pairs import NotCertifiedError, UnmemorisablePair, unmemorisable_pair
 
@@ -23,6 +25,7 @@ __all__ = [
     "Memorisation",
     "NotCertifiedError",
     "PromptLength",
+    "PromptUpdate",
     "QueryGroup",
     "TokenBound",
     "UnmemorisablePair",
@@ -34,6 +37,9 @@ __all__ = [
     "memorisable",
     "memorisable_statistics",
     "prompt_length",
+    "prompt_to_update",
+    "token_floor",
+    "token_floors",
     "token_lower_bound",
     "tokens_needed",
     "unmemorisable_pair",

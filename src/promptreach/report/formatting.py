@@ -30,6 +30,11 @@ def format_number(value: int | float | None) -> str:
     return f"{value:.3g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of a thing, in words that fit: ``"1 text"``, ``"2,000 texts"``; one word, or an adjective before it."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def format_value(value: Any) -> str:
     """Any JSON value on one line: text as it is, numbers by `format_number`, lists and mappings spelt out."""
     if isinstance(value, str):

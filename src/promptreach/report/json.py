@@ -1,8 +1,9 @@
 """The JSON of reports and findings: everything that is shown, for programs, in a published format.
 
 Keys are sorted, so the same result gives the same bytes. JSON has no numbers for NaN and the infinities; they stand as
-the strings "NaN", "Infinity" and "-Infinity". Where the schema asks for a number they are read back as numbers; in
-table cells and in a finding's `values`, whose types are open, they stay strings.
+the strings "NaN", "Infinity" and "-Infinity". Where
+the schema asks for a number they are read back as numbers; in table cells and in a finding's `values`, whose types are
+open, they stay strings.
 """
 
 import json
@@ -18,6 +19,7 @@ from promptreach.errors import Fault, InputError
 from promptreach.formats import REMEDY, read_record
 from promptreach.report.findings import FINDING_VERSION, Finding
 from promptreach.report.result import SCHEMA_VERSION, Report
+from promptreach.terminal import printable_json
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Report = TypeVar("_Report", bound=Report)
@@ -81,7 +83,9 @@ class _TwinSchema(GenerateJsonSchema):
 
 
 def _text(record: dict[str, Any]) -> str:
-    return json.dumps(_without_nonfinite(record), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    record = _without_nonfinite(record)
+    text = json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return printable_json(text) + "\n"
 
 
 def _without_nonfinite(value: Any) -> Any:

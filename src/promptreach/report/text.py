@@ -1,7 +1,5 @@
 """The terminal's summary: the verdict line first, then the methods, the reasons and what to do now."""
 
-import sys
-import unicodedata
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -17,6 +15,7 @@ from promptreach.report.json import render_finding
 from promptreach.report.result import Recommendation, Report
 from promptreach.report.verdict import VERDICT_WORDS
 from promptreach.report.wording import certificate_lines, method_table, settings, subject
+from promptreach.terminal import printable, write_json
 
 _GAP = 2  # spaces between columns
 
@@ -43,7 +42,7 @@ def print_finding(finding: Finding, console: Console | None = None, *, as_json: 
     whole record for programs instead.
     """
     if as_json:
-        sys.stdout.write(render_finding(finding))
+        write_json(render_finding(finding))
         return
     console = console or Console()
     line = Text(_plain(console, finding.summary), style="bold")
@@ -55,7 +54,7 @@ def print_finding(finding: Finding, console: Console | None = None, *, as_json: 
     for block in finding.blocks:
         if isinstance(block, Table):
             _print_heading(console, block.title)
-            _print_table(console, block)
+            _print_table(console, block, "A wider one has them, and --json.")
             _print_paragraph(console, block.note)
         elif isinstance(block, Paragraph):
             console.print()
@@ -79,11 +78,11 @@ def _print_methods(console: Console, result: Report) -> None:
         return
     finding, table = found
     _print_heading(console, f"{table.title} [{finding.evidence.value}]")
-    _print_table(console, table)
+    _print_table(console, table, "The report has them.")
 
 
-def _print_table(console: Console, table: Table) -> None:
-    """As many columns as fit, and the names of those that do not."""
+def _print_table(console: Console, table: Table, rest: str) -> None:
+    """As many columns as fit, and the names of those that do not, with where the `rest` is."""
     lines = [table.columns, *format_rows(table)]
     columns = [[_plain(console, cell) for cell in column] for column in zip(*lines, strict=True)]
     widths = _fitting(columns, console.width)
@@ -99,7 +98,7 @@ def _print_table(console: Console, table: Table) -> None:
     console.print(grid)
     if left_out:
         names = ", ".join(heading for heading, *_ in left_out)
-        _print_paragraph(console, f"This terminal is too narrow for: {names}. The report has them.")
+        _print_paragraph(console, f"This terminal is too narrow for: {names}. {rest}")
 
 
 def _fitting(columns: list[list[str]], terminal: int) -> list[int]:
@@ -173,16 +172,4 @@ def _print_paragraph(console: Console, text: str) -> None:
 
 
 def _plain(console: Console, text: str) -> str:
-    """`text` without anything that a terminal obeys, in characters that the console's encoding has."""
-    safe = "".join(
-        character.encode("unicode_escape").decode() if _is_command(character) else character for character in text
-    )
-    return safe.encode(console.encoding, "backslashreplace").decode(console.encoding)
-
-
-def _is_command(character: str) -> bool:
-    """True for control characters other than a line break, and for those that reorder the text around them."""
-    return character != "\n" and (
-        unicodedata.category(character) == "Cc"
-        or unicodedata.bidirectional(character) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-    )
+    return printable(text, console.encoding)

@@ -13,6 +13,9 @@ from typing import Any
 
 from promptreach.errors import Fault
 
+MOST_SEED = 2**32 - 1
+"""The largest seed that every generator takes."""
+
 
 def least_faults(values: Mapping[str, int | None], least: int = 1) -> list[Fault]:
     """Faults of whole numbers, by name, that are to be at least `least`."""
@@ -23,6 +26,12 @@ def least_faults(values: Mapping[str, int | None], least: int = 1) -> list[Fault
 def choice_faults(where: str, given: str | None, known: Collection[str], whose: str = "") -> list[Fault]:
     """Faults of `given` as one of the `known` names; `whose` names they are stands behind them in the message."""
     return [] if given is None or given in known else [Fault(where, repr(given), f"one of {', '.join(known)}{whose}")]
+
+
+def seed_faults(seed: Any) -> list[Fault]:
+    """Faults of `seed` as a seed of every generator that is used."""
+    good = isinstance(seed, Integral) and not isinstance(seed, bool) and 0 <= int(seed) <= MOST_SEED
+    return [] if good else [Fault("seed", repr(seed)[:60], f"a whole number from 0 to {MOST_SEED:,}")]
 
 
 def rate_faults(where: str, given: float | None) -> list[Fault]:

@@ -9,7 +9,7 @@ from promptreach.hf.models.load import opened_for
 from promptreach.progress import Progress
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.tables import read_task
-from promptreach.training.arguments import choice_faults, least_faults, rate_faults
+from promptreach.training.arguments import choice_faults, least_faults, rate_faults, seed_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.initial import WarmStart
 from promptreach.training.methods.methods import METHODS, first_init, lacking_faults, method_faults
@@ -100,6 +100,7 @@ def fit(
             *method_faults(method, init),
             *least_faults(sizes | {"at_once": at_once}),
             *rate_faults("learning_rate", learning_rate),
+            *seed_faults(seed),
             *_start_faults(start, trained, method, tokens),
             *_prefix_faults(method, reparameterise=reparameterise, dropout=dropout),
             *choice_faults("pooling", pooling, get_args(Pooling)),

@@ -9,23 +9,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from promptreach.backbone import Backbone, Prepended
 from promptreach.files import as_output_error
-from promptreach.formats import check_version
 from promptreach.prompt import Adapter
 from promptreach.training.methods.initial import WarmStart
 from promptreach.training.methods.methods import METHODS, Shape
-from promptreach.training.store import Groups, Store, read_tensors
+from promptreach.training.store import Groups, Store, read_stored, read_tensors
 from promptreach.training.task.objective import Outcomes
 
 Paused = tuple[Groups, dict[str, Any]]
 """What `RunStore.pause` keeps of a run that is to go on: its tensors by group, and its numbers."""
 
-RUN_VERSION = 2
+RUN_VERSION = 3
 """Part of every run's name and record: raise it when the same settings would give another outcome, or another form."""
 
 
@@ -190,11 +190,8 @@ class RunStore(Store):
         groups = {"state": run.state, "head": run.head, "validation": vars(run.validation)}
         groups |= {"held_out": vars(run.held_out)} if run.held_out else {}
         groups |= {"start": run.config.start.tensors} if run.config.start else {}
-        self.write_tensors(f"{name}/run.safetensors", groups)
-        plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
-        record = {"version": RUN_VERSION, **plain, "config": run.config.to_record()}
-        record["curve"] = [_to_json(look) for look in run.curve]
-        self.write(f"{name}/run.json", json.dumps(record, indent=1))
+        digest = self.write_tensors(f"{name}/run.safetensors", groups)
+        self.write_record(f"{name}/run.json", RunRecord.of(run, digest).model_dump())
         with as_output_error(self.folder / name):
             (self.folder / name / "paused.safetensors").unlink(missing_ok=True)
 
@@ -218,6 +215,37 @@ class RunStore(Store):
         return self._paused.get(name) or self.load(f"{name}/paused.safetensors", read_tensors)
 
 
+class RunRecord(BaseModel):
+    """The run.json of a run: what is written there is made of it, and what is read has to be one.
+
+    Attributes:
+        version: `RUN_VERSION`.
+        status, parameters, unit, steps, seconds: as in `Run`.
+        config: `RunConfig.to_record`.
+        curve: its evaluations; a loss that is not a number stands as None.
+        tensors: the digest of run.safetensors, which lies beside it.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: Literal[3] = 3
+    status: Literal["finished", "diverged"]
+    parameters: Annotated[int, Field(ge=0)]
+    unit: float
+    steps: Annotated[int, Field(ge=0)]
+    seconds: float
+    config: dict[str, Any]
+    curve: list[dict[Literal["step", "train_loss", "validation_loss", "validation_accuracy"], int | float | None]]
+    tensors: str
+
+    @classmethod
+    def of(cls, run: Run, tensors: str) -> "RunRecord":
+        """The record of a run whose tensors have that digest."""
+        plain = {key: getattr(run, key) for key in ("status", "parameters", "unit", "steps", "seconds")}
+        curve = [_to_json(look) for look in run.curve]
+        return cls.model_validate({**plain, "config": run.config.to_record(), "curve": curve, "tensors": tensors})
+
+
 def _to_json(look: Evaluation) -> dict[str, int | float | None]:
     """JSON has no NaN: a loss that is not a number stands as null."""
     return {key: value if math.isfinite(value) else None for key, value in asdict(look).items()}
@@ -230,21 +258,16 @@ def read_run(folder: Path) -> Run:
         FormatError: when it is of another version.
         OSError, ValueError, TypeError, KeyError, SafetensorError: when it is not whole.
     """
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    record.setdefault("version", RUN_VERSION)  # the folder's name says it; the file does so only since lately
-    check_version(record, RUN_VERSION, str(folder / "run.json"), "version")
-    del record["version"]
-    groups, _ = read_tensors(folder / "run.safetensors")
+    record = RunRecord.model_validate(read_stored(folder / "run.json", RUN_VERSION))
+    groups, _ = read_tensors(folder / "run.safetensors", record.tensors)
     start = WarmStart.of(groups["start"]) if "start" in groups else None
-    if (start and start.digest) != record["config"]["start"]:
+    if (start and start.digest) != record.config["start"]:
         raise ValueError("the start is not the one of these settings")
-    record["config"] = RunConfig(**record["config"] | {"start": start})
-    record["curve"] = tuple(
-        Evaluation(look.pop("step"), **{key: math.nan if value is None else value for key, value in look.items()})
-        for look in record["curve"]
-    )
+    curve = [{key: math.nan if value is None else value for key, value in look.items()} for look in record.curve]
     return Run(
-        **record,
+        **record.model_dump(include={"status", "parameters", "unit", "steps", "seconds"}),
+        config=RunConfig(**record.config | {"start": start}),
+        curve=tuple(Evaluation(int(look.pop("step")), **look) for look in curve),
         validation=Outcomes(**groups["validation"]),
         held_out=Outcomes(**groups["held_out"]) if "held_out" in groups else None,
         state=groups["state"],

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.changed_certificates import changed_fields, changed_witnesses
 from helpers.models import tiny_model
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import Completions, LabelledTexts, TaskData
@@ -66,6 +67,17 @@ def test_floor_certificates_survive_json_and_catch_tampering() -> None:
         certificate = Certificate.from_dict(json.loads(json.dumps(made.to_dict())))
         assert certificate.recheck()
         assert not replace(certificate, value=certificate.value + 0.01).recheck()
+
+
+def test_a_floor_of_data_that_was_changed_is_refused() -> None:
+    found = found_in(texts([("the cat", "x"), ("the cat", "y"), ("a dog", "x")]))
+    for made in found.certificates:
+        assert made.rechecked
+        assert "without dropout" in made.claim
+        assert [what for what, other in changed_fields(made) if other.recheck()] == []
+        # One more row of one answer leaves as many lost: that is true of other rows, and the claim speaks of counts.
+        still_true = {"conflicts.0.0.up", "conflicts.0.1.up"} if made.value > 0.5 else set()
+        assert {where for where, other in changed_witnesses(made) if other.recheck()} <= still_true
 
 
 def test_completion_floor_counts_tokens() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.changed_certificates import changed_fields, changed_witnesses
+from helpers.tampering import damaged, said_otherwise
 from promptreach.certificate import Certificate, Evidence, Side
 from promptreach.errors import InputError
 from promptreach.limits.counting.lengths import prompt_length
@@ -181,3 +182,24 @@ def test_a_length_beyond_whole_float64_numbers_is_rechecked():
     found = prompt_length(dim=5, tokens=3, lipschitz=17.042416866690413, tol=0.4409645083450593, alpha=1)
     assert found.necessary.value > 2**53
     assert found.necessary.recheck()
+
+
+def test_the_tables_number_lies_between_what_counting_asks_and_what_the_table_takes():
+    assert prompt_length(1, 4, 1.0, 0.1).index_tokens == 1_383_017
+    # 40^4 cells with 4 entries of 20 levels, 32 bits a token.
+    assert math.ceil(4 * 40**4 * math.log2(20) / 32) == 1_383_017
+    for dim, tokens, lipschitz, tol, alpha, precision, hidden in itertools.product(
+        (1, 2), (1, 3), (0.0, 3.0), (0.01, 0.3, 2.0), (1.0, math.inf), (1.0, 7.3, 32.0), (None, 5)
+    ):
+        found = prompt_length(dim, tokens, lipschitz, tol, alpha, precision, hidden)
+        assert found.index.rechecked
+        assert found.necessary_log10 <= found.index_log10 <= found.sufficient_log10
+
+
+def test_a_changed_index_length_is_refused():
+    index = prompt_length(1, 2, 1.0, 0.3).index
+    assert index.recheck()
+    assert [what for what, other in said_otherwise(index) if other.recheck()] == []
+    assert [what for what, other in damaged(index) if other.recheck()] == []
+    for value in (1.0, 0.0, -math.inf):
+        assert not dataclasses.replace(index, value=value).recheck()

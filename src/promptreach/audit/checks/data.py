@@ -11,6 +11,7 @@ from promptreach.diagnosis.measures.floors import Floors
 from promptreach.diagnosis.numbers import DataNumbers
 from promptreach.evidence import Side
 from promptreach.report.findings import Block, Cell, Table, Text
+from promptreach.report.formatting import counted
 from promptreach.rounding import shown_bound
 
 _SHOWN = 8
@@ -111,16 +112,17 @@ def _conflict_table(context: AuditContext, floors: Floors) -> Table:
 
 
 def _summary(numbers: DataNumbers) -> str:
-    text = f"{numbers.rows:,} rows"
+    text = counted(numbers.rows, "row")
     if numbers.classes:
-        text += f", {numbers.classes} labels, the most frequent on {numbers.majority_share:.1%}"
+        text += f", {counted(numbers.classes, 'label')}, the most frequent on {numbers.majority_share:.1%}"
     if numbers.conflicting_rows:
         text += (
-            f". {numbers.conflicting_rows:,} rows contradict each other: no method gets more than "
+            f". {counted(numbers.conflicting_rows, 'row')} contradict each other: no method gets more than "
             f"{shown_bound(numbers.best_accuracy, Side.UPPER, percent=True)}% of the rows right"
         )
         if not numbers.classes:
             text += f", or below {shown_bound(numbers.loss_floor, Side.LOWER)} nats per token"
     else:
         text += ". No two equal inputs carry different answers, so the data sets no floor"
-    return f"{text}. {numbers.truncated:,} rows are cut at {numbers.max_length} tokens."
+    are = "is" if numbers.truncated == 1 else "are"
+    return f"{text}. {counted(numbers.truncated, 'row')} {are} cut at {numbers.max_length} tokens."

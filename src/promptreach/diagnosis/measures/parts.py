@@ -7,6 +7,9 @@ from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.diagnosis.circumstances import PartsNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured
 from promptreach.training.task.encoding import Encoded
+from promptreach.training.task.parts import shared_rows
+
+_MERGES_LOOKED_AT = 200
 
 
 def measure(experiment: Experiment) -> Measured[PartsNumbers]:
@@ -22,7 +25,7 @@ def measure(experiment: Experiment) -> Measured[PartsNumbers]:
         cut_side="end" if isinstance(data, LabelledTexts) else "beginning",
         room=experiment.content_length,
         context=task.backbone.max_positions,
-        remarks=(*data.remarks, *_blank_remarks(experiment)),
+        remarks=(*data.remarks, *_shared_remarks(experiment), *_blank_remarks(experiment), *_merge_remarks(experiment)),
     )
     return Measured(numbers, experiment.sample)
 
@@ -50,6 +53,19 @@ def _contents(part: Encoded) -> Sequence[tuple[int, ...]]:
     return [ids[:-length] for ids, length in zip(part.sequences, part.answer_lengths, strict=True)]
 
 
+def _shared_remarks(experiment: Experiment) -> list[str]:
+    """Rows of the user's own parts that stand in the validation part and in another one; `known_rows` has the rest."""
+    if experiment.every_row or not experiment.data.parts:
+        return []
+    words = {"train": "training part", "validation": "validation part", "held_out": "test part"}
+    shared = shared_rows({name: list(_contents(part)) for name, part in experiment.task.encoded.items()})
+    return [
+        f"{count:,} rows of the {words[later]} stand in the {words[earlier]} as well, to the model."
+        for (earlier, later), count in shared.items()
+        if "validation" in (earlier, later)
+    ]
+
+
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
@@ -75,6 +91,24 @@ def _blank_remarks(experiment: Experiment) -> list[str]:
             "words."
         )
     return found
+
+
+def _merge_remarks(experiment: Experiment) -> list[str]:
+    """Rows whose completion would share a token with its prompt, were the two written as one text; with an example."""
+    part = experiment.task.train.take(range(min(_MERGES_LOOKED_AT, len(experiment.task.train))))
+    if not isinstance(part, Completions):
+        return []
+    tokenize = experiment.task.backbone.tokenize_pairs
+    apart = tokenize(part.prompts, part.completions)[0]
+    joint = tokenize([one + two for one, two in zip(part.prompts, part.completions, strict=True)], part.completions)[0]
+    merged = [row for row, (ids, whole) in enumerate(zip(apart, joint, strict=True)) if whole[: len(ids)] != ids]
+    if not merged:
+        return []
+    end, start = part.prompts[merged[0]][-12:], part.completions[merged[0]][:12]
+    return [
+        f"In {len(merged):,} of {len(part):,} training rows the completion's first token would merge with the prompt's "
+        f"last in running text, as in {end!r} and {start!r}: they are trained apart, as they will be asked."
+    ]
 
 
 def _wants_blanks(experiment: Experiment, texts: Sequence[str]) -> bool:

@@ -18,6 +18,7 @@ from promptreach.backbone import Backbone, Prepended
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_record
+from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lora_update
 from promptreach.hf.adapters._prompt_folders import PREFIXES, PROMPTS, flatten, for_decoder, prompt_or_prefix
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
@@ -96,6 +97,7 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
     raise_if_any(file_faults(folder) or tokenizer_faults(folder, model), AdapterError)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     tensors = load_file(folder / WEIGHTS)
+    raise_if_any(config_faults(config, str(folder / CONFIG)), AdapterError)
     adapter = _from_peft(config, tensors, model, folder)
     raise_if_any(misfits(adapter, model, str(folder)), AdapterError)
     return adapter

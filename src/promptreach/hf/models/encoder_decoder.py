@@ -27,6 +27,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 
 from promptreach.backbone import ModelTask, Origin, Prepended, TokenBatch
 from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
+from promptreach.hf.models._untrusted import encoded
 from promptreach.hf.models.ends import written_logits_of
 from promptreach.hf.models.families import Family, task_of
 from promptreach.hf.models.model import OpenModel
@@ -108,9 +109,7 @@ class EncoderDecoder(OpenModel):
         if self.tokenizer is None:
             return None
         behind = self._targets([""])[0]
-        token = behind[-1] if behind else super().end_token
-        raise_if_any(rowless_faults(self.tokenizer, [[token]], len(self._table)) if token is not None else [])
-        return token
+        return behind[-1] if behind else super().end_token
 
     def tokenize_pairs(
         self, prompts: Sequence[str], completions: Sequence[str]
@@ -123,7 +122,6 @@ class EncoderDecoder(OpenModel):
         """
         inputs = self.tokenize(prompts)
         answers = self._targets(completions)
-        raise_if_any(rowless_faults(self.tokenizer, answers, len(self._table)))
         # A completion without a token is one also where special tokens stand around it.
         return inputs, [ids if text else [] for ids, text in zip(answers, completions, strict=True)]
 
@@ -245,8 +243,15 @@ class EncoderDecoder(OpenModel):
         """Token ids of texts that the model writes."""
         if not texts:
             return []
-        encoded = self.tokenizer(text_target=list(texts), truncation=False, verbose=False)
-        return [list(ids) for ids in encoded["input_ids"]]
+
+        def as_targets(batch: list[str], **options: Any) -> Any:
+            return self.tokenizer(text_target=batch, **options)
+
+        found = encoded(as_targets, texts, truncation=False, verbose=False)["input_ids"]
+        rows = self.decoder.get_input_embeddings().weight
+        assert isinstance(rows, Tensor)
+        raise_if_any(rowless_faults(self.tokenizer, found, len(rows)))
+        return [list(ids) for ids in found]
 
 
 def encoder_alone(module: PreTrainedModel) -> PreTrainedModel:

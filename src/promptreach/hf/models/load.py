@@ -41,12 +41,13 @@ from promptreach.errors import (
     UnsupportedModelError,
     raise_if_any,
 )
+from promptreach.hf.models._untrusted import allocation_faults, count_faults, damage_named, forward_faults
 from promptreach.hf.models.encoder_decoder import EncoderDecoder, encoder_alone
 from promptreach.hf.models.families import task_of
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.sizes import cut_layers, layer_count, size_faults, text_config
 from promptreach.hf.models.soundness import weight_number_faults
-from promptreach.model_files import folder_faults, gguf_faults
+from promptreach.model_files import folder_faults, gguf_faults, shards_of
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
@@ -58,6 +59,16 @@ class _Place:
     folder: Path
     name: str
     gguf_file: str | None = None
+
+    @property
+    def parts(self) -> tuple[Path | None, list[Path]]:
+        """The config's file, None in a GGUF file, and the files of the weights; all found to be whole."""
+        if self.gguf_file:
+            return None, [self.folder / self.gguf_file]
+        index = self.folder / "model.safetensors.index.json"
+        single = self.folder / "model.safetensors"
+        names = [single.name] if single.is_file() else shards_of(index)[0]
+        return self.folder / "config.json", [self.folder / name for name in names]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -116,20 +127,23 @@ def open_model(
     place = _locate(source, revision)  # a download may show its progress
     options = {"tokenizer": tokenizer, "task": task, "revision": revision, "dtype": dtype}
     options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
-    with quietly():
-        raise_if_any(_file_faults(place, tokenizer is None), ModelError)
+    with quietly(), damage_named(place.name):
+        raise_if_any(_file_faults(place, tokenizer is None) or count_faults(*place.parts), ModelError)
         config = _config_of(place, num_layers)
         task = task_of(config, task)
+        alone = () if config.is_encoder_decoder else (loader_of(config, "encoder"),)
+        raise_if_any(allocation_faults(config, place.parts[1], place.name, dtype, *alone), ModelError)
         model = _load(place, config, task, dtype, device_map)
         raise_if_any(weight_number_faults(model, place.name), ModelError)
         if device_map is None:
             model = model.to(device)
+        raise_if_any(forward_faults(model, place.name), ModelError)
         if tokenizer is None:
             tokenizer = _try(place, "tokenizer", lambda: AutoTokenizer.from_pretrained(**place.options))
-    path = Path(source).expanduser()
-    # Another process may stand in another folder.
-    origin = Origin(str(path.resolve() if path.exists() else source), options)
-    return _opened(model, tokenizer, place.name, task, origin)
+        path = Path(source).expanduser()
+        # Another process may stand in another folder.
+        origin = Origin(str(path.resolve() if path.exists() else source), options)
+        return _opened(model, tokenizer, place.name, task, origin)
 
 
 def _opened(

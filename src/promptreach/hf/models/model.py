@@ -23,6 +23,7 @@ from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelEr
 from promptreach.hf.adapters._lora import AttachedLora, attached, lora_targets
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
+from promptreach.hf.models._untrusted import encoded
 from promptreach.hf.models.continuations import continued
 from promptreach.hf.models.ends import embedded_vocabulary, embedding_faults, logits_of
 from promptreach.hf.models.families import Family, family_of, row_of, task_of
@@ -48,7 +49,7 @@ class OpenModel:
     Args:
         model: the module. It is put into evaluation mode and its parameters are frozen.
         tokenizer: a transformers tokenizer; None leaves everything but `tokenize` usable.
-        name: what to call it, usually its hub id or folder; the default is what the module says of itself.
+        name: what to call it; the default is what the module says of itself.
         task: ``encoder`` or ``causal``; the default is read from the config.
         origin: how `open_model` opened it; None for a module that was there already.
 
@@ -57,8 +58,7 @@ class OpenModel:
         row: where this architecture keeps its parts; None where its weights are not understood, which only limits and
             UniPELT ask for.
         traits: what the model showed of itself when it was opened.
-        hidden_size, embedding_size, num_layers, num_heads, num_kv_heads, head_dim, value_dim, max_positions: as in the
-            protocol.
+        hidden_size and all further sizes: as in the protocol.
 
     Raises:
         UnsupportedModelError: when it cannot be run on token ids alone.
@@ -172,9 +172,10 @@ class OpenModel:
             raise InputError(Fault("tokenizer", "None", "a tokenizer", "pass tokenizer= to open_model"))
         if not texts:
             return []
-        encoded = self.tokenizer(list(texts), add_special_tokens=special_tokens, truncation=False, verbose=False)
-        raise_if_any(rowless_faults(self.tokenizer, encoded["input_ids"], len(self._table)))
-        return [list(ids) for ids in encoded["input_ids"]]
+        options = {"add_special_tokens": special_tokens, "truncation": False, "verbose": False}
+        ids = encoded(self.tokenizer, list(texts), **options)["input_ids"]
+        raise_if_any(rowless_faults(self.tokenizer, ids, len(self._table)))
+        return [list(found) for found in ids]
 
     def tokenize_pairs(
         self, prompts: Sequence[str], completions: Sequence[str]
@@ -192,9 +193,8 @@ class OpenModel:
         Raises:
             InputError: naming every sequence that is empty, or when there is none.
         """
-        faults = [
-            Fault(f"sequence {i}", "no token", "at least one token") for i, ids in enumerate(sequences) if not ids
-        ]
+        empty = [index for index, ids in enumerate(sequences) if not ids]
+        faults = [Fault(f"sequence {index}", "no token", "at least one token") for index in empty]
         raise_if_any(faults if sequences else [Fault("sequences", "none", "at least one")], InputError)
         longest = max(map(len, sequences))
         padding = getattr(self.tokenizer, "pad_token_id", None) or 0

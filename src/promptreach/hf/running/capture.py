@@ -146,8 +146,7 @@ def visit(
         nonlocal calls
         result = own(module, **arguments)
         if layers is None or calls in layers:
-            seen = _seen(name, module, arguments, result[0])
-            each(LayerCapture(layer=calls, prompt_length=model.front_of(calls, joined), **seen))
+            each(captured(calls, name, module, arguments, result[0], model.front_of(calls, joined)))
         calls += 1
         return result
 
@@ -171,8 +170,10 @@ def require_plain(layer: LayerCapture, name: str) -> None:
         raise UnsupportedModelError(found, ("plain softmax attention",))
 
 
-def _seen(name: str, module: Any, arguments: dict[str, Any], output: Tensor) -> dict[str, Any]:
-    """One call's tensors as a `LayerCapture` holds them."""
+def captured(
+    layer: int, name: str, module: Any, arguments: dict[str, Any], output: Tensor, prompt_length: int
+) -> LayerCapture:
+    """One call of the attention function of that name, as a record of the layer."""
     query, key = arguments["query"], arguments["key"]
     mask, bias = _mask_and_bias(name, module, arguments)
     for name_of_bias in ("position_bias", "attention_bias"):
@@ -180,17 +181,19 @@ def _seen(name: str, module: Any, arguments: dict[str, Any], output: Tensor) -> 
         if isinstance(added, Tensor):
             bias = added if bias is None else bias + added
     scale = arguments.get("scaling")
-    return {
-        "query": query,
-        "key": key,
-        "value": arguments["value"],
-        "mask": mask,
-        "scale": query.shape[-1] ** -0.5 if scale is None else float(scale),
-        "output": output.transpose(1, 2),
-        "softcap": arguments.get("softcap"),
-        "sinks": None if arguments.get("s_aux") is None else arguments["s_aux"].flatten(),
-        "bias": bias,
-    }
+    return LayerCapture(
+        layer=layer,
+        prompt_length=prompt_length,
+        query=query,
+        key=key,
+        value=arguments["value"],
+        mask=mask,
+        scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
+        output=output.transpose(1, 2),
+        softcap=arguments.get("softcap"),
+        sinks=None if arguments.get("s_aux") is None else arguments["s_aux"].flatten(),
+        bias=bias,
+    )
 
 
 def _mask_and_bias(name: str, module: Any, arguments: dict[str, Any]) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -29,7 +29,7 @@ _before: dict[str, AttentionFunction | None] = {}
 
 
 @contextmanager
-def through(module: PreTrainedModel, passing: Passing) -> Iterator[None]:
+def through(module: nn.Module, passing: Passing) -> Iterator[None]:
     """Every call of attention in this block, of this thread alone, goes through `passing`.
 
     A model that looks no attention function up runs as ever, and `passing` is never called.

@@ -1,4 +1,4 @@
-"""Soft tokens that a whole class of functions needs, and soft tokens that suffice: two numbers, never one.
+"""Soft tokens that a whole class of functions needs, and soft tokens that suffice: three numbers, never one.
 
 The class: all f on [0,1]^(tokens x dim) with values there and |f(X) - f(X')| <= C |X - X'|, in the entrywise
 alpha-norm. One backbone is fixed; the prompt alone selects f, to within `tol` at every input.
@@ -12,8 +12,9 @@ Notation
     cells       2 C (dim tokens)^(1/alpha) / tol, per axis              1/delta
 
 Sufficient: a table with one vector of size dim for each token of each of cells^(dim tokens) grid cells, whose entries
-are written into prompt entries of the stated precision. Necessary: as many prompts of that precision as there are
-functions that `tol` tells apart. So the second never exceeds the first. Derivations: docs/theory/lipschitz.md,
+are written into prompt entries of the stated precision. Index: the same table as one number, whose digits fill the
+prompt: as many prompts as there are tables suffice for a backbone that decodes it. Necessary: as many prompts of that precision as there are
+functions that `tol` tells apart. So the last never exceeds the others. Derivations: docs/theory/lipschitz.md,
 sections 8 and 9.
 """
 
@@ -34,23 +35,28 @@ LARGEST_COUNT = 10**18
 
 @dataclass(frozen=True)
 class PromptLength:
-    """Two lengths in soft tokens, about different things.
+    """Three lengths in soft tokens, about different things.
 
     Attributes:
         sufficient: UPPER. Enough for one specially built backbone, at the stated precision; says nothing of a given
             pretrained model, and not that fewer tokens fail.
         necessary: LOWER. No backbone manages every function with fewer tokens at the stated precision.
-        sufficient_log10, necessary_log10: the same as powers of ten, finite at any size (-infinity where no token is
+        index: UPPER. Enough for a backbone that decodes the table's number in the list of all tables from the digits of
+            the prompt's entries: fewer tokens than `sufficient`, which is therefore not required of the best backbone.
+        sufficient_log10, necessary_log10, index_log10: the same as powers of ten, finite at any size (-infinity where no token is
             necessary).
-        sufficient_tokens, necessary_tokens: the same as whole numbers; None above 10^18.
+        sufficient_tokens, necessary_tokens, index_tokens: the same as whole numbers; None above 10^18.
     """
 
     sufficient: Certificate
     necessary: Certificate
+    index: Certificate
     sufficient_log10: float
     necessary_log10: float
+    index_log10: float
     sufficient_tokens: int | None
     necessary_tokens: int | None
+    index_tokens: int | None
 
 
 def prompt_length(
@@ -81,13 +87,16 @@ def prompt_length(
     Raises:
         InputError: listing every argument out of range.
 
-    Reference: Hu et al. 2025, Theorem 2.5; theorem keys ``table-prompt-length`` and ``counting-prompt-length``.
+    Reference: Hu et al. 2025, Theorem 2.5; theorem keys ``table-prompt-length``, ``index-prompt-length`` and
+    ``counting-prompt-length``.
     """
     hidden = dim if hidden_size is None else hidden_size
     raise_if_any(_faults(dim, tokens, lipschitz, tol, alpha, precision, hidden_size))
     with localcontext(rounding.WIDE):
         digits = _tokens_of_a_vector(dim * tokens, dim, tol, alpha, precision, hidden)
-        table = covering_length(dim, tokens, lipschitz, tol, alpha) * digits
+        vectors = covering_length(dim, tokens, lipschitz, tol, alpha)
+        table = vectors * digits
+        index = min(_index_length(vectors * dim, dim * tokens, tol, alpha, int(precision) * hidden), table)
         packing = _best_packing(dim * tokens, lipschitz, tol, alpha)
         needed = _counted_length(packing[-1], Decimal(precision) * hidden)
         problem = {"dim": dim, "tokens": tokens, "lipschitz": lipschitz, "tol": tol, "alpha": alpha}
@@ -97,8 +106,11 @@ def prompt_length(
         return PromptLength(
             sufficient=Certificate.stated(recheck_table, rounding.float_above(table), problem).checked(),
             necessary=Certificate.stated(recheck_counting, rounding.float_below(needed), family).checked(),
+            index=Certificate.stated(recheck_index, rounding.float_above(index), problem).checked(),
             sufficient_log10=float(table.log10()),
             necessary_log10=float(needed.log10()) if needed else -math.inf,
+            index_log10=float(index.log10()),
+            index_tokens=int(index) if index <= LARGEST_COUNT else None,
             sufficient_tokens=int(table) if table <= LARGEST_COUNT else None,
             necessary_tokens=int(needed) if needed <= LARGEST_COUNT else None,
         )
@@ -152,6 +164,13 @@ def _tokens_of_a_vector(
     return max(-(-dim * -(-bits // int(precision)) // hidden), 1)
 
 
+def _index_length(entries: Decimal, size: int, tol: float | int, alpha: float | int, token_bits: int) -> Decimal:
+    """Tokens whose bits number all tables: levels^entries of them, where rounding entries to levels costs tol / 2."""
+    levels = max(rounding.ceil(Decimal(size) ** (1 / Decimal(alpha)) / Decimal(tol)), Decimal(1))
+    bits = entries * levels.ln() / Decimal(2).ln()
+    return max(rounding.ceil(bits / token_bits), Decimal(1))
+
+
 def _problem(seen: Mapping[str, object]) -> dict[str, float | int]:
     """The numbers of a problem as a witness has them, refused where `prompt_length` refuses them."""
     return {
@@ -190,6 +209,23 @@ def _states_sufficient(seen: Mapping[str, object]) -> Statement:
     )
 
 
+def _states_index(seen: Mapping[str, object]) -> Statement:
+    return Statement(
+        claim=(
+            f"If a backbone decodes the number of a table from the digits of the prompt's entries, then value soft "
+            f"tokens of {_precision(seen)} select, for every f of the class {_setting(seen)}, a function within tol of "
+            f"f at every input: there are as many prompts as tables. Nothing is said of a given model, nor that fewer "
+            f"tokens fail."
+        ),
+        side=Side.UPPER,
+        assumptions=(
+            Assumption("cells small enough that C times half a cell's diameter is at most tol / 2", True),
+            Assumption("entries of the table rounded by at most what moves an output by tol / 2", True),
+        ),
+        theorem="index-prompt-length",
+    )
+
+
 def _states_necessary(seen: Mapping[str, object]) -> Statement:
     return Statement(
         claim=(
@@ -222,6 +258,25 @@ def recheck_table(certificate: Certificate) -> bool:
         entries = seen["dim"] * math.ceil(bits / int(seen["precision"]))
         vector = max(math.ceil(Decimal(entries) / int(seen["hidden"])), 1)
         return math.isinf(certificate.value) or int(seen["tokens"]) * cells**size * vector <= Decimal(certificate.value)
+
+
+@rechecks(Independence.FULL, states=_states_index)
+def recheck_index(certificate: Certificate) -> bool:
+    """Second path: the number of tables with cells half as fine, against that of prompts, in bits.
+
+    Milliseconds, on any witness.
+    """
+    seen = _problem(certificate.witness)
+    size = int(seen["dim"] * seen["tokens"])
+    if not certificate.value >= 1:
+        return False
+    with localcontext(rounding.WIDE):
+        half, spread = Decimal(seen["tol"]) / 2, Decimal(size) ** (1 / Decimal(seen["alpha"])) / 2
+        cells = max(rounding.ceil(Decimal(seen["lipschitz"]) * spread / half), Decimal(1))
+        levels = max(rounding.ceil(spread / half), Decimal(1))
+        tables = seen["dim"] * seen["tokens"] * cells**size * levels.ln() / Decimal(2).ln() * (1 - Decimal("1e-40"))
+        prompts = Decimal(certificate.value) * int(seen["hidden"]) * int(seen["precision"])
+        return math.isinf(certificate.value) or tables <= prompts
 
 
 @rechecks(Independence.ARITHMETIC, states=_states_necessary)

@@ -18,6 +18,7 @@ from torch import Tensor
 from promptreach import attention
 from promptreach.certificate import Certificate, Evidence, Side, Verdict
 from promptreach.errors import Fault, raise_if_any
+from promptreach.limits.counting.token_floors import length_faults, problem_floors
 from promptreach.limits.oracle.checks import number_faults, oracle_faults, scale_faults, spread_faults, tol_faults
 from promptreach.limits.oracle.floor_check import floor_certificate
 from promptreach.limits.oracle.floor_witness import FloorProblem, captured_problem, layer_problem
@@ -73,6 +74,9 @@ class Memorisation:
             found.
         min_tokens: one number (or None) per query group; see `QueryGroup`.
         threshold: tol times the root mean square of the targets (times 1 when they are all 0).
+        token_floors: LOWER, one for each of the lengths asked for: no prompt of at most so many tokens or slots has a
+            smaller root-mean-square error over all target entries. It may lie above or below `floor`, which holds for
+            every length; both hold.
     """
 
     verdict: Verdict
@@ -87,10 +91,15 @@ class Memorisation:
     threshold: float
     reason: str = ""
     prompt_reason: str = ""
+    token_floors: tuple[Certificate, ...] = ()
 
 
 def memorisable(
-    weights: AttentionWeights, sequences: Sequence[Tensor], targets: Tensor, tol: float = 1e-9
+    weights: AttentionWeights,
+    sequences: Sequence[Tensor],
+    targets: Tensor,
+    tol: float = 1e-9,
+    lengths: Sequence[int] = (),
 ) -> Memorisation:
     """Whether any prompt of any length gives the targets at the last tokens, with a certificate or a prompt.
 
@@ -107,6 +116,7 @@ def memorisable(
             last token is the query; causal or not makes no difference to it.
         targets: (examples, out), the wanted outputs of the layer at the last tokens.
         tol: the root-mean-square error that counts as memorised, relative to that of the targets.
+        lengths: prompt lengths to give a floor of their own, as `token_floors` does.
 
     Raises:
         InputError: listing every sequence, target or weight that does not fit; for rotary weights, whose scores the
@@ -115,7 +125,7 @@ def memorisable(
     Reference: Wang et al. 2023 (paper A), Theorem 2, in an exact form; theorem keys ``one-query-dual-bound``,
     ``one-slot-prefix``, ``soft-token-count`` and ``unmemorisable-pair``.
     """
-    raise_if_any(oracle_faults(weights, sequences, targets, tol))
+    raise_if_any([*oracle_faults(weights, sequences, targets, tol), *length_faults(lengths)])
     weights = weights.detached()
     inputs = [sequence.detach().to("cpu", torch.float64) for sequence in sequences]
     wanted = targets.detach().to("cpu", torch.float64)
@@ -146,6 +156,7 @@ def memorisable(
         threshold=threshold,
         reason=reason,
         prompt_reason=why,
+        token_floors=problem_floors(problem, lengths),
     )
 
 
@@ -157,6 +168,7 @@ def memorisable_statistics(
     output: Tensor | None = None,
     scale: float | None = None,
     tol: float = 1e-9,
+    lengths: Sequence[int] = (),
 ) -> Memorisation:
     """`memorisable` for one head whose attention was captured, rotary ones included.
 
@@ -171,11 +183,12 @@ def memorisable_statistics(
         targets: (n, out), the wanted outputs behind `output`, or the head's own where that is None.
         output: (out, value_dim), the head's slice of the output projection.
         scale: the factor on q.k. None means 1/sqrt(head_dim).
+        lengths: prompt lengths to give a floor of their own.
 
     Raises:
         InputError: listing every argument that does not fit.
     """
-    raise_if_any(_statistics_faults(query, lse, mean, targets, output, scale, tol))
+    raise_if_any([*_statistics_faults(query, lse, mean, targets, output, scale, tol), *length_faults(lengths)])
     query, lse, mean, targets = (item.detach().to("cpu", torch.float64) for item in (query, lse, mean, targets))
     output = None if output is None else output.detach().to("cpu", torch.float64)
     factor = query.shape[0] ** -0.5 if scale is None else scale
@@ -185,7 +198,8 @@ def memorisable_statistics(
         lse, mean, none, none, query=torch.zeros_like(query) if zero else query, zero_query=zero
     )
     part = head_floor(statistics, targets, output)
-    floor = floor_certificate(captured_problem(statistics, targets, output), targets, [part]).checked()
+    problem = captured_problem(statistics, targets, output)
+    floor = floor_certificate(problem, targets, [part]).checked()
     slots = one_slot(statistics, factor, part.lse, part.mean)
     prefix = None if slots is None else Prefix(slots[0][None, None], slots[1][None, None])
     upper = _reached_captured(statistics, targets, output, factor, slots)
@@ -205,6 +219,7 @@ def memorisable_statistics(
         threshold=threshold,
         reason=reason,
         prompt_reason="captured keys do not tell which tokens they belong to",
+        token_floors=problem_floors(problem, lengths),
     )
 
 

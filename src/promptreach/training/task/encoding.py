@@ -14,6 +14,8 @@ from torch import Tensor
 from promptreach.backbone import Backbone, TokenBatch
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, raise_if_any
+from promptreach.hf.models.texts import is_opening, tokenized_pairs
+from promptreach.training.task.chats import rendered
 
 _SORTED_POOL = 8
 """How many batches are drawn at once and sorted by length before they are cut apart."""
@@ -68,15 +70,23 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     reads for its decoder. Another prompt loses its beginning (the special token that opens a text is kept), since what
     stands next to the completion matters most. A completion is
     never cut, and ends with the end token, if the tokenizer has one: stopping is a part of the answer. The tokens of
-    prompt and completion decode to the two texts with nothing between them, where the tokenizer can say that.
+    prompt and completion decode to the two texts with nothing between them, where the tokenizer can say that. Two texts
+    to a label are encoded as the tokenizer encodes pairs, and the longer of the two loses its end. Chats are written by
+    the model's template first (`promptreach.training.task.chats`), which says how an answer ends.
 
     Raises:
         DataError: when an input has no tokens, or a completion alone does not fit, naming their rows.
     """
+    data = rendered(backbone, data)
     is_labelled = isinstance(data, LabelledTexts)
-    inputs, answers = (
-        (backbone.tokenize(data.inputs), []) if is_labelled else backbone.tokenize_pairs(data.inputs, data.answers)
-    )
+    lengths: list[int] = []
+    if isinstance(data, LabelledTexts) and data.seconds:
+        inputs, lengths = tokenized_pairs(backbone, data.texts, data.seconds, max_length)
+        answers: list[list[int]] = []
+    elif is_labelled:
+        inputs, answers = backbone.tokenize(data.inputs), []
+    else:
+        inputs, answers = backbone.tokenize_pairs(data.inputs, data.answers)
     rows = data.rows or tuple(range(1, len(data) + 1))
     what = "text" if isinstance(data, LabelledTexts) else "prompt"
     faults = [
@@ -87,9 +97,9 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     if isinstance(data, LabelledTexts):
         raise_if_any(faults[:_SHOWN_FAULTS], DataError)
         sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
-        truncated = sum(len(ids) > max_length for ids in inputs)
+        truncated = sum(length > max_length for length in lengths or map(len, inputs))
         return Encoded(sequences, torch.tensor(data.labels), None, truncated)
-    answers = _ended(answers, backbone.end_token)
+    answers = _ended(answers, None if data.closed else backbone.end_token)
     faults += [
         Fault(
             f"{data.source}, row {row}, completion",
@@ -101,7 +111,8 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         if not 0 < len(answer) < max_length
     ]
     raise_if_any(faults[:_SHOWN_FAULTS], DataError)
-    opening = _opening(backbone, data.inputs[0], inputs[0])
+    # A template may have written the opening token itself.
+    opening = _opening(backbone, data.inputs[0], inputs[0]) or int(is_opening(backbone, inputs[0][0]))
     pairs = list(zip(inputs, answers, strict=True))
 
     def cut(prompt: Sequence[int], room: int) -> tuple[int, ...]:

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from promptreach.backbone import Backbone, Prepended
-from promptreach.data import LabelledTexts, TaskData, train_test_split
+from promptreach.data import LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
 from promptreach.training.arguments import least_faults
 from promptreach.training.task._finite import unfinite_fault
+from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
 from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, gather
+from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
 
 MIN_CONTENT = 8
@@ -104,7 +106,7 @@ def prepare(
     longest_prompt: int = 16,
     pooling: Pooling | None = None,
 ) -> Task:
-    """The task of `data` on a model: split, cut and encoded, with a read-out chosen.
+    """The task of `data` on a model: split as the user did or here, cut and encoded, with a read-out chosen.
 
     Args:
         backbone: the frozen model.
@@ -121,16 +123,14 @@ def prepare(
     """
     limits = limits or Limits()
     check_room(backbone, data, longest_prompt)
+    data = rendered(backbone, data)
     different = len(set(data.inputs))
     if different < MIN_INPUTS:
         expected = f"at least {MIN_INPUTS}, to train, choose and judge on"
         raise DataError(Fault(data.source, f"{different} different inputs", expected))
-    train, rest = train_test_split(data, 0.4, seed)
-    # Validation gets a third of what is not trained on: it only ranks runs, while held-out rows carry the conclusions.
-    held_out, validation = train_test_split(rest, 1 / 3, seed + 1)
     parts = {
         name: part.take(drawn_rows(len(part), getattr(limits, name), seed))
-        for name, part in (("train", train), ("validation", validation), ("held_out", held_out))
+        for name, part in divided(data, seed).items()
     }
     max_length = content_length(backbone, limits, longest_prompt)
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}

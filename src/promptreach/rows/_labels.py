@@ -4,11 +4,12 @@ A fault stops the reading; a remark goes with the data into the report, since on
 class or a gap.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from promptreach._readers import shorten
+from promptreach.rows._table import shorten
 
 Label = str | int
 Problem = tuple[str, str, str]
@@ -20,13 +21,45 @@ _GAPS = frozenset({"nan", "none", "null", "n/a", "na", "<na>", "undefined", "-"}
 _NO_LABEL = -1
 """The number that marks a row without a label in many data sets."""
 _IDENTIFIERS_FROM = 20
+_ORDER_FROM = 4
+_MARKS = (",", ";", "|")
+SEVERAL = (
+    "Make one file for each label, with a column that says yes or no, and audit each; where it is one class, write it "
+    "without the mark."
+)
+"""The remedy for rows with several labels."""
+
+
+def settled(answers: Sequence[Label | float]) -> list[Label] | Problem:
+    """The labels, whole numbers that were written with a decimal point as integers; or the fault of them all.
+
+    A column is alike in every format: 1.0 is 1 as a number of JSON and as the text of a CSV cell.
+    """
+    if all(isinstance(answer, str) and _WHOLE.fullmatch(answer.strip()) for answer in answers):
+        return [int(float(answer)) for answer in answers]
+    numbers = [number for answer in set(answers) if (number := _number(answer)) is not None]
+    decimals = [number for number in numbers if not number.is_integer()]
+    if any(isinstance(answer, float) for answer in answers) or (decimals and len(numbers) == len(set(answers))):
+        shown = ", ".join(str(number) for number in sorted(decimals)[:3])
+        count = sum(_number(answer) in set(decimals) for answer in answers)
+        seen = f"numbers with decimals as labels ({shown}) in {count:,} of {len(answers):,} rows"
+        return seen, "names or integers", "A label is a class: give each range of the number a name."
+    return [answer for answer in answers if not isinstance(answer, float)]
+
+
+def _number(answer: Label | float) -> float | None:
+    try:
+        number = float(answer)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def problems(answers: Sequence[Label], rows: Sequence[int]) -> Iterator[Problem]:
     """The faults that only show in all labels together.
 
     Args:
-        answers: the label of each row; at least two.
+        answers: the label of each row, settled; at least two.
         rows: their numbers in the source.
     """
     first_rows = _first_rows(answers, rows)
@@ -39,12 +72,12 @@ def problems(answers: Sequence[Label], rows: Sequence[int]) -> Iterator[Problem]
         seen = f"both integers and strings: {said(by_kind[int])} and {said(by_kind[str])}"
         yield seen, "one kind", "Write all labels as names, or all as integers."
     names = [label for label in first_rows if isinstance(label, str)]
-    if len(names) == len(first_rows) and all(_WHOLE.fullmatch(name.strip()) for name in names):
-        yield floats(names, count)
-        return
     if len(first_rows) == 1:
         seen = f"the one label {shorten(answers[0])} in all {count:,} rows"
         yield seen, "at least 2 different labels", "Check the column, or add rows of another label."
+    if (several := _several(names)) is not None:
+        yield f"several labels in one cell, as in {said(several)}", "one label a row", SEVERAL
+        return
     if count >= _IDENTIFIERS_FROM and len(first_rows) > count / 2:
         seen = f"{len(first_rows):,} different labels in {count:,} rows"
         yield seen, "a label for two rows or more on average", "Is this the text's column, or an identifier?"
@@ -61,26 +94,35 @@ def problems(answers: Sequence[Label], rows: Sequence[int]) -> Iterator[Problem]
             yield f"{said(twin)} and {said(name)}", expected, "Write each label in one way."
 
 
-def floats(values: Sequence[object], count: int) -> Problem:
-    """The one fault of a column of numbers with a decimal point, or of truth values, in `count` rows."""
-    shown = ", ".join(sorted(set(map(str, values)))[:3])
-    if any(isinstance(value, bool) for value in values):
-        return f"truth values as labels ({shown}) in all {count:,} rows", "names or integers", "Write them as names."
-    seen = f"numbers with a decimal point as labels ({shown}) in all {count:,} rows"
-    if all(_WHOLE.fullmatch(str(value).strip()) for value in values):
-        return seen, "names or integers", "Cast them to integers, as in 1 for 1.0."
-    return seen, "names or integers", "A label is a class: give each range of the number a name."
+def _several(names: Sequence[str]) -> str | None:
+    """A label that holds several: a list, or one whose every part between marks stands in another label too."""
+    for name in names:
+        if name.strip().startswith("[") and name.strip().endswith("]"):
+            return name
+    for mark in _MARKS:
+        parts = {name: {part.strip() for part in name.split(mark)} - {""} for name in names}
+        counts = Counter(part for found in parts.values() for part in found)
+        for name, found in parts.items():
+            if len(found) > 1 and all(counts[part] > 1 for part in found):
+                return name
+    return None
 
 
 def remarks(answers: Sequence[Label], rows: Sequence[int]) -> tuple[str, ...]:
     """What may be meant otherwise, one sentence each: labels that often stand for a missing one."""
     first_rows, counts = _first_rows(answers, rows), Counter(answers)
     found = []
+    joined = [label for label in first_rows if isinstance(label, str) and any(mark in label for mark in _MARKS)]
+    if joined:
+        said = f"{shorten(joined[0])} (row {first_rows[joined[0]]})"
+        found.append(f"The label {said} is taken as one class, its marks included.")
+    if len(first_rows) >= _ORDER_FROM and all(isinstance(label, int) for label in first_rows):
+        found.append(f"The labels are {len(first_rows)} whole numbers, taken as classes without an order.")
     for label in first_rows:
         is_gap = label == _NO_LABEL if isinstance(label, int) else label.strip().casefold() in _GAPS | {str(_NO_LABEL)}
         if is_gap:
             found.append(
-                f"The label {shorten(label)} ({counts[label]:,} rows, the first is row {first_rows[label]}) is taken "
+                f"The label {shorten(label)} (in {counts[label]:,} of {len(rows):,} rows, first in row {first_rows[label]}) is taken "
                 "as a class of its own; where it means that there is no label, drop these rows."
             )
     return tuple(found)

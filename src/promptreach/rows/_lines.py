@@ -11,9 +11,12 @@ from io import BufferedIOBase
 MAX_ROW_BYTES = 1_000_000
 """The largest row that is read, in bytes; a text this long is beyond every model's context."""
 
+MAX_FILE_BYTES = 2**31
+"""The most bytes that are read of one file, unpacked: a file that never ends, or unpacks for ever, ends here."""
+
 
 CARRIAGE_RETURNS = (
-    "lines that end in a carriage return alone, as old spreadsheets write them",
+    "lines that end in a carriage return (CR) alone, as old spreadsheets write them",
     "lines that end in a line feed",
     "Save it with Unix line ends, for example: tr '\\r' '\\n' < OLD > NEW",
 )
@@ -67,6 +70,8 @@ class Lines:
             line = self._read()
             self._offset += len(line)
             self._row_bytes += len(line)
+            if not line:
+                break
         if self._row_bytes > MAX_ROW_BYTES:
             raise BadRow(
                 f"at least {self._row_bytes:,} bytes in one row",
@@ -90,6 +95,10 @@ class Lines:
             return line.decode(errors="replace")
 
     def _read(self) -> bytes:
+        if self._offset > MAX_FILE_BYTES:
+            raise BadFile(
+                f"more than {MAX_FILE_BYTES:,} bytes, unpacked", "a smaller file", "Take a sample of its rows."
+            )
         try:
             return self._stream.readline(MAX_ROW_BYTES + 1)
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:

@@ -1,0 +1,152 @@
+"""Rows out of CSV, TSV, JSON and Parquet files, one at a time."""
+
+import bz2
+import csv
+import gzip
+import importlib
+import lzma
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+from promptreach.errors import DataError, Fault, MissingExtraError, install_command
+from promptreach.rows._json import array_table, is_array, lines_table
+from promptreach.rows._lines import CARRIAGE_RETURNS, MAX_ROW_BYTES, BadRow, Lines
+from promptreach.rows._table import Row, Table, place, records, rows_of, shorten
+
+_DECOMPRESSORS: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_JSON = (".jsonl", ".ndjson", ".json")
+FORMATS = (*_JSON, *_DELIMITERS, ".parquet")
+
+
+def format_of(path: Path) -> str:
+    """The suffix that names the format of `path`, a compression's suffix set aside; empty when it is unknown."""
+    stem = path.with_suffix("") if path.suffix.lower() in _DECOMPRESSORS else path
+    suffix = stem.suffix.lower()
+    return suffix if suffix in FORMATS and (stem is path or suffix != ".parquet") else ""
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[Table]:
+    """The table in a JSON (an object a line, or an array), CSV, TSV (each perhaps compressed) or Parquet file.
+
+    Raises:
+        DataError: when the file cannot be opened, its format is unknown, or its header cannot be read.
+        MissingExtraError: for Parquet without pyarrow.
+    """
+    name, suffix = str(path), format_of(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        seen, remedy = "a pipe or a device, which may never end", "Write what comes out of it to a file first."
+        raise DataError(Fault(name, seen, "a regular file", remedy))
+    try:
+        raw = path.open("rb")
+    except (OSError, ValueError) as error:
+        seen = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise DataError(Fault(name, seen, "a readable file", _nearby(path))) from error
+    with raw:
+        if not suffix:
+            known = f"a name that ends in {', '.join(FORMATS)}"
+            remedy = f"All but .parquet may be compressed ({', '.join(_DECOMPRESSORS)}). Convert or rename the file."
+            raise DataError(Fault(name, f"a name that ends in {path.suffix!r}", known, remedy))
+        if suffix == ".parquet":
+            yield _parquet(name, raw)
+            return
+        decompress = _DECOMPRESSORS.get(path.suffix.lower())
+        stream = decompress(raw) if decompress else raw
+        if suffix in _DELIMITERS:
+            yield _delimited(name, Lines(stream), _DELIMITERS[suffix])
+        else:
+            yield array_table(name, stream) if is_array(stream) else lines_table(name, Lines(stream))
+
+
+def _nearby(path: Path) -> str:
+    """A file in the same folder whose name is close, as a remedy; empty when there is none."""
+    try:
+        close = get_close_matches(path.name, [item.name for item in path.parent.iterdir()], n=1)
+    except (OSError, ValueError):
+        return ""
+    return f"Did you mean {path.with_name(close[0])}?" if close and close[0] != path.name else ""
+
+
+_FIELD_LIMIT = threading.Lock()
+
+
+def _next_record(reader: Iterator[list[str]]) -> list[str]:
+    """The reader's next record, with cells up to `MAX_ROW_BYTES`.
+
+    The csv module keeps one limit for the whole process, far below that. It is raised for this one record and put
+    back, so that no other user of the module finds it changed; it is never lowered, even for a moment.
+    """
+    with _FIELD_LIMIT:
+        before = csv.field_size_limit()
+        csv.field_size_limit(max(before, MAX_ROW_BYTES))
+        try:
+            return next(reader)
+        except csv.Error as error:
+            if "new-line character" in str(error):
+                raise BadRow(*CARRIAGE_RETURNS) from error
+            remedy = 'Quote a cell that holds a quote or a line break, and double the quotes in it: "a ""b"" c".'
+            raise BadRow(f"broken quoting ({error})", "cells as RFC 4180 writes them", remedy) from error
+        finally:
+            csv.field_size_limit(before)
+
+
+def _delimited(name: str, lines: Lines, delimiter: str) -> Table:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        header = next((cells for cells in iter(lambda: _next_record(reader), None) if cells), [])
+        bad = lines.undecodable
+    except BadRow as error:
+        bad = error
+    if bad:
+        raise DataError(Fault(place(name, 0), *bad.parts))
+
+    def read() -> Mapping[Any, object] | None:
+        cells = _next_record(reader)
+        if cells and len(cells) != len(header):
+            seen = f"{len(cells)} cells: {shorten(cells)}"
+            raise BadRow(seen, f"{len(header)}, as in the header", f"Put a cell that holds {delimiter!r} in quotes.")
+        return dict(zip(header, cells, strict=True)) if cells else None
+
+    return Table(name, tuple(header), lambda wanted: rows_of(records(name, lines, read), wanted))
+
+
+def _parquet(name: str, stream: BufferedIOBase) -> Table:
+    try:
+        arrow = importlib.import_module("pyarrow")
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ModuleNotFoundError as error:
+        seen = "a Parquet file, but pyarrow is not installed"
+        raise MissingExtraError(Fault(name, seen, "pyarrow", install_command("parquet"))) from error
+    damage = (arrow.ArrowException, OSError, ValueError)
+
+    def fault(error: Exception) -> Fault:
+        return Fault(
+            name, f"not readable as Parquet: {shorten(str(error), 200)}", "a whole Parquet file", "Export it again."
+        )
+
+    def rows(wanted: Sequence[str]) -> Iterator[Row | Fault]:
+        number = 0
+        try:
+            for batch in file.iter_batches(batch_size=4096, columns=list(wanted)):
+                for values in zip(*(batch.column(column).to_pylist() for column in wanted), strict=True):
+                    number += 1
+                    yield Row(number, None, values)
+        except damage as error:
+            yield fault(error)
+
+    try:
+        file = parquet.ParquetFile(stream)
+        columns = tuple(file.schema_arrow.names)
+    except damage as error:
+        raise DataError(fault(error)) from error
+    return Table(name, columns, rows)

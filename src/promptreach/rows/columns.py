@@ -1,0 +1,258 @@
+"""The shapes that rows have: the column of each role of a task, or what to do with rows of no known shape."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from promptreach.errors import Fault
+from promptreach.rows._table import Table, shorten
+
+Kind = Literal["labels", "completions", "chats", "instructions"]
+
+COLUMN_NAMES = {
+    "text": ("text", "sentence", "content", "review"),
+    "label": ("label", "labels", "category", "class"),
+    "prompt": ("prompt",),
+    "completion": ("completion",),
+}
+"""The column names that are looked for when the caller names none."""
+PAIRS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("sentence_a", "sentence_b"),
+    ("question", "sentence"),
+    ("question", "context"),
+    ("question", "passage"),
+    ("query", "passage"),
+    ("query", "document"),
+    ("text", "hypothesis"),
+    ("text", "text_pair"),
+    ("sentence", "sentence_pair"),
+)
+"""The names of two columns that hold two texts to be judged together."""
+CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns")
+"""The names of a column that holds chats."""
+WEIGHTS = ("weight", "weights", "sample_weight", "sample_weights", "example_weight", "row_weight")
+"""The names of a column that holds weights of rows."""
+_ANSWERS = ("output", "response", "answer", "completion")
+_ASKED = (
+    ("question", ("answer", "answers", "response")),
+    ("query", ("response", "answer")),
+    ("input", ("output", "target", "response")),
+    ("source", ("target",)),
+    ("document", ("summary",)),
+    ("article", ("highlights", "summary")),
+)
+_LABEL_LIKE = ("gold_label", "is_duplicate", "score", "similarity", "rating", "stars", "sentiment", "target", "answer")
+_TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
+_OPTIONS = ("choices", "options", "endings", "ending0", "choice1", "mc1_targets")
+_ROLES: dict[Kind, tuple[str, ...]] = {"labels": ("text", "label"), "completions": ("prompt", "completion")}
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """A task's kind, and the column of each of its roles.
+
+    Roles are text, pair and label; prompt and completion; messages and system; prompt, input, completion and system
+    of an instruction; and, with any of them, split and weight.
+    """
+
+    kind: Kind
+    columns: Mapping[str, str]
+
+
+def shape_of(table: Table, wishes: Mapping[str, str | None]) -> TaskShape | list[Fault]:
+    """The shape of the table's rows, or the faults that stand in its way.
+
+    Args:
+        wishes: the column that the caller named for each role, or None.
+    """
+    by_name = {column.lower(): column for column in reversed(table.columns)}
+    shape = _task(table, wishes, by_name)
+    if isinstance(shape, list):
+        return shape
+    columns = dict(shape.columns)
+    faults = []
+    if wish := wishes.get("split"):
+        columns["split"] = wish
+    elif "split" in by_name and by_name["split"] not in columns.values():
+        columns["split"] = by_name["split"]
+    weight = next((by_name[name] for name in WEIGHTS if name in by_name), None)
+    if weight is not None and weight not in columns.values():
+        columns["weight"] = weight
+    for role in ("pair", "split"):
+        if (wish := wishes.get(role)) and table.columns.count(wish) != 1:
+            found = [column for column in table.columns if column == wish]
+            faults.append(_column_fault(table, role, wish, found, [wish]))
+    if not faults and len(columns) > len(set(columns.values())):
+        same = [role for role in columns if list(columns.values()).count(columns[role]) > 1]
+        seen = f"the column {shorten(columns[same[0]])} for both"
+        faults.append(Fault(f"{table.name}, {' and '.join(same)}", seen, "two different columns"))
+    return faults or TaskShape(shape.kind, columns)
+
+
+def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, str]) -> TaskShape | list[Fault]:
+    """The shape without the columns that any kind of rows may have."""
+    names = {role: [wish] if (wish := wishes.get(role)) else list(usual) for role, usual in COLUMN_NAMES.items()}
+    pair = _pair(wishes, by_name, table.columns)
+    if pair is not None and not wishes.get("text"):
+        names["text"] = [pair[0]]
+    found = {role: [column for column in table.columns if column in names[role]] for role in names}
+    labels_wished = any(wishes.get(role) for role in ("text", "label", "pair"))
+    wished: list[Kind] = ["labels"] if labels_wished else []
+    wished += ["completions"] if any(wishes.get(role) for role in ("prompt", "completion")) else []
+    complete = [kind for kind, roles in _ROLES.items() if all(found[role] for role in roles)]
+    begun = [kind for kind, roles in _ROLES.items() if any(found[role] for role in roles)]
+    if not wished:
+        if remedy := _other_task(by_name, found):
+            seen = f"the columns {listing(table.columns)}"
+            return [Fault(table.name, seen, "the columns of one task", remedy)]
+        if not complete and (shape := _conversation(by_name)):
+            return shape
+    # The caller's word counts first, then a task with all of its columns, then one that misses a column.
+    kinds = wished or complete or begun
+    if len(kinds) != 1:
+        return [_no_task(table, wishes, wished or complete, by_name)]
+    kind = kinds[0]
+    faults = [
+        _column_fault(table, role, wishes.get(role), found[role], names[role])
+        for role in _ROLES[kind]
+        if len(found[role]) != 1
+    ]
+    chosen = {role: found[role][0] for role in _ROLES[kind] if len(found[role]) == 1}
+    if pair is not None and kind == "labels" and (not wishes.get("text") or wishes.get("pair")):
+        chosen["pair"] = pair[1]
+    return faults or TaskShape(kind, chosen)
+
+
+def _pair(
+    wishes: Mapping[str, str | None], by_name: Mapping[str, str], columns: Sequence[str]
+) -> tuple[str, str] | None:
+    """The columns of two texts that are judged together; the first is a guess where only the second is named."""
+    known = [(by_name[one], by_name[two]) for one, two in PAIRS if one in by_name and two in by_name]
+    labelled = wishes.get("label") or any(column in COLUMN_NAMES["label"] for column in columns)
+    if not labelled and any(name in by_name for name in ("answer", "answers", "response")):
+        known = []  # a question with its context, to be answered
+    if (second := wishes.get("pair")) is None:
+        return known[0] if known else None
+    usual = [column for column in columns if column in COLUMN_NAMES["text"] and column != second]
+    firsts = [wishes.get("text"), *(one for one, two in known if two == second), *usual]
+    return (next((first for first in firsts if first), "text"), second)
+
+
+def _conversation(by_name: Mapping[str, str]) -> TaskShape | None:
+    """The shape of chats and of instructions, which are read by their names alone."""
+    system = _first_of("system", by_name, ("system", "system_prompt"))
+    chat = next((by_name[name] for name in CHATS if name in by_name), None)
+    if chat is not None:
+        return TaskShape("chats", {"messages": chat, **system})
+    answer = next((by_name[name] for name in _ANSWERS if name in by_name), None)
+    if "instruction" not in by_name or answer is None:
+        return None
+    extra = _first_of("input", by_name, ("input", "context"))
+    return TaskShape("instructions", {"prompt": by_name["instruction"], **extra, "completion": answer, **system})
+
+
+def _first_of(role: str, by_name: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The role's column, the first of `names` that is there, or nothing."""
+    return next(({role: by_name[name]} for name in names if name in by_name), {})
+
+
+def _other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> str:
+    """The way from rows of another task to rows that are read; empty where they are of none that is known."""
+    if "chosen" in by_name and "rejected" in by_name:
+        chosen = by_name["chosen"]
+        if "prompt" in by_name:
+            return (
+                "These are preferences. To train the preferred answers alone, call it with "
+                f"--prompt-col {by_name['prompt']} --completion-col {chosen} (prompt_col, completion_col)."
+            )
+        return (
+            f"These are preferences. To train the preferred answers alone, rename {chosen!r} to 'messages' where it "
+            "holds chats, or split it into a prompt and a completion."
+        )
+    if found["prompt"] and found["completion"] and found["label"] and not found["text"]:
+        label = found["label"][0]
+        return (
+            f"{label!r} beside a prompt and a completion says which answers are good, and the bad ones must not be "
+            f"trained. Keep the rows in which it says so and drop the column {label!r}; or call it with --prompt-col "
+            "and --completion-col to train every row."
+        )
+    tags = next((by_name[name] for name in _TAGS if name in by_name), None)
+    if tags and any(name in by_name for name in ("tokens", "words")):
+        return (
+            f"{tags!r} gives every word a tag. Write the words, joined by blanks, as 'prompt' and the tags, joined by "
+            "blanks, as 'completion'."
+        )
+    if "answers" in by_name and "question" in by_name and "context" in by_name:
+        return (
+            "These answers are spans of a context. Write the context and the question together as 'prompt', and the "
+            "first text of the answers as 'completion'."
+        )
+    if "translation" in by_name:
+        return (
+            f"Write the text of {by_name['translation']!r} in the one language as 'prompt' and that in the other as "
+            "'completion'."
+        )
+    if options := next((by_name[name] for name in _OPTIONS if name in by_name), None):
+        return (
+            f"{options!r} holds options to choose from. Write the question with its options as 'prompt' and the text "
+            "of the right one as 'completion'."
+        )
+    return ""
+
+
+def _no_task(
+    table: Table, wishes: Mapping[str, str | None], settled: Sequence[Kind], by_name: Mapping[str, str]
+) -> Fault:
+    """The fault of columns that belong to no task or to two."""
+    wished = any(wishes.values())
+    seen = "names for both kinds of task" if wished and settled else f"the columns {listing(table.columns)}"
+    expected = "the columns of one task: a text and a label, or a prompt and a completion"
+    remedy = "Give text_col and label_col, or prompt_col and completion_col (--text-col, --label-col and so on)."
+    for first, seconds in _ASKED if not settled else ():
+        second = next((by_name[name] for name in seconds if name in by_name), None)
+        if first in by_name and second is not None:
+            extra = by_name.get("context", by_name.get("passage"))
+            joined = f" Where {extra!r} belongs to it, write both into one column first." if extra else ""
+            if pair := next((by_name[two] for one, two in PAIRS if one == first and two in by_name), None):
+                roles = f"--text-col {by_name[first]} --pair-col {pair} --label-col {second}"
+                joined += f" Where the answers are classes, such as yes and no, call it with {roles}."
+            call = f"Call it with --prompt-col {by_name[first]} --completion-col {second} (prompt_col, completion_col)."
+            return Fault(table.name, seen, expected, call + joined)
+    usual_names = [] if settled else [name for usual in COLUMN_NAMES.values() for name in usual]
+    return Fault(table.name, seen, expected, remedy + _hint(usual_names, table.columns))
+
+
+def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str], names: Sequence[str]) -> Fault:
+    """Why there is no single column for `role`."""
+    expected, remedy = f"one column for the {role}", f"Name it with {role}_col (--{role}-col)."
+    if found:
+        seen = f"{len(found)} columns that may be the {role}: {listing(found)}"
+        return Fault(table.name, seen, expected, "Rename one of them." if wish else remedy)
+    missing = f"no column {shorten(wish)}" if wish else f"no column for the {role}"
+    seen = f"{missing} among {listing(table.columns)}"
+    likely = [column for column in table.columns if role == "label" and column.lower() in _LABEL_LIKE]
+    hint = _hint(likely or names, table.columns)
+    if role == "label" and not wish and not hint:
+        hint = " Texts without labels can be split: their beginnings as 'prompt', the rest as 'completion'."
+    return Fault(table.name, seen, expected, remedy + hint)
+
+
+def _hint(names: Sequence[str], columns: Sequence[str]) -> str:
+    """A guess at what the caller meant by `names`, as a sentence with a space in front; empty without an idea."""
+    if len(columns) == 1 and (marks := [mark for mark in (";", "\t", "|", ",") if mark in columns[0]]):
+        return f" The columns seem to be separated by {marks[0]!r}: write commas in .csv, tabs in .tsv."
+    lower = {column.lower(): column for column in columns}
+    close = [lower[match] for name in names for match in get_close_matches(name.lower(), lower, n=1)]
+    return f" Did you mean {listing(dict.fromkeys(close), ' or ')}?" if close else ""
+
+
+def listing(columns: Iterable[str], separator: str = ", ") -> str:
+    """The names of columns for a message, at most twelve of them."""
+    listed = [shorten(column) for column in columns]
+    more = [f"{len(listed) - 12} more"] if len(listed) > 12 else []
+    return separator.join(listed[:12] + more)

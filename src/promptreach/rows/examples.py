@@ -1,0 +1,134 @@
+"""Examples out of rows: every value of a row checked for its role, and the row turned into an input and an answer."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from promptreach.errors import Fault
+from promptreach.rows._lines import MAX_ROW_BYTES
+from promptreach.rows._table import Missing, shorten
+from promptreach.rows.chats import Chat, NotAChatError, Turn, chat_of, is_turns, transcript, turns_of
+from promptreach.rows.columns import Kind
+
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot encode
+_OPTIONAL = ("input", "system")
+Problem = tuple[str, str, str]
+
+
+class Example(NamedTuple):
+    """One row, checked.
+
+    Attributes:
+        input: the text or prompt; of a chat a transcript.
+        second: the second text, or empty.
+        answer: the label (a number with decimals is left to the check of all labels) or the completion.
+        chat: the turns, where the row is a chat.
+    """
+
+    input: str
+    second: str
+    answer: str | int | float
+    chat: Chat | None
+
+
+def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], str]) -> Example | list[Fault]:
+    """The example in a row's values by role, or the faults of the row.
+
+    Args:
+        where: the place of a role's value, for messages.
+    """
+    values = {role: _plain(value) for role, value in values.items()}
+    if kind == "chats" or (kind == "completions" and any(is_turns(values[role]) for role in ("prompt", "completion"))):
+        return _conversation(kind, values, where)
+    faults = [
+        Fault(where(role), *problem)
+        for role, value in values.items()
+        if role not in ("split", "weight") and (problem := _problem(value, role))
+    ]
+    if faults:
+        return faults
+    if kind == "instructions":
+        return _instruction({role: str(value or "") for role, value in values.items()})
+    if kind == "completions":
+        return Example(str(values["prompt"]), "", str(values["completion"]), None)
+    return Example(str(values["text"]), str(values.get("pair", "")), _label(values["label"]), None)
+
+
+def _conversation(kind: Kind, values: Mapping[str, object], where: Callable[[str], str]) -> Example | list[Fault]:
+    """A chat from one column of turns, or from the two columns of a conversational prompt and completion."""
+    role = "messages"
+    try:
+        if kind == "chats":
+            system = values.get("system")
+            chat = chat_of(values[role], system if isinstance(system, str) and system.strip() else "")
+        else:
+            turns: dict[str, Chat] = {}
+            for role, speaker in (("prompt", "user"), ("completion", "assistant")):
+                value = values[role]
+                if not is_turns(value) and (problem := _problem(value, role)):
+                    return [Fault(where(role), *problem)]
+                turns[role] = turns_of(value) if is_turns(value) else (Turn(speaker, str(value)),)
+            if len(turns["completion"]) != 1:
+                seen = f"a completion of {len(turns['completion'])} turns"
+                raise NotAChatError(seen, "one turn of the assistant", "Move all but the last turn to the prompt.")
+            chat = chat_of([turn._asdict() for turn in (*turns["prompt"], *turns["completion"])])
+    except NotAChatError as error:
+        return [Fault(where(role), *error.parts)]
+    for turn in chat:
+        if problem := _problem(turn.content, role):
+            return [Fault(where(role), *problem)]
+    return Example(transcript(chat[:-1]), "", chat[-1].content, chat)
+
+
+def _instruction(values: Mapping[str, str]) -> Example:
+    """An instruction with its input below it, as one turn of the user; the prompt is the same without a template."""
+    asked = "\n\n".join(text for role in ("prompt", "input") if (text := values.get(role, "").strip()))
+    system = values.get("system", "").strip()
+    chat = (*([Turn("system", system)] if system else []), Turn("user", asked), Turn("assistant", values["completion"]))
+    prompt = "\n\n".join([*([system] if system else []), asked]) + "\n\n"
+    return Example(prompt, "", values["completion"], chat)
+
+
+def _plain(value: Any) -> object:
+    """A cell as a Python value: of an array its list, of a number of another library the number itself."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _label(value: object) -> str | int | float:
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    return int(value) if isinstance(value, Integral) else str(value)
+
+
+def is_gap(value: object) -> bool:
+    """Whether a value stands for none."""
+    return value is None or value is Missing.MISSING or (isinstance(value, float) and math.isnan(value))
+
+
+def _problem(value: object, role: str) -> Problem | None:
+    """The fault of one value: what was seen, what was expected, what to do. None for a good one."""
+    expected = "a string or an integer" if role == "label" else "a string"
+    if role in _OPTIONAL and (is_gap(value) or (isinstance(value, str) and not value.strip())):
+        return None
+    if value is Missing.MISSING:
+        return "the row does not have this column", expected, "Add it or drop the row."
+    if is_gap(value):
+        return f"no value ({value})", expected, "Fill it in or drop the row."
+    if role == "label" and (isinstance(value, Integral) or (isinstance(value, float) and math.isfinite(value))):
+        return None
+    if not isinstance(value, str):
+        remedy = "Give one label a row, as a name or a whole number." if role == "label" else "Write it as a string."
+        return f"{shorten(value)} ({type(value).__name__})", expected, remedy
+    if not value.strip():
+        seen = "only white space" if value else "an empty string"
+        return seen, "at least one visible character", "Fill it in or drop the row."
+    if len(value) > MAX_ROW_BYTES:
+        return f"{len(value):,} characters: {shorten(value)}", f"no more than {MAX_ROW_BYTES:,}", "Shorten it."
+    if match := _UNWRITABLE.search(value):
+        seen = f"{match[0]!r} at character {match.start() + 1} of {shorten(value)}"
+        return seen, "text that a tokenizer can read", "Remove that character."
+    return None

@@ -1,0 +1,75 @@
+"""Chats as prompts and completions: written by the model's own template, or by the one that the user gave."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from promptreach.backbone import Backbone
+from promptreach.data import Completions, TaskData
+from promptreach.errors import DataError, Fault, InputError, raise_if_any
+from promptreach.hf.models.texts import chat_template_of, own_opening, tokenizer_of, written
+from promptreach.rows.chats import Chat
+
+_SHOWN_FAULTS = 20
+
+
+def rendered(backbone: Backbone, data: TaskData) -> TaskData:
+    """`data` with every chat as the prompt and the completion that the template writes; other data as it is.
+
+    The completion is the last answer with what the template puts behind an answer, blanks at the very end aside; where
+    it puts nothing there, the tokenizer's end token follows as behind any completion. The prompt is all before it, and
+    its opening token is the tokenizer's own, once. Instructions are read without a template where the model has none.
+
+    Raises:
+        InputError: when the model has no template and the user gave none.
+        DataError: naming the rows on which the template fails, or from whose text their last answer cannot be told.
+    """
+    if not isinstance(data, Completions) or not data.chats:
+        return data
+    template = data.chat_template or ("" if tokenizer_of(backbone) is None else chat_template_of(backbone))
+    if not template and not data.needs_template:
+        return replace(data, chats=())
+    if not template:
+        remedy = (
+            "Give a template in Jinja as chat_template (--chat-template FILE), for example: "
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ '\\n' }}{% endfor %}"
+            "{% if add_generation_prompt %}assistant: {% endif %}"
+        )
+        raise InputError(Fault("chat_template", "chats, and a model without a chat template", "a template", remedy))
+    opening = own_opening(backbone)
+    rows = data.rows or tuple(range(1, len(data) + 1))
+    prompts, completions, faults, closed = [], [], [], 0
+    for row, chat in zip(rows, data.chats, strict=True):
+        try:
+            prompt, completion = _texts(backbone, chat, template)
+            prompt = prompt.removeprefix(opening)
+        except Exception as error:  # a template may raise whatever it likes
+            seen = f"the chat template fails: {str(error)[:200] or type(error).__name__}"
+            remedy = "Mend the turns as it wants them, or give another template as chat_template (--chat-template)."
+            faults.append(Fault(f"{data.source}, row {row}", seen, "a chat that the template writes", remedy))
+            continue
+        prompts.append(prompt)
+        completions.append(completion)
+        closed += not completion.endswith(chat[-1].content.rstrip())
+    raise_if_any(faults[:_SHOWN_FAULTS], DataError)
+    is_closed = closed == len(prompts)
+    return replace(data, prompts=tuple(prompts), completions=tuple(completions), chats=(), closed=is_closed)
+
+
+def _texts(backbone: Backbone, chat: Chat, template: str) -> tuple[str, str]:
+    """The text before the last answer, and the answer with what ends it.
+
+    Raises:
+        ValueError: when the text with the answer does not begin with the text before it.
+    """
+    turns: Sequence[dict[str, str]] = [turn._asdict() for turn in chat]
+    before = written(backbone, turns[:-1], template, asks=True)
+    whole = written(backbone, turns, template, asks=False)
+    answer = turns[-1]["content"].strip()
+    if whole.startswith(before) and answer in whole[len(before) :]:
+        return before, whole[len(before) :].rstrip()
+    # Some templates open an answer otherwise than they write one that stands there (an empty thought, for example):
+    # the answer then begins where its text does, behind what opens one, and ends as the template ends one.
+    start = whole.rfind(answer)
+    if start < 0:
+        raise ValueError("its text does not hold the last answer")
+    return before, whole[start:].rstrip()
