@@ -18,7 +18,7 @@ from promptreach.audit.recommendation import recommend
 from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.backbone import UNBOUNDED
 from promptreach.certificate import Evidence
-from promptreach.data import TaskData
+from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults
 from promptreach.diagnosis.rules.rules import judge
@@ -179,6 +179,7 @@ def audit(
     folder = _collect(faults, lambda: None if out is None or dry_run else _output(Path(out), resume))
     task_data = _collect(faults, lambda: read_task(data, **columns))
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
+    opened = opened.reading if opened is not None and not isinstance(task_data, Completions) else opened
     brought = _collect(faults, lambda: bring(adapter, opened) if adapter is not None and opened is not None else None)
     if opened is not None and choices is not None:
         _collect(faults, partial(opened.check_lora_targets, choices.lora_targets))

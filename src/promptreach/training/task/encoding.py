@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from promptreach.backbone import Backbone
+from promptreach.backbone import Backbone, TokenBatch
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, raise_if_any
 from promptreach.hf.models.texts import is_opening, tokenized_pairs
@@ -54,6 +54,11 @@ class Encoded:
             self.cut_answers,
         )
 
+    def batch(self, backbone: Backbone, rows: Sequence[int]) -> TokenBatch:
+        """The examples `rows`, padded for `backbone`."""
+        written = None if self.answer_lengths is None else [self.answer_lengths[row] for row in rows]
+        return backbone.batch([self.sequences[row] for row in rows], written)
+
     @property
     def digest(self) -> str:
         """A hash of all that training can see of these examples."""
@@ -64,14 +69,14 @@ class Encoded:
 def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     """`data` as token ids of at most `max_length` tokens each.
 
-    A classified text loses its end (an encoder's closing special token is kept). A prompt loses its beginning (the
-    special token that opens a text is kept), since what stands next to the completion matters most. A completion that
-    fits beside one token of its prompt is whole, and ends with the end token, if the tokenizer has one: stopping is a
-    part of the answer. A longer one loses its end, the end token with it, and leaves a quarter of the room to its
-    prompt, as far as that needs it. The tokens of prompt and completion decode to the two texts with nothing between
-    them, where the tokenizer can say that. Two texts to a label are encoded as the tokenizer encodes pairs, and the
-    longer of the two loses its end. Chats are written by the model's template first
-    (`promptreach.training.task.chats`), which says how an answer ends.
+    A classified text loses its end (an encoder's closing special token is kept), and so does a prompt that an encoder
+    reads for its decoder. Another prompt loses its beginning (the special token that opens a text is kept), since what
+    stands next to the completion matters most. A completion that fits beside one token of its prompt is whole, and ends
+    with the end token, if the tokenizer has one: stopping is a part of the answer. A longer one loses its end, the end
+    token with it, and leaves a quarter of the room to its prompt, as far as that needs it. The tokens of prompt and
+    completion decode to the two texts with nothing between them, where the tokenizer can say that. Two texts to a label
+    are encoded as the tokenizer encodes pairs, and the longer of the two loses its end. Chats are written by the
+    model's template first (`promptreach.training.task.chats`), which says how an answer ends.
 
     Raises:
         DataError: when an input or a completion has no tokens, naming their rows.
@@ -109,7 +114,13 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     opening = _opening(backbone, data.inputs[0], inputs[0]) or int(is_opening(backbone, inputs[0][0]))
     whole = list(zip(inputs, answers, strict=True))
     pairs = [(prompt, _cut_answer(answer, len(prompt), max_length)) for prompt, answer in whole]
-    joined = tuple((*_cut_start(prompt, max_length - len(answer), opening), *answer) for prompt, answer in pairs)
+
+    def cut(prompt: Sequence[int], room: int) -> tuple[int, ...]:
+        if backbone.task == "seq2seq":  # read by an encoder
+            return _cut_end(prompt, room, keep_last=True)
+        return _cut_start(prompt, room, opening)
+
+    joined = tuple((*cut(prompt, max_length - len(answer)), *answer) for prompt, answer in pairs)
     truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in whole)
     cut_answers = sum(len(answer) >= max_length for answer in answers)
     return Encoded(joined, None, tuple(len(answer) for _, answer in pairs), truncated, cut_answers)

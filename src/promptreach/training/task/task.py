@@ -89,7 +89,7 @@ class Task:
         results = []
         with torch.no_grad():
             for rows in batches:
-                batch = self.backbone.batch([data.sequences[row] for row in rows])
+                batch = data.batch(self.backbone, rows)
                 hidden = self.backbone.hidden(batch, joined)
                 results.append(objective.outcomes(self.backbone, hidden, batch, data, rows))
         return gather(results, batches)
@@ -174,7 +174,7 @@ def features(
     found = {pooling: torch.empty(len(data), task.backbone.hidden_size) for pooling in poolings}
     with torch.no_grad():
         for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
-            batch = task.backbone.batch([data.sequences[row] for row in rows])
+            batch = data.batch(task.backbone, rows)
             hidden = task.backbone.hidden(batch, joined)
             for pooling, pooled in found.items():
                 pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()
