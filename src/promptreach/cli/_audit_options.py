@@ -35,6 +35,7 @@ class ModelTask(StrEnum):
 
     encoder = "encoder"
     causal = "causal"
+    seq2seq = "seq2seq"
 
 
 class Dtype(StrEnum):
