@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from helpers.command_line import run
-from promptreach.cli._audit_config import AuditConfig
+from promptreach.cli.audit_config import AuditConfig
 from promptreach.errors import Fault, InputError
 
 COMMAND = importlib.import_module("promptreach.cli.audit")

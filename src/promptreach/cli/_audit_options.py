@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, no_type_check
 
@@ -13,39 +12,6 @@ from promptreach.errors import Fault, InputError
 
 Number = TypeVar("Number", int, float)
 Rates = tuple[float, ...] | dict[str, tuple[float, ...]]
-
-
-class Budget(StrEnum):
-    """The budgets by name."""
-
-    quick = "quick"
-    standard = "standard"
-    thorough = "thorough"
-
-
-class Engine(StrEnum):
-    """The places where training runs go."""
-
-    local = "local"
-    ray = "ray"
-
-
-class ModelTask(StrEnum):
-    """The tasks that a model is opened for."""
-
-    encoder = "encoder"
-    causal = "causal"
-    seq2seq = "seq2seq"
-
-
-class Dtype(StrEnum):
-    """The types of weights; auto is the checkpoint's own, or float32 where this CPU is slow at it."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    float64 = "float64"
 
 
 def listed(given: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -133,7 +99,7 @@ def read_config(file: Path) -> dict[str, Any]:
 def _checked(file: Path, found: dict[str, Any]) -> dict[str, Any]:
     from pydantic import ValidationError
 
-    from promptreach.cli._audit_config import AuditConfig
+    from promptreach.cli.audit_config import AuditConfig
 
     try:
         config = AuditConfig.model_validate(found)

@@ -12,6 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,39 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 """The switch from text for people to JSON for programs."""
 OUR_FAULT = 70
 """The exit status for a fault of this program, as sysexits.h has it."""
+
+
+class Budget(StrEnum):
+    """The budgets by name."""
+
+    quick = "quick"
+    standard = "standard"
+    thorough = "thorough"
+
+
+class Engine(StrEnum):
+    """The places where training runs go."""
+
+    local = "local"
+    ray = "ray"
+
+
+class ModelTask(StrEnum):
+    """The tasks that a model is opened for."""
+
+    encoder = "encoder"
+    causal = "causal"
+    seq2seq = "seq2seq"
+
+
+class Dtype(StrEnum):
+    """The types of weights; auto is the checkpoint's own, or float32 where this CPU is slow at it."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
 
 
 def within(least: int, most: int) -> Callable[[int], int]:

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from promptreach.cli import _audit_options as options
-from promptreach.cli._audit_options import Budget, Dtype, Engine, ModelTask
-from promptreach.cli._command import MOST_SEED, exit_status, within
+from promptreach.cli._command import MOST_SEED, Budget, Dtype, Engine, ModelTask, exit_status, within
 from promptreach.errors import Fault, InputError
 from promptreach.preflight import look
 from promptreach.terminal import printable, say, write_json

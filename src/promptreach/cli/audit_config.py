@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StrictInt, StrictStr
 
-from promptreach.cli._audit_options import Budget, Dtype, Engine, ModelTask
+from promptreach.cli._command import Budget, Dtype, Engine, ModelTask
 
 
 def _several(given: object) -> object:
