@@ -12,7 +12,7 @@ PACKAGE = Path(promptreach.__file__).parent
 
 FLOORS = (
     ("theorems",),
-    ("report",),
+    ("report", "monitoring"),
     ("compiler", "limits", "fast_attention"),
     ("compression",),
     ("hf",),

@@ -11,11 +11,11 @@ from promptreach.hf.compiled import (
 from promptreach.hf.models.load import open_model
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.weights import final_norm, layer_inputs, layer_weights
-from promptreach.hf.monitoring.monitor import SoftPromptMonitor
 from promptreach.hf.running.attention_interface import attention_reports, use_attention
 from promptreach.hf.running.cache import PromptCache, load_cache, precompute, rerotated
 from promptreach.hf.running.capture import LayerCapture, capture, visit
 from promptreach.hf.running.exports import save_prompt_embeds
+from promptreach.hf.running.monitor import SoftPromptMonitor
 from promptreach.hf.running.shorten import PrefixQueries, Shortened, sample_queries, shorten, text_loss
 
 __all__ = [

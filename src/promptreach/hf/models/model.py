@@ -314,11 +314,7 @@ class OpenModel:
         return self.lora(config, seed)
 
     def check_lora_targets(self, targets: Sequence[str]) -> None:
-        """Refuse `targets` of `low_rank` that this model does not have.
-
-        Raises:
-            InputError: naming each.
-        """
+        """Refuse `targets` of `low_rank` that this model does not have, with an InputError that names each."""
         lora_targets(self.model, targets)
 
     def lora(self, config: LoraConfig, seed: int) -> AbstractContextManager[AttachedLora]:
@@ -330,13 +326,8 @@ class OpenModel:
         """Attach UniPELT to every layer: a gated prefix, gated LoRA and a gated adapter, see `hf.adapters.unipelt`.
 
         It joins no position, so nothing is passed to `hidden`. Sequences must come whole: with a cache the gates could
-        not see what came before. On leaving, the model is bit for bit what it was.
-
-        Args:
-            start: what the gated prefix starts as; its gate starts at one half.
-            rank: of the updates of the query and value projections, which start at zero.
-            bottleneck: of the adapters behind the feed-forward sublayers, which start at zero.
-            seed: for the factors that do not start at zero. The global generator is left alone.
+        not see what came before. `start` is what the gated prefix starts as, its gate at one half; updates and adapters
+        start at zero, `seed` is for their other factors. On leaving, the model is bit for bit what it was.
 
         Raises:
             InputError: when it is attached already.

@@ -7,7 +7,7 @@ failures and healthy runs, and no proof that a run cannot recover.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from promptreach.hf.monitoring.readings import Reading
+from promptreach.monitoring.readings import PromptReading
 
 BARELY_MOVES = 0.05
 """Share of its own norm that a prompt can move by in a whole training that will not get anywhere."""
@@ -28,7 +28,7 @@ VARIED = 0.8
 
 
 @dataclass(frozen=True)
-class Facts:
+class WatchedTraining:
     """What holds for the whole training.
 
     Attributes:
@@ -55,16 +55,16 @@ class Warned:
     text: str
 
 
-Rule = Callable[[Facts, Sequence[Reading]], str]
+Rule = Callable[[WatchedTraining, Sequence[PromptReading]], str]
 
 
-def warnings_of(facts: Facts, readings: Sequence[Reading]) -> dict[str, str]:
+def warnings_of(facts: WatchedTraining, readings: Sequence[PromptReading]) -> dict[str, str]:
     """The warnings that these readings give, by key."""
     found = {name: rule(facts, readings) for name, rule in RULES.items()}
     return {name: text for name, text in found.items() if text}
 
 
-def _frozen(facts: Facts, readings: Sequence[Reading]) -> str:
+def _frozen(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     if not facts.trainable:
         return "The prompt is frozen: none of its numbers asks for a gradient. Set requires_grad before training."
     if not facts.optimised:
@@ -72,7 +72,7 @@ def _frozen(facts: Facts, readings: Sequence[Reading]) -> str:
     return ""
 
 
-def _no_gradient(facts: Facts, readings: Sequence[Reading]) -> str:
+def _no_gradient(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     if not facts.trainable or not readings or readings[-1].gradient_norm not in (None, 0.0):
         return ""
     return (
@@ -81,7 +81,7 @@ def _no_gradient(facts: Facts, readings: Sequence[Reading]) -> str:
     )
 
 
-def _barely_moves(facts: Facts, readings: Sequence[Reading]) -> str:
+def _barely_moves(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     moved = [reading.moved for reading in readings if reading.moved is not None]
     if len(moved) < 2 or _rounding(facts, readings) or not all(moved[-2:]):
         return ""
@@ -95,7 +95,7 @@ def _barely_moves(facts: Facts, readings: Sequence[Reading]) -> str:
     )
 
 
-def _rounding(facts: Facts, readings: Sequence[Reading]) -> str:
+def _rounding(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     seen = [reading.entries_moved for reading in readings if reading.entries_moved is not None]
     if facts.dtype not in ("bfloat16", "float16") or len(seen) < 2 or max(seen[-2:]) >= LOST_TO_ROUNDING:
         return ""
@@ -105,7 +105,7 @@ def _rounding(facts: Facts, readings: Sequence[Reading]) -> str:
     )
 
 
-def _far_start(facts: Facts, readings: Sequence[Reading]) -> str:
+def _far_start(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     first = readings[0] if readings else None
     if first is None or first.step > 0 or first.prompt_norm is None or not first.vocabulary_norm:
         return ""
@@ -118,7 +118,7 @@ def _far_start(facts: Facts, readings: Sequence[Reading]) -> str:
     )
 
 
-def _padding(facts: Facts, readings: Sequence[Reading]) -> str:
+def _padding(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     rows = max((reading.padded_behind_prompt or 0.0 for reading in readings), default=0.0)
     if not rows:
         return ""
@@ -128,7 +128,7 @@ def _padding(facts: Facts, readings: Sequence[Reading]) -> str:
     )
 
 
-def _unlabelled(facts: Facts, readings: Sequence[Reading]) -> str:
+def _unlabelled(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     rows = [reading.labelled_rows for reading in readings if reading.labelled_rows is not None]
     if not rows or min(rows) == 1.0:
         return ""
@@ -138,7 +138,7 @@ def _unlabelled(facts: Facts, readings: Sequence[Reading]) -> str:
     )
 
 
-def _saturated(facts: Facts, readings: Sequence[Reading]) -> str:
+def _saturated(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     shares = [reading.attention_share for reading in readings if reading.attention_share is not None]
     if len(shares) < 2 or min(shares[-2:]) < SATURATED:
         return ""
@@ -148,7 +148,7 @@ def _saturated(facts: Facts, readings: Sequence[Reading]) -> str:
     )
 
 
-def _unread(facts: Facts, readings: Sequence[Reading]) -> str:
+def _unread(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     last = readings[-1] if readings else None
     if last is None or not last.layer_shares or max(last.layer_shares) > UNSEEN:
         return ""
@@ -158,7 +158,7 @@ def _unread(facts: Facts, readings: Sequence[Reading]) -> str:
     )
 
 
-def _dead_layers(facts: Facts, readings: Sequence[Reading]) -> str:
+def _dead_layers(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     last = [reading.layer_gradients for reading in readings if reading.layer_gradients][-2:]
     if len(last) < 2:
         return ""
@@ -173,7 +173,7 @@ def _dead_layers(facts: Facts, readings: Sequence[Reading]) -> str:
     )
 
 
-def _collapsed(facts: Facts, readings: Sequence[Reading]) -> str:
+def _collapsed(facts: WatchedTraining, readings: Sequence[PromptReading]) -> str:
     last = [reading for reading in readings if reading.most_frequent_answer is not None][-3:]
     if len(last) < 3 or last[0].step < 0.1 * facts.total_steps:
         return ""

@@ -7,16 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptreach.hf.running.capture import LayerCapture
-
-_ROWS = 4
-"""Examples of a batch whose attention is read; more would cost more than a reading may."""
 _WORDS = 512
 """Vocabulary rows that a prompt is compared with."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class PromptReading:
     """What was seen at one step; None where it could not be.
 
     Attributes:
@@ -109,33 +105,3 @@ def vocabulary_rows(embedding: torch.nn.Module, words: int = _WORDS) -> Tensor:
     ids = torch.linspace(0, weight.shape[0] - 1, min(words, weight.shape[0]), device=weight.device).long()
     rows: Tensor = embedding(ids)
     return rows
-
-
-def share_of_prompt(layer: LayerCapture, virtual_tokens: int) -> float:
-    """The softmax weight that the first `virtual_tokens` keys receive at each row's last position, in the mean.
-
-    The last position is the last one that a later key could not replace: where padding follows, its last real one.
-    """
-    rows, keys = min(_ROWS, len(layer.query)), layer.key.shape[2]
-    seen = layer.mask[:rows, 0, -1]
-    last = (torch.arange(keys, device=seen.device) * seen).amax(dim=1) - (keys - layer.query.shape[2])
-    bias = None if layer.bias is None else layer.bias.expand(len(layer.query), *layer.bias.shape[1:])
-    shares = []
-    for row in range(rows):
-        position = max(0, int(last[row]))
-        at = slice(position, position + 1)
-        one = LayerCapture(
-            layer=layer.layer,
-            query=layer.query[row : row + 1, :, at].detach(),
-            key=layer.key[row : row + 1].detach(),
-            value=layer.value[row : row + 1].detach(),
-            mask=layer.mask[row : row + 1, :, at],
-            scale=layer.scale,
-            output=layer.output[row : row + 1, :, at].detach(),
-            prompt_length=virtual_tokens,
-            softcap=layer.softcap,
-            sinks=layer.sinks,
-            bias=None if bias is None else bias[row : row + 1, :, at],
-        )
-        shares.append(float(one.weights()[..., :virtual_tokens].sum(-1).mean()))
-    return sum(shares) / len(shares)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from promptreach.hf.monitoring.readings import Reading
-from promptreach.hf.monitoring.warnings import Facts, warnings_of
+from promptreach.monitoring.readings import PromptReading
+from promptreach.monitoring.warnings import WatchedTraining, warnings_of
 
-FACTS = Facts(total_steps=100, virtual_tokens=4, trainable=True, optimised=True, dtype="float32")
-HEALTHY = Reading(
+FACTS = WatchedTraining(total_steps=100, virtual_tokens=4, trainable=True, optimised=True, dtype="float32")
+HEALTHY = PromptReading(
     step=0,
     loss=1.0,
     prompt_norm=1.0,
@@ -26,7 +26,7 @@ HEALTHY = Reading(
 )
 
 
-def three(**changed: object) -> list[Reading]:
+def three(**changed: object) -> list[PromptReading]:
     return [replace(HEALTHY, step=step, **changed) for step in (0, 10, 20, 30)]
 
 

@@ -15,17 +15,17 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from promptreach.errors import Fault, InputError
-from promptreach.hf.monitoring.readings import (
-    Reading,
+from promptreach.hf.running.capture import captured
+from promptreach.hf.running.interface import AttentionFunction, through
+from promptreach.hf.running.shares import share_of_prompt
+from promptreach.monitoring.readings import (
+    PromptReading,
     answer_reading,
     batch_reading,
     prompt_reading,
-    share_of_prompt,
     vocabulary_rows,
 )
-from promptreach.hf.monitoring.warnings import Facts, Warned, warnings_of
-from promptreach.hf.running.capture import captured
-from promptreach.hf.running.interface import AttentionFunction, through
+from promptreach.monitoring.warnings import Warned, WatchedTraining, warnings_of
 
 _LOGGER = logging.getLogger("promptreach")
 _FIRST = (0, 1, 2)
@@ -70,7 +70,7 @@ class SoftPromptMonitor(TrainerCallback):
         if interval is not None and interval < 1:
             raise InputError(Fault("interval", str(interval), "at least 1"))
         self.interval = interval
-        self.readings: list[Reading] = []
+        self.readings: list[PromptReading] = []
         self.warned: list[Warned] = []
         self._prompt = prompt
         self._report = report
@@ -107,7 +107,7 @@ class SoftPromptMonitor(TrainerCallback):
         )
         return "\n".join(lines)
 
-    def add(self, reading: Reading, facts: Facts) -> None:
+    def add(self, reading: PromptReading, facts: WatchedTraining) -> None:
         """Keep a reading, hand it on and warn of what it shows."""
         self.readings.append(reading)
         self._logs |= reading.logs()
@@ -115,7 +115,7 @@ class SoftPromptMonitor(TrainerCallback):
             self._report(reading.logs())
         self.judge(facts)
 
-    def judge(self, facts: Facts) -> None:
+    def judge(self, facts: WatchedTraining) -> None:
         """Warn of what the readings so far show and was not warned of before."""
         known = {warned.key for warned in self.warned}
         for key, text in warnings_of(facts, self.readings).items():
@@ -157,7 +157,7 @@ class _Watched:
         self.before: list[Tensor] | None = None
         self.looking: ExitStack | None = None
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        self.facts = Facts(
+        self.facts = WatchedTraining(
             total_steps=max(1, total_steps),
             virtual_tokens=self.virtual_tokens,
             trainable=any(parameter.requires_grad for parameter in self.parameters),
@@ -228,7 +228,7 @@ class _Watched:
         self.before = None
         self.step += 1
 
-    def _reading(self, before: Sequence[Tensor]) -> Reading:
+    def _reading(self, before: Sequence[Tensor]) -> PromptReading:
         shares = tuple(self.seen.pop("layer_shares", ()))
         with torch.no_grad():
             moved, norm = _movement(before, self.parameters)
@@ -237,7 +237,7 @@ class _Watched:
                 self.seen |= prompt_reading(virtual, self.words)
             share_of_rate = _share_of_rate(self.optimizer, self.parameters)
         seen, self.seen = self.seen, {}
-        return Reading(
+        return PromptReading(
             step=self.step,
             moved=moved / norm / share_of_rate if norm and share_of_rate else None,
             entries_moved=_entries_moved(before, self.parameters),
