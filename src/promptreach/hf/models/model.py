@@ -292,13 +292,9 @@ class OpenModel:
         leaving, the model is bit for bit what it was.
 
         Args:
-            rank: columns of each update.
-            alpha: the update is scaled by alpha / rank.
+            rank, alpha: columns of each update, which is scaled by alpha / rank.
             seed: for the first factor; the second starts at zero. The global generator is left alone.
-            targets: the ends of the paths of other projections, or ``all-linear`` for every one inside the layers.
-
-        Raises:
-            InputError: naming each of `targets` that no projection's path ends in.
+            targets: ends of other projections' paths, or ``all-linear``; an InputError names each that is not there.
         """
         found = lora_targets(self.model, targets)
         config = LoraConfig(
@@ -309,14 +305,6 @@ class OpenModel:
             task_type=self.peft_task,
         )
         return self.lora(config, seed)
-
-    def check_lora_targets(self, targets: Sequence[str]) -> None:
-        """Refuse `targets` of `low_rank` that this model does not have.
-
-        Raises:
-            InputError: naming each.
-        """
-        lora_targets(self.model, targets)
 
     def lora(self, config: LoraConfig, seed: int) -> AbstractContextManager[AttachedLora]:
         """Attach the LoRA that `config` describes, for the length of a `with` block."""
