@@ -288,8 +288,7 @@ class OpenModel:
     ) -> AbstractContextManager[AttachedLora]:
         """Attach LoRA to the query and value projections of every layer, see `lora_targets`; it starts at zero.
 
-        GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. On
-        leaving, the model is bit for bit what it was.
+        GPT-2 has one matrix for queries, keys and values: the update covers the keys. On leaving, nothing is changed.
 
         Args:
             rank, alpha: columns of each update, which is scaled by alpha / rank.
