@@ -13,7 +13,7 @@ from promptreach.training.task.encoding import training_batches
 from promptreach.training.task.task import Task
 
 _BYTES_A_NUMBER = 4 + 4 + 8 + 4
-"""Of each number that is trained, in float32: itself, its gradient, Adam's two moments, and its best state."""
+"""The bytes of each number that is trained, in float32: itself, its gradient, Adam's moments, and its best state."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a user may choose of an audit's work; what is left open follows the budget."""
+"""The choices that a user has of an audit's work; what is left open follows the budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
