@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from helpers.command_line import run
-from promptreach.cli.audit_config import AuditConfig
 from promptreach.errors import Fault, InputError
 
 COMMAND = importlib.import_module("promptreach.cli.audit")
@@ -94,6 +93,9 @@ def test_words_that_are_no_numbers_are_named_with_the_rest() -> None:
         assert expected in said
 
 
-def test_the_file_knows_the_options_of_the_command() -> None:
-    options = set(COMMAND.audit.__annotations__) - {"return", "config", "json"}
-    assert set(AuditConfig.model_fields) == options
+def test_the_file_knows_the_options_of_the_command(calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    options = set(COMMAND.audit.__annotations__) - {"return", "config", "json", "model", "data"}
+    file = tmp_path / "audit.yaml"
+    file.write_text("".join(f"{name}: null\n" for name in options))
+    assert run("audit", "m", "d", "--config", file)[0] == 2
+    assert len(calls) == 1

@@ -181,8 +181,9 @@ def audit(
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
     opened = opened.reading if opened is not None and not isinstance(task_data, Completions) else opened
     brought = _collect(faults, lambda: bring(adapter, opened) if adapter is not None and opened is not None else None)
-    if opened is not None and choices is not None:
-        _collect(faults, partial(opened.check_lora_targets, choices.lora_targets))
+    if opened is not None and choices is not None and choices.lora_targets:
+        # Refused when it is made; nothing is attached before its block is entered.
+        _collect(faults, partial(opened.low_rank, 1, 2.0, 0, choices.lora_targets))
     faults += metric_faults(metric, task_data)
     raise_if_any(faults)
     assert task_data is not None

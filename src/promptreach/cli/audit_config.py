@@ -1,10 +1,8 @@
 """The keys of a YAML file for ``promptreach audit --config``, and what each may hold."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StrictInt, StrictStr
-
-from promptreach.cli._command import Budget, Dtype, Engine, ModelTask
 
 
 def _several(given: object) -> object:
@@ -34,7 +32,7 @@ class AuditConfig(BaseModel):
     test: StrictStr | None = None
     chat_template: StrictStr | None = None
     adapter: StrictStr | None = None
-    budget: Budget | None = None
+    budget: Literal["quick", "standard", "thorough"] | None = None
     metric: StrictStr | None = None
     methods: Names | None = None
     tokens: Numbers | None = None
@@ -46,14 +44,14 @@ class AuditConfig(BaseModel):
     seeds: StrictInt | None = None
     learning_rates: Rates | None = None
     out: StrictStr | None = None
-    engine: Engine | None = None
+    engine: Literal["local", "ray"] | None = None
     workers: StrictInt | None = None
     ray_address: StrictStr | None = None
     seed: StrictInt | None = None
     resume: StrictBool | None = None
-    task: ModelTask | None = None
+    task: Literal["encoder", "causal"] | None = None
     revision: StrictStr | None = None
-    dtype: Dtype | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] | None = None
     device: StrictStr | None = None
     device_map: StrictStr | None = None
     num_layers: StrictInt | None = None

@@ -18,7 +18,7 @@ def cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def having(flags: str) -> None:
         file = tmp_path / "cpuinfo"
         file.write_text(f"processor : 0\nflags\t: fpu sse {flags}\n")
-        monkeypatch.setattr(placement, "_CPU_INFO", file)
+        monkeypatch.setattr(placement, "CPU_INFO", file)
 
     return having
 

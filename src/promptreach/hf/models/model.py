@@ -296,12 +296,12 @@ class OpenModel:
     ) -> AbstractContextManager[AttachedLora]:
         """Attach LoRA to the query and value projections of every layer, see `lora_targets`; it starts at zero.
 
-        GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. It is
-        scaled by alpha / rank; `seed` is for the first factor, and the global generator is left alone. On leaving, the
-        model is bit for bit what it was. `targets` are the ends of the paths of other projections, or ``all-linear``.
+        GPT-2 has one matrix for queries, keys and values: the update covers the keys. On leaving, nothing is changed.
 
-        Raises:
-            InputError: naming each of `targets` that no projection's path ends in.
+        Args:
+            rank, alpha: columns of each update, which is scaled by alpha / rank.
+            seed: for the first factor; the second starts at zero. The global generator is left alone.
+            targets: ends of other projections' paths, or ``all-linear``; an InputError names each that is not there.
         """
         found = lora_targets(self.model, targets)
         config = LoraConfig(
@@ -312,10 +312,6 @@ class OpenModel:
             task_type=self.peft_task,
         )
         return self.lora(config, seed)
-
-    def check_lora_targets(self, targets: Sequence[str]) -> None:
-        """Refuse `targets` of `low_rank` that this model does not have, with an InputError that names each."""
-        lora_targets(self.model, targets)
 
     def lora(self, config: LoraConfig, seed: int) -> AbstractContextManager[AttachedLora]:
         """Attach the LoRA that `config` describes, for the length of a `with` block."""

@@ -17,7 +17,8 @@ _FAST_ON_CPU = {
     torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp", "fphp"},
 }
 """The instructions, as Linux names them, of which a CPU needs one to multiply such numbers as fast as float32."""
-_CPU_INFO = Path("/proc/cpuinfo")
+CPU_INFO = Path("/proc/cpuinfo")
+"""Where Linux tells them."""
 
 
 def device_for(device: str | torch.device) -> str | torch.device:
@@ -56,7 +57,7 @@ def dtype_for(
 def _cpu_flags() -> set[str]:
     """The instruction sets of this CPU, as far as the system names them."""
     try:
-        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return set()
     return next((set(line.split()) for line in lines if line.startswith(("flags", "Features"))), set())
