@@ -81,11 +81,13 @@ class Origin:
 
     Attributes:
         source: a hub id, or the absolute path of a folder or file.
-        options: what else `promptreach.hf.open_model` was told.
+        options: what else `promptreach.hf.open_model` was told; its type and device are those that were taken.
+        chosen: why the weights are of that type, where it was left open.
     """
 
     source: str
     options: Mapping[str, Any]
+    chosen: str = ""
 
 
 @runtime_checkable
@@ -170,9 +172,11 @@ class Backbone(Protocol):
     def cache_of(self, token_ids: Sequence[int]) -> Prefix:
         """The keys and values that these tokens leave at every layer: a prefix that the model has seen before."""
 
-    def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[Attachment]:
-        """Attach LoRA to the query and value projections of every layer, or to all projections where these have no
-        name of their own; the update starts at zero."""
+    def low_rank(
+        self, rank: int, alpha: float, seed: int, targets: Sequence[str] = ()
+    ) -> AbstractContextManager[Attachment]:
+        """Attach LoRA to the projections whose paths end in one of `targets`; without any, to the query and value
+        projections of every layer, or to all projections where these have no name of their own. It starts at zero."""
 
     def unipelt(self, start: Prefix, rank: int, bottleneck: int, seed: int) -> AbstractContextManager[Attachment]:
         """Attach a gated prefix that starts as `start`, gated LoRA and gated adapters; the last two start at zero."""

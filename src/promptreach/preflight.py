@@ -27,7 +27,7 @@ def look(
     *,
     data: str | Path | None = None,
     columns: Mapping[str, str | None] | None = None,
-    adapter: Path | None = None,
+    adapter: Path | Sequence[Path] | None = None,
     texts: Sequence[Path] = (),
     out: Path | None = None,
     resume: bool = False,
@@ -35,22 +35,24 @@ def look(
     device: str = "cpu",
     num_layers: int | None = None,
     revision: str | None = None,
+    known: Sequence[Fault] = (),
 ) -> None:
     """Refuse a call that is wrong, all faults at once.
 
     Args:
         model: a hub id, a folder or a GGUF file; of a hub id only what is on this machine is looked at.
         data: a file of rows; `columns` are the arguments of `promptreach.tables.read_task`.
-        adapter: a PEFT folder.
+        adapter: a PEFT folder, or several.
         texts: files of plain text.
         out, resume: where results go, as for `promptreach.files.check_output`.
         task, device, num_layers, revision: as for `promptreach.hf.open_model`.
+        known: faults of other arguments, found before.
 
     Raises:
         InputError: listing every fault; what is found may be of any of its kinds.
         UnsupportedModelError: for a model that its config alone rules out.
     """
-    faults: list[Fault] = []
+    faults: list[Fault] = list(known)
     if out is not None:
         _collect(faults, lambda: check_output(out, resume=resume))
     if data is not None and (Path(data).suffix or Path(data).exists()):  # otherwise it is a hub id
@@ -60,9 +62,10 @@ def look(
     faults += device_faults(device)
     absent = [text for text in texts if not text.expanduser().is_file()]
     faults += [Fault(str(text), "no such file", "a UTF-8 text file") for text in absent]
-    if adapter is not None and not adapter.expanduser().is_dir():
-        seen = "a file" if adapter.expanduser().is_file() else "nothing there"
-        faults.append(Fault(str(adapter), seen, "the folder of a PEFT adapter"))
+    for one in [adapter] if isinstance(adapter, Path) else adapter or ():
+        if not one.expanduser().is_dir():
+            seen = "a file" if one.expanduser().is_file() else "nothing there"
+            faults.append(Fault(str(one), seen, "the folder of a PEFT adapter"))
     folder = None
     if model is not None:
         _collect(faults, lambda: raise_if_any(place_faults(model), ModelError))

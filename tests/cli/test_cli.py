@@ -7,7 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from promptreach import cli
+from promptreach import __version__, cli
 
 
 def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -20,7 +20,7 @@ def test_help_answers_in_under_a_second() -> None:
         return used.ru_utime + used.ru_stime
 
     began = seconds()
-    assert run_module("-m", "promptreach.cli", "--help").returncode == 0
+    assert run_module("-m", "promptreach", "--help").returncode == 0
     # Processor time, so that a busy machine does not fail it; an import of torch alone takes longer.
     assert seconds() - began < 1.0
 
@@ -36,6 +36,25 @@ def test_audit_has_the_options_of_the_design() -> None:
     text = CliRunner().invoke(cli.app, ["audit", "--help"], env={"COLUMNS": "200"}).stdout
     options = ("text-col", "label-col", "prompt-col", "completion-col", "adapter", "budget", "out", "engine", "seed")
     missing = [option for option in (*options, "resume", "quiet", "json") if f"--{option}" not in text]
+    assert missing == []
+
+
+def test_the_version_is_told_and_python_starts_the_same_program() -> None:
+    told = run_module("-m", "promptreach", "--version")
+    assert (told.returncode, told.stdout) == (0, f"promptreach {__version__}\n")
+
+
+def test_a_shell_can_complete_its_words() -> None:
+    text = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).stdout
+    assert "--install-completion" in text
+
+
+def test_every_command_has_json_and_quiet() -> None:
+    missing = []
+    for command in cli.app.registered_commands:
+        name = command.callback.__name__  # type: ignore[union-attr]
+        text = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200"}).stdout
+        missing += [f"{name} {option}" for option in ("--json", "--quiet") if option not in text]
     assert missing == []
 
 

@@ -37,7 +37,7 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
     path: Path | None = None
     peft_config: dict[str, Any] | None = None
     if adapter is not None and folder is not None:
-        path = save_adapter(folder / ADAPTER_FOLDER, context.model, adapter, readout=readout)
+        path = save_adapter(folder / ADAPTER_FOLDER, context.model, adapter, readout=readout, init=run.config.init)
         peft_config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     elif readout is not None and folder is not None:
         path = save_readout(folder / HEAD_FOLDER, readout)

@@ -3,8 +3,11 @@
 Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
 
+from typing import Annotated
+
 import typer
 
+from promptreach._version import __version__
 from promptreach.cli._command import bounded
 from promptreach.cli.attend import attend
 from promptreach.cli.audit import audit
@@ -12,8 +15,13 @@ from promptreach.cli.capacity import capacity
 from promptreach.cli.claims import claims
 from promptreach.cli.compile import compile
 from promptreach.cli.doctor import doctor
+from promptreach.cli.evaluate import evaluate
+from promptreach.cli.fit import fit
+from promptreach.cli.inspect import inspect
 from promptreach.cli.limits import limits
+from promptreach.cli.predict import predict
 from promptreach.cli.shrink import shrink
+from promptreach.terminal import say
 
 
 def _reflowed(text: str | None) -> str:
@@ -25,12 +33,28 @@ app = typer.Typer(
     name="promptreach",
     help="What a soft prompt can and cannot do to your model, before you spend the compute.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        say(f"promptreach {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 # In the order in which `--help` shows them.
-for command in (audit, limits, compile, attend, shrink, capacity, claims, doctor):
+for command in (audit, fit, predict, evaluate, inspect, limits, compile, attend, shrink, capacity, claims, doctor):
     app.command(help=_reflowed(command.__doc__))(bounded(command))
 
 

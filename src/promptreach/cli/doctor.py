@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from promptreach.cli._command import Json, NumLayers, Revision, exit_status
+from promptreach.cli._command import Json, NumLayers, Quiet, Revision, exit_status
 from promptreach.preflight import look
 from promptreach.terminal import say, write_json
 
@@ -13,6 +13,7 @@ def doctor(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Hub id, folder, or GGUF file.")] = None,
     revision: Revision = None,
     num_layers: NumLayers = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """What is installed, what each missing part would give, and whether it works here; of MODEL, what works on it.

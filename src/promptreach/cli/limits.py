@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import MOST_SEED, Json, Model, NumLayers, Revision, exit_status, within
+from promptreach.cli._command import MOST_SEED, Json, Model, NumLayers, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
 
 
@@ -14,6 +14,7 @@ def limits(
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="Of the random text that is looked at.")] = 0,
     revision: Revision = None,
     num_layers: NumLayers = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """How steep a model's layers are, certified and measured; no data needed.

@@ -22,13 +22,13 @@ from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.report.verdict import Reason, TuningVerdict
 from promptreach.tables import read_task
-from promptreach.training.arguments import choice_faults, least_faults, rate_faults, size_faults
+from promptreach.training.arguments import MIN_CONTENT, choice_faults, least_faults, rate_faults, size_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.methods import METHODS, lacking_faults
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.task.readout import Pooling
-from promptreach.training.task.task import MIN_CONTENT, Limits, prepare
+from promptreach.training.task.task import Limits, prepare
 
 ATTEMPTABLE = ("prompt", "prefix", "lora")
 """The methods whose failure can be diagnosed."""

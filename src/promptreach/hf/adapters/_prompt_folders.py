@@ -42,7 +42,7 @@ def prompt_or_prefix(
         AdapterError: for tensors that are missing, empty, not finite or no floating-point numbers, and for a config
             that contradicts them or the model, naming both numbers.
     """
-    raise_if_any(_tensor_faults(tensors, weights), AdapterError)
+    raise_if_any(tensor_faults(tensors, weights), AdapterError)
     embeddings = floating(tensors[NAME])
     is_prompt = config["peft_type"] in PROMPTS
     if not is_prompt and model.head_dim != model.value_dim:
@@ -52,7 +52,7 @@ def prompt_or_prefix(
     if is_prompt and not faults and parts_of(config) == 2:
         embeddings = embeddings[: len(embeddings) // 2]
     if not faults:
-        faults += _size_faults(config, embeddings, settings, 0 if is_prompt else layers)
+        faults += size_faults(config, embeddings, settings, 0 if is_prompt else layers)
         faults += _model_faults(config, model, settings) if is_prompt else []
     if not is_prompt and not faults and embeddings.shape[1] % (2 * layers * heads):
         seen = f"{NAME} of shape {tuple(embeddings.shape)}"
@@ -129,7 +129,8 @@ def number_faults(name: str, tensor: Tensor, where: str) -> list[Fault]:
     return []
 
 
-def _tensor_faults(tensors: Mapping[str, Tensor], where: str) -> list[Fault]:
+def tensor_faults(tensors: Mapping[str, Tensor], where: str) -> list[Fault]:
+    """The faults of a folder's tensors as a prompt or prefix: one that is missing, empty, no matrix or not finite."""
     embeddings = tensors.get(NAME)
     if embeddings is None:
         listed = [f"{key} {tuple(tensor.shape)}" for key, tensor in sorted(tensors.items())]
@@ -171,7 +172,7 @@ def _parts_faults(config: Mapping[str, Any], embeddings: Tensor, model: OpenMode
     return []
 
 
-def _size_faults(config: Mapping[str, Any], embeddings: Tensor, where: str, layers: int) -> list[Fault]:
+def size_faults(config: Mapping[str, Any], embeddings: Tensor, where: str, layers: int) -> list[Fault]:
     """The sizes of the config that the tensor does not have; a row of a prefix holds two vectors for each layer."""
     rows, width = embeddings.shape
     tokens, size = config.get("num_virtual_tokens"), config.get("token_dim")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
 from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -28,6 +29,7 @@ from promptreach.model_files import json_faults, safetensors_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 
 READOUT, READOUT_INFO = "readout.safetensors", "readout.json"
+CARD = "README.md"
 READOUT_VERSION = 1
 """The version of readout.json, raised when a field is renamed, removed or changes its meaning."""
 
@@ -35,14 +37,34 @@ SUPPORTED_TYPES = (*PROMPTS, *PREFIXES, "LORA")
 """PEFT's names of the adapters that can be read. P-tuning saves the prompt that its encoder computes, and a cartridge
 is a prefix, so that these need no reader of their own."""
 
+_INITS = {"vocabulary": "SAMPLE_VOCAB", "random": "RANDOM"}
+
 Readout = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 """A read-out head as the caller keeps it: tensors by name, and what JSON can say of them."""
 
 
-def save_adapter(folder: str | Path, model: OpenModel, adapter: Adapter, *, readout: Readout | None = None) -> Path:
+def save_adapter(
+    folder: str | Path,
+    model: OpenModel,
+    adapter: Adapter,
+    *,
+    readout: Readout | None = None,
+    init: str = "",
+    card: str = "",
+) -> Path:
     """Write `adapter` as a PEFT folder and return its path.
 
-    The folder appears whole or not at all; an adapter folder that stands there is replaced.
+    The folder appears whole or not at all; an adapter folder that stands there is replaced. Its config names the base
+    by its hub id with the commit that was opened, or by an absolute path.
+
+    Args:
+        folder: where it goes.
+        model: its base.
+        adapter: the record.
+        readout: the head that reads it.
+        init: the start of a prompt, one of `promptreach.training.methods.initial.PROMPT_INITS`; PEFT has a word for
+            ``"vocabulary"`` and ``"random"``, and its ``"text"`` asks for a text of the user's own.
+        card: the text of README.md.
 
     Raises:
         AdapterError: when the adapter does not fit the model.
@@ -50,16 +72,18 @@ def save_adapter(folder: str | Path, model: OpenModel, adapter: Adapter, *, read
     """
     folder = Path(folder)
     raise_if_any(misfits(adapter, model, "adapter"), AdapterError)
-    config, tensors = _to_peft(adapter, model)
+    config, tensors = _to_peft(adapter, model, init)
     with atomic_folder(folder, replace=(folder / CONFIG).is_file()) as partial:
         write_adapter(partial, config, tensors)
         if readout is not None:
             _write_readout(partial, readout)
+        if card:
+            (partial / CARD).write_text(card, "utf-8")
     return folder
 
 
-def save_readout(folder: str | Path, readout: Readout) -> Path:
-    """Write a read-out without an adapter, for `load_readout`, and return the folder's path.
+def save_readout(folder: str | Path, readout: Readout, *, card: str = "") -> Path:
+    """Write a read-out without an adapter, for `load_readout`, and return the folder's path; `card` is its README.md.
 
     The folder appears whole or not at all; one that holds a read-out is replaced.
 
@@ -69,6 +93,8 @@ def save_readout(folder: str | Path, readout: Readout) -> Path:
     folder = Path(folder)
     with atomic_folder(folder, replace=(folder / READOUT).is_file()) as partial:
         _write_readout(partial, readout)
+        if card:
+            (partial / CARD).write_text(card, "utf-8")
     return folder
 
 
@@ -98,7 +124,7 @@ def load_adapter(folder: str | Path, model: OpenModel) -> Adapter:
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     tensors = load_file(folder / WEIGHTS)
     raise_if_any(config_faults(config, str(folder / CONFIG)), AdapterError)
-    adapter = _from_peft(config, tensors, model, folder)
+    adapter = from_peft(config, tensors, model, folder)
     raise_if_any(misfits(adapter, model, str(folder)), AdapterError)
     return adapter
 
@@ -129,6 +155,24 @@ def load_prompt(folder: str | Path, model: OpenModel) -> SoftPrompt | Prefix:
     if isinstance(adapter, LowRankUpdate):
         raise AdapterError(Fault(str(folder), "a LoRA update", "a prompt or a prefix"))
     return adapter
+
+
+def base_of(model: OpenModel) -> tuple[str, str | None]:
+    """The name and the revision by which others find a model again: an absolute path and none, or a hub id and commit.
+
+    The commit is the one in this machine's copy; where that cannot be told, the revision is what was asked for.
+    """
+    if model.origin is None:
+        path = Path(model.name).expanduser()
+        return (str(path.resolve()) if path.exists() else model.name), None
+    source, revision = model.origin.source, model.origin.options.get("revision")
+    if Path(source).exists():
+        return source, None
+    try:
+        copy = snapshot_download(source, revision=revision, local_files_only=True, allow_patterns=["config.json"])
+    except (OSError, ValueError):
+        return source, revision
+    return source, Path(copy).name
 
 
 def base_model_of(folder: str | Path) -> str:
@@ -178,7 +222,7 @@ def attach(model: Backbone, adapter: Adapter) -> Iterator[Prepended]:
         yield Prepended.of(adapter)
 
 
-def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[str, Tensor]]:
+def _to_peft(adapter: Adapter, model: OpenModel, init: str) -> tuple[PeftConfig, Mapping[str, Tensor]]:
     """PEFT's config and tensors for an adapter."""
     if isinstance(adapter, LowRankUpdate):
         config: PeftConfig = lora_config(adapter, model)
@@ -192,6 +236,7 @@ def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[st
         }
         if isinstance(adapter, SoftPrompt):
             shape |= {"token_dim": model.embedding_size, "num_attention_heads": model.num_heads}
+            shape |= {"prompt_tuning_init": _INITS[init]} if init in _INITS else {}
             config, embeddings = PromptTuningConfig(**shape), adapter.embeddings
         else:
             if model.task == "seq2seq":
@@ -201,12 +246,17 @@ def _to_peft(adapter: Adapter, model: OpenModel) -> tuple[PeftConfig, Mapping[st
             shape |= {"token_dim": width, "num_attention_heads": model.num_kv_heads, "encoder_hidden_size": width}
             config, embeddings = PrefixTuningConfig(**shape), flatten(adapter)
         tensors = {"prompt_embeddings": embeddings}
-    config.base_model_name_or_path = model.name
+    config.base_model_name_or_path, config.revision = base_of(model)
     config.inference_mode = True
     return config, tensors
 
 
-def _from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: OpenModel, folder: Path) -> Adapter:
+def from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: OpenModel, folder: Path) -> Adapter:
+    """The adapter in a folder's config and tensors, led to this model; what does not fit it is told by `misfits`.
+
+    Raises:
+        AdapterError: for a type that is not known, and where config and tensors contradict each other.
+    """
     kind = config.get("peft_type")
     if kind not in SUPPORTED_TYPES:
         raise AdapterError(Fault(str(folder / CONFIG), f"peft_type {kind!r}", f"one of {', '.join(SUPPORTED_TYPES)}"))

@@ -45,6 +45,7 @@ from promptreach.hf.models._untrusted import allocation_faults, count_faults, da
 from promptreach.hf.models.encoder_decoder import EncoderDecoder, encoder_alone
 from promptreach.hf.models.families import task_of
 from promptreach.hf.models.model import OpenModel
+from promptreach.hf.models.placement import AUTO, device_for, dtype_faults, dtype_for
 from promptreach.hf.models.sizes import cut_layers, layer_count, size_faults, text_config
 from promptreach.hf.models.soundness import weight_number_faults
 from promptreach.model_files import folder_faults, gguf_faults, shards_of
@@ -83,7 +84,7 @@ def open_model(
     tokenizer: Any = None,
     task: ModelTask | None = None,
     revision: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     device: str | torch.device = "cpu",
     device_map: str | dict[str, Any] | None = None,
     num_layers: int | None = None,
@@ -98,8 +99,8 @@ def open_model(
             an encoder, which is also what ``causal`` means for a model of the two); None reads it from the config.
             ``encoder`` of an encoder-decoder opens its encoder alone.
         revision: of a hub id.
-        dtype: of the weights.
-        device: where the model goes, unless `device_map` spreads it.
+        dtype: of the weights; ``"auto"`` is the checkpoint's own, or float32 where this CPU is slow at that.
+        device: where the model goes, unless `device_map` spreads it; ``"auto"`` is the accelerator if there is one.
         device_map: as in transformers, over devices that hold all of it: weights offloaded to disk, or from a GPU to
             main memory, cannot be fingerprinted or tuned. What is joined goes to the device of the layer it is for.
         num_layers: keep only the first so many layers, for a quick look at a large model.
@@ -117,7 +118,8 @@ def open_model(
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
         raise_if_any(weight_number_faults(source), ModelError)
         return _opened(source, tokenizer, task=task)
-    faults = _device_faults(device) if device_map is None else []
+    device = device_for(device) if device_map is None else "cpu" if device == AUTO else device
+    faults = dtype_faults(dtype) + (_device_faults(device) if device_map is None else [])
     if not isinstance(source, str | Path):
         expected = "a hub id, a folder, a .gguf file or a transformers model"
         remedy = "of a PeftModel pass the base model, and the adapter as adapter="
@@ -125,12 +127,11 @@ def open_model(
         raise InputError(faults)
     raise_if_any(faults)
     place = _locate(source, revision)  # a download may show its progress
-    options = {"tokenizer": tokenizer, "task": task, "revision": revision, "dtype": dtype}
-    options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
     with quietly(), damage_named(place.name):
         raise_if_any(_file_faults(place, tokenizer is None) or count_faults(*place.parts), ModelError)
         config = _config_of(place, num_layers)
-        task = task_of(config, task)
+        dtype, why = dtype_for(dtype, config, device)
+        asked, task = task, task_of(config, task)
         alone = () if config.is_encoder_decoder else (loader_of(config, "encoder"),)
         raise_if_any(allocation_faults(config, place.parts[1], place.name, dtype, *alone), ModelError)
         model = _load(place, config, task, dtype, device_map)
@@ -141,8 +142,10 @@ def open_model(
         if tokenizer is None:
             tokenizer = _try(place, "tokenizer", lambda: AutoTokenizer.from_pretrained(**place.options))
         path = Path(source).expanduser()
+        options = {"tokenizer": tokenizer, "task": asked, "revision": revision, "dtype": dtype}
+        options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
         # Another process may stand in another folder.
-        origin = Origin(str(path.resolve() if path.exists() else source), options)
+        origin = Origin(str(path.resolve() if path.exists() else source), options, why)
         return _opened(model, tokenizer, place.name, task, origin)
 
 

@@ -291,22 +291,35 @@ class OpenModel:
         keys, values = zip(*pairs, strict=True)
         return Prefix(torch.stack(keys), torch.stack(values))
 
-    def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[AttachedLora]:
+    def low_rank(
+        self, rank: int, alpha: float, seed: int, targets: Sequence[str] = ()
+    ) -> AbstractContextManager[AttachedLora]:
         """Attach LoRA to the query and value projections of every layer, see `lora_targets`; it starts at zero.
 
         GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. It is
         scaled by alpha / rank; `seed` is for the first factor, and the global generator is left alone. On leaving, the
-        model is bit for bit what it was.
+        model is bit for bit what it was. `targets` are the ends of the paths of other projections, or ``all-linear``.
+
+        Raises:
+            InputError: naming each of `targets` that no projection's path ends in.
         """
-        targets = lora_targets(self.model)
+        found = lora_targets(self.model, targets)
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,
-            target_modules=list(targets.names),
-            fan_in_fan_out=targets.transposed,
+            target_modules=list(found.names),
+            fan_in_fan_out=found.transposed,
             task_type=self.peft_task,
         )
         return self.lora(config, seed)
+
+    def check_lora_targets(self, targets: Sequence[str]) -> None:
+        """Refuse `targets` of `low_rank` that this model does not have.
+
+        Raises:
+            InputError: naming each.
+        """
+        lora_targets(self.model, targets)
 
     def lora(self, config: LoraConfig, seed: int) -> AbstractContextManager[AttachedLora]:
         """Attach the LoRA that `config` describes, for the length of a `with` block."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from promptreach.backbone import Backbone, Prepended
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
-from promptreach.training.arguments import least_faults
+from promptreach.training.arguments import MIN_CONTENT, least_faults
 from promptreach.training.task._finite import unfinite_fault
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
@@ -22,8 +22,6 @@ from promptreach.training.task.objective import Classification, Completion, Obje
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
 
-MIN_CONTENT = 8
-"""Fewer content tokens than this leave nothing to read."""
 MIN_INPUTS = 12
 """Fewer different inputs than this do not make three parts."""
 

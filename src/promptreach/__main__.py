@@ -1,0 +1,5 @@
+"""``python -m promptreach``."""
+
+from promptreach.cli import main
+
+main()

@@ -1,0 +1,50 @@
+"""``promptreach predict``: what an adapter answers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptreach.cli._command import Json, Model, Quiet, Revision, exit_status
+from promptreach.preflight import look
+
+
+def predict(
+    model: Model,
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of an adapter, or of a head alone.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="A text, or a file with a text a line.")],
+    max_length: Annotated[int, typer.Option(help="Tokens of a text that are read.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(help="Of a completion.")] = 32,
+    device: Annotated[str, typer.Option(help="Where the model goes.")] = "cpu",
+    revision: Revision = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """What a trained adapter answers: the label of each text, or its completion.
+
+    A folder with a head answers with a label and its softmax probability, which nobody has calibrated. One
+    without answers with text: the likeliest token after each, until the end token.
+
+    A FILE is plain UTF-8 text, an input a line; blank lines are left out. A table is refused, since its other
+    columns would be read as text: promptreach evaluate takes those.
+
+    This runs an adapter that is there. What a method would score before it is trained is another question, which
+    promptreach.tuning.predict answers with a forecast.
+
+    Texts longer than MAX_LENGTH are cut as in training: a text to label at its end, a prompt at its beginning.
+    How many were cut is said.
+
+    Exit status: 0 done, 2 the call or its input is wrong.
+    """
+    with exit_status():
+        look(model, adapter=adapter, device=device, revision=revision)
+
+    from promptreach.commands.predict import predict_texts, texts_of
+    from promptreach.hf import open_model
+    from promptreach.report.text import print_finding
+
+    with exit_status():
+        texts = texts_of(text)
+        opened = open_model(model, revision=revision, device=device)
+        finding = predict_texts(opened, adapter, texts, max_length=max_length, max_new_tokens=max_new_tokens)
+    print_finding(finding, as_json=json)

@@ -1,0 +1,171 @@
+"""The model card of an adapter that was trained here: task, scores, how to load it, how it was found.
+
+The first lines are the hub's own fields, so that a folder can be uploaded as it is.
+"""
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from promptreach._version import __version__
+from promptreach.commands.intervals import Interval
+from promptreach.data import LabelledTexts
+from promptreach.report.formatting import counted
+from promptreach.terminal import one_line, printable
+from promptreach.training.runs import Run
+from promptreach.training.task.task import Task
+
+_POOLED = {
+    "mean": ("mask = inputs['attention_mask'].unsqueeze(-1)", "pooled = (hidden * mask).sum(1) / mask.sum(1)"),
+    "first": ("pooled = hidden[:, 0]",),
+    "last": ("pooled = hidden[torch.arange(len(hidden)), inputs['attention_mask'].sum(1) - 1]",),
+}
+
+
+def model_card(
+    run: Run,
+    task: Task,
+    base: tuple[str, str | None],
+    metrics: Mapping[str, Mapping[str, Interval]],
+    gain: Interval,
+    found: str,
+    labels: Sequence[str],
+    length: int,
+) -> str:
+    """The README.md of a trained adapter's folder.
+
+    Args:
+        run: a full run.
+        task: what it was trained and judged on.
+        base: the base's name and revision, as `promptreach.hf.adapters.folders.base_of` gives them.
+        metrics: by name, of the run and of the bare model, on the held-out rows.
+        gain: in accuracy, of the first over the second.
+        found: how it was found, as sentences.
+        labels: of a classifier, in the order of its outputs.
+        length: tokens of a row that were read.
+    """
+    name, revision = base
+    kind = (
+        f"{counted(len(labels), 'label')}: {', '.join(map(_plain, labels[:20]))}"
+        if labels
+        else "completions of prompts"
+    )
+    columns = list(next(iter(metrics.values())))
+    table = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    table += [f"| {row} | " + " | ".join(str(own[column]) for column in columns) + " |" for row, own in metrics.items()]
+    return "\n".join(
+        [
+            "---",
+            *_fields(name, bool(labels), run.config.method),
+            "---",
+            "",
+            f"# {run.config.label} for {Path(name).name}",
+            "",
+            f"**Task.** {kind}, from {_plain(task.train.source)}. Trained on {counted(len(task.train), 'row')}; "
+            f"{len(task.validation):,} more chose the rate and the step, and {len(task.held_out):,} others judge it.",
+            "",
+            f"**Base.** `{name}`" + (f", revision `{revision}`" if revision else "") + ".",
+            "",
+            "## How well it does",
+            "",
+            *table,
+            "",
+            f"MEASURED on the {len(task.held_out):,} held-out rows, with 90 % intervals over rows; one seed, so that "
+            "the luck of a seed is not in them. " + _kinds(bool(labels)) + " Over the bare model it is "
+            f"{100 * gain.value:+.1f} points of accuracy ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}).",
+            "",
+            "## How to load it",
+            "",
+            "```python",
+            *loading_lines(run, task, base, labels, length),
+            "```",
+            "",
+            f'`promptreach predict {name} FOLDER "a text"` answers on the command line, and `promptreach evaluate '
+            f"{name} FOLDER ROWS --max-length {length}` scores it on other rows.",
+            "",
+            "## How it was found",
+            "",
+            f"{found} promptreach {__version__}, seed {run.config.seed}.",
+            "",
+        ]
+    )
+
+
+def _plain(text: str) -> str:
+    """A text of the user's on one line of Markdown, in which nothing of it is markup."""
+    return html.escape(one_line(printable(text)), quote=False).replace("`", "&#96;").replace("|", "&#124;")
+
+
+def _fields(name: str, is_classifier: bool, method: str) -> list[str]:
+    """The hub's fields; a base on a disk is no hub id, and is left to the text below."""
+    named = [] if Path(name).exists() else [f"base_model: {json.dumps(name)}"]
+    pipeline = "text-classification" if is_classifier else "text-generation"
+    library = "peft" if method != "head" else "transformers"
+    return [*named, f"library_name: {library}", f"pipeline_tag: {pipeline}", "tags:", f"- {method}", "- promptreach"]
+
+
+def _kinds(is_classifier: bool) -> str:
+    if is_classifier:
+        return (
+            "The bare model has a head of the same kind, a logistic regression on its own states. Loss in nats a row."
+        )
+    return "Each token is predicted from the true ones before it: accuracy and loss (nats) are per token."
+
+
+def loading_lines(run: Run, task: Task, base: tuple[str, str | None], labels: Sequence[str], length: int) -> list[str]:
+    """Python lines that need torch, transformers and peft alone, and answer as the run was scored."""
+    name, revision = base
+    place = _place(name, revision)
+    is_causal = task.backbone.task == "causal"
+    auto = "AutoModelForCausalLM" if is_causal else "AutoModel"
+    adapted = run.adapter is not None
+    lines = [
+        "import torch",
+        *(["from peft import PeftModel"] if adapted else []),
+        *(["from safetensors.torch import load_file"] if labels else []),
+        f"from transformers import {auto}, AutoTokenizer",
+        "",
+        'FOLDER = "."  # where this file lies',
+        f"tokenizer = AutoTokenizer.from_pretrained({place})",
+        f"model = {auto}.from_pretrained({place}, dtype=torch.float32)",
+        *(["model = PeftModel.from_pretrained(model, FOLDER)"] if adapted else []),
+        "model.eval()",
+    ]
+    if not labels:
+        return [
+            *lines,
+            "inputs = tokenizer(['a prompt'], return_tensors='pt')",
+            "written = model.generate(**inputs, do_sample=False, max_new_tokens=32)",
+            "print(tokenizer.batch_decode(written, skip_special_tokens=True))",
+        ]
+    assert task.pooling is not None
+    # A prompt's own positions come out in front of the content's; a prefix and LoRA add none.
+    joined = f"[:, {run.config.tokens}:]" if run.config.method == "prompt" else ""
+    output = ", output_hidden_states=True).hidden_states[-1]" if is_causal else ").last_hidden_state"
+    # An encoder's last token, [SEP], stays.
+    cut = f"row[:{length}]" if is_causal else f"row[:{length - 1}] + row[{length - 1}:][-1:]"
+    is_pair = isinstance(task.train, LabelledTexts) and bool(task.train.seconds)
+    texts = "[('a text', 'its second text')]" if is_pair else "['a text to classify']"
+    return [
+        *lines,
+        "head = load_file(f'{FOLDER}/readout.safetensors')",
+        f"labels = {list(labels)!r}",
+        "",
+        f"texts = {texts}",
+        f"rows = [torch.tensor({cut}) for row in tokenizer(texts)['input_ids']]",
+        "pad = torch.nn.utils.rnn.pad_sequence",
+        "inputs = {'input_ids': pad(rows, True), 'attention_mask': pad([torch.ones_like(row) for row in rows], True)}",
+        "with torch.no_grad():",
+        f"    hidden = model(**inputs{output}{joined}",
+        *_POOLED[task.pooling],
+        "logits = pooled.float() @ head['weight'].T + head['bias']",
+        "print([labels[index] for index in logits.argmax(-1)])",
+    ]
+
+
+def _place(name: str, revision: str | None) -> str:
+    path = Path(name)
+    if path.suffix == ".gguf":
+        return f"{str(path.parent)!r}, gguf_file={path.name!r}"
+    return repr(name) + (f", revision={revision!r}" if revision else "")

@@ -1,0 +1,284 @@
+"""Adapters scored side by side on the same rows, beside the bare model, as a finding."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from promptreach.certificate import Evidence
+from promptreach.commands.intervals import Interval, macro_f1, metrics_of
+from promptreach.commands.reading import BATCH, AdapterReader, read_folder, unused_note
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.diagnosis.measures.comparison import paired
+from promptreach.errors import Fault, raise_if_any
+from promptreach.hf import OpenModel, attach
+from promptreach.progress import Progress
+from promptreach.prompt import Adapter
+from promptreach.report.findings import Block, Cell, Finding, Table, Text
+from promptreach.report.formatting import counted, format_number
+from promptreach.training.arguments import MIN_CONTENT
+from promptreach.training.task.encoding import encode
+from promptreach.training.task.objective import Completion, Outcomes
+from promptreach.training.task.readout import POOLINGS, cross_fit, fit_probe
+from promptreach.training.task.task import MIN_INPUTS, Task, drawn_rows, features
+
+BARE = "bare model"
+"""The row of the model without any adapter."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one adapter has over another, or over the bare model, on the same rows.
+
+    Attributes:
+        first, second: their names.
+        accuracy: the first's less the second's.
+        loss_saved: the second's less the first's, in nats an answer.
+    """
+
+    first: str
+    second: str
+    accuracy: Interval
+    loss_saved: Interval
+
+
+def evaluate_adapters(
+    model: OpenModel,
+    folders: Sequence[Path],
+    data: TaskData,
+    *,
+    max_length: int = 128,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Finding:
+    """Metrics of every adapter on the rows of `data`, each with a 90 % interval, and their paired differences.
+
+    The bare model stands beside them: for completions as it is; for labels with a logistic regression on its states,
+    fitted by cross-validation to these very rows, so that it has seen no row that it answers.
+
+    Args:
+        model: the base of all of them.
+        folders: of adapters, or of heads alone.
+        data: any rows; those that an adapter was trained on flatter it.
+        max_length: tokens of a row that are read; what is cut is counted.
+        limit: rows that are drawn; None takes all.
+        seed: for that draw, the folds and the bootstrap.
+        progress: of the adapters.
+
+    Raises:
+        AdapterError: for a folder that cannot be read or was made for another model.
+        InputError: all at once, where a folder and the rows do not go together: labels without a head, labels that a
+            head does not know, completions for a classifier or on an encoder; and for `max_length` or `limit`.
+        DataError: when a row cannot be encoded.
+    """
+    readers = [read_folder(folder, model) for folder in folders]
+    names = _names(folders)
+    raise_if_any(_faults(readers, names, data, model, max_length, limit))
+    rows = data if limit is None else data.take(drawn_rows(len(data), limit, seed))
+    longest = max((reader.adapter.positions for reader in readers if reader.adapter is not None), default=0)
+    length = min(max_length, model.max_positions - longest)
+    found: dict[str, tuple[Outcomes, Tensor | None]] = {}
+    steps = (progress or Progress(quiet=True)).task("adapters", total=len(readers) + 1)
+    with steps as step:
+        bare, cut, why_not = _bare(model, rows, length, seed)
+        step()
+        if bare is not None:
+            found[BARE] = bare
+        for name, reader in zip(names, readers, strict=True):
+            found[name] = _outcomes(reader, rows, length)
+            step()
+    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not, seed)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The last part of each folder, or the whole path where two share it."""
+    lasts = [folder.name for folder in folders]
+    names = [
+        last if last and lasts.count(last) == 1 else str(folder) for last, folder in zip(lasts, folders, strict=True)
+    ]
+    # The same folder twice is a call that asks for nothing new, but no row may hide another.
+    return [f"{name} ({names[:at].count(name) + 1})" if name in names[:at] else name for at, name in enumerate(names)]
+
+
+def _faults(
+    readers: Sequence[AdapterReader],
+    names: Sequence[str],
+    data: TaskData,
+    model: OpenModel,
+    max_length: int,
+    limit: int | None,
+) -> list[Fault]:
+    faults = []
+    if max_length < MIN_CONTENT:
+        faults.append(Fault("max_length", str(max_length), f"at least {MIN_CONTENT}"))
+    if limit is not None and limit < 2:
+        faults.append(Fault("limit", str(limit), "at least 2 rows"))
+    if not isinstance(data, LabelledTexts):
+        if model.task != "causal":
+            faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder"))
+        remedy = "give its rows a text and a label column"
+        return faults + [
+            Fault(str(reader.folder), "a classifier for completions", "an adapter that answers with text", remedy)
+            for reader in readers
+            if reader.classifies
+        ]
+    for reader in readers:
+        where = str(reader.folder)
+        if not reader.classifies:
+            remedy = "promptreach audit MODEL DATA --adapter DIR fits one to your rows and judges it"
+            seen = "an adapter without a head, for labelled rows"
+            faults.append(Fault(where, seen, "a head beside it or in it", remedy))
+        elif reader.labels and reader.pairs != bool(data.seconds):
+            seen = "a head for two texts a row" if reader.pairs else "a head for one text a row"
+            faults.append(Fault(where, seen, "rows of that kind", "name the second text with --pair-col"))
+        elif reader.labels and (unknown := sorted(set(data.label_names) - set(reader.labels))):
+            seen = f"labels that its head does not know: {', '.join(unknown[:5])}"
+            faults.append(Fault(where, seen, f"those of its head: {', '.join(reader.labels[:8])}"))
+    return faults
+
+
+def _outcomes(reader: AdapterReader, rows: TaskData, length: int) -> tuple[Outcomes, Tensor | None]:
+    """How an adapter answers each row, and the label that it gives; None for completions."""
+    encoded = encode(reader.model, rows, length)
+    if not isinstance(rows, LabelledTexts):
+        return _completed(reader.model, reader.adapter, rows, length), None
+    assert encoded.labels is not None
+    logits = reader.logits(encoded.sequences)
+    known = reader.labels or rows.label_names
+    if logits.shape[1] < len(known):
+        seen = f"a head of {logits.shape[1]} outputs"
+        raise_if_any([Fault(str(reader.folder), seen, f"one for each of the {len(known)} labels")])
+    first = [known.index(name) for name in rows.label_names]
+    order = torch.tensor([*first, *(index for index in range(logits.shape[1]) if index not in first)])
+    return _answered(logits[:, order], encoded.labels)
+
+
+def _answered(logits: Tensor, labels: Int[Tensor, " rows"]) -> tuple[Outcomes, Tensor]:
+    answers = logits.argmax(1)
+    loss = cross_entropy(logits, labels, reduction="none")
+    return Outcomes(loss, torch.ones_like(loss), (answers == labels).to(loss.dtype)), answers
+
+
+def _completed(model: OpenModel, adapter: Adapter | None, rows: TaskData, length: int) -> Outcomes:
+    with nullcontext() if adapter is None else attach(model, adapter) as joined:
+        return _task(model, rows, length).evaluate("rows", Completion(), joined)
+
+
+def _task(model: OpenModel, rows: TaskData, length: int) -> Task:
+    """The rows as one part of a task, whole: nothing is trained on them."""
+    encoded = {"rows": encode(model, rows, length)}
+    return Task(model, rows, rows, rows, encoded, probes={}, pooling=None, batch_size=BATCH)
+
+
+def _bare(
+    model: OpenModel, rows: TaskData, length: int, seed: int
+) -> tuple[tuple[Outcomes, Tensor | None] | None, int, str]:
+    """The bare model's answers, how many rows were cut, and why it has no answers, where it has none."""
+    task = _task(model, rows, length)
+    encoded = task.encoded["rows"]
+    if not isinstance(rows, LabelledTexts):
+        return (task.evaluate("rows", Completion()), None), encoded.truncated, ""
+    labels = encoded.labels
+    assert labels is not None
+    if len(rows) < MIN_INPUTS or len(set(labels.tolist())) < 2:
+        return None, encoded.truncated, f"For a head on the bare model it takes {MIN_INPUTS} rows and two labels."
+    read = features(task, "rows", POOLINGS[model.task])
+    probes = {one: fit_probe(x, labels, len(rows.label_names), one, seed) for one, x in read.items()}
+    best = min(probes, key=lambda one: probes[one].loss)
+    probe = probes[best]
+    reader = cross_fit(probe, read[best], labels, seed)
+    standardised = (read[best] - probe.centre) / probe.spread
+    return _answered(reader.logits(standardised, range(len(rows))), labels), encoded.truncated, ""
+
+
+def _finding(
+    found: dict[str, tuple[Outcomes, Tensor | None]],
+    rows: TaskData,
+    model: OpenModel,
+    cut: str,
+    why_not: str,
+    seed: int,
+) -> Finding:
+    metrics = {name: metrics_of(outcomes) for name, (outcomes, _) in found.items()}
+    if isinstance(rows, LabelledTexts):
+        truth = torch.tensor(rows.labels)
+        for name, (_, answers) in found.items():
+            assert answers is not None
+            metrics[name]["macro F1"] = macro_f1(answers, truth, seed)
+    differences = _differences({name: outcomes for name, (outcomes, _) in found.items()})
+    blocks: list[Block] = [_metric_table(metrics, rows)]
+    if differences:
+        blocks.append(_difference_table(differences))
+    if why_not:
+        blocks.append(Text(text=f"The bare model was left out. {why_not}"))
+    blocks += unused_note(rows)
+    best = max((name for name in metrics if name != BARE), key=lambda name: metrics[name]["accuracy"].value)
+    top = metrics[best]["accuracy"]
+    against = next((row for row in differences if (row.first, row.second) == (best, BARE)), None)
+    summary = f"{best} has {top.value:.1%} of the answers right ({top.low:.1%} to {top.high:.1%}, 90 %)."
+    if against is not None:
+        gain, low, high = (100 * end for end in (against.accuracy.value, against.accuracy.low, against.accuracy.high))
+        summary += f" Over the bare model that is {gain:+.1f} points ({low:+.1f} to {high:+.1f})."
+    return Finding(
+        check="evaluate",
+        title="Adapters side by side",
+        evidence=Evidence.MEASURED,
+        sample=f"{counted(len(rows), 'row')} of {rows.source}, {cut}, on {model.name}",
+        summary=summary,
+        values={
+            "rows": len(rows),
+            "metrics": {name: {key: asdict(part) for key, part in own.items()} for name, own in metrics.items()},
+            "differences": [asdict(row) for row in differences],
+        },
+        blocks=blocks,
+    )
+
+
+def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData) -> Table:
+    columns = list(next(iter(metrics.values())))
+    records: list[dict[str, Cell]] = [
+        {"": name, **{column: str(own[column]) for column in columns}} for name, own in metrics.items()
+    ]
+    note = "With 90 % intervals over rows. "
+    if isinstance(rows, LabelledTexts):
+        often = max(rows.labels.count(label) for label in set(rows.labels)) / len(rows)
+        note += (
+            f"Always the most frequent label: {format_number(often)}. {BARE.capitalize()}: a logistic regression on "
+        )
+        note += "its states, cross-validated on these rows. Loss in nats a row."
+    else:
+        note += "Each token is predicted from the true ones before it; accuracy and loss (nats) are per token."
+    return Table.of("Metrics", records, note=note)
+
+
+def _differences(found: dict[str, Outcomes]) -> list[Difference]:
+    """Each adapter against the bare model and against those before it, on the same rows."""
+    rows = []
+    names = list(found)
+    for at, first in enumerate(names):
+        for second in names[:at]:
+            # Tokenizers that cut completions differently have no answers in common.
+            if torch.equal(found[first].answers, found[second].answers):
+                gains = (paired(found[first], found[second], metric) for metric in ("accuracy", "loss"))
+                rows.append(Difference(first, second, *(Interval(one.gain, one.low, one.high) for one in gains)))
+    return rows
+
+
+def _difference_table(differences: Sequence[Difference]) -> Table:
+    records: list[dict[str, Cell]] = [
+        {
+            "adapter": row.first,
+            "against": row.second,
+            "accuracy": row.accuracy.signed(),
+            "loss saved": row.loss_saved.signed(),
+        }
+        for row in differences
+    ]
+    note = "Of the same rows, row by row: narrower than the intervals above. One training run each."
+    return Table.of("Differences", records, note=note)

@@ -1,0 +1,181 @@
+"""One adapter trained well, left as a folder that others can load: adapter, head and model card."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from promptreach.certificate import Evidence
+from promptreach.commands.card import model_card
+from promptreach.commands.intervals import Interval, metrics_of
+from promptreach.commands.reading import unused_note
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.diagnosis.measures.comparison import held_out, paired
+from promptreach.errors import Fault, OutputError, raise_if_any
+from promptreach.hf import OpenModel, save_adapter, save_readout
+from promptreach.hf.adapters.folders import READOUT, Readout, base_of
+from promptreach.hf.adapters.places import CONFIG
+from promptreach.report.findings import Cell, Finding, Table, Text
+from promptreach.report.formatting import counted
+from promptreach.training.arguments import choice_faults, rate_faults
+from promptreach.training.fit import fit
+from promptreach.training.methods.methods import METHODS
+from promptreach.training.recipe import recipe
+from promptreach.training.runs import Run
+from promptreach.training.task.readout import LinearHead
+from promptreach.training.task.task import Limits, Task, content_length, prepare
+
+SAVED = ("prompt", "prefix", "lora", "head")
+"""The methods that leave a folder; `unipelt` and `full` are trained from Python, and PEFT has no form for them."""
+
+
+def fit_adapter(
+    model: OpenModel,
+    data: TaskData,
+    out: Path,
+    *,
+    method: str = "prompt",
+    tokens: int = 16,
+    rank: int = 8,
+    learning_rate: float | None = None,
+    search: bool = True,
+    init: str | None = None,
+    steps: int = 200,
+    batch_size: int = 32,
+    max_length: int = 128,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Finding:
+    """Train one adapter, judge it on rows that nothing was chosen by, and leave its folder at `out`.
+
+    Args:
+        model, data: as for `promptreach.tuning.fit`.
+        out: the folder; one that holds an adapter or a head is replaced.
+        method: one of `SAVED`.
+        tokens, rank, init, steps, batch_size, seed: as for `promptreach.tuning.fit`.
+        learning_rate: None searches for one.
+        search: False asks for a `learning_rate`.
+        max_length: tokens of a row that are read.
+        quiet: no progress bar.
+
+    Raises:
+        InputError: for arguments that make no sense, all at once; and as `promptreach.tuning.fit` does.
+        OutputError: when `out` is a folder with something else in it.
+    """
+    raise_if_any(_faults(method, data, learning_rate, search))
+    raise_if_any(_place_faults(out), OutputError)
+    limits = Limits(max_length=max_length)
+    longest = tokens if METHODS[method].uses_tokens else 0
+    # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
+    task = prepare(model, data, limits=limits, seed=seed, longest_prompt=longest)
+    run = fit(
+        model,
+        data,
+        method,
+        tokens=tokens,
+        rank=rank,
+        learning_rate=learning_rate,
+        init=init,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        pooling=task.pooling,
+        limits=limits,
+        quiet=quiet,
+    )
+    length = content_length(model, limits, longest)
+    metrics, gain = _scores(task, run)
+    found = f"{_searched(run, learning_rate)} {recipe(run, task, length)}"
+    names = list(data.label_names) if isinstance(data, LabelledTexts) else []
+    card = model_card(run, task, base_of(model), metrics, gain, found, names, length)
+    _write(out, model, task, run, names, card)
+    return _finding(out, task, run, metrics, gain, found)
+
+
+def _faults(method: str, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:
+    faults = choice_faults("method", method, SAVED) + rate_faults("learning_rate", learning_rate)
+    if method == "head" and not isinstance(data, LabelledTexts):
+        faults.append(Fault("method", "'head' for completions", "another method", "there is no head to train"))
+    if not search and learning_rate is None and method != "head":
+        faults.append(Fault("learning_rate", "none, and no search", "a rate", "give --learning-rate, or let it search"))
+    return faults
+
+
+def _place_faults(out: Path) -> list[Fault]:
+    """The refusal of a folder that holds something else, before anything is trained."""
+    if out.is_file():
+        return [Fault(str(out), "a file", "a new folder, or one that holds an adapter")]
+    if not out.is_dir() or not any(out.iterdir()) or (out / CONFIG).is_file() or (out / READOUT).is_file():
+        return []
+    return [Fault(str(out), "a folder with something in it", "a new folder, or one that holds an adapter")]
+
+
+def _searched(run: Run, learning_rate: float | None) -> str:
+    if run.config.method == "head":
+        return "It is a convex problem: there was nothing to search."
+    if learning_rate is not None:
+        return f"Its rate {learning_rate:g} was given; none was searched for."
+    return (
+        f"Its rate {run.config.learning_rate:.2g} was searched for in short runs, by the loss of the validation rows."
+    )
+
+
+def _scores(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
+    """The metrics of the run and of the bare model under the same kind of head, and the gain between them."""
+    own, bare = held_out(run), task.evaluate("held_out", task.objective())
+    gain = paired(own, bare, "accuracy")
+    metrics = {run.config.label: metrics_of(own), "the bare model": metrics_of(bare)}
+    return metrics, Interval(gain.gain, gain.low, gain.high)
+
+
+def _write(out: Path, model: OpenModel, task: Task, run: Run, names: list[str], card: str) -> None:
+    readout: Readout | None = None
+    if task.pooling is not None and run.head:
+        head = LinearHead(task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
+        weight, bias = head.folded()
+        readout = {"weight": weight, "bias": bias}, {"pooling": task.pooling, "labels": names, "pairs": _pairs(task)}
+    if run.adapter is not None:
+        save_adapter(out, model, run.adapter, readout=readout, init=run.config.init, card=card)
+        return
+    assert readout is not None
+    save_readout(out, readout, card=card)
+
+
+def _pairs(task: Task) -> bool:
+    return isinstance(task.train, LabelledTexts) and bool(task.train.seconds)
+
+
+def _finding(
+    out: Path, task: Task, run: Run, metrics: dict[str, dict[str, Interval]], gain: Interval, found: str
+) -> Finding:
+    own = metrics[run.config.label]["accuracy"]
+    columns = list(metrics[run.config.label])
+    records: list[dict[str, Cell]] = [
+        {"": name, **{column: str(one[column]) for column in columns}} for name, one in metrics.items()
+    ]
+    end = "" if run.status == "finished" else " The loss stopped being a number; the best state before that was kept."
+    summary = f"{run.config.label} has {own.value:.1%} of the answers right ({own.low:.1%} to {own.high:.1%}, 90 %)"
+    summary += (
+        f", {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) over the bare model."
+    )
+    note = f"On {counted(len(task.held_out), 'held-out row')} that nothing was chosen by; 90 % intervals over rows."
+    return Finding(
+        check="fit",
+        title="One adapter",
+        evidence=Evidence.MEASURED,
+        sample=f"{len(task.train):,} training, {len(task.validation):,} validation and {len(task.held_out):,} held-out "
+        f"rows of {task.train.source}, one seed",
+        summary=summary + end,
+        values={
+            "folder": str(out.resolve()),
+            "method": run.config.method,
+            "tokens": run.config.tokens,
+            "rank": run.config.rank,
+            "init": run.config.init,
+            "learning_rate": run.config.learning_rate,
+            "steps": run.steps,
+            "parameters": run.parameters,
+            "status": run.status,
+            "metrics": {name: {key: asdict(part) for key, part in one.items()} for name, one in metrics.items()},
+            "gain": asdict(gain),
+        },
+        blocks=[Table.of("Metrics", records, note=note), Text(text=found), *unused_note(task.train)],
+    )

@@ -1,0 +1,152 @@
+"""The answers of an adapter to texts, as a finding: a label and how sure it is, or a completion."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from promptreach.certificate import Evidence
+from promptreach.commands.reading import BATCH, AdapterReader, read_folder
+from promptreach.data import Completions, LabelledTexts
+from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.hf import OpenModel, attach
+from promptreach.report.findings import Cell, Finding, Table
+from promptreach.report.formatting import counted
+from promptreach.training.arguments import MIN_CONTENT
+from promptreach.training.task.encoding import encode
+
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+
+
+def texts_of(given: str) -> list[str]:
+    """The texts that a command line means: the lines of a file of that name, blank ones left out, or the text itself.
+
+    Raises:
+        InputError: for a table, a file that is not UTF-8 text, and where there is no text at all.
+    """
+    path = Path(given)
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # longer than any file's name
+        is_file = False
+    if is_file and path.suffix.lower() in _TABLES:
+        remedy = "write its texts one a line into a .txt file; promptreach evaluate scores tables"
+        raise InputError(Fault(given, "a table", "a text, or a file with a text a line", remedy))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if is_file else [given]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Fault(given, f"cannot be read ({error})", "a UTF-8 text file")) from error
+    texts = [line for line in lines if line.strip()]
+    raise_if_any(
+        [] if texts else [Fault(given if is_file else "text", "no text", "at least one text that is not blank")]
+    )
+    return texts
+
+
+def predict_texts(
+    model: OpenModel, folder: Path, texts: Sequence[str], *, max_length: int = 128, max_new_tokens: int = 32
+) -> Finding:
+    """What an adapter answers: the label of its head with its softmax probability, or the greedy completion.
+
+    Args:
+        model: its base.
+        folder: of the adapter, or of a head alone.
+        texts: not blank.
+        max_length: tokens of a text that are read; a label's text loses its end, a prompt its beginning.
+        max_new_tokens: of a completion, which ends earlier at the end token or where the context ends.
+
+    Raises:
+        AdapterError: for a folder that cannot be read or was made for another model.
+        InputError: for sizes that make no sense, and an encoder's adapter without a head.
+    """
+    reader = read_folder(folder, model)
+    faults = []
+    if max_length < MIN_CONTENT:
+        faults.append(Fault("max_length", str(max_length), f"at least {MIN_CONTENT}"))
+    if max_new_tokens < 1:
+        faults.append(Fault("max_new_tokens", str(max_new_tokens), "at least 1"))
+    if not reader.classifies and model.task != "causal":
+        remedy = "promptreach audit MODEL DATA --adapter DIR fits a head to your rows"
+        faults.append(Fault(str(folder), "an encoder's adapter without a head", "a head beside it or in it", remedy))
+    if reader.pairs:
+        remedy = "put them into a table, and call promptreach evaluate"
+        faults.append(Fault(str(folder), "a head for two texts a row", "a head for one text", remedy))
+    raise_if_any(faults)
+    length = min(max_length, model.max_positions - (reader.adapter.positions if reader.adapter else 0))
+    answer = _labels(reader, texts, length) if reader.classifies else None
+    records, cut = answer or _completed(reader, texts, length, max_new_tokens)
+    answered = "label" if reader.classifies else "completion"
+    return Finding(
+        check="predict",
+        title="Answers of an adapter",
+        evidence=Evidence.MEASURED,
+        sample=f"{counted(len(texts), 'text')}, {cut:,} of them cut at {length:,} tokens, on {model.name}",
+        summary=f"{counted(len(texts), answered)} from {folder}.",
+        values={"answers": records},
+        blocks=[Table.of("Answers", records)],
+    )
+
+
+def _labels(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
+    data = LabelledTexts(tuple(texts), (0,) * len(texts), ("unknown",), "text")
+    encoded = encode(reader.model, data, length)
+    sure, answers = torch.softmax(reader.logits(encoded.sequences).double(), dim=1).max(1)
+    records: list[dict[str, Cell]] = [
+        {
+            "text": text,
+            "label": reader.labels[answer] if reader.labels else f"output {answer}",
+            "probability": probability,
+        }
+        for text, answer, probability in zip(texts, answers.tolist(), sure.tolist(), strict=True)
+    ]
+    return records, encoded.truncated
+
+
+def _completed(
+    reader: AdapterReader, texts: Sequence[str], length: int, max_new_tokens: int
+) -> tuple[list[dict[str, Cell]], int]:
+    model = reader.model
+    # A stand-in for the answer: prompts are then opened and cut as in training.
+    encoded = encode(model, Completions(tuple(texts), ("a",) * len(texts), "text"), length)
+    assert encoded.answer_lengths is not None
+    ends = zip(encoded.sequences, encoded.answer_lengths, strict=True)
+    prompts = [ids[: len(ids) - answer] for ids, answer in ends]
+    written = [
+        ids for at in range(0, len(prompts), BATCH) for ids in greedy(reader, prompts[at : at + BATCH], max_new_tokens)
+    ]
+    answers = model.tokenizer.batch_decode(written, skip_special_tokens=True)
+    records: list[dict[str, Cell]] = [
+        {"text": text, "completion": answer, "tokens": len(ids)}
+        for text, answer, ids in zip(texts, answers, written, strict=True)
+    ]
+    return records, encoded.truncated
+
+
+@torch.no_grad()
+def greedy(reader: AdapterReader, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+    """The likeliest token after each prompt, and after that, until the end token, `max_new_tokens`, or the end
+    of the context.
+
+    The whole sequence is read at every step, as training reads it, so that it is the same on every architecture.
+    """
+    model, end = reader.model, reader.model.end_token
+    assert reader.adapter is not None
+    room = model.max_positions - reader.adapter.positions
+    written: list[list[int]] = [[] for _ in prompts]
+    open_rows = list(range(len(prompts)))
+    with attach(model, reader.adapter) as joined:
+        for _ in range(max_new_tokens):
+            batch = model.batch([[*prompts[row], *written[row]] for row in open_rows])
+            last = batch.mask.sum(1) - 1
+            hidden = model.hidden(batch, joined)[torch.arange(len(open_rows), device=last.device), last]
+            tokens = model.vocabulary_logits(hidden).argmax(-1).tolist()
+            for row, token in zip(open_rows, tokens, strict=True):
+                written[row].append(token)
+            open_rows = [
+                row
+                for row, token in zip(open_rows, tokens, strict=True)
+                if token != end and len(prompts[row]) + len(written[row]) < room
+            ]
+            if not open_rows:
+                break
+    return [ids[:-1] if ids and ids[-1] == end else ids for ids in written]

@@ -1,0 +1,58 @@
+"""Several adapters on the same rows: names, pairing, and rows too few for a bare model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from helpers.tasks import completer, completions, labelled, model_of
+from promptreach.commands.evaluate import evaluate_adapters
+from promptreach.hf import save_adapter, save_readout
+from promptreach.prompt import SoftPrompt
+
+
+def prompts(base: Path, names: tuple[str, ...]) -> list[Path]:
+    """Prompts of the completer, one a name, all different."""
+    folders = []
+    for seed, name in enumerate(names):
+        prompt = SoftPrompt(torch.randn(2, 32, generator=torch.Generator().manual_seed(seed)))
+        folders.append(save_adapter(base / name, completer(), prompt))
+    return folders
+
+
+def values_of(*arguments: Any, **options: Any) -> dict[str, Any]:
+    """The values of one evaluation."""
+    found: dict[str, Any] = evaluate_adapters(*arguments, **options).values
+    return found
+
+
+def test_no_folder_hides_another_of_its_name(tmp_path: Path) -> None:
+    first, second = prompts(tmp_path, ("one/adapter", "two/adapter"))
+    found = values_of(completer(), [first, second, first], completions())["metrics"]
+    assert list(found) == ["bare model", str(first), str(second), f"{first} (2)"]
+    assert found[str(first)] == found[f"{first} (2)"]
+
+
+def test_the_same_adapter_twice_differs_by_nothing(tmp_path: Path) -> None:
+    (first,) = prompts(tmp_path, ("adapter",))
+    rows = values_of(completer(), [first, first], completions())["differences"]
+    same = next(row for row in rows if row["second"] != "bare model")
+    assert (same["accuracy"]["value"], same["loss_saved"]["value"]) == (0, 0)
+
+
+def test_a_limit_draws_rows_by_its_seed(tmp_path: Path) -> None:
+    folders = prompts(tmp_path, ("adapter",))
+    drawn = [values_of(completer(), folders, completions(), limit=15, seed=seed) for seed in (0, 0, 1)]
+    assert [found["rows"] for found in drawn] == [15] * 3
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("count", [8, 40])
+def test_a_head_on_the_bare_model_takes_enough_rows(count: int, tmp_path: Path) -> None:
+    model = model_of("bert")
+    weight = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    save_readout(tmp_path / "h", ({"weight": weight, "bias": torch.zeros(2)}, {"pooling": "mean", "labels": []}))
+    finding = evaluate_adapters(model, [tmp_path / "h"], labelled().take(range(count)))
+    assert ("bare model" in finding.values["metrics"]) == (count == 40)
+    assert any("left out" in str(block) for block in finding.blocks) == (count == 8)
