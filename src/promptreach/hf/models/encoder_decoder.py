@@ -27,6 +27,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 
 from promptreach.backbone import ModelTask, Origin, Prepended, TokenBatch
 from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
+from promptreach.hf.models._joined import joined_faults
 from promptreach.hf.models._untrusted import encoded
 from promptreach.hf.models.ends import written_logits_of
 from promptreach.hf.models.families import Family, task_of
@@ -160,7 +161,7 @@ class EncoderDecoder(OpenModel):
     def inputs(self, batch: TokenBatch, joined: Prepended | None = None) -> dict[str, Any]:
         """The arguments of the whole model's forward for this batch with `joined` where it belongs."""
         joined = joined or Prepended()
-        raise_if_any(self._faults(batch, joined), InputError)
+        raise_if_any(joined_faults(self, batch, joined), InputError)
         read, written = _counts(batch)
         mask = _within(read)
         ids = batch.input_ids[:, : mask.shape[1]].masked_fill(~mask, self._padding)
