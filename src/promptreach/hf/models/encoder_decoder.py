@@ -27,14 +27,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 
 from promptreach.backbone import ModelTask, Origin, Prepended, TokenBatch
 from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
-from promptreach.hf.models._joined import joined_faults
 from promptreach.hf.models._untrusted import encoded
 from promptreach.hf.models.ends import written_logits_of
 from promptreach.hf.models.families import Family, task_of
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.probe import Traits, probe_pair
 from promptreach.hf.models.sizes import field
-from promptreach.hf.models.soundness import rowless_faults
+from promptreach.hf.models.soundness import joined_faults, rowless_faults
 from promptreach.hf.running.slots import prefix_of
 from promptreach.prompt import Prefix, join_mask
 

@@ -23,7 +23,6 @@ from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelEr
 from promptreach.hf.adapters._lora import AttachedLora, attached, lora_targets
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
-from promptreach.hf.models._joined import joined_faults
 from promptreach.hf.models._untrusted import encoded
 from promptreach.hf.models.continuations import continued
 from promptreach.hf.models.ends import embedded_vocabulary, embedding_faults, logits_of
@@ -38,7 +37,7 @@ from promptreach.hf.models.sizes import (
     layers_of,
     size_faults,
 )
-from promptreach.hf.models.soundness import rowless_faults
+from promptreach.hf.models.soundness import joined_faults, rowless_faults
 from promptreach.hf.running.capture import capture
 from promptreach.hf.running.slots import prefix_of, slots_in_front
 from promptreach.prompt import Prefix, join_mask
