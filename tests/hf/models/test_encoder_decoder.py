@@ -19,6 +19,7 @@ from promptreach.backbone import Prepended
 from promptreach.errors import AdapterError, InputError, ModelError, UnsupportedModelError
 from promptreach.hf import OpenModel, attach, capture, load_adapter, open_model, precompute, save_adapter
 from promptreach.hf.models.encoder_decoder import EncoderDecoder
+from promptreach.hf.running.reach import reach_of_model
 from promptreach.prompt import Adapter, Prefix, SoftPrompt
 from promptreach.training.methods.methods import METHODS, Shape
 from promptreach.training.task.encoding import encode
@@ -197,6 +198,12 @@ def test_calls_are_told_where_the_encoder_cannot_be_looked_at() -> None:
     assert isinstance(model, EncoderDecoder)
     parts = [model.part_of(layer.layer) for layer in capture(model, model.batch(ROWS, WRITTEN))]
     assert parts == ["decoder", "cross"] * 2
+
+
+def test_what_works_is_told_before_any_data() -> None:
+    ways = {way.name: way.works for way in reach_of_model(pair_model("bart")).ways}
+    expected = {"prompt": True, "prefix": True, "LoRA": True, "UniPELT": False, "captures": True, "precompute": False}
+    assert ways == {**expected, "limits": False}
 
 
 def test_folders_open_as_they_were_saved(tmp_path: Path) -> None:

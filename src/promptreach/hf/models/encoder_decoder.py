@@ -33,7 +33,7 @@ from promptreach.hf.models.families import Family, task_of
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.probe import Traits, probe_pair
 from promptreach.hf.models.sizes import field
-from promptreach.hf.models.soundness import rowless_faults
+from promptreach.hf.models.soundness import joined_faults, rowless_faults
 from promptreach.hf.running.slots import prefix_of
 from promptreach.prompt import Prefix, join_mask
 
@@ -160,7 +160,7 @@ class EncoderDecoder(OpenModel):
     def inputs(self, batch: TokenBatch, joined: Prepended | None = None) -> dict[str, Any]:
         """The arguments of the whole model's forward for this batch with `joined` where it belongs."""
         joined = joined or Prepended()
-        raise_if_any(self._faults(batch, joined), InputError)
+        raise_if_any(joined_faults(self, batch, joined), InputError)
         read, written = _counts(batch)
         mask = _within(read)
         ids = batch.input_ids[:, : mask.shape[1]].masked_fill(~mask, self._padding)

@@ -37,7 +37,7 @@ from promptreach.hf.models.sizes import (
     layers_of,
     size_faults,
 )
-from promptreach.hf.models.soundness import rowless_faults
+from promptreach.hf.models.soundness import joined_faults, rowless_faults
 from promptreach.hf.running.capture import capture
 from promptreach.hf.running.slots import prefix_of, slots_in_front
 from promptreach.prompt import Prefix, join_mask
@@ -245,7 +245,7 @@ class OpenModel:
         from the ids, and with a cache from nowhere else.
         """
         joined = joined or Prepended()
-        raise_if_any(self._faults(batch, joined), InputError)
+        raise_if_any(joined_faults(self, batch, joined), InputError)
         given: dict[str, Any] = {
             "attention_mask": join_mask(batch.mask.long(), joined.length),
             "use_cache": False,
@@ -372,29 +372,3 @@ class OpenModel:
         """A weight of each layer, whose type and device its keys and values share; a device map may spread them."""
         own: list[Tensor] = [next(layer.parameters()) for layer in self.layers]
         return own if len(own) == self.num_layers else [self._table] * self.num_layers
-
-    def _faults(self, batch: TokenBatch, joined: Prepended) -> list[Fault]:
-        faults = []
-        total = joined.length + batch.input_ids.shape[1]
-        if total > self.max_positions:
-            seen = f"{total} positions, {joined.length} of them joined"
-            faults.append(Fault("batch", seen, f"at most {self.max_positions}", "shorten the texts or the prompt"))
-        own = (len(batch.input_ids),)  # in front, where every example brings its own
-        if joined.prompt is not None:
-            shape = tuple(joined.prompt.shape)
-            if reason := self.lacks("prompt"):
-                faults.append(Fault("prompt", f"one for {self.family}", "another method", reason))
-            if len(shape) < 2 or shape[:-2] not in ((), own) or shape[-1] != self.embedding_size:
-                faults.append(Fault("prompt", f"shape {shape}", f"(prompt, {self.embedding_size})"))
-        prefix = [part for part in (joined.prefix_keys, joined.prefix_values) if part is not None]
-        if len(prefix) == 1 or (prefix and joined.prompt is not None):
-            faults.append(Fault("joined", "half a prefix, or a prefix and a prompt", "one whole thing to join"))
-        if prefix and (reason := self.lacks("prefix")):
-            faults.append(Fault("prefix", f"one for {self.family}", "another method", reason))
-        for part, size in zip(prefix, (self.head_dim, self.value_dim), strict=False):
-            shape = tuple(part.shape)
-            fits = (shape[:1], shape[-3:-2], shape[-1:]) == ((self.num_layers,), (self.num_kv_heads,), (size,))
-            if len(shape) < 4 or shape[1:-3] not in ((), own) or not fits:
-                expected = f"({self.num_layers}, {self.num_kv_heads}, prompt, {size})"
-                faults.append(Fault("prefix", f"shape {shape}", expected))
-        return faults

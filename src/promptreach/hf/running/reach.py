@@ -106,7 +106,8 @@ def _captures(model: OpenModel) -> Way:
     batch = model.batch([ids])
 
     def look(layer: LayerCapture) -> tuple[float, tuple[str, ...]]:
-        return layer.rebuilt_error(batch.mask), layer.beside_scores
+        asked = batch.mask.new_ones(1, layer.query.shape[2])  # of an encoder-decoder not every call has the same
+        return layer.rebuilt_error(asked), layer.beside_scores
 
     found = capture(model, batch, reduce=look)
     parts = sorted({part for _, beside in found for part in beside})
