@@ -2,8 +2,8 @@
 
 vLLM accepts a request's input as embeddings: a tensor (tokens, hidden) written by ``torch.save``, sent as it is or in
 base64 as ``prompt_embeds``, when the server runs with ``--enable-prompt-embeds``. It reads the tensor with
-``weights_only=True``. For completions prompt and content have to be in one tensor; in chats the server joins a part of that
-name with the text and the template, so that the prompt's tensor alone serves every request.
+``weights_only=True``. For completions prompt and content have to be in one tensor; in chats the server joins a part
+of that name with the text and the template, so that the prompt's tensor alone serves every request.
 
 Reference: vLLM's documentation, "Prompt Embedding Inputs".
 """
