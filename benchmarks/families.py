@@ -68,6 +68,11 @@ def main() -> None:
     logging.set_verbosity_error()
     torch.set_num_threads(1)
     found = measured(given.names or list(family_names()))
+    if given.names and given.out.exists():  # the others stay as they are
+        before = json.loads(given.out.read_text(encoding="utf-8"))
+        for part in ("families", "refused", "not_built"):
+            kept = {name: row for name, row in before[part].items() if name not in given.names}
+            found[part] = kept | found[part]
     given.out.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -32,13 +32,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptreach import blocks
 from promptreach.capacity.counting import counting_bound
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.compiler.build import CONSTRUCTIONS, build_backbone
 from promptreach.compiler.target import TargetFunction
 from promptreach.errors import InputError, NotContractingError, PromptreachError
 from promptreach.inference import ToleranceNotReachedError, attend
-from promptreach.limits.layers import blocks
 from promptreach.limits.layers.invert import injective_consequence, invert
 from promptreach.limits.layers.lipschitz import lipschitz
 from promptreach.norms import frobenius, max_norm, product_upper, spectral_lower, spectral_upper

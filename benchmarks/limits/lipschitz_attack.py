@@ -18,8 +18,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from helpers.lipschitz_cases import random_case, steepest
+from promptreach import blocks
 from promptreach.hf import layer_weights, open_model
-from promptreach.limits.layers import blocks
 from promptreach.limits.layers.lipschitz import lipschitz
 
 SENTENCE = "The film was not very good, but the book it was made from is one of the best that I have read this year."

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from promptreach.prompt import Prefix, SoftPrompt
 
-ModelTask = Literal["encoder", "causal"]
-"""The purposes of a model: hidden states alone, or next tokens too. A third one, writing with a decoder what an encoder
-has read, would stand here, and in `promptreach.hf.models.families.task_of`."""
+ModelTask = Literal["encoder", "causal", "seq2seq"]
+"""The purposes of a model: hidden states alone; next tokens too; or next tokens of a decoder behind an encoder, which
+reads the prompt and is where virtual tokens stand."""
 
 UNBOUNDED = 2**40
 """`Backbone.max_positions` of a model in which nothing bounds the length of a sequence: longer than any."""
@@ -30,10 +30,18 @@ class TokenBatch:
     Attributes:
         input_ids: token ids; padding holds the tokenizer's padding id, or 0 where it has none.
         mask: True at content tokens, special tokens such as [CLS] included; False at padding.
+        written: how many tokens at the end of each row are written rather than read, which makes a difference to an
+            encoder-decoder alone; None where all are read.
     """
 
     input_ids: Int[Tensor, "batch seq"]
     mask: Bool[Tensor, "batch seq"]
+    written: Int[Tensor, " batch"] | None = None
+
+    def rows(self, own: slice) -> "TokenBatch":
+        """A stretch of the rows, padding as it is."""
+        written = None if self.written is None else self.written[own]
+        return TokenBatch(self.input_ids[own], self.mask[own], written)
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,13 @@ class Origin:
 
     Attributes:
         source: a hub id, or the absolute path of a folder or file.
-        options: what else `promptreach.hf.open_model` was told.
+        options: what else `promptreach.hf.open_model` was told; its type and device are those that were taken.
+        chosen: why the weights are of that type, where it was left open.
     """
 
     source: str
     options: Mapping[str, Any]
+    chosen: str = ""
 
 
 @runtime_checkable
@@ -124,7 +134,7 @@ class Backbone(Protocol):
 
     @property
     def end_token(self) -> int | None:
-        """The token that ends a completion; None where the tokenizer has none."""
+        """The token that every completion ends with; None where the tokenizer has none."""
 
     @property
     def vocabulary(self) -> Float[Tensor, "vocab embedding"]:
@@ -139,26 +149,34 @@ class Backbone(Protocol):
     def tokenize_pairs(
         self, prompts: Sequence[str], completions: Sequence[str]
     ) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids of each prompt, without special tokens at its end, and of each completion right behind it."""
+        """Token ids of each prompt, without special tokens at its end, and of each completion right behind it; for an
+        encoder-decoder both as its family reads them, special tokens at either end."""
 
-    def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
-        """The sequences padded to the longest, on the model's device."""
+    def batch(self, sequences: Sequence[Sequence[int]], written: Sequence[int] | None = None) -> TokenBatch:
+        """The sequences padded to the longest, on the model's device; of each, so many tokens at its end are written
+        rather than read (None: none)."""
 
     def hidden(self, batch: TokenBatch, joined: Prepended | None = None) -> Float[Tensor, "batch seq hidden"]:
         """The last hidden states (after the final norm) at the batch's own positions, the joined ones cut off.
 
-        Positions follow PEFT's convention: what is joined comes first and shifts the content's positions by its length.
+        Where the model writes, the state at a position is the one that the next token is read off. Positions follow
+        PEFT's convention: what is joined comes first and shifts the content's positions by its length.
         """
 
+    def front_of(self, call: int, joined: Prepended | None) -> int:
+        """How many of the first keys of a forward pass's so-manieth call of attention are joined ones."""
+
     def vocabulary_logits(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
-        """Next-token logits from last hidden states; causal models only."""
+        """Next-token logits from last hidden states; of models that write."""
 
     def cache_of(self, token_ids: Sequence[int]) -> Prefix:
         """The keys and values that these tokens leave at every layer: a prefix that the model has seen before."""
 
-    def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[Attachment]:
-        """Attach LoRA to the query and value projections of every layer, or to all projections where these have no
-        name of their own; the update starts at zero."""
+    def low_rank(
+        self, rank: int, alpha: float, seed: int, targets: Sequence[str] = ()
+    ) -> AbstractContextManager[Attachment]:
+        """Attach LoRA to the projections whose paths end in one of `targets`; without any, to the query and value
+        projections of every layer, or to all projections where these have no name of their own. It starts at zero."""
 
     def unipelt(self, start: Prefix, rank: int, bottleneck: int, seed: int) -> AbstractContextManager[Attachment]:
         """Attach a gated prefix that starts as `start`, gated LoRA and gated adapters; the last two start at zero."""

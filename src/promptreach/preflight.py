@@ -35,6 +35,7 @@ def look(
     device: str = "cpu",
     num_layers: int | None = None,
     revision: str | None = None,
+    known: Sequence[Fault] = (),
 ) -> None:
     """Refuse a call that is wrong, all faults at once.
 
@@ -45,12 +46,13 @@ def look(
         texts: files of plain text.
         out, resume: where results go, as for `promptreach.files.check_output`.
         task, device, num_layers, revision: as for `promptreach.hf.open_model`.
+        known: faults of other arguments, found before.
 
     Raises:
         InputError: listing every fault; what is found may be of any of its kinds.
         UnsupportedModelError: for a model that its config alone rules out.
     """
-    faults: list[Fault] = []
+    faults: list[Fault] = list(known)
     if out is not None:
         _collect(faults, lambda: check_output(out, resume=resume))
     if data is not None and (Path(data).suffix or Path(data).exists()):  # otherwise it is a hub id
@@ -107,25 +109,26 @@ def config_faults(config: Mapping[str, Any], *, task: str | None = None, num_lay
     """The faults of a model's config, and of what is asked of it.
 
     Raises:
-        UnsupportedModelError: for an encoder-decoder and for quantised weights.
+        UnsupportedModelError: for quantised weights.
     """
     kind = str(config.get("model_type", "a model without model_type"))
-    if config.get("is_encoder_decoder"):
-        reason = "It reads with an encoder and writes with a decoder; open its encoder alone, or a decoder-only model."
-        raise UnsupportedModelError(f"{kind}, an encoder-decoder", ("encoders", "decoders"), reason)
     if quantised := config.get("quantization_config"):
         found = f"{kind} quantised by {quantised.get('quant_method', 'some method')}"
         reason = "Open the model it was made from, or a GGUF file."
         raise UnsupportedModelError(found, ("weights that are numbers as they are",), reason)
     faults = []
     text = config.get("text_config") or config
-    names = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+    names = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
     layers = next((text[name] for name in names if isinstance(text.get(name), int)), None)
     if num_layers is not None and layers is not None and not 1 <= num_layers <= layers:
         faults.append(Fault("num_layers", str(num_layers), f"1 to {layers}"))
     heads = [str(name) for name in config.get("architectures") or ()]
     if task == "causal" and any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in heads):
         faults.append(Fault("task", f"'causal' for {kind}", "'encoder': every token sees every other"))
+    if task == "seq2seq" and not config.get("is_encoder_decoder"):
+        faults.append(
+            Fault("task", f"'seq2seq' for {kind}", "'causal' or 'encoder': it has no decoder behind an encoder")
+        )
     return faults
 
 

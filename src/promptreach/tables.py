@@ -41,7 +41,7 @@ def read_task(
     split_col: str | None = None,
     validation: object = None,
     test: object = None,
-    chat_template: str | None = None,
+    chat_template: str | os.PathLike[str] | None = None,
 ) -> TaskData:
     """The classification or completion task in `source`, every row of it checked.
 
@@ -96,9 +96,9 @@ def read_task(
     return replace(_task_of(whole, answers, template, told), source=_name_of(source))
 
 
-def _template(given: str | None, faults: Faults) -> str:
+def _template(given: str | os.PathLike[str] | None, faults: Faults) -> str:
     """The text of a chat template that stands in the argument or in the file that it names."""
-    if given is None or "{" in given:
+    if given is None or (isinstance(given, str) and "{" in given):
         return given or ""
     try:
         return Path(given).read_text(encoding="utf-8")

@@ -56,8 +56,8 @@ def test_defaults_are_left_out_of_the_repeated_command(calls: list[dict[str, Any
     assert calls[0]["again"] == (
         "promptreach audit model data.csv --budget standard --seed 0 --out promptreach-report-again"
     )
-    assert calls[0]["dtype"] is torch.float32
-    assert (calls[0]["device"], calls[0]["engine"], calls[0]["quiet"]) == ("cpu", "local", False)
+    assert calls[0]["dtype"] == "auto"
+    assert (calls[0]["device"], calls[0]["engine"], calls[0]["quiet"]) == ("auto", "local", False)
 
 
 def test_options_reach_the_audit_and_the_repeated_command(calls: list[dict[str, Any]]) -> None:

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -17,6 +24,12 @@ from transformers.models.auto.modeling_auto import (
 )
 
 VOCABULARY = 96
+PAIRS = (
+    *("bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "fsmt", "led", "longt5", "m2m_100", "marian"),
+    *("mbart", "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "switch_transformers", "t5"),
+    *("t5gemma", "umt5"),
+)
+"""Encoder-decoders that read text; transformers lists those that read sound along with them."""
 MOST_PARAMETERS = 2_000_000
 """A family that stays larger than this is left out: its config hides its sizes."""
 
@@ -30,6 +43,12 @@ _SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "mamba_d_ssm"), 32),
     **dict.fromkeys(("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"), 4),
     **dict.fromkeys(("num_experts_per_tok", "moe_k"), 2),
+    **dict.fromkeys(("encoder_layers", "decoder_layers", "num_encoder_layers", "num_decoder_layers"), 2),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("num_encoder_attention_heads", "num_decoder_attention_heads"), 4),
+    **dict.fromkeys(("d_ff", "decoder_ffn_dim"), 48),
+    **dict.fromkeys(("src_vocab_size", "tgt_vocab_size", "decoder_vocab_size"), VOCABULARY),
+    "d_kv": 8,
     "num_key_value_heads": 2,
     "head_dim": 8,
     "global_head_dim": 8,
@@ -50,11 +69,19 @@ _SIZES: Mapping[str, Any] = {
 }
 _LATENT = {"num_key_value_heads": 4}
 _HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
+_START = {"decoder_start_token_id": 2}
+_STACK = {
+    **dict.fromkeys(("hidden_size", "intermediate_size"), 32),
+    **{"vocab_size": VOCABULARY, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
+    **{"head_dim": 8, "max_position_embeddings": 66, "pad_token_id": 0},
+}
 _MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8}
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), _LATENT),
     **dict.fromkeys(("glm_moe_dsa", "longcat_flash", "minicpm3", "youtu"), _LATENT),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _HYBRID),
+    **dict.fromkeys(PAIRS, _START),
+    "t5gemma": {"encoder": _STACK, "decoder": _STACK, **_START},
     "bamba": {**_MAMBA, "attn_layer_indices": [1]},
     "granitemoehybrid": {**_MAMBA, "layer_types": ["mamba", "attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
@@ -73,9 +100,9 @@ _UNSET = ("head_dim", "num_key_value_heads", "vocab_size", "pad_token_id", "bos_
 
 
 def family_names() -> tuple[str, ...]:
-    """Every decoder and encoder of text that transformers has a class for; encoder-decoders are not among them."""
-    both = dict.fromkeys((*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_MASKED_LM_MAPPING_NAMES))
-    return tuple(name for name in both if name not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+    """Every decoder and encoder of text that transformers has a class for, and those that are both."""
+    single = dict.fromkeys((*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_MASKED_LM_MAPPING_NAMES))
+    return (*(name for name in single if name not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES), *PAIRS)
 
 
 def small_config(family: str, **overrides: Any) -> PretrainedConfig:
@@ -116,6 +143,8 @@ def small_module(family: str, *, seed: int = 0, **overrides: Any) -> PreTrainedM
     loader = AutoModelForCausalLM if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModel
     if family in MODEL_FOR_MASKED_LM_MAPPING_NAMES and "is_decoder" not in overrides:
         loader = AutoModel
+    if family in PAIRS:
+        loader = AutoModelForSeq2SeqLM
     config = small_config(family, **overrides)
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")

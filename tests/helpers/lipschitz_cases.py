@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from promptreach.limits.layers import blocks
+from promptreach import blocks
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights, NormWeights
 
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from promptreach.backbone import Prepended, TokenBatch
 from promptreach.errors import PromptreachError
-from promptreach.hf import OpenModel, attach, capture, layer_weights, precompute, save_adapter
+from promptreach.hf import OpenModel, attach, capture, layer_weights, open_model, precompute, save_adapter
 from promptreach.prompt import Adapter, Prefix, SoftPrompt
 from promptreach.training.methods.initial import initial_prefix, initial_prompt
 from promptreach.training.methods.methods import METHODS, Shape
@@ -24,6 +24,8 @@ from promptreach.training.methods.methods import METHODS, Shape
 METHODS_MEASURED = ("prompt", "prefix", "lora")
 LENGTH = 3
 SEQUENCES = [[5, 12, 19, 26, 33, 40], [47, 54, 61]]
+WRITTEN = [2, 1]
+"""How many tokens of each an encoder-decoder writes; for other models it makes no difference."""
 
 
 def relative(actual: Tensor, expected: Tensor) -> float:
@@ -32,10 +34,19 @@ def relative(actual: Tensor, expected: Tensor) -> float:
 
 def answer(model: OpenModel, joined: Prepended | None = None) -> Tensor:
     """Logits, or hidden states of an encoder, at the content of the batch."""
-    batch = model.batch(SEQUENCES)
+    batch = model.batch(SEQUENCES, WRITTEN)
     hidden = model.hidden(batch, joined)
-    found = model.vocabulary_logits(hidden) if model.task == "causal" else hidden
-    return found[batch.mask]
+    found = hidden if model.task == "encoder" else model.vocabulary_logits(hidden)
+    return found[asked_of(model, batch)]
+
+
+def asked_of(model: OpenModel, batch: TokenBatch) -> Tensor:
+    """The content; of an encoder-decoder the positions that predict what is written."""
+    if model.task != "seq2seq":
+        return batch.mask
+    ends = batch.mask.sum(1, keepdim=True)
+    places, written = torch.arange(batch.mask.shape[1]), torch.tensor(WRITTEN)[:, None]
+    return (places >= ends - written - 1) & (places < ends - 1)
 
 
 def step(model: OpenModel, method: str) -> tuple[float, Adapter]:
@@ -66,11 +77,22 @@ def with_peft(model: OpenModel, module: PreTrainedModel, adapter: Adapter) -> Te
         path = save_adapter(Path(folder) / "adapter", model, adapter)
         try:
             wrapped = PeftModel.from_pretrained(module, str(path)).eval()
+            if model.task == "seq2seq":
+                return torch.cat(
+                    [logits_of_pair(wrapped, ids, count) for ids, count in zip(SEQUENCES, WRITTEN, strict=True)]
+                )
             output = wrapped(input_ids=batch.input_ids, attention_mask=batch.mask.long())
         except Exception:  # whatever PEFT stumbles over
             return None
     found: Tensor = output.logits if model.task == "causal" else output.last_hidden_state
     return found[:, found.shape[1] - batch.mask.shape[1] :][batch.mask]
+
+
+def logits_of_pair(module: Any, ids: list[int], count: int) -> Tensor:
+    """An encoder-decoder's logits of the last `count` tokens, from itself or a `PeftModel`, one text and no padding."""
+    read, labels = torch.tensor([ids[:-count]]), torch.tensor([ids[-count:]])
+    logits: Tensor = module(input_ids=read, attention_mask=torch.ones_like(read), labels=labels).logits
+    return logits[0]
 
 
 def method_row(model: OpenModel, module: PreTrainedModel, method: str) -> dict[str, Any]:
@@ -92,7 +114,7 @@ def method_row(model: OpenModel, module: PreTrainedModel, method: str) -> dict[s
 @torch.no_grad()
 def capture_row(model: OpenModel) -> dict[str, Any]:
     """Captures: the error of attention written out, and whether looking on changes a bit."""
-    batch = model.batch(SEQUENCES)
+    batch = model.batch(SEQUENCES, WRITTEN)
     joined = joined_of(model)
     bare = model.hidden(batch, joined)
     kept: list[Tensor] = []
@@ -101,6 +123,9 @@ def capture_row(model: OpenModel) -> dict[str, Any]:
     except PromptreachError as error:
         return {"works": False, "reason": getattr(error, "reason", str(error))}
     for layer in layers:
+        if model.task == "seq2seq":
+            kept.append(torch.tensor(layer.rebuilt_error(torch.ones(len(SEQUENCES), layer.query.shape[2]) > 0)))
+            continue
         asked = batch.mask if layer.query.shape[2] == batch.mask.shape[1] else _behind(batch, layer.query.shape[2])
         kept.append(torch.tensor(layer.rebuilt_error(asked)))
     again: list[Tensor] = []
@@ -163,7 +188,8 @@ def limits_row(model: OpenModel) -> dict[str, Any]:
 
 def reach_of(module: PreTrainedModel, name: str) -> dict[str, Any]:
     """Everything about one model."""
-    model = OpenModel(module, name=name)
+    model = open_model(module)
+    model.name = name
     row: dict[str, Any] = {"task": model.task, "looks": "both ways" if model.both_ways else "back"}
     row["prefix_by"] = model.traits.prefix_by
     for method in METHODS_MEASURED:

@@ -398,6 +398,18 @@ SHAPES = (
         followed=_PROMPTS,
     ),
     RowShape(
+        "answers with a rating",
+        {"a.jsonl": _two(prompt=["1+1?", "1+1?", "2+2?"], completion=["2", "3", "4"], rating=[5, 1, 5])},
+        refused=("which answers are good", "drop the column 'rating'"),
+        followed=_PROMPTS,
+    ),
+    RowShape(
+        "prompts of several topics",
+        {"a.jsonl": _two(prompt=["1+1?", "2+2?"], completion=["2", "4"], category=["a", "b"])},
+        unused=("category",),
+        **_ASKED,
+    ),
+    RowShape(
         "spans in a context",
         {"a.jsonl": _two(question=["q", "r"], context=["c", "d"], answers=[{"text": ["c"]}, {"text": ["d"]}])},
         refused=("spans of a context", "as 'prompt'"),
@@ -429,6 +441,14 @@ SHAPES = (
         answer="pos",
         columns={**_FINE["columns"], "split": "split"},
         parts={"train": 2, "held_out": 1},
+    ),
+    RowShape(
+        "a column called partition",
+        {"a.jsonl": _two(text=["fine", "bad", "so"], label=["pos", "neg", "pos"], partition=["TRAIN", "Train", "val"])},
+        input="fine",
+        answer="pos",
+        columns={**_FINE["columns"], "split": "partition"},
+        parts={"train": 2, "validation": 1},
     ),
     RowShape(
         "a column called split that names no parts",

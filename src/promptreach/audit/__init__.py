@@ -8,6 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from promptreach.audit.plan import AuditPlan as AuditPlan
 from promptreach.audit.run import AuditResult as AuditResult
 from promptreach.audit.run import audit as audit
 from promptreach.report.findings import Finding as Finding
@@ -17,7 +18,7 @@ from promptreach.report.verdict import TuningVerdict as TuningVerdict
 
 
 class _CallableModule(ModuleType):
-    def __call__(self, model: Any, data: Any, **options: Any) -> AuditResult:
+    def __call__(self, model: Any, data: Any, **options: Any) -> Any:
         return audit(model, data, **options)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from promptreach.audit.context import AuditContext
+from promptreach.hf.models.load import loader_of
 
 
 def place_of(context: AuditContext) -> str:
@@ -29,10 +30,11 @@ def config_lines(context: AuditContext) -> list[str]:
 
 def auto_class(context: AuditContext) -> str:
     """The class of transformers that opens the model."""
-    return "AutoModelForCausalLM" if context.model.task == "causal" else "AutoModel"
+    return str(loader_of(context.model.release().config, context.model.task).__name__)
 
 
 def opening_call(context: AuditContext) -> str:
     """The call that opens the model; a `config` from `config_lines` is passed where there is one."""
     config = ", config=config" if config_lines(context) else ""
-    return f"{auto_class(context)}.from_pretrained({place_of(context)}{config}, dtype={context.model.release().dtype})"
+    call = f"{auto_class(context)}.from_pretrained({place_of(context)}{config}, dtype={context.model.release().dtype})"
+    return f"{call}.get_encoder()" if auto_class(context) == "AutoModelForSeq2SeqLM" and context.task.pooling else call

@@ -6,18 +6,21 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, overload
 
 from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import prepared
+from promptreach.audit.plan import AuditPlan, planned
 from promptreach.audit.recommendation import recommend
 from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.backbone import UNBOUNDED
 from promptreach.certificate import Evidence
-from promptreach.data import TaskData
+from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.experiment import Experiment
+from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, FormatError, InputError, raise_if_any
@@ -35,9 +38,11 @@ from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
 from promptreach.terminal import one_line
-from promptreach.training.arguments import choice_faults, least_faults, seed_faults
+from promptreach.training.arguments import choice_faults, seed_faults
+from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
+from promptreach.training.task.chats import rendered
 
 RUNS_FOLDER = "runs"
 REPORT = "report.json"
@@ -64,6 +69,12 @@ class AuditResult(Report):
         return write_report(self, Path(folder))
 
 
+@overload
+def audit(model: Any, data: Any, *, dry_run: Literal[True], **options: Any) -> AuditPlan: ...
+@overload
+def audit(model: Any, data: Any, *, dry_run: Literal[False] = False, **options: Any) -> AuditResult: ...
+@overload
+def audit(model: Any, data: Any, *, dry_run: bool, **options: Any) -> AuditResult | AuditPlan: ...
 def audit(
     model: Any,
     data: Any,
@@ -72,6 +83,11 @@ def audit(
     label_col: str | None = None,
     prompt_col: str | None = None,
     completion_col: str | None = None,
+    pair_col: str | None = None,
+    split_col: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    chat_template: str | Path | None = None,
     adapter: str | Path | None = None,
     budget: BudgetName = "standard",
     out: str | Path | None = None,
@@ -79,18 +95,31 @@ def audit(
     workers: int | None = None,
     ray_address: str | None = None,
     seed: int = 0,
+    metric: str | None = None,
+    methods: Any = None,
+    tokens: Any = None,
+    rank: int | None = None,
+    lora_targets: Any = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    max_length: int | None = None,
     seeds: int = 1,
+    learning_rates: Any = None,
     resume: bool = False,
+    dry_run: bool = False,
+    device: Any = "auto",
+    dtype: Any = "auto",
     quiet: bool = True,
     again: str | None = None,
     **model_options: Any,
-) -> AuditResult:
+) -> AuditResult | AuditPlan:
     """Find out what a soft prompt can do for this model and data, and what to use instead if it cannot.
 
     Args:
         model: a hub id, a folder, a GGUF file, a transformers model, or what `promptreach.hf.open_model` returned.
         data: a JSONL, CSV, TSV or Parquet file, a list of rows, or a task record.
-        text_col, label_col, prompt_col, completion_col: the columns, where their names do not tell.
+        text_col, label_col, prompt_col, completion_col, pair_col, split_col, validation, test, chat_template: as in
+            `promptreach.tables.read_task`.
         adapter: a PEFT folder to audit along with what is trained here.
         budget: ``"quick"``, ``"standard"`` or ``"thorough"``.
         out: where the report goes, with finished training runs beside it so that a killed audit can resume. Without
@@ -100,14 +129,30 @@ def audit(
             there is room for. See `promptreach.training.engines.engines.open_engine`.
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
+        metric: what decides for labels, as scikit-learn has it: ``"accuracy"``, ``"balanced_accuracy"``,
+            ``"macro_f1"``, ``"f1"``, ``"mcc"`` or ``"average_precision"``. It chooses the learning rate and the best
+            run; margin and verdict are in its unit. None is accuracy; completions are judged by their loss.
+        methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"unipelt"`` and
+            ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the other two. This and
+            all that follows down to `learning_rates` are left to the budget where they are None.
+        tokens: lengths of the prompts; the prefix gets the middle one.
+        rank, lora_targets: of the LoRA update; the targets are ends of the paths of projections, or ``"all-linear"``.
+        steps, batch_size: of a full training run.
+        max_length: tokens of an example that are read. A longer text loses its end, a longer prompt its beginning, and
+            a completion that is longer by itself its end; the report counts them.
         seeds: 2 or more train the winners again with as many seeds as that; the report shows each, and the margin is at
             least what a seed was worth.
+        learning_rates: absolute, for every method, or a mapping from a method to its own; a single one is taken as it
+            is, of several the best on the validation rows.
         resume: continue in a folder that holds finished runs, or hand back its finished report; begin where it holds
             neither.
         quiet: no progress on standard error.
         again: a shell command that does this audit again, to be shown in the report; None shows the call in Python.
-        model_options: passed to `promptreach.hf.open_model`: ``task``, ``revision``, ``dtype``, ``device``,
-            ``device_map``, ``num_layers``, ``tokenizer``.
+        dry_run: train nothing, touch no folder, and return the `AuditPlan`.
+        device: where the model goes; ``"auto"`` takes the accelerator if there is one.
+        dtype: of its weights; ``"auto"`` takes the checkpoint's own, or float32 where this CPU is slow at it.
+        model_options: passed to `promptreach.hf.open_model`: ``task``, ``revision``, ``device_map``, ``num_layers``,
+            ``tokenizer``.
 
     Returns:
         The result; `result.exit_status` is 0 where a soft prompt fits, 1 where it does not, 3 where that is open.
@@ -121,19 +166,34 @@ def audit(
         WorkerError: when workers die, or are not what this process is; what is finished stays for `resume`.
     """
     began = time.monotonic()
-    columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    columns: dict[str, Any] = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col}
+    columns |= {"completion_col": completion_col, "pair_col": pair_col, "split_col": split_col}
+    columns |= {"validation": validation, "test": test, "chat_template": chat_template}
+    columns = {name: value for name, value in columns.items() if value is not None}
+    chosen = {"methods": methods, "tokens": tokens, "rank": rank, "lora_targets": lora_targets, "steps": steps}
+    chosen |= {"batch_size": batch_size, "max_length": max_length, "seeds": seeds, "learning_rates": learning_rates}
     faults = choice_faults("budget", budget, get_args(BudgetName)) + engine_faults(engine, workers, ray_address, model)
-    faults += seed_faults(seed) + least_faults({"seeds": seeds})
-    folder = _collect(faults, lambda: None if out is None else _output(Path(out), resume))
+    faults += seed_faults(seed)
+    choices = _collect(faults, lambda: choices_of(**chosen))
+    model_options |= {"device": device, "dtype": dtype}
+    folder = _collect(faults, lambda: None if out is None or dry_run else _output(Path(out), resume))
     task_data = _collect(faults, lambda: read_task(data, **columns))
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
+    opened = opened.reading if opened is not None and not isinstance(task_data, Completions) else opened
     brought = _collect(faults, lambda: bring(adapter, opened) if adapter is not None and opened is not None else None)
+    if opened is not None and choices is not None:
+        _collect(faults, partial(opened.check_lora_targets, choices.lora_targets))
+    faults += metric_faults(metric, task_data)
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
+    assert choices is not None
     opened = brought.model if brought else opened
     without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
-    settings = settings_for(budget, seed, without_embeddings, opened.max_positions, seeds)
+    settings = settings_for(budget, seed, without_embeddings, opened.max_positions, choices)
+    settings = replace(settings, metric=next((name for name in LABEL_METRICS if name == metric), None))
+    if dry_run:
+        return planned(opened, task_data, settings)
     key = _key(opened, task_data, asdict(settings), adapter)
     with _claimed(folder, key, resume) as finished:
         if finished is not None:
@@ -159,8 +219,8 @@ def audit(
         judgement = judge_findings(findings, context)
         user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
         options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
-        options |= {"ray_address": ray_address, **model_options, "budget": budget, "seed": seed}
-        options |= {"seeds": None if seeds == 1 else seeds, "out": None if out is None else f"{out}-again"}
+        options |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
+        options |= {"metric": metric, **choices.given, "out": None if out is None else f"{out}-again"}
         recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
         # As JSON gives them back, so that a report read from its file equals the one that was written.
         recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
@@ -181,6 +241,11 @@ def audit(
             store.write(REPORT_DIGEST, hashlib.sha256(render_json(result).encode()).hexdigest())
             result.write(folder)
         return result
+
+
+def _asked(options: Mapping[str, object]) -> dict[str, object]:
+    """How the model was asked to be opened, what was left to this library left out."""
+    return {name: value for name, value in options.items() if value != "auto"}
 
 
 def judge_findings(findings: Sequence[Finding], context: Experiment) -> Judgement:
@@ -274,8 +339,11 @@ def _finished(folder: Path, key: str) -> AuditResult | None:
 
 def _key(model: OpenModel, data: TaskData, settings: dict[str, Any], adapter: str | Path | None) -> str:
     """A hash of everything that decides the report: contents, whatever the folders are called."""
+    data = rendered(model, data)
     tokens = model.tokenize(data.inputs), model.tokenize(data.answers, special_tokens=False), model.end_token
+    # The texts as they are given to the model, and whose rows are whose where the user said so.
     said = [model.fingerprint, data.inputs, data.answers, tokens, settings]
+    said += [list(data.parts)] if data.parts else []
     files = [] if adapter is None else [Path(adapter) / CONFIG, Path(adapter) / WEIGHTS]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for file in files:
@@ -293,6 +361,9 @@ def _about_model(model: OpenModel) -> dict[str, Any]:
         "key/value heads": model.num_kv_heads,
         "hidden size": model.hidden_size,
         "context": None if model.max_positions == UNBOUNDED else model.max_positions,
+        "device": str(next(model.release().parameters()).device),
+        "dtype": str(model.release().dtype).removeprefix("torch.")
+        + (f" ({model.origin.chosen})" if model.origin and model.origin.chosen else ""),
         "parameters": sum(parameter.numel() for parameter in model.release().parameters()),
         "fingerprint": model.fingerprint,
     }

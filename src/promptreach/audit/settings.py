@@ -1,10 +1,14 @@
-"""The three budgets of an audit, and the settings that follow from them."""
+"""The three budgets of an audit, and the settings that follow from them and from what the user chose."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from promptreach.diagnosis.numbers import BASELINES, LabelMetric
 from promptreach.errors import Fault, InputError
-from promptreach.training.task.task import MIN_CONTENT, Limits
+from promptreach.training.arguments import MIN_CONTENT
+from promptreach.training.choices import Choices
+from promptreach.training.task.task import Limits
 
 BudgetName = Literal["quick", "standard", "thorough"]
 
@@ -29,6 +33,10 @@ class Settings:
         steps, batch_size: of a full training run; the search for a rate starts with an eighth of them a candidate.
         probe_rows: held-out examples on which queries and keys are captured.
         seeds: how many seeds the winners are trained with.
+        methods: what is trained beside the control.
+        lora_targets: the projections that LoRA adapts; none means queries and values.
+        learning_rates: by method; a method that is not there searches among its own.
+        metric: of labels, that decides; None takes accuracy for labels, loss for completions.
     """
 
     budget: BudgetName
@@ -40,6 +48,10 @@ class Settings:
     batch_size: int
     probe_rows: int
     seeds: int = 1
+    methods: tuple[str, ...] = BASELINES
+    lora_targets: tuple[str, ...] = ()
+    learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    metric: LabelMetric | None = None
 
 
 BUDGETS: dict[BudgetName, Settings] = {
@@ -49,24 +61,42 @@ BUDGETS: dict[BudgetName, Settings] = {
 }
 
 
-def settings_for(budget: BudgetName, seed: int, num_parameters: int, max_positions: int, seeds: int = 1) -> Settings:
-    """The budget's settings for a model with that many parameters (embeddings left out) and that much context.
+def settings_for(
+    budget: BudgetName, seed: int, num_parameters: int, max_positions: int, choices: Choices | None = None
+) -> Settings:
+    """The settings for a model with that many parameters (embeddings left out) and that much context.
 
-    Prompts that leave no room for content are not tried.
+    What `choices` leave open is the budget's; of its lengths, those that leave no room for content are not tried.
 
     Raises:
-        InputError: when not even the shortest prompt leaves room.
+        InputError: when not even the shortest prompt leaves room, or one that was chosen does not.
     """
-    tokens = tuple(length for length in BUDGETS[budget].tokens if length + MIN_CONTENT <= max_positions)
+    choices, usual = choices or Choices(), BUDGETS[budget]
+    room = max_positions - MIN_CONTENT
+    tokens = choices.tokens or tuple(length for length in usual.tokens if length <= room)
     if not tokens:
-        seen = f"a context of {max_positions} tokens"
-        needed = BUDGETS[budget].tokens[0] + MIN_CONTENT
+        seen, needed = f"a context of {max_positions} tokens", usual.tokens[0] + MIN_CONTENT
         raise InputError(Fault("model", seen, f"at least {needed}, for virtual tokens and content"))
+    if max(tokens) > room:
+        seen = f"{max(tokens)} virtual tokens in a context of {max_positions}"
+        raise InputError(Fault("tokens", seen, f"at most {room}"))
     size = 32
     while size > 4 and num_parameters * size > 2 * 32 * _FULL_BATCH_PARAMETERS:
         size //= 2
-    limits = _scaled(BUDGETS[budget].limits, size / 32)
-    return replace(BUDGETS[budget], seed=seed, seeds=seeds, tokens=tokens, batch_size=size, limits=limits)
+    limits = _scaled(usual.limits, size / 32)
+    return replace(
+        usual,
+        seed=seed,
+        seeds=choices.seeds,
+        tokens=tokens,
+        rank=choices.rank or usual.rank,
+        steps=choices.steps or usual.steps,
+        batch_size=choices.batch_size or size,
+        limits=replace(limits, max_length=choices.max_length or limits.max_length),
+        methods=choices.methods or usual.methods,
+        lora_targets=choices.lora_targets,
+        learning_rates=choices.learning_rates,
+    )
 
 
 def _scaled(limits: Limits, share: float) -> Limits:

@@ -32,6 +32,8 @@ _READING = {
 def why_no_script(context: AuditContext, run: Run) -> str:
     """The reason why PEFT alone cannot train a run; empty where it can."""
     config = run.config
+    if context.model.task == "seq2seq":
+        return "it would have to read a row's two ends with two stacks, which the program does not do yet"
     if config.method == "head" and context.task.pooling is None:
         return "nothing is trained, the bare model is the advice"
     if config.method not in ("prompt", "prefix", "lora", "head"):

@@ -5,11 +5,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from promptreach.blocks import attention_branch, feed_forward_branch
 from promptreach.certificate import Evidence, Verdict
 from promptreach.claims.claim import Claim, ClaimVerdict, Hypothesis, Outcome, Setting
 from promptreach.claims.experiments import least_error
 from promptreach.limits import injective_consequence, lipschitz
-from promptreach.limits.layers.blocks import attention_branch, feed_forward_branch
 from promptreach.report.findings import Curve, Series, Text
 from promptreach.weights import AttentionWeights, FeedForwardWeights, LayerWeights
 

@@ -2,42 +2,24 @@
 
 import os
 import shlex
-from collections.abc import Mapping
-from enum import StrEnum
+from collections.abc import Callable, Mapping
+from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from promptreach.cli import _audit_options as options
+from promptreach.cli._audit_options import Budget, Dtype, Engine, ModelTask
 from promptreach.cli._command import MOST_SEED, exit_status, within
+from promptreach.errors import Fault, InputError
 from promptreach.preflight import look
 from promptreach.terminal import printable, say, write_json
+from promptreach.training.choices import Choices, choices_of, shown_choice
 
-_COLUMNS = "Columns of DATA, where their names do not tell"
+_COLUMNS = "Columns and parts of DATA, where their names do not tell"
+_CHOICES = "What to train (lists with commas), where it should not follow the budget"
 _MODEL = "How to open MODEL"
-
-
-class _Budget(StrEnum):
-    quick = "quick"
-    standard = "standard"
-    thorough = "thorough"
-
-
-class _Engine(StrEnum):
-    local = "local"
-    ray = "ray"
-
-
-class _Task(StrEnum):
-    encoder = "encoder"
-    causal = "causal"
-
-
-class _Dtype(StrEnum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    float64 = "float64"
 
 
 def audit(
@@ -47,21 +29,60 @@ def audit(
     label_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its label.")] = None,
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
     completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
+    pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text of a row.")] = None,
+    split_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="Which part a row belongs to.")
+    ] = None,
+    validation: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Rows to choose on.")] = None,
+    test: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Rows to judge on.")] = None,
+    chat_template: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's own.")
+    ] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT folder to audit as well.")] = None,
-    budget: Annotated[
-        _Budget, typer.Option(metavar="BUDGET", help=f"Training: {', '.join(_Budget)}.")
-    ] = _Budget.standard,
+    budget: Annotated[Budget, typer.Option(metavar="BUDGET", help=f"Training: {', '.join(Budget)}.")] = Budget.standard,
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("promptreach-report"),
-    engine: Annotated[_Engine, typer.Option(help="Where training runs go.")] = _Engine.local,
+    engine: Annotated[Engine, typer.Option(help="Where training runs go.")] = Engine.local,
     workers: Annotated[int | None, typer.Option(help="Runs to train at the same time.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Of a Ray cluster, as in ray.init.")] = None,
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same report.")] = 0,
-    seeds: Annotated[int, typer.Option(help="2 or more: how much of a score is a seed's luck.")] = 1,
+    config: Annotated[
+        Path | None,
+        typer.Option(is_eager=True, callback=options.from_file, help="YAML of these options; the command line wins."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and how long.")] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_CHOICES,
+            help="accuracy, balanced_accuracy, macro_f1, f1, mcc or average_precision decides.",
+        ),
+    ] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="prompt, prefix, lora, unipelt, full.")
+    ] = None,
+    tokens: Annotated[list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="Prompt lengths.")] = None,
+    rank: Annotated[int | None, typer.Option(rich_help_panel=_CHOICES, help="Of LoRA.")] = None,
+    lora_targets: Annotated[
+        list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="Projections, or all-linear.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(rich_help_panel=_CHOICES, help="Of a full run.")] = None,
+    batch_size: Annotated[int | None, typer.Option(rich_help_panel=_CHOICES, help="Rows of a step.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(rich_help_panel=_CHOICES, help="Tokens of a row that are read.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(rich_help_panel=_CHOICES, help="2 or more: how much of a score is a seed's luck.")
+    ] = 1,
+    learning_rates: Annotated[
+        list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="For all, or as lora=1e-3,prompt=0.3.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped audit in OUT.")] = False,
-    task: Annotated[_Task | None, typer.Option(rich_help_panel=_MODEL, help="Instead of what its config says.")] = None,
+    task: Annotated[
+        ModelTask | None, typer.Option(rich_help_panel=_MODEL, help="Instead of what its config says.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(rich_help_panel=_MODEL, help="Of a hub id.")] = None,
-    dtype: Annotated[_Dtype, typer.Option(rich_help_panel=_MODEL, help="Of its weights.")] = _Dtype.float32,
-    device: Annotated[str, typer.Option(rich_help_panel=_MODEL, help="Where it goes.")] = "cpu",
+    dtype: Annotated[Dtype, typer.Option(rich_help_panel=_MODEL, help="Of its weights.")] = Dtype.auto,
+    device: Annotated[str, typer.Option(rich_help_panel=_MODEL, help="Where it goes.")] = "auto",
     device_map: Annotated[
         str | None, typer.Option(rich_help_panel=_MODEL, help="Spread it, as in transformers.")
     ] = None,
@@ -76,24 +97,41 @@ def audit(
 
     Exit status: 0 what was trained fits; 1 it does not; 3 undecided; 2 the call or its input is wrong.
     """
-    given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    further = {"pair_col": pair_col, "split_col": split_col, "validation": validation, "test": test}
+    further["chat_template"] = chat_template
+    columns |= {name: value for name, value in further.items() if value is not None}
     with exit_status():
+        choices = _chosen(
+            tokens=lambda: options.whole_numbers("--tokens", tokens),
+            learning_rates=lambda: options.rates("--learning-rates", learning_rates),
+            methods=options.listed(methods),
+            rank=rank,
+            lora_targets=options.listed(lora_targets),
+            steps=steps,
+            batch_size=batch_size,
+            max_length=max_length,
+            seeds=seeds,
+        )
         look(
             model,
             data=data,
-            columns=given,
+            columns=columns,
             adapter=adapter,
-            out=out,
+            out=None if dry_run else out,
             resume=resume,
             task=task.value if task else None,
             device="cpu" if device_map else device,
             num_layers=num_layers,
             revision=revision,
+            known=choices if isinstance(choices, list) else (),
         )
+    assert not isinstance(choices, list)
 
     import torch
 
     from promptreach.audit import audit as run_audit
+    from promptreach.audit.plan import AuditPlan
     from promptreach.audit.run import nothing_to_resume
     from promptreach.errors import raise_if_any
     from promptreach.report.json import render_json
@@ -102,21 +140,22 @@ def audit(
     opening = {
         "task": task.value if task else None,
         "revision": revision,
-        "dtype": None if dtype is _Dtype.float32 else dtype.value,
-        "device": None if device == "cpu" else device,
+        "dtype": None if dtype is Dtype.auto else dtype.value,
+        "device": None if device == "auto" else device,
         "device_map": device_map,
         "num_layers": num_layers,
     }
-    elsewhere = None if engine is _Engine.local else engine.value
-    shown: dict[str, object] = {**given, "adapter": adapter, "engine": elsewhere, "workers": workers}
+    elsewhere = None if engine is Engine.local else engine.value
+    shown: dict[str, object] = {**columns, "adapter": adapter, "engine": elsewhere, "workers": workers}
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
-    shown |= {"seeds": None if seeds == 1 else seeds, "out": f"{out}-again"}
+    shown |= {name: shown_choice(value) for name, value in choices.given.items()}
+    shown |= {"metric": metric, "out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         raise_if_any(nothing_to_resume(out) if resume else [])
         result = run_audit(
             model,
             data,
-            **given,
+            **columns,
             adapter=adapter,
             budget=budget.value,
             out=out,
@@ -124,18 +163,38 @@ def audit(
             workers=workers,
             ray_address=ray_address,
             seed=seed,
-            seeds=seeds,
+            metric=metric,
+            **vars(choices),
             resume=resume,
             quiet=quiet or json,
             again=_command(model, data, shown),
-            **{**opening, "dtype": getattr(torch, dtype.value), "device": device},
+            dry_run=dry_run,
+            **{**opening, "dtype": "auto" if dtype is Dtype.auto else getattr(torch, dtype.value), "device": device},
         )
+    if isinstance(result, AuditPlan):
+        write_json(dumps(result.to_dict(), indent=2)) if json else say(str(result))
+        raise SystemExit(0)
     if json:
         write_json(render_json(result))
     else:
         print_summary(result)
         say(f"\nFull report: {out / 'report.html'}")
     raise SystemExit(0 if exit_zero else result.exit_status)
+
+
+def _chosen(tokens: Callable[[], object], learning_rates: Callable[[], object], **others: Any) -> Choices | list[Fault]:
+    """The choices, or all that is wrong with them."""
+    faults: list[Fault] = []
+    for name, read in (("tokens", tokens), ("learning_rates", learning_rates)):
+        try:
+            others[name] = read()
+        except InputError as error:
+            faults += error.faults
+    try:
+        choices = choices_of(**others)
+    except InputError as error:
+        return faults + list(error.faults)
+    return faults or choices
 
 
 def _command(model: str, data: str, options: Mapping[str, object]) -> str:

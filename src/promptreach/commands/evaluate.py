@@ -21,10 +21,11 @@ from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
 from promptreach.report.formatting import counted, format_number
+from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.objective import Completion, Outcomes
 from promptreach.training.task.readout import POOLINGS, cross_fit, fit_probe
-from promptreach.training.task.task import MIN_CONTENT, MIN_INPUTS, Task, drawn_rows, features
+from promptreach.training.task.task import MIN_INPUTS, Task, drawn_rows, features
 
 BARE = "bare model"
 """The row of the model without any adapter."""

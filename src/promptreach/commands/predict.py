@@ -12,8 +12,8 @@ from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel, attach
 from promptreach.report.findings import Cell, Finding, Table
 from promptreach.report.formatting import counted
+from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.task.encoding import encode
-from promptreach.training.task.task import MIN_CONTENT
 
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 

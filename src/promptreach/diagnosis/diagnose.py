@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 from promptreach.backbone import Backbone
 from promptreach.certificate import Evidence
-from promptreach.data import LabelledTexts
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped, longest_prompt
 from promptreach.diagnosis.measures.memorise import prepare_same_rows
 from promptreach.diagnosis.numbers import Goal
@@ -18,18 +17,18 @@ from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf.adapters.brought import bring
 from promptreach.hf.adapters.folders import as_adapter
-from promptreach.hf.models.load import as_backbone
+from promptreach.hf.models.load import opened_for
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.report.verdict import Reason, TuningVerdict
 from promptreach.tables import read_task
-from promptreach.training.arguments import choice_faults, least_faults, rate_faults, size_faults
+from promptreach.training.arguments import MIN_CONTENT, choice_faults, least_faults, rate_faults, size_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.methods import METHODS, lacking_faults
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.task.readout import Pooling
-from promptreach.training.task.task import MIN_CONTENT, Limits, prepare
+from promptreach.training.task.task import Limits, prepare
 
 ATTEMPTABLE = ("prompt", "prefix", "lora")
 """The methods whose failure can be diagnosed."""
@@ -129,7 +128,7 @@ def diagnose(
     if folder is not None:
         check_output(folder, resume=True)
     task_data = read_task(data)
-    backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    backbone = opened_for(task_data, model)
     if attempt is not None:
         raise_if_any(lacking_faults("attempt.method", backbone, attempt.method, attempt.init))
     lengths = _lengths(backbone, tokens, attempt)

@@ -1,6 +1,6 @@
 """The experiment that every measurement looks at: what is examined, how much is spent on it, what was found so far."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -10,7 +10,8 @@ from promptreach.backbone import Classifier
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.numbers import USER, Comparison, Goal, Metric, as_values
+from promptreach.diagnosis.measures.metrics import score
+from promptreach.diagnosis.numbers import BASELINES, USER, Comparison, Goal, LabelMetric, Metric, as_values
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor
@@ -22,6 +23,8 @@ from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Limits, Task, content_length
 
 Numbers = TypeVar("Numbers", covariant=True)
+RARE = 0.2
+"""The share of rows below which a label is rare, so that accuracy hardly hears of it."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,10 @@ class Experiment:
     classifier: Classifier | None = None
     user_base: str = ""
     user_tokens: tuple[str, ...] = ()
+    methods: tuple[str, ...] = BASELINES
+    chosen_metric: LabelMetric | None = None
+    learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    lora_targets: tuple[str, ...] = ()
     plain_text: tuple[str, ...] = ()
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -152,8 +159,24 @@ class Experiment:
 
     @property
     def metric(self) -> Metric:
-        """The score that methods are compared by."""
-        return "accuracy" if self.is_classification else "loss"
+        """The score that methods are compared by: the one chosen, else accuracy for labels, loss for completions."""
+        return self.chosen_metric or ("accuracy" if self.is_classification else "loss")
+
+    @property
+    def positive(self) -> int:
+        """The label that F1 and average precision are about: the second, unless the first is rare and it is not."""
+        first = [label == 0 for label in self.data.labels] if isinstance(self.data, LabelledTexts) else []
+        return 0 if first and sum(first) < RARE * len(first) else 1
+
+    @property
+    def beside(self) -> LabelMetric | None:
+        """The metric that is shown beside accuracy: the one that decides, or F1 where one of two labels is rare."""
+        if self.metric != "accuracy" and self.metric != "loss":
+            return self.metric
+        if not isinstance(self.data, LabelledTexts) or len(self.data.label_names) != 2:
+            return None
+        share = sum(label == self.positive for label in self.data.labels) / len(self.data.labels)
+        return "f1" if share < RARE else None
 
     @property
     def every_row(self) -> bool:
@@ -198,6 +221,7 @@ class Experiment:
             method=method,
             tokens=tokens,
             rank=rank,
+            lora_targets=self.lora_targets if method == "lora" else (),
             init=init or first_init(self.task.backbone, method),
             learning_rate=0.0,
             steps=self.steps if method != "head" else 0,
@@ -207,7 +231,7 @@ class Experiment:
 
     def compare(self, better: Outcomes, worse: Outcomes) -> Comparison:
         """The gain of one run over another on the rows judged."""
-        return paired(better, worse, self.metric, every_row=self.every_row)
+        return paired(better, worse, self.metric, every_row=self.every_row, positive=self.positive)
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -215,9 +239,15 @@ class Experiment:
         return {name: entry.best for name, entry in self.sweeps.items()}
 
     def best(self, *methods: str) -> Run | None:
-        """The finished run of those methods with the lowest validation loss, or None."""
+        """The finished run of those methods that comes first by `preference`, or None."""
         finished = [run for run in self.runs.values() if run.config.method in methods and run.status == "finished"]
-        return min(finished, key=lambda run: run.validation.mean_loss, default=None)
+        return min(finished, key=self.preference, default=None)
+
+    def preference(self, run: Run) -> tuple[bool, float, float]:
+        """The order in which runs are preferred: by the validation loss, or by a chosen metric and then that."""
+        metric, seen = self.chosen_metric, run.validation
+        worth = score(metric, seen, self.positive) if metric and metric != "accuracy" else 0.0
+        return run.status == "diverged", -worth, seen.mean_loss
 
     def best_adapters(self, *methods: str) -> dict[str, Adapter]:
         """The adapter of each method's best run, by the run's name; methods without one are left out."""

@@ -7,9 +7,12 @@ from typing import Any, Literal, TypeVar
 from promptreach.training.task.readout import Pooling
 
 Goal = Literal["generalise", "memorise"]
-Metric = Literal["accuracy", "loss"]
+LabelMetric = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "mcc", "average_precision"]
+Metric = LabelMetric | Literal["loss"]
 Kind = TypeVar("Kind")
 Setting = str | int | float | None
+BASELINES = ("prompt", "prefix", "lora")
+"""The methods that are compared where none are chosen."""
 USER = "yours"
 """The key of the user's own training among the methods that were trained here."""
 
@@ -45,6 +48,7 @@ class DataNumbers:
         loss_floor: the least mean loss of any function of the tokens read, nats per answer.
         best_accuracy: the largest share of rows that any such function gets right.
         truncated: rows that are cut at `max_length` tokens.
+        cut_answers: those of them that lost the end of their completion.
     """
 
     rows: int
@@ -58,6 +62,7 @@ class DataNumbers:
     median_tokens: int
     longest_tokens: int
     max_length: int
+    cut_answers: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,14 @@ class Scores:
         loss: nats per answer; of a completion, per token.
         accuracy: the share of right answers, with its standard error in `accuracy_error`.
         all_right: the share of rows with every answer right.
+        value: the score in the metric that is shown beside or in the place of accuracy; None where there is none.
     """
 
     loss: float
     accuracy: float
     accuracy_error: float
     all_right: float
+    value: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,7 @@ class TrainingNumbers:
         methods: each run by its name.
         against_lora, against_head, against_user: the comparison of every other run with that one, by name; the user's
             own stands under `USER`.
-        lora: the name of the LoRA run.
+        lora: the name of the LoRA run; empty where it was left out.
         lengths_left_out: of prompts that were not trained.
         user: None where nothing was brought.
         against_shorter: every prompt, and every prefix, compared with each shorter one of its form, by both names.
@@ -158,6 +165,8 @@ class TrainingNumbers:
         most_tokens: the virtual tokens that fit into the context beside the content.
         longer_possible: whether one length beyond the budget's fits and was not trained yet.
         not_here: by method, why this architecture cannot have it.
+        left_out: those of `BASELINES` that were not asked for.
+        beside: the metric of every run's `value`: the one that decides, or F1 where few rows are of one of two labels.
     """
 
     metric: Metric
@@ -177,6 +186,8 @@ class TrainingNumbers:
     most_tokens: int = 0
     longer_possible: bool = False
     not_here: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    beside: LabelMetric | None = None
 
 
 @dataclass(frozen=True)

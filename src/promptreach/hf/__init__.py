@@ -9,8 +9,8 @@ from promptreach.hf.compiled import (
     wrap_backbone,
 )
 from promptreach.hf.models.load import open_model
-from promptreach.hf.models.model import OpenModel, layer_inputs
-from promptreach.hf.models.weights import final_norm, layer_weights
+from promptreach.hf.models.model import OpenModel
+from promptreach.hf.models.weights import final_norm, layer_inputs, layer_weights
 from promptreach.hf.monitoring.monitor import SoftPromptMonitor
 from promptreach.hf.running.attention_interface import attention_reports, use_attention
 from promptreach.hf.running.cache import PromptCache, load_cache, precompute, rerotated

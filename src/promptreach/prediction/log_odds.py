@@ -93,7 +93,7 @@ def log_odds_of_batches(
     """
     data = part.data
     for examples in evaluation_batches([len(ids) for ids in data.sequences], batch_size):
-        batch = backbone.batch([data.sequences[example] for example in examples])
+        batch = data.batch(backbone, examples)
         hidden = hidden_of(batch)
         if part.reader is None:
             yield examples, _of_completions(backbone, hidden, batch, data, examples, runs)

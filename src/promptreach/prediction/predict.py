@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 import torch
 
 from promptreach.backbone import Prepended
-from promptreach.data import LabelledTexts
 from promptreach.errors import raise_if_any
-from promptreach.hf.models.load import as_backbone
+from promptreach.hf.models.load import opened_for
 from promptreach.prediction.forecast import Prediction, Start, control, forecast, gram
 from promptreach.prediction.log_odds import Part, log_odds_at_start
 from promptreach.prediction.ntk import PER_EXAMPLE, gradients_at_start
@@ -80,7 +79,7 @@ def predict(
         faults += repeat_faults(where, given)
     raise_if_any(faults)
     task_data = read_task(data)
-    backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    backbone = opened_for(task_data, model)
     raise_if_any([fault for method in methods for fault in lacking_faults("methods", backbone, method)])
     longest = max(tokens) if any(METHODS[name].uses_tokens for name in methods) else 0
     task = prepare(backbone, task_data, limits=limits, seed=seed, longest_prompt=longest)

@@ -121,9 +121,10 @@ def remarks(answers: Sequence[Label], rows: Sequence[int]) -> tuple[str, ...]:
     for label in first_rows:
         is_gap = label == _NO_LABEL if isinstance(label, int) else label.strip().casefold() in _GAPS | {str(_NO_LABEL)}
         if is_gap:
+            count = f"in {counts[label]:,} of {len(rows):,} rows, first in row {first_rows[label]}"
             found.append(
-                f"The label {shorten(label)} (in {counts[label]:,} of {len(rows):,} rows, first in row {first_rows[label]}) is taken "
-                "as a class of its own; where it means that there is no label, drop these rows."
+                f"The label {shorten(label)} ({count}) is taken as a class of its own; where it means that "
+                "there is no label, drop these rows."
             )
     return tuple(found)
 

@@ -35,8 +35,14 @@ PAIRS = (
 """The names of two columns that hold two texts to be judged together."""
 CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns")
 """The names of a column that holds chats."""
-WEIGHTS = ("weight", "weights", "sample_weight", "sample_weights", "example_weight", "row_weight")
+WEIGHTS = (
+    *("weight", "weights", "sample_weight", "sample_weights", "example_weight", "row_weight", "loss_weight"),
+    *("instance_weight", "importance_weight"),
+)
 """The names of a column that holds weights of rows."""
+SPLITS = ("split", "part", "partition", "subset", "set", "data_split", "dataset_split")
+"""The names of a column that says which part a row belongs to, where all of its values are names of parts."""
+_GOODNESS = ("label", "labels", "score", "rating", "reward", "desirable", "preferred", "is_good", "liked")
 _ANSWERS = ("output", "response", "answer", "completion")
 _ASKED = (
     ("question", ("answer", "answers", "response")),
@@ -78,8 +84,8 @@ def shape_of(table: Table, wishes: Mapping[str, str | None]) -> TaskShape | list
     faults = []
     if wish := wishes.get("split"):
         columns["split"] = wish
-    elif "split" in by_name and by_name["split"] not in columns.values():
-        columns["split"] = by_name["split"]
+    else:
+        columns |= _first_of("split", {k: v for k, v in by_name.items() if v not in columns.values()}, SPLITS)
     weight = next((by_name[name] for name in WEIGHTS if name in by_name), None)
     if weight is not None and weight not in columns.values():
         columns["weight"] = weight
@@ -174,8 +180,9 @@ def _other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) 
             f"These are preferences. To train the preferred answers alone, rename {chosen!r} to 'messages' where it "
             "holds chats, or split it into a prompt and a completion."
         )
-    if found["prompt"] and found["completion"] and found["label"] and not found["text"]:
-        label = found["label"][0]
+    judged = _first_of("label", by_name, _GOODNESS)
+    if found["prompt"] and found["completion"] and judged and not found["text"]:
+        label = judged["label"]
         return (
             f"{label!r} beside a prompt and a completion says which answers are good, and the bad ones must not be "
             f"trained. Keep the rows in which it says so and drop the column {label!r}; or call it with --prompt-col "

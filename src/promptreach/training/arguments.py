@@ -13,6 +13,9 @@ from typing import Any
 
 from promptreach.errors import Fault
 
+MIN_CONTENT = 8
+"""Fewer content tokens than this leave nothing to read."""
+
 MOST_SEED = 2**32 - 1
 """The largest seed that every generator takes."""
 

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any, get_args
 
-from promptreach.data import LabelledTexts
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
-from promptreach.hf.models.load import as_backbone
+from promptreach.hf.models.load import opened_for
 from promptreach.progress import Progress
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.tables import read_task
@@ -111,7 +110,7 @@ def fit(
         check_output(folder, resume=True)
     spec = METHODS[method]
     task_data = read_task(data)
-    backbone = as_backbone(model, task=None if isinstance(task_data, LabelledTexts) else "causal")
+    backbone = opened_for(task_data, model)
     raise_if_any(lacking_faults("method", backbone, method, init))
     warm = WarmStart(trained) if isinstance(trained, SoftPrompt | Prefix) else None
     raise_if_any(warm.misfits(backbone) if warm else [])

@@ -138,7 +138,7 @@ class OngoingRun(Trainer):
             "head": head,
             "best": best_state,
             "best_head": best_head,
-            "best_seen": {} if best_seen is None else vars(best_seen),
+            "best_seen": {} if best_seen is None else best_seen.tensors,
             "optimiser": self.moments(),
         }
         record = {

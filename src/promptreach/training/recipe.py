@@ -47,7 +47,8 @@ def recipe(run: Run, task: Task, max_length: int) -> str:
         cut,
     ]
     if config.method == "lora":
-        sentences.insert(1, f"Its alpha is {2 * config.rank}, and it sits on the query and value projections.")
+        place = " and ".join(config.lora_targets) or "the query and value projections"
+        sentences.insert(1, f"Its alpha is {2 * config.rank}, and it sits on {place}.")
     if task.pooling is not None:
         sentences.append(
             f"The head reads {_PLACES[task.pooling]}, starts as a logistic regression on these features of the frozen "

@@ -68,6 +68,7 @@ class RunConfig(Shape):
         parts = {
             f"{self.tokens} tokens": self.tokens,
             f"rank {self.rank}": self.rank,
+            f"on {' and '.join(self.lora_targets)}": self.lora_targets,
             f"bottleneck {self.bottleneck}": self.bottleneck,
             "reparameterised": self.reparameterise,
             f"dropout {self.dropout:g}": self.dropout,
@@ -76,8 +77,10 @@ class RunConfig(Shape):
         return f"{self.method} {', '.join(name for name, there in parts.items() if there)}".strip()
 
     def to_record(self) -> dict[str, Any]:
-        """The settings as JSON knows them; a warm start stands there by its digest."""
+        """The settings as JSON knows them; a warm start stands there by its digest, LoRA's own targets not at all."""
         record = {item.name: getattr(self, item.name) for item in fields(self)}
+        if not record["lora_targets"]:
+            del record["lora_targets"]  # so that runs keep the names they had before targets could be chosen
         return record | {"start": None if self.start is None else self.start.digest}
 
 
@@ -187,8 +190,8 @@ class RunStore(Store):
         self._paused.pop(name, None)
         if self.folder is None:
             return
-        groups = {"state": run.state, "head": run.head, "validation": vars(run.validation)}
-        groups |= {"held_out": vars(run.held_out)} if run.held_out else {}
+        groups = {"state": run.state, "head": run.head, "validation": run.validation.tensors}
+        groups |= {"held_out": run.held_out.tensors} if run.held_out else {}
         groups |= {"start": run.config.start.tensors} if run.config.start else {}
         digest = self.write_tensors(f"{name}/run.safetensors", groups)
         self.write_record(f"{name}/run.json", RunRecord.of(run, digest).model_dump())
@@ -266,7 +269,9 @@ def read_run(folder: Path) -> Run:
     curve = [{key: math.nan if value is None else value for key, value in look.items()} for look in record.curve]
     return Run(
         **record.model_dump(include={"status", "parameters", "unit", "steps", "seconds"}),
-        config=RunConfig(**record.config | {"start": start}),
+        config=RunConfig(
+            **record.config | {"start": start, "lora_targets": tuple(record.config.get("lora_targets", ()))}
+        ),
         curve=tuple(Evaluation(int(look.pop("step")), **look) for look in curve),
         validation=Outcomes(**groups["validation"]),
         held_out=Outcomes(**groups["held_out"]) if "held_out" in groups else None,

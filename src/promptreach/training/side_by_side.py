@@ -15,7 +15,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from promptreach.backbone import Prepended, TokenBatch
+from promptreach.backbone import Prepended
 from promptreach.errors import Fault, InputError
 from promptreach.progress import Step
 from promptreach.training.methods.methods import method_named
@@ -103,13 +103,13 @@ def _take_step(ongoing: Sequence[OngoingRun]) -> float:
     data = task.encoded["train"]
     rows = [one.next_rows() for one in ongoing]
     counts = [len(part) for part in rows]
-    batch = task.backbone.batch([data.sequences[row] for part in rows for row in part])
+    batch = data.batch(task.backbone, [row for part in rows for row in part])
     joined = [one.trainable.joined_for(count, one.steps) for one, count in zip(ongoing, counts, strict=True)]
     hidden = task.backbone.hidden(batch, joined_rows(joined, counts))
     losses: list[Tensor] = []
     for one, part, end in zip(ongoing, rows, accumulate(counts), strict=True):
         own = slice(end - len(part), end)
-        below = TokenBatch(batch.input_ids[own], batch.mask[own])
+        below = batch.rows(own)
         outcomes = one.objective.outcomes(task.backbone, hidden[own], below, data, part)
         losses.append(outcomes.loss.sum() / outcomes.answers.sum())
     values = [loss.item() for loss in losses]

@@ -67,3 +67,23 @@ def test_prompts_that_end_in_white_space(prompt: str, told: bool) -> None:
 def test_the_datas_own_remarks_come_along() -> None:
     data = replace(labelled(60), remarks=("Something.",))
     assert measure(experiment(data)).numbers.remarks == ("Something.",)
+
+
+def test_rows_of_the_users_own_parts_that_stand_in_two_of_them() -> None:
+    plain = labelled(60)
+    parts = ["train"] * 30 + ["validation"] * 15 + ["held_out"] * 15
+    again = [0, 30, *range(2, 30), *range(30, 44), 0, *range(45, 59), 30]  # rows 0 and 30 stand in two parts each
+    twice = replace(plain, parts=tuple(parts)).take(again)
+    twice = replace(twice, parts=tuple(parts))
+    remarks = measure(experiment(twice)).numbers.remarks
+    assert "2 of 15 rows of the validation part stand in the training part as well, to the model." in remarks
+    assert "1 of 15 rows of the test part stand in the validation part as well, to the model." in remarks
+    assert not any("stand in the" in remark for remark in measure(experiment(plain)).numbers.remarks)
+
+
+@pytest.mark.parametrize(("ending", "told"), [(" goo", True), (" good ", False)])
+def test_completions_that_would_merge_with_their_prompts(ending: str, told: bool) -> None:
+    plain = completions(60)
+    data = Completions(tuple(text + ending for text in plain.prompts), ("d film",) * 60)
+    remarks = measure(experiment(data)).numbers.remarks
+    assert any("merge" in remark and "goo' and 'd film'" in remark for remark in remarks) is told

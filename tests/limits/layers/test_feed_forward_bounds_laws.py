@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.lipschitz_cases import ACTIVATIONS
-from promptreach.limits.layers import blocks
+from promptreach import blocks
 from promptreach.limits.layers.feed_forward_bounds import LARGEST_SLOPE
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.lipschitz_cases import random_case, steepest
-from promptreach.limits.layers import blocks
+from promptreach import blocks
 from promptreach.limits.layers.lipschitz import lipschitz
 from promptreach.weights import AttentionWeights, LayerWeights
 

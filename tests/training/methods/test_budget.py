@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from helpers.tasks import FAMILIES, model_of
 from promptreach.errors import InputError
+from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.methods.budget import equal_sizes, parameter_count
 from promptreach.training.methods.methods import UNIPELT_SIZES
-from promptreach.training.task.task import MIN_CONTENT
 from promptreach.tuning import METHODS
 
 GROWING = tuple(method for method, spec in METHODS.items() if spec.sizes)

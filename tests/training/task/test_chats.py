@@ -60,6 +60,7 @@ def test_an_answer_that_the_template_leaves_open_gets_the_end_token() -> None:
 def test_the_users_template_stands_before_the_models_own(tmp_path: Any) -> None:
     (tmp_path / "t.jinja").write_text(BARE + ASKING)
     given = rendered(chat_model(), chats(chat_template=str(tmp_path / "t.jinja")))
+    assert given == rendered(chat_model(), chats(chat_template=tmp_path / "t.jinja"))
     assert given == rendered(chat_model(None), chats(chat_template=BARE + ASKING))
     with pytest.raises(InputError, match=r"chat_template: .* cannot be read"):
         chats(chat_template="none.jinja")

@@ -81,7 +81,7 @@ lines = st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join)
 
 @settings(max_examples=50)
 @given(pairs=st.lists(st.tuples(lines, lines), min_size=1, max_size=5), max_length=st.integers(11, 20))
-def test_a_completion_is_never_cut(pairs: list[tuple[str, str]], max_length: int) -> None:
+def test_a_completion_that_fits_is_whole(pairs: list[tuple[str, str]], max_length: int) -> None:
     model = completer()
     prompts, answers = zip(*pairs, strict=True)
     encoded = encode(model, Completions(prompts, answers), max_length)
@@ -97,18 +97,34 @@ def test_a_completion_is_never_cut(pairs: list[tuple[str, str]], max_length: int
     assert encoded.truncated == cut
 
 
-def test_completions_that_do_not_fit_are_named_by_their_rows() -> None:
-    data = Completions(("a",) * 3, ("on", "a the cat dog sat", "a the cat dog"), source="pairs.csv", rows=(7, 9, 12))
-    with pytest.raises(DataError) as caught:
-        encode(model_of("gpt2"), data, 4)
-    assert [fault.where for fault in caught.value.faults] == [
-        "pairs.csv, row 9, completion",
-        "pairs.csv, row 12, completion",
-    ]
-    assert "5 tokens; expected 1 to 3 tokens" in str(caught.value)
-    # The end token needs its place too.
-    with pytest.raises(DataError, match="row 12"):
-        encode(completer(), data, 5)
+def test_a_completion_longer_than_the_room_loses_its_end_and_is_counted() -> None:
+    data = Completions(("a dog sat", "a"), ("the cat dog sat ran on", "on"))
+    encoded = encode(completer(), data, 4)
+    # A quarter of the room, one token, stays the prompt's; the end token goes with the end.
+    assert encoded.sequences == ((SAT, THE, CAT, DOG), (A, ON, END))
+    assert encoded.answer_lengths == (3, 2)
+    assert (encoded.truncated, encoded.cut_answers) == (1, 1)
+    # With the end token one too long: it alone goes, and the prompt is one token anyway.
+    alone = encode(completer(), Completions(("a",), ("the cat dog",)), 4)
+    assert (alone.sequences, alone.cut_answers) == (((A, THE, CAT, DOG),), 1)
+
+
+@settings(max_examples=50)
+@given(pairs=st.lists(st.tuples(lines, lines), min_size=1, max_size=5), max_length=st.integers(2, 10))
+def test_every_completion_fits_some_room(pairs: list[tuple[str, str]], max_length: int) -> None:
+    model = completer()
+    prompts, answers = zip(*pairs, strict=True)
+    encoded = encode(model, Completions(prompts, answers), max_length)
+    assert encoded.answer_lengths is not None
+    whole = [(*answer, END) for answer in model.tokenize(answers)]
+    for sequence, length, prompt, answer in zip(
+        encoded.sequences, encoded.answer_lengths, model.tokenize(prompts), whole, strict=True
+    ):
+        assert 0 < length < len(sequence) <= max_length
+        assert sequence[-length:] == answer[:length]
+        assert sequence[:-length] == tuple(prompt[-(len(sequence) - length) :])
+        assert length == len(answer) or len(sequence) == max_length
+    assert encoded.cut_answers == sum(len(answer) >= max_length for answer in whole)
 
 
 def test_inputs_without_tokens_are_named_by_their_rows() -> None:

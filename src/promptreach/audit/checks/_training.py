@@ -9,6 +9,7 @@ from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.numbers import USER, ForgettingNumbers, Scores, TrainingNumbers
+from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.report.findings import Cell, Curve, Series, Table
 from promptreach.training.runs import Run
 
@@ -30,7 +31,7 @@ def show_seeds(context: AuditContext, found: Measured[SeedNumbers]) -> Shown:
         title="The winners, seed by seed",
         columns=["method", *(f"seed {seed}" for seed in numbers.seeds), "largest difference"],
         rows=[[_name(context, name), *scores, max(scores) - min(scores)] for name, scores in numbers.scores.items()],
-        note="Held-out accuracy." if accuracy else "Held-out loss, nats per token.",
+        note=f"Held-out {in_words(context.metric)}." if accuracy else "Held-out loss, nats per token.",
     )
     worth = f"{100 * numbers.worth:.1f} points" if accuracy else f"{numbers.worth:.3f} nats"
     return Shown(
@@ -82,8 +83,11 @@ def show_forgetting(context: AuditContext, found: Measured[ForgettingNumbers]) -
 
 
 def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> Table:
-    scale, unit = (100.0, "points of accuracy") if numbers.metric == "accuracy" else (1.0, "nats per token saved")
-    columns = ["method", "held-out accuracy", "held-out loss", f"against LoRA ({unit}, 90 %)", "train loss"]
+    scale, unit = (1.0, "nats per token saved")
+    if numbers.metric != "loss":
+        scale, unit = 100.0, f"points of {in_words(numbers.metric)}"
+    beside = [f"held-out {in_words(numbers.beside)}"] if numbers.beside else []
+    columns = ["method", *beside, "held-out accuracy", "held-out loss", f"against LoRA ({unit}, 90 %)", "train loss"]
     columns += ["parameters", "learning rate", "best step", "start", "seconds"]
     rows: list[list[Cell]] = []
     for name, found in scores.items():
@@ -91,7 +95,8 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
         if against:
             gain, low, high = scale * against.gain, scale * against.low, scale * against.high
             interval = f"{gain:+.2g} ({low:+.2g} to {high:+.2g})"
-        shown: list[Cell] = [_name(context, name), round(found.accuracy, 4), found.loss, interval]
+        value: list[Cell] = [None if found.value is None else round(found.value, 4)] if beside else []
+        shown: list[Cell] = [_name(context, name), *value, round(found.accuracy, 4), found.loss, interval]
         run = numbers.methods.get(name)
         if run is None:
             shown += [None] * 6
@@ -116,8 +121,14 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
 
 def _best(numbers: TrainingNumbers, names: Sequence[str]) -> str:
     """The run with the best score among `names`."""
-    by_accuracy = numbers.metric == "accuracy"
-    return max(names, key=lambda name: numbers.methods[name].accuracy if by_accuracy else -numbers.methods[name].loss)
+    return max(names, key=lambda name: _value(numbers, numbers.methods[name]))
+
+
+def _value(numbers: TrainingNumbers, found: Scores) -> float:
+    """The score by which runs are compared; larger is better."""
+    if numbers.metric == "loss":
+        return -found.loss
+    return found.accuracy if numbers.metric == "accuracy" or found.value is None else found.value
 
 
 def _left_out(lengths: Sequence[int]) -> str:
@@ -175,18 +186,24 @@ def _trial_table(context: AuditContext) -> Table:
 
 
 def _summary(numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> str:
-    by_accuracy = numbers.metric == "accuracy"
+    by_label = numbers.metric != "loss"
 
     def score(name: str) -> str:
         found = scores[name]
-        return f"{found.accuracy:.1%}" if by_accuracy else f"{found.loss:.3f} nats per token"
+        if numbers.metric in ("accuracy", "loss"):
+            return f"{found.accuracy:.1%}" if by_label else f"{found.loss:.3f} nats per token"
+        return f"{in_words(numbers.metric)} {_value(numbers, found):.3f}"
 
     soft = [name for name, run in numbers.methods.items() if run.method in ("prompt", "prefix")]
     best = _best(numbers, soft) if soft else ""
-    control = "The head alone" if by_accuracy else "The bare model"
+    control = "The head alone" if by_label else "The bare model"
     parts = [f"Best soft prompt ({best}): {score(best)}." if soft else "No soft prompt on this architecture."]
-    parts.append(f"LoRA: {score(numbers.lora)}. {control}: {score('head')}.")
+    if not soft and numbers.left_out:
+        parts = []
+    parts += [f"LoRA: {score(numbers.lora)}."] if numbers.lora else []
+    parts.append(f"{control}: {score('head')}.")
     parts += [f"Your adapter: {score(USER)}."] if USER in scores else []
+    parts += [f"Left out by choice: {', '.join(numbers.left_out)}."] if numbers.left_out else []
     if soft:
         parts += [f"No {method} on this architecture, because {reason}." for method, reason in numbers.not_here.items()]
     return " ".join(parts)

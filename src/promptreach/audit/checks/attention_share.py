@@ -57,6 +57,8 @@ def _unread(context: AuditContext) -> str:
     """Why shares of attention cannot be told on this model; empty where attention written out gives its own output."""
     if context.model.row is not None:
         return ""
+    if context.model.task == "seq2seq":
+        return "an encoder-decoder attends in three places, and a share means something else in each"
     if not context.model.traits.looked_up:
         return "this architecture computes attention where nobody can look on"
     batch = context.probe_batch

@@ -64,6 +64,7 @@ def _size_table(numbers: DataNumbers, lengths: Sequence[int]) -> Table:
         "longest": numbers.longest_tokens,
         "cut at": numbers.max_length,
         "rows cut": numbers.truncated,
+        **({"completions cut": numbers.cut_answers} if numbers.cut_answers else {}),
     }
     return Table(
         title="Size and length",
@@ -125,4 +126,7 @@ def _summary(numbers: DataNumbers) -> str:
     else:
         text += ". No two equal inputs carry different answers, so the data sets no floor"
     are = "is" if numbers.truncated == 1 else "are"
-    return f"{text}. {counted(numbers.truncated, 'row')} {are} cut at {numbers.max_length} tokens."
+    text += f". {counted(numbers.truncated, 'row')} {are} cut at {numbers.max_length} tokens"
+    if numbers.cut_answers:
+        text += f", {numbers.cut_answers:,} of them inside the completion, whose end is then not asked for"
+    return f"{text}."

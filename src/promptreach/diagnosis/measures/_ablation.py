@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import cast
 
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
+from promptreach.diagnosis.measures import metrics
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers
 from promptreach.diagnosis.measures.pooling import task_at
 from promptreach.diagnosis.numbers import (
@@ -56,7 +57,7 @@ def measure(experiment: Experiment) -> Measured[AttemptNumbers] | Skipped:
         tried = {key: _trained(experiment, attempt, {**now, key: goal[key]}) for key in open_settings}
         key = min(tried, key=lambda key: (tried[key].status == "diverged", tried[key].validation.mean_loss))
         worth, outcomes = _gain(experiment, tried[key], last), held_out(tried[key])
-        score = outcomes.accuracy if experiment.is_classification else outcomes.mean_loss
+        score = metrics.score(experiment.metric, outcomes, experiment.positive)
         path.append(ChangedSetting(key, now[key], goal[key], worth, score))
         now, last = {**now, key: goal[key]}, tried[key]
     numbers = AttemptNumbers(

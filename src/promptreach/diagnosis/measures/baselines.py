@@ -12,17 +12,14 @@ from dataclasses import replace
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
 from promptreach.diagnosis.measures.user_run import score_user_run
-from promptreach.diagnosis.numbers import USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
+from promptreach.diagnosis.numbers import BASELINES, USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
 from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
 from promptreach.diagnosis.rules.rules import depends_on
 from promptreach.training.methods.budget import parameter_count
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.halving import has_left
 from promptreach.training.search.sweep import Sweep, sweep
-
-BASELINES = ("prompt", "prefix", "lora")
-"""The methods that are compared."""
 
 
 def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
@@ -32,7 +29,9 @@ def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
     majority = None
     if train is not None and judged is not None:
         majority = float((judged == train.mode().values).double().mean())
-    numbers = BareNumbers(**scores_of(outcomes), pooling=task.pooling, majority_accuracy=majority)
+    numbers = BareNumbers(
+        **scores_of(outcomes, experiment.beside, experiment.positive), pooling=task.pooling, majority_accuracy=majority
+    )
     return Measured(numbers, experiment.judged_rows)
 
 
@@ -42,7 +41,7 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     Where the verdict hangs on the lengths tried, a prompt longer than the budget's is trained as well. A method that
     this architecture cannot have is named with its reason, and the others are compared.
     """
-    if reason := experiment.task.backbone.lacks("lora"):
+    if "lora" in experiment.methods and (reason := experiment.task.backbone.lacks("lora")):
         return Skipped(f"There is no LoRA on this architecture to compare with, because {reason}.")
     train_control(experiment)
     train_baselines(experiment)
@@ -67,8 +66,8 @@ def compared(experiment: Experiment) -> TrainingNumbers:
             return {}
         return {name: experiment.compare(found, outcomes[other]) for name, found in outcomes.items() if name != other}
 
-    lora = next(name for name, run in runs.items() if run.config.method == "lora")
-    not_here = {method: reason for method in BASELINES if (reason := experiment.task.backbone.lacks(method))}
+    lora = next((name for name, run in runs.items() if run.config.method == "lora"), "")
+    not_here = {method: reason for method in experiment.methods if (reason := experiment.task.backbone.lacks(method))}
     return TrainingNumbers(
         metric=experiment.metric,
         goal=experiment.goal,
@@ -76,7 +75,13 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         train_rows=len(experiment.task.train),
         held_out_rows=len(experiment.task.held_out),
         methods={
-            name: run_numbers(run, _largest_rate(experiment.sweeps[name]), experiment.starts.get(name, ()))
+            name: run_numbers(
+                run,
+                _largest_rate(experiment.sweeps[name]),
+                experiment.starts.get(name, ()),
+                experiment.beside,
+                experiment.positive,
+            )
             for name, run in runs.items()
         },
         against_lora=against(lora),
@@ -94,14 +99,18 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         },
         layers=experiment.task.backbone.num_layers,
         most_tokens=_room(experiment),
-        longer_possible=_one_longer(experiment) > 0,
+        longer_possible="prompt" in experiment.methods and _one_longer(experiment) > 0,
         lengths_left_out=tuple(
             tokens
             for tokens in experiment.tokens
-            if "prompt" not in not_here and experiment.config("prompt", tokens=tokens).label not in runs
+            if "prompt" in experiment.methods
+            and "prompt" not in not_here
+            and experiment.config("prompt", tokens=tokens).label not in runs
         ),
         user=_user_numbers(experiment),
         not_here=not_here,
+        beside=experiment.beside,
+        left_out=tuple(method for method in BASELINES if method not in experiment.methods),
     )
 
 
@@ -134,15 +143,26 @@ def train_baselines(experiment: Experiment) -> None:
     middle, user = experiment.middle_length, experiment.user_settings
     shorter, longer = ([t for t in experiment.tokens if t < middle], [t for t in experiment.tokens if t > middle])
     # The form of the user's own is the one whose lengths are compared.
-    forms = ("prompt", "prefix") if user is not None and user.method == "prefix" else ("prompt",)
+    compared = ("prompt", "prefix") if user is not None and user.method == "prefix" else ("prompt",)
+    forms = [form for form in compared if form in experiment.methods]
     configs = [experiment.config(form, tokens=tokens) for form in forms for tokens in (middle, *shorter)]
-    configs.append(experiment.config("prefix", tokens=middle))
-    configs.append(experiment.config("lora", rank=experiment.rank or equal_rank(experiment)))
+    configs += [_sized(experiment, method) for method in experiment.methods if method != "prompt"]
     if user is not None:
         configs.append(experiment.config(user.method, tokens=user.tokens, rank=user.rank))
     _train(experiment, configs)
     if experiment.every_length or not longer_cannot_help(experiment):
         _train(experiment, [experiment.config(form, tokens=tokens) for form in forms for tokens in longer])
+
+
+def _sized(experiment: Experiment, method: str) -> RunConfig:
+    """The run of a method that is trained at one size."""
+    if method == "unipelt":
+        size = UNIPELT_SIZES["published"]
+        config = experiment.config(method, tokens=size["tokens"], rank=size["rank"])
+        return replace(config, bottleneck=size["bottleneck"])
+    tokens = experiment.middle_length if method == "prefix" else 0
+    rank = experiment.rank or equal_rank(experiment)
+    return experiment.config(method, tokens=tokens, rank=rank if method == "lora" else 0)
 
 
 def longer_cannot_help(experiment: Experiment) -> bool:
@@ -175,7 +195,8 @@ def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
     for config in configs:
         if config.label in experiment.sweeps or lacks(config.method, ""):
             continue
-        found = sweep(executor, config)
+        rates = experiment.learning_rates.get(config.method)
+        found = sweep(executor, config, rates, experiment.preference)
         tried = [config.init]
         # A prompt that ends below the control was harmed by its start, and is no measure of what prompts can do.
         others = [
@@ -185,10 +206,8 @@ def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
             if not has_left(control.validation, found.best.validation):
                 break
             tried.append(init)
-            other = sweep(executor, replace(config, init=init))
-            found = min(
-                found, other, key=lambda entry: (entry.best.status == "diverged", entry.best.validation.mean_loss)
-            )
+            other = sweep(executor, replace(config, init=init), rates, experiment.preference)
+            found = min(found, other, key=lambda entry: experiment.preference(entry.best))
         experiment.sweeps[config.label] = found
         experiment.starts[config.label] = tuple(tried)
 
@@ -198,7 +217,7 @@ def _user_numbers(experiment: Experiment) -> UserNumbers | None:
     if run is None or settings is None:
         return None
     return UserNumbers(
-        **scores_of(run.outcomes),
+        **scores_of(run.outcomes, experiment.beside, experiment.positive),
         status=run.status,
         kind="adapter" if experiment.user_adapter is not None else "attempt",
         method=settings.method,

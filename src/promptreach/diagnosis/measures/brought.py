@@ -35,8 +35,8 @@ def measure(experiment: Experiment) -> Measured[BroughtNumbers] | Skipped:
 
 
 def _changes_nothing(experiment: Experiment, adapter: Adapter) -> bool:
-    backbone = experiment.task.backbone
-    batch = backbone.batch(experiment.task.encoded["held_out"].sequences[:_ROWS])
+    backbone, held_out = experiment.task.backbone, experiment.task.encoded["held_out"]
+    batch = held_out.batch(backbone, range(min(_ROWS, len(held_out))))
     with torch.no_grad():
         bare = backbone.hidden(batch)[batch.mask].double()
         with attach(backbone, adapter) as joined:

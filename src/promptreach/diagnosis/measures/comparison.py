@@ -7,10 +7,13 @@ margin for that.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from scipy.stats import t as student
 
-from promptreach.diagnosis.numbers import Comparison, Metric, RunNumbers
+from promptreach.diagnosis.measures.metrics import bootstrap, score
+from promptreach.diagnosis.numbers import Comparison, LabelMetric, Metric, RunNumbers
 from promptreach.training.runs import Run
 from promptreach.training.task.objective import Outcomes
 
@@ -18,7 +21,9 @@ NORMAL_90 = 1.6449
 """Standard errors of a normal quantity to either side that make a 90 % interval."""
 
 
-def paired(first: Outcomes, second: Outcomes, metric: Metric, *, every_row: bool = False) -> Comparison:
+def paired(
+    first: Outcomes, second: Outcomes, metric: Metric, *, every_row: bool = False, positive: int = 1
+) -> Comparison:
     """The gain of `first` over `second` on the same rows, with a 90 % interval.
 
     In accuracy, or in nats per answer saved. For accuracy of one answer a row the interval is the one of a paired
@@ -27,12 +32,15 @@ def paired(first: Outcomes, second: Outcomes, metric: Metric, *, every_row: bool
 
     Args:
         first, second: outcomes on the same rows.
-        metric: ``"accuracy"`` or ``"loss"``.
+        metric: ``"accuracy"``, ``"loss"``, or another of labels, whose interval is that of a paired bootstrap.
         every_row: the rows are all that the question is about, not a sample of others: the interval is a point.
+        positive: the label that F1 and average precision are about.
 
     Reference: Bonett and Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data", 2012.
     """
+    if metric != "accuracy" and metric != "loss":
+        return _bootstrapped(first, second, metric, every_row=every_row, positive=positive)
     gain = (first.right - second.right if metric == "accuracy" else second.loss - first.loss).double()
     answers = first.answers.double()
     ratio = float(gain.sum() / answers.sum())
@@ -50,9 +58,23 @@ def paired(first: Outcomes, second: Outcomes, metric: Metric, *, every_row: bool
     return Comparison(ratio, centre - half, centre + half, error)
 
 
-def scores_of(outcomes: Outcomes) -> dict[str, float]:
-    """The fields of `Scores`, for the records that add others to them."""
+def _bootstrapped(
+    first: Outcomes, second: Outcomes, metric: LabelMetric, *, every_row: bool, positive: int
+) -> Comparison:
+    """The difference of two scores that are no mean over rows, with the interval of a paired bootstrap."""
+    gain = score(metric, first, positive) - score(metric, second, positive)
+    if every_row:
+        return Comparison(gain, gain, gain, 0.0)
+    draws = bootstrap(metric, first, second, positive)
+    low, high = torch.quantile(draws, torch.tensor([0.05, 0.95], dtype=draws.dtype)).tolist()
+    return Comparison(gain, low, high, float(draws.std()))
+
+
+def scores_of(outcomes: Outcomes, beside: LabelMetric | None = None, positive: int = 1) -> dict[str, Any]:
+    """The fields of `Scores`, for the records that add others to them; their `value` is the score in `beside`."""
+    known = beside is not None and (outcomes.score if beside == "average_precision" else outcomes.given) is not None
     return {
+        "value": score(beside, outcomes, positive) if beside is not None and known else None,
         "loss": outcomes.mean_loss,
         "accuracy": outcomes.accuracy,
         "accuracy_error": outcomes.standard_error(),
@@ -66,18 +88,25 @@ def held_out(run: Run) -> Outcomes:
     return run.held_out
 
 
-def run_numbers(run: Run, largest_rate: float = math.inf, starts: Sequence[str] = ()) -> RunNumbers:
+def run_numbers(
+    run: Run,
+    largest_rate: float = math.inf,
+    starts: Sequence[str] = (),
+    beside: LabelMetric | None = None,
+    positive: int = 1,
+) -> RunNumbers:
     """The numbers of one full run that rules read.
 
     Args:
         run: no trial.
         largest_rate: of those tried for this run.
         starts: those tried; none means its own alone.
+        beside, positive: as for `scores_of`.
     """
     losses = [look.validation_loss for look in run.curve]
     fitted = [look.train_loss for look in run.curve if math.isfinite(look.train_loss)]
     return RunNumbers(
-        **scores_of(held_out(run)),
+        **scores_of(held_out(run), beside, positive),
         method=run.config.method,
         tokens=run.config.tokens,
         rank=run.config.rank,

@@ -72,6 +72,7 @@ def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
         loss_floor=loss.value,
         best_accuracy=accuracy.value,
         truncated=encoded.truncated,
+        cut_answers=encoded.cut_answers,
         median_tokens=lengths[len(lengths) // 2],
         longest_tokens=lengths[-1],
         max_length=max_length,

@@ -58,9 +58,11 @@ def _shared_remarks(experiment: Experiment) -> list[str]:
     if experiment.every_row or not experiment.data.parts:
         return []
     words = {"train": "training part", "validation": "validation part", "held_out": "test part"}
-    shared = shared_rows({name: list(_contents(part)) for name, part in experiment.task.encoded.items()})
+    encoded = experiment.task.encoded
+    shared = shared_rows({name: list(_contents(part)) for name, part in encoded.items()})
     return [
-        f"{count:,} rows of the {words[later]} stand in the {words[earlier]} as well, to the model."
+        f"{count:,} of {len(encoded[later]):,} rows of the {words[later]} stand in the {words[earlier]} as well, to "
+        "the model."
         for (earlier, later), count in shared.items()
         if "validation" in (earlier, later)
     ]

@@ -104,7 +104,7 @@ def find_planted(experiment: Experiment) -> Measured[PlantedNumbers] | Skipped:
 
 def plant(experiment: Experiment, config: RunConfig) -> Planted | str:
     """A planted task for the student `config`, or why none could be made."""
-    if experiment.task.backbone.task == "causal":
+    if experiment.task.backbone.task != "encoder":
         tried = (continuations(experiment, config, fresh_prompt(experiment, config, draw)) for draw in range(DRAWS))
         found = next((planted for planted in tried if planted is not None), None)
         return found or f"None of {DRAWS} planted prompts changes enough of what the model says."
@@ -218,9 +218,9 @@ def _continued(
     sequences: list[tuple[int, ...]] = list(prompts)
     backbone = task.backbone
     with torch.no_grad():
-        for _ in range(length):
+        for count in range(length):
             for rows in evaluation_batches([len(ids) for ids in sequences], task.batch_size):
-                batch = backbone.batch([sequences[row] for row in rows])
+                batch = backbone.batch([sequences[row] for row in rows], [count] * len(rows))
                 hidden = backbone.hidden(batch, Prepended(prompt=prompt))
                 last = hidden[torch.arange(len(rows)), batch.mask.sum(1) - 1]
                 for row, token in zip(rows, backbone.vocabulary_logits(last).argmax(-1).tolist(), strict=True):

@@ -61,7 +61,7 @@ def predictions(task: Task, part: str, head: LinearHead, joined: Prepended | Non
     found = torch.empty(len(data), dtype=torch.long)
     with torch.no_grad():
         for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
-            batch = task.backbone.batch([data.sequences[row] for row in rows])
+            batch = data.batch(task.backbone, rows)
             found[rows] = head(task.backbone.hidden(batch, joined), batch.mask).argmax(-1).cpu()
     return found
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from promptreach.diagnosis.controls import SeedNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out
+from promptreach.diagnosis.measures.metrics import score
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.training.runs import Run
 
@@ -36,5 +37,4 @@ def measure(experiment: Experiment) -> Measured[SeedNumbers] | Skipped:
 
 
 def _score(experiment: Experiment, run: Run) -> float:
-    found = held_out(run)
-    return found.accuracy if experiment.metric == "accuracy" else found.mean_loss
+    return score(experiment.metric, held_out(run), experiment.positive)

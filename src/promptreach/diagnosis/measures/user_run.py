@@ -66,7 +66,13 @@ def _classified(experiment: Experiment, classifier: Classifier) -> UserRun | Non
     logits = logits[:, order]
     answers = logits.argmax(1)
     loss = cross_entropy(logits, judged.labels, reduction="none")
-    outcomes = Outcomes(loss, torch.ones_like(loss), (answers == judged.labels).to(loss.dtype))
+    outcomes = Outcomes(
+        loss,
+        torch.ones_like(loss),
+        (answers == judged.labels).to(loss.dtype),
+        given=answers.to(loss.dtype),
+        true=judged.labels.to(loss.dtype),
+    )
     num_outputs = logits.shape[1]
     return UserRun(outcomes, experiment.user_adapter, answers, outputs=outputs, num_outputs=num_outputs)
 

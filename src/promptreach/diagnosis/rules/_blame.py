@@ -150,7 +150,7 @@ def _unknown_settings(seen: Measurements, user: UserNumbers) -> list[tuple[float
     rest = seen.training.against_user[same[0]].gain - seen.attempt.whole.gain
     if rest <= seen.margin / 2:
         return []
-    amount = f"{100 * rest:.1f} points" if seen.metric == "accuracy" else f"{rest:.3f} nats"
+    amount = f"{100 * rest:.1f} points" if seen.metric != "loss" else f"{rest:.3f} nats"
     text = f"How it was trained (start, rate or steps, which an adapter does not tell) accounts for {amount}."
     return [(rest, measured(text))]
 

@@ -108,9 +108,7 @@ def _form_reasons(seen: Measurements) -> list[Reason]:
     found = []
     lengths, effect = ", ".join(str(run.tokens) for run in seen.by_length().values()), length_effect(seen)
     if effect is not None:
-        rest = (
-            f"{100 * effect.at_most_tokens:.0f} points" if seen.metric == "accuracy" else f"{effect.at_most_tokens:.2f}"
-        )
+        rest = f"{100 * effect.at_most_tokens:.0f} points" if seen.metric != "loss" else f"{effect.at_most_tokens:.2f}"
         text = (
             f"At {seen.form} lengths {lengths} the gap closes so slowly that {rest} are left at the longest that fits."
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from promptreach.diagnosis.circumstances import BroughtNumbers, PartsNumbers
 from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
@@ -13,6 +14,7 @@ from promptreach.diagnosis.numbers import (
     CollapseNumbers,
     Comparison,
     DataNumbers,
+    LabelMetric,
     Metric,
     PoolingNumbers,
     RunNumbers,
@@ -22,10 +24,10 @@ from promptreach.diagnosis.numbers import (
     UserNumbers,
 )
 
-MARGIN: Mapping[Metric, float] = {"accuracy": 0.04, "loss": 0.05}
-"""The difference that still counts as "as good": share of right answers, or nats per token. Reruns of one
-configuration with other seeds differ by up to 4 points on the public PEFT benchmark, so a smaller margin would judge
-luck."""
+MARGIN: Mapping[Metric, float] = {**dict.fromkeys(get_args(LabelMetric), 0.04), "loss": 0.05}
+"""The difference that still counts as "as good": share of right answers, another metric of labels, or nats per token.
+Reruns of one configuration with other seeds differ by up to 4 points on the public PEFT benchmark, so a smaller margin
+would judge luck."""
 LENGTH_HELPS = 0.02
 """Nats by which a prompt beats the next shorter one where tokens still bind."""
 STILL_FALLING = 0.02
@@ -123,9 +125,9 @@ class Measurements:
         return self._is_possible(self.scores(name))
 
     def _is_possible(self, found: Scores) -> bool:
-        if self.metric == "accuracy":
-            return found.accuracy >= self.data.best_accuracy - self.margin
-        return found.loss <= self.data.loss_floor + self.margin
+        if self.metric == "loss":
+            return found.loss <= self.data.loss_floor + self.margin
+        return self.value(found) >= self.most - self.margin
 
     def left_start(self, name: str) -> bool:
         """Whether training did anything: a look after the start was better than it, or the rows trained on were fitted
@@ -149,9 +151,9 @@ class Measurements:
         if self.training.goal != "memorise" and self.left_start(self.lora) and not self.rival_falls_on:
             return -self.against_lora(name).gain
         found = self.scores(name)
-        if self.metric == "accuracy":
-            return self.data.best_accuracy - found.accuracy
-        return found.loss - self.data.loss_floor
+        if self.metric == "loss":
+            return found.loss - self.data.loss_floor
+        return self.most - self.value(found)
 
     def length_of_training(self, name: str) -> str:
         """The steps of a run as an advice states them: the schedule that was run, and the state that was kept."""
@@ -234,27 +236,52 @@ class Measurements:
         """The trained runs of those methods, by name; diverged ones are left out."""
         return {name: run for name, run in self.runs.items() if run.method in kinds and run.status == "finished"}
 
+    def best_scored(self) -> str:
+        """The name of the run with the best score, whatever its method."""
+        by_loss = self.metric == "loss"
+        return max(self.runs, key=lambda name: -self.runs[name].loss if by_loss else self.value(self.runs[name]))
+
+    def value(self, found: Scores) -> float:
+        """A score in the metric of labels that decides."""
+        return found.accuracy if self.metric == "accuracy" or found.value is None else found.value
+
+    @property
+    def most(self) -> float:
+        """The most that contradictions allow any method in that metric; for most metrics no such bound is known."""
+        return self.data.best_accuracy if self.metric == "accuracy" else 1.0
+
     def score(self, name: str) -> str:
         """The score of a run, or of the user's own, in words."""
         run = self.scores(name)
-        return f"{run.accuracy:.1%}" if self.metric == "accuracy" else f"{run.loss:.3f} nats per token"
+        if self.metric == "accuracy":
+            return f"{run.accuracy:.1%}"
+        return (
+            f"{run.loss:.3f} nats per token"
+            if self.metric == "loss"
+            else f"{in_words(self.metric)} {self.value(run):.3f}"
+        )
 
     def gain(self, comparison: Comparison) -> str:
         """A paired difference in words."""
         gain, low, high = comparison.gain, comparison.low, comparison.high
-        if self.metric == "accuracy":
+        if self.metric != "loss":
             return f"{100 * gain:+.1f} points (90 % interval {100 * low:+.1f} to {100 * high:+.1f})"
         return f"{gain:+.3f} nats (90 % interval {low:+.3f} to {high:+.3f})"
 
     @property
     def control(self) -> str:
         """The control in words."""
-        return "the head alone" if self.metric == "accuracy" else "the bare model"
+        return "the head alone" if self.metric != "loss" else "the bare model"
 
     @property
     def margin_text(self) -> str:
         """The margin in words."""
-        return f"{100 * self.margin:.0f} points" if self.metric == "accuracy" else f"{self.margin} nats"
+        return f"{100 * self.margin:.0f} points" if self.metric != "loss" else f"{self.margin} nats"
+
+
+def in_words(metric: Metric) -> str:
+    """The name of a metric as people write it."""
+    return {"macro_f1": "macro F1", "f1": "F1", "mcc": "MCC"}.get(metric, metric.replace("_", " "))
 
 
 def settings_of(run: RunNumbers) -> str:

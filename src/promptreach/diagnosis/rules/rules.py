@@ -81,7 +81,7 @@ def seed_reasons(seen: Measurements) -> tuple[Reason, ...]:
     """What a seed is worth here, where several were trained."""
     if seen.seeds is None:
         return ()
-    worth = f"{100 * seen.seeds.worth:.1f} points" if seen.metric == "accuracy" else f"{seen.seeds.worth:.3f} nats"
+    worth = f"{100 * seen.seeds.worth:.1f} points" if seen.metric != "loss" else f"{seen.seeds.worth:.3f} nats"
     text = f"Over {len(seen.seeds.seeds)} seeds the same settings differ by up to {worth}; the margin is"
     return (measured(f"{text} {seen.margin_text}.", "seeds"),)
 
@@ -95,6 +95,21 @@ def nothing_measured(reasons: tuple[Reason, ...]) -> Judgement:
     """UNDECIDED: a measurement that every verdict needs is missing."""
     return undecided(
         "What a verdict needs could not be measured.", reasons, "Mend what the failed checks report and run it again."
+    )
+
+
+def left_out(seen: Measurements) -> Judgement | None:
+    """UNDECIDED: one side of the comparison that a verdict rests on was not asked for."""
+    missing, soft = set(seen.training.left_out), {"prompt", "prefix"}
+    if "lora" not in missing and (not soft & missing or seen.methods(*soft) or soft & seen.training.not_here.keys()):
+        return None
+    best = seen.best_scored()
+    without = "LoRA, the rival that a soft prompt is measured by," if "lora" in missing else "Every soft prompt"
+    return undecided(
+        f"{without} was left out. Of what was trained, {best} does best: {seen.score(best)}.",
+        (measured(f"Not asked for: {', '.join(seen.training.left_out)}."),),
+        "Leave the choice of methods open, or add what is missing, for a verdict on the form.",
+        chosen=best if best != "head" else None,
     )
 
 
@@ -165,6 +180,7 @@ RULES: tuple[Rule, ...] = (
     rows_cut,
     known_rows,
     nothing_learnt,
+    left_out,
     own_beats_all,
     control_does,
     blame_training,

@@ -4,7 +4,7 @@ Everything that PEFT puts into the module is taken out again, and no random numb
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -49,9 +49,18 @@ class LoraTargets:
     transposed: bool
 
 
-def lora_targets(module: PreTrainedModel) -> LoraTargets:
+ALL_LINEAR = "all-linear"
+"""The name of every projection inside the layers, as PEFT has it."""
+
+
+def lora_targets(module: PreTrainedModel, chosen: Sequence[str] = ()) -> LoraTargets:
     """The query and value projections of every layer, or every projection inside the layers where these have no name
-    of their own. PEFT takes no ``out_proj`` of a state-space layer, which reads the weight by itself.
+    of their own; or those whose paths end in one of the `chosen` names, of which ``all-linear`` means every one.
+
+    PEFT takes no ``out_proj`` of a state-space layer, which reads the weight by itself.
+
+    Raises:
+        InputError: naming each chosen one that no projection's path ends in.
     """
     body = body_of(module)
     layers = layers_of(body, layer_count(module.config)) or [body]
@@ -62,10 +71,19 @@ def lora_targets(module: PreTrainedModel) -> LoraTargets:
         if id(part) in inside and type(part) in (nn.Linear, Conv1D) and "pooler" not in path:
             found[path] = part
     ends = {path.rpartition(".")[2] for path in found}
-    named = next((names for names in QUERY_AND_VALUE if ends.issuperset(names)), None)
+    expected = f"{ALL_LINEAR}, or ends of paths such as {', '.join(sorted(ends))}"
+    absent = [name for name in chosen if name != ALL_LINEAR and not any(_ends_in(path, name) for path in found)]
+    raise_if_any([Fault("lora_targets", repr(name), expected) for name in absent])
+    usual = next((names for names in QUERY_AND_VALUE if ends.issuperset(names)), ())
+    named = () if ALL_LINEAR in chosen else tuple(chosen) or usual
     names = named or tuple(path for path in found if not path.endswith("out_proj"))
-    taken = [part for path, part in found.items() if path in names or path.rpartition(".")[2] in names]
+    taken = [part for path, part in found.items() if any(_ends_in(path, name) for name in names)]
     return LoraTargets(names, bool(taken) and all(isinstance(part, Conv1D) for part in taken))
+
+
+def _ends_in(path: str, name: str) -> bool:
+    """Whether PEFT takes the module at `path` for the target `name`."""
+    return path == name or path.endswith(f".{name}")
 
 
 class AttachedLora:

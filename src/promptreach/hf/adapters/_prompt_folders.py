@@ -2,6 +2,12 @@
 
 PEFT's config repeats sizes that its tensors have already. Where the two differ, one of them belongs to another run, and
 whoever goes by either would judge something that nobody trained.
+
+For an encoder-decoder (SEQ_2_SEQ_LM) PEFT defaults to num_transformer_submodules 2. Of a prompt it then saves twice the
+rows, puts the first half in front of the encoder and never looks at the second; here such a prompt is its first half,
+and what is saved has one part. A prefix has to have two, or PEFT would give the decoder's cache to the attention across
+as well; it goes to the decoder alone, whose layer j PEFT gives what the folder holds for layer 2j modulo num_layers. So
+folders written here name an odd number of layers, for which that is one place a layer.
 """
 
 from collections.abc import Mapping
@@ -42,15 +48,47 @@ def prompt_or_prefix(
     if not is_prompt and model.head_dim != model.value_dim:
         return _latent(embeddings, model, weights)
     layers, heads = config.get("num_layers") or model.num_layers, config.get("num_attention_heads") or 1
-    faults = _parts_faults(config, embeddings, settings)
+    faults = _parts_faults(config, embeddings, model, settings)
+    if is_prompt and not faults and parts_of(config) == 2:
+        embeddings = embeddings[: len(embeddings) // 2]
     if not faults:
         faults += size_faults(config, embeddings, settings, 0 if is_prompt else layers)
         faults += _model_faults(config, model, settings) if is_prompt else []
     if not is_prompt and not faults and embeddings.shape[1] % (2 * layers * heads):
         seen = f"{NAME} of shape {tuple(embeddings.shape)}"
         faults.append(Fault(weights, seen, f"columns for 2 x {layers} layers x {heads} heads, as its config says"))
+    if not is_prompt and not faults and model.task == "seq2seq" and layers < model.num_layers:
+        faults.append(Fault(settings, f"num_layers {layers}", f"at least the decoder's {model.num_layers}"))
     raise_if_any(faults, AdapterError)
-    return SoftPrompt(embeddings) if is_prompt else _unflatten(embeddings, layers, heads)
+    if is_prompt:
+        return SoftPrompt(embeddings)
+    prefix = _unflatten(embeddings, layers, heads)
+    if model.task != "seq2seq":
+        return prefix
+    places = [place_of(layer, layers) for layer in range(model.num_layers)]
+    return Prefix(prefix.keys[places], prefix.values[places])
+
+
+def parts_of(config: Mapping[str, Any]) -> int:
+    """The parts that PEFT's prompt learning has: 2 for an encoder-decoder where the config does not say."""
+    given = config.get("num_transformer_submodules")
+    return given or (2 if config.get("task_type") == "SEQ_2_SEQ_LM" else 1)
+
+
+def place_of(layer: int, layers: int) -> int:
+    """Where PEFT finds the keys and values of an encoder-decoder's decoder layer, in a folder of so many layers."""
+    return 2 * layer % layers
+
+
+def for_decoder(prefix: Prefix) -> Prefix:
+    """The prefix of an encoder-decoder as PEFT's folder holds it: every layer at its place, a layer of zeros beside
+    them where their number is even."""
+    count = prefix.num_layers
+    layers = count + 1 - count % 2
+    keys, values = (part.new_zeros(layers, *part.shape[1:]) for part in (prefix.keys, prefix.values))
+    for layer in range(count):
+        keys[place_of(layer, layers)], values[place_of(layer, layers)] = prefix.keys[layer], prefix.values[layer]
+    return Prefix(keys, values)
 
 
 def flatten(prefix: Prefix) -> Tensor:
@@ -118,14 +156,20 @@ def _misnamed(tensors: Mapping[str, Tensor]) -> str:
     return "save the adapter with PEFT's save_pretrained"
 
 
-def _parts_faults(config: Mapping[str, Any], embeddings: Tensor, where: str) -> list[Fault]:
-    """The refusal of a prompt for an encoder and a decoder at once, which has one part for each."""
-    parts, tokens = config.get("num_transformer_submodules") or 1, config.get("num_virtual_tokens")
-    if parts == 1:
-        return []
+def _parts_faults(config: Mapping[str, Any], embeddings: Tensor, model: OpenModel, where: str) -> list[Fault]:
+    """The refusal of parts that this model does not have, or that PEFT could not run on it."""
+    parts, tokens = parts_of(config), config.get("num_virtual_tokens")
+    is_prompt, pair = config["peft_type"] in PROMPTS, model.task == "seq2seq"
     each = f" ({parts} x {tokens} virtual tokens in {len(embeddings)} rows)" if tokens else ""
-    seen = f"num_transformer_submodules {parts}{each}, as for an encoder and its decoder"
-    return [Fault(where, seen, "1: a model of one stack", "an encoder-decoder's prompt serves no other model")]
+    seen = f"num_transformer_submodules {parts}{each}"
+    if not pair and parts != 1:
+        expected, remedy = "1: a model of one stack", "an encoder-decoder's prompt serves no other model"
+        return [Fault(where, f"{seen}, as for an encoder and its decoder", expected, remedy)]
+    if pair and not is_prompt and parts != 2:
+        return [Fault(where, seen, "2: PEFT runs no other prefix on an encoder and its decoder")]
+    if pair and is_prompt and (parts not in (1, 2) or len(embeddings) % parts):
+        return [Fault(where, seen, "1 or 2, and as many rows a part", "take config and weights from the same run")]
+    return []
 
 
 def size_faults(config: Mapping[str, Any], embeddings: Tensor, where: str, layers: int) -> list[Fault]:
@@ -146,6 +190,8 @@ def size_faults(config: Mapping[str, Any], embeddings: Tensor, where: str, layer
 def _model_faults(config: Mapping[str, Any], model: OpenModel, where: str) -> list[Fault]:
     """The layers of another model; of one that was opened short on purpose they say nothing."""
     layers = config.get("num_layers")
+    if model.task == "seq2seq":  # PEFT writes the encoder's, which says nothing of the decoder
+        return []
     cut = model.origin is not None and model.origin.options.get("num_layers")
     if cut or not isinstance(layers, int) or layers == model.num_layers:
         return []

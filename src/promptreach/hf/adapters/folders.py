@@ -21,7 +21,7 @@ from promptreach.files import atomic_folder
 from promptreach.formats import read_record
 from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lora_update
-from promptreach.hf.adapters._prompt_folders import PREFIXES, PROMPTS, flatten, prompt_or_prefix
+from promptreach.hf.adapters._prompt_folders import PREFIXES, PROMPTS, flatten, for_decoder, prompt_or_prefix
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
 from promptreach.hf.adapters.tokenizer import tokenizer_faults
 from promptreach.hf.models.model import OpenModel
@@ -232,13 +232,16 @@ def _to_peft(adapter: Adapter, model: OpenModel, init: str) -> tuple[PeftConfig,
             "task_type": model.peft_task,
             "num_virtual_tokens": adapter.length,
             "num_layers": model.num_layers,
-            "num_transformer_submodules": 1,
+            "num_transformer_submodules": 2 if model.task == "seq2seq" and isinstance(adapter, Prefix) else 1,
         }
         if isinstance(adapter, SoftPrompt):
             shape |= {"token_dim": model.embedding_size, "num_attention_heads": model.num_heads}
             shape |= {"prompt_tuning_init": _INITS[init]} if init in _INITS else {}
             config, embeddings = PromptTuningConfig(**shape), adapter.embeddings
         else:
+            if model.task == "seq2seq":
+                adapter = for_decoder(adapter)
+                shape["num_layers"] = adapter.num_layers
             width = model.num_kv_heads * (model.head_dim + model.value_dim) // 2
             shape |= {"token_dim": width, "num_attention_heads": model.num_kv_heads, "encoder_hidden_size": width}
             config, embeddings = PrefixTuningConfig(**shape), flatten(adapter)

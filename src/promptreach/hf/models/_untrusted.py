@@ -69,7 +69,9 @@ def count_faults(config: Path | None, weights: Sequence[Path]) -> list[Fault]:
     return faults
 
 
-def allocation_faults(config: PretrainedConfig, weights: Sequence[Path], where: str, dtype: torch.dtype) -> list[Fault]:
+def allocation_faults(
+    config: PretrainedConfig, weights: Sequence[Path], where: str, dtype: torch.dtype, loader: Any = AutoModel
+) -> list[Fault]:
     """The refusal of a config that asks for far more numbers than its files hold, before they are allocated.
 
     Args:
@@ -77,13 +79,14 @@ def allocation_faults(config: PretrainedConfig, weights: Sequence[Path], where: 
         weights: its files.
         where: for the message.
         dtype: of the numbers in memory.
+        loader: the class of transformers that reads the weights, where that is another part of the model.
 
     Raises:
         MemoryShortError: when there is less memory than they take.
     """
     held = sum(_numbers(path) for path in weights)
     with torch.device("meta"):
-        module = AutoModel.from_config(config)
+        module = loader.from_config(config)
     asked = sum(parameter.numel() for parameter in module.parameters())
     if held and asked > _MOST_OF_FILE * held:
         return [Fault(where, f"a config for {asked:,} numbers", f"about the {held:,} that its files hold")]
@@ -129,8 +132,9 @@ def forward_faults(model: PreTrainedModel, where: str) -> list[Fault]:
     """The refusal of a model that opened and cannot read two tokens: a setting of its config is damaged."""
     device = model.get_input_embeddings().weight.device
     ids = torch.zeros(1, 2, dtype=torch.long, device=device)
+    written = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
     try:
-        model.eval().base_model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        model.eval().base_model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **written)
     except Exception as error:
         if is_shortage(error):
             raise

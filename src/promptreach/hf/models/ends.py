@@ -63,8 +63,18 @@ def logits_of(module: PreTrainedModel, hidden: Float[Tensor, "... hidden"]) -> F
     return logits.reshape(*hidden.shape[:-1], -1)
 
 
-class _Body(BaseModelOutputWithPast):
-    """The body's output with nothing but states in it; what else a head may ask for is None."""
+def written_logits_of(module: PreTrainedModel, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
+    """`logits_of` for an encoder-decoder: what its own forward makes of its decoder's last hidden states."""
+    states = hidden.reshape(1, -1, hidden.shape[-1])
+    read = _Given(last_hidden_state=states)  # nobody looks at it
+    with _body_gives(module.get_decoder(), states):
+        given = {"encoder_outputs": read, "decoder_inputs_embeds": states, "use_cache": False}
+        logits: Tensor = module(**given).logits
+    return logits.reshape(*hidden.shape[:-1], -1)
+
+
+class _Given(BaseModelOutputWithPast):
+    """A body's output with nothing but states in it; what else a head may ask for is None."""
 
     def __getattr__(self, name: str) -> Any:
         return None
@@ -74,8 +84,8 @@ class _Body(BaseModelOutputWithPast):
 def _body_gives(body: nn.Module, states: Tensor) -> Iterator[None]:
     """The body without its computation: its forward hands `states` on."""
 
-    def forward(*args: Any, **options: Any) -> _Body:
-        return _Body(last_hidden_state=states)
+    def forward(*args: Any, **options: Any) -> _Given:
+        return _Given(last_hidden_state=states)
 
     body.forward = forward
     try:

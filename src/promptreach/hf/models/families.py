@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
 from promptreach.backbone import ModelTask
@@ -181,15 +182,20 @@ def task_of(config: PretrainedConfig, wanted: ModelTask | None = None) -> ModelT
     """The purpose of the checkpoint, unless the caller says: ``causal`` when it can predict the next token.
 
     A decoder saved without its language-model head (an embedding model, a classifier) is read as an encoder of texts.
-    A third task, for models that read with an encoder and write with a decoder, has its place here.
+    ``causal`` asks for next tokens, which an encoder-decoder gives as ``seq2seq``.
 
     Raises:
-        UnsupportedModelError: for an encoder-decoder.
-        InputError: when ``causal`` is wanted of an encoder.
+        UnsupportedModelError: for an encoder-decoder that reads more than text.
+        InputError: when ``causal`` is wanted of an encoder, or ``seq2seq`` of a model of one stack.
     """
     if config.is_encoder_decoder:
-        reason = "It reads with an encoder and writes with a decoder; open its encoder alone, or a decoder-only model."
-        raise UnsupportedModelError(f"{config.model_type}, an encoder-decoder", ("encoders", "decoders"), reason)
+        if config.model_type not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            reason = "It may read images or sound rather than text."
+            raise UnsupportedModelError(f"{config.model_type}, an encoder-decoder", ("T5, BART and the like",), reason)
+        return "encoder" if wanted == "encoder" else "seq2seq"
+    if wanted == "seq2seq":
+        expected = "'causal' or 'encoder': it has no decoder behind an encoder"
+        raise InputError(Fault("task", f"'seq2seq' for {config.model_type}", expected))
     encoder = _is_encoder(config)
     if wanted == "causal" and encoder:
         raise InputError(Fault("task", f"'causal' for {config.model_type}", "'encoder': every token sees every other"))

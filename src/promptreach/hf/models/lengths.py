@@ -40,11 +40,10 @@ def max_positions(module: PreTrainedModel) -> int:
     most = field(config, "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
     if not isinstance(most, int) or most < 1:
         return UNBOUNDED
-    tables = [
-        part
-        for name, part in module.named_modules()
-        if isinstance(part, nn.Embedding) and "position" in name and part.num_embeddings == most
-    ]
+    embeddings = [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Embedding)]
+    tables = [part for name, part in embeddings if "position" in name and part.num_embeddings == most]
+    if not tables and any("relative_attention_bias" in name for name, _ in embeddings):
+        return UNBOUNDED  # T5's configs name a length, but a bias on distances serves any
     skipped = [part.padding_idx + 1 for part in tables if part.padding_idx is not None]
     most -= max(skipped, default=0)
     changes = turning_length(module)

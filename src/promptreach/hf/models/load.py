@@ -20,13 +20,20 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForTextEncoding,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+)
 from transformers.utils import logging
 
 from promptreach.backbone import ModelTask, Origin
+from promptreach.data import Completions, TaskData
 from promptreach.errors import (
     Fault,
     InputError,
@@ -35,9 +42,11 @@ from promptreach.errors import (
     raise_if_any,
 )
 from promptreach.hf.models._untrusted import allocation_faults, count_faults, damage_named, forward_faults
+from promptreach.hf.models.encoder_decoder import EncoderDecoder, encoder_alone
 from promptreach.hf.models.families import task_of
 from promptreach.hf.models.model import OpenModel
-from promptreach.hf.models.sizes import layer_count, size_faults, text_config
+from promptreach.hf.models.placement import AUTO, device_for, dtype_faults, dtype_for
+from promptreach.hf.models.sizes import cut_layers, layer_count, size_faults, text_config
 from promptreach.hf.models.soundness import weight_number_faults
 from promptreach.model_files import folder_faults, gguf_faults, shards_of
 
@@ -75,7 +84,7 @@ def open_model(
     tokenizer: Any = None,
     task: ModelTask | None = None,
     revision: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     device: str | torch.device = "cpu",
     device_map: str | dict[str, Any] | None = None,
     num_layers: int | None = None,
@@ -86,10 +95,12 @@ def open_model(
         source: a hub id, a folder, a ``.gguf`` file, or a transformers model, which is used as it is: its dtype,
             device and layers stay, and it is frozen in place.
         tokenizer: instead of the one that lies with the model.
-        task: ``encoder`` (hidden states) or ``causal`` (next tokens too); None reads it from the config.
+        task: ``encoder`` (hidden states), ``causal`` (next tokens too) or ``seq2seq`` (next tokens of a decoder behind
+            an encoder, which is also what ``causal`` means for a model of the two); None reads it from the config.
+            ``encoder`` of an encoder-decoder opens its encoder alone.
         revision: of a hub id.
-        dtype: of the weights.
-        device: where the model goes, unless `device_map` spreads it.
+        dtype: of the weights; ``"auto"`` is the checkpoint's own, or float32 where this CPU is slow at that.
+        device: where the model goes, unless `device_map` spreads it; ``"auto"`` is the accelerator if there is one.
         device_map: as in transformers, over devices that hold all of it: weights offloaded to disk, or from a GPU to
             main memory, cannot be fingerprinted or tuned. What is joined goes to the device of the layer it is for.
         num_layers: keep only the first so many layers, for a quick look at a large model.
@@ -101,13 +112,14 @@ def open_model(
         MissingExtraError: for a GGUF file without the package gguf.
         InputError: for a `source` that is no model, such as a `PeftModel`, a `device` that is not there, a `task` that
             the model cannot do, or a `num_layers` for a model that is open.
-        UnsupportedModelError: for an encoder-decoder, a quantised form, or a model that reads more than token ids.
+        UnsupportedModelError: for a quantised form, or a model that reads more than token ids.
     """
     if isinstance(source, PreTrainedModel):
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
         raise_if_any(weight_number_faults(source), ModelError)
-        return OpenModel(source, tokenizer, task=task)
-    faults = _device_faults(device) if device_map is None else []
+        return _opened(source, tokenizer, task=task)
+    device = device_for(device) if device_map is None else "cpu" if device == AUTO else device
+    faults = dtype_faults(dtype) + (_device_faults(device) if device_map is None else [])
     if not isinstance(source, str | Path):
         expected = "a hub id, a folder, a .gguf file or a transformers model"
         remedy = "of a PeftModel pass the base model, and the adapter as adapter="
@@ -115,13 +127,13 @@ def open_model(
         raise InputError(faults)
     raise_if_any(faults)
     place = _locate(source, revision)  # a download may show its progress
-    options = {"tokenizer": tokenizer, "task": task, "revision": revision, "dtype": dtype}
-    options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
     with quietly(), damage_named(place.name):
         raise_if_any(_file_faults(place, tokenizer is None) or count_faults(*place.parts), ModelError)
         config = _config_of(place, num_layers)
-        raise_if_any(allocation_faults(config, place.parts[1], place.name, dtype), ModelError)
-        task = task_of(config, task)
+        dtype, why = dtype_for(dtype, config, device)
+        asked, task = task, task_of(config, task)
+        alone = () if config.is_encoder_decoder else (loader_of(config, "encoder"),)
+        raise_if_any(allocation_faults(config, place.parts[1], place.name, dtype, *alone), ModelError)
         model = _load(place, config, task, dtype, device_map)
         raise_if_any(weight_number_faults(model, place.name), ModelError)
         if device_map is None:
@@ -130,14 +142,35 @@ def open_model(
         if tokenizer is None:
             tokenizer = _try(place, "tokenizer", lambda: AutoTokenizer.from_pretrained(**place.options))
         path = Path(source).expanduser()
+        options = {"tokenizer": tokenizer, "task": asked, "revision": revision, "dtype": dtype}
+        options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
         # Another process may stand in another folder.
-        origin = Origin(str(path.resolve() if path.exists() else source), options)
-        return OpenModel(model, tokenizer, place.name, task, origin)
+        origin = Origin(str(path.resolve() if path.exists() else source), options, why)
+        return _opened(model, tokenizer, place.name, task, origin)
+
+
+def _opened(
+    module: PreTrainedModel, tokenizer: Any, name: str = "", task: ModelTask | None = None, origin: Origin | None = None
+) -> OpenModel:
+    """The module behind the class that is made for it."""
+    if not module.config.is_encoder_decoder:
+        return OpenModel(module, tokenizer, name, task, origin)
+    if task_of(module.config, task) == "seq2seq":
+        return EncoderDecoder(module, tokenizer, name, "seq2seq", origin)
+    return OpenModel(encoder_alone(module), tokenizer, name, "encoder", origin)
 
 
 def as_backbone(model: Any, **options: Any) -> OpenModel:
     """`model` itself if it is an opened one; otherwise what `open_model` makes of it with `options`."""
     return model if isinstance(model, OpenModel) else open_model(model, **options)
+
+
+def opened_for(data: TaskData, model: Any, **options: Any) -> OpenModel:
+    """`model`, opened with `options` if it is not open, as what `data` asks for: next tokens for completions, hidden
+    states for labels, which an encoder-decoder gives by its encoder alone."""
+    writes = isinstance(data, Completions)
+    opened = as_backbone(model, **{"task": "causal" if writes else None, **options})
+    return opened if writes else opened.reading
 
 
 def _device_faults(device: str | torch.device) -> list[Fault]:
@@ -192,10 +225,7 @@ def _config_of(place: _Place, num_layers: int | None) -> PretrainedConfig:
         whole = layer_count(config)
         if not 1 <= num_layers <= whole:
             raise ModelError(Fault("num_layers", str(num_layers), f"1 to {whole}"))
-        for name in ("layer_types", "mlp_layer_types"):
-            if getattr(text, name, None):
-                setattr(text, name, getattr(text, name)[:num_layers])
-        text.num_hidden_layers = num_layers
+        cut_layers(config, num_layers)
     return config
 
 
@@ -207,7 +237,9 @@ def _load(
     device_map: str | dict[str, Any] | None,
 ) -> PreTrainedModel:
     """The module, with every weight it needs found in the files."""
-    loader, text = AutoModelForCausalLM if task == "causal" else AutoModel, text_config(config)
+    loader, text = loader_of(config, task), config if config.is_encoder_decoder else text_config(config)
+    if loader is AutoModelForTextEncoding:
+        text.is_encoder_decoder = False  # of T5Gemma, whose encoder says so; T5's does it by itself
     key_mapping = None if text is config else {r"^(model\.)?language_model\.(model\.)?": "model."}
     model, info = _try(
         place,
@@ -239,6 +271,16 @@ def _load(
     if quantizer is not None:  # a GGUF file's weights are plain now, and its mark would keep them from being saved
         quantizer.remove_quantization_config(model)
     return model
+
+
+def loader_of(config: PretrainedConfig, task: ModelTask) -> Any:
+    """The class of transformers that reads the weights for `task`."""
+    pair = type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    if pair and task == "encoder" and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return AutoModelForTextEncoding
+    if config.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    return AutoModelForCausalLM if task == "causal" else AutoModel
 
 
 def _without_pooler(loader: Any, config: PretrainedConfig) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class OpenModel:
     Args:
         model: the module. It is put into evaluation mode and its parameters are frozen.
         tokenizer: a transformers tokenizer; None leaves everything but `tokenize` usable.
-        name: what to call it, usually its hub id or folder; the default is what the module says of itself.
+        name: what to call it; the default is what the module says of itself.
         task: ``encoder`` or ``causal``; the default is read from the config.
         origin: how `open_model` opened it; None for a module that was there already.
 
@@ -58,13 +58,12 @@ class OpenModel:
         row: where this architecture keeps its parts; None where its weights are not understood, which only limits and
             UniPELT ask for.
         traits: what the model showed of itself when it was opened.
-        hidden_size, embedding_size, num_layers, num_heads, num_kv_heads, head_dim, value_dim, max_positions: as in the
-            protocol.
+        hidden_size and all further sizes: as in the protocol.
 
     Raises:
-        UnsupportedModelError: when it cannot be run on token ids alone, or is an encoder-decoder.
+        UnsupportedModelError: when it cannot be run on token ids alone.
         ModelError: for a config without sizes, or an input embedding that is no lookup.
-        InputError: when `task` is ``causal`` and the model is an encoder or has no language-model head.
+        InputError: when `task` is ``causal`` of an encoder or without a head; for an encoder-decoder.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class OpenModel:
         origin: Origin | None = None,
     ) -> None:
         config = model.config
-        self.task: ModelTask = task_of(config, task)
+        self.task: ModelTask = self._purpose(model, task)
         if self.task == "causal" and model.get_output_embeddings() is None:
             raise InputError(Fault("task", f"'causal' for a {type(model).__name__}", "'encoder': it has no head"))
         self.model = model.eval().requires_grad_(False)
@@ -87,7 +86,7 @@ class OpenModel:
         faults = size_faults(config) + embedding_faults(model)
         raise_if_any(faults, ModelError)
         self.row: Family | None = family_of(config)
-        self.traits: Traits = traits_of(model, self.row)
+        self.traits: Traits = self._probe(model, self.row)
         self.hidden_size: int = self.traits.hidden_size
         self.embedding_size: int = self._table.shape[1]
         self.num_heads: int = head_count(config)
@@ -148,7 +147,12 @@ class OpenModel:
     def with_tokenizer(self, tokenizer: Any) -> "OpenModel":
         """The same module behind another tokenizer; a process that opens it anew takes that one too."""
         origin = self.origin and replace(self.origin, options={**self.origin.options, "tokenizer": tokenizer})
-        return OpenModel(self.model, tokenizer, self.name, self.task, origin)
+        return type(self)(self.model, tokenizer, self.name, self.task, origin)
+
+    @property
+    def reading(self) -> "OpenModel":
+        """The model that reads labelled texts: this one; of an encoder-decoder its encoder alone."""
+        return self
 
     @property
     def end_token(self) -> int | None:
@@ -183,15 +187,14 @@ class OpenModel:
         """
         return continued(self.tokenizer, self.tokenize, prompts, completions)
 
-    def batch(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
-        """The sequences padded on the right to the longest, on the model's device.
+    def batch(self, sequences: Sequence[Sequence[int]], written: Sequence[int] | None = None) -> TokenBatch:
+        """The sequences padded on the right to the longest, on the model's device; see `Backbone.batch`.
 
         Raises:
             InputError: naming every sequence that is empty, or when there is none.
         """
-        faults = [
-            Fault(f"sequence {i}", "no token", "at least one token") for i, ids in enumerate(sequences) if not ids
-        ]
+        empty = [index for index, ids in enumerate(sequences) if not ids]
+        faults = [Fault(f"sequence {index}", "no token", "at least one token") for index in empty]
         raise_if_any(faults if sequences else [Fault("sequences", "none", "at least one")], InputError)
         longest = max(map(len, sequences))
         padding = getattr(self.tokenizer, "pad_token_id", None) or 0
@@ -200,7 +203,8 @@ class OpenModel:
         rows = [[*ids, *[padding] * (longest - len(ids))] for ids in sequences]
         lengths = torch.tensor([[len(ids)] for ids in sequences])
         device = self._table.device
-        return TokenBatch(torch.tensor(rows, device=device), (torch.arange(longest) < lengths).to(device))
+        counts = None if written is None else torch.tensor(written, device=device)
+        return TokenBatch(torch.tensor(rows, device=device), (torch.arange(longest) < lengths).to(device), counts)
 
     def hidden(self, batch: TokenBatch, joined: Prepended | None = None) -> Float[Tensor, "batch seq hidden"]:
         """The last hidden states (after the final norm) at the batch's own positions, the joined ones cut off.
@@ -215,6 +219,10 @@ class OpenModel:
             states: Tensor = self.run(batch, joined).last_hidden_state
             return states[:, states.shape[1] - batch.input_ids.shape[1] :]
         return put_together([(part.rows, self.hidden(part.batch, part.joined)) for part in apart])
+
+    def front_of(self, call: int, joined: Prepended | None) -> int:
+        """How many of the first keys of a call of attention are joined ones."""
+        return joined.length if joined else 0
 
     @cached_property
     def turning(self) -> tuple[str, int] | None:
@@ -283,26 +291,35 @@ class OpenModel:
         keys, values = zip(*pairs, strict=True)
         return Prefix(torch.stack(keys), torch.stack(values))
 
-    def low_rank(self, rank: int, alpha: float, seed: int) -> AbstractContextManager[AttachedLora]:
+    def low_rank(
+        self, rank: int, alpha: float, seed: int, targets: Sequence[str] = ()
+    ) -> AbstractContextManager[AttachedLora]:
         """Attach LoRA to the query and value projections of every layer, see `lora_targets`; it starts at zero.
 
-        GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. On
-        leaving, the model is bit for bit what it was.
+        GPT-2 computes queries, keys and values with one matrix, so there the update covers the keys as well. It is
+        scaled by alpha / rank; `seed` is for the first factor, and the global generator is left alone. On leaving, the
+        model is bit for bit what it was. `targets` are the ends of the paths of other projections, or ``all-linear``.
 
-        Args:
-            rank: columns of each update.
-            alpha: the update is scaled by alpha / rank.
-            seed: for the first factor; the second starts at zero. The global generator is left alone.
+        Raises:
+            InputError: naming each of `targets` that no projection's path ends in.
         """
-        targets = lora_targets(self.model)
+        found = lora_targets(self.model, targets)
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,
-            target_modules=list(targets.names),
-            fan_in_fan_out=targets.transposed,
+            target_modules=list(found.names),
+            fan_in_fan_out=found.transposed,
             task_type=self.peft_task,
         )
         return self.lora(config, seed)
+
+    def check_lora_targets(self, targets: Sequence[str]) -> None:
+        """Refuse `targets` of `low_rank` that this model does not have.
+
+        Raises:
+            InputError: naming each.
+        """
+        lora_targets(self.model, targets)
 
     def lora(self, config: LoraConfig, seed: int) -> AbstractContextManager[AttachedLora]:
         """Attach the LoRA that `config` describes, for the length of a `with` block."""
@@ -336,6 +353,15 @@ class OpenModel:
     def release(self) -> PreTrainedModel:
         """The Hugging Face module itself."""
         return self.model
+
+    def _purpose(self, model: PreTrainedModel, task: ModelTask | None) -> ModelTask:
+        found = task_of(model.config, task)
+        if found == "seq2seq":
+            remedy = "open it with promptreach.hf.open_model"
+            raise InputError(Fault("model", "an encoder-decoder", "a model of one stack", remedy))
+        return found
+
+    _probe = staticmethod(traits_of)
 
     @property
     def _embedding(self) -> nn.Embedding:
@@ -385,15 +411,3 @@ class OpenModel:
                 expected = f"({self.num_layers}, {self.num_kv_heads}, prompt, {size})"
                 faults.append(Fault("prefix", f"shape {shape}", expected))
         return faults
-
-
-@torch.no_grad()
-def layer_inputs(model: OpenModel, batch: TokenBatch, joined: Prepended | None = None) -> list[Tensor]:
-    """The states that enter each layer, (batch, seq, hidden), first layer first.
-
-    With a prompt the joined positions are part of the sequence; a prefix adds none.
-
-    Raises:
-        InputError: as `OpenModel.hidden` does.
-    """
-    return list(model.run(batch, joined, output_hidden_states=True).hidden_states[:-1])

@@ -9,14 +9,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
 from promptreach.errors import UnsupportedModelError
-from promptreach.hf.models.ends import logits_of
+from promptreach.hf.models.ends import logits_of, written_logits_of
 from promptreach.hf.models.families import Family
 from promptreach.hf.models.sizes import body_of, field, head_count, layer_count, text_config
 from promptreach.hf.running.interface import AttentionFunction, through
@@ -44,6 +45,8 @@ class Traits:
         reasons: by ``prompt`` and ``prefix``, why it cannot be had; without an entry it can.
         plain_head: whether logits are one matrix times the last hidden state; otherwise the model's own forward scales
             or caps them.
+        reading_calls: how many calls of attention that are found by name an encoder-decoder's encoder makes; they come
+            before its decoder's.
     """
 
     both_ways: bool
@@ -53,6 +56,7 @@ class Traits:
     looked_up: bool
     reasons: Mapping[str, str] = dataclass_field(default_factory=dict)
     plain_head: bool = True
+    reading_calls: int = 0
 
 
 def traits_of(module: PreTrainedModel, row: Family | None) -> Traits:
@@ -88,13 +92,47 @@ def probe(module: PreTrainedModel) -> Traits:
     first, second = found
     both_ways = not _same(first[:-1], second[:-1], _MOVED)
     reasons: dict[str, str] = {}
-    if reason := _embeddings_reason(module, ids, found):
+    if reason := _embeddings_reason(body, module.get_input_embeddings(), ids, found):
         reasons["prompt"] = reason
     calls = _calls(body, ids)
-    states, by, why = _encoder_prefix(module, ids, found, calls) if both_ways else _decoder_prefix(module, ids, found)
+    states, by, why = _encoder_prefix(module, ids, found, calls) if both_ways else _decoder_prefix(body, ids, found)
     if by is None:
         reasons["prefix"] = why
     return Traits(both_ways, found.shape[-1], states, by, bool(calls), reasons, _plain_head(module, ids, found))
+
+
+@torch.no_grad()
+def probe_pair(module: PreTrainedModel) -> Traits:
+    """The traits of an encoder-decoder, which is in evaluation mode: of its encoder for a prompt, of its decoder for a
+    prefix.
+
+    Raises:
+        UnsupportedModelError: when it cannot be run on token ids.
+    """
+    ids = _tokens(module)
+    encoder = module.get_encoder()
+    read = _attempt(lambda: _run(encoder, input_ids=ids))
+    writing = {"encoder_hidden_states": read, "encoder_attention_mask": torch.ones_like(ids)}
+    decoder = partial(module.get_decoder(), **writing)
+    found = None if read is None else _attempt(lambda: _run(decoder, input_ids=ids))
+    if read is None or found is None:
+        raise UnsupportedModelError(
+            f"{type(module).__name__}, whose encoder and decoder give no hidden states for token ids alone",
+            ("models that read and write text",),
+        )
+    own = _attempt(lambda: module(input_ids=ids, decoder_input_ids=ids, use_cache=False).logits)
+    made = _attempt(lambda: written_logits_of(module, found))
+    if own is None or made is None or not _same(own, made):
+        raise _headless(module)
+    reasons: dict[str, str] = {}
+    if reason := _embeddings_reason(encoder, module.get_input_embeddings(), ids, read):
+        reasons["prompt"] = reason
+    states, by, why = _decoder_prefix(decoder, ids, found, lambda cache: EncoderDecoderCache(cache, DynamicCache()))
+    if by is None:
+        reasons["prefix"] = why
+    reading = len(_calls(encoder, ids))
+    looked_up = reading > 0 or bool(_calls(module.get_decoder(), ids))
+    return Traits(True, found.shape[-1], states, by, looked_up, reasons, plain_head=False, reading_calls=reading)
 
 
 def _plain_head(module: PreTrainedModel, ids: Tensor, found: Tensor) -> bool:
@@ -111,11 +149,13 @@ def _plain_head(module: PreTrainedModel, ids: Tensor, found: Tensor) -> bool:
         return True
     made = _attempt(lambda: logits_of(module, found))
     if own is None or made is None or not _same(own, made):
-        raise UnsupportedModelError(
-            f"{type(module).__name__}, whose logits do not follow from its last hidden states",
-            ("models with a language-model head behind the last layer",),
-        )
+        raise _headless(module)
     return False
+
+
+def _headless(module: PreTrainedModel) -> UnsupportedModelError:
+    found = f"{type(module).__name__}, whose logits do not follow from its last hidden states"
+    return UnsupportedModelError(found, ("models with a language-model head behind the last layer",))
 
 
 def _tokens(module: PreTrainedModel) -> Tensor:
@@ -130,7 +170,7 @@ def _tokens(module: PreTrainedModel) -> Tensor:
     return torch.tensor([chosen, [*chosen[:-1], other]], device=weight.device)
 
 
-def _run(body: nn.Module, **inputs: Any) -> Tensor:
+def _run(body: Callable[..., Any], **inputs: Any) -> Tensor:
     """The last hidden states, nothing masked and nothing cached unless `inputs` say so."""
     given = inputs.get("input_ids", inputs.get("inputs_embeds"))
     assert given is not None
@@ -157,17 +197,22 @@ def _same(one: Tensor, other: Tensor, room: float = 1e-4) -> bool:
     return bool((one.float() - other.float()).abs().max() <= room * scale)
 
 
-def _embeddings_reason(module: PreTrainedModel, ids: Tensor, found: Tensor) -> str:
+def _embeddings_reason(body: PreTrainedModel, embedding: nn.Module, ids: Tensor, found: Tensor) -> str:
     """Why virtual tokens cannot stand in front of the content; empty where they can."""
-    body = body_of(module)
     if "inputs_embeds" not in inspect.signature(body.forward).parameters:
         return "its forward takes token ids and no embeddings"
-    embeddings = module.get_input_embeddings()(ids)
+    embeddings = embedding(ids)
     given = _attempt(lambda: _run(body, inputs_embeds=embeddings))
     # Gemma 4 looks for the row that an embedding is, and a virtual token is none.
     between = _attempt(lambda: _run(body, inputs_embeds=0.5 * (embeddings + embeddings.roll(1, dims=1))))
     if given is None or between is None:
         return "its forward needs the token ids beside the embeddings, and a virtual token has none"
+    scale = getattr(body, "embed_scale", 1.0)
+    if scale != 1.0 and not _same(found, given) and _same(found, _run(body, inputs_embeds=scale * embeddings)):
+        return (
+            f"it multiplies the embeddings of tokens by {scale:.3g} and not those that it is given, so that PEFT, "
+            "which gives it all of them, would run every text on it that much too small"
+        )
     if not _same(found, given):
         return "it computes something else from embeddings than from the tokens they belong to"
     return ""
@@ -188,14 +233,17 @@ def _calls(body: PreTrainedModel, ids: Tensor) -> list[tuple[int, int, int]]:
 
 
 def _decoder_prefix(
-    module: PreTrainedModel, ids: Tensor, found: Tensor
+    body: Callable[..., Any], ids: Tensor, found: Tensor, as_given: Callable[[DynamicCache], Any] = lambda cache: cache
 ) -> tuple[Shape | None, Literal["cache"] | None, str]:
-    """The shape of a decoder's keys and values, if they stand in for the tokens that left them."""
-    body, half = body_of(module), TOKENS // 2
-    cache = DynamicCache()
-    if _attempt(lambda: _run(body, input_ids=ids[:, :half], past_key_values=cache, use_cache=True)) is None:
+    """The shape of a decoder's keys and values, if they stand in for the tokens that left them.
+
+    A cache of its own states goes to the decoder `as_given`.
+    """
+    cache, half = DynamicCache(), TOKENS // 2
+    first = _attempt(lambda: _run(body, input_ids=ids[:, :half], past_key_values=as_given(cache), use_cache=True))
+    if first is None:
         return None, None, "some of its layers keep a state that is not keys and values"
-    count = layer_count(module.config)
+    count = len(cache.layers)
     held = [layer for layer in cache.layers if getattr(layer, "is_initialized", False)]
     shapes = {(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]) for layer in held}
     if not held:
@@ -205,11 +253,8 @@ def _decoder_prefix(
     if len(shapes) > 1:
         return None, None, "its layers keep keys and values of different sizes"
     pairs = [(layer.keys, layer.values) for layer in held]
-    behind = _attempt(
-        lambda: _run(
-            body, input_ids=ids[:, half:], past_key_values=DynamicCache(pairs), attention_mask=torch.ones_like(ids)
-        )
-    )
+    again, mask = as_given(DynamicCache(pairs)), torch.ones_like(ids)
+    behind = _attempt(lambda: _run(body, input_ids=ids[:, half:], past_key_values=again, attention_mask=mask))
     if behind is None or not _same(found[:, half:], behind):
         return None, None, "keys and values in front of the content do not do what the tokens do that left them"
     return (len(held), *shapes.pop()), "cache", ""

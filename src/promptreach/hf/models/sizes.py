@@ -54,6 +54,20 @@ def layer_count(config: PretrainedConfig) -> int:
     return int(field(text_config(config), "num_hidden_layers", "n_layers", "num_layers"))
 
 
+def cut_layers(config: PretrainedConfig, count: int) -> None:
+    """Make the config that of a model of `count` layers; of `count` in each of its two stacks where there are two."""
+    stacks = [
+        part for part in (field(config, "encoder"), field(config, "decoder")) if isinstance(part, PretrainedConfig)
+    ]
+    for part in (text_config(config), *stacks):
+        for name in ("layer_types", "mlp_layer_types"):
+            if getattr(part, name, None):
+                setattr(part, name, getattr(part, name)[:count])
+        for name in ("num_hidden_layers", "num_decoder_layers", "encoder_layers", "decoder_layers"):
+            if hasattr(part, name):
+                setattr(part, name, count)
+
+
 def head_count(config: PretrainedConfig) -> int:
     """The number of query heads of a layer; 0 for a model without attention."""
     found = field(text_config(config), "num_attention_heads", "n_heads", "n_head", "num_heads")

@@ -6,9 +6,11 @@ the records; it is in the masks of `promptreach.hf.running.capture`.
 
 from typing import Any, overload
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from promptreach.backbone import Prepended, TokenBatch
 from promptreach.errors import Fault, InputError, UnsupportedModelError
 from promptreach.hf.models.families import ACTIVATIONS, Family, row_of
 from promptreach.hf.models.model import OpenModel
@@ -34,6 +36,18 @@ def layer_weights(model: OpenModel, layer: int | None = None) -> list[LayerWeigh
     if not 0 <= layer < model.num_layers:
         raise InputError(Fault("layer", str(layer), f"0 to {model.num_layers - 1}"))
     return _layer(model.layers[layer], model, row, activation)
+
+
+@torch.no_grad()
+def layer_inputs(model: OpenModel, batch: TokenBatch, joined: Prepended | None = None) -> list[Tensor]:
+    """The states that enter each layer, (batch, seq, hidden), first layer first.
+
+    With a prompt the joined positions are part of the sequence; a prefix adds none.
+
+    Raises:
+        InputError: as `OpenModel.hidden` does.
+    """
+    return list(model.run(batch, joined, output_hidden_states=True).hidden_states[:-1])
 
 
 def final_norm(model: OpenModel) -> NormWeights | None:

@@ -33,7 +33,8 @@ class LayerCapture:
     with a prefix of m slots there are q = L. Either way there are n = m + L keys, and the first m are the prompt's.
 
     Attributes:
-        layer: which call of attention it was, counted from 0; one a layer on almost every model.
+        layer: which call of attention it was, counted from 0; one a layer on almost every model. Of an encoder-decoder
+            the encoder's come first, then of each decoder layer its own and the one across (`EncoderDecoder.part_of`).
         query, key, value: after norms and position encoding. Head h reads key/value head h * kv_heads // heads.
         mask: True where a query sees a key: causality, padding and sliding windows together. Under a sliding window a
             query at padding may see nothing at all, and its output means nothing.
@@ -139,13 +140,13 @@ def visit(
     """
     negative = [layer for layer in layers or () if layer < 0]
     raise_if_any([Fault("layers", str(layer), f"0 to {model.num_layers - 1}") for layer in negative])
-    prompt_length, calls = (joined.length if joined else 0), 0
+    calls = 0
 
     def look(own: AttentionFunction, name: str, module: Any, arguments: dict[str, Any]) -> Any:
         nonlocal calls
         result = own(module, **arguments)
         if layers is None or calls in layers:
-            each(captured(calls, name, module, arguments, result[0], prompt_length))
+            each(captured(calls, name, module, arguments, result[0], model.front_of(calls, joined)))
         calls += 1
         return result
 

@@ -13,9 +13,9 @@ Notation
 
 Sufficient: a table with one vector of size dim for each token of each of cells^(dim tokens) grid cells, whose entries
 are written into prompt entries of the stated precision. Index: the same table as one number, whose digits fill the
-prompt: as many prompts as there are tables suffice for a backbone that decodes it. Necessary: as many prompts of that precision as there are
-functions that `tol` tells apart. So the last never exceeds the others. Derivations: docs/theory/lipschitz.md,
-sections 8 and 9.
+prompt: as many prompts as there are tables suffice for a backbone that decodes it. Necessary: as many prompts of that
+precision as there are functions that `tol` tells apart. So the last never exceeds the others. Derivations:
+docs/theory/lipschitz.md, sections 8 and 9.
 """
 
 import math
@@ -43,8 +43,8 @@ class PromptLength:
         necessary: LOWER. No backbone manages every function with fewer tokens at the stated precision.
         index: UPPER. Enough for a backbone that decodes the table's number in the list of all tables from the digits of
             the prompt's entries: fewer tokens than `sufficient`, which is therefore not required of the best backbone.
-        sufficient_log10, necessary_log10, index_log10: the same as powers of ten, finite at any size (-infinity where no token is
-            necessary).
+        sufficient_log10, necessary_log10, index_log10: the same as powers of ten, finite at any size (-infinity where
+            no token is necessary).
         sufficient_tokens, necessary_tokens, index_tokens: the same as whole numbers; None above 10^18.
     """
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach import blocks
 from promptreach.balls import LEAST, OUTWARD, Ball
-from promptreach.limits.layers import blocks
 from promptreach.limits.layers.feed_forward_bounds import LARGEST_SLOPE
 from promptreach.rounding import UNIT
 from promptreach.weights import AttentionWeights, FeedForwardWeights

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach import reference, rounding
+from promptreach import blocks, reference, rounding
 from promptreach.balls import Ball
 from promptreach.certificate import Assumption, Certificate, Evidence, Independence, Side, Statement, rechecks
 from promptreach.errors import Fault, InputError, NotContractingError, raise_if_any
-from promptreach.limits.layers import blocks, enclosure
+from promptreach.limits.layers import enclosure
 from promptreach.limits.layers.inputs import ball_faults, formed_bytes, layer_faults, witnessed_layers
 from promptreach.limits.layers.lipschitz import LayerSizes, layer_sizes
 from promptreach.limits.layers.norm_routines import FAST, THOROUGH, NormRoutines

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach import rounding
+from promptreach import blocks, rounding
 from promptreach.balls import NormBall
 from promptreach.certificate import (
     Assumption,
@@ -29,7 +29,6 @@ from promptreach.certificate import (
     rechecks,
 )
 from promptreach.errors import Fault, raise_if_any
-from promptreach.limits.layers import blocks
 from promptreach.limits.layers.attention_bounds import Reading, attention_bound
 from promptreach.limits.layers.feed_forward_bounds import feed_forward_bound
 from promptreach.limits.layers.inputs import ball_faults, formed_bytes, layer_faults, witnessed_layers

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach.blocks import Rotation, feed_forward, normed, projected
 from promptreach.errors import Fault, raise_if_any
-from promptreach.limits.layers.blocks import Rotation, feed_forward, normed, projected
 from promptreach.limits.oracle.checks import number_faults
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import AttentionWeights, LayerWeights

@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach import attention, reference
+from promptreach import attention, blocks, reference
 from promptreach.certificate import Certificate, Evidence, Independence, Side, Statement, rechecks
-from promptreach.limits.layers import blocks
 from promptreach.limits.oracle.checks import oracle_faults
 from promptreach.limits.oracle.scales import root_mean_square
 from promptreach.prompt import Prefix, SoftPrompt

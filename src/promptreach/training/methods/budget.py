@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 
 from promptreach.backbone import Backbone
 from promptreach.errors import raise_if_any
-from promptreach.training.arguments import least_faults
+from promptreach.training.arguments import MIN_CONTENT, least_faults
 from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, Shape, method_named
-from promptreach.training.task.task import MIN_CONTENT
 
 
 @dataclass(frozen=True)

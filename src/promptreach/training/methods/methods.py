@@ -88,6 +88,7 @@ class Shape:
     Attributes:
         tokens: virtual tokens of a prompt, slots of a prefix.
         rank: of a LoRA update; its alpha is twice the rank.
+        lora_targets: the projections that LoRA adapts, as `Backbone.low_rank` takes them; none means its own.
         init: the start's name, see `MethodSpec.inits`.
         seed: for the start, and for dropout; of a run also for the order of the examples.
         bottleneck: of UniPELT's adapters.
@@ -104,6 +105,7 @@ class Shape:
     reparameterise: bool = False
     dropout: float = 0.0
     start: WarmStart | None = None
+    lora_targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def _prefix(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]
 
 @contextmanager
 def _lora(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
-    with backbone.low_rank(shape.rank, 2.0 * shape.rank, shape.seed) as update:
+    with backbone.low_rank(shape.rank, 2.0 * shape.rank, shape.seed, shape.lora_targets) as update:
         yield _of_attachment(update)
 
 

@@ -32,6 +32,10 @@ NOISE = 2.0
 """Standard errors of the paired difference to the start, up to which a candidate is where it started."""
 
 
+Rank = Callable[[Run], tuple[bool, float, float]]
+"""The place of a run among others: lower is better; a diverged one only where all diverged."""
+
+
 @dataclass(frozen=True, eq=False)
 class Halving:
     """The outcome of a search over candidates.
@@ -50,6 +54,7 @@ def halving(
     candidates: Sequence[RunConfig],
     more: Callable[[Sequence[Run]], RunConfig | None] = lambda runs: None,
     start: Outcomes | None = None,
+    rank: Rank | None = None,
 ) -> Halving:
     """The candidate that leads farthest down in validation loss, with the runs that show it.
 
@@ -61,10 +66,12 @@ def halving(
         more: looks at the runs so far and names a candidate to add, or None. Asked until it names none, after the first
             rung and once more after the last.
         start: the validation outcomes before any step, which all candidates share; None drops candidates at every rung.
+        rank: orders runs, the preferred first; None goes by validation loss.
 
     Returns:
         Ties go to the earlier candidate; a diverged one is chosen only where all diverged.
     """
+    rank = rank or by_loss
     configs = list(candidates)
     last = executor.run([_at_rung(config, 0) for config in configs])
     while (extra := more(last)) is not None:
@@ -75,19 +82,19 @@ def halving(
     while kept > 1 and rung_steps(steps, rung + 1) < steps:  # a rung at the end would be a full run more
         if start is None or any(has_left(last[index].validation, start) for index in alive):
             kept = (kept + 1) // 2
-            alive = sorted(sorted(alive, key=lambda index: _rank(last[index]))[:kept])
+            alive = sorted(sorted(alive, key=lambda index: rank(last[index]))[:kept])
         if kept > 1:
             rung += 1
             for index, run in zip(alive, executor.run([_at_rung(configs[i], rung) for i in alive]), strict=True):
                 last[index] = run
-            while (leader := min(range(len(last)), key=lambda index: _rank(last[index]))) not in alive:
+            while (leader := min(range(len(last)), key=lambda index: rank(last[index]))) not in alive:
                 last[leader] = executor.run([_at_rung(configs[leader], rung)])[0]
                 alive.append(leader)
     # One more candidate that is named now takes as many steps as the leader has taken.
     while (extra := more(last)) is not None:
         configs.append(extra)
         last += executor.run([_at_rung(extra, rung)])
-    return Halving(tuple(last), configs[min(range(len(last)), key=lambda index: _rank(last[index]))])
+    return Halving(tuple(last), configs[min(range(len(last)), key=lambda index: rank(last[index]))])
 
 
 def halving_steps(steps: int, candidates: int) -> int:
@@ -121,11 +128,6 @@ def _at_rung(config: RunConfig, rung: int) -> RunConfig:
     return replace(config, pause=rung_steps(config.steps, rung), score_held_out=False)
 
 
-def best_of(runs: Sequence[Run]) -> Run:
-    """The run that leads farthest down: the earlier one of equals, a diverged one only where all diverged."""
-    return min(runs, key=_rank)
-
-
-def _rank(run: Run) -> tuple[bool, float]:
+def by_loss(run: Run) -> tuple[bool, float, float]:
     """Lower is better: where the run led, not the best it passed."""
-    return run.status == "diverged", run.validation.mean_loss
+    return run.status == "diverged", 0.0, run.validation.mean_loss

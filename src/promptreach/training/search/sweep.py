@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from promptreach.training.engines.executor import Executor
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import Run, RunConfig
-from promptreach.training.search.halving import best_of, halving, halving_steps, rung_steps
+from promptreach.training.search.halving import Rank, by_loss, halving, halving_steps, rung_steps
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.task import Task
 
@@ -43,7 +43,9 @@ class Sweep:
         return [trial for trial in self.trials if not _is_part(trial.config, self.best.config)]
 
 
-def sweep(executor: Executor, config: RunConfig, rates: Sequence[float] | None = None) -> Sweep:
+def sweep(
+    executor: Executor, config: RunConfig, rates: Sequence[float] | None = None, rank: Rank | None = None
+) -> Sweep:
     """The full run of `config` at the best of several learning rates.
 
     Args:
@@ -52,6 +54,7 @@ def sweep(executor: Executor, config: RunConfig, rates: Sequence[float] | None =
         rates: absolute learning rates; None tries the method's own, scaled to the size of its start, and one more
             beyond the best for as long as that stands at the edge of the grid, `MOST_EXTENSIONS` times at most; smaller
             ones only once the search has passed its first rung. An empty or one-element sequence tries nothing.
+        rank: orders runs, the preferred first; None goes by validation loss.
     """
     tried = own_rates(executor.task, config) if rates is None else rates or (config.learning_rate,)
     candidates = [replace(config, learning_rate=rate) for rate in tried]
@@ -63,10 +66,10 @@ def sweep(executor: Executor, config: RunConfig, rates: Sequence[float] | None =
             return None
         # After the first rung a small rate may lead because it did least, where training does harm before it helps.
         at_first = all(run.config.pause == rung_steps(config.steps, 0) for run in runs)
-        rate = _rate_beyond_the_edge(runs, downwards=not at_first)
+        rate = _rate_beyond_the_edge(runs, rank or by_loss, downwards=not at_first)
         return None if rate is None else replace(config, learning_rate=rate)
 
-    found = halving(executor, candidates, beyond, start=_start(executor.task, config))
+    found = halving(executor, candidates, beyond, start=_start(executor.task, config), rank=rank)
     return Sweep(found.trials, *executor.run([found.best]))
 
 
@@ -88,9 +91,9 @@ def planned_steps(config: RunConfig, candidates: int) -> int:
     return config.steps + (halving_steps(config.steps, candidates) if candidates > 1 else 0)
 
 
-def _rate_beyond_the_edge(runs: Sequence[Run], *, downwards: bool) -> float | None:
+def _rate_beyond_the_edge(runs: Sequence[Run], rank: Rank, *, downwards: bool) -> float | None:
     """One rate beyond the best, if that stands at the edge of what was tried."""
-    best = best_of(runs).config.learning_rate
+    best = min(runs, key=rank).config.learning_rate
     tried = sorted(run.config.learning_rate for run in runs)
     edges = (tried[0], tried[-1]) if downwards else (tried[-1],)
     if best not in edges:

@@ -48,7 +48,7 @@ def _first_broken(backbone: Backbone, sequences: Sequence[Sequence[int]]) -> str
     try:
         with torch.no_grad():
             hidden = backbone.hidden(backbone.batch(sequences))
-            if backbone.task == "causal":
+            if backbone.task != "encoder":
                 backbone.vocabulary_logits(hidden)
     finally:
         for handle in hooks:

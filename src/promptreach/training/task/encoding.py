@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from promptreach.backbone import Backbone
+from promptreach.backbone import Backbone, TokenBatch
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, raise_if_any
 from promptreach.hf.models.texts import is_opening, tokenized_pairs
@@ -31,25 +31,33 @@ class Encoded:
         labels: class indices of a classification task, or None.
         answer_lengths: for completions the number of tokens at the end that the model should produce, or None.
         truncated: how many examples lost tokens to `max_length`.
+        cut_answers: how many of those lost tokens of their completion.
     """
 
     sequences: tuple[tuple[int, ...], ...]
     labels: Int[Tensor, " examples"] | None
     answer_lengths: tuple[int, ...] | None
     truncated: int
+    cut_answers: int = 0
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def take(self, indices: Sequence[int]) -> "Encoded":
-        """The examples at `indices`, in that order; `truncated` still counts all."""
+        """The examples at `indices`, in that order; `truncated` and `cut_answers` still count all."""
         lengths = self.answer_lengths
         return Encoded(
             tuple(self.sequences[i] for i in indices),
             None if self.labels is None else self.labels[torch.tensor(indices)],
             None if lengths is None else tuple(lengths[i] for i in indices),
             self.truncated,
+            self.cut_answers,
         )
+
+    def batch(self, backbone: Backbone, rows: Sequence[int]) -> TokenBatch:
+        """The examples `rows`, padded for `backbone`."""
+        written = None if self.answer_lengths is None else [self.answer_lengths[row] for row in rows]
+        return backbone.batch([self.sequences[row] for row in rows], written)
 
     @property
     def digest(self) -> str:
@@ -61,15 +69,17 @@ class Encoded:
 def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     """`data` as token ids of at most `max_length` tokens each.
 
-    A classified text loses its end (an encoder's closing special token is kept). A prompt loses its beginning (the
-    special token that opens a text is kept), since what stands next to the completion matters most. A completion is
-    never cut, and ends with the end token, if the tokenizer has one: stopping is a part of the answer. The tokens of
-    prompt and completion decode to the two texts with nothing between them, where the tokenizer can say that. Two texts
-    to a label are encoded as the tokenizer encodes pairs, and the longer of the two loses its end. Chats are written by
-    the model's template first (`promptreach.training.task.chats`), which says how an answer ends.
+    A classified text loses its end (an encoder's closing special token is kept), and so does a prompt that an encoder
+    reads for its decoder. Another prompt loses its beginning (the special token that opens a text is kept), since what
+    stands next to the completion matters most. A completion that fits beside one token of its prompt is whole, and ends
+    with the end token, if the tokenizer has one: stopping is a part of the answer. A longer one loses its end, the end
+    token with it, and leaves a quarter of the room to its prompt, as far as that needs it. The tokens of prompt and
+    completion decode to the two texts with nothing between them, where the tokenizer can say that. Two texts to a label
+    are encoded as the tokenizer encodes pairs, and the longer of the two loses its end. Chats are written by the
+    model's template first (`promptreach.training.task.chats`), which says how an answer ends.
 
     Raises:
-        DataError: when an input has no tokens, or a completion alone does not fit, naming their rows.
+        DataError: when an input or a completion has no tokens, naming their rows.
     """
     data = rendered(backbone, data)
     is_labelled = isinstance(data, LabelledTexts)
@@ -95,22 +105,25 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         return Encoded(sequences, torch.tensor(data.labels), None, truncated)
     answers = _ended(answers, None if data.closed else backbone.end_token)
     faults += [
-        Fault(
-            f"{data.source}, row {row}, completion",
-            "no tokens" if not answer else f"{len(answer)} tokens",
-            f"1 to {max_length - 1} tokens",
-            "" if not answer else "shorten it, or raise max_length",
-        )
+        Fault(f"{data.source}, row {row}, completion", "no tokens", "at least one token")
         for row, answer in zip(rows, answers, strict=True)
-        if not 0 < len(answer) < max_length
+        if not answer
     ]
     raise_if_any(faults[:_SHOWN_FAULTS], DataError)
     # A template may have written the opening token itself.
     opening = _opening(backbone, data.inputs[0], inputs[0]) or int(is_opening(backbone, inputs[0][0]))
-    pairs = list(zip(inputs, answers, strict=True))
-    joined = tuple((*_cut_start(prompt, max_length - len(answer), opening), *answer) for prompt, answer in pairs)
-    truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in pairs)
-    return Encoded(joined, None, tuple(map(len, answers)), truncated)
+    whole = list(zip(inputs, answers, strict=True))
+    pairs = [(prompt, _cut_answer(answer, len(prompt), max_length)) for prompt, answer in whole]
+
+    def cut(prompt: Sequence[int], room: int) -> tuple[int, ...]:
+        if backbone.task == "seq2seq":  # read by an encoder
+            return _cut_end(prompt, room, keep_last=True)
+        return _cut_start(prompt, room, opening)
+
+    joined = tuple((*cut(prompt, max_length - len(answer)), *answer) for prompt, answer in pairs)
+    truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in whole)
+    cut_answers = sum(len(answer) >= max_length for answer in answers)
+    return Encoded(joined, None, tuple(len(answer) for _, answer in pairs), truncated, cut_answers)
 
 
 def _ended(answers: Sequence[list[int]], end: int | None) -> list[list[int]]:
@@ -128,6 +141,11 @@ def _cut_end(ids: Sequence[int], max_length: int, keep_last: bool) -> tuple[int,
     if len(ids) <= max_length:
         return tuple(ids)
     return (*ids[: max_length - 1], ids[-1]) if keep_last else tuple(ids[:max_length])
+
+
+def _cut_answer(answer: list[int], prompt: int, max_length: int) -> list[int]:
+    """The first tokens of a completion that does not fit beside one token of its prompt, which has so many."""
+    return answer if len(answer) < max_length else answer[: max_length - min(prompt, max(1, max_length // 4))]
 
 
 def _cut_start(ids: Sequence[int], max_length: int, opening: int) -> tuple[int, ...]:

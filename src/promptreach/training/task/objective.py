@@ -24,12 +24,21 @@ class Outcomes:
     """Per example: the loss in nats summed over its answers, the number of answers, and how many were right.
 
     A classified text has one answer; a completion has one a token (teacher-forced: each token is predicted from the
-    true ones before it).
+    true ones before it). A classified text also has the label it was given, the true one, and with two labels the
+    logit of the second less that of the first; None for completions and where an answer is not known as a label.
     """
 
     loss: Float[Tensor, " examples"]
     answers: Float[Tensor, " examples"]
     right: Float[Tensor, " examples"]
+    given: Float[Tensor, " examples"] | None = None
+    true: Float[Tensor, " examples"] | None = None
+    score: Float[Tensor, " examples"] | None = None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that there is, by name."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
     @property
     def mean_loss(self) -> float:
@@ -94,7 +103,15 @@ class Classification(Objective):
         logits = self.head(hidden, batch.mask)
         labels = data.labels[torch.tensor(rows)].to(logits.device)
         loss = cross_entropy(logits, labels, reduction="none")
-        return Outcomes(loss, torch.ones_like(loss), (logits.argmax(-1) == labels).to(loss.dtype))
+        given = logits.argmax(-1)
+        return Outcomes(
+            loss,
+            torch.ones_like(loss),
+            (given == labels).to(loss.dtype),
+            given=given.to(loss.dtype),
+            true=labels.to(loss.dtype),
+            score=logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else None,
+        )
 
 
 class Completion(Objective):
@@ -148,4 +165,4 @@ def gather(parts: Sequence[Outcomes], rows: Sequence[Sequence[int]]) -> Outcomes
         result[order] = joined
         return result
 
-    return Outcomes(sort("loss"), sort("answers"), sort("right"))
+    return Outcomes(**{name: sort(name) for name in parts[0].tensors})

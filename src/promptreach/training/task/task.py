@@ -14,7 +14,7 @@ from torch import Tensor
 from promptreach.backbone import Backbone, Prepended
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
-from promptreach.training.arguments import least_faults
+from promptreach.training.arguments import MIN_CONTENT, least_faults
 from promptreach.training.task._finite import unfinite_fault
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
@@ -22,8 +22,6 @@ from promptreach.training.task.objective import Classification, Completion, Obje
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
 
-MIN_CONTENT = 8
-"""Fewer content tokens than this leave nothing to read."""
 MIN_INPUTS = 12
 """Fewer different inputs than this do not make three parts."""
 
@@ -91,7 +89,7 @@ class Task:
         results = []
         with torch.no_grad():
             for rows in batches:
-                batch = self.backbone.batch([data.sequences[row] for row in rows])
+                batch = data.batch(self.backbone, rows)
                 hidden = self.backbone.hidden(batch, joined)
                 results.append(objective.outcomes(self.backbone, hidden, batch, data, rows))
         return gather(results, batches)
@@ -176,7 +174,7 @@ def features(
     found = {pooling: torch.empty(len(data), task.backbone.hidden_size) for pooling in poolings}
     with torch.no_grad():
         for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
-            batch = task.backbone.batch([data.sequences[row] for row in rows])
+            batch = data.batch(task.backbone, rows)
             hidden = task.backbone.hidden(batch, joined)
             for pooling, pooled in found.items():
                 pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()

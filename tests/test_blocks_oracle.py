@@ -7,8 +7,7 @@ import torch
 
 from helpers.lipschitz_cases import normal, random_case
 from helpers.tolerances import assert_close
-from promptreach import reference
-from promptreach.limits.layers import blocks
+from promptreach import blocks, reference
 
 
 @pytest.mark.parametrize("seed", range(12))

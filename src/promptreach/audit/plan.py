@@ -1,0 +1,235 @@
+"""The plan of an audit: what it would train, on which rows, how long on this machine, and in how much memory."""
+
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from promptreach.audit.settings import Settings
+from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.hf import OpenModel
+from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, first_init
+from promptreach.training.runs import RunConfig
+from promptreach.training.search.halving import rung_steps
+from promptreach.training.task.chats import rendered
+from promptreach.training.task.encoding import Encoded, encode
+from promptreach.training.task.parts import divided
+from promptreach.training.task.readout import POOLINGS, Probe
+from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows
+
+MEASURED_SECONDS = 2.0
+"""Seconds that all measurements of steps take together, where a step is short."""
+BESIDE_TRAINING = 1.3
+"""All that an audit does, over training and its scores alone; the demo's 472 s had 363 s of these."""
+_LOOKS = 6
+"""Looks at the validation rows of a full run and of the start that its search shares."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of the plan, its search for a rate included.
+
+    Attributes:
+        name: the method and its size.
+        steps: optimiser steps, those of candidates that are dropped included.
+        seconds: for them, with the scores in between.
+    """
+
+    name: str
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """What an audit would do; nothing was trained for it.
+
+    Attributes:
+        task: ``labels`` or ``completions``.
+        rows: of the data.
+        parts: by part (``train``, ``validation``, ``test``) the number of rows used, and where they come from.
+        columns: the column of each role.
+        unused_columns: those that play no part.
+        metric: what methods are compared by.
+        methods: what is trained beside the control, in order.
+        cut_rows: rows that lose tokens at `max_length`.
+        minutes: PREDICTED wall time on this machine with one worker.
+        memory_bytes: PREDICTED peak memory; `memory` says of what.
+        memory: bytes of the weights, of the activations of the largest step, of its optimiser, and on a CPU of what the
+            process has besides.
+        device, dtype: of the model.
+        settings: of the audit.
+        runs: what is trained, at most: longer prompts are left out where they cannot help.
+    """
+
+    task: str
+    rows: int
+    parts: Mapping[str, Mapping[str, int | str]]
+    columns: Mapping[str, str]
+    unused_columns: Sequence[str]
+    metric: str
+    methods: Sequence[str]
+    cut_rows: int
+    minutes: float
+    memory_bytes: int
+    memory: Mapping[str, int]
+    model: str
+    device: str
+    dtype: str
+    settings: Mapping[str, Any]
+    runs: Sequence[PlannedRun]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON types."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """The plan as a few lines for people."""
+        parts = ", ".join(f"{part['rows']:,} {name}" for name, part in self.parts.items())
+        used = ", ".join(f"{role} from {column!r}" for role, column in self.columns.items())
+        lines = [
+            f"{self.model} on {self.device} in {self.dtype}",
+            f"Rows      {self.rows:,} of {self.task}: {parts}" + (f"; {used}" if used else ""),
+            f"Cut       {self.cut_rows:,} rows at {self.settings['limits']['max_length']} tokens",
+            f"Judged by {self.metric}",
+            f"Trained   {', '.join(run.name for run in self.runs)}, {self.settings['steps']} steps of "
+            f"{self.settings['batch_size']} rows",
+            f"Time      about {self.minutes:.1f} minutes on this machine (PREDICTED from steps timed just now)",
+            f"Memory    about {self.memory_bytes / 2**30:.2f} GiB (PREDICTED)",
+        ]
+        if self.unused_columns:
+            lines.insert(2, f"Not used  {', '.join(map(repr, self.unused_columns))}")
+        return "\n".join(lines)
+
+
+def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
+    """The plan of the audit of `data` on `model`; takes about two seconds, and longer where a step does.
+
+    Raises:
+        InputError: when a prompt leaves no room for content, or completions are asked of an encoder.
+        DataError: when rows cannot be encoded.
+    """
+    longest = max(settings.tokens)
+    check_room(model, data, longest)
+    data = rendered(model, data)
+    parts = _used(data, settings.limits, settings.seed)
+    max_length = content_length(model, settings.limits, longest)
+    task = _unfitted(model, data, {name: encode(model, part, max_length) for name, part in parts.items()}, parts)
+    configs = [config for config in _configs(model, settings) if not model.lacks(config.method)]
+    lengths = [len(ids) for ids in task.encoded["train"].sequences]
+    costs = _costs(task, configs, sum(lengths) / len(lengths))
+    row = row_seconds(task, MEASURED_SECONDS / 10)
+    runs = [_run(config, cost, settings, row, task) for config, cost in zip(configs, costs, strict=True)]
+    again = (settings.seeds - 1) * settings.steps * sum(cost.seconds for cost in costs) * 2 / max(1, len(costs))
+    seconds = BESIDE_TRAINING * (sum(run.seconds for run in runs) + again) + len(POOLINGS) * len(lengths) * row
+    memory = _memory(model, costs)
+    return AuditPlan(
+        task="labels" if isinstance(data, LabelledTexts) else "completions",
+        rows=len(data),
+        parts={
+            {"held_out": "test"}.get(name, name): {"rows": len(part), "source": part.source}
+            for name, part in parts.items()
+        },
+        columns=dict(data.columns),
+        unused_columns=data.unused_columns,
+        metric=settings.metric or ("accuracy" if isinstance(data, LabelledTexts) else "loss"),
+        methods=settings.methods,
+        cut_rows=encode(model, data, max_length).truncated,
+        minutes=seconds / 60,
+        memory_bytes=sum(memory.values()),
+        memory=memory,
+        model=model.name,
+        device=str(next(model.release().parameters()).device),
+        dtype=str(model.release().dtype).removeprefix("torch."),
+        settings=asdict(replace(settings, limits=replace(settings.limits, max_length=max_length))),
+        runs=runs,
+    )
+
+
+def _used(data: TaskData, limits: Limits, seed: int) -> dict[str, TaskData]:
+    """The rows of each part that are used, as `prepare` draws them."""
+    parts = divided(data, seed)
+    return {name: part.take(drawn_rows(len(part), getattr(limits, name), seed)) for name, part in parts.items()}
+
+
+def _unfitted(model: OpenModel, data: TaskData, encoded: Mapping[str, Encoded], parts: Mapping[str, TaskData]) -> Task:
+    """The task with a head of zeros where one is needed: fitting it would take longer than all that is measured."""
+    train, validation, held_out = (parts[name] for name in ("train", "validation", "held_out"))
+    task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
+    if not isinstance(data, LabelledTexts):
+        return task
+    pooling = POOLINGS[model.task][0]
+    classes, hidden = len(data.label_names), model.hidden_size
+    centre, weight = torch.zeros(hidden), torch.zeros(classes, hidden)
+    probe = Probe(pooling, centre, torch.ones(hidden), weight, torch.zeros(classes), 0.0, 0.0, 0.0)
+    return replace(task, probes={pooling: probe}, pooling=pooling)
+
+
+def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:
+    """The full run of every method and length, with the rate still open."""
+    middle = settings.tokens[len(settings.tokens) // 2]
+    for method in settings.methods:
+        size = UNIPELT_SIZES["published"] if method == "unipelt" else {"rank": settings.rank, "tokens": middle}
+        for tokens in settings.tokens if method == "prompt" else (size["tokens"],):
+            own = {**dict.fromkeys(("tokens", "rank", "bottleneck"), 0), **size, "tokens": tokens}
+            sizes = {name: own[name] if name in METHODS[method].sizes else 0 for name in own}
+            yield RunConfig(
+                method=method,
+                init=first_init(model, method),
+                tokens=sizes["tokens"],
+                rank=sizes["rank"],
+                bottleneck=sizes["bottleneck"],
+                lora_targets=settings.lora_targets if method == "lora" else (),
+                learning_rate=0.0,
+                steps=settings.steps,
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+            )
+
+
+def _costs(task: Task, configs: Sequence[RunConfig], content: float) -> list[StepCost]:
+    """The cost of a step of each; of several lengths of a prompt the middle one is measured."""
+    lengths = sorted(config.tokens for config in configs if config.method == "prompt")
+    middle = lengths[len(lengths) // 2] if lengths else 0
+    measured = [config for config in configs if config.method != "prompt" or config.tokens == middle]
+    found = {config: step_cost(task, config, MEASURED_SECONDS / len(measured)) for config in measured}
+    prompt = next((cost for config, cost in found.items() if config.method == "prompt"), None)
+    return [
+        found.get(config) or same_length(prompt, content, middle, config.tokens)  # type: ignore[arg-type]
+        for config in configs
+    ]
+
+
+def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, task: Task) -> PlannedRun:
+    """A run with its search: candidates are dropped at doubling steps, the best goes on to the end."""
+    given = settings.learning_rates.get(config.method)
+    candidates = len(given) if given else len(METHODS[config.method].rates)
+    steps, looks, alive, rung = config.steps, _LOOKS, candidates, 0
+    while alive > 1 and rung_steps(config.steps, rung) < config.steps:
+        kept = (alive + 1) // 2
+        steps += (alive - kept) * rung_steps(config.steps, rung)
+        looks, alive, rung = looks + alive, kept, rung + 1
+    scored = looks * len(task.validation) + len(task.held_out)
+    return PlannedRun(config.label, steps, steps * cost.seconds + scored * row)
+
+
+def _memory(model: OpenModel, costs: Sequence[StepCost]) -> dict[str, int]:
+    """Bytes at the step that takes most, by what takes them."""
+    weights = sum(weight.numel() * weight.element_size() for weight in model.release().parameters())
+    dearest = max(costs, key=lambda cost: cost.activations + cost.optimiser)
+    memory = {"weights": weights, "activations": dearest.activations, "optimiser": dearest.optimiser}
+    if next(model.release().parameters()).device.type == "cpu":
+        memory["process"] = max(0, _resident() - weights)
+    return memory
+
+
+def _resident() -> int:
+    """Bytes of this process in main memory; 0 where the system does not tell."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return 0

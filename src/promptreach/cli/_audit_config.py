@@ -1,0 +1,62 @@
+"""The keys of a YAML file for ``promptreach audit --config``, and what each may hold."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StrictInt, StrictStr
+
+from promptreach.cli._audit_options import Budget, Dtype, Engine, ModelTask
+
+
+def _several(given: object) -> object:
+    """A lone value as a list of one."""
+    return given if isinstance(given, list | dict) or given is None else [given]
+
+
+Names = Annotated[list[StrictStr], BeforeValidator(_several)]
+Numbers = Annotated[list[StrictInt], BeforeValidator(_several)]
+Rates = Annotated[list[float] | dict[StrictStr, float | list[float]], BeforeValidator(_several)]
+
+
+class AuditConfig(BaseModel):
+    """The options of an audit; each is named as on the command line, with an underscore or a dash between words."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: StrictStr | None = None
+    data: StrictStr | None = None
+    text_col: StrictStr | None = None
+    label_col: StrictStr | None = None
+    prompt_col: StrictStr | None = None
+    completion_col: StrictStr | None = None
+    pair_col: StrictStr | None = None
+    split_col: StrictStr | None = None
+    validation: StrictStr | None = None
+    test: StrictStr | None = None
+    chat_template: StrictStr | None = None
+    adapter: StrictStr | None = None
+    budget: Budget | None = None
+    metric: StrictStr | None = None
+    methods: Names | None = None
+    tokens: Numbers | None = None
+    rank: StrictInt | None = None
+    lora_targets: Names | None = None
+    steps: StrictInt | None = None
+    batch_size: StrictInt | None = None
+    max_length: StrictInt | None = None
+    seeds: StrictInt | None = None
+    learning_rates: Rates | None = None
+    out: StrictStr | None = None
+    engine: Engine | None = None
+    workers: StrictInt | None = None
+    ray_address: StrictStr | None = None
+    seed: StrictInt | None = None
+    resume: StrictBool | None = None
+    task: ModelTask | None = None
+    revision: StrictStr | None = None
+    dtype: Dtype | None = None
+    device: StrictStr | None = None
+    device_map: StrictStr | None = None
+    num_layers: StrictInt | None = None
+    dry_run: StrictBool | None = None
+    quiet: StrictBool | None = None
+    exit_zero: StrictBool | None = None

@@ -1,0 +1,163 @@
+"""The options of ``promptreach audit`` that are more than one word: lists, and all of them from a YAML file."""
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar, no_type_check
+
+import typer
+
+from promptreach.cli._command import exit_status
+from promptreach.errors import Fault, InputError
+
+Number = TypeVar("Number", int, float)
+Rates = tuple[float, ...] | dict[str, tuple[float, ...]]
+
+
+class Budget(StrEnum):
+    """The budgets by name."""
+
+    quick = "quick"
+    standard = "standard"
+    thorough = "thorough"
+
+
+class Engine(StrEnum):
+    """The places where training runs go."""
+
+    local = "local"
+    ray = "ray"
+
+
+class ModelTask(StrEnum):
+    """The tasks that a model is opened for."""
+
+    encoder = "encoder"
+    causal = "causal"
+    seq2seq = "seq2seq"
+
+
+class Dtype(StrEnum):
+    """The types of weights; auto is the checkpoint's own, or float32 where this CPU is slow at it."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
+def listed(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The words of an option that may be given several times, or once with commas; None where it was not given."""
+    words = [word for one in given or () for word in one.replace(",", " ").split()]
+    return tuple(words) if given else None
+
+
+def whole_numbers(option: str, given: Sequence[str] | None) -> tuple[int, ...] | None:
+    """Such an option's words as whole numbers.
+
+    Raises:
+        InputError: naming each that is none.
+    """
+    words = listed(given)
+    return None if words is None else _numbers(option, words, int, "whole numbers such as 4,16")
+
+
+def rates(option: str, given: Sequence[str] | None) -> Rates | None:
+    """Learning rates for every method, such as ``1e-3,3e-3``, or of single ones, such as ``prompt=0.3,lora=1e-3``.
+
+    Raises:
+        InputError: naming each word that is neither, or all where some are for every method and some are not.
+    """
+    words, expected = listed(given), "numbers such as 1e-3,3e-3, or one method's such as lora=1e-3"
+    if words is None:
+        return None
+    if not any("=" in word for word in words):
+        return _numbers(option, words, float, expected)
+    if not all("=" in word for word in words):
+        raise InputError(Fault(option, repr(",".join(words)), "rates for every method, or each with its method"))
+    pairs = [word.partition("=") for word in words]
+    found = _numbers(option, [number for _, _, number in pairs], float, expected)
+    by_method: dict[str, tuple[float, ...]] = {}
+    for (method, _, _), rate in zip(pairs, found, strict=True):
+        by_method[method] = (*by_method.get(method, ()), rate)
+    return by_method
+
+
+def _numbers(option: str, words: Sequence[str], kind: Callable[[str], Number], expected: str) -> tuple[Number, ...]:
+    found, faults = [], []
+    for word in words:
+        try:
+            found.append(kind(word))
+        except ValueError:
+            faults.append(Fault(option, repr(word), expected))
+    if faults:
+        raise InputError(faults)
+    return tuple(found)
+
+
+@no_type_check  # typer hands over a context of its own that is none of `typer.Context`
+def from_file(context: typer.Context, file: Path | None) -> Path | None:
+    """The callback of ``--config``: what the file says is the default of what the command line does not say."""
+    if file is not None and not context.resilient_parsing:
+        with exit_status():
+            context.default_map = {**(context.default_map or {}), **read_config(file)}
+    return file
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The options in a YAML file, by their names with underscores, in the form that the command line has them in.
+
+    Raises:
+        InputError: listing every unknown key and every value that does not fit, or saying what keeps the file from
+            being read.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(Fault(str(file), error.strerror or "cannot be read", "a YAML file of options")) from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(Fault(str(file), f"no YAML ({reason})", "a YAML file of options")) from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        expected = "keys and values such as 'budget: quick'"
+        raise InputError(Fault(str(file), f"a {type(found).__name__}", expected))
+    return _checked(file, {str(key).replace("-", "_"): value for key, value in found.items()})
+
+
+def _checked(file: Path, found: dict[str, Any]) -> dict[str, Any]:
+    from pydantic import ValidationError
+
+    from promptreach.cli._audit_config import AuditConfig
+
+    try:
+        config = AuditConfig.model_validate(found)
+    except ValidationError as error:
+        faults: dict[str, Fault] = {}
+        for one in error.errors():
+            key = str(one["loc"][0])
+            if key in faults:
+                continue  # of a choice between types, the first says it
+            if one["type"] == "extra_forbidden":
+                near = get_close_matches(key, AuditConfig.model_fields, 1)
+                remedy = f"Did you mean {near[0]!r}?" if near else "See promptreach audit --help for the options."
+                faults[key] = Fault(str(file), f"the unknown key {key!r}", "an option of audit", remedy)
+            else:
+                expected = one["msg"].removeprefix("Input should be ")
+                faults[key] = Fault(f"{file}, {key}", repr(found[key])[:80], expected)
+        raise InputError(list(faults.values())) from None
+    return {name: _words(value) for name, value in config if name in config.model_fields_set and value is not None}
+
+
+def _words(value: Any) -> Any:
+    """A value as the command line would have it: lists of words."""
+    if isinstance(value, dict):
+        return [
+            f"{key}={one}" for key, given in value.items() for one in (given if isinstance(given, list) else [given])
+        ]
+    return [str(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,164 @@
+"""The metrics of labels as scikit-learn defines them, on rows that may count several times or not at all.
+
+A metric is computed for many weightings of the same rows at once: for weights of one it is the score, for the counts of
+rows drawn with replacement its bootstrap.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import cast, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptreach.data import LabelledTexts, TaskData
+from promptreach.diagnosis.numbers import LabelMetric, Metric
+from promptreach.errors import Fault
+from promptreach.training.task.objective import Outcomes
+
+RESAMPLES = 1000
+"""Drawings of rows that a bootstrap takes."""
+LABEL_METRICS: tuple[LabelMetric, ...] = get_args(LabelMetric)
+"""The metrics of labels by name."""
+BINARY: tuple[LabelMetric, ...] = ("f1", "average_precision")
+"""Those that are about one label of two."""
+_MOST_ENTRIES = 2**24
+
+
+def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
+    """Faults of a metric's name, and of its use on such data where that is known."""
+    if metric is None:
+        return []
+    if metric not in (*LABEL_METRICS, "loss"):
+        return [Fault("metric", repr(metric), f"one of {', '.join((*LABEL_METRICS, 'loss'))}")]
+    if isinstance(data, LabelledTexts):
+        classes = len(data.label_names)
+        if metric in BINARY and classes != 2:
+            return [Fault("metric", f"{metric!r} on {classes} labels", "two labels", "Of more, take macro_f1 or mcc.")]
+        return [] if metric != "loss" else [Fault("metric", "'loss' on labels", f"one of {', '.join(LABEL_METRICS)}")]
+    if data is not None and metric != "loss":
+        return [Fault("metric", f"{metric!r} on completions", "labels", "Completions are judged by their loss.")]
+    return []
+
+
+def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
+    """The score on all rows: nats per answer for ``"loss"``, otherwise larger is better.
+
+    Args:
+        metric: its name.
+        outcomes: on the rows; all but loss and accuracy need the label that each row was given, and the true one.
+        positive: the label that `BINARY` metrics are about.
+    """
+    if metric == "loss":
+        return outcomes.mean_loss
+    if metric == "accuracy":
+        return outcomes.accuracy
+    return float(weighted(metric, outcomes, torch.ones(1, len(outcomes.loss), dtype=torch.float64), positive)[0])
+
+
+def weighted(
+    metric: LabelMetric, outcomes: Outcomes, weights: Float[Tensor, "draws rows"], positive: int = 1
+) -> Float[Tensor, " draws"]:
+    """The score for each weighting of the rows; a ratio whose denominator is zero is zero, as in scikit-learn."""
+    if metric == "average_precision":
+        return _average_precision(outcomes, weights, positive)
+    true, given = _classes(outcomes)
+    classes = int(torch.stack([true, given]).max()) + 1
+    truths, givens = (torch.nn.functional.one_hot(part, classes).double() for part in (true, given))
+    counts = _Counts(weights @ (truths * givens), weights @ truths, weights @ givens, positive)
+    return _OF_COUNTS[metric](counts)
+
+
+def bootstrap(
+    metric: LabelMetric, first: Outcomes, second: Outcomes, positive: int = 1, seed: int = 0
+) -> Float[Tensor, " draws"]:
+    """The gain of `first` over `second` in `RESAMPLES` drawings of the rows, the same rows for both."""
+    rows = len(first.loss)
+    generator = torch.Generator().manual_seed(seed)
+    at_once = max(1, min(RESAMPLES, _MOST_ENTRIES // rows))
+    found = []
+    for start in range(0, RESAMPLES, at_once):
+        draws = min(at_once, RESAMPLES - start)
+        drawn = torch.randint(rows, (draws, rows), generator=generator)
+        weights = torch.zeros(draws, rows, dtype=torch.float64).scatter_add_(
+            1, drawn, torch.ones(draws, rows, dtype=torch.float64)
+        )
+        found.append(weighted(metric, first, weights, positive) - weighted(metric, second, weights, positive))
+    return torch.cat(found)
+
+
+class _Counts:
+    """Weighted counts by class, each (draws, classes): right, true, and given."""
+
+    def __init__(self, right: Tensor, true: Tensor, given: Tensor, positive: int) -> None:
+        self.right, self.true, self.given, self.positive = right, true, given, positive
+
+    @property
+    def total(self) -> Tensor:
+        return self.true.sum(1)
+
+    @property
+    def f1(self) -> Tensor:
+        """Of every class."""
+        return _ratio(2 * self.right, self.true + self.given)
+
+
+def _accuracy(counts: _Counts) -> Tensor:
+    return _ratio(counts.right.sum(1), counts.total)
+
+
+def _balanced_accuracy(counts: _Counts) -> Tensor:
+    """The mean recall of the classes that occur."""
+    return _ratio(_ratio(counts.right, counts.true).sum(1), (counts.true > 0).sum(1).double())
+
+
+def _macro_f1(counts: _Counts) -> Tensor:
+    """The mean F1 of the classes that occur or are given."""
+    there = ((counts.true > 0) | (counts.given > 0)).double()
+    return _ratio((counts.f1 * there).sum(1), there.sum(1))
+
+
+def _f1(counts: _Counts) -> Tensor:
+    inside = counts.positive < counts.f1.shape[1]
+    return counts.f1[:, counts.positive] if inside else torch.zeros_like(counts.total)
+
+
+def _mcc(counts: _Counts) -> Tensor:
+    total, right = counts.total, counts.right.sum(1)
+    spread = [total**2 - (part**2).sum(1) for part in (counts.true, counts.given)]
+    return _ratio(right * total - (counts.true * counts.given).sum(1), (spread[0] * spread[1]).sqrt())
+
+
+_OF_COUNTS: Mapping[str, Callable[[_Counts], Tensor]] = {
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "macro_f1": _macro_f1,
+    "f1": _f1,
+    "mcc": _mcc,
+}
+
+
+def _average_precision(outcomes: Outcomes, weights: Tensor, positive: int) -> Tensor:
+    """The precision at every score, weighted by the recall that is gained there; equal scores stand together."""
+    assert outcomes.score is not None
+    true, _ = _classes(outcomes)
+    scores = outcomes.score if positive == 1 else -outcomes.score
+    order = scores.argsort(descending=True, stable=True)
+    ordered = scores[order]
+    weight = weights[:, order]
+    right = (weight * (true[order] == positive).double()).cumsum(1)
+    taken = weight.cumsum(1)
+    ends = torch.cat([(ordered[1:] != ordered[:-1]).nonzero()[:, 0], torch.tensor([len(ordered) - 1])])
+    right, precision = right[:, ends], _ratio(right[:, ends], taken[:, ends])
+    recall = _ratio(right, right[:, -1:].expand_as(right))
+    gained = recall.diff(dim=1, prepend=torch.zeros(len(recall), 1, dtype=torch.float64))
+    return (gained * precision).sum(1)
+
+
+def _classes(outcomes: Outcomes) -> tuple[Tensor, Tensor]:
+    return cast("Tensor", outcomes.true).long(), cast("Tensor", outcomes.given).long()
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """Zero where the denominator is."""
+    return torch.where(below > 0, above / torch.where(below > 0, below, 1.0), 0.0)

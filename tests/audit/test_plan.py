@@ -1,0 +1,76 @@
+"""The plan of an audit: what stands in it, that it trains nothing, and that memory and steps are counted right."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import promptreach
+from helpers.audit_cases import SETTINGS, rows
+from helpers.models import tiny_model
+from helpers.tasks import completions
+from promptreach.audit import plan
+from promptreach.audit.plan import AuditPlan, planned
+from promptreach.tables import read_task
+
+KEYS = (
+    *("task", "rows", "parts", "columns", "unused_columns", "metric", "methods", "cut_rows", "minutes"),
+    "memory_bytes",
+)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MEASURED_SECONDS", 0.01)
+
+
+def plan_of(family: str, data: Any, **changes: Any) -> AuditPlan:
+    return planned(tiny_model(family), data, replace(SETTINGS, **changes))
+
+
+@pytest.fixture
+def of_labels() -> AuditPlan:
+    return plan_of("bert", read_task(rows(60)))
+
+
+def test_every_key_is_there_as_json(of_labels: AuditPlan) -> None:
+    found = json.loads(json.dumps(of_labels.to_dict()))
+    assert set(KEYS) <= set(found)
+    assert (found["task"], found["rows"], found["metric"]) == ("labels", 60, "accuracy")
+    assert sum(part["rows"] for part in found["parts"].values()) <= 60
+    assert list(found["parts"]) == ["train", "validation", "test"]
+    assert found["methods"] == ["prompt", "prefix", "lora"]
+    assert found["minutes"] > 0
+    assert found["memory_bytes"] == sum(found["memory"].values())
+
+
+def test_the_plan_reads_as_a_few_lines(of_labels: AuditPlan) -> None:
+    text = str(of_labels)
+    for expected in ("60 of labels", "Judged by accuracy", "prompt 3 tokens", "minutes", "GiB"):
+        assert expected in text
+
+
+def test_completions_are_cut_and_counted_not_refused() -> None:
+    data = completions(40)
+    longer = replace(data, completions=("the cat sat on a mat and ran under the tree", *data.completions[1:]))
+    found = plan_of("gpt2", longer, limits=replace(SETTINGS.limits, max_length=9))
+    assert (found.task, found.metric) == ("completions", "loss")
+    assert found.cut_rows >= 1
+
+
+def test_a_single_rate_takes_no_search_and_several_lengths_are_several_runs() -> None:
+    found = plan_of("gpt2", read_task(rows(60)), tokens=(2, 3), methods=("prompt",), learning_rates={"prompt": (0.1,)})
+    assert [run.name for run in found.runs] == ["prompt 2 tokens", "prompt 3 tokens"]
+    assert {run.steps for run in found.runs} == {SETTINGS.steps}
+
+
+def test_an_audit_that_is_only_planned_touches_no_folder(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    found = promptreach.audit(
+        tiny_model("gpt2"), rows(60), dry_run=True, out=out, budget="quick", steps=3, metric="macro_f1", tokens=3
+    )
+    assert isinstance(found, AuditPlan)
+    assert not out.exists()
+    assert (found.metric, found.settings["steps"], found.settings["tokens"]) == ("macro_f1", 3, (3,))

@@ -1,0 +1,35 @@
+"""The cost of a step: the model is what it was before, and memory is that of what is trained."""
+
+from dataclasses import replace
+
+import torch
+
+from helpers.audit_cases import SETTINGS, rows
+from helpers.models import tiny_model
+from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
+from promptreach.tables import read_task
+from promptreach.training.methods.budget import parameter_count
+from promptreach.training.runs import RunConfig
+from promptreach.training.task.task import prepare
+
+
+def test_steps_are_taken_back_and_their_memory_is_that_of_what_is_trained() -> None:
+    model = tiny_model("gpt2")
+    before = {name: weight.clone() for name, weight in model.release().state_dict().items()}
+    data = read_task(rows(60))
+    task = prepare(model, data, limits=SETTINGS.limits, longest_prompt=3)
+    config = RunConfig(method="full", tokens=0, rank=0, init="pretrained", learning_rate=0.0, steps=4, batch_size=4)
+    full = step_cost(task, config, 0.0)
+    prompt = step_cost(task, replace(config, method="prompt", tokens=3, init="random"), 0.0)
+    head = 2 * model.hidden_size + 2
+    assert prompt.optimiser == 20 * (parameter_count(model, "prompt", tokens=3) + head)
+    assert full.optimiser > prompt.optimiser
+    assert prompt.activations > 0
+    assert prompt.seconds > 0
+    assert row_seconds(task, 0.0) > 0
+    after = model.release().state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+def test_a_longer_prompt_costs_in_proportion_to_all_tokens() -> None:
+    assert same_length(StepCost(2.0, 100, 7), 10.0, before=10, after=30) == StepCost(4.0, 200, 7)

@@ -1,0 +1,133 @@
+"""Metrics of labels against scikit-learn's, their weightings against repeated rows, and their paired bootstrap."""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sklearn
+
+from promptreach.data import Completions, LabelledTexts
+from promptreach.diagnosis.measures.comparison import paired
+from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults, score, weighted
+from promptreach.diagnosis.numbers import LabelMetric
+from promptreach.training.task.objective import Outcomes
+
+SKLEARN: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": sklearn.accuracy_score,
+    "balanced_accuracy": sklearn.balanced_accuracy_score,
+    "macro_f1": lambda true, given: sklearn.f1_score(true, given, average="macro", zero_division=0),
+    "f1": lambda true, given: sklearn.f1_score(true, given, zero_division=0),
+    "mcc": sklearn.matthews_corrcoef,
+}
+
+
+def outcomes_of(true: torch.Tensor, given: torch.Tensor, scores: torch.Tensor | None = None) -> Outcomes:
+    ones = torch.ones(len(true))
+    return Outcomes(ones, ones, (true == given).float(), given.float(), true.float(), scores)
+
+
+def drawn(seed: int, rows: int, classes: int) -> Outcomes:
+    generator = torch.Generator().manual_seed(seed)
+    true = torch.randint(classes, (rows,), generator=generator)
+    other = torch.randint(classes, (rows,), generator=generator)
+    given = torch.where(torch.rand(rows, generator=generator) < 0.6, true, other)
+    # Coarse, so that several rows have the same score.
+    scores = ((2 * given - 1) + torch.randn(rows, generator=generator)).mul(2).round() if classes == 2 else None
+    return outcomes_of(true, given, scores)
+
+
+@pytest.mark.parametrize("metric", sorted(SKLEARN))
+@pytest.mark.parametrize(("rows", "classes"), [(1, 2), (7, 2), (50, 2), (40, 3), (300, 7)])
+def test_metrics_are_those_of_scikit_learn(metric: LabelMetric, rows: int, classes: int) -> None:
+    if metric == "f1" and classes > 2:
+        pytest.skip("of two labels")
+    for seed in range(20):
+        found = drawn(seed, rows, classes)
+        assert found.true is not None
+        assert found.given is not None
+        true, given = found.true.long().numpy(), found.given.long().numpy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = SKLEARN[metric](true, given)
+        assert math.isclose(score(metric, found), expected, rel_tol=1e-12, abs_tol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [3, 20, 200])
+def test_average_precision_is_that_of_scikit_learn(rows: int) -> None:
+    for seed in range(20):
+        found = drawn(seed, rows, 2)
+        assert found.true is not None
+        assert found.score is not None
+        for positive, scores in ((1, found.score), (0, -found.score)):
+            true = (found.true.long() == positive).numpy()
+            if true.any():
+                expected = sklearn.average_precision_score(true, scores.numpy())
+                assert math.isclose(score("average_precision", found, positive), expected, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("metric", LABEL_METRICS)
+def test_a_weight_counts_a_row_so_often(metric: LabelMetric) -> None:
+    found = drawn(1, 30, 2)
+    counts = torch.randint(4, (30,), generator=torch.Generator().manual_seed(2))
+    repeated = Outcomes(**{name: tensor.repeat_interleave(counts) for name, tensor in found.tensors.items()})
+    assert math.isclose(
+        float(weighted(metric, found, counts[None].double())[0]), score(metric, repeated), rel_tol=1e-12
+    )
+
+
+def test_the_first_label_can_be_the_positive_one() -> None:
+    found = drawn(3, 40, 2)
+    assert found.true is not None
+    assert found.given is not None
+    expected = sklearn.f1_score(found.true.long().numpy(), found.given.long().numpy(), pos_label=0)
+    assert math.isclose(score("f1", found, 0), expected, rel_tol=1e-12)
+
+
+def test_a_paired_interval_holds_the_gain_and_is_the_same_every_time() -> None:
+    better, worse = drawn(4, 200, 2), drawn(4, 200, 2)
+    assert paired(better, worse, "macro_f1").gain == 0.0
+    assert better.true is not None
+    worse = outcomes_of(better.true, torch.zeros(200))
+    found = paired(better, worse, "macro_f1")
+    assert found.low < found.gain < found.high
+    assert found == paired(better, worse, "macro_f1")
+    assert found.gain == score("macro_f1", better) - score("macro_f1", worse)
+    every = paired(better, worse, "macro_f1", every_row=True)
+    assert (every.low, every.high) == (every.gain, every.gain)
+
+
+def test_paired_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    # The whole of it, over 2,000 tables a metric, is benchmarks/diagnosis/metric_intervals.py.
+    population = _pair(99, 200_000)
+    truth = score("f1", population[0]) - score("f1", population[1])
+    held = [paired(*_pair(seed, 250), "f1") for seed in range(60)]
+    assert sum(found.low <= truth <= found.high for found in held) >= 48
+
+
+def _pair(seed: int, rows: int) -> tuple[Outcomes, Outcomes]:
+    generator = torch.Generator().manual_seed(seed)
+    true = (torch.rand(rows, generator=generator) < 0.3).long()
+    wrong = [torch.rand(rows, generator=generator) < share for share in (0.15, 0.25)]
+    first, second = (outcomes_of(true, true ^ flips.long()) for flips in wrong)
+    return first, second
+
+
+@pytest.mark.parametrize(
+    ("metric", "classes", "expected"),
+    [
+        ("f2", 2, "one of accuracy"),
+        ("f1", 3, "Of more, take macro_f1"),
+        ("loss", 2, "'loss' on labels"),
+        ("mcc", 3, ""),
+        ("loss", 0, ""),
+        ("f1", 0, "Completions are judged by their loss"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_named(metric: str, classes: int, expected: str) -> None:
+    names = tuple(f"label {index}" for index in range(classes))
+    data = LabelledTexts(("a", "b"), (0, 1), names) if classes else Completions(("a",), ("b",))
+    faults = metric_faults(metric, data)
+    assert [expected in str(fault) for fault in faults] == ([True] if expected else [])

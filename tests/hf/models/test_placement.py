@@ -1,0 +1,67 @@
+"""What auto stands for: the checkpoint's own type, or float32 where the CPU has no instructions for it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from helpers.models import tiny_config
+from promptreach.hf.models import placement
+from promptreach.hf.models.placement import device_for, dtype_faults, dtype_for
+
+
+@pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Sets what instructions the CPU is said to have."""
+
+    def having(flags: str) -> None:
+        file = tmp_path / "cpuinfo"
+        file.write_text(f"processor : 0\nflags\t: fpu sse {flags}\n")
+        monkeypatch.setattr(placement, "_CPU_INFO", file)
+
+    return having
+
+
+@pytest.mark.parametrize(
+    ("own", "flags", "expected"),
+    [
+        (torch.float32, "avx2", torch.float32),
+        ("float64", "avx2", torch.float64),
+        (torch.bfloat16, "avx2", torch.float32),
+        (torch.bfloat16, "avx512_bf16", torch.bfloat16),
+        ("bfloat16", "amx_bf16", torch.bfloat16),
+        (torch.float16, "avx512_bf16", torch.float32),
+        (torch.float16, "avx512_fp16", torch.float16),
+        (None, "avx512_bf16", torch.float32),
+        (torch.int8, "", torch.float32),
+    ],
+)
+def test_auto_is_the_checkpoints_own_where_the_cpu_is_fast_at_it(own: Any, flags: str, expected: Any, cpu: Any) -> None:
+    cpu(flags)
+    config = tiny_config("gpt2")
+    config.dtype = own
+    dtype, why = dtype_for("auto", config, "cpu")
+    assert dtype is expected
+    assert why.startswith("auto: ")
+    # An accelerator has such numbers.
+    if own in (torch.bfloat16, torch.float16):
+        assert dtype_for("auto", config, "cuda")[0] is own
+
+
+def test_what_is_asked_for_is_taken(cpu: Any) -> None:
+    cpu("")
+    assert dtype_for(torch.bfloat16, tiny_config("gpt2"), "cpu") == (torch.bfloat16, "")
+    assert dtype_for("float64", tiny_config("gpt2"), "cpu") == (torch.float64, "")
+    assert dtype_faults("auto") == dtype_faults(torch.float16) == dtype_faults("bfloat16") == []
+    assert "one of auto, float32" in str(dtype_faults("int8")[0])
+    assert dtype_faults(torch.int8)
+
+
+def test_auto_is_the_accelerator_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert device_for("auto") == "cpu"
+    assert device_for("cuda:1") == "cuda:1"
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    assert device_for("auto") == torch.device("meta")
