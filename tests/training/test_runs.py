@@ -87,6 +87,7 @@ def test_every_setting_changes_the_name() -> None:
         "reparameterise": True,
         "dropout": 0.1,
         "start": WarmStart(SoftPrompt(torch.ones(1, 2))),
+        "lora_targets": ("query",),
     }
     assert set(others) == {field.name for field in dataclasses.fields(RunConfig)}
     store = RunStore(None)
