@@ -70,7 +70,9 @@ def test_resume_where_nothing_is_to_resume_is_refused(content: str | None, model
         out.mkdir()
     if content == "other":
         (out / "notes.txt").write_text("mine")
-    status, _, err = run("audit", model, model, "--out", out, "--resume")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\na,x\nb,y\n")
+    status, _, err = run("audit", model, rows, "--out", out, "--resume")
     assert status == 2
     assert "Leave --resume away" in err
 

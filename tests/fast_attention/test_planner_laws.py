@@ -8,6 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from helpers.attention_problems import exact_of, smooth_head
 from promptreach.fast_attention import planner, problem
 from promptreach.fast_attention.measure import deviation_error, range_error
+from promptreach.fast_attention.polynomial import method
 from promptreach.inference import attend
 
 
@@ -99,6 +100,7 @@ def test_easy_scores_are_offered_to_the_polynomial() -> None:
 def test_entries_are_scanned_once_whatever_the_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The planner cuts heads out of a problem that was checked; it does not check them again."""
     scanned = []
+    monkeypatch.setattr(method, "QUICK_WORK", 0)  # a second path begins from the tensors again
     monkeypatch.setattr(problem, "entry_faults", lambda named, *_: scanned.append(tuple(named)) or [])
     query, key, value = (item.expand(3, -1, -1) for item in smooth_head(2100, 2100, 0.1))
     _, report = attend(query, key, value, 1e-3)

@@ -204,7 +204,7 @@ def test_lora_without_matrices(lora: Path) -> None:
     whole = load_file(lora / WEIGHTS)
     save_file({"base_model.model.classifier.weight": torch.zeros(1)}, lora / WEIGHTS)
     change(lora, r="2")
-    assert_refused(lora, "no LoRA matrices", "no rank")
+    assert_refused(lora, "no LoRA matrices", "r '2'")
     change(lora, r=2)
     save_file({key: tensor / 0 if "lora_B" in key else tensor for key, tensor in whole.items()}, lora / WEIGHTS)
     assert_refused(lora, *["NaN"] * 4)

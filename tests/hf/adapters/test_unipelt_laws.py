@@ -14,7 +14,6 @@ from promptreach.backbone import Attachment, Prepended
 from promptreach.errors import AdapterError, InputError
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.unipelt import AttachedUnipelt, log_mean_gate
-from promptreach.hf.running.capture import capture
 from promptreach.prompt import Prefix
 
 MODELS = {family: tiny_model(family) for family in FAMILIES}
@@ -277,14 +276,12 @@ def test_a_state_of_another_size_is_refused() -> None:
 
 
 def test_what_would_bypass_the_gates_is_refused() -> None:
-    """A cache, another attention, a second UniPELT, and chunks that would each have a mean of their own."""
+    """A cache, a second UniPELT, and chunks that would each have a mean of their own."""
     model = tiny_model("bert")
     batch, prefix = model.batch(SEQUENCES), prefix_of(model)
     with model.unipelt(prefix, 2, 3, 0):
         with pytest.raises(InputError, match="a prefix or a cache; expected whole sequences"):
             model.hidden(batch, Prepended(prefix_keys=prefix.keys, prefix_values=prefix.values))
-        with pytest.raises(InputError, match="expected the one that UniPELT brings"):
-            capture(model, batch)
         with pytest.raises(InputError, match="has UniPELT attached"), model.unipelt(prefix, 2, 3, 0):
             pass
         states_of(model)  # still on

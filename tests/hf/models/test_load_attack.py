@@ -319,6 +319,6 @@ def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
 
 def test_gguf_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(tmp_path / "tiny.gguf")
-    monkeypatch.setattr("promptreach.hf.models.load.find_spec", lambda name: None)
+    monkeypatch.setattr("promptreach.model_files.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'pip install "gguf>=0.17"'):
         open_model(path)

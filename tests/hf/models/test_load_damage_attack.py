@@ -126,7 +126,7 @@ def test_an_index_that_leads_out_of_the_folder_tells_nothing_of_outside(weights:
     assert "s3cr3t" not in said
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)+$", "(a|aa)+$"])
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)+$"])
 def test_a_tokenizer_that_explodes_is_one_line(
     pattern: str, whole: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

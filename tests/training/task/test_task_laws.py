@@ -69,7 +69,7 @@ def split_by_place(data: TaskData, held_out: float, seed: int) -> tuple[TaskData
 
 
 def test_the_probe_sees_training_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promptreach.training.task.task, "train_test_split", split_by_place)
+    monkeypatch.setattr(promptreach.training.task.parts, "train_test_split", split_by_place)
     data = labelled(50)
     train = 30
 
@@ -145,7 +145,7 @@ def test_the_digest_knows_where_training_starts() -> None:
 
 
 def test_a_label_that_training_never_sees_is_scored_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promptreach.training.task.task, "train_test_split", split_by_place)
+    monkeypatch.setattr(promptreach.training.task.parts, "train_test_split", split_by_place)
     data = labelled(40)
     rare = replace(data, labels=(*data.labels[:-1], 2), label_names=("a", "b", "rare"))
     task = prepare(model_of("gpt2"), rare)
@@ -210,5 +210,7 @@ def test_hidden_states_that_are_not_finite_are_refused(half: bool) -> None:
     train = train_test_split(data, 0.4, 0)[0]
     count = sum("cat" in text.split() for text in train.inputs) if half else len(train)
     for work in (prepare, fit, lambda *asked: predict(*asked, ("prompt", "head"), (2,)), diagnose):
-        with pytest.raises(InputError, match=rf"model: {count} examples whose hidden states are not finite"):
+        with pytest.raises(
+            InputError, match=rf"model: {count} of {len(train)} examples whose hidden states are not finite"
+        ):
             work(model, data)

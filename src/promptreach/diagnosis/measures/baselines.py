@@ -202,7 +202,7 @@ def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
         others = [
             init for init in METHODS[config.method].inits if init != config.init and not lacks(config.method, init)
         ]
-        for init in others[1:] if config.method in ("prompt", "prefix") else ():
+        for init in others if config.method in ("prompt", "prefix") else ():
             if not has_left(control.validation, found.best.validation):
                 break
             tried.append(init)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from promptreach.errors import AdapterError, Fault, raise_if_any
+from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._prompt_folders import floating, number_faults
 from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import LowRankUpdate
@@ -125,16 +126,11 @@ def _hint(part: str, tensor: Tensor | None) -> str:
 
 def _config_faults(config: Mapping[str, Any], where: str) -> list[Fault]:
     rank, alpha, start = config.get("r"), config.get("lora_alpha", 1), config.get("init_lora_weights", True)
-    faults = []
-    if not isinstance(rank, int) or rank < 1:
-        faults.append(Fault(where, f"no rank: r is {rank!r}", "a whole number of at least 1"))
-    if not isinstance(alpha, int | float):
-        faults.append(Fault(where, f"lora_alpha {alpha!r}", "a number"))
-    faults += [
-        Fault(where, f"{name} {config[name]!r}", "a mapping from modules to numbers")
-        for name in _PATTERNS
-        if not isinstance(config.get(name) or {}, dict)
-    ]
+    faults = config_faults(config, where)
+    if rank is None:
+        faults.append(Fault(where, "no rank: r is None", "a whole number of at least 1"))
+    if alpha is None:
+        faults.append(Fault(where, "lora_alpha None", "a number"))
     if start not in _STARTS:
         remedy = "save it with PEFT's path_initial_model_for_weight_conversion, which makes plain LoRA of it"
         faults.append(Fault(where, f"init_lora_weights {start!r}", "a start that leaves the base as it is", remedy))

@@ -131,8 +131,15 @@ class OpenModel:
         """A SHA-256 of the config and of every weight's bytes; about half a second for a gigabyte."""
         config = self.model.config.to_dict()
         # Where a model lies and which release wrote it say nothing of what it computes.
-        for passing in ("_name_or_path", "transformers_version", "_attn_implementation", "dtype", "torch_dtype"):
-            config.pop(passing, None)
+        passing = {
+            "_name_or_path",
+            "architectures",
+            "transformers_version",
+            "_attn_implementation",
+            "dtype",
+            "torch_dtype",
+        }
+        config = {name: value for name, value in config.items() if name not in passing}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.model.named_parameters()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -11,7 +11,15 @@ _ROWS = 4
 def share_of_prompt(layer: LayerCapture, virtual_tokens: int) -> float:
     """The softmax weight that the first `virtual_tokens` keys receive at each row's last position, in the mean.
 
-    The last position is the last one that a later key could not replace: where padding follows, its last real one.
+    The last position is the last one that a later key could not replace: where padding follows, its last real one. Sinks
+    and soft-caps take their part, as in `LayerCapture.weights`. MEASURED on the rows that are looked at.
+
+    Args:
+        layer: one layer's attention; the prompt's keys, its own or those of a prefix, stand first among its keys.
+        virtual_tokens: how many they are.
+
+    Returns:
+        A number in [0, 1]: the mean over heads and over the first rows of the batch.
     """
     rows, keys = min(_ROWS, len(layer.query)), layer.key.shape[2]
     seen = layer.mask[:rows, 0, -1]
