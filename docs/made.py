@@ -60,6 +60,7 @@ QUESTIONS = {
     "rows_cut": ("Was nothing learnt from rows that are cut?", "UNDECIDED"),
     "known_rows": ("Were most held-out rows trained on?", "UNDECIDED"),
     "nothing_learnt": ("Does nothing, LoRA included, beat the most frequent label?", "DATA"),
+    "left_out": ("Were LoRA or every soft prompt left out of the choice?", "UNDECIDED"),
     "own_beats_all": ("Does what you brought beat everything trained here?", "UNDECIDED"),
     "control_does": ("Is yours worse than the control, and nothing here better?", "OPTIMISER"),
     "blame_training": ("Does yours fall short where one trained here does not?", "OPTIMISER, MORE_TOKENS"),

