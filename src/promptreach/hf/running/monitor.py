@@ -15,9 +15,8 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from promptreach.errors import Fault, InputError
-from promptreach.hf.running.capture import captured
+from promptreach.hf.running.capture import captured, share_of_prompt
 from promptreach.hf.running.interface import AttentionFunction, through
-from promptreach.hf.running.shares import share_of_prompt
 from promptreach.monitoring.readings import (
     PromptReading,
     answer_reading,

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from helpers.watched import batches, language_model, prefixed, prompted
-from promptreach.hf.running.capture import captured
+from promptreach.hf.running.capture import captured, share_of_prompt
 from promptreach.hf.running.interface import through
-from promptreach.hf.running.shares import share_of_prompt
 
 
 @pytest.mark.parametrize("make", [prompted, prefixed])
