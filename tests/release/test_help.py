@@ -15,8 +15,8 @@ from promptreach import cli
 
 README = Path(__file__).parents[2] / "README.md"
 LINES, COLUMNS = 40, 100
-MORE_LINES = {"audit": 66}
-"""The audit takes every choice of its budget, in panels of their own: what is asked first is on the first screen."""
+MORE_LINES = {"audit": 66, "fit": 46}
+"""These take every choice of a training, in panels of their own: what is asked first is on the first screen."""
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 

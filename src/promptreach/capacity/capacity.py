@@ -107,7 +107,7 @@ def _faults(
     """The faults of the call, whatever the model."""
     faults = name_faults("methods", methods, JOINED_METHODS) + name_faults("kinds", kinds, KINDS)
     faults += size_faults("tokens", tokens)
-    faults += least_faults({"sequences": sequences}) + least_faults({"longest": longest}, 2)
+    faults += least_faults({"sequences": sequences}, most=10_000) + least_faults({"longest": longest}, 2)
     faults += least_faults({"steps": settings.steps}) + least_faults({"length": settings.length}, 2)
     faults += rate_faults("learning_rate", settings.learning_rate) + seed_faults(settings.seed)
     checks = [

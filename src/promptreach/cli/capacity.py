@@ -30,7 +30,7 @@ def capacity(
     ] = None,
     random: Annotated[bool, typer.Option("--random", help="Random text only.")] = False,
     vocabulary: Annotated[int | None, typer.Option(help="Different tokens in random text; else all.")] = None,
-    sequences: Annotated[int, typer.Option(callback=within(1, 10_000), help="Texts of each kind.")] = 3,
+    sequences: Annotated[int, typer.Option(help="Texts of each kind.")] = 3,
     longest: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 1024,
     length: Annotated[int | None, typer.Option(help="Train on exactly so many tokens: no growing text.")] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of a run at most, two runs a text.")] = 5000,

@@ -16,13 +16,13 @@ def doctor(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """What is installed, what each missing part would give, and whether it works here; of MODEL, what works on it.
+    """What is installed and whether it works here; of MODEL, what works on it.
 
     With MODEL it is opened, and a few tokens are sent through it: whether it takes a prompt, a prefix and LoRA, whether
     its attention can be looked at, whether a prompt can be computed once, and whether limits can be proved from its
     weights. What it does not allow comes with the reason.
 
-    No data are needed and nothing is trained.
+    Each missing part comes with what it would give and how to install it. No data are needed and nothing is trained.
 
     Exit status: 0 it works, 1 something required is broken, 2 the call is wrong.
     """

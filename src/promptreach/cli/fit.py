@@ -10,6 +10,7 @@ from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, ex
 from promptreach.preflight import look
 from promptreach.terminal import say
 
+_TRAINING = "Training"
 _COLUMNS = "Columns of DATA, where their names do not tell"
 
 
@@ -24,17 +25,22 @@ def fit(
     model: Model,
     data: Annotated[str, typer.Argument(metavar="DATA", help="JSONL, CSV, TSV or Parquet file, or a hub id.")],
     out: Annotated[Path, typer.Option(help="The folder of the adapter.")],
-    method: Annotated[_Method, typer.Option(help="unipelt and full are trained from Python.")] = _Method.prompt,
+    method: Annotated[
+        _Method, typer.Option(metavar="METHOD", help="prompt, prefix, lora or head; more from Python.")
+    ] = _Method.prompt,
     tokens: Annotated[int, typer.Option(help="Of a prompt or a prefix.")] = 16,
     rank: Annotated[int, typer.Option(help="Of LoRA.")] = 8,
     learning_rate: Annotated[
-        float | None, typer.Option(show_default="searched for", help="Given, not searched.")
+        float | None,
+        typer.Option(rich_help_panel=_TRAINING, show_default="searched for", help="Given, not searched."),
     ] = None,
-    search: Annotated[bool, typer.Option(help="Look for the learning rate.")] = True,
-    init: Annotated[str | None, typer.Option(show_default="the method's best", help="How it starts.")] = None,
-    steps: Annotated[int, typer.Option(help="Of the training.")] = 200,
-    batch_size: Annotated[int, typer.Option(help="Rows a step.")] = 32,
-    max_length: Annotated[int, typer.Option(help="Tokens of a row that are read.")] = 128,
+    search: Annotated[bool, typer.Option(rich_help_panel=_TRAINING, help="Look for the learning rate.")] = True,
+    init: Annotated[
+        str | None, typer.Option(rich_help_panel=_TRAINING, show_default="the method's best", help="How it starts.")
+    ] = None,
+    steps: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Of the training.")] = 200,
+    batch_size: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Rows a step.")] = 32,
+    max_length: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Tokens of a row that are read.")] = 128,
     text_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The text to classify.")] = None,
     label_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its label.")] = None,
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,

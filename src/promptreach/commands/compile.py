@@ -23,6 +23,7 @@ from promptreach.hf.compiled import reload_differences, save_backbone, save_comp
 from promptreach.progress import Progress
 from promptreach.report.html import render_page
 from promptreach.report.result import environment
+from promptreach.training.arguments import least_faults
 
 MODEL, PROMPT, CERTIFICATE, RECORD, PAGE = "model", "prompt", "certificate.json", "compiled.json", "page.html"
 
@@ -59,7 +60,7 @@ def compile_function(
     Raises:
         PromptreachError: for whatever is wrong with the call, the function or the folder.
     """
-    raise_if_any([Fault("--points", str(points), "at least 1")] if points < 1 else [])
+    raise_if_any(least_faults({"--points": points}, most=10_000_000))
     plan = plan_backbone(dim, tokens, lipschitz, tol, construction, dtype=dtype, memory=memory, **options)
     target = find_function(function, dim, tokens, lipschitz, seed)
     say(plan.summary())

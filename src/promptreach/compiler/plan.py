@@ -15,6 +15,9 @@ from promptreach.rounding import shown_bound
 MEMORY = 2**31
 """Bytes that a plan may take unless the caller grants more."""
 
+MOST_SIZE = 100_000
+"""Entries of a token, and tokens of an input, at most: each construction has long outgrown every memory by then."""
+
 EXTREME = 1e30
 """Lipschitz constants, tol and its reciprocal stay below this, so that no size derived from them leaves the floats."""
 
@@ -189,9 +192,9 @@ def count(number: int) -> str:
 def question_faults(dim: int, tokens: int, lipschitz: float | int, tol: float | int) -> list[Fault]:
     """Everything wrong with what every construction is asked for."""
     faults = [
-        Fault(name, repr(value), "a whole number of at least 1")
+        Fault(name, repr(value), f"a whole number, 1 to {MOST_SIZE:,}")
         for name, value in (("dim", dim), ("tokens", tokens))
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_SIZE
     ]
     if not is_number(lipschitz) or not 0 <= lipschitz <= EXTREME:
         faults.append(Fault("lipschitz", repr(lipschitz), f"a finite number, 0 to {EXTREME:g}"))

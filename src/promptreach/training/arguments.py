@@ -20,10 +20,13 @@ MOST_SEED = 2**32 - 1
 """The largest seed that every generator takes."""
 
 
-def least_faults(values: Mapping[str, int | None], least: int = 1) -> list[Fault]:
-    """Faults of whole numbers, by name, that are to be at least `least`."""
-    expected = f"at least {least}"
-    return [Fault(where, str(one), expected) for where, one in values.items() if one is not None and one < least]
+def least_faults(values: Mapping[str, int | None], least: int = 1, most: int | None = None) -> list[Fault]:
+    """Faults of whole numbers, by name, that are to be at least `least`, and at most `most` if that is given."""
+    expected = f"at least {least}" if most is None else f"{least} to {most:,}"
+    given = [(where, one) for where, one in values.items() if one is not None]
+    return [
+        Fault(where, str(one), expected) for where, one in given if one < least or (most is not None and one > most)
+    ]
 
 
 def choice_faults(where: str, given: str | None, known: Collection[str], whose: str = "") -> list[Fault]:
