@@ -303,8 +303,10 @@ def test_a_check_that_breaks_leaves_the_report_whole(tmp_path: Path, monkeypatch
     result = promptreach.audit(tiny_model("bert"), rows(), budget="quick", out=tmp_path / "out")
     finding = result.finding("inference_cost")
     assert finding.status == "failed"
-    assert "the roof fell in" in finding.reason
-    assert "the roof fell in" in (tmp_path / "out" / "report.html").read_text()
+    assert "nobody foresaw happened in it (RuntimeError)" in finding.reason
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "nobody foresaw happened in it (RuntimeError)" in page
+    assert "the roof fell in" not in page
 
 
 KILLED = """
@@ -345,15 +347,6 @@ def test_kill_9_loses_no_finished_run_and_repeats_none(model_folder: Path, tmp_p
     )
     assert resumed["findings"] == whole["findings"]
     assert resumed["verdict"] == whole["verdict"]
-
-
-def test_a_completion_longer_than_the_context_is_refused_before_training(tmp_path: Path) -> None:
-    pairs = [{"prompt": row["text"], "completion": " good"} for row in rows()]
-    for row in pairs[::2]:
-        row["completion"] = " good" * 40
-    with pytest.raises(InputError, match=r"completion: 4[01] tokens"):
-        promptreach.audit(tiny_model("llama"), pairs, budget="quick", out=tmp_path / "out")
-    assert not list((tmp_path / "out").glob("runs/*/run.json"))
 
 
 def test_without_a_command_line_the_report_shows_the_call_in_python(model_folder: Path, tmp_path: Path) -> None:

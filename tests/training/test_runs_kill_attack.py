@@ -30,11 +30,12 @@ from promptreach.training.task.task import prepare
 
 PATHS = [Path(tasks.__file__).parents[1], Path(__file__).parent, Path(promptreach.__file__).parents[1]]
 RATES = (0.01, 0.03, 0.1, 0.3)
-RUNS = 4 + 2 + 1
+RUNS = 3 * 4 + 1
+"""Nothing is dropped while no candidate has left the start: four on each of three rungs, and the full run."""
 
 
 def run(folder: Path, progress: Progress) -> Sweep:
-    """Four short trials, the better two a little longer, and the full run, kept in `folder`."""
+    """Four trials, longer and longer, and the full run, kept in `folder`."""
     task = prepare(model_of("gpt2"), labelled(), longest_prompt=4)
     return sweep(InProcess(task, RunStore(folder), progress), config_of("prompt", steps=48), RATES)
 

@@ -94,6 +94,7 @@ def test_what_is_joined_lies_where_its_layer_lies(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_inputs_and_a_prompt_lie_where_the_embedding_lies(family: str) -> None:
     model = tiny_model(family)
+    assert model.fingerprint  # taken while the weights can be read: checks of types look at every property
     model.model.get_input_embeddings().to("meta")
     batch = model.batch(SEQUENCES)
     assert batch.input_ids.is_meta
