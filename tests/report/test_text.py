@@ -93,3 +93,15 @@ def test_a_finding_by_itself_that_was_not_made_says_why() -> None:
     out = io.StringIO()
     print_finding(finding, Console(file=out, width=80))
     assert out.getvalue().split() == ["Not", "here.", "[UNKNOWN]", "skipped,", "no", "text"]
+
+
+def test_nobody_reading_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich would end the process with 1, which says that what was trained does not fit."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        print_summary(sample_result())

@@ -20,13 +20,20 @@ from promptreach.terminal import printable, write_json
 _GAP = 2  # spaces between columns
 
 
+class _Output(Console):
+    """Standard output; nobody reading it is an error here, and not rich's exit status 1, which is a verdict."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def print_summary(result: Report, console: Console | None = None) -> None:
     """Print a summary of `result` to `console` (standard output).
 
     It keeps to the console's width, and is coloured only on a terminal and where ``NO_COLOR`` is not set. Text from the
     data can neither colour the terminal nor move its cursor: control characters are printed as escapes.
     """
-    console = console or Console()
+    console = console or _Output()
     _print_verdict(console, result)
     _print_methods(console, result)
     _print_reasons(console, result)
@@ -44,7 +51,7 @@ def print_finding(finding: Finding, console: Console | None = None, *, as_json: 
     if as_json:
         write_json(render_finding(finding))
         return
-    console = console or Console()
+    console = console or _Output()
     line = Text(_plain(console, finding.summary), style="bold")
     console.print(line.append(f" [{finding.evidence.value}]", style="not bold"))
     if finding.sample:
