@@ -51,6 +51,8 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
 
     def open(self, page: Path) -> None:
+        # A window of no screen may never be the focused one; without focus no figure tells anything.
+        self.command("Emulation.setFocusEmulationEnabled", enabled=True)
         self.driver.get(page.as_uri())
 
     def command(self, name: str, **parameters: Any) -> Any:
