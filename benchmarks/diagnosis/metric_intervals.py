@@ -19,7 +19,7 @@ import torch
 
 from promptreach import __version__
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import BINARY, LABEL_METRICS, score
+from promptreach.diagnosis.measures.metrics import BINARY, SCORE_METRICS, score
 from promptreach.training.task.objective import Outcomes
 
 TRUTH_ROWS = 2_000_000
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=256)
-    parser.add_argument("--metrics", nargs="+", default=list(LABEL_METRICS), choices=LABEL_METRICS)
+    parser.add_argument("--metrics", nargs="+", default=list(SCORE_METRICS), choices=SCORE_METRICS)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/metric_intervals.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)

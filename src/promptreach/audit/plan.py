@@ -11,13 +11,15 @@ import torch
 
 from promptreach.audit.settings import Settings
 from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import TaskData
+from promptreach.diagnosis.measures.metrics import usual_metric
 from promptreach.hf import OpenModel
 from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, first_init
 from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode
+from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import POOLINGS, Probe
 from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows
@@ -50,7 +52,7 @@ class AuditPlan:
     """What an audit would do; nothing was trained for it.
 
     Attributes:
-        task: ``labels`` or ``completions``.
+        task: the kind of it, as in `promptreach.data.KindName`.
         rows: of the data.
         parts: by part (``train``, ``validation``, ``test``) the number of rows used, and where they come from.
         columns: the column of each role.
@@ -129,7 +131,7 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     seconds = BESIDE_TRAINING * (sum(run.seconds for run in runs) + again) + len(POOLINGS) * len(lengths) * row
     memory = _memory(model, costs)
     return AuditPlan(
-        task="labels" if isinstance(data, LabelledTexts) else "completions",
+        task=data.kind,
         rows=len(data),
         parts={
             {"held_out": "test"}.get(name, name): {"rows": len(part), "source": part.source}
@@ -137,7 +139,7 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
         },
         columns=dict(data.columns),
         unused_columns=data.unused_columns,
-        metric=settings.metric or ("accuracy" if isinstance(data, LabelledTexts) else "loss"),
+        metric=settings.metric or usual_metric(data),
         methods=settings.methods,
         cut_rows=encode(model, data, max_length).truncated,
         minutes=seconds / 60,
@@ -161,13 +163,13 @@ def _unfitted(model: OpenModel, data: TaskData, encoded: Mapping[str, Encoded], 
     """The task with a head of zeros where one is needed: fitting it would take longer than all that is measured."""
     train, validation, held_out = (parts[name] for name in ("train", "validation", "held_out"))
     task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
-    if not isinstance(data, LabelledTexts):
+    kind = kind_of(data)
+    if kind is None:
         return task
-    pooling = POOLINGS[model.task][0]
-    classes, hidden = len(data.label_names), model.hidden_size
-    centre, weight = torch.zeros(hidden), torch.zeros(classes, hidden)
-    probe = Probe(pooling, centre, torch.ones(hidden), weight, torch.zeros(classes), 0.0, 0.0, 0.0)
-    return replace(task, probes={pooling: probe}, pooling=pooling)
+    pooling, outputs, hidden = kind.poolings(model.task)[0], kind.outputs(data), model.hidden_size
+    centre, weight = torch.zeros(hidden), torch.zeros(outputs, hidden)
+    probe = Probe(pooling, centre, torch.ones(hidden), weight, torch.zeros(outputs), 0.0, 0.0, 0.0)
+    return replace(task, probes={pooling: probe}, pooling=pooling, kind=kind)
 
 
 def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:

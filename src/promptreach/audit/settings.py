@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from promptreach.diagnosis.numbers import BASELINES, LabelMetric
+from promptreach.diagnosis.numbers import BASELINES, ScoreMetric
 from promptreach.errors import Fault, InputError
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.choices import Choices
+from promptreach.training.task.class_weights import ClassWeights
 from promptreach.training.task.task import Limits
 
 BudgetName = Literal["quick", "standard", "thorough"]
@@ -36,7 +37,8 @@ class Settings:
         methods: what is trained beside the control.
         lora_targets: the projections that LoRA adapts; none means queries and values.
         learning_rates: by method; a method that is not there searches among its own.
-        metric: of labels, that decides; None takes accuracy for labels, loss for completions.
+        metric: that decides; None takes the usual one of the kind of task.
+        class_weights: ``"balanced"``, or by the name of the class; None where all count alike.
     """
 
     budget: BudgetName
@@ -51,7 +53,8 @@ class Settings:
     methods: tuple[str, ...] = BASELINES
     lora_targets: tuple[str, ...] = ()
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    metric: LabelMetric | None = None
+    metric: ScoreMetric | None = None
+    class_weights: ClassWeights = None
 
 
 BUDGETS: dict[BudgetName, Settings] = {

@@ -29,6 +29,9 @@ def audit(
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
     completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
     pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text of a row.")] = None,
+    label_kind: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
+    ] = None,
     split_col: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Which part a row belongs to.")
     ] = None,
@@ -53,8 +56,11 @@ def audit(
         str | None,
         typer.Option(
             rich_help_panel=_CHOICES,
-            help="accuracy, balanced_accuracy, macro_f1, f1, mcc or average_precision decides.",
+            help="What decides: accuracy, macro_f1, mcc, f1 and so on; of numbers pearson, spearman or r2.",
         ),
+    ] = None,
+    class_weights: Annotated[
+        str | None, typer.Option(rich_help_panel=_CHOICES, help="balanced, or such as neg=1,pos=5: in the loss.")
     ] = None,
     methods: Annotated[
         list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="prompt, prefix, lora, unipelt, full.")
@@ -98,7 +104,7 @@ def audit(
     """
     columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
     further = {"pair_col": pair_col, "split_col": split_col, "validation": validation, "test": test}
-    further["chat_template"] = chat_template
+    further |= {"chat_template": chat_template, "label_kind": label_kind}
     columns |= {name: value for name, value in further.items() if value is not None}
     with exit_status():
         choices = _chosen(
@@ -148,7 +154,7 @@ def audit(
     shown: dict[str, object] = {**columns, "adapter": adapter, "engine": elsewhere, "workers": workers}
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
     shown |= {name: shown_choice(value) for name, value in choices.given.items()}
-    shown |= {"metric": metric, "out": f"{out}-again"}
+    shown |= {"metric": metric, "class_weights": class_weights, "out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         raise_if_any(nothing_to_resume(out) if resume else [])
         result = run_audit(
@@ -163,6 +169,7 @@ def audit(
             ray_address=ray_address,
             seed=seed,
             metric=metric,
+            class_weights=options.class_weights("--class-weights", class_weights),
             **vars(choices),
             resume=resume,
             quiet=quiet or json,

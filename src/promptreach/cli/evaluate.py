@@ -20,6 +20,9 @@ def evaluate(
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
     completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
     pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text to the first.")] = None,
+    label_kind: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
+    ] = None,
     chat_template: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
     ] = None,
@@ -39,12 +42,12 @@ def evaluate(
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
-    given |= {"pair_col": pair_col, "chat_template": chat_template}
+    given |= {"pair_col": pair_col, "chat_template": chat_template, "label_kind": label_kind}
     with exit_status():
         look(model, data=data, columns=given, adapter=adapters, device=device, revision=revision)
 
     from promptreach.commands.evaluate import evaluate_adapters
-    from promptreach.data import LabelledTexts
+    from promptreach.data import Completions
     from promptreach.hf import open_model
     from promptreach.progress import Progress
     from promptreach.report.text import print_finding
@@ -53,7 +56,7 @@ def evaluate(
     with exit_status(), Progress(quiet=quiet or json) as progress:
         rows = read_task(data, **given)
         opened = open_model(
-            model, task=None if isinstance(rows, LabelledTexts) else "causal", revision=revision, device=device
+            model, task="causal" if isinstance(rows, Completions) else None, revision=revision, device=device
         )
         finding = evaluate_adapters(
             opened, adapters, rows, max_length=max_length, limit=limit, seed=seed, progress=progress

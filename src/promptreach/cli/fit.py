@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from promptreach.cli._audit_options import class_weights as class_weights_of
 from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
 from promptreach.terminal import say
@@ -41,6 +42,9 @@ def fit(
     steps: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Of the training.")] = 200,
     batch_size: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Rows a step.")] = 32,
     max_length: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Tokens of a row that are read.")] = 128,
+    class_weights: Annotated[
+        str | None, typer.Option(rich_help_panel=_TRAINING, help="balanced, or such as neg=1,pos=5: in the loss.")
+    ] = None,
     text_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The text to classify.")] = None,
     label_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its label.")] = None,
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
@@ -48,6 +52,9 @@ def fit(
     pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text to the first.")] = None,
     chat_template: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
+    ] = None,
+    label_kind: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
     ] = None,
     split_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The part of each row.")] = None,
     validation: Annotated[str | None, typer.Option(help="Rows that choose the rate and the step.")] = None,
@@ -66,13 +73,13 @@ def fit(
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
-    given |= {"pair_col": pair_col, "chat_template": chat_template}
+    given |= {"pair_col": pair_col, "chat_template": chat_template, "label_kind": label_kind}
     given |= {"split_col": split_col, "validation": validation, "test": test}
     with exit_status():
         look(model, data=data, columns=given, device=device, revision=revision)
 
     from promptreach.commands.fit import fit_adapter
-    from promptreach.data import LabelledTexts
+    from promptreach.data import Completions
     from promptreach.hf import open_model
     from promptreach.report.text import print_finding
     from promptreach.tables import read_task
@@ -80,7 +87,7 @@ def fit(
     with exit_status():
         rows = read_task(data, **given)
         opened = open_model(
-            model, task=None if isinstance(rows, LabelledTexts) else "causal", revision=revision, device=device
+            model, task="causal" if isinstance(rows, Completions) else None, revision=revision, device=device
         )
         finding = fit_adapter(
             opened,
@@ -95,6 +102,7 @@ def fit(
             steps=steps,
             batch_size=batch_size,
             max_length=max_length,
+            class_weights=class_weights_of("--class-weights", class_weights),
             seed=seed,
             quiet=quiet or json,
         )

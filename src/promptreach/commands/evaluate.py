@@ -2,30 +2,31 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from promptreach.certificate import Evidence
-from promptreach.commands.intervals import Interval, macro_f1, metrics_of
+from promptreach.commands.intervals import Interval, metrics_of, points, said
 from promptreach.commands.reading import BATCH, AdapterReader, read_folder, unused_note
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import Completions, ContextSpans, LabelledTexts, NumberedTexts, SeveralLabels, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.errors import Fault, raise_if_any
+from promptreach.diagnosis.measures.metrics import KINDS_IN_WORDS, usual_metric
+from promptreach.diagnosis.numbers import Metric
+from promptreach.diagnosis.rules.measurements import in_words
+from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel, attach
 from promptreach.progress import Progress
-from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
 from promptreach.report.formatting import counted, format_number
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.task.encoding import encode
+from promptreach.training.task.kinds.kind import TaskKind
+from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.objective import Completion, Outcomes
-from promptreach.training.task.readout import POOLINGS, cross_fit, fit_probe
-from promptreach.training.task.task import MIN_INPUTS, Task, drawn_rows, features
+from promptreach.training.task.readout import LinearHead
+from promptreach.training.task.task import MIN_INPUTS, Task, cross_answered, drawn_rows
 
 BARE = "bare model"
 """The row of the model without any adapter."""
@@ -37,13 +38,13 @@ class Difference:
 
     Attributes:
         first, second: their names.
-        accuracy: the first's less the second's.
+        gain: the first's score less the second's, in the metric that usually decides for such rows.
         loss_saved: the second's less the first's, in nats an answer.
     """
 
     first: str
     second: str
-    accuracy: Interval
+    gain: Interval
     loss_saved: Interval
 
 
@@ -59,8 +60,8 @@ def evaluate_adapters(
 ) -> Finding:
     """Metrics of every adapter on the rows of `data`, each with a 90 % interval, and their paired differences.
 
-    The bare model stands beside them: for completions as it is; for labels with a logistic regression on its states,
-    fitted by cross-validation to these very rows, so that it has seen no row that it answers.
+    The bare model stands beside them: for completions as it is; otherwise with a linear head on its states, fitted by
+    cross-validation to these very rows, so that it has seen no row that it answers.
 
     Args:
         model: the base of all of them.
@@ -73,8 +74,9 @@ def evaluate_adapters(
 
     Raises:
         AdapterError: for a folder that cannot be read or was made for another model.
-        InputError: all at once, where a folder and the rows do not go together: labels without a head, labels that a
-            head does not know, completions for a classifier or on an encoder; and for `max_length` or `limit`.
+        InputError: all at once, where a folder and the rows do not go together: labels without a head, a head of
+            another kind of task, labels that a head does not know, completions for a head or on an encoder; and for
+            `max_length` or `limit`.
         DataError: when a row cannot be encoded.
     """
     readers = [read_folder(folder, model) for folder in folders]
@@ -83,7 +85,7 @@ def evaluate_adapters(
     rows = data if limit is None else data.take(drawn_rows(len(data), limit, seed))
     longest = max((reader.adapter.positions for reader in readers if reader.adapter is not None), default=0)
     length = min(max_length, model.max_positions - longest)
-    found: dict[str, tuple[Outcomes, Tensor | None]] = {}
+    found: dict[str, Outcomes] = {}
     steps = (progress or Progress(quiet=True)).task("adapters", total=len(readers) + 1)
     with steps as step:
         bare, cut, why_not = _bare(model, rows, length, seed)
@@ -93,7 +95,7 @@ def evaluate_adapters(
         for name, reader in zip(names, readers, strict=True):
             found[name] = _outcomes(reader, rows, length)
             step()
-    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not, seed)
+    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -119,7 +121,7 @@ def _faults(
         faults.append(Fault("max_length", str(max_length), f"at least {MIN_CONTENT}"))
     if limit is not None and limit < 2:
         faults.append(Fault("limit", str(limit), "at least 2 rows"))
-    if not isinstance(data, LabelledTexts):
+    if isinstance(data, Completions):
         if model.task != "causal":
             faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder"))
         remedy = "give its rows a text and a label column"
@@ -128,46 +130,51 @@ def _faults(
             for reader in readers
             if reader.classifies
         ]
+    known = set(getattr(data, "label_names", ()))
     for reader in readers:
         where = str(reader.folder)
         if not reader.classifies:
             remedy = "promptreach audit MODEL DATA --adapter DIR fits one to your rows and judges it"
             seen = "an adapter without a head, for labelled rows"
             faults.append(Fault(where, seen, "a head beside it or in it", remedy))
-        elif reader.labels and reader.pairs != bool(data.seconds):
+        elif reader.kind != data.kind:
+            seen = f"a head for {KINDS_IN_WORDS[reader.kind]}, for rows with {KINDS_IN_WORDS[data.kind]}"
+            faults.append(Fault(where, seen, "rows of the kind that it was trained on", "say it with --label-kind"))
+        elif reader.head is not None and reader.pairs != bool(getattr(data, "seconds", ())):
             seen = "a head for two texts a row" if reader.pairs else "a head for one text a row"
             faults.append(Fault(where, seen, "rows of that kind", "name the second text with --pair-col"))
-        elif reader.labels and (unknown := sorted(set(data.label_names) - set(reader.labels))):
+        elif reader.labels and (unknown := sorted(known - set(reader.labels))):
             seen = f"labels that its head does not know: {', '.join(unknown[:5])}"
             faults.append(Fault(where, seen, f"those of its head: {', '.join(reader.labels[:8])}"))
     return faults
 
 
-def _outcomes(reader: AdapterReader, rows: TaskData, length: int) -> tuple[Outcomes, Tensor | None]:
-    """How an adapter answers each row, and the label that it gives; None for completions."""
-    encoded = encode(reader.model, rows, length)
-    if not isinstance(rows, LabelledTexts):
-        return _completed(reader.model, reader.adapter, rows, length), None
-    assert encoded.labels is not None
-    logits = reader.logits(encoded.sequences)
-    known = reader.labels or rows.label_names
-    if logits.shape[1] < len(known):
-        seen = f"a head of {logits.shape[1]} outputs"
-        raise_if_any([Fault(str(reader.folder), seen, f"one for each of the {len(known)} labels")])
-    first = [known.index(name) for name in rows.label_names]
-    order = torch.tensor([*first, *(index for index in range(logits.shape[1]) if index not in first)])
-    return _answered(logits[:, order], encoded.labels)
+def _outcomes(reader: AdapterReader, rows: TaskData, length: int) -> Outcomes:
+    """How an adapter answers each row."""
+    if isinstance(rows, Completions):
+        with nullcontext() if reader.adapter is None else attach(reader.model, reader.adapter) as joined:
+            return _task(reader.model, rows, length).evaluate("rows", Completion(), joined)
+    named = _numbered_as(reader.labels, rows)
+    try:
+        return reader.answered(encode(reader.model, named, length))
+    except IndexError:
+        known = len(getattr(named, "label_names", ()))
+        seen, expected = "a head with too few outputs", f"one for each of the {known} labels"
+        raise InputError(Fault(str(reader.folder), seen, expected)) from None
 
 
-def _answered(logits: Tensor, labels: Int[Tensor, " rows"]) -> tuple[Outcomes, Tensor]:
-    answers = logits.argmax(1)
-    loss = cross_entropy(logits, labels, reduction="none")
-    return Outcomes(loss, torch.ones_like(loss), (answers == labels).to(loss.dtype)), answers
-
-
-def _completed(model: OpenModel, adapter: Adapter | None, rows: TaskData, length: int) -> Outcomes:
-    with nullcontext() if adapter is None else attach(model, adapter) as joined:
-        return _task(model, rows, length).evaluate("rows", Completion(), joined)
+def _numbered_as(names: Sequence[str], rows: TaskData) -> TaskData:
+    """The same rows with their labels numbered as a head's outputs are; as they are where nothing names these."""
+    if not names or isinstance(rows, NumberedTexts | ContextSpans | Completions):
+        return rows
+    place = [list(names).index(name) for name in rows.label_names]
+    if isinstance(rows, LabelledTexts):
+        return replace(rows, labels=tuple(place[label] for label in rows.labels), label_names=tuple(names))
+    if isinstance(rows, SeveralLabels):
+        sets = tuple(tuple(sorted(place[label] for label in labels)) for labels in rows.label_sets)
+        return replace(rows, label_sets=sets, label_names=tuple(names))
+    tags = tuple(tuple(place[tag] for tag in tags) for tags in rows.tags)
+    return replace(rows, tags=tags, label_names=tuple(names))
 
 
 def _task(model: OpenModel, rows: TaskData, length: int) -> Task:
@@ -176,55 +183,42 @@ def _task(model: OpenModel, rows: TaskData, length: int) -> Task:
     return Task(model, rows, rows, rows, encoded, probes={}, pooling=None, batch_size=BATCH)
 
 
-def _bare(
-    model: OpenModel, rows: TaskData, length: int, seed: int
-) -> tuple[tuple[Outcomes, Tensor | None] | None, int, str]:
+def _bare(model: OpenModel, rows: TaskData, length: int, seed: int) -> tuple[Outcomes | None, int, str]:
     """The bare model's answers, how many rows were cut, and why it has no answers, where it has none."""
     task = _task(model, rows, length)
-    encoded = task.encoded["rows"]
-    if not isinstance(rows, LabelledTexts):
-        return (task.evaluate("rows", Completion()), None), encoded.truncated, ""
-    labels = encoded.labels
-    assert labels is not None
-    if len(rows) < MIN_INPUTS or len(set(labels.tolist())) < 2:
+    encoded, kind = task.encoded["rows"], kind_of(rows)
+    if kind is None:
+        return task.evaluate("rows", Completion()), encoded.truncated, ""
+    alike = encoded.labels is not None and len(set(encoded.labels.tolist())) < 2
+    if len(rows) < MIN_INPUTS or alike:
         return None, encoded.truncated, f"For a head on the bare model it takes {MIN_INPUTS} rows and two labels."
-    read = features(task, "rows", POOLINGS[model.task])
-    probes = {one: fit_probe(x, labels, len(rows.label_names), one, seed) for one, x in read.items()}
-    best = min(probes, key=lambda one: probes[one].loss)
-    probe = probes[best]
-    reader = cross_fit(probe, read[best], labels, seed)
-    standardised = (read[best] - probe.centre) / probe.spread
-    return _answered(reader.logits(standardised, range(len(rows))), labels), encoded.truncated, ""
+    task = replace(task, encoded={"train": encoded}, kind=kind, penalties=kind.penalties)
+    outputs = cross_answered(task, kind.poolings(model.task), kind.outputs(rows), seed)
+    probe = LinearHead("mean", *(torch.zeros(1) for _ in range(4)))
+    return (
+        kind.objective(probe, kind.scale(encoded)).answered(outputs, encoded, range(len(rows))),
+        encoded.truncated,
+        "",
+    )
 
 
-def _finding(
-    found: dict[str, tuple[Outcomes, Tensor | None]],
-    rows: TaskData,
-    model: OpenModel,
-    cut: str,
-    why_not: str,
-    seed: int,
-) -> Finding:
-    metrics = {name: metrics_of(outcomes) for name, (outcomes, _) in found.items()}
-    if isinstance(rows, LabelledTexts):
-        truth = torch.tensor(rows.labels)
-        for name, (_, answers) in found.items():
-            assert answers is not None
-            metrics[name]["macro F1"] = macro_f1(answers, truth, seed)
-    differences = _differences({name: outcomes for name, (outcomes, _) in found.items()})
-    blocks: list[Block] = [_metric_table(metrics, rows)]
+def _finding(found: dict[str, Outcomes], rows: TaskData, model: OpenModel, cut: str, why_not: str) -> Finding:
+    kind, metric = kind_of(rows), usual_metric(rows)
+    metrics = {name: metrics_of(outcomes, kind) for name, outcomes in found.items()}
+    decides = "accuracy" if metric == "loss" else in_words(metric)
+    differences = _differences(found, "accuracy" if metric == "loss" else metric)
+    blocks: list[Block] = [_metric_table(metrics, rows, kind)]
     if differences:
-        blocks.append(_difference_table(differences))
+        blocks.append(_difference_table(differences, decides))
     if why_not:
         blocks.append(Text(text=f"The bare model was left out. {why_not}"))
     blocks += unused_note(rows)
-    best = max((name for name in metrics if name != BARE), key=lambda name: metrics[name]["accuracy"].value)
-    top = metrics[best]["accuracy"]
+    best = max((name for name in metrics if name != BARE), key=lambda name: metrics[name][decides].value)
+    top = metrics[best][decides]
     against = next((row for row in differences if (row.first, row.second) == (best, BARE)), None)
-    summary = f"{best} has {top.value:.1%} of the answers right ({top.low:.1%} to {top.high:.1%}, 90 %)."
+    summary = f"{best} {said(decides, top)}."
     if against is not None:
-        gain, low, high = (100 * end for end in (against.accuracy.value, against.accuracy.low, against.accuracy.high))
-        summary += f" Over the bare model that is {gain:+.1f} points ({low:+.1f} to {high:+.1f})."
+        summary += f" Over the bare model that is {points(against.gain)}."
     return Finding(
         check="evaluate",
         title="Adapters side by side",
@@ -234,13 +228,21 @@ def _finding(
         values={
             "rows": len(rows),
             "metrics": {name: {key: asdict(part) for key, part in own.items()} for name, own in metrics.items()},
-            "differences": [asdict(row) for row in differences],
+            "differences": [
+                {
+                    "first": row.first,
+                    "second": row.second,
+                    decides: asdict(row.gain),
+                    "loss_saved": asdict(row.loss_saved),
+                }
+                for row in differences
+            ],
         },
         blocks=blocks,
     )
 
 
-def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData) -> Table:
+def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData, kind: TaskKind | None) -> Table:
     columns = list(next(iter(metrics.values())))
     records: list[dict[str, Cell]] = [
         {"": name, **{column: str(own[column]) for column in columns}} for name, own in metrics.items()
@@ -248,16 +250,17 @@ def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData) -> Ta
     note = "With 90 % intervals over rows. "
     if isinstance(rows, LabelledTexts):
         often = max(rows.labels.count(label) for label in set(rows.labels)) / len(rows)
-        note += (
-            f"Always the most frequent label: {format_number(often)}. {BARE.capitalize()}: a logistic regression on "
-        )
-        note += "its states, cross-validated on these rows. Loss in nats a row."
-    else:
+        note += f"Always the most frequent label: {format_number(often)}. "
+    if kind is None:
         note += "Each token is predicted from the true ones before it; accuracy and loss (nats) are per token."
+    else:
+        note += (
+            f"{BARE.capitalize()}: {kind.probe} on its states, cross-validated on these rows. Loss in nats an answer."
+        )
     return Table.of("Metrics", records, note=note)
 
 
-def _differences(found: dict[str, Outcomes]) -> list[Difference]:
+def _differences(found: dict[str, Outcomes], metric: Metric) -> list[Difference]:
     """Each adapter against the bare model and against those before it, on the same rows."""
     rows = []
     names = list(found)
@@ -265,17 +268,17 @@ def _differences(found: dict[str, Outcomes]) -> list[Difference]:
         for second in names[:at]:
             # Tokenizers that cut completions differently have no answers in common.
             if torch.equal(found[first].answers, found[second].answers):
-                gains = (paired(found[first], found[second], metric) for metric in ("accuracy", "loss"))
+                gains = (paired(found[first], found[second], one) for one in (metric, "loss"))
                 rows.append(Difference(first, second, *(Interval(one.gain, one.low, one.high) for one in gains)))
     return rows
 
 
-def _difference_table(differences: Sequence[Difference]) -> Table:
+def _difference_table(differences: Sequence[Difference], decides: str) -> Table:
     records: list[dict[str, Cell]] = [
         {
             "adapter": row.first,
             "against": row.second,
-            "accuracy": row.accuracy.signed(),
+            decides: row.gain.signed(),
             "loss saved": row.loss_saved.signed(),
         }
         for row in differences

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from promptreach.certificate import Evidence
 from promptreach.commands.card import model_card
-from promptreach.commands.intervals import Interval, metrics_of
-from promptreach.commands.reading import unused_note
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.commands.intervals import Interval, metrics_of, points, said
+from promptreach.commands.reading import readout_of, unused_note
+from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.comparison import held_out, paired
+from promptreach.diagnosis.measures.metrics import usual_metric
+from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel, save_adapter, save_readout
-from promptreach.hf.adapters.folders import READOUT, Readout, base_of
+from promptreach.hf.adapters.folders import READOUT, base_of
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Cell, Finding, Table, Text
 from promptreach.report.formatting import counted
@@ -20,7 +22,8 @@ from promptreach.training.fit import fit
 from promptreach.training.methods.methods import METHODS
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
-from promptreach.training.task.readout import LinearHead
+from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
+from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.task import Limits, Task, content_length, prepare
 
 SAVED = ("prompt", "prefix", "lora", "head")
@@ -41,6 +44,7 @@ def fit_adapter(
     steps: int = 200,
     batch_size: int = 32,
     max_length: int = 128,
+    class_weights: ClassWeights = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> Finding:
@@ -54,18 +58,19 @@ def fit_adapter(
         learning_rate: None searches for one.
         search: False asks for a `learning_rate`.
         max_length: tokens of a row that are read.
+        class_weights: as for `promptreach.tuning.fit`.
         quiet: no progress bar.
 
     Raises:
         InputError: for arguments that make no sense, all at once; and as `promptreach.tuning.fit` does.
         OutputError: when `out` is a folder with something else in it.
     """
-    raise_if_any(_faults(method, data, learning_rate, search))
+    raise_if_any(_faults(method, data, learning_rate, search) + class_weight_faults(class_weights, data))
     raise_if_any(_place_faults(out), OutputError)
     limits = Limits(max_length=max_length)
     longest = tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
-    task = prepare(model, data, limits=limits, seed=seed, longest_prompt=longest)
+    task = prepare(model, data, limits=limits, seed=seed, longest_prompt=longest, class_weights=class_weights)
     run = fit(
         model,
         data,
@@ -78,21 +83,26 @@ def fit_adapter(
         batch_size=batch_size,
         seed=seed,
         pooling=task.pooling,
+        class_weights=class_weights,
         limits=limits,
         quiet=quiet,
     )
     length = content_length(model, limits, longest)
     metrics, gain = _scores(task, run)
     found = f"{_searched(run, learning_rate)} {recipe(run, task, length)}"
-    names = list(data.label_names) if isinstance(data, LabelledTexts) else []
-    card = model_card(run, task, base_of(model), metrics, gain, found, names, length)
-    _write(out, model, task, run, names, card)
+    card = model_card(run, task, base_of(model), metrics, gain, found, length)
+    readout = readout_of(task, run)
+    if run.adapter is not None:
+        save_adapter(out, model, run.adapter, readout=readout, init=run.config.init, card=card)
+    else:
+        assert readout is not None
+        save_readout(out, readout, card=card)
     return _finding(out, task, run, metrics, gain, found)
 
 
 def _faults(method: str, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:
     faults = choice_faults("method", method, SAVED) + rate_faults("learning_rate", learning_rate)
-    if method == "head" and not isinstance(data, LabelledTexts):
+    if method == "head" and isinstance(data, Completions):
         faults.append(Fault("method", "'head' for completions", "another method", "there is no head to train"))
     if not search and learning_rate is None and method != "head":
         faults.append(Fault("learning_rate", "none, and no search", "a rate", "give --learning-rate, or let it search"))
@@ -121,41 +131,24 @@ def _searched(run: Run, learning_rate: float | None) -> str:
 def _scores(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
     """The metrics of the run and of the bare model under the same kind of head, and the gain between them."""
     own, bare = held_out(run), task.evaluate("held_out", task.objective())
-    gain = paired(own, bare, "accuracy")
-    metrics = {run.config.label: metrics_of(own), "the bare model": metrics_of(bare)}
+    metric, kind = usual_metric(task.train), kind_of(task.train)
+    gain = paired(own, bare, "accuracy" if metric == "loss" else metric)
+    metrics = {run.config.label: metrics_of(own, kind), "the bare model": metrics_of(bare, kind)}
     return metrics, Interval(gain.gain, gain.low, gain.high)
-
-
-def _write(out: Path, model: OpenModel, task: Task, run: Run, names: list[str], card: str) -> None:
-    readout: Readout | None = None
-    if task.pooling is not None and run.head:
-        head = LinearHead(task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
-        weight, bias = head.folded()
-        readout = {"weight": weight, "bias": bias}, {"pooling": task.pooling, "labels": names, "pairs": _pairs(task)}
-    if run.adapter is not None:
-        save_adapter(out, model, run.adapter, readout=readout, init=run.config.init, card=card)
-        return
-    assert readout is not None
-    save_readout(out, readout, card=card)
-
-
-def _pairs(task: Task) -> bool:
-    return isinstance(task.train, LabelledTexts) and bool(task.train.seconds)
 
 
 def _finding(
     out: Path, task: Task, run: Run, metrics: dict[str, dict[str, Interval]], gain: Interval, found: str
 ) -> Finding:
-    own = metrics[run.config.label]["accuracy"]
+    metric = usual_metric(task.train)
+    decides = "accuracy" if metric == "loss" else in_words(metric)
+    own = metrics[run.config.label][decides]
     columns = list(metrics[run.config.label])
     records: list[dict[str, Cell]] = [
         {"": name, **{column: str(one[column]) for column in columns}} for name, one in metrics.items()
     ]
     end = "" if run.status == "finished" else " The loss stopped being a number; the best state before that was kept."
-    summary = f"{run.config.label} has {own.value:.1%} of the answers right ({own.low:.1%} to {own.high:.1%}, 90 %)"
-    summary += (
-        f", {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) over the bare model."
-    )
+    summary = f"{run.config.label} {said(decides, own)}, {points(gain)} over the bare model."
     note = f"On {counted(len(task.held_out), 'held-out row')} that nothing was chosen by; 90 % intervals over rows."
     return Finding(
         check="fit",

@@ -3,18 +3,21 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Int
 from scipy.stats import binomtest
 from scipy.stats import t as student
 from torch import Tensor
 
+from promptreach.diagnosis.measures.metrics import SCORE_METRICS, bootstrap, score
+from promptreach.diagnosis.numbers import ScoreMetric
+from promptreach.diagnosis.rules.measurements import in_words
+from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.objective import Outcomes
 
 LEVEL = 0.9
 """The share of samples whose interval holds the truth; two-sided, as everywhere in this library."""
-_RESAMPLES = 1000
+_SHOWN = ("macro_f1", "micro_f1", "pearson", "spearman", "r2")
+"""The metrics that are shown without being asked for: those of one label a row would be too many."""
 
 
 @dataclass(frozen=True)
@@ -38,44 +41,61 @@ class Interval:
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def metrics_of(outcomes: Outcomes) -> dict[str, Interval]:
-    """Accuracy and loss per answer; with several answers a row, also the share of rows with every one right.
+def metrics_of(outcomes: Outcomes, kind: TaskKind | None = None) -> dict[str, Interval]:
+    """The share of right answers, the other metrics of the kind of task, and the loss per answer.
 
-    Shares of rows have the exact binomial interval (Clopper and Pearson), ratios of sums that of the residuals around
-    the ratio with Student's quantile.
+    With several answers a row, also the share of rows with every one right. Shares of rows have the exact binomial
+    interval (Clopper and Pearson), ratios of sums that of the residuals around the ratio with Student's quantile, and
+    all others that of a percentile bootstrap over rows.
+
+    Args:
+        outcomes: on all rows.
+        kind: of the task; None for completions.
     """
-    single = bool((outcomes.answers == 1).all())
-    right = outcomes.right == outcomes.answers
-    found = {"accuracy": _share(right) if single else _ratio(outcomes.right, outcomes.answers)}
-    if not single:
-        found["every token right"] = _share(right)
+    found: dict[str, Interval] = {}
+    if kind is None or kind.accuracy:
+        single = bool((outcomes.answers == 1).all())
+        right = outcomes.right == outcomes.answers
+        found[kind.accuracy if kind else "accuracy"] = (
+            _share(right) if single else _ratio(outcomes.right, outcomes.answers)
+        )
+        if not single:
+            found["every token right" if kind is None else "every answer of a row right"] = _share(right)
+    for metric in () if kind is None else shown_metrics(kind):
+        draws = bootstrap(metric, outcomes)
+        tail = (1 - LEVEL) / 2
+        low, high = torch.quantile(draws, torch.tensor([tail, 1 - tail], dtype=draws.dtype)).tolist()
+        found[in_words(metric)] = Interval(score(metric, outcomes), low, high)
+    if outcomes.right.isnan().any():
+        found["root mean square error"] = _root(outcomes)
     return {**found, "loss": _ratio(outcomes.loss, outcomes.answers)}
 
 
-def macro_f1(answers: Int[Tensor, " rows"], truth: Int[Tensor, " rows"], seed: int) -> Interval:
-    """The mean F1 over the labels that occur in the truth or among the answers, with a percentile bootstrap over rows.
-
-    Args:
-        answers, truth: label numbers.
-        seed: for the resamples.
-    """
-    # Rows drawn with replacement are a multinomial draw of the pairs that occur.
-    pairs, counts = torch.unique(torch.stack([answers, truth], dim=1), dim=0, return_counts=True)
-    used = torch.unique(pairs)
-    given, true = ((part[:, None] == used).double() for part in pairs.T)
-    rows = len(truth)
-    drawn = np.random.default_rng(seed).multinomial(rows, (counts.double() / rows).numpy(), size=_RESAMPLES)
-    value, resampled = (_f1(each, given, true) for each in (counts[None].double(), torch.from_numpy(drawn).double()))
-    tail = (1 - LEVEL) / 2
-    low, high = torch.quantile(resampled, torch.tensor([tail, 1 - tail], dtype=torch.double)).tolist()
-    return Interval(float(value), low, high)
+def shown_metrics(kind: TaskKind) -> tuple[ScoreMetric, ...]:
+    """The metrics of a kind beside accuracy: of one label a row macro F1 alone, of every other kind all."""
+    return tuple(one for one in SCORE_METRICS if one in kind.metrics and one in _SHOWN)
 
 
-def _f1(weights: Tensor, given: Tensor, true: Tensor) -> Tensor:
-    """The macro F1 under each row of counts of pairs; a label that a resample lost does not count in it."""
-    both, sizes = weights @ (given * true), weights @ (given + true)
-    scores = 2 * both / sizes  # 0 / 0 where the label is in neither
-    return scores.nanmean(1)
+def said(metric: str, top: Interval) -> str:
+    """A score in words, such as "has 80.0% of the answers right"."""
+    if metric == "accuracy":
+        return f"has {top.value:.1%} of the answers right ({top.low:.1%} to {top.high:.1%}, 90 %)"
+    return f"has {metric} {top.value:.3f} ({top.low:.3f} to {top.high:.3f}, 90 %)"
+
+
+def points(gain: Interval) -> str:
+    """A difference of two scores in words."""
+    value, low, high = (100 * end for end in (gain.value, gain.low, gain.high))
+    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+
+
+def _root(outcomes: Outcomes) -> Interval:
+    """The root of the mean squared error, in the unit of the numbers."""
+    assert outcomes.given is not None
+    assert outcomes.true is not None
+    weight = torch.ones_like(outcomes.loss) if outcomes.weight is None else outcomes.weight
+    squares = _ratio((outcomes.given - outcomes.true).square() * weight, weight)
+    return Interval(*(math.sqrt(max(0.0, end)) for end in (squares.value, squares.low, squares.high)))
 
 
 def _share(right: Tensor) -> Interval:

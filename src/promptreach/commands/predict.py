@@ -15,6 +15,7 @@ from promptreach.report.formatting import counted
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.task.encoding import encode
 
+_HALF = 0.5
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -46,7 +47,8 @@ def texts_of(given: str) -> list[str]:
 def predict_texts(
     model: OpenModel, folder: Path, texts: Sequence[str], *, max_length: int = 128, max_new_tokens: int = 32
 ) -> Finding:
-    """What an adapter answers: the label of its head with its softmax probability, or the greedy completion.
+    """What an adapter answers: the label of its head with its softmax probability, its labels with the probability of
+    each, its number, or the greedy completion.
 
     Args:
         model: its base.
@@ -73,9 +75,9 @@ def predict_texts(
         faults.append(Fault(str(folder), "a head for two texts a row", "a head for one text", remedy))
     raise_if_any(faults)
     length = min(max_length, model.max_positions - (reader.adapter.positions if reader.adapter else 0))
-    answer = _labels(reader, texts, length) if reader.classifies else None
+    answer = _answered(reader, texts, length) if reader.classifies else None
     records, cut = answer or _completed(reader, texts, length, max_new_tokens)
-    answered = "label" if reader.classifies else "completion"
+    answered = {"labels": "label", "number": "number"}.get(reader.kind, "answer") if answer else "completion"
     return Finding(
         check="predict",
         title="Answers of an adapter",
@@ -87,10 +89,26 @@ def predict_texts(
     )
 
 
-def _labels(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
+def _answered(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
     data = LabelledTexts(tuple(texts), (0,) * len(texts), ("unknown",), "text")
     encoded = encode(reader.model, data, length)
-    sure, answers = torch.softmax(reader.logits(encoded.sequences).double(), dim=1).max(1)
+    outputs = reader.outputs(encoded.sequences).double()
+    if reader.kind == "number":
+        numbers = outputs[:, 0] * reader.scale[1] + reader.scale[0]
+        return [
+            {"text": text, "number": one} for text, one in zip(texts, numbers.tolist(), strict=True)
+        ], encoded.truncated
+    if reader.kind == "several_labels":
+        return [
+            {
+                "text": text,
+                "labels": ", ".join(name for name, one in zip(reader.labels, row, strict=True) if one > _HALF)
+                or "none",
+                "probabilities": ", ".join(f"{name} {one:.3f}" for name, one in zip(reader.labels, row, strict=True)),
+            }
+            for text, row in zip(texts, torch.sigmoid(outputs).tolist(), strict=True)
+        ], encoded.truncated
+    sure, answers = torch.softmax(outputs, dim=1).max(1)
     records: list[dict[str, Cell]] = [
         {
             "text": text,

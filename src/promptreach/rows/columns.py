@@ -8,7 +8,8 @@ from typing import Literal
 from promptreach.errors import Fault
 from promptreach.rows._table import Table, shorten
 
-Kind = Literal["labels", "completions", "chats", "instructions"]
+Kind = Literal["labels", "several_labels", "completions", "chats", "instructions"]
+"""What one row is; the labels of a column that may hold none or several are `several_labels`."""
 
 COLUMN_NAMES = {
     "text": ("text", "sentence", "content", "review"),
@@ -97,7 +98,8 @@ def shape_of(table: Table, wishes: Mapping[str, str | None]) -> TaskShape | list
         same = [role for role in columns if list(columns.values()).count(columns[role]) > 1]
         seen = f"the column {shorten(columns[same[0]])} for both"
         faults.append(Fault(f"{table.name}, {' and '.join(same)}", seen, "two different columns"))
-    return faults or TaskShape(shape.kind, columns)
+    kind: Kind = "several_labels" if (shape.kind, wishes.get("label_kind")) == ("labels", "several") else shape.kind
+    return faults or TaskShape(kind, columns)
 
 
 def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, str]) -> TaskShape | list[Fault]:

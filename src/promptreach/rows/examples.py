@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -23,13 +23,14 @@ class Example(NamedTuple):
     Attributes:
         input: the text or prompt; of a chat a transcript.
         second: the second text, or empty.
-        answer: the label (a number with decimals is left to the check of all labels) or the completion.
+        answer: the label (what numbers with decimals and lists mean is left to the check of all labels) or the
+            completion.
         chat: the turns, where the row is a chat.
     """
 
     input: str
     second: str
-    answer: str | int | float
+    answer: str | int | float | tuple[str, ...]
     chat: Chat | None
 
 
@@ -40,12 +41,13 @@ def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], 
         where: the place of a role's value, for messages.
     """
     values = {role: _plain(value) for role, value in values.items()}
+    may_be_empty = ("label",) if kind == "several_labels" else ()
     if kind == "chats" or (kind == "completions" and any(is_turns(values[role]) for role in ("prompt", "completion"))):
         return _conversation(kind, values, where)
     faults = [
         Fault(where(role), *problem)
         for role, value in values.items()
-        if role not in ("split", "weight") and (problem := _problem(value, role))
+        if role not in ("split", "weight") and (problem := _problem(value, role, may_be_empty))
     ]
     if faults:
         return faults
@@ -96,7 +98,9 @@ def _plain(value: Any) -> object:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _label(value: object) -> str | int | float:
+def _label(value: object) -> str | int | float | tuple[str, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(str(one) for one in value)
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, float):
@@ -109,10 +113,10 @@ def is_gap(value: object) -> bool:
     return value is None or value is Missing.MISSING or (isinstance(value, float) and math.isnan(value))
 
 
-def _problem(value: object, role: str) -> Problem | None:
+def _problem(value: object, role: str, may_be_empty: Sequence[str] = ()) -> Problem | None:
     """The fault of one value: what was seen, what was expected, what to do. None for a good one."""
     expected = "a string or an integer" if role == "label" else "a string"
-    if role in _OPTIONAL and (is_gap(value) or (isinstance(value, str) and not value.strip())):
+    if role in (*_OPTIONAL, *may_be_empty) and (is_gap(value) or (isinstance(value, str) and not value.strip())):
         return None
     if value is Missing.MISSING:
         return "the row does not have this column", expected, "Add it or drop the row."
@@ -120,8 +124,10 @@ def _problem(value: object, role: str) -> Problem | None:
         return f"no value ({value})", expected, "Fill it in or drop the row."
     if role == "label" and (isinstance(value, Integral) or (isinstance(value, float) and math.isfinite(value))):
         return None
+    if role == "label" and isinstance(value, list | tuple) and all(isinstance(one, str | Integral) for one in value):
+        return next((found for one in value if (found := _problem(one, role))), None)
     if not isinstance(value, str):
-        remedy = "Give one label a row, as a name or a whole number." if role == "label" else "Write it as a string."
+        remedy = "Give a label, a number, or a list of labels." if role == "label" else "Write it as a string."
         return f"{shorten(value)} ({type(value).__name__})", expected, remedy
     if not value.strip():
         seen = "only white space" if value else "an empty string"

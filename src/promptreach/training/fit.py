@@ -1,7 +1,7 @@
 """The training of one adapter: the front door of this room."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
@@ -15,7 +15,8 @@ from promptreach.training.methods.initial import WarmStart
 from promptreach.training.methods.methods import METHODS, first_init, lacking_faults, method_faults
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
-from promptreach.training.task.readout import Pooling
+from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
+from promptreach.training.task.readout import POOLED, Pooling
 from promptreach.training.task.task import Limits, prepare
 
 
@@ -36,6 +37,7 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
     pooling: Pooling | None = None,
+    class_weights: ClassWeights = None,
     limits: Limits | None = None,
     folder: str | Path | None = None,
     engine: str = "local",
@@ -67,6 +69,7 @@ def fit(
         steps, batch_size: of the training; the search for a rate starts with an eighth of the steps a candidate.
         seed: for the split, the probe's folds, the start and the order of the examples.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
+        class_weights: ``"balanced"``, or a number by the name of a class; see `promptreach.tuning.prepare`.
         limits: how much of the data is used; None takes `Limits()`.
         folder: keeps logs and finished runs there; a second call with the same arguments finds them.
         engine: ``"local"``, or ``"ray"`` for a Ray cluster; the runs are the same.
@@ -103,7 +106,8 @@ def fit(
             *seed_faults(seed),
             *_start_faults(start, trained, method, tokens),
             *_prefix_faults(method, reparameterise=reparameterise, dropout=dropout),
-            *choice_faults("pooling", pooling, get_args(Pooling)),
+            *choice_faults("pooling", pooling, POOLED),
+            *class_weight_faults(class_weights, None),
         ]
     )
     if folder is not None:
@@ -142,6 +146,7 @@ def fit(
             seed=seed,
             longest_prompt=tokens if spec.uses_tokens else 0,
             pooling=pooling,
+            class_weights=class_weights,
         )
         progress.plan(planned_steps(config, 1 if rates else len(spec.rates)))
         return sweep(executor_of(task), config, rates).best

@@ -25,6 +25,8 @@ from promptreach.training.task.task import Task
 
 JOINED_METHODS = ("prompt", "prefix")
 """What differs between two runs of these stands beside the model, row by row, never inside its weights."""
+_LEAST = 1e-12
+"""For a batch in which no row counts."""
 
 
 def train_side_by_side(task: Task, configs: Sequence[RunConfig], store: RunStore, step: Step) -> list[Run]:
@@ -110,8 +112,8 @@ def _take_step(ongoing: Sequence[OngoingRun]) -> float:
     for one, part, end in zip(ongoing, rows, accumulate(counts), strict=True):
         own = slice(end - len(part), end)
         below = batch.rows(own)
-        outcomes = one.objective.outcomes(task.backbone, hidden[own], below, data, part)
-        losses.append(outcomes.loss.sum() / outcomes.answers.sum())
+        outcomes = one.objective.outcomes(task.backbone, hidden[own], below, data, part).weighted(data.weights_of(part))
+        losses.append(outcomes.loss.sum() / outcomes.answers.sum().clamp(min=_LEAST))
     values = [loss.item() for loss in losses]
     finite = [loss for loss in losses if loss.isfinite()]
     if finite:

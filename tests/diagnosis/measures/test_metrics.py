@@ -11,8 +11,8 @@ from sklearn import metrics as sklearn
 
 from promptreach.data import Completions, LabelledTexts
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults, score, weighted
-from promptreach.diagnosis.numbers import LabelMetric
+from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults, score, weighted
+from promptreach.diagnosis.numbers import ScoreMetric
 from promptreach.training.task.objective import Outcomes
 
 SKLEARN: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -41,7 +41,7 @@ def drawn(seed: int, rows: int, classes: int) -> Outcomes:
 
 @pytest.mark.parametrize("metric", sorted(SKLEARN))
 @pytest.mark.parametrize(("rows", "classes"), [(1, 2), (7, 2), (50, 2), (40, 3), (300, 7)])
-def test_metrics_are_those_of_scikit_learn(metric: LabelMetric, rows: int, classes: int) -> None:
+def test_metrics_are_those_of_scikit_learn(metric: ScoreMetric, rows: int, classes: int) -> None:
     if metric == "f1" and classes > 2:
         pytest.skip("of two labels")
     for seed in range(20):
@@ -68,8 +68,8 @@ def test_average_precision_is_that_of_scikit_learn(rows: int) -> None:
                 assert math.isclose(score("average_precision", found, positive), expected, rel_tol=1e-12)
 
 
-@pytest.mark.parametrize("metric", LABEL_METRICS)
-def test_a_weight_counts_a_row_so_often(metric: LabelMetric) -> None:
+@pytest.mark.parametrize("metric", SCORE_METRICS)
+def test_a_weight_counts_a_row_so_often(metric: ScoreMetric) -> None:
     found = drawn(1, 30, 2)
     counts = torch.randint(4, (30,), generator=torch.Generator().manual_seed(2))
     repeated = Outcomes(**{name: tensor.repeat_interleave(counts) for name, tensor in found.tensors.items()})

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from scipy.stats import t as student
 
-from promptreach.diagnosis.measures.metrics import bootstrap, score
-from promptreach.diagnosis.numbers import Comparison, LabelMetric, Metric, RunNumbers
+from promptreach.diagnosis.measures.metrics import bootstrap, known_to, score
+from promptreach.diagnosis.numbers import Comparison, Metric, RunNumbers, ScoreMetric
 from promptreach.training.runs import Run
 from promptreach.training.task.objective import Outcomes
 
@@ -32,7 +32,7 @@ def paired(
 
     Args:
         first, second: outcomes on the same rows.
-        metric: ``"accuracy"``, ``"loss"``, or another of labels, whose interval is that of a paired bootstrap.
+        metric: ``"accuracy"``, ``"loss"``, or another, whose interval is that of a paired bootstrap.
         every_row: the rows are all that the question is about, not a sample of others: the interval is a point.
         positive: the label that F1 and average precision are about.
 
@@ -59,7 +59,7 @@ def paired(
 
 
 def _bootstrapped(
-    first: Outcomes, second: Outcomes, metric: LabelMetric, *, every_row: bool, positive: int
+    first: Outcomes, second: Outcomes, metric: ScoreMetric, *, every_row: bool, positive: int
 ) -> Comparison:
     """The difference of two scores that are no mean over rows, with the interval of a paired bootstrap."""
     gain = score(metric, first, positive) - score(metric, second, positive)
@@ -70,11 +70,15 @@ def _bootstrapped(
     return Comparison(gain, low, high, float(draws.std()))
 
 
-def scores_of(outcomes: Outcomes, beside: LabelMetric | None = None, positive: int = 1) -> dict[str, Any]:
-    """The fields of `Scores`, for the records that add others to them; their `value` is the score in `beside`."""
-    known = beside is not None and (outcomes.score if beside == "average_precision" else outcomes.given) is not None
+def scores_of(outcomes: Outcomes, beside: ScoreMetric | None = None, positive: int = 1) -> dict[str, Any]:
+    """The fields of `Scores`, for the records that add others to them; their `value` is the score in `beside`, its
+    error that of a bootstrap."""
+    known = beside is not None and known_to(beside, outcomes)
     return {
         "value": score(beside, outcomes, positive) if beside is not None and known else None,
+        "value_error": float(bootstrap(beside, outcomes, None, positive).std())
+        if beside is not None and known
+        else None,
         "loss": outcomes.mean_loss,
         "accuracy": outcomes.accuracy,
         "accuracy_error": outcomes.standard_error(),
@@ -92,7 +96,7 @@ def run_numbers(
     run: Run,
     largest_rate: float = math.inf,
     starts: Sequence[str] = (),
-    beside: LabelMetric | None = None,
+    beside: ScoreMetric | None = None,
     positive: int = 1,
 ) -> RunNumbers:
     """The numbers of one full run that rules read.

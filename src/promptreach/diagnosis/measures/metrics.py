@@ -1,7 +1,7 @@
-"""The metrics of labels as scikit-learn defines them, on rows that may count several times or not at all.
+"""The metrics as scikit-learn and scipy define them, on rows that may count several times or not at all.
 
 A metric is computed for many weightings of the same rows at once: for weights of one it is the score, for the counts of
-rows drawn with replacement its bootstrap.
+rows drawn with replacement its bootstrap. A row that has a weight of its own counts that much more in each.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,17 +11,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.data import LabelledTexts, TaskData
-from promptreach.diagnosis.numbers import LabelMetric, Metric
+from promptreach.data import TaskData
+from promptreach.diagnosis.numbers import Metric, ScoreMetric
 from promptreach.errors import Fault
+from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.objective import Outcomes
 
 RESAMPLES = 1000
 """Drawings of rows that a bootstrap takes."""
-LABEL_METRICS: tuple[LabelMetric, ...] = get_args(LabelMetric)
-"""The metrics of labels by name."""
-BINARY: tuple[LabelMetric, ...] = ("f1", "average_precision")
+SCORE_METRICS: tuple[ScoreMetric, ...] = get_args(ScoreMetric)
+"""The metrics of which more is better, by name."""
+BINARY: tuple[ScoreMetric, ...] = ("f1", "average_precision")
 """Those that are about one label of two."""
+SHARES: tuple[ScoreMetric, ...] = ("accuracy",)
+"""Those that are a share of answers, and so have intervals of their own."""
+KINDS_IN_WORDS: Mapping[str, str] = {
+    "labels": "labels",
+    "several_labels": "several labels a row",
+    "number": "numbers",
+    "tags": "tags",
+    "span": "spans",
+    "completions": "completions",
+}
+"""What rows of each kind of task have, in words."""
 _MOST_ENTRIES = 2**24
 
 
@@ -29,16 +41,24 @@ def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
     """Faults of a metric's name, and of its use on such data where that is known."""
     if metric is None:
         return []
-    if metric not in (*LABEL_METRICS, "loss"):
-        return [Fault("metric", repr(metric), f"one of {', '.join((*LABEL_METRICS, 'loss'))}")]
-    if isinstance(data, LabelledTexts):
-        classes = len(data.label_names)
-        if metric in BINARY and classes != 2:
-            return [Fault("metric", f"{metric!r} on {classes} labels", "two labels", "Of more, take macro_f1 or mcc.")]
-        return [] if metric != "loss" else [Fault("metric", "'loss' on labels", f"one of {', '.join(LABEL_METRICS)}")]
-    if data is not None and metric != "loss":
+    if metric not in (*SCORE_METRICS, "loss"):
+        return [Fault("metric", repr(metric), f"one of {', '.join((*SCORE_METRICS, 'loss'))}")]
+    kind = None if data is None else kind_of(data)
+    if data is None or (kind is None and metric == "loss"):
+        return []
+    if kind is None:
         return [Fault("metric", f"{metric!r} on completions", "labels", "Completions are judged by their loss.")]
-    return []
+    classes = len(getattr(data, "label_names", ()))
+    if kind.name == "labels" and metric in BINARY and classes != 2:
+        return [Fault("metric", f"{metric!r} on {classes} labels", "two labels", "Of more, take macro_f1 or mcc.")]
+    expected = f"one of {', '.join(kind.metrics)}"
+    return [] if metric in kind.metrics else [Fault("metric", f"{metric!r} on {KINDS_IN_WORDS[kind.name]}", expected)]
+
+
+def usual_metric(data: TaskData) -> Metric:
+    """The metric that decides where none is chosen."""
+    kind = kind_of(data)
+    return "loss" if kind is None else cast(ScoreMetric, kind.metrics[0])
 
 
 def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
@@ -46,7 +66,7 @@ def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
 
     Args:
         metric: its name.
-        outcomes: on the rows; all but loss and accuracy need the label that each row was given, and the true one.
+        outcomes: on the rows; all but loss and accuracy need what each row was given, and what is true.
         positive: the label that `BINARY` metrics are about.
     """
     if metric == "loss":
@@ -56,12 +76,25 @@ def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
     return float(weighted(metric, outcomes, torch.ones(1, len(outcomes.loss), dtype=torch.float64), positive)[0])
 
 
+def known_to(metric: ScoreMetric, outcomes: Outcomes) -> bool:
+    """Whether the outcomes hold what the metric needs: a classifier that was brought has no score of its second label,
+    for example."""
+    return (outcomes.score if metric == "average_precision" else outcomes.given) is not None
+
+
 def weighted(
-    metric: LabelMetric, outcomes: Outcomes, weights: Float[Tensor, "draws rows"], positive: int = 1
+    metric: ScoreMetric, outcomes: Outcomes, weights: Float[Tensor, "draws rows"], positive: int = 1
 ) -> Float[Tensor, " draws"]:
     """The score for each weighting of the rows; a ratio whose denominator is zero is zero, as in scikit-learn."""
+    if outcomes.weight is not None:
+        weights = weights * outcomes.weight.double()
     if metric == "average_precision":
         return _average_precision(outcomes, weights, positive)
+    if metric in _OF_NUMBERS:
+        true, given = (cast("Tensor", part).double() for part in (outcomes.true, outcomes.given))
+        return _OF_NUMBERS[metric](true, given, weights)
+    if outcomes.true is not None and outcomes.true.dim() == 2:
+        return _of_sets(metric, outcomes.true.double(), cast("Tensor", outcomes.given).double(), weights)
     true, given = _classes(outcomes)
     classes = int(torch.stack([true, given]).max()) + 1
     truths, givens = (torch.nn.functional.one_hot(part, classes).double() for part in (true, given))
@@ -70,9 +103,10 @@ def weighted(
 
 
 def bootstrap(
-    metric: LabelMetric, first: Outcomes, second: Outcomes, positive: int = 1, seed: int = 0
+    metric: ScoreMetric, first: Outcomes, second: Outcomes | None = None, positive: int = 1, seed: int = 0
 ) -> Float[Tensor, " draws"]:
-    """The gain of `first` over `second` in `RESAMPLES` drawings of the rows, the same rows for both."""
+    """The gain of `first` over `second` in `RESAMPLES` drawings of the rows, the same rows for both; of one alone its
+    score."""
     rows = len(first.loss)
     generator = torch.Generator().manual_seed(seed)
     at_once = max(1, min(RESAMPLES, _MOST_ENTRIES // rows))
@@ -83,7 +117,8 @@ def bootstrap(
         weights = torch.zeros(draws, rows, dtype=torch.float64).scatter_add_(
             1, drawn, torch.ones(draws, rows, dtype=torch.float64)
         )
-        found.append(weighted(metric, first, weights, positive) - weighted(metric, second, weights, positive))
+        gain = weighted(metric, first, weights, positive)
+        found.append(gain if second is None else gain - weighted(metric, second, weights, positive))
     return torch.cat(found)
 
 
@@ -135,6 +170,59 @@ _OF_COUNTS: Mapping[str, Callable[[_Counts], Tensor]] = {
     "macro_f1": _macro_f1,
     "f1": _f1,
     "mcc": _mcc,
+}
+
+
+def _of_sets(metric: str, true: Tensor, given: Tensor, weights: Tensor) -> Tensor:
+    """F1 of several labels a row: of all of them together, or meaned over every label; the share of whole sets."""
+    if metric == "accuracy":
+        return _ratio(weights @ (true == given).all(1).double(), weights.sum(1))
+    right, present, told = (weights @ part for part in (true * given, true, given))
+    if metric == "micro_f1":
+        return _ratio(2 * right.sum(1), (present + told).sum(1))
+    return _ratio(2 * right, present + told).mean(1)
+
+
+def _moments(true: Tensor, given: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums of squares of either around its mean, and of their products, for each weighting; (draws) each.
+
+    Of rows or, where every weighting has values of its own, of (draws, rows).
+    """
+    total = weights.sum(1, keepdim=True).clamp(min=1e-300)
+    parts = [part.expand_as(weights) for part in (true, given)]
+    one, two = (part - (weights * part).sum(1, keepdim=True) / total for part in parts)
+    return (weights * one * one).sum(1), (weights * two * two).sum(1), (weights * one * two).sum(1)
+
+
+def _pearson(true: Tensor, given: Tensor, weights: Tensor) -> Tensor:
+    """Zero where either is the same in every row."""
+    one, two, both = _moments(true, given, weights)
+    return _ratio(both, one.sqrt() * two.sqrt())
+
+
+def _spearman(true: Tensor, given: Tensor, weights: Tensor) -> Tensor:
+    """Pearson's correlation of the ranks among the rows that are drawn; equal ones have their mean rank."""
+    return _pearson(_ranks(true, weights), _ranks(given, weights), weights)
+
+
+def _ranks(values: Tensor, weights: Tensor) -> Tensor:
+    """The mean rank of each row's value in each drawing, (draws, rows)."""
+    distinct, place = torch.unique(values, return_inverse=True)
+    counts = torch.zeros(len(weights), len(distinct), dtype=weights.dtype).index_add_(1, place, weights)
+    return (counts.cumsum(1) - counts / 2)[:, place]
+
+
+def _r2(true: Tensor, given: Tensor, weights: Tensor) -> Tensor:
+    """One less the squared error over the squared distance from the mean; zero where every number is the same."""
+    spread = _moments(true, given, weights)[0]
+    error = (weights * (true - given).square()).sum(1)
+    return torch.where(spread > 0, 1 - _ratio(error, spread), 0.0)
+
+
+_OF_NUMBERS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "pearson": _pearson,
+    "spearman": _spearman,
+    "r2": _r2,
 }
 
 

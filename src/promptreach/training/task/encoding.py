@@ -5,14 +5,23 @@ Batches hold sequences of similar length: on short texts padding would otherwise
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.backbone import Backbone, TokenBatch
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import (
+    Completions,
+    ContextSpans,
+    LabelledTexts,
+    NumberedTexts,
+    SeveralLabels,
+    TaggedWords,
+    TaskData,
+)
 from promptreach.errors import DataError, Fault, raise_if_any
 from promptreach.hf.models.texts import is_opening, tokenized_pairs
 from promptreach.training.task.chats import rendered
@@ -28,31 +37,50 @@ class Encoded:
 
     Attributes:
         sequences: what the model reads; for completions the prompt with the completion behind it.
-        labels: class indices of a classification task, or None.
+        targets: what a head should answer, None for completions: the index of each example's label; (examples, labels)
+            of 0 and 1; its number; (examples, tokens) with the index of a word's tag at its first token and `NO_TAG`
+            elsewhere; or (examples, 2), the first and the last token of the answer, twice 0 for none.
         answer_lengths: for completions the number of tokens at the end that the model should produce, or None.
         truncated: how many examples lost tokens to `max_length`.
-        cut_answers: how many of those lost tokens of their completion.
+        cut_answers: how many of those lost tokens of their completion, or all or a part of their answer.
+        truths: what a metric needs besides: of words the tags of all, of a question what `SpanTruth` holds; empty
+            otherwise.
+        weights: how much each example counts; None where all count alike.
     """
 
     sequences: tuple[tuple[int, ...], ...]
-    labels: Int[Tensor, " examples"] | None
+    targets: Tensor | None
     answer_lengths: tuple[int, ...] | None
     truncated: int
     cut_answers: int = 0
+    truths: tuple[Any, ...] = ()
+    weights: Float[Tensor, " examples"] | None = None
+
+    @property
+    def labels(self) -> Int[Tensor, " examples"] | None:
+        """The targets of a task of one label a text; None for every other."""
+        targets = self.targets
+        return None if targets is None or targets.dim() != 1 or targets.is_floating_point() else targets
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The examples at `indices`, in that order; `truncated` and `cut_answers` still count all."""
-        lengths = self.answer_lengths
+        lengths, rows = self.answer_lengths, torch.tensor(indices, dtype=torch.long)
         return Encoded(
             tuple(self.sequences[i] for i in indices),
-            None if self.labels is None else self.labels[torch.tensor(indices)],
+            None if self.targets is None else self.targets[rows],
             None if lengths is None else tuple(lengths[i] for i in indices),
             self.truncated,
             self.cut_answers,
+            tuple(self.truths[i] for i in indices) if self.truths else (),
+            None if self.weights is None else self.weights[rows],
         )
+
+    def weights_of(self, rows: Sequence[int]) -> Float[Tensor, " rows"] | None:
+        """How much the examples `rows` count; None where all count alike."""
+        return None if self.weights is None else self.weights[torch.tensor(rows)]
 
     def batch(self, backbone: Backbone, rows: Sequence[int]) -> TokenBatch:
         """The examples `rows`, padded for `backbone`."""
@@ -62,8 +90,10 @@ class Encoded:
     @property
     def digest(self) -> str:
         """A hash of all that training can see of these examples."""
-        labels = None if self.labels is None else self.labels.tolist()
-        return hashlib.sha256(repr((self.sequences, labels, self.answer_lengths)).encode()).hexdigest()
+        targets = None if self.targets is None else self.targets.tolist()
+        seen: tuple[object, ...] = (self.sequences, targets, self.answer_lengths)
+        seen += () if self.weights is None else (self.weights.tolist(),)
+        return hashlib.sha256(repr(seen).encode()).hexdigest()
 
 
 def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
@@ -82,27 +112,13 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         DataError: when an input or a completion has no tokens, naming their rows.
     """
     data = rendered(backbone, data)
-    is_labelled = isinstance(data, LabelledTexts)
-    lengths: list[int] = []
-    if isinstance(data, LabelledTexts) and data.seconds:
-        inputs, lengths = tokenized_pairs(backbone, data.texts, data.seconds, max_length)
-        answers: list[list[int]] = []
-    elif is_labelled:
-        inputs, answers = backbone.tokenize(data.inputs), []
-    else:
-        inputs, answers = backbone.tokenize_pairs(data.inputs, data.answers)
+    weights = torch.tensor(data.weights) if data.weights else None
+    if not isinstance(data, Completions):
+        assert not isinstance(data, TaggedWords | ContextSpans)
+        return replace(_read(backbone, data, max_length), weights=weights)
+    inputs, answers = backbone.tokenize_pairs(data.inputs, data.answers)
     rows = data.rows or tuple(range(1, len(data) + 1))
-    what = "text" if isinstance(data, LabelledTexts) else "prompt"
-    faults = [
-        Fault(f"{data.source}, row {row}, {what}", "no tokens", "at least one token")
-        for row, ids in zip(rows, inputs, strict=True)
-        if not ids
-    ]
-    if isinstance(data, LabelledTexts):
-        raise_if_any(faults[:_SHOWN_FAULTS], DataError)
-        sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
-        truncated = sum(length > max_length for length in lengths or map(len, inputs))
-        return Encoded(sequences, torch.tensor(data.labels), None, truncated)
+    faults = empty_faults(data, inputs, "prompt")
     answers = _ended(answers, None if data.closed else backbone.end_token)
     faults += [
         Fault(f"{data.source}, row {row}, completion", "no tokens", "at least one token")
@@ -117,13 +133,48 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
 
     def cut(prompt: Sequence[int], room: int) -> tuple[int, ...]:
         if backbone.task == "seq2seq":  # read by an encoder
-            return _cut_end(prompt, room, keep_last=True)
+            return cut_end(prompt, room, keep_last=True)
         return _cut_start(prompt, room, opening)
 
     joined = tuple((*cut(prompt, max_length - len(answer)), *answer) for prompt, answer in pairs)
     truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in whole)
     cut_answers = sum(len(answer) >= max_length for answer in answers)
-    return Encoded(joined, None, tuple(len(answer) for _, answer in pairs), truncated, cut_answers)
+    lengths = tuple(len(answer) for _, answer in pairs)
+    return Encoded(joined, None, lengths, truncated, cut_answers, weights=weights)
+
+
+def _read(backbone: Backbone, data: LabelledTexts | SeveralLabels | NumberedTexts, max_length: int) -> Encoded:
+    """What a head reads: texts, or pairs of them."""
+    lengths: list[int] = []
+    if data.seconds:
+        inputs, lengths = tokenized_pairs(backbone, data.texts, data.seconds, max_length)
+    else:
+        inputs = backbone.tokenize(data.inputs)
+    raise_if_any(empty_faults(data, inputs, "text")[:_SHOWN_FAULTS], DataError)
+    sequences = tuple(cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
+    truncated = sum(length > max_length for length in lengths or map(len, inputs))
+    return Encoded(sequences, _targets(data), None, truncated)
+
+
+def _targets(data: LabelledTexts | SeveralLabels | NumberedTexts) -> Tensor:
+    if isinstance(data, LabelledTexts):
+        return torch.tensor(data.labels)
+    if isinstance(data, NumberedTexts):
+        return torch.tensor(data.numbers, dtype=torch.float64)
+    targets = torch.zeros(len(data), len(data.label_names))
+    for row, labels in enumerate(data.label_sets):
+        targets[row, list(labels)] = 1.0
+    return targets
+
+
+def empty_faults(data: TaskData, inputs: Sequence[Sequence[int]], what: str) -> list[Fault]:
+    """The faults of inputs without a token."""
+    rows = data.rows or tuple(range(1, len(data) + 1))
+    return [
+        Fault(f"{data.source}, row {row}, {what}", "no tokens", "at least one token")
+        for row, ids in zip(rows, inputs, strict=True)
+        if not ids
+    ]
 
 
 def _ended(answers: Sequence[list[int]], end: int | None) -> list[list[int]]:
@@ -137,7 +188,8 @@ def _opening(backbone: Backbone, text: str, ids: Sequence[int]) -> int:
     return len(ids) - len(backbone.tokenize([text], special_tokens=False)[0])
 
 
-def _cut_end(ids: Sequence[int], max_length: int, keep_last: bool) -> tuple[int, ...]:
+def cut_end(ids: Sequence[int], max_length: int, keep_last: bool) -> tuple[int, ...]:
+    """The first tokens, with the last one behind them where it closes a text."""
     if len(ids) <= max_length:
         return tuple(ids)
     return (*ids[: max_length - 1], ids[-1]) if keep_last else tuple(ids[:max_length])
