@@ -12,24 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from promptreach.data import Completions, LabelledTexts, NumberedTexts, SeveralLabels, TaskData
+from promptreach.data import Completions, TaskData
 from promptreach.errors import Fault
 from promptreach.rows import _hub
+from promptreach.rows._answers import answers_in, labelled, tagged, tags_in, unseen
 from promptreach.rows._checks import SHOWN_FAULTS as SHOWN_FAULTS
 from promptreach.rows._checks import ColumnChecks, Faults
 from promptreach.rows._files import format_of, open_file
-from promptreach.rows._labels import (
-    LABEL_KINDS,
-    Answer,
-    LabelKind,
-    Problem,
-    kind_of_labels,
-    numbers_of_rows,
-    problems,
-    remarks,
-    settled,
-    split_labels,
-)
+from promptreach.rows._labels import LABEL_KINDS, Answer, LabelKind, kind_of_labels
 from promptreach.rows._memory import open_memory
 from promptreach.rows._table import Row, Table, place, shorten
 from promptreach.rows.chats import Chat
@@ -50,6 +40,8 @@ def read_task(
     completion_col: str | None = None,
     pair_col: str | None = None,
     label_kind: str | None = None,
+    words_col: str | None = None,
+    tags_col: str | None = None,
     split_col: str | None = None,
     validation: object = None,
     test: object = None,
@@ -74,6 +66,7 @@ def read_task(
         label_kind: what the labels are: ``"one"`` a row, ``"several"`` in a list or with marks between them, or a
             ``"number"`` to be predicted. None takes lists as several, numbers of which some have decimals as numbers,
             and all else as one label a row.
+        words_col, tags_col: the columns of words and of their tags, lists of one length or texts split at blanks.
         prompt_col, completion_col: the columns of a completion task, of texts or of chat turns.
         split_col: the column that says which part a row belongs to; one called "split" is taken by itself where all
             of its values are names of parts.
@@ -96,6 +89,7 @@ def read_task(
     if label_kind not in (None, *LABEL_KINDS):
         faults.add(Fault("label_kind", repr(label_kind), f"one of {', '.join(LABEL_KINDS)}"))
     wishes = {"text": text_col, "label": label_col, "pair": pair_col, "split": split_col, "label_kind": label_kind}
+    wishes |= {"words": words_col, "tags": tags_col}
     wishes |= {"prompt": prompt_col, "completion": completion_col}
     template = _template(chat_template, faults)
     told: list[str] = []
@@ -325,34 +319,21 @@ def _check_whole(whole: _Reading, faults: Faults) -> None:
 
 
 def _labels(whole: _Reading, kind: LabelKind, faults: Faults) -> list[Any]:
-    """The labels of all rows as they are meant, the sets of them, or the numbers; empty after a fault."""
-    if faults.count or whole.shape is None or "label" not in whole.shape.columns:
+    """The labels of all rows as they are meant, the sets of them, the numbers or the tags; empty after a fault."""
+    columns = {} if whole.shape is None else whole.shape.columns
+    role = next((one for one in ("label", "tags") if one in columns), None)
+    if faults.count or role is None:
         return []
-    where = f"{whole.name}, column {shorten(whole.shape.columns['label'])}"
+    where = f"{whole.name}, column {shorten(columns[role])}"
     given: list[Answer] = [example.answer for example in whole.examples]
-    if kind == "number":
-        numbers = numbers_of_rows(given, whole.rows)
-        faults.add(*(Fault(where, *problem) for problem in numbers if isinstance(problem, tuple)))
-        return numbers
-    answers: list[Any] | Problem = settled(given) if kind == "one" else split_labels(given, whole.rows)
-    if isinstance(answers, tuple):
-        faults.add(Fault(where, *answers))
-        return []
-    sets = [(answer,) for answer in answers] if kind == "one" else answers
-    if kind == "one":
-        faults.add(*(Fault(where, *problem) for problem in problems(answers, whole.rows)))
-    elif not any(sets):
-        faults.add(Fault(where, "no label in any row", "labels", "Check the column."))
-    if whole.is_divided:
-        known = {one for answer, part in zip(sets, whole.parts, strict=True) if part == "train" for one in answer}
-        unseen: dict[tuple[str, str | int], int] = {}
-        for answer, part, row in zip(sets, whole.parts, whole.rows, strict=True):
-            for one in set(answer) - known:
-                unseen.setdefault((part, one), row)
-        for (part, one), row in unseen.items():
-            seen = f"the label {shorten(one)} (row {row}), which no row of the training part has"
+    answers, found = tags_in(given) if role == "tags" else answers_in(given, kind, whole.rows)
+    faults.add(*(Fault(where, *problem) for problem in found))
+    if whole.is_divided and answers and kind != "number":
+        what = role.rstrip("s")
+        for (part, one), row in unseen(answers, whole.parts, whole.rows).items():
+            seen = f"the {what} {shorten(one)} (row {row}), which no row of the training part has"
             remedy = "Add rows of it to the training part, or drop these."
-            faults.add(Fault(f"{where}, {_word(part)} part", seen, "labels that training sees", remedy))
+            faults.add(Fault(f"{where}, {_word(part)} part", seen, f"{what}s that training sees", remedy))
     return answers
 
 
@@ -365,7 +346,10 @@ def _task_of(whole: _Reading, kind: LabelKind, answers: Sequence[Any], template:
     common |= {"weights": tuple(whole.weights) if len(set(whole.weights)) > 1 else ()}
     if "label" in whole.shape.columns:
         common |= {"seconds": tuple(example.second for example in examples) if "pair" in whole.columns else ()}
-        return _labelled(inputs, kind, answers, {"source": whole.name, "rows": rows, **common}, told)
+        return labelled(inputs, kind, answers, {"source": whole.name, "rows": rows, **common}, told)
+    if whole.shape.kind == "tags":
+        words = tuple(example.words for example in examples)
+        return tagged(words, answers, {"source": whole.name, "rows": rows, **common}, told)
     completions = tuple(str(example.answer) for example in examples)
     chats = whole.chats
     several = sum(sum(turn.role == "assistant" for turn in chat) > 1 for chat in chats)
@@ -373,25 +357,3 @@ def _task_of(whole: _Reading, kind: LabelKind, answers: Sequence[Any], template:
         told = [*told, f"{several:,} of {len(chats):,} chats have several answers; the last one is what is trained."]
     common |= {"chats": chats, "chat_template": template, "needs_template": whole.shape.kind != "instructions"}
     return Completions(inputs, completions, whole.name, rows, tuple(told), **common)
-
-
-def _labelled(
-    inputs: tuple[str, ...], kind: LabelKind, answers: Sequence[Any], common: Mapping[str, Any], told: list[str]
-) -> TaskData:
-    """Texts with a label, several, or a number."""
-    if kind == "number":
-        if any(number != int(number) for number in answers):
-            told = [*told, "The labels are numbers with decimals and are read as numbers to be predicted."]
-        return NumberedTexts(inputs, tuple(answers), remarks=tuple(told), **common)
-    if kind == "several":
-        places = {label: place for place, label in enumerate(sorted({one for labels in answers for one in labels}))}
-        sets = tuple(tuple(sorted(places[one] for one in labels)) for labels in answers)
-        if all(len(labels) == 1 for labels in sets):
-            told = [
-                *told,
-                "Every row has exactly one label, and each label is told apart from its absence all the same.",
-            ]
-        return SeveralLabels(inputs, sets, tuple(places), remarks=tuple(told), **common)
-    numbers = {label: number for number, label in enumerate(sorted(set(answers)))}
-    labels, names = tuple(numbers[answer] for answer in answers), tuple(map(str, numbers))
-    return LabelledTexts(inputs, labels, names, remarks=(*remarks(answers, common["rows"]), *told), **common)

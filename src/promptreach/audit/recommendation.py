@@ -64,6 +64,7 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
 _POOLED = {
     "mean": "mask = inputs['attention_mask'].unsqueeze(-1)\npooled = (hidden * mask).sum(1) / mask.sum(1)",
     "first": "pooled = hidden[:, 0]",
+    "each": "pooled = hidden",
     "last": "pooled = hidden[torch.arange(len(hidden)), inputs['attention_mask'].sum(1) - 1]",
 }
 

@@ -86,6 +86,8 @@ def audit(
     completion_col: str | None = None,
     pair_col: str | None = None,
     label_kind: str | None = None,
+    words_col: str | None = None,
+    tags_col: str | None = None,
     split_col: str | None = None,
     validation: Any = None,
     test: Any = None,
@@ -121,8 +123,8 @@ def audit(
     Args:
         model: a hub id, a folder, a GGUF file, a transformers model, or what `promptreach.hf.open_model` returned.
         data: a JSONL, CSV, TSV or Parquet file, a list of rows, or a task record.
-        text_col, label_col, prompt_col, completion_col, pair_col, label_kind, split_col, validation, test,
-            chat_template: as in `promptreach.tables.read_task`.
+        text_col, label_col, prompt_col, completion_col, pair_col, label_kind, words_col, tags_col, split_col,
+            validation, test, chat_template: as in `promptreach.tables.read_task`.
         adapter: a PEFT folder to audit along with what is trained here.
         budget: ``"quick"``, ``"standard"`` or ``"thorough"``.
         out: where the report goes, with finished training runs beside it so that a killed audit can resume. Without
@@ -134,7 +136,8 @@ def audit(
         seed: the same seed gives the same report on the same machine, times aside.
         metric: what decides, as scikit-learn has it: for a label ``"accuracy"``, ``"balanced_accuracy"``,
             ``"macro_f1"``, ``"f1"``, ``"mcc"``, ``"average_precision"``; for several ``"micro_f1"``, ``"macro_f1"`` or
-            ``"accuracy"`` of whole sets; for a number ``"pearson"``, ``"spearman"`` or ``"r2"``. It chooses the
+            ``"accuracy"`` of whole sets; for a number ``"pearson"``, ``"spearman"`` or ``"r2"``; for tags
+            ``"entity_f1"`` or ``"accuracy"``. It chooses the
             learning rate and the best run; margin and verdict are in its unit. None takes the first of these;
             completions are judged by their loss.
         class_weights: ``"balanced"``, or a number by the name of a class: how much each counts in the loss.
@@ -175,6 +178,7 @@ def audit(
     columns: dict[str, Any] = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col}
     columns |= {"completion_col": completion_col, "pair_col": pair_col, "split_col": split_col}
     columns |= {"validation": validation, "test": test, "chat_template": chat_template, "label_kind": label_kind}
+    columns |= {"words_col": words_col, "tags_col": tags_col}
     columns = {name: value for name, value in columns.items() if value is not None}
     chosen = {"methods": methods, "tokens": tokens, "rank": rank, "lora_targets": lora_targets, "steps": steps}
     chosen |= {"batch_size": batch_size, "max_length": max_length, "seeds": seeds, "learning_rates": learning_rates}

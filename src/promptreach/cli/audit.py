@@ -29,6 +29,10 @@ def audit(
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
     completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
     pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text of a row.")] = None,
+    words_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The words of a row, each with a tag.")
+    ] = None,
+    tags_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Their tags.")] = None,
     label_kind: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
     ] = None,
@@ -104,7 +108,7 @@ def audit(
     """
     columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
     further = {"pair_col": pair_col, "split_col": split_col, "validation": validation, "test": test}
-    further |= {"chat_template": chat_template, "label_kind": label_kind}
+    further |= {"chat_template": chat_template, "label_kind": label_kind, "words_col": words_col, "tags_col": tags_col}
     columns |= {name: value for name, value in further.items() if value is not None}
     with exit_status():
         choices = _chosen(

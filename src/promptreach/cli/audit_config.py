@@ -28,6 +28,8 @@ class AuditConfig(BaseModel):
     completion_col: StrictStr | None = None
     pair_col: StrictStr | None = None
     label_kind: StrictStr | None = None
+    words_col: StrictStr | None = None
+    tags_col: StrictStr | None = None
     split_col: StrictStr | None = None
     validation: StrictStr | None = None
     test: StrictStr | None = None

@@ -20,6 +20,10 @@ def evaluate(
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
     completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
     pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text to the first.")] = None,
+    words_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The words of a row, each with a tag.")
+    ] = None,
+    tags_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Their tags.")] = None,
     label_kind: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
     ] = None,
@@ -42,7 +46,13 @@ def evaluate(
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
-    given |= {"pair_col": pair_col, "chat_template": chat_template, "label_kind": label_kind}
+    given |= {
+        "pair_col": pair_col,
+        "chat_template": chat_template,
+        "label_kind": label_kind,
+        "words_col": words_col,
+        "tags_col": tags_col,
+    }
     with exit_status():
         look(model, data=data, columns=given, adapter=adapters, device=device, revision=revision)
 

@@ -53,6 +53,10 @@ def fit(
     chat_template: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
     ] = None,
+    words_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The words of a row, each with a tag.")
+    ] = None,
+    tags_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Their tags.")] = None,
     label_kind: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
     ] = None,
@@ -73,7 +77,13 @@ def fit(
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
-    given |= {"pair_col": pair_col, "chat_template": chat_template, "label_kind": label_kind}
+    given |= {
+        "pair_col": pair_col,
+        "chat_template": chat_template,
+        "label_kind": label_kind,
+        "words_col": words_col,
+        "tags_col": tags_col,
+    }
     given |= {"split_col": split_col, "validation": validation, "test": test}
     with exit_status():
         look(model, data=data, columns=given, device=device, revision=revision)

@@ -36,6 +36,7 @@ _PIPELINES: Mapping[str, str] = {
 _POOLED = {
     "mean": ("mask = inputs['attention_mask'].unsqueeze(-1)", "pooled = (hidden * mask).sum(1) / mask.sum(1)"),
     "first": ("pooled = hidden[:, 0]",),
+    "each": ("pooled = hidden",),
     "last": ("pooled = hidden[torch.arange(len(hidden)), inputs['attention_mask'].sum(1) - 1]",),
 }
 
@@ -191,6 +192,9 @@ def answer_lines(task: Task) -> list[str]:
         return [*lines, f"print((outputs[:, 0] * {deviation!r} + {mean!r}).tolist())"]
     if task.kind.name == "several_labels":
         return [*lines, "print([[label for label, output in zip(labels, row) if output > 0] for row in outputs])"]
+    if task.kind.name == "tags":
+        said = "print([[labels[index] for index in row] for row in outputs.argmax(-1)])"
+        return [*lines, f"{said}  # a word's tag is that of its first token"]
     return [*lines, "print([labels[index] for index in outputs.argmax(-1)])"]
 
 

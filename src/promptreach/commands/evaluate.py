@@ -25,7 +25,7 @@ from promptreach.training.task.encoding import encode
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.objective import Completion, Outcomes
-from promptreach.training.task.readout import LinearHead
+from promptreach.training.task.readout import blank_head
 from promptreach.training.task.task import MIN_INPUTS, Task, cross_answered, drawn_rows
 
 BARE = "bare model"
@@ -95,7 +95,7 @@ def evaluate_adapters(
         for name, reader in zip(names, readers, strict=True):
             found[name] = _outcomes(reader, rows, length)
             step()
-    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not)
+    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not, seed)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -194,17 +194,18 @@ def _bare(model: OpenModel, rows: TaskData, length: int, seed: int) -> tuple[Out
         return None, encoded.truncated, f"For a head on the bare model it takes {MIN_INPUTS} rows and two labels."
     task = replace(task, encoded={"train": encoded}, kind=kind, penalties=kind.penalties)
     outputs = cross_answered(task, kind.poolings(model.task), kind.outputs(rows), seed)
-    probe = LinearHead("mean", *(torch.zeros(1) for _ in range(4)))
     return (
-        kind.objective(probe, kind.scale(encoded)).answered(outputs, encoded, range(len(rows))),
+        kind.objective(blank_head(), kind.scale(encoded)).answered(outputs, encoded, range(len(rows))),
         encoded.truncated,
         "",
     )
 
 
-def _finding(found: dict[str, Outcomes], rows: TaskData, model: OpenModel, cut: str, why_not: str) -> Finding:
+def _finding(
+    found: dict[str, Outcomes], rows: TaskData, model: OpenModel, cut: str, why_not: str, seed: int
+) -> Finding:
     kind, metric = kind_of(rows), usual_metric(rows)
-    metrics = {name: metrics_of(outcomes, kind) for name, outcomes in found.items()}
+    metrics = {name: metrics_of(outcomes, kind, seed) for name, outcomes in found.items()}
     decides = "accuracy" if metric == "loss" else in_words(metric)
     differences = _differences(found, "accuracy" if metric == "loss" else metric)
     blocks: list[Block] = [_metric_table(metrics, rows, kind)]

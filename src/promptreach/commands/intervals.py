@@ -16,7 +16,7 @@ from promptreach.training.task.objective import Outcomes
 
 LEVEL = 0.9
 """The share of samples whose interval holds the truth; two-sided, as everywhere in this library."""
-_SHOWN = ("macro_f1", "micro_f1", "pearson", "spearman", "r2")
+_SHOWN = ("macro_f1", "micro_f1", "pearson", "spearman", "r2", "entity_f1")
 """The metrics that are shown without being asked for: those of one label a row would be too many."""
 
 
@@ -41,7 +41,7 @@ class Interval:
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def metrics_of(outcomes: Outcomes, kind: TaskKind | None = None) -> dict[str, Interval]:
+def metrics_of(outcomes: Outcomes, kind: TaskKind | None = None, seed: int = 0) -> dict[str, Interval]:
     """The share of right answers, the other metrics of the kind of task, and the loss per answer.
 
     With several answers a row, also the share of rows with every one right. Shares of rows have the exact binomial
@@ -51,6 +51,7 @@ def metrics_of(outcomes: Outcomes, kind: TaskKind | None = None) -> dict[str, In
     Args:
         outcomes: on all rows.
         kind: of the task; None for completions.
+        seed: for the bootstrap.
     """
     found: dict[str, Interval] = {}
     if kind is None or kind.accuracy:
@@ -62,7 +63,7 @@ def metrics_of(outcomes: Outcomes, kind: TaskKind | None = None) -> dict[str, In
         if not single:
             found["every token right" if kind is None else "every answer of a row right"] = _share(right)
     for metric in () if kind is None else shown_metrics(kind):
-        draws = bootstrap(metric, outcomes)
+        draws = bootstrap(metric, outcomes, seed=seed)
         tail = (1 - LEVEL) / 2
         low, high = torch.quantile(draws, torch.tensor([tail, 1 - tail], dtype=draws.dtype)).tolist()
         found[in_words(metric)] = Interval(score(metric, outcomes), low, high)

@@ -7,13 +7,14 @@ import torch
 
 from promptreach.certificate import Evidence
 from promptreach.commands.reading import BATCH, AdapterReader, read_folder
-from promptreach.data import Completions, LabelledTexts
+from promptreach.data import Completions, LabelledTexts, TaggedWords
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel, attach
 from promptreach.report.findings import Cell, Finding, Table
 from promptreach.report.formatting import counted
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.task.encoding import encode
+from promptreach.training.task.kinds.tags import tags_given
 
 _HALF = 0.5
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
@@ -48,7 +49,7 @@ def predict_texts(
     model: OpenModel, folder: Path, texts: Sequence[str], *, max_length: int = 128, max_new_tokens: int = 32
 ) -> Finding:
     """What an adapter answers: the label of its head with its softmax probability, its labels with the probability of
-    each, its number, or the greedy completion.
+    each, its number, the tag of each word, or the greedy completion.
 
     Args:
         model: its base.
@@ -92,6 +93,8 @@ def predict_texts(
 def _answered(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
     data = LabelledTexts(tuple(texts), (0,) * len(texts), ("unknown",), "text")
     encoded = encode(reader.model, data, length)
+    if reader.kind == "tags":
+        return _tagged(reader, texts, length)
     outputs = reader.outputs(encoded.sequences).double()
     if reader.kind == "number":
         numbers = outputs[:, 0] * reader.scale[1] + reader.scale[0]
@@ -116,6 +119,19 @@ def _answered(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple
             "probability": probability,
         }
         for text, answer, probability in zip(texts, answers.tolist(), sure.tolist(), strict=True)
+    ]
+    return records, encoded.truncated
+
+
+def _tagged(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
+    """The words of each text, told apart by blanks, with the tag that each is given."""
+    words = tuple(tuple(text.split()) for text in texts)
+    data = TaggedWords(words, tuple((0,) * len(row) for row in words), reader.labels, "text")
+    encoded = encode(reader.model, data, length)
+    given = reader.outputs(encoded.sequences).argmax(-1).tolist()
+    records: list[dict[str, Cell]] = [
+        {"text": text, "tags": " ".join(tags_given(truth, own))}
+        for text, truth, own in zip(texts, encoded.truths, given, strict=True)
     ]
     return records, encoded.truncated
 

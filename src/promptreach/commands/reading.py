@@ -27,7 +27,7 @@ from promptreach.training.task.encoding import Encoded, evaluation_batches
 from promptreach.training.task.kinds.kind import UNSCALED, Scale
 from promptreach.training.task.kinds.registry import KINDS
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.readout import LinearHead
+from promptreach.training.task.readout import LinearHead, blank_head
 from promptreach.training.task.task import Task
 
 BATCH = 32
@@ -85,7 +85,7 @@ class AdapterReader:
 
     def answered(self, data: Encoded) -> Outcomes:
         """What the answers to `data` are worth, whose labels are numbered as the head's outputs are."""
-        head = self.head or LinearHead("mean", *(torch.zeros(1) for _ in range(4)))
+        head = self.head or blank_head()
         return (
             KINDS[self.kind].objective(head, self.scale).answered(self.outputs(data.sequences), data, range(len(data)))
         )

@@ -20,6 +20,7 @@ ScoreMetric = Literal[
     "pearson",
     "spearman",
     "r2",
+    "entity_f1",
 ]
 """The metrics of which more is better."""
 Metric = ScoreMetric | Literal["loss"]

@@ -26,12 +26,14 @@ class Example(NamedTuple):
         answer: the label (what numbers with decimals and lists mean is left to the check of all labels) or the
             completion.
         chat: the turns, where the row is a chat.
+        words: of the input, where each has a tag; `answer` holds the tags.
     """
 
     input: str
     second: str
     answer: str | int | float | tuple[str, ...]
     chat: Chat | None
+    words: tuple[str, ...] = ()
 
 
 def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], str]) -> Example | list[Fault]:
@@ -41,6 +43,8 @@ def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], 
         where: the place of a role's value, for messages.
     """
     values = {role: _plain(value) for role, value in values.items()}
+    if kind == "tags":
+        return _words(values, where)
     may_be_empty = ("label",) if kind == "several_labels" else ()
     if kind == "chats" or (kind == "completions" and any(is_turns(values[role]) for role in ("prompt", "completion"))):
         return _conversation(kind, values, where)
@@ -82,6 +86,36 @@ def _conversation(kind: Kind, values: Mapping[str, object], where: Callable[[str
         if problem := _problem(turn.content, role):
             return [Fault(where(role), *problem)]
     return Example(transcript(chat[:-1]), "", chat[-1].content, chat)
+
+
+def _words(values: Mapping[str, object], where: Callable[[str], str]) -> Example | list[Fault]:
+    """Words and their tags: two lists of one length, or two texts that are split at blanks."""
+    found: dict[str, tuple[str, ...]] = {}
+    faults = []
+    for role in ("words", "tags"):
+        value = values[role]
+        parts = value.split() if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not parts:
+            seen = (
+                "no value" if is_gap(value) or parts in ("", [], ()) else f"{shorten(value)} ({type(value).__name__})"
+            )
+            expected = f"a list of {role}, or a text of them with blanks between"
+            faults.append(Fault(where(role), seen, expected, "Mend it, or drop the row."))
+            continue
+        bad = [part for part in parts if isinstance(part, bool) or not isinstance(part, str | Integral)]
+        bad += [
+            part for part in parts if isinstance(part, str) and (part.split() != [part] or _UNWRITABLE.search(part))
+        ]
+        if bad:
+            seen = f"{shorten(bad[0])} among the {role}"
+            remedy = f"Each of the {role} is a text without blanks. Mend it, or drop it with its tag."
+            faults.append(Fault(where(role), seen, f"{role} that are not empty and hold no blank", remedy))
+            continue
+        found[role] = tuple(map(str, parts))
+    if len(found) == 2 and len(found["words"]) != len(found["tags"]):
+        seen = f"{len(found['words'])} words and {len(found['tags'])} tags"
+        faults.append(Fault(where("tags"), seen, "a tag for each word", "Mend the row, or drop it."))
+    return faults or Example(" ".join(found["words"]), "", found["tags"], None, found["words"])
 
 
 def _instruction(values: Mapping[str, str]) -> Example:

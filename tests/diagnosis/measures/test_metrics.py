@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn import metrics as sklearn
 
 from promptreach.data import Completions, LabelledTexts
@@ -68,9 +69,59 @@ def test_average_precision_is_that_of_scikit_learn(rows: int) -> None:
                 assert math.isclose(score("average_precision", found, positive), expected, rel_tol=1e-12)
 
 
+def sets(seed: int, rows: int, labels: int = 4) -> Outcomes:
+    """Several labels a row, and as many given."""
+    generator = torch.Generator().manual_seed(seed)
+    true, given = ((torch.rand(rows, labels, generator=generator) < 0.3).float() for _ in range(2))
+    ones = torch.ones(rows)
+    return Outcomes(ones, ones, (true == given).all(1).float(), given, true)
+
+
+def numbers(seed: int, rows: int) -> Outcomes:
+    """Numbers of which some are equal, and guesses at them."""
+    generator = torch.Generator().manual_seed(seed)
+    true = torch.randn(rows, generator=generator).mul(2).round()
+    given = (true + torch.randn(rows, generator=generator)).mul(2).round()
+    ones = torch.ones(rows)
+    return Outcomes(ones, ones, ones * torch.nan, given, true)
+
+
+@pytest.mark.parametrize("average", ["micro", "macro"])
+@pytest.mark.parametrize("weighted_rows", [False, True])
+def test_metrics_of_several_labels_are_those_of_scikit_learn(average: str, weighted_rows: bool) -> None:
+    for seed in range(20):
+        found = sets(seed, 30)
+        weight = torch.arange(30.0) % 3 if weighted_rows else None
+        expected = sklearn.f1_score(found.true, found.given, average=average, zero_division=0, sample_weight=weight)
+        metric: ScoreMetric = "micro_f1" if average == "micro" else "macro_f1"
+        assert math.isclose(score(metric, found.weighted(weight)), expected, rel_tol=1e-12, abs_tol=1e-12)
+        share = sklearn.accuracy_score(found.true, found.given, sample_weight=weight)
+        assert math.isclose(score("accuracy", found.weighted(weight)), share, rel_tol=1e-6, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [3, 20, 200])
+def test_metrics_of_numbers_are_those_of_scipy_and_scikit_learn(rows: int) -> None:
+    for seed in range(20):
+        found = numbers(seed, rows)
+        assert found.true is not None
+        assert found.given is not None
+        true, given = found.true.double().numpy(), found.given.double().numpy()
+        if len(set(true)) < 2 or len(set(given)) < 2:
+            assert score("pearson", found) == score("spearman", found) == 0.0
+            continue
+        for metric, expected in (
+            ("pearson", stats.pearsonr(true, given).statistic),
+            ("spearman", stats.spearmanr(true, given).statistic),
+            ("r2", sklearn.r2_score(true, given)),
+        ):
+            assert math.isclose(score(metric, found), expected, rel_tol=1e-12, abs_tol=1e-12)
+
+
 @pytest.mark.parametrize("metric", SCORE_METRICS)
 def test_a_weight_counts_a_row_so_often(metric: ScoreMetric) -> None:
-    found = drawn(1, 30, 2)
+    found = {"micro_f1": sets(1, 30), **dict.fromkeys(("pearson", "spearman", "r2"), numbers(1, 30))}.get(
+        metric, drawn(1, 30, 2)
+    )
     counts = torch.randint(4, (30,), generator=torch.Generator().manual_seed(2))
     repeated = Outcomes(**{name: tensor.repeat_interleave(counts) for name, tensor in found.tensors.items()})
     assert math.isclose(
@@ -121,6 +172,7 @@ def _pair(seed: int, rows: int) -> tuple[Outcomes, Outcomes]:
         ("f2", 2, "one of accuracy"),
         ("f1", 3, "Of more, take macro_f1"),
         ("loss", 2, "'loss' on labels"),
+        ("pearson", 2, "'pearson' on labels"),
         ("mcc", 3, ""),
         ("loss", 0, ""),
         ("f1", 0, "Completions are judged by their loss"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
-from promptreach.data import LabelledTexts, NumberedTexts, SeveralLabels, TaskData
+from promptreach.data import LabelledTexts, NumberedTexts, SeveralLabels, TaggedWords, TaskData
 from promptreach.diagnosis.circumstances import PartsNumbers
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.measures.floors import Floors
@@ -87,6 +87,9 @@ def _answer_table(data: TaskData) -> Table | None:
         return _label_table(Counter(data.answers), len(data))
     if isinstance(data, SeveralLabels):
         return _label_table(Counter(data.label_names[one] for labels in data.label_sets for one in labels), len(data))
+    if isinstance(data, TaggedWords):
+        shares = Counter(data.label_names[tag] for tags in data.tags for tag in tags)
+        return _label_table(shares, shares.total(), "words")
     if isinstance(data, NumberedTexts):
         ordered = sorted(data.numbers)
         places = {"least": 0.0, "a quarter under": 0.25, "half under": 0.5, "three quarters under": 0.75, "most": 1.0}
@@ -95,13 +98,13 @@ def _answer_table(data: TaskData) -> Table | None:
     return None
 
 
-def _label_table(shares: Counter[str], rows: int) -> Table:
+def _label_table(shares: Counter[str], rows: int, unit: str = "rows") -> Table:
     common = shares.most_common(_SHOWN)
     shown: list[list[Cell]] = [[label, count, count / rows] for label, count in common]
     rest = len(shares) - len(common)
     return Table(
         title="Labels",
-        columns=["label", "rows", "share"],
+        columns=["label", unit, "share"],
         rows=shown,
         note=f"and {rest} rarer labels" if rest else "",
     )

@@ -51,6 +51,10 @@ def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
     classes = len(getattr(data, "label_names", ()))
     if kind.name == "labels" and metric in BINARY and classes != 2:
         return [Fault("metric", f"{metric!r} on {classes} labels", "two labels", "Of more, take macro_f1 or mcc.")]
+    if metric == "entity_f1" and kind.name == "tags" and kind.usual(data) != metric:
+        return [
+            Fault("metric", "'entity_f1' on tags without entities", "tags such as B-PER and I-PER", "Take accuracy.")
+        ]
     expected = f"one of {', '.join(kind.metrics)}"
     return [] if metric in kind.metrics else [Fault("metric", f"{metric!r} on {KINDS_IN_WORDS[kind.name]}", expected)]
 
@@ -58,7 +62,7 @@ def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
 def usual_metric(data: TaskData) -> Metric:
     """The metric that decides where none is chosen."""
     kind = kind_of(data)
-    return "loss" if kind is None else cast(ScoreMetric, kind.metrics[0])
+    return "loss" if kind is None else cast(ScoreMetric, kind.usual(data))
 
 
 def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
@@ -79,7 +83,8 @@ def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
 def known_to(metric: ScoreMetric, outcomes: Outcomes) -> bool:
     """Whether the outcomes hold what the metric needs: a classifier that was brought has no score of its second label,
     for example."""
-    return (outcomes.score if metric == "average_precision" else outcomes.given) is not None
+    needed = {"average_precision": outcomes.score, "entity_f1": outcomes.parts, "accuracy": outcomes.right}
+    return needed.get(metric, outcomes.given) is not None
 
 
 def weighted(
@@ -90,6 +95,9 @@ def weighted(
         weights = weights * outcomes.weight.double()
     if metric == "average_precision":
         return _average_precision(outcomes, weights, positive)
+    if metric == "entity_f1":
+        right, told, true = (weights @ cast("Tensor", outcomes.parts).double()).T
+        return _ratio(2 * right, told + true)
     if metric in _OF_NUMBERS:
         true, given = (cast("Tensor", part).double() for part in (outcomes.true, outcomes.given))
         return _OF_NUMBERS[metric](true, given, weights)

@@ -53,6 +53,7 @@ _WORDS = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "r2": "R²",
+    "entity_f1": "entity F1",
 }
 FORMS = {"prompt": "a soft prompt", "prefix": "a prefix", "lora": "LoRA"}
 """The methods in words: a soft prompt means vectors at the input."""

@@ -25,6 +25,7 @@ from promptreach.data import (
 from promptreach.errors import DataError, Fault, raise_if_any
 from promptreach.hf.models.texts import is_opening, tokenized_pairs
 from promptreach.training.task.chats import rendered
+from promptreach.training.task.words import words_as_tokens
 
 _SORTED_POOL = 8
 """How many batches are drawn at once and sorted by length before they are cut apart."""
@@ -93,6 +94,7 @@ class Encoded:
         targets = None if self.targets is None else self.targets.tolist()
         seen: tuple[object, ...] = (self.sequences, targets, self.answer_lengths)
         seen += () if self.weights is None else (self.weights.tolist(),)
+        seen += (self.truths,) if self.truths else ()
         return hashlib.sha256(repr(seen).encode()).hexdigest()
 
 
@@ -114,7 +116,7 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     data = rendered(backbone, data)
     weights = torch.tensor(data.weights) if data.weights else None
     if not isinstance(data, Completions):
-        assert not isinstance(data, TaggedWords | ContextSpans)
+        assert not isinstance(data, ContextSpans)
         return replace(_read(backbone, data, max_length), weights=weights)
     inputs, answers = backbone.tokenize_pairs(data.inputs, data.answers)
     rows = data.rows or tuple(range(1, len(data) + 1))
@@ -143,8 +145,14 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     return Encoded(joined, None, lengths, truncated, cut_answers, weights=weights)
 
 
-def _read(backbone: Backbone, data: LabelledTexts | SeveralLabels | NumberedTexts, max_length: int) -> Encoded:
-    """What a head reads: texts, or pairs of them."""
+def _read(
+    backbone: Backbone, data: LabelledTexts | SeveralLabels | NumberedTexts | TaggedWords, max_length: int
+) -> Encoded:
+    """What a head reads: texts, pairs of them, or words."""
+    if isinstance(data, TaggedWords):
+        found = words_as_tokens(backbone, data, max_length)
+        raise_if_any(empty_faults(data, found.sequences, "words")[:_SHOWN_FAULTS], DataError)
+        return Encoded(found.sequences, found.targets, None, found.truncated, truths=found.truths)
     lengths: list[int] = []
     if data.seconds:
         inputs, lengths = tokenized_pairs(backbone, data.texts, data.seconds, max_length)

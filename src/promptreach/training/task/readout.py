@@ -101,6 +101,11 @@ class LinearHead(nn.Module):
         return weight, (self.bias - weight @ self.centre).detach()
 
 
+def blank_head() -> LinearHead:
+    """A head of one feature, of which nothing is asked: for objectives that are given the outputs of another."""
+    return LinearHead("mean", torch.zeros(1), torch.ones(1), torch.zeros(1, 1), torch.zeros(1))
+
+
 @dataclass(frozen=True, eq=False)
 class Reader:
     """The linear classifiers that read some examples: one for all of them, or one for each of several folds.

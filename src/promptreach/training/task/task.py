@@ -249,7 +249,7 @@ def fit_probes(
     """
     return {
         one: best_probe(x, problem, one, task.penalties)
-        for one, x, problem in _problems(task, poolings, outputs, seed, joined)
+        for one, x, problem in _problems(task, poolings, outputs, seed, joined=joined)
     }
 
 
@@ -259,20 +259,26 @@ def cross_answered(task: Task, poolings: Sequence[Pooling], outputs: int, seed: 
     (examples, outputs); where each token is read (examples, tokens, outputs), and zero at tokens that are not.
     """
     found = []
-    for one, x, problem in _problems(task, poolings, outputs, seed, None):
+    for one, x, problem in _problems(task, poolings, outputs, seed, every=True):
         probe = best_probe(x, problem, one, task.penalties)
         found.append((probe.loss, torch.from_numpy(problem.crossed(standardised(x)[0], probe.penalty)).float()))
     rows: Tensor = min(found, key=lambda entry: entry[0])[1]
-    places = task.kind.places(task.encoded["train"], seed)
+    places = task.kind.places(task.encoded["train"], seed, every=True)
     return rows if places is None else laid_out(rows, places, task.encoded["train"])
 
 
 def _problems(
-    task: Task, poolings: Sequence[Pooling], outputs: int, seed: int, joined: Prepended | None
+    task: Task,
+    poolings: Sequence[Pooling],
+    outputs: int,
+    seed: int,
+    *,
+    joined: Prepended | None = None,
+    every: bool = False,
 ) -> Iterator[tuple[Pooling, Tensor, Problem]]:
     """The features of the training rows with each pooling, and what is fitted to them."""
     train = task.encoded["train"]
-    places = task.kind.places(train, seed)
+    places = task.kind.places(train, seed, every=every)
     problem = task.kind.problem(train, places, outputs, seed, task.class_weights)
     if places is None:
         yield from ((one, x, problem) for one, x in features(task, "train", poolings, joined).items())

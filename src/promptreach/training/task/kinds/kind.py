@@ -54,8 +54,9 @@ class TaskKind(ABC):
     def outputs(self, data: TaskData) -> int:
         """How many outputs the head has."""
 
-    def places(self, data: Encoded, seed: int) -> Places | None:
-        """The tokens that the probe is fitted to; None where it reads one vector a text."""
+    def places(self, data: Encoded, seed: int, *, every: bool = False) -> Places | None:
+        """The tokens that the probe is fitted to, or `every` one that is asked about; None where it reads one vector a
+        text."""
         return None
 
     @abstractmethod
@@ -63,6 +64,10 @@ class TaskKind(ABC):
         self, data: Encoded, places: Places | None, outputs: int, seed: int, class_weights: Tensor | None
     ) -> Problem:
         """What the probe is fitted to: the examples of `data`, or the tokens of `places` one after another."""
+
+    def usual(self, data: TaskData) -> str:
+        """The metric that decides where none is chosen."""
+        return self.metrics[0]
 
     def scale(self, train: Encoded) -> Scale:
         """What the outputs are standardised by."""

@@ -83,7 +83,7 @@ class SetsOfLabels(TaskKind):
     ) -> LabelSetProblem:
         """A logistic regression a label; the folds spread the number of labels evenly."""
         sets = _sets(data)
-        fold_of = folds(sets.sum(1).numpy(), seed)
+        fold_of = folds(sets.sum(1).long().numpy(), seed)
         parts = []
         for label in range(outputs):
             y = sets[:, label].long()
