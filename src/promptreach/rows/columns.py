@@ -112,7 +112,7 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     if pair is not None and not wishes.get("text"):
         names["text"] = [pair[0]]
     found = {role: [column for column in table.columns if column in names[role]] for role in names}
-    if wishes.get("words") or wishes.get("tags") or not any(wishes[role] for role in _NAMED):
+    if wishes.get("words") or wishes.get("tags") or not any(wishes.get(role) for role in _NAMED):
         tagged = _tagged(table, wishes, by_name)
         if tagged is not None:
             return tagged
@@ -148,10 +148,12 @@ def _tagged(
 ) -> TaskShape | list[Fault] | None:
     """The columns of words and of their tags; None for rows without such."""
     usual: dict[str, Sequence[str]] = {"words": _WORDS, "tags": _TAGS}
+    # Beside a text the labels are the text's.
+    taken = COLUMN_NAMES["label"] if any(name in by_name for name in COLUMN_NAMES["text"]) else ()
     found = {
         role: [column for column in table.columns if column == wish]
         if (wish := wishes.get(role))
-        else [by_name[name] for name in names if name in by_name][:1]
+        else [by_name[name] for name in names if name in by_name and name not in taken][:1]
         for role, names in usual.items()
     }
     if not all(found.values()) and not (wishes.get("words") or wishes.get("tags")):

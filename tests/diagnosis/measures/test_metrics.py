@@ -119,9 +119,12 @@ def test_metrics_of_numbers_are_those_of_scipy_and_scikit_learn(rows: int) -> No
 
 @pytest.mark.parametrize("metric", SCORE_METRICS)
 def test_a_weight_counts_a_row_so_often(metric: ScoreMetric) -> None:
-    found = {"micro_f1": sets(1, 30), **dict.fromkeys(("pearson", "spearman", "r2"), numbers(1, 30))}.get(
-        metric, drawn(1, 30, 2)
-    )
+    counted = Outcomes(*(torch.ones(30),) * 3, parts=torch.tensor([[row % 2, row % 3 + 1, 2.0] for row in range(30)]))
+    found = {
+        "micro_f1": sets(1, 30),
+        "entity_f1": counted,
+        **dict.fromkeys(("pearson", "spearman", "r2"), numbers(1, 30)),
+    }.get(metric, drawn(1, 30, 2))
     counts = torch.randint(4, (30,), generator=torch.Generator().manual_seed(2))
     repeated = Outcomes(**{name: tensor.repeat_interleave(counts) for name, tensor in found.tensors.items()})
     assert math.isclose(
