@@ -126,7 +126,7 @@ def test_a_weight_counts_a_row_so_often(metric: ScoreMetric) -> None:
         **dict.fromkeys(("pearson", "spearman", "r2"), numbers(1, 30)),
     }.get(metric, drawn(1, 30, 2))
     counts = torch.randint(4, (30,), generator=torch.Generator().manual_seed(2))
-    repeated = Outcomes(**{name: tensor.repeat_interleave(counts) for name, tensor in found.tensors.items()})
+    repeated = Outcomes(**{name: tensor.repeat_interleave(counts, dim=0) for name, tensor in found.tensors.items()})
     assert math.isclose(
         float(weighted(metric, found, counts[None].double())[0]), score(metric, repeated), rel_tol=1e-12
     )

@@ -35,7 +35,7 @@ def test_the_first_piece_of_a_word_carries_its_tag() -> None:
 def test_words_behind_the_cut_keep_their_tags_and_have_no_token() -> None:
     data = TaggedWords((("cats", "a", "cat"), ("a",)), ((0, 1, 0), (1,)), ("A", "B"))
     found = words_as_tokens(pieces(), data, 4)
-    assert found.truths[0].firsts == (1, 3, None)[:1] + (None, None)
+    assert found.truths[0].firsts == (1, None, None)
     assert found.sequences[0][-1] == 3, "an encoder's closing token stays"
     assert (found.truncated, found.truths[0].tags, found.truths[1].firsts) == (1, ("A", "B", "A"), (1,))
     assert found.targets[0].tolist() == [NO_TAG, 0, NO_TAG, NO_TAG]

@@ -35,6 +35,9 @@ def show(context: AuditContext, found: Floors) -> Shown:
         blocks.append(table)
     if found.conflicting:
         blocks.append(_conflict_table(context, found))
+    if numbers.kind in ("number", "span"):
+        said = "For answers of this kind no floor is proved: rows that are the same to the model and carry different "
+        return Shown(_summary(numbers), [*blocks, Text(text=f"{said}answers are counted, and that is all.")])
     blocks.append(
         Text(
             text="The floor counts what is the same to the model (same tokens after truncation) but is answered "

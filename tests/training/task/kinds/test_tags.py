@@ -60,7 +60,7 @@ def test_the_probe_reads_every_word_and_keeps_a_text_in_one_fold() -> None:
     assert problem.y.tolist() == [0, 1, 2, 2]
     assert len(set(problem.fold_of[:3].tolist())) == 1
     assert kind.counts(DATA, 3).tolist() == [1, 1, 2]
-    assert max(score("entity_f1", one) for one in kind.constants(DATA, DATA)) > 0
+    assert [score("entity_f1", one) for one in kind.constants(DATA, DATA)] == [0, 0, 0]
     assert [one.accuracy for one in kind.constants(DATA, DATA)] == [0.25, 0.25, 0.5]
 
 

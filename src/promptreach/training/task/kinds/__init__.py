@@ -1,1 +1,1 @@
-"""What sets one kind of task apart from another: its head's outputs, its loss, its answers, its metrics."""
+"""The kinds of tasks that are read through a head: outputs, loss, answers and metrics, one object each."""

@@ -35,3 +35,14 @@ def entities_of(tags: Sequence[str]) -> set[Entity]:
             begun = place
         before, kind = ("O" if is_out else mark), own
     return found
+
+
+def entity_counts(given: Sequence[str], true: Sequence[str]) -> list[float]:
+    """How many entities of one text are right, how many are given, and how many are true; F1 over several texts is
+    twice the sum of the first over the sum of the others.
+
+    Args:
+        given, true: the tags of the same words.
+    """
+    told, meant = entities_of(given), entities_of(true)
+    return [float(len(told & meant)), float(len(told)), float(len(meant))]

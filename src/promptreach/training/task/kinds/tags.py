@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from promptreach.data import TaggedWords, TaskData
 from promptreach.training.task.encoding import Encoded
-from promptreach.training.task.kinds.entities import entities_of, marks_entities
+from promptreach.training.task.kinds.entities import entity_counts, marks_entities
 from promptreach.training.task.kinds.kind import UNSCALED, Places, Scale, TaskKind, row_weights
 from promptreach.training.task.objective import HeadObjective, Outcomes
 from promptreach.training.task.readout import ClassProblem, LinearHead, Pooling, blank_head, folds
@@ -42,18 +42,16 @@ class WordTags(HeadObjective):
         parts = None
         if not torch.is_grad_enabled():
             tagged = given.cpu().tolist()
-            parts = torch.tensor([_entities(data.truths[row], own) for row, own in zip(rows, tagged, strict=True)])
+            truths = [data.truths[row] for row in rows]
+            parts = torch.tensor(
+                [entity_counts(tags_given(one, own), one.tags) for one, own in zip(truths, tagged, strict=True)]
+            )
         return Outcomes(losses.sum(1), answers, right, parts=parts)
 
 
 def tags_given(truth: TagTruth, given: Sequence[int]) -> list[str]:
     """The tag of each word, from the tag that each token was given."""
     return [_OUTSIDE if place is None else truth.names[given[place]] for place in truth.firsts]
-
-
-def _entities(truth: TagTruth, given: Sequence[int]) -> list[float]:
-    told, true = entities_of(tags_given(truth, given)), entities_of(truth.tags)
-    return [float(len(told & true)), float(len(told)), float(len(true))]
 
 
 class Tags(TaskKind):
