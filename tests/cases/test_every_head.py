@@ -42,34 +42,39 @@ def rows_of(kind: str) -> TaskData:
     return read_task(ROWS[kind])
 
 
-@pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize(("kind", "family"), [("several_labels", "bert"), ("number", "gpt2"), ("tags", "bert")])
 def test_every_method_trains_it(kind: str, family: str) -> None:
     data, model = rows_of(kind), model_of(family)
     assert data.kind == kind
-    control = fit(model, data, "head", **SHORT)
     for method in TRAINED:
         run = fit(model, data, method, tokens=2, rank=2, bottleneck=2, **SHORT)
-        assert run.status == "finished"
+        assert (run.status, run.steps, len(run.curve)) == ("finished", 2, 3), method
+        assert len({look.validation_loss for look in run.curve}) > 1, method
         assert run.held_out is not None
-        assert control.held_out is not None
-        assert not torch.equal(run.held_out.loss, control.held_out.loss), method
     deep = fit(model, data, "prefix", tokens=2, reparameterise=True, **SHORT)
     assert deep.adapter is not None
 
 
-@pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.parametrize(("family", "method"), [("bert", "prompt"), ("gpt2", "lora"), ("gpt2", "head")])
+@pytest.mark.parametrize(
+    ("kind", "family", "method"),
+    [
+        ("several_labels", "bert", "prompt"),
+        ("number", "gpt2", "lora"),
+        ("tags", "bert", "prefix"),
+        ("tags", "gpt2", "head"),
+    ],
+)
 def test_what_was_saved_answers_with_the_same_numbers(kind: str, family: str, method: str, tmp_path: Path) -> None:
     data, model = rows_of(kind), model_of(family)
     folder = tmp_path / "adapter"
     found = fit_adapter(model, data, folder, method=method, tokens=2, rank=2, **SHORT)
-    task = prepare(model, data, limits=Limits(max_length=128), longest_prompt=2 if method == "prompt" else 0)
+    longest = 0 if method in ("lora", "head") else 2
+    task = prepare(model, data, limits=Limits(max_length=128), longest_prompt=longest)
     metric = usual_metric(data)
     reader = read_folder(folder, model)
     assert reader.kind == kind
     held = reader.answered(encode(model, task.held_out, 62))
-    run = fit(model, data, method, tokens=2, rank=2, pooling=task.pooling, limits=Limits(max_length=128), **SHORT)
+    run = fit(model, data, method, tokens=2, rank=2, limits=Limits(max_length=128), **SHORT)
     assert run.held_out is not None
     assert abs(score(metric, held) - score(metric, run.held_out)) < 1e-4
     assert torch.allclose(held.loss, run.held_out.loss, atol=1e-4)
@@ -103,7 +108,7 @@ def test_an_audit_says_what_it_says_in_the_metric_of_the_task(kind: str, tmp_pat
     assert METRICS[kind] in training.summary
 
 
-@pytest.mark.parametrize("kind", ["several_labels", "number"])
+@pytest.mark.parametrize("kind", ["number"])
 def test_answers_without_a_relation_to_the_text_teach_nothing(kind: str) -> None:
     others = ROWS[kind][17:] + ROWS[kind][:17]
     turned = [{**row, "label": other["label"]} for row, other in zip(ROWS[kind], others, strict=True)]

@@ -82,7 +82,7 @@ def fit_adapter(
         steps=steps,
         batch_size=batch_size,
         seed=seed,
-        pooling=task.pooling,
+        pooling=None if task.pooling == "each" else task.pooling,
         class_weights=class_weights,
         limits=limits,
         quiet=quiet,

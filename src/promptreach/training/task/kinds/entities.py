@@ -21,6 +21,9 @@ def entities_of(tags: Sequence[str]) -> set[Entity]:
 
     One begins at B or S, at a tag whose type is not the one before, and behind O, E or S; it ends where the next begins
     or O stands.
+
+    Args:
+        tags: of its words, in their order; one that is neither O nor behind a mark and a hyphen is a mark of its own.
     """
     found: set[Entity] = set()
     begun, before, kind = -1, "O", ""
