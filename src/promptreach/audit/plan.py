@@ -12,6 +12,7 @@ import torch
 from promptreach.audit.settings import Settings
 from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
 from promptreach.data import LabelledTexts, TaskData
+from promptreach.diagnosis.measures.metrics import metrics_for
 from promptreach.hf import OpenModel
 from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, first_init
 from promptreach.training.runs import RunConfig
@@ -50,7 +51,7 @@ class AuditPlan:
     """What an audit would do; nothing was trained for it.
 
     Attributes:
-        task: ``labels`` or ``completions``.
+        task: ``labels``, ``options`` or ``completions``.
         rows: of the data.
         parts: by part (``train``, ``validation``, ``test``) the number of rows used, and where they come from.
         columns: the column of each role.
@@ -119,7 +120,9 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     data = rendered(model, data)
     parts = _used(data, settings.limits, settings.seed)
     max_length = content_length(model, settings.limits, longest)
-    task = _unfitted(model, data, {name: encode(model, part, max_length) for name, part in parts.items()}, parts)
+    task = _unfitted(
+        model, data, {name: encode(model, part, max_length) for name, part in parts.items()}, parts, settings
+    )
     configs = [config for config in _configs(model, settings) if not model.lacks(config.method)]
     lengths = [len(ids) for ids in task.encoded["train"].sequences]
     costs = _costs(task, configs, sum(lengths) / len(lengths))
@@ -129,7 +132,7 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     seconds = BESIDE_TRAINING * (sum(run.seconds for run in runs) + again) + len(POOLINGS) * len(lengths) * row
     memory = _memory(model, costs)
     return AuditPlan(
-        task="labels" if isinstance(data, LabelledTexts) else "completions",
+        task="labels" if isinstance(data, LabelledTexts) else "options" if data.options else "completions",
         rows=len(data),
         parts={
             {"held_out": "test"}.get(name, name): {"rows": len(part), "source": part.source}
@@ -137,7 +140,7 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
         },
         columns=dict(data.columns),
         unused_columns=data.unused_columns,
-        metric=settings.metric or ("accuracy" if isinstance(data, LabelledTexts) else "loss"),
+        metric=settings.metric or metrics_for(data)[0][0],
         methods=settings.methods,
         cut_rows=encode(model, data, max_length).truncated,
         minutes=seconds / 60,
@@ -157,10 +160,12 @@ def _used(data: TaskData, limits: Limits, seed: int) -> dict[str, TaskData]:
     return {name: part.take(drawn_rows(len(part), getattr(limits, name), seed)) for name, part in parts.items()}
 
 
-def _unfitted(model: OpenModel, data: TaskData, encoded: Mapping[str, Encoded], parts: Mapping[str, TaskData]) -> Task:
+def _unfitted(
+    model: OpenModel, data: TaskData, encoded: Mapping[str, Encoded], parts: Mapping[str, TaskData], settings: Settings
+) -> Task:
     """The task with a head of zeros where one is needed: fitting it would take longer than all that is measured."""
     train, validation, held_out = (parts[name] for name in ("train", "validation", "held_out"))
-    task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
+    task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None, judging=settings.judging)
     if not isinstance(data, LabelledTexts):
         return task
     pooling = POOLINGS[model.task][0]

@@ -43,6 +43,7 @@ from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
 from promptreach.training.task.chats import rendered
+from promptreach.training.task.judging import judging_faults, judging_of
 
 RUNS_FOLDER = "runs"
 REPORT = "report.json"
@@ -88,6 +89,8 @@ def audit(
     validation: Any = None,
     test: Any = None,
     chat_template: str | Path | None = None,
+    options_col: str | None = None,
+    options: Any = None,
     adapter: str | Path | None = None,
     budget: BudgetName = "standard",
     out: str | Path | None = None,
@@ -96,6 +99,8 @@ def audit(
     ray_address: str | None = None,
     seed: int = 0,
     metric: str | None = None,
+    answer_pattern: str | None = None,
+    length_normalised: bool = False,
     methods: Any = None,
     tokens: Any = None,
     rank: int | None = None,
@@ -118,8 +123,8 @@ def audit(
     Args:
         model: a hub id, a folder, a GGUF file, a transformers model, or what `promptreach.hf.open_model` returned.
         data: a JSONL, CSV, TSV or Parquet file, a list of rows, or a task record.
-        text_col, label_col, prompt_col, completion_col, pair_col, split_col, validation, test, chat_template: as in
-            `promptreach.tables.read_task`.
+        text_col, label_col, prompt_col, completion_col, pair_col, split_col, validation, test, chat_template,
+            options_col, options: as in `promptreach.tables.read_task`.
         adapter: a PEFT folder to audit along with what is trained here.
         budget: ``"quick"``, ``"standard"`` or ``"thorough"``.
         out: where the report goes, with finished training runs beside it so that a killed audit can resume. Without
@@ -130,8 +135,12 @@ def audit(
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
         metric: what decides for labels, as scikit-learn has it: ``"accuracy"``, ``"balanced_accuracy"``,
-            ``"macro_f1"``, ``"f1"``, ``"mcc"`` or ``"average_precision"``. It chooses the learning rate and the best
-            run; margin and verdict are in its unit. None is accuracy; completions are judged by their loss.
+            ``"macro_f1"``, ``"f1"``, ``"mcc"`` or ``"average_precision"``; for completions that the model writes
+            ``"exact_match"``, ``"token_f1"``, ``"rouge_l"`` or ``"chrf"``. It chooses the learning rate and the best
+            run; margin and verdict are in its unit. None is accuracy, and of completions their loss.
+        answer_pattern: a regular expression: the last match in a completion, or the first group of it, is what is
+            compared. Without a metric these are to match exactly.
+        length_normalised: whether one of several options is chosen by its likelihood per character.
         methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"unipelt"`` and
             ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the other two. This and
             all that follows down to `learning_rates` are left to the budget where they are None.
@@ -169,6 +178,7 @@ def audit(
     columns: dict[str, Any] = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col}
     columns |= {"completion_col": completion_col, "pair_col": pair_col, "split_col": split_col}
     columns |= {"validation": validation, "test": test, "chat_template": chat_template}
+    columns |= {"options_col": options_col, "options": options}
     columns = {name: value for name, value in columns.items() if value is not None}
     chosen = {"methods": methods, "tokens": tokens, "rank": rank, "lora_targets": lora_targets, "steps": steps}
     chosen |= {"batch_size": batch_size, "max_length": max_length, "seeds": seeds, "learning_rates": learning_rates}
@@ -184,7 +194,8 @@ def audit(
     if opened is not None and choices is not None and choices.lora_targets:
         # Refused when it is made; nothing is attached before its block is entered.
         _collect(faults, partial(opened.low_rank, 1, 2.0, 0, choices.lora_targets))
-    faults += metric_faults(metric, task_data)
+    judging = judging_of(metric, answer_pattern, length_normalised)
+    faults += metric_faults(metric, task_data) + judging_faults(judging, task_data)
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
@@ -192,7 +203,8 @@ def audit(
     opened = brought.model if brought else opened
     without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
     settings = settings_for(budget, seed, without_embeddings, opened.max_positions, choices)
-    settings = replace(settings, metric=next((name for name in LABEL_METRICS if name == metric), None))
+    decides = next((name for name in LABEL_METRICS if name == metric), judging.metric)
+    settings = replace(settings, metric=decides, judging=judging)
     if dry_run:
         return planned(opened, task_data, settings)
     key = _key(opened, task_data, asdict(settings), adapter)
@@ -219,10 +231,11 @@ def audit(
             findings = [check.run(context, check.name in NEEDED) for check in CHECKS]
         judgement = judge_findings(findings, context)
         user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
-        options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
-        options |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
-        options |= {"metric": metric, **choices.given, "out": None if out is None else f"{out}-again"}
-        recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
+        said: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
+        said |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
+        said |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
+        said |= {**choices.given, "out": None if out is None else f"{out}-again"}
+        recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, said))
         # As JSON gives them back, so that a report read from its file equals the one that was written.
         recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
         result = AuditResult(
@@ -343,8 +356,9 @@ def _key(model: OpenModel, data: TaskData, settings: dict[str, Any], adapter: st
     data = rendered(model, data)
     tokens = model.tokenize(data.inputs), model.tokenize(data.answers, special_tokens=False), model.end_token
     # The texts as they are given to the model, and whose rows are whose where the user said so.
-    said = [model.fingerprint, data.inputs, data.answers, tokens, settings]
+    said: list[object] = [model.fingerprint, data.inputs, data.answers, tokens, settings]
     said += [list(data.parts)] if data.parts else []
+    said += [data.options] if isinstance(data, Completions) and data.options else []
     files = [] if adapter is None else [Path(adapter) / CONFIG, Path(adapter) / WEIGHTS]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for file in files:

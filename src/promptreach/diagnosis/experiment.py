@@ -10,7 +10,7 @@ from promptreach.backbone import Classifier
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import score
+from promptreach.diagnosis.measures.metrics import metrics_for, score
 from promptreach.diagnosis.numbers import BASELINES, USER, Comparison, Goal, LabelMetric, Metric, as_values
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.prompt import Adapter
@@ -21,6 +21,7 @@ from promptreach.training.search.sweep import Sweep
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Limits, Task, content_length
+from promptreach.training.task.text_metrics import TextMetric
 
 Numbers = TypeVar("Numbers", covariant=True)
 RARE = 0.2
@@ -143,7 +144,7 @@ class Experiment:
     user_base: str = ""
     user_tokens: tuple[str, ...] = ()
     methods: tuple[str, ...] = BASELINES
-    chosen_metric: LabelMetric | None = None
+    chosen_metric: LabelMetric | TextMetric | None = None
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     lora_targets: tuple[str, ...] = ()
     plain_text: tuple[str, ...] = ()
@@ -159,8 +160,8 @@ class Experiment:
 
     @property
     def metric(self) -> Metric:
-        """The score that methods are compared by: the one chosen, else accuracy for labels, loss for completions."""
-        return self.chosen_metric or ("accuracy" if self.is_classification else "loss")
+        """The score that methods are compared by: the one chosen, else accuracy of labels and options, or loss."""
+        return self.chosen_metric or metrics_for(self.data)[0][0]
 
     @property
     def positive(self) -> int:
@@ -169,7 +170,7 @@ class Experiment:
         return 0 if first and sum(first) < RARE * len(first) else 1
 
     @property
-    def beside(self) -> LabelMetric | None:
+    def beside(self) -> LabelMetric | TextMetric | None:
         """The metric that is shown beside accuracy: the one that decides, or F1 where one of two labels is rare."""
         if self.metric != "accuracy" and self.metric != "loss":
             return self.metric

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 from promptreach.training.task.readout import Pooling
+from promptreach.training.task.text_metrics import TextMetric
 
 Goal = Literal["generalise", "memorise"]
 LabelMetric = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "mcc", "average_precision"]
-Metric = LabelMetric | Literal["loss"]
+Metric = LabelMetric | TextMetric | Literal["loss"]
 Kind = TypeVar("Kind")
 Setting = str | int | float | None
 BASELINES = ("prompt", "prefix", "lora")
@@ -187,7 +188,7 @@ class TrainingNumbers:
     longer_possible: bool = False
     not_here: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
-    beside: LabelMetric | None = None
+    beside: LabelMetric | TextMetric | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The training of one adapter: the front door of this room."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from promptreach.training.methods.initial import WarmStart
 from promptreach.training.methods.methods import METHODS, first_init, lacking_faults, method_faults
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
+from promptreach.training.task.judging import Judging, judging_faults, judging_of, written_metric_faults
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Limits, prepare
 
@@ -37,6 +39,10 @@ def fit(
     seed: int = 0,
     pooling: Pooling | None = None,
     limits: Limits | None = None,
+    metric: str | None = None,
+    answer_pattern: str | None = None,
+    options: Any = None,
+    length_normalised: bool = False,
     folder: str | Path | None = None,
     engine: str = "local",
     workers: int | None = None,
@@ -68,6 +74,12 @@ def fit(
         seed: for the split, the probe's folds, the start and the order of the examples.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
         limits: how much of the data is used; None takes `Limits()`.
+        metric: of completions that the model writes, one of `promptreach.tuning.TEXT_METRICS`; it then decides between
+            learning rates, and `run.held_out` holds what was written.
+        answer_pattern: a regular expression; its last match in a text, or that match's first group, is what is compared
+            of it. Without a metric these are to match exactly.
+        options: as for `promptreach.tables.read_task`: the model answers with the likeliest of them.
+        length_normalised: whether that is the likeliest per character.
         folder: keeps logs and finished runs there; a second call with the same arguments finds them.
         engine: ``"local"``, or ``"ray"`` for a Ray cluster; the runs are the same.
         workers: how many runs are trained at the same time; None trains one after another here, and on Ray as many as
@@ -109,9 +121,11 @@ def fit(
     if folder is not None:
         check_output(folder, resume=True)
     spec = METHODS[method]
-    task_data = read_task(data)
+    task_data = read_task(data, options=options)
+    judging = judging_of(metric, answer_pattern, length_normalised)
     backbone = opened_for(task_data, model)
     raise_if_any(lacking_faults("method", backbone, method, init))
+    raise_if_any([*written_metric_faults(metric, task_data), *judging_faults(judging, task_data)])
     warm = WarmStart(trained) if isinstance(trained, SoftPrompt | Prefix) else None
     raise_if_any(warm.misfits(backbone) if warm else [])
     own = {name: sizes[name] for name in spec.sizes}
@@ -142,9 +156,15 @@ def fit(
             seed=seed,
             longest_prompt=tokens if spec.uses_tokens else 0,
             pooling=pooling,
+            judging=judging,
         )
         progress.plan(planned_steps(config, 1 if rates else len(spec.rates)))
-        return sweep(executor_of(task), config, rates).best
+        return sweep(executor_of(task), config, rates, partial(_rank, judging) if judging.metric else None).best
+
+
+def _rank(judging: Judging, run: Run) -> tuple[bool, float, float]:
+    """The order of runs by what they write, and then by their loss."""
+    return run.status == "diverged", -judging.worth(run.validation), run.validation.mean_loss
 
 
 def _start_faults(start: object, trained: object, method: str, tokens: int) -> list[Fault]:

@@ -21,19 +21,20 @@ def show(context: AuditContext, found: Measured[TrainingNumbers]) -> Shown:
     if numbers.user is not None:
         scores[USER] = numbers.user
     methods, curve = _method_table(context, numbers, scores), _validation_curve(context.runs)
-    return Shown(_summary(numbers, scores), [methods, curve, _trial_table(context)])
+    summary = _summary(numbers, scores, is_bare=not context.is_classification)
+    return Shown(summary, [methods, curve, _trial_table(context)])
 
 
 def show_seeds(context: AuditContext, found: Measured[SeedNumbers]) -> Shown:
     """The score of every winner by seed, and the largest difference."""
-    numbers, accuracy = found.numbers, context.is_classification
+    numbers, in_points = found.numbers, context.metric != "loss"
     table = Table(
         title="The winners, seed by seed",
         columns=["method", *(f"seed {seed}" for seed in numbers.seeds), "largest difference"],
         rows=[[_name(context, name), *scores, max(scores) - min(scores)] for name, scores in numbers.scores.items()],
-        note=f"Held-out {in_words(context.metric)}." if accuracy else "Held-out loss, nats per token.",
+        note=f"Held-out {in_words(context.metric)}." if in_points else "Held-out loss, nats per token.",
     )
-    worth = f"{100 * numbers.worth:.1f} points" if accuracy else f"{numbers.worth:.3f} nats"
+    worth = f"{100 * numbers.worth:.1f} points" if in_points else f"{numbers.worth:.3f} nats"
     return Shown(
         f"With the same settings and rows a seed is worth up to {worth} here; the margin is at least that.", [table]
     )
@@ -185,7 +186,7 @@ def _trial_table(context: AuditContext) -> Table:
     )
 
 
-def _summary(numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> str:
+def _summary(numbers: TrainingNumbers, scores: Mapping[str, Scores], *, is_bare: bool) -> str:
     by_label = numbers.metric != "loss"
 
     def score(name: str) -> str:
@@ -196,7 +197,7 @@ def _summary(numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> str:
 
     soft = [name for name, run in numbers.methods.items() if run.method in ("prompt", "prefix")]
     best = _best(numbers, soft) if soft else ""
-    control = "The head alone" if by_label else "The bare model"
+    control = "The bare model" if is_bare else "The head alone"
     parts = [f"Best soft prompt ({best}): {score(best)}." if soft else "No soft prompt on this architecture."]
     if not soft and numbers.left_out:
         parts = []
