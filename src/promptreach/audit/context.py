@@ -87,6 +87,8 @@ def prepared(
         lora_targets=settings.lora_targets,
         learning_rates=settings.learning_rates,
         limits=settings.limits,
+        instruction=settings.instruction,
+        shots=settings.shots,
         user_adapter=user_adapter,
         user_pooling=user_pooling,
         classifier=classifier,

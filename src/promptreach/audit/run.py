@@ -20,6 +20,7 @@ from promptreach.backbone import UNBOUNDED
 from promptreach.certificate import Evidence
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.experiment import Experiment
+from promptreach.diagnosis.measures.in_context import in_context_faults
 from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
@@ -43,6 +44,7 @@ from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.runs import RunStore
 from promptreach.training.task.chats import rendered
+from promptreach.training.task.in_context import instruction_faults
 from promptreach.training.task.judging import judging_faults, judging_of
 
 RUNS_FOLDER = "runs"
@@ -101,6 +103,8 @@ def audit(
     metric: str | None = None,
     answer_pattern: str | None = None,
     length_normalised: bool = False,
+    instruction: str | None = None,
+    shots: int | None = None,
     methods: Any = None,
     tokens: Any = None,
     rank: int | None = None,
@@ -141,6 +145,9 @@ def audit(
         answer_pattern: a regular expression: the last match in a completion, or the first group of it, is what is
             compared. Without a metric these are to match exactly.
         length_normalised: whether one of several options is chosen by its likelihood per character.
+        instruction: words to put in front of every row for the bare model, as a rival of all that is trained; around
+            the row's prompt where they hold ``{prompt}``. Labels are asked for by their own words.
+        shots: so many examples of the training rows to put there, drawn by the seed and balanced over the answers.
         methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"unipelt"`` and
             ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the other two. This and
             all that follows down to `learning_rates` are left to the budget where they are None.
@@ -196,6 +203,8 @@ def audit(
         _collect(faults, partial(opened.low_rank, 1, 2.0, 0, choices.lora_targets))
     judging = judging_of(metric, answer_pattern, length_normalised)
     faults += metric_faults(metric, task_data) + judging_faults(judging, task_data)
+    faults += instruction_faults(instruction, shots)
+    faults += in_context_faults(opened, task_data, instruction, shots) if opened is not None else []
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
@@ -204,7 +213,7 @@ def audit(
     without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
     settings = settings_for(budget, seed, without_embeddings, opened.max_positions, choices)
     decides = next((name for name in LABEL_METRICS if name == metric), judging.metric)
-    settings = replace(settings, metric=decides, judging=judging)
+    settings = replace(settings, metric=decides, judging=judging, instruction=instruction or "", shots=shots or 0)
     if dry_run:
         return planned(opened, task_data, settings)
     key = _key(opened, task_data, asdict(settings), adapter)
@@ -234,6 +243,7 @@ def audit(
         said: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
         said |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
         said |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
+        said |= {"instruction": instruction, "shots": shots}
         said |= {**choices.given, "out": None if out is None else f"{out}-again"}
         recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, said))
         # As JSON gives them back, so that a report read from its file equals the one that was written.

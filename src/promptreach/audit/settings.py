@@ -40,6 +40,7 @@ class Settings:
         learning_rates: by method; a method that is not there searches among its own.
         metric: that decides; None takes accuracy for labels and options, loss for completions.
         judging: how answers are judged beside their loss.
+        instruction, shots: words to put in front of the rows for the bare model, and how many examples.
     """
 
     budget: BudgetName
@@ -56,6 +57,8 @@ class Settings:
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     metric: LabelMetric | TextMetric | None = None
     judging: Judging = PLAIN
+    instruction: str = ""
+    shots: int = 0
 
 
 BUDGETS: dict[BudgetName, Settings] = {

@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from promptreach.cli import _answers as answers
 from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
 from promptreach.terminal import say
@@ -49,6 +50,11 @@ def fit(
     chat_template: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
     ] = None,
+    options_col: answers.OptionsCol = None,
+    options: answers.Options = None,
+    metric: answers.Metric = None,
+    answer_pattern: answers.AnswerPattern = None,
+    length_normalised: answers.LengthNormalised = False,
     split_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The part of each row.")] = None,
     validation: Annotated[str | None, typer.Option(help="Rows that choose the rate and the step.")] = None,
     test: Annotated[str | None, typer.Option(help="Rows that judge.")] = None,
@@ -65,9 +71,11 @@ def fit(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    given: dict[str, Any] = {"text_col": text_col, "label_col": label_col}
+    given |= {"prompt_col": prompt_col, "completion_col": completion_col}
     given |= {"pair_col": pair_col, "chat_template": chat_template}
     given |= {"split_col": split_col, "validation": validation, "test": test}
+    given |= {"options_col": options_col, "options": answers.options_of(options)}
     with exit_status():
         look(model, data=data, columns=given, device=device, revision=revision)
 
@@ -95,6 +103,9 @@ def fit(
             steps=steps,
             batch_size=batch_size,
             max_length=max_length,
+            metric=metric,
+            answer_pattern=answer_pattern,
+            length_normalised=length_normalised,
             seed=seed,
             quiet=quiet or json,
         )

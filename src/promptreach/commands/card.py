@@ -40,7 +40,7 @@ def model_card(
         task: what it was trained and judged on.
         base: the base's name and revision, as `promptreach.hf.adapters.folders.base_of` gives them.
         metrics: by name, of the run and of the bare model, on the held-out rows.
-        gain: in accuracy, of the first over the second.
+        gain: in the first of the metrics, of the first over the second.
         found: how it was found, as sentences.
         labels: of a classifier, in the order of its outputs.
         length: tokens of a row that were read.
@@ -73,7 +73,7 @@ def model_card(
             "",
             f"MEASURED on the {len(task.held_out):,} held-out rows, with 90 % intervals over rows; one seed, so that "
             "the luck of a seed is not in them. " + _kinds(bool(labels)) + " Over the bare model it is "
-            f"{100 * gain.value:+.1f} points of accuracy ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}).",
+            f"{100 * gain.value:+.1f} points of {columns[0]} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}).",
             "",
             "## How to load it",
             "",

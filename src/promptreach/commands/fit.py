@@ -20,6 +20,7 @@ from promptreach.training.fit import fit
 from promptreach.training.methods.methods import METHODS
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
+from promptreach.training.task.judging import judging_faults, judging_of, written_metric_faults
 from promptreach.training.task.readout import LinearHead
 from promptreach.training.task.task import Limits, Task, content_length, prepare
 
@@ -41,6 +42,9 @@ def fit_adapter(
     steps: int = 200,
     batch_size: int = 32,
     max_length: int = 128,
+    metric: str | None = None,
+    answer_pattern: str | None = None,
+    length_normalised: bool = False,
     seed: int = 0,
     quiet: bool = False,
 ) -> Finding:
@@ -54,6 +58,7 @@ def fit_adapter(
         learning_rate: None searches for one.
         search: False asks for a `learning_rate`.
         max_length: tokens of a row that are read.
+        metric, answer_pattern, length_normalised: as for `promptreach.tuning.fit`.
         quiet: no progress bar.
 
     Raises:
@@ -65,7 +70,9 @@ def fit_adapter(
     limits = Limits(max_length=max_length)
     longest = tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
-    task = prepare(model, data, limits=limits, seed=seed, longest_prompt=longest)
+    judging = judging_of(metric, answer_pattern, length_normalised)
+    raise_if_any([*written_metric_faults(metric, data), *judging_faults(judging, data)])
+    task = prepare(model, data, limits=limits, seed=seed, longest_prompt=longest, judging=judging)
     run = fit(
         model,
         data,
@@ -79,6 +86,9 @@ def fit_adapter(
         seed=seed,
         pooling=task.pooling,
         limits=limits,
+        metric=metric,
+        answer_pattern=answer_pattern,
+        length_normalised=length_normalised,
         quiet=quiet,
     )
     length = content_length(model, limits, longest)
@@ -120,9 +130,10 @@ def _searched(run: Run, learning_rate: float | None) -> str:
 
 def _scores(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
     """The metrics of the run and of the bare model under the same kind of head, and the gain between them."""
-    own, bare = held_out(run), task.evaluate("held_out", task.objective())
-    gain = paired(own, bare, "accuracy")
-    metrics = {run.config.label: metrics_of(own), "the bare model": metrics_of(bare)}
+    own, bare = held_out(run), task.answered("held_out", task.evaluate("held_out", task.objective()))
+    written = task.judging.metric
+    gain = paired(own, bare, written or "accuracy")
+    metrics = {run.config.label: metrics_of(own, written), "the bare model": metrics_of(bare, written)}
     return metrics, Interval(gain.gain, gain.low, gain.high)
 
 
@@ -146,13 +157,16 @@ def _pairs(task: Task) -> bool:
 def _finding(
     out: Path, task: Task, run: Run, metrics: dict[str, dict[str, Interval]], gain: Interval, found: str
 ) -> Finding:
-    own = metrics[run.config.label]["accuracy"]
+    metric, own = next(iter(metrics[run.config.label].items()))
     columns = list(metrics[run.config.label])
     records: list[dict[str, Cell]] = [
         {"": name, **{column: str(one[column]) for column in columns}} for name, one in metrics.items()
     ]
     end = "" if run.status == "finished" else " The loss stopped being a number; the best state before that was kept."
-    summary = f"{run.config.label} has {own.value:.1%} of the answers right ({own.low:.1%} to {own.high:.1%}, 90 %)"
+    said = f"{own.value:.1%} of the answers right ({own.low:.1%} to {own.high:.1%}, 90 %)"
+    if metric != "accuracy":
+        said = f"{metric} {own}, 90 %,"
+    summary = f"{run.config.label} has {said}"
     summary += (
         f", {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) over the bare model."
     )

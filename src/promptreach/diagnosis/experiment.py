@@ -119,6 +119,7 @@ class Experiment:
         user_base: the base model that the adapter names, where that is another; otherwise empty.
         user_tokens: of the adapter's own tokenizer, which the texts were read with.
         plain_text: texts on which an adapter should change nothing; empty takes the inputs that are held out.
+        instruction, shots: words to put in front of the rows for the bare model, and how many examples.
         sweeps: by `RunConfig.label` (``"prompt 16 tokens"``, ``"lora rank 8"``, ``"head"``), once trained.
         starts: the starts tried for each of them; its sweep is that of the best.
         seeds: how many seeds the winners are trained with.
@@ -148,6 +149,8 @@ class Experiment:
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     lora_targets: tuple[str, ...] = ()
     plain_text: tuple[str, ...] = ()
+    instruction: str = ""
+    shots: int = 0
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seeds: int = 1

@@ -17,7 +17,7 @@ from promptreach.training.runs import Run
 def show(context: AuditContext, found: Measured[TrainingNumbers]) -> Shown:
     """Every method of the budget on the rows judged, its training, and the learning rates tried for it."""
     numbers = found.numbers
-    scores: dict[str, Scores] = dict(numbers.methods)
+    scores: dict[str, Scores] = {**numbers.methods, **numbers.in_context}
     if numbers.user is not None:
         scores[USER] = numbers.user
     methods, curve = _method_table(context, numbers, scores), _validation_curve(context.runs)
@@ -92,7 +92,8 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
     columns += ["parameters", "learning rate", "best step", "start", "seconds"]
     rows: list[list[Cell]] = []
     for name, found in scores.items():
-        against, interval = numbers.against_lora.get(name), None
+        words, interval = numbers.in_context.get(name), None
+        against = numbers.against_lora.get(name) if words is None else words.against_lora
         if against:
             gain, low, high = scale * against.gain, scale * against.low, scale * against.high
             interval = f"{gain:+.2g} ({low:+.2g} to {high:+.2g})"
@@ -116,7 +117,8 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
         highlight=list(scores).index(_best(numbers, list(numbers.methods))),
         note="Same rows, same steps, same starting head; the best validation state of each run. Parameters do not "
         "count the head, which all share. Train loss is the mean over the last stretch of training."
-        + _left_out(numbers.lengths_left_out),
+        + _left_out(numbers.lengths_left_out)
+        + _in_context(numbers),
     )
 
 
@@ -137,6 +139,17 @@ def _left_out(lengths: Sequence[int]) -> str:
         return ""
     named = " and ".join(map(str, lengths))
     return f" Prompts of {named} tokens were not trained: a shorter one is as good as LoRA, and tokens do not bind it."
+
+
+def _in_context(numbers: TrainingNumbers) -> str:
+    """What stands in front of the rows of the bare model, and what that costs."""
+    if not numbers.in_context:
+        return ""
+    sizes = ", ".join(f"{found.median_tokens:,} ({name})" for name, found in numbers.in_context.items())
+    text = f" With words in front of them rows have this many tokens in the middle: {sizes}."
+    cut = {name: found.cut_rows for name, found in numbers.in_context.items() if found.cut_rows}
+    cuts = ", ".join(f"{count:,} ({name})" for name, count in cut.items())
+    return text + (f" Rows that did not fit and lost their beginning: {cuts}." if cut else "")
 
 
 def _name(context: AuditContext, name: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
+from promptreach.diagnosis.measures import in_context
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
 from promptreach.diagnosis.measures.user_run import score_user_run
 from promptreach.diagnosis.numbers import BASELINES, USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
@@ -51,6 +52,7 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
         method = "prefix" if numbers.user is not None and numbers.user.method == "prefix" else "prompt"
         _train(experiment, [experiment.config(method, tokens=_one_longer(experiment))])
         numbers = replace(compared(experiment), longer_possible=False)
+    numbers = replace(numbers, in_context=in_context.measure(experiment))
     return Measured(numbers, experiment.sample)
 
 

@@ -99,9 +99,10 @@ def weighted(
 
 
 def bootstrap(
-    metric: LabelMetric | TextMetric, first: Outcomes, second: Outcomes, positive: int = 1, seed: int = 0
+    metric: LabelMetric | TextMetric, first: Outcomes, second: Outcomes | None, positive: int = 1, seed: int = 0
 ) -> Float[Tensor, " draws"]:
-    """The gain of `first` over `second` in `RESAMPLES` drawings of the rows, the same rows for both."""
+    """The gain of `first` over `second` in `RESAMPLES` drawings of the rows, the same rows for both; without a second
+    the score itself."""
     rows = len(first.loss)
     generator = torch.Generator().manual_seed(seed)
     at_once = max(1, min(RESAMPLES, _MOST_ENTRIES // rows))
@@ -112,7 +113,8 @@ def bootstrap(
         weights = torch.zeros(draws, rows, dtype=torch.float64).scatter_add_(
             1, drawn, torch.ones(draws, rows, dtype=torch.float64)
         )
-        found.append(weighted(metric, first, weights, positive) - weighted(metric, second, weights, positive))
+        drawn_score = weighted(metric, first, weights, positive)
+        found.append(drawn_score if second is None else drawn_score - weighted(metric, second, weights, positive))
     return torch.cat(found)
 
 

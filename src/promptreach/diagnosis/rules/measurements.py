@@ -253,7 +253,10 @@ class Measurements:
 
     def score(self, name: str) -> str:
         """The score of a run, or of the user's own, in words."""
-        run = self.scores(name)
+        return self.score_of(self.scores(name))
+
+    def score_of(self, run: Scores) -> str:
+        """Scores in words, in the metric that decides."""
         if self.metric == "accuracy":
             return f"{run.accuracy:.1%}"
         return (

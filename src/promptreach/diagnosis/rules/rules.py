@@ -72,7 +72,7 @@ def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement
     )
     judgement = next(judgement for rule in RULES if (judgement := rule(seen)) is not None)
     # What the user's own settings cost is worth knowing whatever the verdict.
-    more = (*training_reasons(seen), *harmed_reasons(seen), *seed_reasons(seen))
+    more = (*training_reasons(seen), *harmed_reasons(seen), *seed_reasons(seen), *words_reasons(seen))
     also = tuple(reason for reason in more if reason not in judgement.reasons)
     return told_first(seen, also_known(seen, replace(judgement, reasons=judgement.reasons + also)))
 
@@ -84,6 +84,19 @@ def seed_reasons(seen: Measurements) -> tuple[Reason, ...]:
     worth = f"{100 * seen.seeds.worth:.1f} points" if seen.metric != "loss" else f"{seen.seeds.worth:.3f} nats"
     text = f"Over {len(seen.seeds.seeds)} seeds the same settings differ by up to {worth}; the margin is"
     return (measured(f"{text} {seen.margin_text}.", "seeds"),)
+
+
+def words_reasons(seen: Measurements) -> tuple[Reason, ...]:
+    """How the bare model does with words in front of the rows, and what the best soft prompt gains over that."""
+    found = []
+    for name, words in seen.training.in_context.items():
+        text = f"{sentence(name)}: {seen.score_of(words)}"
+        over = words.against_soft
+        if over is not None:
+            text += f"; the best soft prompt gains {seen.gain(over)} over it"
+            text += ", so that these words, which need no training, do as well" if over.low <= seen.margin / 2 else ""
+        found.append(measured(f"{text}."))
+    return tuple(found)
 
 
 def depends_on(name: str, found: Collection[object]) -> bool:

@@ -116,7 +116,7 @@ def decoded(backbone: Backbone, written: Sequence[Sequence[int]]) -> list[str]:
     return texts
 
 
-def judging_faults(judging: Judging, data: TaskData | None) -> list[Fault]:
+def judging_faults(judging: Judging, data: TaskData | None = None) -> list[Fault]:
     """The faults of a way of judging by itself, and on such data where these are known."""
     if judging.pattern:
         try:

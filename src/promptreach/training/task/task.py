@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.backbone import Backbone, Prepended
@@ -94,13 +95,30 @@ class Task:
         data = self.encoded[part]
         if data.options is None:
             return self._evaluated(data, objective, joined)
-        every = Encoded(data.options.sequences, None, data.options.answer_lengths, 0)
-        nats = self._evaluated(every, Completion(), joined).loss
+        nats = self.option_losses(part, joined)
         given = data.options.chosen(nats, per_character=self.judging.length_normalised)
         true = torch.tensor(data.options.true)
         loss = nats[torch.tensor(data.options.starts) + true]
         right = (given == true).to(loss.dtype)
-        return Outcomes(loss, torch.ones_like(loss), right, given=given.to(loss.dtype), true=true.to(loss.dtype))
+        score = None
+        if set(data.options.counts) == {2}:  # of the second option less that of the first
+            first, second = nats.view(-1, 2).unbind(1)
+            score = first - second
+        return Outcomes(
+            loss,
+            torch.ones_like(loss),
+            right,
+            given=given.to(loss.dtype),
+            true=true.to(loss.dtype),
+            score=score,
+        )
+
+    def option_losses(self, part: str, joined: Prepended | None = None) -> Float[Tensor, " options"]:
+        """The summed loss of every option of a part's examples, one example's behind another's, in nats."""
+        options = self.encoded[part].options
+        assert options is not None
+        every = Encoded(options.sequences, None, options.answer_lengths, 0)
+        return self._evaluated(every, Completion(), joined).loss
 
     def answered(self, part: str, outcomes: Outcomes, joined: Prepended | None = None) -> Outcomes:
         """`outcomes` of a part with what is written there with `joined`, where written answers are judged."""

@@ -83,11 +83,11 @@ def _longest_common(one: Sequence[str], other: Sequence[str]) -> int:
 def _chrf_counts(given: str, wanted: str) -> list[float]:
     """For each order the n-grams given, those wanted, and those in both; none is given where none is wanted."""
     one, other = ("".join(text.split()) for text in (given, wanted))
-    found: list[float] = []
+    found: list[int] = []
     for order in range(1, _ORDERS + 1):
         mine, theirs = (Counter(t[at : at + order] for at in range(len(t) - order + 1)) for t in (one, other))
         found += [mine.total() if theirs else 0, theirs.total(), (mine & theirs).total()]
-    return found
+    return [float(count) for count in found]
 
 
 def _chrf(sums: Float[Tensor, "draws numbers"]) -> Float[Tensor, " draws"]:
