@@ -48,7 +48,13 @@ def texts_of(given: str) -> list[str]:
 
 
 def predict_texts(
-    model: OpenModel, folder: Path, texts: Sequence[str], *, max_length: int = 128, max_new_tokens: int = 32
+    model: OpenModel,
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    max_length: int = 128,
+    max_new_tokens: int = 32,
+    options: Sequence[str] = (),
 ) -> Finding:
     """What an adapter answers: the label of its head with its softmax probability, or the greedy completion.
 

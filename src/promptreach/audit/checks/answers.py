@@ -29,7 +29,8 @@ def measure(context: AuditContext) -> Outcome:
     control = "head alone" if context.is_classification else "bare model"
     runs = {control: context.runs["head"]} if "head" in context.runs else {}
     given = {name: _answers(context, run, rows) for name, run in {**runs, **best}.items()}
-    inputs, wanted = [task.held_out.inputs[row] for row in rows], [task.held_out.answers[row] for row in rows]
+    true = task.encoded["held_out"].texts or task.held_out.answers
+    inputs, wanted = [task.held_out.inputs[row] for row in rows], [true[row] for row in rows]
     records = [
         {"input": text, "expected": answer.strip(), "answers": {name: own[at] for name, own in given.items()}}
         for at, (text, answer) in enumerate(zip(inputs, wanted, strict=True))
@@ -38,7 +39,14 @@ def measure(context: AuditContext) -> Outcome:
     said = ", ".join(f"{name} {count}" for name, count in right.items())
     summary = f"Of these {len(rows)} rows, drawn by the seed, word for word as expected: {said}."
     found = Measured({"rows": records}, f"{len(rows)} of {len(task.held_out):,} held-out rows")
-    return found, Shown(summary, [_table(inputs, wanted, given, is_written=not context.is_classification)])
+    return found, Shown(
+        summary,
+        [
+            _table(
+                inputs, wanted, given, is_written=not context.is_classification and not task.encoded["held_out"].options
+            )
+        ],
+    )
 
 
 def _answers(context: AuditContext, run: Run, rows: Sequence[int]) -> list[str]:
