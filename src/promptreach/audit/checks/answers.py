@@ -39,14 +39,8 @@ def measure(context: AuditContext) -> Outcome:
     said = ", ".join(f"{name} {count}" for name, count in right.items())
     summary = f"Of these {len(rows)} rows, drawn by the seed, word for word as expected: {said}."
     found = Measured({"rows": records}, f"{len(rows)} of {len(task.held_out):,} held-out rows")
-    return found, Shown(
-        summary,
-        [
-            _table(
-                inputs, wanted, given, is_written=not context.is_classification and not task.encoded["held_out"].options
-            )
-        ],
-    )
+    is_written = not context.is_classification and not task.encoded["held_out"].options
+    return found, Shown(summary, [_table(inputs, wanted, given, is_written=is_written)])
 
 
 def _answers(context: AuditContext, run: Run, rows: Sequence[int]) -> list[str]:
