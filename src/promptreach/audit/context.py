@@ -8,10 +8,12 @@ from promptreach.audit.settings import Settings
 from promptreach.backbone import Classifier, TokenBatch
 from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment, longest_prompt
+from promptreach.diagnosis.measures.in_context import start_text
 from promptreach.hf import OpenModel
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor, InProcess
+from promptreach.training.fit import own_tokens
 from promptreach.training.runs import RunStore
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Task, drawn_rows, prepare
@@ -71,7 +73,7 @@ def prepared(
             longest_prompt=longest,
             judging=settings.judging,
         )
-    return AuditContext(
+    context = AuditContext(
         data=data,
         task=task,
         executor_of=executor_of or (lambda task: InProcess(task, RunStore(None), shown)),
@@ -98,3 +100,6 @@ def prepared(
         probe_rows=settings.probe_rows,
         progress=shown,
     )
+    if settings.init_text:
+        context.own_text = own_tokens(model, start_text(context, settings.init_text))
+    return context

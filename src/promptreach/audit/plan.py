@@ -14,6 +14,7 @@ from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.metrics import metrics_for
 from promptreach.hf import OpenModel
+from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
 from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, first_init
 from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
@@ -178,7 +179,8 @@ def _unfitted(
 def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:
     """The full run of every method and length, with the rate still open."""
     middle = settings.tokens[len(settings.tokens) // 2]
-    for method in settings.methods:
+    for choice in settings.methods:
+        method, targets = method_of(choice), ALL_LINEAR if choice == WIDE else settings.lora_targets
         size = UNIPELT_SIZES["published"] if method == "unipelt" else {"rank": settings.rank, "tokens": middle}
         for tokens in settings.tokens if method == "prompt" else (size["tokens"],):
             own = {**dict.fromkeys(("tokens", "rank", "bottleneck"), 0), **size, "tokens": tokens}
@@ -189,7 +191,7 @@ def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:
                 tokens=sizes["tokens"],
                 rank=sizes["rank"],
                 bottleneck=sizes["bottleneck"],
-                lora_targets=settings.lora_targets if method == "lora" else (),
+                lora_targets=targets if method == "lora" else (),
                 learning_rate=0.0,
                 steps=settings.steps,
                 batch_size=settings.batch_size,
@@ -212,7 +214,7 @@ def _costs(task: Task, configs: Sequence[RunConfig], content: float) -> list[Ste
 
 def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, task: Task) -> PlannedRun:
     """A run with its search: candidates are dropped at doubling steps, the best goes on to the end."""
-    given = settings.learning_rates.get(config.method)
+    given = settings.learning_rates.get(WIDE if config.lora_targets == ALL_LINEAR else config.method)
     candidates = len(given) if given else len(METHODS[config.method].rates)
     steps, looks, alive, rung = config.steps, _LOOKS, candidates, 0
     while alive > 1 and rung_steps(config.steps, rung) < config.steps:

@@ -40,6 +40,7 @@ class Settings:
         learning_rates: by method; a method that is not there searches among its own.
         metric: that decides; None takes accuracy for labels and options, loss for completions.
         judging: how answers are judged beside their loss.
+        init_text: what prompts and prefixes start from; empty takes their usual starts.
         instruction, shots: words to put in front of the rows for the bare model, and how many examples.
     """
 
@@ -59,6 +60,7 @@ class Settings:
     judging: Judging = PLAIN
     instruction: str = ""
     shots: int = 0
+    init_text: str = ""
 
 
 BUDGETS: dict[BudgetName, Settings] = {

@@ -45,6 +45,10 @@ def audit(
     length_normalised: answers.LengthNormalised = False,
     instruction: answers.Instruction = None,
     shots: answers.Shots = None,
+    init_text: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=_CHOICES, help="Where prompts start: a text, or instruction or examples."),
+    ] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT folder to audit as well.")] = None,
     budget: Annotated[Budget, typer.Option(metavar="BUDGET", help=f"Training: {', '.join(Budget)}.")] = Budget.standard,
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("promptreach-report"),
@@ -58,7 +62,7 @@ def audit(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and how long.")] = False,
     methods: Annotated[
-        list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="prompt, prefix, lora, unipelt, full.")
+        list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="prompt, prefix, lora, lora_all, unipelt, full.")
     ] = None,
     tokens: Annotated[list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="Prompt lengths.")] = None,
     rank: Annotated[int | None, typer.Option(rich_help_panel=_CHOICES, help="Of LoRA.")] = None,
@@ -154,7 +158,7 @@ def audit(
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
     shown |= {name: shown_choice(value) for name, value in choices.given.items()}
     shown |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
-    shown |= {"instruction": instruction, "shots": shots, "out": f"{out}-again"}
+    shown |= {"instruction": instruction, "shots": shots, "init_text": init_text, "out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         raise_if_any(nothing_to_resume(out) if resume else [])
         result = run_audit(
@@ -173,6 +177,7 @@ def audit(
             length_normalised=length_normalised,
             instruction=instruction,
             shots=shots,
+            init_text=init_text,
             **vars(choices),
             resume=resume,
             quiet=quiet or json,

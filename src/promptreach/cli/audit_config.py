@@ -38,6 +38,7 @@ class AuditConfig(BaseModel):
     length_normalised: StrictBool | None = None
     instruction: StrictStr | None = None
     shots: StrictInt | None = None
+    init_text: StrictStr | None = None
     adapter: StrictStr | None = None
     budget: Literal["quick", "standard", "thorough"] | None = None
     metric: StrictStr | None = None

@@ -39,6 +39,9 @@ def fit(
     init: Annotated[
         str | None, typer.Option(rich_help_panel=_TRAINING, show_default="the method's best", help="How it starts.")
     ] = None,
+    init_text: Annotated[
+        str | None, typer.Option(rich_help_panel=_TRAINING, help="A text that a prompt or prefix starts from.")
+    ] = None,
     steps: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Of the training.")] = 200,
     batch_size: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Rows a step.")] = 32,
     max_length: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Tokens of a row that are read.")] = 128,
@@ -100,6 +103,7 @@ def fit(
             learning_rate=learning_rate,
             search=search,
             init=init,
+            init_text=init_text,
             steps=steps,
             batch_size=batch_size,
             max_length=max_length,

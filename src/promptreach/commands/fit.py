@@ -39,6 +39,7 @@ def fit_adapter(
     learning_rate: float | None = None,
     search: bool = True,
     init: str | None = None,
+    init_text: str | None = None,
     steps: int = 200,
     batch_size: int = 32,
     max_length: int = 128,
@@ -54,7 +55,7 @@ def fit_adapter(
         model, data: as for `promptreach.tuning.fit`.
         out: the folder; one that holds an adapter or a head is replaced.
         method: one of `SAVED`.
-        tokens, rank, init, steps, batch_size, seed: as for `promptreach.tuning.fit`.
+        tokens, rank, init, init_text, steps, batch_size, seed: as for `promptreach.tuning.fit`.
         learning_rate: None searches for one.
         search: False asks for a `learning_rate`.
         max_length: tokens of a row that are read.
@@ -81,6 +82,7 @@ def fit_adapter(
         rank=rank,
         learning_rate=learning_rate,
         init=init,
+        init_text=init_text,
         steps=steps,
         batch_size=batch_size,
         seed=seed,

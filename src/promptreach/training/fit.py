@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from promptreach.backbone import Backbone
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
 from promptreach.hf.models.load import opened_for
@@ -12,7 +13,7 @@ from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, seed_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
-from promptreach.training.methods.initial import WarmStart
+from promptreach.training.methods.initial import OWN, WarmStart
 from promptreach.training.methods.methods import METHODS, first_init, lacking_faults, method_faults
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
@@ -31,6 +32,7 @@ def fit(
     bottleneck: int = 48,
     learning_rate: float | None = None,
     init: str | None = None,
+    init_text: str | None = None,
     start: SoftPrompt | Prefix | Run | None = None,
     reparameterise: bool = False,
     dropout: float = 0.0,
@@ -65,6 +67,8 @@ def fit(
             the lowest validation loss. A prompt's and a prefix's are scaled to the size of their start.
         init: how the method starts; None takes the first of its `METHODS[method].inits` (vocabulary rows for a
             prompt, the cache of real text for a prefix).
+        init_text: a text of your own that a prompt starts from as its embeddings, and a prefix as the keys and values
+            that it leaves in the model; its first `tokens` tokens, repeated where there are fewer. Not with `init`.
         start: a trained prompt or prefix, or the run that trained it, of at most `tokens` tokens to start from; `init`
             gives the rows that it lacks, behind it.
         reparameterise: train a prefix through P-tuning v2's network, which is folded into plain keys and values in
@@ -114,6 +118,7 @@ def fit(
             *rate_faults("learning_rate", learning_rate),
             *seed_faults(seed),
             *_start_faults(start, trained, method, tokens),
+            *_text_faults(init_text, init, method),
             *_prefix_faults(method, reparameterise=reparameterise, dropout=dropout),
             *choice_faults("pooling", pooling, get_args(Pooling)),
         ]
@@ -124,7 +129,8 @@ def fit(
     task_data = read_task(data, options=options)
     judging = judging_of(metric, answer_pattern, length_normalised)
     backbone = opened_for(task_data, model)
-    raise_if_any(lacking_faults("method", backbone, method, init))
+    raise_if_any(lacking_faults("method", backbone, method, "text" if init_text else init))
+    own_text = own_tokens(backbone, init_text) if init_text else ()
     raise_if_any([*written_metric_faults(metric, task_data), *judging_faults(judging, task_data)])
     warm = WarmStart(trained) if isinstance(trained, SoftPrompt | Prefix) else None
     raise_if_any(warm.misfits(backbone) if warm else [])
@@ -134,7 +140,8 @@ def fit(
         tokens=own.get("tokens", 0),
         rank=own.get("rank", 0),
         bottleneck=own.get("bottleneck", 0),
-        init=init or first_init(backbone, method),
+        init=init or (OWN if own_text else first_init(backbone, method)),
+        own_text=own_text,
         start=warm,
         reparameterise=reparameterise,
         dropout=dropout,
@@ -165,6 +172,29 @@ def fit(
 def _rank(judging: Judging, run: Run) -> tuple[bool, float, float]:
     """The order of runs by what they write, and then by their loss."""
     return run.status == "diverged", -judging.worth(run.validation), run.validation.mean_loss
+
+
+def own_tokens(backbone: Backbone, text: str) -> tuple[int, ...]:
+    """The tokens of a text that a prompt or a prefix starts from, without special ones.
+
+    Raises:
+        InputError: when it has none.
+    """
+    ids = tuple(backbone.tokenize([text], special_tokens=False)[0])
+    raise_if_any([] if ids else [Fault("init_text", repr(text[:60]), "a text with at least one token")])
+    return ids
+
+
+def _text_faults(text: str | None, init: str | None, method: str) -> list[Fault]:
+    if text is None:
+        return []
+    faults = [] if text.strip() else [Fault("init_text", "an empty text", "a text to start from")]
+    if init is not None:
+        faults.append(Fault("init_text", f"given, and init {init!r} as well", "one start", "Leave one of them out."))
+    if method not in ("prompt", "prefix"):
+        expected = "left away: a prompt or a prefix starts from text"
+        faults.append(Fault("init_text", f"for {method!r}", expected))
+    return faults
 
 
 def _start_faults(start: object, trained: object, method: str, tokens: int) -> list[Fault]:

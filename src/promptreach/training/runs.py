@@ -79,8 +79,9 @@ class RunConfig(Shape):
     def to_record(self) -> dict[str, Any]:
         """The settings as JSON knows them; a warm start stands there by its digest, LoRA's own targets not at all."""
         record = {item.name: getattr(self, item.name) for item in fields(self)}
-        if not record["lora_targets"]:
-            del record["lora_targets"]  # so that runs keep the names they had before targets could be chosen
+        for later in ("lora_targets", "own_text"):
+            if not record[later]:
+                del record[later]  # so that runs keep the names they had before these could be chosen
         return record | {"start": None if self.start is None else self.start.digest}
 
 
@@ -266,12 +267,11 @@ def read_run(folder: Path) -> Run:
     start = WarmStart.of(groups["start"]) if "start" in groups else None
     if (start and start.digest) != record.config["start"]:
         raise ValueError("the start is not the one of these settings")
+    listed = {name: tuple(record.config.get(name, ())) for name in ("lora_targets", "own_text")}
     curve = [{key: math.nan if value is None else value for key, value in look.items()} for look in record.curve]
     return Run(
         **record.model_dump(include={"status", "parameters", "unit", "steps", "seconds"}),
-        config=RunConfig(
-            **record.config | {"start": start, "lora_targets": tuple(record.config.get("lora_targets", ()))}
-        ),
+        config=RunConfig(**record.config | {"start": start} | listed),
         curve=tuple(Evaluation(int(look.pop("step")), **look) for look in curve),
         validation=Outcomes(**groups["validation"]),
         held_out=Outcomes(**groups["held_out"]) if "held_out" in groups else None,

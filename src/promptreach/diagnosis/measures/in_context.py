@@ -21,6 +21,9 @@ from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.parts import divided
 from promptreach.training.task.task import Task, drawn_rows
 
+WORDS = ("instruction", "examples")
+"""The words that a start may be named by."""
+
 
 def measure(experiment: Experiment) -> dict[str, InContextNumbers]:
     """The scores of each way of asking, and how the best prompt or prefix, and LoRA, compare with it."""
@@ -58,6 +61,27 @@ def asked(experiment: Experiment) -> dict[str, Completions]:
     if instruction and shots is not None:
         ways[f"bare model, instruction and {len(shots)} examples"] = (instruction, shots)
     return {name: in_context(parts["held_out"], *way) for name, way in ways.items()}
+
+
+def start_text(experiment: Experiment, text: str) -> str:
+    """The text that prompts start from: the user's own, or the words of the instruction or examples by that name."""
+    if text not in WORDS:
+        return text
+    shots = drawn_shots(_parts(experiment)["train"], experiment.shots, experiment.seed) if text == "examples" else None
+    empty = Completions(("",), ("",))
+    return in_context(empty, experiment.instruction if text == "instruction" else "", shots).prompts[0].strip()
+
+
+def start_faults(text: str | None, instruction: str | None, shots: int | None) -> list[Fault]:
+    """The faults of a text to start from: an empty one, or words that were not given."""
+    if text is None:
+        return []
+    if not text.strip():
+        return [Fault("init_text", "an empty text", "a text to start from")]
+    given = {"instruction": instruction, "examples": shots}
+    if text in WORDS and not given[text]:
+        return [Fault("init_text", f"{text!r}, and none are given", "a text, or these words as well")]
+    return []
 
 
 def in_context_faults(

@@ -294,7 +294,8 @@ def in_words(metric: Metric) -> str:
 def settings_of(run: RunNumbers) -> str:
     """A run's settings in words."""
     size = f"{run.tokens} {unit_of(run.method)}" if run.tokens else f"rank {run.rank}"
-    start = {"vocabulary": "vocabulary rows", "text": "the cache of real text"}.get(run.init, run.init)
+    starts = {"vocabulary": "vocabulary rows", "text": "the cache of real text", "own text": "your own text"}
+    start = starts.get(run.init, run.init)
     return f"a {run.method} of {size} from {start} at learning rate {run.learning_rate:.2g}"
 
 

@@ -95,6 +95,7 @@ class Shape:
         reparameterise: whether a prefix is trained through a network, see `reparameterised`.
         dropout: of a prefix while training, as a probability.
         start: a trained prompt or prefix to start from; `init` then gives the rows that it lacks.
+        own_text: token ids of the text that the start `OWN` takes; otherwise none.
     """
 
     tokens: int
@@ -106,6 +107,11 @@ class Shape:
     dropout: float = 0.0
     start: WarmStart | None = None
     lora_targets: tuple[str, ...] = ()
+    own_text: tuple[int, ...] = ()
+
+    def texts(self, sequences: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        """The token sequences that a start is taken from: the user's own text, or the training rows."""
+        return [self.own_text] if self.own_text else sequences
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ class MethodSpec:
 
 @contextmanager
 def _prompt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
-    start = initial_prompt(backbone, shape.tokens, shape.init, sequences, shape.seed).embeddings
+    start = initial_prompt(backbone, shape.tokens, shape.init, shape.texts(sequences), shape.seed).embeddings
     if shape.start is not None:
         start = lengthened(start, _fitting(shape.start, "prompt", shape, backbone)["embeddings"])
     tensors = {"embeddings": _parameter(start)}
@@ -143,7 +149,7 @@ def _prompt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]
 
 @contextmanager
 def _prefix(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
-    start = initial_prefix(backbone, shape.tokens, shape.init, sequences, shape.seed)
+    start = initial_prefix(backbone, shape.tokens, shape.init, shape.texts(sequences), shape.seed)
     if shape.start is not None:
         own = _fitting(shape.start, "prefix", shape, backbone)
         start = Prefix(lengthened(start.keys, own["keys"]), lengthened(start.values, own["values"]))
@@ -170,7 +176,7 @@ def _lora(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) 
 
 @contextmanager
 def _unipelt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
-    start = initial_prefix(backbone, shape.tokens, shape.init, sequences, shape.seed)
+    start = initial_prefix(backbone, shape.tokens, shape.init, shape.texts(sequences), shape.seed)
     with backbone.unipelt(start, shape.rank, shape.bottleneck, shape.seed) as parts:
         yield _of_attachment(parts)
 
