@@ -148,8 +148,8 @@ def audit(
         shots: so many examples of the training rows to put there, drawn by the seed and balanced over the answers.
         init_text: a text of your own that prompts start from as its embeddings, and prefixes as the keys and values
             that it leaves in the model. ``"instruction"`` and ``"examples"`` take the words of these two.
-        methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"lora_all"`` (LoRA on
-            all linear layers: of two the stronger on the validation rows is the rival that prompts are measured by),
+        methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"lora_all"``
+            (LoRA on all linear layers: of two the stronger on the validation rows is the rival of prompts),
             ``"unipelt"`` and ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the
             other two. This and all that follows down to `learning_rates` are left to the budget where they are None.
         tokens: lengths of the prompts; the prefix gets the middle one.
