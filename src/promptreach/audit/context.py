@@ -1,5 +1,6 @@
 """The experiment of one audit, with what only its own checks look at."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment, longest_prompt
 from promptreach.diagnosis.measures.in_context import start_text
 from promptreach.hf import OpenModel
+from promptreach.hf.adapters.by_config import config_of, positions_of
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor, InProcess
@@ -64,6 +66,8 @@ def prepared(
     """
     shown = progress or Progress(quiet=True)
     longest = longest_prompt(settings.tokens, user_adapter)
+    if settings.method_config:
+        longest = max(longest, positions_of(config_of(json.loads(settings.method_config))))
     with shown.task("reading the frozen model", total=None):
         task = prepare(
             model,
@@ -91,6 +95,7 @@ def prepared(
         limits=settings.limits,
         instruction=settings.instruction,
         shots=settings.shots,
+        method_config=settings.method_config,
         user_adapter=user_adapter,
         user_pooling=user_pooling,
         classifier=classifier,

@@ -15,7 +15,7 @@ from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.metrics import metrics_for
 from promptreach.hf import OpenModel
 from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
-from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, first_init
+from promptreach.training.methods.methods import CONFIGURED, METHODS, UNIPELT_SIZES, first_init, method_named
 from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
 from promptreach.training.task.chats import rendered
@@ -178,6 +178,9 @@ def _unfitted(
 
 def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:
     """The full run of every method and length, with the rate still open."""
+    if settings.method_config:
+        common: dict[str, Any] = {"steps": settings.steps, "batch_size": settings.batch_size, "learning_rate": 0.0}
+        yield RunConfig(method=CONFIGURED, init="config", tokens=0, rank=0, peft=settings.method_config, **common)
     middle = settings.tokens[len(settings.tokens) // 2]
     for choice in settings.methods:
         method, targets = method_of(choice), ALL_LINEAR if choice == WIDE else settings.lora_targets
@@ -215,7 +218,7 @@ def _costs(task: Task, configs: Sequence[RunConfig], content: float) -> list[Ste
 def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, task: Task) -> PlannedRun:
     """A run with its search: candidates are dropped at doubling steps, the best goes on to the end."""
     given = settings.learning_rates.get(WIDE if config.lora_targets == ALL_LINEAR else config.method)
-    candidates = len(given) if given else len(METHODS[config.method].rates)
+    candidates = len(given) if given else len(method_named(config.method).rates)
     steps, looks, alive, rung = config.steps, _LOOKS, candidates, 0
     while alive > 1 and rung_steps(config.steps, rung) < config.steps:
         kept = (alive + 1) // 2

@@ -27,6 +27,7 @@ from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, FormatError, InputError, raise_if_any
 from promptreach.files import check_output, remove_partials
 from promptreach.hf.adapters.brought import bring
+from promptreach.hf.adapters.by_config import as_text, config_of
 from promptreach.hf.models.load import as_backbone
 from promptreach.locks import LOCK, folder_lock, is_locked
 from promptreach.progress import Progress
@@ -103,6 +104,7 @@ def audit(
     instruction: str | None = None,
     shots: int | None = None,
     init_text: str | None = None,
+    method_config: Any = None,
     methods: Any = None,
     tokens: Any = None,
     rank: int | None = None,
@@ -148,6 +150,8 @@ def audit(
         shots: so many examples of the training rows to put there, drawn by the seed and balanced over the answers.
         init_text: a text of your own that prompts start from as its embeddings, and prefixes as the keys and values
             that it leaves in the model. ``"instruction"`` and ``"examples"`` take the words of these two.
+        method_config: a config of PEFT (a `peft.PeftConfig`, a mapping, or its JSON file), whose method is trained in
+            the same way and compared with the others.
         methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"lora_all"``
             (LoRA on all linear layers: of two the stronger on the validation rows is the rival of prompts),
             ``"unipelt"`` and ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the
@@ -204,6 +208,7 @@ def audit(
         _collect(faults, partial(opened.low_rank, 1, 2.0, 0, choices.lora_targets))
     judging = judging_of(metric, answer_pattern, length_normalised)
     faults += metric_faults(metric, task_data) + judging_faults(judging, task_data)
+    peft_config = _collect(faults, lambda: None if method_config is None else config_of(method_config))
     faults += instruction_faults(instruction, shots) + start_faults(init_text, instruction, shots)
     faults += in_context_faults(opened, task_data, instruction, shots) if opened is not None else []
     raise_if_any(faults)
@@ -216,6 +221,7 @@ def audit(
     decides = next((name for name in LABEL_METRICS if name == metric), judging.metric)
     settings = replace(settings, metric=decides, judging=judging, instruction=instruction or "", shots=shots or 0)
     settings = replace(settings, init_text=init_text or "")
+    settings = replace(settings, method_config="" if peft_config is None else as_text(peft_config))
     if dry_run:
         return planned(opened, task_data, settings)
     key = key_of(opened, task_data, asdict(settings), adapter)
@@ -246,6 +252,7 @@ def audit(
         said |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
         said |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
         said |= {"instruction": instruction, "shots": shots, "init_text": init_text}
+        said |= {"method_config": None if method_config is None else str(method_config)}
         said |= {**choices.given, "out": None if out is None else f"{out}-again"}
         recommendation = recommend(context, judgement, folder, call_again(again, opened.name, task_data.source, said))
         # As JSON gives them back, so that a report read from its file equals the one that was written.

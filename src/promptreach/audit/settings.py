@@ -41,6 +41,7 @@ class Settings:
         metric: that decides; None takes accuracy for labels and options, loss for completions.
         judging: how answers are judged beside their loss.
         init_text: what prompts and prefixes start from; empty takes their usual starts.
+        method_config: of a method of PEFT that is trained beside them, as text.
         instruction, shots: words to put in front of the rows for the bare model, and how many examples.
     """
 
@@ -61,6 +62,7 @@ class Settings:
     instruction: str = ""
     shots: int = 0
     init_text: str = ""
+    method_config: str = ""
 
 
 BUDGETS: dict[BudgetName, Settings] = {

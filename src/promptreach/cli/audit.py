@@ -64,6 +64,9 @@ def audit(
     methods: Annotated[
         list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="prompt, prefix, lora, lora_all, unipelt, full.")
     ] = None,
+    method_config: Annotated[
+        Path | None, typer.Option(rich_help_panel=_CHOICES, help="JSON of a PEFT config, trained as well.")
+    ] = None,
     tokens: Annotated[list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="Prompt lengths.")] = None,
     rank: Annotated[int | None, typer.Option(rich_help_panel=_CHOICES, help="Of LoRA.")] = None,
     lora_targets: Annotated[
@@ -158,7 +161,8 @@ def audit(
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
     shown |= {name: shown_choice(value) for name, value in choices.given.items()}
     shown |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
-    shown |= {"instruction": instruction, "shots": shots, "init_text": init_text, "out": f"{out}-again"}
+    shown |= {"instruction": instruction, "shots": shots, "init_text": init_text, "method_config": method_config}
+    shown |= {"out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         raise_if_any(nothing_to_resume(out) if resume else [])
         result = run_audit(
@@ -178,6 +182,7 @@ def audit(
             instruction=instruction,
             shots=shots,
             init_text=init_text,
+            method_config=method_config,
             **vars(choices),
             resume=resume,
             quiet=quiet or json,

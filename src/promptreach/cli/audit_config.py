@@ -39,6 +39,7 @@ class AuditConfig(BaseModel):
     instruction: StrictStr | None = None
     shots: StrictInt | None = None
     init_text: StrictStr | None = None
+    method_config: StrictStr | None = None
     adapter: StrictStr | None = None
     budget: Literal["quick", "standard", "thorough"] | None = None
     metric: StrictStr | None = None

@@ -29,6 +29,9 @@ def fit(
     method: Annotated[
         _Method, typer.Option(metavar="METHOD", help="prompt, prefix, lora or head; more from Python.")
     ] = _Method.prompt,
+    method_config: Annotated[
+        Path | None, typer.Option(help="JSON of a PEFT config: any method of PEFT's, in the place of METHOD.")
+    ] = None,
     tokens: Annotated[int, typer.Option(help="Of a prompt or a prefix.")] = 16,
     rank: Annotated[int, typer.Option(help="Of LoRA.")] = 8,
     learning_rate: Annotated[
@@ -85,6 +88,7 @@ def fit(
     from promptreach.commands.fit import fit_adapter
     from promptreach.data import LabelledTexts
     from promptreach.hf import open_model
+    from promptreach.hf.adapters.by_config import config_of
     from promptreach.report.text import print_finding
     from promptreach.tables import read_task
 
@@ -97,7 +101,7 @@ def fit(
             opened,
             rows,
             out,
-            method=method.value,
+            method=method.value if method_config is None else config_of(method_config),
             tokens=tokens,
             rank=rank,
             learning_rate=learning_rate,

@@ -1,7 +1,9 @@
 """One adapter trained well, left as a folder that others can load: adapter, head and model card."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from promptreach.certificate import Evidence
 from promptreach.commands.card import model_card
@@ -11,13 +13,14 @@ from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import held_out, paired
 from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel, save_adapter, save_readout
+from promptreach.hf.adapters.by_config import config_of, positions_of, save_by_config
 from promptreach.hf.adapters.folders import READOUT, Readout, base_of
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Cell, Finding, Table, Text
 from promptreach.report.formatting import counted
 from promptreach.training.arguments import choice_faults, rate_faults
 from promptreach.training.fit import fit
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import CONFIGURED, METHODS
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 from promptreach.training.task.judging import judging_faults, judging_of, written_metric_faults
@@ -33,7 +36,7 @@ def fit_adapter(
     data: TaskData,
     out: Path,
     *,
-    method: str = "prompt",
+    method: Any = "prompt",
     tokens: int = 16,
     rank: int = 8,
     learning_rate: float | None = None,
@@ -54,7 +57,7 @@ def fit_adapter(
     Args:
         model, data: as for `promptreach.tuning.fit`.
         out: the folder; one that holds an adapter or a head is replaced.
-        method: one of `SAVED`.
+        method: one of `SAVED`, or a config of PEFT.
         tokens, rank, init, init_text, steps, batch_size, seed: as for `promptreach.tuning.fit`.
         learning_rate: None searches for one.
         search: False asks for a `learning_rate`.
@@ -69,7 +72,7 @@ def fit_adapter(
     raise_if_any(_faults(method, data, learning_rate, search))
     raise_if_any(_place_faults(out), OutputError)
     limits = Limits(max_length=max_length)
-    longest = tokens if METHODS[method].uses_tokens else 0
+    longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
     judging = judging_of(metric, answer_pattern, length_normalised)
     raise_if_any([*written_metric_faults(metric, data), *judging_faults(judging, data)])
@@ -102,8 +105,9 @@ def fit_adapter(
     return _finding(out, task, run, metrics, gain, found)
 
 
-def _faults(method: str, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:
-    faults = choice_faults("method", method, SAVED) + rate_faults("learning_rate", learning_rate)
+def _faults(method: Any, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:
+    faults = choice_faults("method", method, SAVED) if isinstance(method, str) else []
+    faults += rate_faults("learning_rate", learning_rate)
     if method == "head" and not isinstance(data, LabelledTexts):
         faults.append(Fault("method", "'head' for completions", "another method", "there is no head to train"))
     if not search and learning_rate is None and method != "head":
@@ -145,6 +149,9 @@ def _write(out: Path, model: OpenModel, task: Task, run: Run, names: list[str], 
         head = LinearHead(task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
         weight, bias = head.folded()
         readout = {"weight": weight, "bias": bias}, {"pooling": task.pooling, "labels": names, "pairs": _pairs(task)}
+    if run.config.method == CONFIGURED:
+        save_by_config(out, model, config_of(json.loads(run.config.peft)), run.state, readout=readout, card=card)
+        return
     if run.adapter is not None:
         save_adapter(out, model, run.adapter, readout=readout, init=run.config.init, card=card)
         return

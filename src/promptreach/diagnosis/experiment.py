@@ -122,6 +122,7 @@ class Experiment:
         plain_text: texts on which an adapter should change nothing; empty takes the inputs that are held out.
         instruction, shots: words to put in front of the rows for the bare model, and how many examples.
         own_text: token ids of the user's text, which prompts and prefixes start from; otherwise none.
+        method_config: of a method of PEFT that is trained as well, as text; otherwise empty.
         sweeps: by `RunConfig.label` (``"prompt 16 tokens"``, ``"lora rank 8"``, ``"head"``), once trained.
         starts: the starts tried for each of them; its sweep is that of the best.
         seeds: how many seeds the winners are trained with.
@@ -154,6 +155,7 @@ class Experiment:
     instruction: str = ""
     shots: int = 0
     own_text: tuple[int, ...] = ()
+    method_config: str = ""
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seeds: int = 1

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from promptreach.backbone import Backbone
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
+from promptreach.hf.adapters.by_config import as_text, config_of, positions_of
 from promptreach.hf.models.load import opened_for
 from promptreach.progress import Progress
 from promptreach.prompt import Prefix, SoftPrompt
@@ -14,7 +15,7 @@ from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, seed_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.initial import OWN, WarmStart
-from promptreach.training.methods.methods import METHODS, first_init, lacking_faults, method_faults
+from promptreach.training.methods.methods import CONFIGURED, first_init, lacking_faults, method_faults, method_named
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
 from promptreach.training.task.judging import Judging, judging_faults, judging_of, written_metric_faults
@@ -25,7 +26,7 @@ from promptreach.training.task.task import Limits, prepare
 def fit(
     model: Any,
     data: Any,
-    method: str = "prompt",
+    method: Any = "prompt",
     *,
     tokens: int = 16,
     rank: int = 8,
@@ -58,6 +59,7 @@ def fit(
         model: what `promptreach.hf.open_model` opens or has opened: a hub id, a folder, a GGUF file, a backbone.
         data: what `promptreach.tables.read_task` reads: a file, a record, a list of rows.
         method: ``"prompt"``, ``"prefix"``, ``"lora"``, ``"unipelt"`` (gated prefix, LoRA and adapters at once),
+            a config of PEFT (a `peft.PeftConfig`, or its fields as a mapping) for any method of PEFT's,
             ``"head"`` (the control: a linear probe on the frozen model for classification, the bare model for
             completions) or ``"full"`` (every weight, embeddings included; they are put back afterwards).
         tokens: virtual tokens of a prompt, slots of a prefix or of UniPELT.
@@ -108,12 +110,14 @@ def fit(
         WorkerError: when workers die, or are not what this process is.
         DataError: for fewer than 12 different inputs; and whatever else reading the model and the data raises.
     """
+    configured = None if isinstance(method, str) else config_of(method)
+    method = method if configured is None else CONFIGURED
     trained = start.adapter if isinstance(start, Run) else start
     sizes = {"tokens": tokens, "rank": rank, "bottleneck": bottleneck, "steps": steps, "batch_size": batch_size}
     raise_if_any(
         [
             *engine_faults(engine, workers, ray_address, model),
-            *method_faults(method, init),
+            *([] if configured is not None else method_faults(method, init)),
             *least_faults(sizes | {"at_once": at_once}),
             *rate_faults("learning_rate", learning_rate),
             *seed_faults(seed),
@@ -125,7 +129,7 @@ def fit(
     )
     if folder is not None:
         check_output(folder, resume=True)
-    spec = METHODS[method]
+    spec = method_named(method)
     task_data = read_task(data, options=options)
     judging = judging_of(metric, answer_pattern, length_normalised)
     backbone = opened_for(task_data, model)
@@ -142,6 +146,7 @@ def fit(
         bottleneck=own.get("bottleneck", 0),
         init=init or (OWN if own_text else first_init(backbone, method)),
         own_text=own_text,
+        peft="" if configured is None else as_text(configured),
         start=warm,
         reparameterise=reparameterise,
         dropout=dropout,
@@ -161,7 +166,7 @@ def fit(
             task_data,
             limits=limits,
             seed=seed,
-            longest_prompt=tokens if spec.uses_tokens else 0,
+            longest_prompt=tokens if spec.uses_tokens else positions_of(configured) if configured is not None else 0,
             pooling=pooling,
             judging=judging,
         )

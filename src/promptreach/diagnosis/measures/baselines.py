@@ -18,7 +18,7 @@ from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
 from promptreach.diagnosis.rules.rules import depends_on
 from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
 from promptreach.training.methods.budget import parameter_count
-from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES
+from promptreach.training.methods.methods import CONFIGURED, UNIPELT_SIZES, method_named
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.halving import has_left
 from promptreach.training.search.sweep import Sweep, sweep
@@ -153,6 +153,8 @@ def train_baselines(experiment: Experiment) -> None:
     forms = [form for form in compared if form in experiment.methods]
     configs = [experiment.config(form, tokens=tokens) for form in forms for tokens in (middle, *shorter)]
     configs += [_sized(experiment, method) for method in experiment.methods if method != "prompt"]
+    if experiment.method_config:
+        configs.append(replace(experiment.config(CONFIGURED), peft=experiment.method_config))
     if user is not None:
         configs.append(experiment.config(user.method, tokens=user.tokens, rank=user.rank))
     _train(experiment, configs)
@@ -208,7 +210,7 @@ def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
         tried = [config.init]
         # A prompt that ends below the control was harmed by its start, and is no measure of what prompts can do.
         others = [
-            init for init in METHODS[config.method].inits if init != config.init and not lacks(config.method, init)
+            init for init in method_named(config.method).inits if init != config.init and not lacks(config.method, init)
         ]
         for init in others if config.method in ("prompt", "prefix") else ():
             if not has_left(control.validation, found.best.validation):

@@ -41,6 +41,7 @@ from promptreach.diagnosis.rules._unlearnable import conflicting_completions, co
 from promptreach.diagnosis.rules.measurements import LONGER, STILL_FALLING, Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason
+from promptreach.training.methods.methods import CONFIGURED
 
 
 def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement:
@@ -122,7 +123,7 @@ def left_out(seen: Measurements) -> Judgement | None:
         f"{without} was left out. Of what was trained, {best} does best: {seen.score(best)}.",
         (measured(f"Not asked for: {', '.join(seen.training.left_out)}."),),
         "Leave the choice of methods open, or add what is missing, for a verdict on the form.",
-        chosen=best if best != "head" else None,
+        chosen=best if seen.runs[best].method not in ("head", CONFIGURED) else None,
     )
 
 

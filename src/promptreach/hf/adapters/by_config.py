@@ -19,11 +19,11 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 
-from promptreach.backbone import Prepended
+from promptreach.backbone import Backbone, Prepended
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.hf.adapters._lora import check_state
-from promptreach.hf.adapters.folders import CARD, base_of
+from promptreach.hf.adapters.folders import CARD, Readout, base_of, write_readout
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.running.slots import prefix_of
@@ -86,6 +86,22 @@ def _faults(config: PeftConfig) -> list[Fault]:
         seen = f"init_lora_weights {start!r}, which changes the frozen weights"
         return [Fault("method", seen, "a start that leaves them alone", "Leave it at True, or take 'gaussian'.")]
     return []
+
+
+def opened(model: Backbone) -> OpenModel:
+    """The model as PEFT needs it.
+
+    Raises:
+        InputError: for one that is none of transformers'.
+    """
+    if not isinstance(model, OpenModel):
+        raise InputError(Fault("model", type(model).__name__, "what promptreach.hf.open_model returns"))
+    return model
+
+
+def positions_of(config: PeftConfig) -> int:
+    """How many positions a method puts in front of the content."""
+    return int(getattr(config, "num_virtual_tokens", None) or 0) if config.is_prompt_learning else 0
 
 
 def name_of(config: PeftConfig) -> str:
@@ -179,8 +195,20 @@ def attached_by_config(model: OpenModel, config: PeftConfig, seed: int) -> Itera
         before.restore()
 
 
-def save_by_config(folder: Path, model: OpenModel, config: PeftConfig, state: Mapping[str, Tensor], card: str) -> Path:
+def save_by_config(
+    folder: Path,
+    model: OpenModel,
+    config: PeftConfig,
+    state: Mapping[str, Tensor],
+    *,
+    readout: Readout | None = None,
+    card: str = "",
+) -> Path:
     """Write a trained state as PEFT's own folder, which `PeftModel.from_pretrained` loads, and return its path.
+
+    Args:
+        readout: the head that reads it, which lies beside PEFT's files.
+        card: the text of README.md, in the place of PEFT's.
 
     Raises:
         OutputError: when it cannot be written, or something else is there.
@@ -189,7 +217,10 @@ def save_by_config(folder: Path, model: OpenModel, config: PeftConfig, state: Ma
         with attached_by_config(model, config, seed=0) as method:
             method.load(state)
             method.save(partial)
-        (partial / CARD).write_text(card, "utf-8")
+        if readout is not None:
+            write_readout(partial, readout)
+        if card:
+            (partial / CARD).write_text(card, "utf-8")
     return folder
 
 

@@ -4,6 +4,7 @@ One row of `METHODS` is one method. A method makes its start, says what is joine
 tensors into an adapter. Training itself is the same for all of them.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from promptreach.backbone import Attachment, Backbone, Prepended
 from promptreach.errors import Fault, raise_if_any
+from promptreach.hf.adapters.by_config import attached_by_config, config_of, opened
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.training.arguments import choice_faults
 from promptreach.training.methods.full import unfrozen
@@ -96,6 +98,8 @@ class Shape:
         dropout: of a prefix while training, as a probability.
         start: a trained prompt or prefix to start from; `init` then gives the rows that it lacks.
         own_text: token ids of the text that the start `OWN` takes; otherwise none.
+        peft: the config of a method of PEFT, as `promptreach.hf.adapters.by_config.as_text` writes it; of `CONFIGURED`
+            alone.
     """
 
     tokens: int
@@ -108,6 +112,7 @@ class Shape:
     start: WarmStart | None = None
     lora_targets: tuple[str, ...] = ()
     own_text: tuple[int, ...] = ()
+    peft: str = ""
 
     def texts(self, sequences: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
         """The token sequences that a start is taken from: the user's own text, or the training rows."""
@@ -190,6 +195,12 @@ def _head(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) 
 def _full(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
     with unfrozen(backbone) as weights:
         yield _of_attachment(weights)
+
+
+@contextmanager
+def _configured(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
+    with attached_by_config(opened(backbone), config_of(json.loads(shape.peft)), shape.seed) as inside:
+        yield replace(_of_attachment(inside), join=lambda: inside.joined)
 
 
 def _parameter(start: Tensor) -> nn.Parameter:
@@ -282,6 +293,16 @@ METHODS: dict[str, MethodSpec] = {
 }
 """Every method by the name that `fit` and the command line use."""
 
+CONFIGURED = "peft"
+"""The name of a run that trains what a config of PEFT describes."""
+_BY_CONFIG = MethodSpec(
+    attach=_configured,
+    adapter=lambda state, shape: None,  # PEFT writes its folder itself, see `save_by_config`
+    inits=("config",),
+    rates=(3e-4, 3e-3, 3e-2),
+    sizes=(),
+)
+
 UNIPELT_SIZES: Mapping[str, Mapping[str, int]] = {
     "small": {"tokens": 4, "rank": 2, "bottleneck": 12},
     "published": {"tokens": 10, "rank": 8, "bottleneck": 48},
@@ -296,6 +317,8 @@ def method_named(name: str) -> MethodSpec:
     Raises:
         InputError: listing the names that exist.
     """
+    if name == CONFIGURED:
+        return _BY_CONFIG
     raise_if_any(method_faults(name))
     return METHODS[name]
 
@@ -309,7 +332,7 @@ def method_faults(method: str, init: str | None = None) -> list[Fault]:
 
 def first_init(backbone: Backbone, method: str) -> str:
     """The start that a method takes by itself: the first of its own that this architecture allows."""
-    inits = METHODS[method].inits
+    inits = method_named(method).inits
     return next((init for init in inits if not backbone.lacks(method, init)), inits[0])
 
 
