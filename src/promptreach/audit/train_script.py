@@ -36,6 +36,8 @@ def why_no_script(context: AuditContext, run: Run) -> str:
         return "it would have to read a row's two ends with two stacks, which the program does not do yet"
     if config.method == "head" and context.task.pooling is None:
         return "nothing is trained, the bare model is the advice"
+    if context.task.encoded["train"].options is not None:
+        return "it would have to score every option of a row, which the program does not do yet"
     if config.method == CONFIGURED:
         return "PEFT trains it from its config, which get_peft_model takes"
     if config.method not in ("prompt", "prefix", "lora", "head"):

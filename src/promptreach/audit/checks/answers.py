@@ -36,7 +36,7 @@ def measure(context: AuditContext) -> Outcome:
         for at, (text, answer) in enumerate(zip(inputs, wanted, strict=True))
     ]
     right = {name: sum(own[at] == wanted[at].strip() for at in range(len(rows))) for name, own in given.items()}
-    said = ", ".join(f"{name} {count}" for name, count in right.items())
+    said = ", ".join(f"{name.replace('lora', 'LoRA')}: {count}" for name, count in right.items())
     summary = f"Of these {len(rows)} rows, drawn by the seed, word for word as expected: {said}."
     found = Measured({"rows": records}, f"{len(rows)} of {len(task.held_out):,} held-out rows")
     is_written = not context.is_classification and not task.encoded["held_out"].options

@@ -95,7 +95,10 @@ def words_reasons(seen: Measurements) -> tuple[Reason, ...]:
         over = words.against_soft
         if over is not None:
             text += f"; the best soft prompt gains {seen.gain(over)} over it"
-            text += ", so that these words, which need no training, do as well" if over.low <= seen.margin / 2 else ""
+            if over.high <= seen.margin:
+                text += ", so that these words, which need no training, do as well"
+            elif over.low <= seen.margin / 2:
+                text += ", which may be nothing"
         found.append(measured(f"{text}."))
     return tuple(found)
 

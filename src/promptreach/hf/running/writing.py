@@ -1,4 +1,4 @@
-"""What a model writes behind prompts, token by token: the likeliest each time, the same in a batch and alone.
+"""Greedy writing behind prompts, token by token, the likeliest each time: the same in a batch and alone.
 
 `transformers` writes with a cache, in batches padded on the left. Whether that is what the model itself gives is not
 known of every architecture: a slot in front may fall out of a sliding window that padding shifts, positions may be
