@@ -65,8 +65,6 @@ def in_context(data: Completions, instruction: str, shots: Completions | None) -
             of the examples too. Empty for none.
         shots: examples; None for none.
     """
-    if data.chats and (data.needs_template or data.chat_template):
-        return replace(data, chats=tuple(_chat(chat, instruction, shots) for chat in data.chats))
     around = instruction if _has_place(instruction) else ""
     front = [] if around or not instruction else [instruction.format()]
     if shots is not None:
@@ -74,7 +72,9 @@ def in_context(data: Completions, instruction: str, shots: Completions | None) -
         asked = ((_asked(around, prompt), answer) for prompt, answer in pairs)
         front += [prompt + _joined(prompt, answer) for prompt, answer in asked]
     lead = "".join(part + _BETWEEN for part in front)
-    return replace(data, prompts=tuple(lead + _asked(around, prompt) for prompt in data.prompts), chats=())
+    chats = tuple(_chat(chat, instruction, shots) for chat in data.chats)
+    # The prompts are read where a model has no template for the chats.
+    return replace(data, prompts=tuple(lead + _asked(around, prompt) for prompt in data.prompts), chats=chats)
 
 
 def _has_place(instruction: str) -> bool:
