@@ -11,11 +11,11 @@ from promptreach.commands.reading import AdapterReader, read_folder
 from promptreach.data import Completions, LabelledTexts
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel, attach
-from promptreach.hf.running import writing
 from promptreach.report.findings import Cell, Finding, Table
 from promptreach.report.formatting import counted
 from promptreach.rows.options import spaced
 from promptreach.training.arguments import MIN_CONTENT
+from promptreach.training.task import writing
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.task import Task
 
@@ -160,7 +160,7 @@ def _chosen(
 
 def greedy(reader: AdapterReader, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
     """The likeliest token after each prompt, and after that, until the end token, `max_new_tokens`, or the end
-    of the context; see `promptreach.hf.running.writing`."""
+    of the context; see `promptreach.training.task.writing`."""
     end = reader.model.end_token
     assert reader.adapter is not None
     with attach(reader.model, reader.adapter) as joined:

@@ -9,11 +9,11 @@ from promptreach.data import LabelledTexts
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.errors import InputError
-from promptreach.hf.running.writing import greedy
 from promptreach.report.findings import Cell, Table
 from promptreach.training.runs import Run, applied
 from promptreach.training.task.judging import SPARE, decoded, room_of
 from promptreach.training.task.task import drawn_rows
+from promptreach.training.task.writing import greedy
 
 SHOWN = 6
 """Rows that are shown at most."""

@@ -19,7 +19,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 
-from promptreach.backbone import Backbone, Prepended
+from promptreach.backbone import Prepended
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.hf.adapters._lora import check_state
@@ -49,8 +49,7 @@ def config_of(given: PeftConfig | Mapping[str, Any] | str | Path) -> PeftConfig:
         name = str(said.pop("peft_type", "")).rpartition(".")[2]
         kind = {str(key).rpartition(".")[2]: value for key, value in PEFT_TYPE_TO_CONFIG_MAPPING.items()}.get(name)
         if kind is None:
-            expected = f"the name of a method of PEFT, such as {', '.join(('P_TUNING', 'IA3', 'VERA', 'LORA'))}"
-            raise InputError(Fault(where, f"peft_type {name!r}", expected))
+            raise InputError(Fault(where, f"peft_type {name!r}", "PEFT's name of a method, such as P_TUNING or IA3"))
         known = kind.__dataclass_fields__
         unknown = [
             Fault(where, f"the field {key!r}", f"one of {name}'s: {', '.join(known)}")
@@ -72,9 +71,9 @@ def _read(file: str | Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or f"no JSON ({error})"
         raise InputError(Fault(str(file), str(reason)[:200], "the JSON of a PEFT config")) from None
-    if not isinstance(said, dict):
-        raise InputError(Fault(str(file), f"a {type(said).__name__}", "the JSON of a PEFT config"))
-    return said
+    wrong = [] if isinstance(said, dict) else [Fault(str(file), f"a {type(said).__name__}", "a PEFT config's JSON")]
+    raise_if_any(wrong, InputError)
+    return dict(said)
 
 
 def _faults(config: PeftConfig) -> list[Fault]:
@@ -86,17 +85,6 @@ def _faults(config: PeftConfig) -> list[Fault]:
         seen = f"init_lora_weights {start!r}, which changes the frozen weights"
         return [Fault("method", seen, "a start that leaves them alone", "Leave it at True, or take 'gaussian'.")]
     return []
-
-
-def opened(model: Backbone) -> OpenModel:
-    """The model as PEFT needs it.
-
-    Raises:
-        InputError: for one that is none of transformers'.
-    """
-    if not isinstance(model, OpenModel):
-        raise InputError(Fault("model", type(model).__name__, "what promptreach.hf.open_model returns"))
-    return model
 
 
 def positions_of(config: PeftConfig) -> int:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from promptreach.backbone import Attachment, Backbone, Prepended
-from promptreach.errors import Fault, raise_if_any
-from promptreach.hf.adapters.by_config import attached_by_config, config_of, opened
+from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.hf.adapters.by_config import attached_by_config, config_of
+from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.training.arguments import choice_faults
 from promptreach.training.methods.full import unfrozen
@@ -199,7 +200,9 @@ def _full(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) 
 
 @contextmanager
 def _configured(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
-    with attached_by_config(opened(backbone), config_of(json.loads(shape.peft)), shape.seed) as inside:
+    if not isinstance(backbone, OpenModel):
+        raise InputError(Fault("model", type(backbone).__name__, "what promptreach.hf.open_model returns"))
+    with attached_by_config(backbone, config_of(json.loads(shape.peft)), shape.seed) as inside:
         yield replace(_of_attachment(inside), join=lambda: inside.joined)
 
 

@@ -14,11 +14,11 @@ from promptreach.backbone import Backbone, Prepended
 from promptreach.data import Completions, TaskData
 from promptreach.errors import Fault, InputError
 from promptreach.hf.models.texts import tokenizer_of
-from promptreach.hf.running.writing import greedy
 from promptreach.training.arguments import choice_faults
 from promptreach.training.task.encoding import Encoded
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, combined, statistics
+from promptreach.training.task.writing import greedy
 
 SPARE = 8
 """Tokens that a written answer may have more than the longest true one of the training rows."""

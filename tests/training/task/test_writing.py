@@ -7,8 +7,8 @@ from helpers.models import DECODERS, tiny_model
 from helpers.pairs import pair_model
 from promptreach.backbone import Prepended
 from promptreach.hf import OpenModel
-from promptreach.hf.running import writing
-from promptreach.hf.running.writing import greedy
+from promptreach.training.task import writing
+from promptreach.training.task.writing import even_length, greedy
 
 LENGTHS = (3, 9, 5, 14, 2)
 
@@ -66,3 +66,8 @@ def test_an_answer_ends_before_the_first_stop_and_where_the_context_ends() -> No
     assert greedy(model, [[4, 5, 6]], 8, {stop})[0] == whole[: whole.index(stop)]
     long = [4 + place % 20 for place in range(model.max_positions - 2)]
     assert len(greedy(model, [long, [4, 5]], 8, ())[0]) == 2
+
+
+def test_positions_are_alike_up_to_the_context_or_the_window() -> None:
+    assert even_length(tiny_model("llama")) == 64
+    assert even_length(tiny_model("mistral")) == 5

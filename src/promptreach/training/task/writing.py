@@ -1,24 +1,21 @@
 """Greedy writing behind prompts, token by token, the likeliest each time: the same in a batch and alone.
 
-`transformers` writes with a cache, in batches padded on the left. Whether that is what the model itself gives is not
-known of every architecture: a slot in front may fall out of a sliding window that padding shifts, positions may be
-counted otherwise, a state may take padding in. So a few tokens are first written both ways, with the cache and by
-reading the whole sequence at every step as training reads it, and the cache is used where the logits agree.
+`promptreach.hf.running.generating` writes with a cache. Whether that is what the model itself gives is not known of
+every architecture. So a few tokens are first written both ways, with the cache and by reading the whole sequence at
+every step as training reads it, and the cache is used where the logits agree.
 """
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
-from promptreach.backbone import Backbone, Prepended
+from promptreach.backbone import UNBOUNDED, Backbone, Prepended
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.sizes import text_config
-from promptreach.prompt import join_mask
+from promptreach.hf.running.generating import generated
 
 BATCH = 32
 """Prompts that are written behind at the same time."""
@@ -69,11 +66,7 @@ def _may_use_cache(
     if not isinstance(model, OpenModel) or not prompts:
         return False
     longest = len(prompts[order[-1]]) + (joined.length if joined else 0)
-    config = text_config(model.release().config)
-    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
-    # Beyond these lengths a few tokens would not show what later ones see.
-    bounds = [model.turning[1] if model.turning else None, *windows]
-    if any(isinstance(bound, int) and longest + most > bound for bound in (model.max_positions, *bounds)):
+    if longest + most > even_length(model):  # a few tokens would not show what later ones see
         return False
     pair = [prompts[order[0]], prompts[order[-1]]]
     with suppress(Exception):  # whatever an architecture raises there, the other way is open
@@ -82,6 +75,14 @@ def _may_use_cache(
         allowed = _AGREE.get(model.vocabulary.dtype, _AGREE_SHORT) * spread
         return slow[0] == fast[0] and bool((slow[1] - fast[1]).abs().max() <= allowed)
     return False
+
+
+def even_length(model: OpenModel) -> int:
+    """The length up to which a model treats all positions alike: no window, no chunk, no other rotation."""
+    config = text_config(model.release().config)
+    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    bounds = (model.max_positions, model.turning[1] if model.turning else None, *windows)
+    return min((bound for bound in bounds if isinstance(bound, int)), default=UNBOUNDED)
 
 
 def _read_again(
@@ -122,66 +123,6 @@ def _cached(
     stops: Collection[int],
     joined: Prepended | None,
 ) -> tuple[Written, Float[Tensor, "tokens rows vocab"]]:
-    """What `transformers` writes with a cache, and the logits of every step."""
+    """What is written with a cache, and the logits of every step."""
     assert isinstance(model, OpenModel)
-    module = model.release()
-    plain = GenerationConfig(
-        max_new_tokens=most,
-        do_sample=False,
-        eos_token_id=sorted(stops) or None,
-        pad_token_id=0,
-        use_cache=True,
-        decoder_start_token_id=getattr(module.generation_config, "decoder_start_token_id", None)
-        or getattr(module.config, "decoder_start_token_id", None),
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
-    inputs = _given(model, prompts, joined)
-    found = _generated(module, plain, inputs)
-    new: Written = found.sequences[:, -len(found.logits) :].tolist()
-    return new, torch.stack([logits.float() for logits in found.logits])
-
-
-def _generated(module: PreTrainedModel, config: GenerationConfig, inputs: dict[str, Any]) -> Any:
-    """`generate` under that config alone: what it leaves open would be filled with the model's own."""
-    theirs = module.generation_config
-    try:
-        module.generation_config = config
-        return module.generate(**inputs)
-    finally:
-        module.generation_config = theirs
-
-
-def _given(model: OpenModel, prompts: Sequence[Sequence[int]], joined: Prepended | None) -> dict[str, Any]:
-    """The arguments of `generate`; what stands in front of a text stands right in front of it, behind the padding.
-
-    Raises:
-        NotImplementedError: where `generate` has no way to take what is joined.
-    """
-    if model.task == "seq2seq":
-        if joined is not None and joined.prefix_keys is not None:
-            raise NotImplementedError
-        read = model.inputs(model.batch(prompts), joined)
-        return {name: read[name] for name in ("input_ids", "inputs_embeds", "attention_mask") if name in read}
-    longest = max(map(len, prompts))
-    device = model.vocabulary.device
-    ids = torch.tensor([[0] * (longest - len(one)) + list(one) for one in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=device)
-    if joined is not None and joined.prompt is not None:
-        content = model.release().get_input_embeddings()(ids)
-        prompt, size = joined.prompt.to(content), joined.length
-        rows = []
-        for one, states in zip(prompts, content, strict=True):
-            pad = longest - len(one)
-            rows.append(torch.cat([states[:pad], prompt, states[pad:]]))
-        front = torch.ones(len(prompts), size, dtype=mask.dtype, device=device)
-        return {"inputs_embeds": torch.stack(rows), "attention_mask": torch.cat([mask, front], 1).sort(1).values}
-    if joined is not None and joined.prefix_keys is not None and joined.prefix_values is not None:
-        if model.traits.prefix_by != "cache":
-            raise NotImplementedError
-        pairs = zip(model.likenesses, joined.prefix_keys, joined.prefix_values, strict=True)
-        cache = DynamicCache(
-            [tuple(part.to(like).expand(len(ids), -1, -1, -1) for part in two) for like, *two in pairs]
-        )
-        return {"input_ids": ids, "attention_mask": join_mask(mask, joined.length), "past_key_values": cache}
-    return {"input_ids": ids, "attention_mask": mask}
+    return generated(model, prompts, most, stops, joined)
