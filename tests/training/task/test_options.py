@@ -7,7 +7,7 @@ from helpers.tasks import completer, sentences
 from promptreach.data import Completions
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.judging import Judging
-from promptreach.training.task.objective import Choice, Completion
+from promptreach.training.task.objective import Completion, RightOption
 from promptreach.training.task.options import Options
 from promptreach.training.task.task import Task, prepare
 
@@ -55,7 +55,7 @@ def test_the_likeliest_option_is_the_answer(task: Task, per_character: bool) -> 
 
 def test_training_minimises_the_loss_that_is_scored(task: Task) -> None:
     objective = task.objective()
-    assert isinstance(objective, Choice)
+    assert isinstance(objective, RightOption)
     data, rows = task.encoded["held_out"], [0, 1, 2]
     batch = data.batch(task.backbone, rows)
     trained = objective.outcomes(task.backbone, task.backbone.hidden(batch), batch, data, rows)

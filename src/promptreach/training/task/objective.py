@@ -138,7 +138,7 @@ class Completion(Objective):
         return Outcomes(per_example(losses), per_example(torch.ones_like(losses)), per_example(right))
 
 
-class Choice(Completion):
+class RightOption(Completion):
     """The loss of all tokens of the right option, through the model's own language head: one answer an example.
 
     Whether it is the chosen one takes the other options, see `promptreach.training.task.task.Task.evaluate`.

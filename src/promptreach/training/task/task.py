@@ -20,7 +20,7 @@ from promptreach.training.task._finite import unfinite_fault
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
 from promptreach.training.task.judging import PLAIN, Judging, room_of
-from promptreach.training.task.objective import Choice, Classification, Completion, Objective, Outcomes, gather
+from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
 
@@ -76,7 +76,7 @@ class Task:
         """A fresh objective, its head (if it has one) at the probe."""
         if self.pooling:
             return Classification(self.probes[self.pooling].head())
-        return Choice() if any(part.options for part in self.encoded.values()) else Completion()
+        return RightOption() if any(part.options for part in self.encoded.values()) else Completion()
 
     @property
     def digest(self) -> str:
