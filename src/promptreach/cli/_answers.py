@@ -13,7 +13,7 @@ OptionsCol = Annotated[
 """The column of a row's own options."""
 Options = Annotated[
     list[str] | None,
-    typer.Option(rich_help_panel=_PANEL, help="Texts that all answers are among; of labels as label=word."),
+    typer.Option(rich_help_panel=_PANEL, help="Texts that answers are among, or label=word."),
 ]
 """The options of all rows."""
 AnswerPattern = Annotated[
@@ -28,8 +28,7 @@ Metric = Annotated[
     str | None,
     typer.Option(
         rich_help_panel=_PANEL,
-        help="Of labels accuracy, balanced_accuracy, macro_f1, f1, mcc, average_precision; of completions that are "
-        "written exact_match, token_f1, rouge_l, chrf.",
+        help="As f1 or mcc of labels, exact_match or chrf of texts.",
     ),
 ]
 """The score that decides."""
