@@ -11,11 +11,12 @@ from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment, longest_prompt
 from promptreach.diagnosis.measures.in_context import start_text
 from promptreach.hf import OpenModel
-from promptreach.hf.adapters.by_config import config_of, positions_of
+from promptreach.hf.adapters.by_config import config_of
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor, InProcess
 from promptreach.training.fit import own_tokens
+from promptreach.training.methods.methods import positions_of
 from promptreach.training.runs import RunStore
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Task, drawn_rows, prepare

@@ -27,7 +27,7 @@ from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, FormatError, InputError, raise_if_any
 from promptreach.files import check_output, remove_partials
 from promptreach.hf.adapters.brought import bring
-from promptreach.hf.adapters.by_config import as_text, config_of
+from promptreach.hf.adapters.by_config import config_of
 from promptreach.hf.models.load import as_backbone
 from promptreach.locks import LOCK, folder_lock, is_locked
 from promptreach.progress import Progress
@@ -41,6 +41,7 @@ from promptreach.terminal import one_line
 from promptreach.training.arguments import choice_faults, seed_faults
 from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
+from promptreach.training.methods.methods import as_text
 from promptreach.training.runs import RunStore
 from promptreach.training.task.in_context import instruction_faults
 from promptreach.training.task.judging import judging_faults, judging_of

@@ -13,14 +13,14 @@ from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import held_out, paired
 from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel, save_adapter, save_readout
-from promptreach.hf.adapters.by_config import config_of, positions_of, save_by_config
+from promptreach.hf.adapters.by_config import config_of, save_by_config
 from promptreach.hf.adapters.folders import READOUT, Readout, base_of
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Cell, Finding, Table, Text
 from promptreach.report.formatting import counted
 from promptreach.training.arguments import choice_faults, rate_faults
 from promptreach.training.fit import fit
-from promptreach.training.methods.methods import CONFIGURED, METHODS
+from promptreach.training.methods.methods import CONFIGURED, METHODS, positions_of
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 from promptreach.training.task.judging import judging_faults, judging_of, written_metric_faults

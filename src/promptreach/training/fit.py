@@ -7,7 +7,7 @@ from typing import Any, get_args
 from promptreach.backbone import Backbone
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
-from promptreach.hf.adapters.by_config import as_text, config_of, positions_of
+from promptreach.hf.adapters.by_config import config_of
 from promptreach.hf.models.load import opened_for
 from promptreach.progress import Progress
 from promptreach.prompt import Prefix, SoftPrompt
@@ -15,7 +15,15 @@ from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, seed_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.initial import OWN, WarmStart
-from promptreach.training.methods.methods import CONFIGURED, first_init, lacking_faults, method_faults, method_named
+from promptreach.training.methods.methods import (
+    CONFIGURED,
+    as_text,
+    first_init,
+    lacking_faults,
+    method_faults,
+    method_named,
+    positions_of,
+)
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
 from promptreach.training.task.judging import Judging, judging_faults, judging_of, written_metric_faults

@@ -22,13 +22,12 @@ from helpers.models import tiny_model, tiny_module
 from helpers.tolerances import assert_close
 from promptreach.errors import InputError
 from promptreach.hf.adapters.by_config import (
-    as_text,
     attached_by_config,
     config_of,
     name_of,
-    positions_of,
     save_by_config,
 )
+from promptreach.training.methods.methods import as_text, positions_of
 
 DECODER: tuple[PeftConfig, ...] = (
     PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=8),

@@ -87,22 +87,9 @@ def _faults(config: PeftConfig) -> list[Fault]:
     return []
 
 
-def positions_of(config: PeftConfig) -> int:
-    """How many positions a method puts in front of the content."""
-    return int(getattr(config, "num_virtual_tokens", None) or 0) if config.is_prompt_learning else 0
-
-
 def name_of(config: PeftConfig) -> str:
     """PEFT's name of a config's method, such as ``IA3``."""
     return str(getattr(config.peft_type, "value", config.peft_type))
-
-
-def as_text(config: PeftConfig) -> str:
-    """A config as one text that is equal for equal settings."""
-    said = {key: value for key, value in config.to_dict().items() if value is not None}
-    return json.dumps(
-        said, sort_keys=True, default=lambda value: sorted(value) if isinstance(value, set) else str(value)
-    )
 
 
 class AttachedMethod:

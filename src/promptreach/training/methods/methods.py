@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,8 +100,7 @@ class Shape:
         dropout: of a prefix while training, as a probability.
         start: a trained prompt or prefix to start from; `init` then gives the rows that it lacks.
         own_text: token ids of the text that the start `OWN` takes; otherwise none.
-        peft: the config of a method of PEFT, as `promptreach.hf.adapters.by_config.as_text` writes it; of `CONFIGURED`
-            alone.
+        peft: the config of a method of PEFT, as `as_text` writes it; of `CONFIGURED` alone.
     """
 
     tokens: int
@@ -346,3 +346,16 @@ def lacking_faults(where: str, backbone: Backbone, method: str, init: str | None
         return []
     asked = f"{method!r} from {init!r}" if init and not backbone.lacks(method) else repr(method)
     return [Fault(where, f"{asked} on {backbone.family}", "what this architecture can have", f"Not here: {reason}")]
+
+
+def positions_of(config: Any) -> int:
+    """How many positions a config of PEFT's puts in front of the content."""
+    return int(getattr(config, "num_virtual_tokens", None) or 0) if config.is_prompt_learning else 0
+
+
+def as_text(config: Any) -> str:
+    """A config of PEFT as one text that is equal for equal settings."""
+    said = {key: value for key, value in config.to_dict().items() if value is not None}
+    return json.dumps(
+        said, sort_keys=True, default=lambda value: sorted(value) if isinstance(value, set) else str(value)
+    )
