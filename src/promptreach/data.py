@@ -14,7 +14,7 @@ KindName = Literal["labels", "several_labels", "number", "tags", "span", "comple
 
 _PER_EXAMPLE = (
     *("texts", "labels", "label_sets", "numbers", "words", "tags", "questions", "contexts", "spans", "seconds"),
-    *("prompts", "completions", "chats", "rows", "parts", "weights"),
+    *("prompts", "completions", "options", "chats", "rows", "parts", "weights"),
 )
 
 Kept = TypeVar("Kept", bound="_Rows")
@@ -250,6 +250,7 @@ class Completions(_Rows):
         chat_template: the template that is meant, in Jinja; empty for the model's own.
         needs_template: whether the chats cannot be read without one; instructions are their prompts as they stand.
         closed: whether the completions end as their template ends an answer, so that no end token is added.
+        options: of each example the texts that its completion is one of; empty where any text may be an answer.
     """
 
     kind = "completions"
@@ -262,6 +263,7 @@ class Completions(_Rows):
     chat_template: str = ""
     needs_template: bool = True
     closed: bool = False
+    options: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -289,6 +291,12 @@ def _joined(texts: tuple[str, ...], seconds: tuple[str, ...]) -> tuple[str, ...]
     if not seconds:
         return texts
     return tuple(f"{one}\n{two}" for one, two in zip(texts, seconds, strict=True))
+
+
+def common_options(data: TaskData) -> tuple[str, ...]:
+    """The options that all examples share, in one order; empty where they differ or there are none."""
+    options = data.options if isinstance(data, Completions) else ()
+    return options[0] if options and all(own == options[0] for own in options) else ()
 
 
 def train_test_split(data: TaskData, held_out: float, seed: int) -> tuple[TaskData, TaskData]:

@@ -9,6 +9,7 @@ from promptreach.errors import Fault, InputError
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.choices import Choices
 from promptreach.training.task.class_weights import ClassWeights
+from promptreach.training.task.judging import PLAIN, Judging
 from promptreach.training.task.task import Limits
 
 BudgetName = Literal["quick", "standard", "thorough"]
@@ -39,6 +40,10 @@ class Settings:
         learning_rates: by method; a method that is not there searches among its own.
         metric: that decides; None takes the usual one of the kind of task.
         class_weights: ``"balanced"``, or by the name of the class; None where all count alike.
+        judging: how answers are judged beside their loss.
+        init_text: what prompts and prefixes start from; empty takes their usual starts.
+        method_config: of a method of PEFT that is trained beside them, as text.
+        instruction, shots: words to put in front of the rows for the bare model, and how many examples.
     """
 
     budget: BudgetName
@@ -55,6 +60,11 @@ class Settings:
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     metric: ScoreMetric | None = None
     class_weights: ClassWeights = None
+    judging: Judging = PLAIN
+    instruction: str = ""
+    shots: int = 0
+    init_text: str = ""
+    method_config: str = ""
 
 
 BUDGETS: dict[BudgetName, Settings] = {

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from promptreach._version import __version__
-from promptreach.commands.intervals import Interval, points
+from promptreach.commands.intervals import Interval
 from promptreach.data import KindName
-from promptreach.diagnosis.measures.metrics import usual_metric
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.report.formatting import counted
 from promptreach.terminal import one_line, printable
+from promptreach.training.methods.methods import CONFIGURED
 from promptreach.training.runs import Run
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
@@ -57,12 +56,12 @@ def model_card(
         task: what it was trained and judged on.
         base: the base's name and revision, as `promptreach.hf.adapters.folders.base_of` gives them.
         metrics: by name, of the run and of the bare model, on the held-out rows.
-        gain: in the metric that usually decides, of the first over the second.
+        gain: in the first of the metrics, of the first over the second.
         found: how it was found, as sentences.
         length: tokens of a row that were read.
     """
     name, revision = base
-    labels, metric = getattr(task.train, "label_names", ()), usual_metric(task.train)
+    labels = getattr(task.train, "label_names", ())
     kind = _TASKS[task.train.kind]
     if labels:
         kind = kind.format(f"{len(labels)}") + f": {', '.join(map(_plain, labels[:20]))}"
@@ -88,7 +87,7 @@ def model_card(
             "",
             f"MEASURED on the {len(task.held_out):,} held-out rows, with 90 % intervals over rows; one seed, so that "
             "the luck of a seed is not in them. " + _kinds(kind_of(task.train)) + " Over the bare model it is "
-            f"{points(gain).replace('points', 'points of ' + ('accuracy' if metric == 'loss' else in_words(metric)))}.",
+            f"{100 * gain.value:+.1f} points of {columns[0]} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}).",
             "",
             "## How to load it",
             "",
@@ -132,7 +131,7 @@ def loading_lines(run: Run, task: Task, base: tuple[str, str | None], length: in
     place = _place(name, revision)
     is_causal = task.backbone.task == "causal"
     auto = "AutoModelForCausalLM" if is_causal else "AutoModel"
-    adapted = run.adapter is not None
+    adapted = run.adapter is not None or run.config.method == CONFIGURED
     lines = [
         "import torch",
         *(["from peft import PeftModel"] if adapted else []),
@@ -153,7 +152,10 @@ def loading_lines(run: Run, task: Task, base: tuple[str, str | None], length: in
             "print(tokenizer.batch_decode(written, skip_special_tokens=True))",
         ]
     # A prompt's own positions come out in front of the content's; a prefix and LoRA add none.
-    joined = f"[:, {run.config.tokens}:]" if run.config.method == "prompt" else ""
+    front = run.config.tokens if run.config.method == "prompt" else 0
+    if run.config.method == CONFIGURED and "PREFIX" not in run.config.label and "CARTRIDGE" not in run.config.label:
+        front = json.loads(run.config.peft).get("num_virtual_tokens") or 0
+    joined = f"[:, {front}:]" if front else ""
     output = ", output_hidden_states=True).hidden_states[-1]" if is_causal else ").last_hidden_state"
     # An encoder's last token, [SEP], stays.
     cut = f"row[:{length}]" if is_causal else f"row[:{length - 1}] + row[{length - 1}:][-1:]"

@@ -4,27 +4,30 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from promptreach.certificate import Evidence
-from promptreach.commands.intervals import Interval, metrics_of, points, said
+from promptreach.commands.intervals import Interval, decided_by, metrics_of
 from promptreach.commands.reading import BATCH, AdapterReader, read_folder, unused_note
 from promptreach.data import Completions, ContextSpans, LabelledTexts, NumberedTexts, SeveralLabels, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import KINDS_IN_WORDS, usual_metric
-from promptreach.diagnosis.numbers import Metric
+from promptreach.diagnosis.measures.metrics import BINARY, KINDS_IN_WORDS, SCORE_METRICS, metric_faults
+from promptreach.diagnosis.numbers import Metric, ScoreMetric
 from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel, attach
 from promptreach.progress import Progress
+from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
 from promptreach.report.formatting import counted, format_number
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.task.encoding import encode
+from promptreach.training.task.judging import PLAIN, Judging, judging_faults
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
-from promptreach.training.task.objective import Completion, Outcomes
+from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import blank_head
 from promptreach.training.task.task import MIN_INPUTS, Task, cross_answered, drawn_rows
 
@@ -38,14 +41,16 @@ class Difference:
 
     Attributes:
         first, second: their names.
-        gain: the first's score less the second's, in the metric that usually decides for such rows.
+        accuracy: the first's less the second's; None where no answer is right or wrong.
         loss_saved: the second's less the first's, in nats an answer.
+        score: the first's less the second's, in the metric that decides; None where that is accuracy.
     """
 
     first: str
     second: str
-    gain: Interval
+    accuracy: Interval | None
     loss_saved: Interval
+    score: Interval | None = None
 
 
 def evaluate_adapters(
@@ -54,6 +59,8 @@ def evaluate_adapters(
     data: TaskData,
     *,
     max_length: int = 128,
+    metric: str | None = None,
+    judging: Judging = PLAIN,
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -68,6 +75,8 @@ def evaluate_adapters(
         folders: of adapters, or of heads alone.
         data: any rows; those that an adapter was trained on flatter it.
         max_length: tokens of a row that are read; what is cut is counted.
+        metric: shown first, and what adapters are ranked by; None takes the usual one of the kind of task.
+        judging: how completions are judged beside their loss, and options chosen.
         limit: rows that are drawn; None takes all.
         seed: for that draw, the folds and the bootstrap.
         progress: of the adapters.
@@ -81,21 +90,24 @@ def evaluate_adapters(
     """
     readers = [read_folder(folder, model) for folder in folders]
     names = _names(folders)
-    raise_if_any(_faults(readers, names, data, model, max_length, limit))
+    faults = _faults(readers, data, model, max_length, limit, metric)
+    raise_if_any([*faults, *metric_faults(metric, data), *judging_faults(judging, data)])
     rows = data if limit is None else data.take(drawn_rows(len(data), limit, seed))
     longest = max((reader.adapter.positions for reader in readers if reader.adapter is not None), default=0)
     length = min(max_length, model.max_positions - longest)
     found: dict[str, Outcomes] = {}
     steps = (progress or Progress(quiet=True)).task("adapters", total=len(readers) + 1)
     with steps as step:
-        bare, cut, why_not = _bare(model, rows, length, seed)
+        bare, cut, why_not = _bare(model, rows, length, seed, judging)
         step()
         if bare is not None:
             found[BARE] = bare
         for name, reader in zip(names, readers, strict=True):
-            found[name] = _outcomes(reader, rows, length)
+            found[name] = _outcomes(reader, rows, length, judging)
             step()
-    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not, seed)
+    said = next((name for name in SCORE_METRICS if name == metric), judging.metric)
+    decides = None if said == "accuracy" else decided_by(data, said)
+    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not, seed, decides)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -110,15 +122,17 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _faults(
     readers: Sequence[AdapterReader],
-    names: Sequence[str],
     data: TaskData,
     model: OpenModel,
     max_length: int,
     limit: int | None,
+    metric: str | None,
 ) -> list[Fault]:
     faults = []
     if max_length < MIN_CONTENT:
         faults.append(Fault("max_length", str(max_length), f"at least {MIN_CONTENT}"))
+    if metric in BINARY:
+        faults.append(Fault("metric", f"{metric!r} of adapters", "a metric of all labels", "Take macro_f1 or mcc."))
     if limit is not None and limit < 2:
         faults.append(Fault("limit", str(limit), "at least 2 rows"))
     if isinstance(data, Completions):
@@ -149,11 +163,10 @@ def _faults(
     return faults
 
 
-def _outcomes(reader: AdapterReader, rows: TaskData, length: int) -> Outcomes:
+def _outcomes(reader: AdapterReader, rows: TaskData, length: int, judging: Judging) -> Outcomes:
     """How an adapter answers each row."""
     if isinstance(rows, Completions):
-        with nullcontext() if reader.adapter is None else attach(reader.model, reader.adapter) as joined:
-            return _task(reader.model, rows, length).evaluate("rows", Completion(), joined)
+        return _completed(reader.model, reader.adapter, rows, length, judging)
     named = _numbered_as(reader.labels, rows)
     try:
         return reader.answered(encode(reader.model, named, length))
@@ -177,18 +190,26 @@ def _numbered_as(names: Sequence[str], rows: TaskData) -> TaskData:
     return replace(rows, tags=tags, label_names=tuple(names))
 
 
-def _task(model: OpenModel, rows: TaskData, length: int) -> Task:
+def _completed(model: OpenModel, adapter: Adapter | None, rows: TaskData, length: int, judging: Judging) -> Outcomes:
+    task = _task(model, rows, length, judging)
+    with nullcontext() if adapter is None else attach(model, adapter) as joined:
+        return task.answered("rows", task.evaluate("rows", task.objective(), joined), joined)
+
+
+def _task(model: OpenModel, rows: TaskData, length: int, judging: Judging = PLAIN) -> Task:
     """The rows as one part of a task, whole: nothing is trained on them."""
     encoded = {"rows": encode(model, rows, length)}
-    return Task(model, rows, rows, rows, encoded, probes={}, pooling=None, batch_size=BATCH)
+    return Task(model, rows, rows, rows, encoded, probes={}, pooling=None, batch_size=BATCH, judging=judging)
 
 
-def _bare(model: OpenModel, rows: TaskData, length: int, seed: int) -> tuple[Outcomes | None, int, str]:
+def _bare(
+    model: OpenModel, rows: TaskData, length: int, seed: int, judging: Judging
+) -> tuple[Outcomes | None, int, str]:
     """The bare model's answers, how many rows were cut, and why it has no answers, where it has none."""
     task = _task(model, rows, length)
     encoded, kind = task.encoded["rows"], kind_of(rows)
     if kind is None:
-        return task.evaluate("rows", Completion()), encoded.truncated, ""
+        return _completed(model, None, rows, length, judging), encoded.truncated, ""
     alike = encoded.labels is not None and len(set(encoded.labels.tolist())) < 2
     if len(rows) < MIN_INPUTS or alike:
         return None, encoded.truncated, f"For a head on the bare model it takes {MIN_INPUTS} rows and two labels."
@@ -202,24 +223,34 @@ def _bare(model: OpenModel, rows: TaskData, length: int, seed: int) -> tuple[Out
 
 
 def _finding(
-    found: dict[str, Outcomes], rows: TaskData, model: OpenModel, cut: str, why_not: str, seed: int
+    found: dict[str, Outcomes],
+    rows: TaskData,
+    model: OpenModel,
+    cut: str,
+    why_not: str,
+    seed: int,
+    decides: ScoreMetric | None,
 ) -> Finding:
-    kind, metric = kind_of(rows), usual_metric(rows)
-    metrics = {name: metrics_of(outcomes, kind, seed) for name, outcomes in found.items()}
-    decides = "accuracy" if metric == "loss" else in_words(metric)
-    differences = _differences(found, "accuracy" if metric == "loss" else metric)
+    kind = kind_of(rows)
+    metrics = {name: metrics_of(outcomes, decides, kind, seed) for name, outcomes in found.items()}
+    differences = _differences(found, decides, kind)
     blocks: list[Block] = [_metric_table(metrics, rows, kind)]
     if differences:
         blocks.append(_difference_table(differences, decides))
     if why_not:
         blocks.append(Text(text=f"The bare model was left out. {why_not}"))
     blocks += unused_note(rows)
-    best = max((name for name in metrics if name != BARE), key=lambda name: metrics[name][decides].value)
-    top = metrics[best][decides]
+    first = next(iter(next(iter(metrics.values()))))
+    best = max((name for name in metrics if name != BARE), key=lambda name: metrics[name][first].value)
+    top = metrics[best][first]
     against = next((row for row in differences if (row.first, row.second) == (best, BARE)), None)
-    summary = f"{best} {said(decides, top)}."
+    summary = f"{best} has {top.value:.1%} of the answers right ({top.low:.1%} to {top.high:.1%}, 90 %)."
+    if decides is not None:
+        summary = f"{best} has {first} {top}, 90 %."
     if against is not None:
-        summary += f" Over the bare model that is {points(against.gain)}."
+        gained = against.score or against.accuracy or against.loss_saved
+        gain, low, high = (100 * end for end in (gained.value, gained.low, gained.high))
+        summary += f" Over the bare model that is {gain:+.1f} points ({low:+.1f} to {high:+.1f})."
     return Finding(
         check="evaluate",
         title="Adapters side by side",
@@ -229,15 +260,7 @@ def _finding(
         values={
             "rows": len(rows),
             "metrics": {name: {key: asdict(part) for key, part in own.items()} for name, own in metrics.items()},
-            "differences": [
-                {
-                    "first": row.first,
-                    "second": row.second,
-                    decides: asdict(row.gain),
-                    "loss_saved": asdict(row.loss_saved),
-                }
-                for row in differences
-            ],
+            "differences": [asdict(row) for row in differences],
         },
         blocks=blocks,
     )
@@ -252,7 +275,9 @@ def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData, kind:
     if isinstance(rows, LabelledTexts):
         often = max(rows.labels.count(label) for label in set(rows.labels)) / len(rows)
         note += f"Always the most frequent label: {format_number(often)}. "
-    if kind is None:
+    if isinstance(rows, Completions) and rows.options:
+        note += "Of several options the likeliest is the answer; loss in nats of the right one, a row."
+    elif kind is None:
         note += "Each token is predicted from the true ones before it; accuracy and loss (nats) are per token."
     else:
         note += (
@@ -261,7 +286,7 @@ def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData, kind:
     return Table.of("Metrics", records, note=note)
 
 
-def _differences(found: dict[str, Outcomes], metric: Metric) -> list[Difference]:
+def _differences(found: dict[str, Outcomes], decides: ScoreMetric | None, kind: TaskKind | None) -> list[Difference]:
     """Each adapter against the bare model and against those before it, on the same rows."""
     rows = []
     names = list(found)
@@ -269,17 +294,26 @@ def _differences(found: dict[str, Outcomes], metric: Metric) -> list[Difference]
         for second in names[:at]:
             # Tokenizers that cut completions differently have no answers in common.
             if torch.equal(found[first].answers, found[second].answers):
-                gains = (paired(found[first], found[second], one) for one in (metric, "loss"))
-                rows.append(Difference(first, second, *(Interval(one.gain, one.low, one.high) for one in gains)))
+                wanted = [
+                    *(["accuracy"] if kind is None or kind.accuracy else []),
+                    "loss",
+                    *([decides] if decides else []),
+                ]
+                gains = {one: paired(found[first], found[second], one) for one in cast("list[Metric]", wanted)}
+                ends = {one: Interval(gain.gain, gain.low, gain.high) for one, gain in gains.items()}
+                rows.append(
+                    Difference(first, second, ends.get("accuracy"), ends["loss"], ends[decides] if decides else None)
+                )
     return rows
 
 
-def _difference_table(differences: Sequence[Difference], decides: str) -> Table:
+def _difference_table(differences: Sequence[Difference], decides: ScoreMetric | None) -> Table:
     records: list[dict[str, Cell]] = [
         {
             "adapter": row.first,
             "against": row.second,
-            decides: row.gain.signed(),
+            **({in_words(decides): row.score.signed()} if decides and row.score else {}),
+            **({"accuracy": row.accuracy.signed()} if row.accuracy else {}),
             "loss saved": row.loss_saved.signed(),
         }
         for row in differences

@@ -1,28 +1,30 @@
 """One adapter trained well, left as a folder that others can load: adapter, head and model card."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from promptreach.certificate import Evidence
 from promptreach.commands.card import model_card
-from promptreach.commands.intervals import Interval, metrics_of, points, said
+from promptreach.commands.intervals import Interval, decided_by, metrics_of
 from promptreach.commands.reading import readout_of, unused_note
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.comparison import held_out, paired
-from promptreach.diagnosis.measures.metrics import usual_metric
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel, save_adapter, save_readout
+from promptreach.hf.adapters.by_config import config_of, save_by_config
 from promptreach.hf.adapters.folders import READOUT, base_of
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Cell, Finding, Table, Text
 from promptreach.report.formatting import counted
 from promptreach.training.arguments import choice_faults, rate_faults
 from promptreach.training.fit import fit
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import CONFIGURED, METHODS, positions_of
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
+from promptreach.training.task.judging import judging_faults, judging_of, written_metric_faults
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.task import Limits, Task, content_length, prepare
 
@@ -35,16 +37,20 @@ def fit_adapter(
     data: TaskData,
     out: Path,
     *,
-    method: str = "prompt",
+    method: Any = "prompt",
     tokens: int = 16,
     rank: int = 8,
     learning_rate: float | None = None,
     search: bool = True,
     init: str | None = None,
+    init_text: str | None = None,
     steps: int = 200,
     batch_size: int = 32,
     max_length: int = 128,
     class_weights: ClassWeights = None,
+    metric: str | None = None,
+    answer_pattern: str | None = None,
+    length_normalised: bool = False,
     seed: int = 0,
     quiet: bool = False,
 ) -> Finding:
@@ -53,12 +59,13 @@ def fit_adapter(
     Args:
         model, data: as for `promptreach.tuning.fit`.
         out: the folder; one that holds an adapter or a head is replaced.
-        method: one of `SAVED`.
-        tokens, rank, init, steps, batch_size, seed: as for `promptreach.tuning.fit`.
+        method: one of `SAVED`, or a config of PEFT.
+        tokens, rank, init, init_text, steps, batch_size, seed: as for `promptreach.tuning.fit`.
         learning_rate: None searches for one.
         search: False asks for a `learning_rate`.
         max_length: tokens of a row that are read.
         class_weights: as for `promptreach.tuning.fit`.
+        metric, answer_pattern, length_normalised: as for `promptreach.tuning.fit`.
         quiet: no progress bar.
 
     Raises:
@@ -68,9 +75,19 @@ def fit_adapter(
     raise_if_any(_faults(method, data, learning_rate, search) + class_weight_faults(class_weights, data))
     raise_if_any(_place_faults(out), OutputError)
     limits = Limits(max_length=max_length)
-    longest = tokens if METHODS[method].uses_tokens else 0
+    longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
-    task = prepare(model, data, limits=limits, seed=seed, longest_prompt=longest, class_weights=class_weights)
+    judging = judging_of(metric, answer_pattern, length_normalised)
+    raise_if_any([*written_metric_faults(metric, data), *judging_faults(judging, data)])
+    task = prepare(
+        model,
+        data,
+        limits=limits,
+        seed=seed,
+        longest_prompt=longest,
+        judging=judging,
+        class_weights=class_weights,
+    )
     run = fit(
         model,
         data,
@@ -79,29 +96,29 @@ def fit_adapter(
         rank=rank,
         learning_rate=learning_rate,
         init=init,
+        init_text=init_text,
         steps=steps,
         batch_size=batch_size,
         seed=seed,
         pooling=None if task.pooling == "each" else task.pooling,
         class_weights=class_weights,
         limits=limits,
+        metric=metric,
+        answer_pattern=answer_pattern,
+        length_normalised=length_normalised,
         quiet=quiet,
     )
     length = content_length(model, limits, longest)
     metrics, gain = _scores(task, run)
     found = f"{_searched(run, learning_rate)} {recipe(run, task, length)}"
     card = model_card(run, task, base_of(model), metrics, gain, found, length)
-    readout = readout_of(task, run)
-    if run.adapter is not None:
-        save_adapter(out, model, run.adapter, readout=readout, init=run.config.init, card=card)
-    else:
-        assert readout is not None
-        save_readout(out, readout, card=card)
+    _write(out, model, task, run, card)
     return _finding(out, task, run, metrics, gain, found)
 
 
-def _faults(method: str, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:
-    faults = choice_faults("method", method, SAVED) + rate_faults("learning_rate", learning_rate)
+def _faults(method: Any, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:
+    faults = choice_faults("method", method, SAVED) if isinstance(method, str) else []
+    faults += rate_faults("learning_rate", learning_rate)
     if method == "head" and isinstance(data, Completions):
         faults.append(Fault("method", "'head' for completions", "another method", "there is no head to train"))
     if not search and learning_rate is None and method != "head":
@@ -130,25 +147,41 @@ def _searched(run: Run, learning_rate: float | None) -> str:
 
 def _scores(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
     """The metrics of the run and of the bare model under the same kind of head, and the gain between them."""
-    own, bare = held_out(run), task.evaluate("held_out", task.objective())
-    metric, kind = usual_metric(task.train), kind_of(task.train)
-    gain = paired(own, bare, "accuracy" if metric == "loss" else metric)
-    metrics = {run.config.label: metrics_of(own, kind), "the bare model": metrics_of(bare, kind)}
+    own, bare = held_out(run), task.answered("held_out", task.evaluate("held_out", task.objective()))
+    decides, kind = decided_by(task.train, task.judging.metric), kind_of(task.train)
+    gain = paired(own, bare, decides or "accuracy")
+    metrics = {run.config.label: metrics_of(own, decides, kind), "the bare model": metrics_of(bare, decides, kind)}
     return metrics, Interval(gain.gain, gain.low, gain.high)
+
+
+def _write(out: Path, model: OpenModel, task: Task, run: Run, card: str) -> None:
+    readout = readout_of(task, run)
+    if run.config.method == CONFIGURED:
+        save_by_config(out, model, config_of(json.loads(run.config.peft)), run.state, readout=readout, card=card)
+        return
+    if run.adapter is not None:
+        save_adapter(out, model, run.adapter, readout=readout, init=run.config.init, card=card)
+        return
+    assert readout is not None
+    save_readout(out, readout, card=card)
 
 
 def _finding(
     out: Path, task: Task, run: Run, metrics: dict[str, dict[str, Interval]], gain: Interval, found: str
 ) -> Finding:
-    metric = usual_metric(task.train)
-    decides = "accuracy" if metric == "loss" else in_words(metric)
-    own = metrics[run.config.label][decides]
+    metric, own = next(iter(metrics[run.config.label].items()))
     columns = list(metrics[run.config.label])
     records: list[dict[str, Cell]] = [
         {"": name, **{column: str(one[column]) for column in columns}} for name, one in metrics.items()
     ]
     end = "" if run.status == "finished" else " The loss stopped being a number; the best state before that was kept."
-    summary = f"{run.config.label} {said(decides, own)}, {points(gain)} over the bare model."
+    said = f"{own.value:.1%} of the answers right ({own.low:.1%} to {own.high:.1%}, 90 %)"
+    if metric != "accuracy":
+        said = f"{metric} {own}, 90 %,"
+    summary = f"{run.config.label} has {said}"
+    summary += (
+        f", {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) over the bare model."
+    )
     note = f"On {counted(len(task.held_out), 'held-out row')} that nothing was chosen by; 90 % intervals over rows."
     return Finding(
         check="fit",

@@ -8,7 +8,9 @@ from scipy.stats import binomtest
 from scipy.stats import t as student
 from torch import Tensor
 
-from promptreach.diagnosis.measures.metrics import SCORE_METRICS, bootstrap, score
+from promptreach.data import TaskData
+from promptreach.diagnosis.measures.comparison import MEANS
+from promptreach.diagnosis.measures.metrics import SCORE_METRICS, bootstrap, is_known, score, usual_metric
 from promptreach.diagnosis.numbers import ScoreMetric
 from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.training.task.kinds.kind import TaskKind
@@ -18,6 +20,7 @@ LEVEL = 0.9
 """The share of samples whose interval holds the truth; two-sided, as everywhere in this library."""
 _SHOWN = ("macro_f1", "micro_f1", "pearson", "spearman", "r2", "entity_f1")
 """The metrics that are shown without being asked for: those of one label a row would be too many."""
+_ENDS = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.double)
 
 
 @dataclass(frozen=True)
@@ -41,35 +44,42 @@ class Interval:
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def metrics_of(outcomes: Outcomes, kind: TaskKind | None = None, seed: int = 0) -> dict[str, Interval]:
-    """The share of right answers, the other metrics of the kind of task, and the loss per answer.
+def metrics_of(
+    outcomes: Outcomes, decides: ScoreMetric | None = None, kind: TaskKind | None = None, seed: int = 0
+) -> dict[str, Interval]:
+    """The metric that decides, the share of right answers, the other metrics of the kind of task, the loss per answer.
 
     With several answers a row, also the share of rows with every one right. Shares of rows have the exact binomial
     interval (Clopper and Pearson), ratios of sums that of the residuals around the ratio with Student's quantile, and
-    all others that of a percentile bootstrap over rows.
+    what is neither that of a percentile bootstrap over rows.
 
     Args:
         outcomes: on all rows.
-        kind: of the task; None for completions.
+        decides: stands in front; None for accuracy, or for nothing that is more than the others.
+        kind: of the task; None for what the model's own language head answers.
         seed: for the bootstrap.
     """
-    found: dict[str, Interval] = {}
+    found = {} if decides is None else {in_words(decides): _of(outcomes, decides, seed)}
     if kind is None or kind.accuracy:
         single = bool((outcomes.answers == 1).all())
         right = outcomes.right == outcomes.answers
-        found[kind.accuracy if kind else "accuracy"] = (
-            _share(right) if single else _ratio(outcomes.right, outcomes.answers)
-        )
+        name = kind.accuracy if kind else "accuracy"
+        found[name] = _share(right) if single else _ratio(outcomes.right, outcomes.answers)
         if not single:
             found["every token right" if kind is None else "every answer of a row right"] = _share(right)
     for metric in () if kind is None else shown_metrics(kind):
-        draws = bootstrap(metric, outcomes, seed=seed)
-        tail = (1 - LEVEL) / 2
-        low, high = torch.quantile(draws, torch.tensor([tail, 1 - tail], dtype=draws.dtype)).tolist()
-        found[in_words(metric)] = Interval(score(metric, outcomes), low, high)
+        if in_words(metric) not in found and is_known(metric, outcomes):
+            found[in_words(metric)] = _of(outcomes, metric, seed)
     if outcomes.right.isnan().any():
         found["root mean square error"] = _root(outcomes)
     return {**found, "loss": _ratio(outcomes.loss, outcomes.answers)}
+
+
+def decided_by(data: TaskData, asked: ScoreMetric | None) -> ScoreMetric | None:
+    """The metric that stands in front of accuracy: the one that was asked for, else the usual one of the kind of task;
+    None where that is accuracy or the loss."""
+    usual = asked or usual_metric(data)
+    return None if usual == "accuracy" or usual == "loss" else usual
 
 
 def shown_metrics(kind: TaskKind) -> tuple[ScoreMetric, ...]:
@@ -77,17 +87,13 @@ def shown_metrics(kind: TaskKind) -> tuple[ScoreMetric, ...]:
     return tuple(one for one in SCORE_METRICS if one in kind.metrics and one in _SHOWN)
 
 
-def said(metric: str, top: Interval) -> str:
-    """A score in words, such as "has 80.0% of the answers right"."""
-    if metric == "accuracy":
-        return f"has {top.value:.1%} of the answers right ({top.low:.1%} to {top.high:.1%}, 90 %)"
-    return f"has {metric} {top.value:.3f} ({top.low:.3f} to {top.high:.3f}, 90 %)"
-
-
-def points(gain: Interval) -> str:
-    """A difference of two scores in words."""
-    value, low, high = (100 * end for end in (gain.value, gain.low, gain.high))
-    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+def _of(outcomes: Outcomes, metric: ScoreMetric, seed: int) -> Interval:
+    if metric in MEANS:
+        assert outcomes.judged is not None
+        first = outcomes.judged[:, 0].double()
+        return _share(first > 0) if metric == "exact_match" else _ratio(first, torch.ones_like(first))
+    low, high = torch.quantile(bootstrap(metric, outcomes, None, seed=seed), _ENDS).tolist()
+    return Interval(score(metric, outcomes), low, high)
 
 
 def _root(outcomes: Outcomes) -> Interval:

@@ -15,6 +15,7 @@ from promptreach.diagnosis.numbers import BASELINES, USER, Comparison, Goal, Met
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor
+from promptreach.training.methods.initial import OWN
 from promptreach.training.methods.methods import first_init
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.sweep import Sweep
@@ -120,6 +121,9 @@ class Experiment:
         user_base: the base model that the adapter names, where that is another; otherwise empty.
         user_tokens: of the adapter's own tokenizer, which the texts were read with.
         plain_text: texts on which an adapter should change nothing; empty takes the inputs that are held out.
+        instruction, shots: words to put in front of the rows for the bare model, and how many examples.
+        own_text: token ids of the user's text, which prompts and prefixes start from; otherwise none.
+        method_config: of a method of PEFT that is trained as well, as text; otherwise empty.
         sweeps: by `RunConfig.label` (``"prompt 16 tokens"``, ``"lora rank 8"``, ``"head"``), once trained.
         starts: the starts tried for each of them; its sweep is that of the best.
         seeds: how many seeds the winners are trained with.
@@ -149,6 +153,10 @@ class Experiment:
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     lora_targets: tuple[str, ...] = ()
     plain_text: tuple[str, ...] = ()
+    instruction: str = ""
+    shots: int = 0
+    own_text: tuple[int, ...] = ()
+    method_config: str = ""
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seeds: int = 1
@@ -225,12 +233,16 @@ class Experiment:
 
     def config(self, method: str, tokens: int = 0, rank: int = 0, init: str = "") -> RunConfig:
         """The settings of a full run of a method; the learning rate is chosen by a sweep."""
+        own = self.own_text if method in ("prompt", "prefix") and not init else ()
+        if own and not self.task.backbone.lacks(method, "text"):
+            init = OWN
         return RunConfig(
             method=method,
             tokens=tokens,
             rank=rank,
             lora_targets=self.lora_targets if method == "lora" else (),
             init=init or first_init(self.task.backbone, method),
+            own_text=own if init == OWN else (),
             learning_rate=0.0,
             steps=self.steps if method != "head" else 0,
             batch_size=self.batch_size,

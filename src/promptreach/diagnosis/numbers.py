@@ -7,21 +7,11 @@ from typing import Any, Literal, TypeVar
 
 from promptreach.data import KindName
 from promptreach.training.task.readout import Pooling
+from promptreach.training.task.text_metrics import TextMetric
 
 Goal = Literal["generalise", "memorise"]
-ScoreMetric = Literal[
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "f1",
-    "mcc",
-    "average_precision",
-    "micro_f1",
-    "pearson",
-    "spearman",
-    "r2",
-    "entity_f1",
-]
+LabelMetric = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "mcc", "average_precision"]
+ScoreMetric = Literal[LabelMetric, TextMetric, "micro_f1", "pearson", "spearman", "r2", "entity_f1"]
 """The metrics of which more is better."""
 Metric = ScoreMetric | Literal["loss"]
 Kind = TypeVar("Kind")
@@ -173,6 +163,23 @@ class UserNumbers(Scores):
 
 
 @dataclass(frozen=True)
+class InContextNumbers(Scores):
+    """The bare model with an instruction, or examples, in front of every row.
+
+    Attributes:
+        against_lora: its gain over LoRA; None where the two cannot be compared.
+        against_soft: what the best prompt or prefix gains over it.
+        cut_rows: rows that did not fit into the context with all these words.
+        median_tokens: of a row with them.
+    """
+
+    against_lora: Comparison | None
+    against_soft: Comparison | None
+    cut_rows: int
+    median_tokens: int
+
+
+@dataclass(frozen=True)
 class TrainingNumbers:
     """Everything trained on the same rows with the same steps, and compared.
 
@@ -191,6 +198,7 @@ class TrainingNumbers:
         not_here: by method, why this architecture cannot have it.
         left_out: those of `BASELINES` that were not asked for.
         beside: the metric of every run's `value`: the one that decides, or F1 where few rows are of one of two labels.
+        in_context: the bare model with words in front of the rows, by what they are.
     """
 
     metric: Metric
@@ -212,6 +220,7 @@ class TrainingNumbers:
     not_here: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     beside: ScoreMetric | None = None
+    in_context: Mapping[str, InContextNumbers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

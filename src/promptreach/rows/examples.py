@@ -11,6 +11,7 @@ from promptreach.rows._lines import MAX_ROW_BYTES
 from promptreach.rows._table import Missing, shorten
 from promptreach.rows.chats import Chat, NotAChatError, Turn, chat_of, is_turns, transcript, turns_of
 from promptreach.rows.columns import Kind
+from promptreach.rows.options import options_of
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot encode
 _OPTIONAL = ("input", "system")
@@ -27,6 +28,7 @@ class Example(NamedTuple):
             completion.
         chat: the turns, where the row is a chat.
         words: of the input, where each has a tag; `answer` holds the tags.
+        options: the texts to choose from, and what an answer may call them, where there are any.
     """
 
     input: str
@@ -34,6 +36,7 @@ class Example(NamedTuple):
     answer: str | int | float | tuple[str, ...]
     chat: Chat | None
     words: tuple[str, ...] = ()
+    options: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
 def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], str]) -> Example | list[Fault]:
@@ -51,8 +54,14 @@ def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], 
     faults = [
         Fault(where(role), *problem)
         for role, value in values.items()
-        if role not in ("split", "weight") and (problem := _problem(value, role, may_be_empty))
+        if role not in ("split", "weight", "options") and (problem := _problem(value, role, may_be_empty))
     ]
+    if kind == "options":
+        found = options_of(values["options"])
+        if len(found) == 3:
+            faults.append(Fault(where("options"), *found))
+        elif not faults:
+            return Example(str(values["prompt"]), "", _label(values["answer"]), None, options=found)
     if faults:
         return faults
     if kind == "instructions":
@@ -156,7 +165,9 @@ def _problem(value: object, role: str, may_be_empty: Sequence[str] = ()) -> Prob
         return "the row does not have this column", expected, "Add it or drop the row."
     if is_gap(value):
         return f"no value ({value})", expected, "Fill it in or drop the row."
-    if role == "label" and (isinstance(value, Integral) or (isinstance(value, float) and math.isfinite(value))):
+    if role in ("label", "answer") and (
+        isinstance(value, Integral) or (isinstance(value, float) and math.isfinite(value))
+    ):
         return None
     if role == "label" and isinstance(value, list | tuple) and all(isinstance(one, str | Integral) for one in value):
         return next((found for one in value if (found := _problem(one, role))), None)

@@ -12,9 +12,10 @@ from sklearn import metrics as sklearn
 
 from promptreach.data import Completions, LabelledTexts
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults, score, weighted
+from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults, metrics_for, score, weighted
 from promptreach.diagnosis.numbers import ScoreMetric
 from promptreach.training.task.objective import Outcomes
+from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, statistics
 
 SKLEARN: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": sklearn.accuracy_score,
@@ -117,6 +118,9 @@ def test_metrics_of_numbers_are_those_of_scipy_and_scikit_learn(rows: int) -> No
             assert math.isclose(score(metric, found), expected, rel_tol=1e-12, abs_tol=1e-12)
 
 
+TEXTS = [f"a cat {'sat ' * (row % 3)}on mat {row % 7}" for row in range(30)]
+
+
 @pytest.mark.parametrize("metric", SCORE_METRICS)
 def test_a_weight_counts_a_row_so_often(metric: ScoreMetric) -> None:
     counted = Outcomes(*(torch.ones(30),) * 3, parts=torch.tensor([[row % 2, row % 3 + 1, 2.0] for row in range(30)]))
@@ -124,6 +128,7 @@ def test_a_weight_counts_a_row_so_often(metric: ScoreMetric) -> None:
         "micro_f1": sets(1, 30),
         "entity_f1": counted,
         **dict.fromkeys(("pearson", "spearman", "r2"), numbers(1, 30)),
+        **{name: written(name, TEXTS, TEXTS[::-1]) for name in TEXT_METRICS},
     }.get(metric, drawn(1, 30, 2))
     counts = torch.randint(4, (30,), generator=torch.Generator().manual_seed(2))
     repeated = Outcomes(**{name: tensor.repeat_interleave(counts, dim=0) for name, tensor in found.tensors.items()})
@@ -173,12 +178,14 @@ def _pair(seed: int, rows: int) -> tuple[Outcomes, Outcomes]:
     ("metric", "classes", "expected"),
     [
         ("f2", 2, "one of accuracy"),
-        ("f1", 3, "Of more, take macro_f1"),
-        ("loss", 2, "'loss' on labels"),
-        ("pearson", 2, "'pearson' on labels"),
+        ("f1", 3, "Of more than two, take macro_f1"),
+        ("loss", 2, "'loss' on 2 labels"),
+        ("chrf", 2, "'chrf' on 2 labels"),
+        ("pearson", 2, "'pearson' on 2 labels"),
         ("mcc", 3, ""),
         ("loss", 0, ""),
-        ("f1", 0, "Completions are judged by their loss"),
+        ("chrf", 0, ""),
+        ("f1", 0, "name them with --options"),
     ],
 )
 def test_a_metric_that_does_not_fit_is_named(metric: str, classes: int, expected: str) -> None:
@@ -186,3 +193,37 @@ def test_a_metric_that_does_not_fit_is_named(metric: str, classes: int, expected
     data = LabelledTexts(("a", "b"), (0, 1), names) if classes else Completions(("a",), ("b",))
     faults = metric_faults(metric, data)
     assert [expected in str(fault) for fault in faults] == ([True] if expected else [])
+
+
+def test_options_have_the_metrics_of_labels_where_all_rows_share_them() -> None:
+    shared = Completions(("a", "b"), (" x", " y"), options=((" x", " y"),) * 2)
+    own = Completions(("a", "b"), (" x", " z"), options=((" x", " y"), (" y", " z")))
+    assert metrics_for(shared)[0] == ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "loss")
+    assert metrics_for(own)[0] == ("accuracy", "loss")
+    assert "'mcc' on options" in str(metric_faults("mcc", own)[0])
+
+
+def written(metric: TextMetric, texts: list[str], wanted: list[str]) -> Outcomes:
+    ones = torch.ones(len(texts))
+    return Outcomes(ones, ones, ones, judged=statistics(metric, texts, wanted))
+
+
+def test_exact_match_has_the_interval_of_accuracy() -> None:
+    wanted = ["yes"] * 40
+    first, second = ["yes"] * 30 + ["no"] * 10, ["yes"] * 24 + ["no"] * 16
+    found = paired(written("exact_match", first, wanted), written("exact_match", second, wanted), "exact_match")
+    right = [torch.tensor([float(text == "yes") for text in texts]) for texts in (first, second)]
+    ones = torch.ones(40)
+    assert found == paired(Outcomes(ones, ones, right[0]), Outcomes(ones, ones, right[1]), "accuracy")
+
+
+@pytest.mark.parametrize("metric", ["token_f1", "rouge_l", "chrf"])
+def test_the_gain_of_a_text_metric_is_that_of_the_scores_and_lies_in_its_interval(metric: TextMetric) -> None:
+    wanted = [f"word{row} and word{row + 1}" for row in range(60)]
+    first = [text if row % 3 else "nothing" for row, text in enumerate(wanted)]
+    second = [text.split()[0] for text in wanted]
+    one, other = written(metric, first, wanted), written(metric, second, wanted)
+    found = paired(one, other, metric)
+    assert found.gain == pytest.approx(score(metric, one) - score(metric, other))
+    assert found.low < found.gain < found.high
+    assert paired(one, other, metric, every_row=True).error == 0.0

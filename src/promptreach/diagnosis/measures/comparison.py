@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from scipy.stats import t as student
 
-from promptreach.diagnosis.measures.metrics import bootstrap, known_to, score
+from promptreach.diagnosis.measures.metrics import bootstrap, is_known, score
 from promptreach.diagnosis.numbers import Comparison, Metric, RunNumbers, ScoreMetric
 from promptreach.training.runs import Run
 from promptreach.training.task.objective import Outcomes
 
 NORMAL_90 = 1.6449
 """Standard errors of a normal quantity to either side that make a 90 % interval."""
+MEANS = ("exact_match", "token_f1", "rouge_l")
+"""The metrics of written answers that are a mean over rows."""
 
 
 def paired(
@@ -26,28 +28,36 @@ def paired(
 ) -> Comparison:
     """The gain of `first` over `second` on the same rows, with a 90 % interval.
 
-    In accuracy, or in nats per answer saved. For accuracy of one answer a row the interval is the one of a paired
-    difference with one disagreement more on either side, so that a few rows which happen to agree are not taken for
-    certainty; for ratios of sums the standard error is that of the residuals around the ratio, with Student's quantile.
+    In accuracy, in nats per answer saved, or in another metric. For accuracy of one answer a row, and for exact match,
+    the interval is the one of a paired difference with one disagreement more on either side, so that a few rows which
+    happen to agree are not taken for certainty; for ratios of sums and means over rows the standard error is that of
+    the residuals around the ratio, with Student's quantile.
 
     Args:
         first, second: outcomes on the same rows.
-        metric: ``"accuracy"``, ``"loss"``, or another, whose interval is that of a paired bootstrap.
+        metric: ``"accuracy"``, ``"loss"``, a mean over rows (`MEANS`), or another, whose interval is that of a paired
+            bootstrap.
         every_row: the rows are all that the question is about, not a sample of others: the interval is a point.
         positive: the label that F1 and average precision are about.
 
     Reference: Bonett and Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data", 2012.
     """
-    if metric != "accuracy" and metric != "loss":
-        return _bootstrapped(first, second, metric, every_row=every_row, positive=positive)
-    gain = (first.right - second.right if metric == "accuracy" else second.loss - first.loss).double()
     answers = first.answers.double()
+    if metric in MEANS:
+        assert first.judged is not None
+        assert second.judged is not None
+        weight = torch.ones_like(answers) if first.weight is None else first.weight.double()
+        gain, answers = weight * (first.judged - second.judged).double()[:, 0], weight
+    elif metric == "accuracy" or metric == "loss":
+        gain = (first.right - second.right if metric == "accuracy" else second.loss - first.loss).double()
+    else:
+        return _bootstrapped(first, second, metric, every_row=every_row, positive=positive)
     ratio = float(gain.sum() / answers.sum())
     if every_row:
         return Comparison(ratio, ratio, ratio, 0.0)
     rows = len(gain)
-    if metric == "accuracy" and bool((answers == 1).all()):
+    if metric in ("accuracy", "exact_match") and bool((answers == 1).all()):
         better, worse = ((float((side * gain > 0).sum()) + 1) / (rows + 2) for side in (1, -1))
         centre, error = better - worse, math.sqrt((better + worse - (better - worse) ** 2) / (rows + 2))
         half = NORMAL_90 * error
@@ -73,12 +83,13 @@ def _bootstrapped(
 def scores_of(outcomes: Outcomes, beside: ScoreMetric | None = None, positive: int = 1) -> dict[str, Any]:
     """The fields of `Scores`, for the records that add others to them; their `value` is the score in `beside`, its
     error that of a bootstrap."""
-    known = beside is not None and known_to(beside, outcomes)
+    value = error = None
+    if beside is not None and is_known(beside, outcomes):
+        value = score(beside, outcomes, positive)
+        error = float(bootstrap(beside, outcomes, None, positive).std())
     return {
-        "value": score(beside, outcomes, positive) if beside is not None and known else None,
-        "value_error": float(bootstrap(beside, outcomes, None, positive).std())
-        if beside is not None and known
-        else None,
+        "value": value,
+        "value_error": error,
         "loss": outcomes.mean_loss,
         "accuracy": outcomes.accuracy,
         "accuracy_error": outcomes.standard_error(),

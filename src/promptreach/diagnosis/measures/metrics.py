@@ -1,4 +1,5 @@
-"""The metrics as scikit-learn and scipy define them, on rows that may count several times or not at all.
+"""The metrics as scikit-learn and scipy define them, and those of written answers, on rows that may count several times
+or not at all.
 
 A metric is computed for many weightings of the same rows at once: for weights of one it is the score, for the counts of
 rows drawn with replacement its bootstrap. A row that has a weight of its own counts that much more in each.
@@ -11,16 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.data import TaskData
-from promptreach.diagnosis.numbers import Metric, ScoreMetric
+from promptreach.data import Completions, LabelledTexts, TaskData, common_options
+from promptreach.diagnosis.numbers import LabelMetric, Metric, ScoreMetric
 from promptreach.errors import Fault
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.objective import Outcomes
+from promptreach.training.task.text_metrics import TEXT_METRICS, combined
 
 RESAMPLES = 1000
 """Drawings of rows that a bootstrap takes."""
 SCORE_METRICS: tuple[ScoreMetric, ...] = get_args(ScoreMetric)
 """The metrics of which more is better, by name."""
+LABEL_METRICS: tuple[LabelMetric, ...] = get_args(LabelMetric)
+"""Those of one label a row, or of one of several options."""
 BINARY: tuple[ScoreMetric, ...] = ("f1", "average_precision")
 """Those that are about one label of two."""
 SHARES: tuple[ScoreMetric, ...] = ("accuracy",)
@@ -41,28 +45,43 @@ def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
     """Faults of a metric's name, and of its use on such data where that is known."""
     if metric is None:
         return []
-    if metric not in (*SCORE_METRICS, "loss"):
-        return [Fault("metric", repr(metric), f"one of {', '.join((*SCORE_METRICS, 'loss'))}")]
-    kind = None if data is None else kind_of(data)
-    if data is None or (kind is None and metric == "loss"):
+    known = (*SCORE_METRICS, "loss")
+    if metric not in known:
+        return [Fault("metric", repr(metric), f"one of {', '.join(known)}")]
+    if data is None:
         return []
-    if kind is None:
-        return [Fault("metric", f"{metric!r} on completions", "labels", "Completions are judged by their loss.")]
-    classes = len(getattr(data, "label_names", ()))
-    if kind.name == "labels" and metric in BINARY and classes != 2:
-        return [Fault("metric", f"{metric!r} on {classes} labels", "two labels", "Of more, take macro_f1 or mcc.")]
-    if metric == "entity_f1" and kind.name == "tags" and kind.usual(data) != metric:
-        return [
-            Fault("metric", "'entity_f1' on tags without entities", "tags such as B-PER and I-PER", "Take accuracy.")
-        ]
-    expected = f"one of {', '.join(kind.metrics)}"
-    return [] if metric in kind.metrics else [Fault("metric", f"{metric!r} on {KINDS_IN_WORDS[kind.name]}", expected)]
+    allowed, what = metrics_for(data)
+    if metric in allowed:
+        return []
+    remedy = ""
+    if metric in BINARY and "macro_f1" in allowed:
+        remedy = "Of more than two, take macro_f1 or mcc."
+    elif isinstance(data, Completions) and metric in LABEL_METRICS and not data.options:
+        remedy = "Where the completions are a few that repeat, name them with --options (options); or take exact_match."
+    return [Fault("metric", f"{metric!r} on {what}", f"one of {', '.join(allowed)}", remedy)]
+
+
+def metrics_for(data: TaskData) -> tuple[tuple[Metric, ...], str]:
+    """The metrics that such rows can be judged by, the usual one first, and what their answers are in words."""
+    kind = kind_of(data)
+    if kind is not None and not isinstance(data, LabelledTexts):
+        usual = kind.usual(data)
+        others = [metric for metric in kind.metrics if metric != usual and (metric != "entity_f1" or metric == usual)]
+        return cast("tuple[Metric, ...]", (usual, *others)), KINDS_IN_WORDS[data.kind]
+    if isinstance(data, Completions) and not data.options:
+        return ("loss", *TEXT_METRICS), "completions"
+    names = data.label_names if isinstance(data, LabelledTexts) else common_options(data)
+    several = [metric for metric in LABEL_METRICS if metric != "accuracy" and (metric not in BINARY or len(names) == 2)]
+    if isinstance(data, LabelledTexts):
+        return ("accuracy", *several), f"{len(names)} labels"
+    # An option's place means the same in every row only where all rows have the same.
+    several = [metric for metric in several if names and metric not in BINARY]
+    return ("accuracy", *several, "loss"), "options"
 
 
 def usual_metric(data: TaskData) -> Metric:
     """The metric that decides where none is chosen."""
-    kind = kind_of(data)
-    return "loss" if kind is None else cast(ScoreMetric, kind.usual(data))
+    return metrics_for(data)[0][0]
 
 
 def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
@@ -80,9 +99,11 @@ def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
     return float(weighted(metric, outcomes, torch.ones(1, len(outcomes.loss), dtype=torch.float64), positive)[0])
 
 
-def known_to(metric: ScoreMetric, outcomes: Outcomes) -> bool:
-    """Whether the outcomes hold what the metric needs: a classifier that was brought has no score of its second label,
-    for example."""
+def is_known(metric: Metric, outcomes: Outcomes) -> bool:
+    """Whether the outcomes hold what a metric is computed from: a classifier that was brought has no score of its
+    second label, for example."""
+    if metric in TEXT_METRICS:
+        return outcomes.judged is not None
     needed = {"average_precision": outcomes.score, "entity_f1": outcomes.parts, "accuracy": outcomes.right}
     return needed.get(metric, outcomes.given) is not None
 
@@ -93,6 +114,9 @@ def weighted(
     """The score for each weighting of the rows; a ratio whose denominator is zero is zero, as in scikit-learn."""
     if outcomes.weight is not None:
         weights = weights * outcomes.weight.double()
+    if metric in TEXT_METRICS:
+        assert outcomes.judged is not None
+        return combined(metric, outcomes.judged, weights)
     if metric == "average_precision":
         return _average_precision(outcomes, weights, positive)
     if metric == "entity_f1":

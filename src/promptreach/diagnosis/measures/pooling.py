@@ -17,7 +17,7 @@ from promptreach.diagnosis.measures.metrics import score
 from promptreach.diagnosis.numbers import PoolingNumbers
 from promptreach.hf import attach
 from promptreach.prompt import Adapter
-from promptreach.training.task.objective import Completion, HeadObjective, Outcomes
+from promptreach.training.task.objective import HeadObjective, Outcomes
 from promptreach.training.task.readout import POOLINGS, Pooling, Probe
 from promptreach.training.task.task import Task, fit_probes
 
@@ -34,7 +34,8 @@ def read(
     task = experiment.task
     with nullcontext() if adapter is None else attach(task.backbone, adapter) as joined:
         if place is None:
-            return task.evaluate("held_out", Completion(), joined), adapter, None
+            found = task.evaluate("held_out", task.objective(), joined)
+            return task.answered("held_out", found, joined), adapter, None
         objective = task_at(task, place, experiment.seed, joined).objective()
         assert isinstance(objective, HeadObjective)
         outcomes = task.evaluate("held_out", objective, joined)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -29,9 +29,11 @@ class Outcomes:
     and `right` is NaN there.
 
     What metrics need besides, each None where there is no such thing: what was given and what is true, as the label of
-    a text, its number, or 0 and 1 for each of several labels; with two labels the logit of the second less that of the
-    first; and `parts`, which the kind of task says. `weight` is how much the example counts, where they do not count
-    alike; loss, answers and right are multiplied by it already.
+    a text, its number, the place among options, or 0 and 1 for each of several labels; with two labels the logit of the
+    second less that of the first; and `parts`, which the kind of task says. One of several options is one answer, and
+    the loss is that of all tokens of the right one. Where answers are written, `written` holds their tokens, -1 behind
+    the end, and `judged` the numbers that `promptreach.training.task.text_metrics` adds up. `weight` is how much the
+    example counts, where they do not count alike; loss, answers and right are multiplied by it already.
     """
 
     loss: Float[Tensor, " examples"]
@@ -40,6 +42,8 @@ class Outcomes:
     given: Float[Tensor, "examples ..."] | None = None
     true: Float[Tensor, "examples ..."] | None = None
     score: Float[Tensor, " examples"] | None = None
+    judged: Float[Tensor, "examples numbers"] | None = None
+    written: Int[Tensor, "examples most"] | None = None
     parts: Float[Tensor, "examples parts"] | None = None
     weight: Float[Tensor, " examples"] | None = None
 
@@ -167,6 +171,20 @@ class Completion(Objective):
             return torch.zeros(len(rows), dtype=losses.dtype, device=losses.device).index_add(0, where, values)
 
         return Outcomes(per_example(losses), per_example(torch.ones_like(losses)), per_example(right))
+
+
+class RightOption(Completion):
+    """The loss of all tokens of the right option, through the model's own language head: one answer an example.
+
+    Whether it is the chosen one takes the other options, see `promptreach.training.task.task.Task.evaluate`.
+    """
+
+    def outcomes(
+        self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
+    ) -> Outcomes:
+        """One answer an example; right where every token is."""
+        found = super().outcomes(backbone, hidden, batch, data, rows)
+        return Outcomes(found.loss, torch.ones_like(found.loss), (found.right == found.answers).to(found.loss.dtype))
 
 
 def answer_losses(

@@ -20,10 +20,11 @@ from promptreach.training.task._finite import unfinite_fault
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults, class_weights_of
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
+from promptreach.training.task.judging import PLAIN, Judging, room_of
 from promptreach.training.task.kinds.kind import Places, TaskKind, laid_out
 from promptreach.training.task.kinds.labels import Labels
 from promptreach.training.task.kinds.registry import kind_of
-from promptreach.training.task.objective import Completion, Objective, Outcomes, gather
+from promptreach.training.task.objective import Completion, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, Pooling, Probe, Problem, best_probe, pool, standardised
 
@@ -63,6 +64,7 @@ class Task:
         class_weights: of each output of the head; None where all count alike.
         penalties: the ridge strengths that a probe of this task is chosen from.
         batch_size: for evaluation.
+        judging: how answers are judged beside their loss.
     """
 
     backbone: Backbone
@@ -76,11 +78,12 @@ class Task:
     class_weights: Float[Tensor, " outputs"] | None = None
     penalties: Sequence[float] = PENALTIES
     batch_size: int = 64
+    judging: Judging = PLAIN
 
     def objective(self) -> Objective:
         """A fresh objective, its head (if it has one) at the probe."""
         if self.pooling is None:
-            return Completion()
+            return RightOption() if any(part.options for part in self.encoded.values()) else Completion()
         scale = self.kind.scale(self.encoded["train"])
         return self.kind.objective(self.probes[self.pooling].head(), scale, self.class_weights)
 
@@ -96,11 +99,48 @@ class Task:
             parts.append(self.kind.name)
         if self.class_weights is not None:
             parts.append(f"class weights {self.class_weights.tolist()}")
+        if self.judging != PLAIN:
+            parts.append(repr(self.judging))
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def evaluate(self, part: str, objective: Objective, joined: Prepended | None = None) -> Outcomes:
         """The outcomes on ``"train"``, ``"validation"`` or ``"held_out"``, without gradients."""
         data = self.encoded[part]
+        if data.options is None:
+            return self._evaluated(data, objective, joined)
+        nats = self.option_losses(part, joined)
+        given = data.options.chosen(nats, per_character=self.judging.length_normalised)
+        true = torch.tensor(data.options.true)
+        loss = nats[torch.tensor(data.options.starts) + true]
+        right = (given == true).to(loss.dtype)
+        score = None
+        if set(data.options.counts) == {2}:  # of the second option less that of the first
+            first, second = nats.view(-1, 2).unbind(1)
+            score = first - second
+        return Outcomes(
+            loss,
+            torch.ones_like(loss),
+            right,
+            given=given.to(loss.dtype),
+            true=true.to(loss.dtype),
+            score=score,
+        ).weighted(data.weights)
+
+    def option_losses(self, part: str, joined: Prepended | None = None) -> Float[Tensor, " options"]:
+        """The summed loss of every option of a part's examples, one example's behind another's, in nats."""
+        options = self.encoded[part].options
+        assert options is not None
+        every = Encoded(options.sequences, None, options.answer_lengths, 0)
+        return self._evaluated(every, Completion(), joined).loss
+
+    def answered(self, part: str, outcomes: Outcomes, joined: Prepended | None = None) -> Outcomes:
+        """`outcomes` of a part with what is written there with `joined`, where written answers are judged."""
+        if self.judging.metric is None:
+            return outcomes
+        room = room_of(self.backbone, self.encoded.get("train", self.encoded[part]))
+        return self.judging.answered(self.backbone, self.encoded[part], outcomes, room, joined)
+
+    def _evaluated(self, data: Encoded, objective: Objective, joined: Prepended | None) -> Outcomes:
         batches = list(evaluation_batches([len(ids) for ids in data.sequences], self.batch_size))
         results = []
         with torch.no_grad():
@@ -121,6 +161,7 @@ def prepare(
     longest_prompt: int = 16,
     pooling: Pooling | None = None,
     class_weights: ClassWeights = None,
+    judging: Judging = PLAIN,
 ) -> Task:
     """The task of `data` on a model: split as the user did or here, cut and encoded, with a read-out chosen.
 
@@ -133,11 +174,12 @@ def prepare(
         pooling: where a classifier's head reads; None chooses by cross-validation.
         class_weights: ``"balanced"``, or the weight of each label by its name, 1 for those that are not named; they
             weigh the loss, in training and wherever it is told, and are scaled to a mean of 1 over the training rows.
+        judging: how answers are judged beside their loss.
 
     Raises:
         InputError: when the prompt leaves no room for content, completions are asked of an encoder, the class weights
-            do not fit the task, or the bare model's hidden states or losses are not finite, naming the module that
-            breaks.
+            do not fit the task, answers are to be written and nothing ends one, or the bare model's hidden states or
+            losses are not finite, naming the module that breaks.
         DataError: when there are too few different inputs for three parts, or one of them cannot be encoded.
     """
     limits = limits or Limits()
@@ -156,8 +198,11 @@ def prepare(
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
     train, validation, held_out = parts.values()
     task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
+    task = replace(task, judging=judging)
     kind = kind_of(data)
     if kind is None:
+        if judging.metric is not None:
+            room_of(backbone, encoded["train"])
         _check_losses(task)
         return task
     weights = class_weights_of(class_weights, kind, data, encoded["train"])

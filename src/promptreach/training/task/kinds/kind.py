@@ -89,6 +89,23 @@ class TaskKind(ABC):
     def constants(self, train: Encoded, judged: Encoded) -> list[Outcomes]:
         """The outcomes on `judged` of answers that ignore the input: the likeliest ones that `train` tells."""
 
+    @abstractmethod
+    def said(
+        self,
+        outputs: Float[Tensor, "batch ..."],
+        data: Encoded,
+        rows: Sequence[int],
+        names: Sequence[str],
+        scale: Scale,
+    ) -> list[str]:
+        """The answers in the user's words.
+
+        Args:
+            outputs: of a head, for `data`'s examples `rows`.
+            names: of labels or tags, in the order of the outputs.
+            scale: of the outputs.
+        """
+
     def counts(self, train: Encoded, outputs: int) -> Float[Tensor, " outputs"]:
         """How often each class is right among the training examples; of those with `weighs_classes` alone."""
         raise NotImplementedError

@@ -1,5 +1,7 @@
 """One label a text: softmax and cross-entropy."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -44,6 +46,17 @@ class Labels(TaskKind):
             given, zeros = torch.full_like(true, label).float(), torch.zeros(len(judged))
             found.append(told(judged, (true == label).float(), given=given, true=true.float(), score=zeros))
         return found
+
+    def said(
+        self,
+        outputs: Float[Tensor, "batch ..."],
+        data: Encoded,
+        rows: Sequence[int],
+        names: Sequence[str],
+        scale: Scale,
+    ) -> list[str]:
+        """The label of each text."""
+        return [names[label] for label in outputs.argmax(-1).tolist()]
 
     def counts(self, train: Encoded, outputs: int) -> Float[Tensor, " outputs"]:
         """The texts of each label."""

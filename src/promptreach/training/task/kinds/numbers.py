@@ -118,6 +118,18 @@ class Numbers(TaskKind):
         given = torch.full_like(true, scale_of(train)[0])
         return [told(judged, torch.full_like(true, torch.nan), given=given, true=true)]
 
+    def said(
+        self,
+        outputs: Float[Tensor, "batch ..."],
+        data: Encoded,
+        rows: Sequence[int],
+        names: Sequence[str],
+        scale: Scale,
+    ) -> list[str]:
+        """The number of each text, to four digits."""
+        mean, deviation = scale
+        return [f"{output * deviation + mean:.4g}" for output in outputs[:, 0].tolist()]
+
 
 def _numbers(data: Encoded) -> Tensor:
     assert data.targets is not None

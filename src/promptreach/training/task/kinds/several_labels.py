@@ -105,6 +105,18 @@ class SetsOfLabels(TaskKind):
             found.append(told(judged, (given == true).all(1).float(), given=given, true=true))
         return found
 
+    def said(
+        self,
+        outputs: Float[Tensor, "batch ..."],
+        data: Encoded,
+        rows: Sequence[int],
+        names: Sequence[str],
+        scale: Scale,
+    ) -> list[str]:
+        """The labels of each text with commas between them; "none" where there is none."""
+        found = [[name for name, output in zip(names, row, strict=True) if output > 0] for row in outputs.tolist()]
+        return [", ".join(labels) or "none" for labels in found]
+
     def counts(self, train: Encoded, outputs: int) -> Float[Tensor, " outputs"]:
         """The texts that have each label."""
         return _sets(train).sum(0)

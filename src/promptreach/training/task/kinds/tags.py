@@ -120,6 +120,18 @@ class Tags(TaskKind):
             found.append(told.weighted(judged.weights))
         return found
 
+    def said(
+        self,
+        outputs: Float[Tensor, "batch ..."],
+        data: Encoded,
+        rows: Sequence[int],
+        names: Sequence[str],
+        scale: Scale,
+    ) -> list[str]:
+        """The tags of each text with blanks between them."""
+        tagged = outputs.argmax(-1).tolist()
+        return [" ".join(tags_given(data.truths[row], own)) for row, own in zip(rows, tagged, strict=True)]
+
     def counts(self, train: Encoded, outputs: int) -> Float[Tensor, " outputs"]:
         """The words of each tag."""
         assert train.targets is not None
