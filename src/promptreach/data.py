@@ -284,7 +284,8 @@ class Completions(_Rows):
         return ()
 
 
-TaskData = LabelledTexts | SeveralLabels | NumberedTexts | TaggedWords | ContextSpans | Completions
+HeadData = LabelledTexts | SeveralLabels | NumberedTexts | TaggedWords | ContextSpans
+TaskData = HeadData | Completions
 
 
 def _joined(texts: tuple[str, ...], seconds: tuple[str, ...]) -> tuple[str, ...]:

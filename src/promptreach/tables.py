@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from promptreach.data import Completions, TaskData
+from promptreach.data import Completions, ContextSpans, TaskData
 from promptreach.errors import Fault
 from promptreach.rows import _hub
 from promptreach.rows._answers import answers_in, labelled, tagged, tags_in, unseen
@@ -43,6 +43,9 @@ def read_task(
     label_kind: str | None = None,
     words_col: str | None = None,
     tags_col: str | None = None,
+    question_col: str | None = None,
+    context_col: str | None = None,
+    answers_col: str | None = None,
     split_col: str | None = None,
     validation: object = None,
     test: object = None,
@@ -70,6 +73,8 @@ def read_task(
             ``"number"`` to be predicted. None takes lists as several, numbers of which some have decimals as numbers,
             and all else as one label a row.
         words_col, tags_col: the columns of words and of their tags, lists of one length or texts split at blanks.
+        question_col, context_col, answers_col: the columns of questions, of their contexts and of the answers, which
+            are stretches of these: a text, a list of texts, or SQuAD's ``{"text": [...], "answer_start": [...]}``.
         prompt_col, completion_col: the columns of a completion task, of texts or of chat turns.
         split_col: the column that says which part a row belongs to; one called "split" is taken by itself where all
             of its values are names of parts.
@@ -97,6 +102,7 @@ def read_task(
         faults.add(Fault("label_kind", repr(label_kind), f"one of {', '.join(LABEL_KINDS)}"))
     wishes = {"text": text_col, "label": label_col, "pair": pair_col, "split": split_col, "label_kind": label_kind}
     wishes |= {"words": words_col, "tags": tags_col}
+    wishes |= {"question": question_col, "context": context_col, "answers": answers_col}
     wishes |= {"prompt": prompt_col, "completion": completion_col, "options": options_col}
     template = _template(chat_template, faults)
     told: list[str] = []
@@ -380,6 +386,9 @@ def _task_of(whole: _Reading, kind: LabelKind, answers: Sequence[Any], template:
         texts = tuple(spaced(example.input, example.options[0]) for example in examples)
         right = tuple(own[int(place)] for own, place in zip(texts, answers, strict=True))
         return Completions(inputs, right, whole.name, rows, tuple(told), options=texts, **common)
+    if whole.shape.kind == "spans":
+        contexts, spans = zip(*((example.second, example.spans) for example in examples), strict=True)
+        return ContextSpans(inputs, contexts, spans, whole.name, rows, tuple(told), **common)
     completions = tuple(str(example.answer) for example in examples)
     chats = whole.chats
     several = sum(sum(turn.role == "assistant" for turn in chat) > 1 for chat in chats)

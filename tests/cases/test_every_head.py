@@ -16,6 +16,7 @@ from promptreach.commands.predict import predict_texts
 from promptreach.commands.reading import read_folder
 from promptreach.data import TaskData
 from promptreach.diagnosis.measures.metrics import score, usual_metric
+from promptreach.errors import InputError
 from promptreach.tables import read_task
 from promptreach.training.fit import fit
 from promptreach.training.task.encoding import encode
@@ -31,9 +32,13 @@ ROWS: dict[str, list[dict[str, object]]] = {
         {"tokens": text.split(), "ner_tags": ["B-PET" if word in ("cat", "dog") else "O" for word in text.split()]}
         for text in TEXTS
     ],
+    "span": [
+        {"question": "is it good", "context": text, "answers": {"text": [text.split()[0]], "answer_start": [0]}}
+        for text in TEXTS
+    ],
 }
 ANSWERS = {"several_labels": "labels", "number": "number", "tags": "tags"}
-METRICS = {"several_labels": "micro F1", "number": "Pearson correlation", "tags": "entity F1"}
+METRICS = {"several_labels": "micro F1", "number": "Pearson correlation", "tags": "entity F1", "span": "token F1"}
 SHORT: dict[str, Any] = {"steps": 2, "batch_size": 8, "learning_rate": 0.01, "quiet": True}
 
 
@@ -42,7 +47,9 @@ def rows_of(kind: str) -> TaskData:
     return read_task(ROWS[kind])
 
 
-@pytest.mark.parametrize(("kind", "family"), [("several_labels", "bert"), ("number", "gpt2"), ("tags", "bert")])
+@pytest.mark.parametrize(
+    ("kind", "family"), [("several_labels", "bert"), ("number", "gpt2"), ("tags", "bert"), ("span", "bert")]
+)
 def test_every_method_trains_it(kind: str, family: str) -> None:
     data, model = rows_of(kind), model_of(family)
     assert data.kind == kind
@@ -62,6 +69,7 @@ def test_every_method_trains_it(kind: str, family: str) -> None:
         ("number", "gpt2", "lora"),
         ("tags", "bert", "prefix"),
         ("tags", "gpt2", "head"),
+        ("span", "bert", "prompt"),
     ],
 )
 def test_what_was_saved_answers_with_the_same_numbers(kind: str, family: str, method: str, tmp_path: Path) -> None:
@@ -85,6 +93,10 @@ def test_what_was_saved_answers_with_the_same_numbers(kind: str, family: str, me
     assert there.values["metrics"]["adapter"]["loss"]["value"] < 2
     card = (folder / "README.md").read_text()
     assert "print(" in card
+    if kind == "span":
+        with pytest.raises(InputError, match="two texts a row"):
+            predict_texts(model, folder, TEXTS[:2])
+        return
     answers = predict_texts(model, folder, TEXTS[:2]).values["answers"]
     assert len(answers) == 2
     assert ANSWERS[kind] in answers[0]

@@ -92,6 +92,7 @@ def _read(name: str, text: str | bytes, **more: Any) -> RowShape:
 
 _PROMPTS = _read("a.jsonl", _two(prompt=["1+1?", "2+2?"], completion=["2", "4"]), **_ASKED)
 _SETS = {"input": "fine", "answer": "news, sport", "columns": _FINE["columns"]}
+_SPANS = {"question": "question", "context": "context", "answers": "answers"}
 _NUMBER = {"input": "fine", "answer": "4.5", "columns": _FINE["columns"], "remark": "read as numbers"}
 _PLAIN = _read("a.jsonl", _two(text=_TEXTS, label=_LABELS), **_FINE)
 
@@ -450,10 +451,73 @@ SHAPES = (
         **_ASKED,
     ),
     RowShape(
-        "spans in a context",
-        {"a.jsonl": _two(question=["q", "r"], context=["c", "d"], answers=[{"text": ["c"]}, {"text": ["d"]}])},
-        refused=("spans of a context", "as 'prompt'"),
-        followed=_PROMPTS,
+        "answers in a context",
+        {
+            "a.jsonl": _two(
+                question=["who?", "where?"],
+                context=["Ann ran to Rome", "Bob sat in Oslo"],
+                answers=[
+                    {"text": ["Ann"], "answer_start": [0]},
+                    {"text": ["Oslo", "in Oslo"], "answer_start": [11, 8]},
+                ],
+                id=["x", "y"],
+            )
+        },
+        input="who?\nAnn ran to Rome",
+        answer="Ann",
+        columns=_SPANS,
+        unused=("id",),
+    ),
+    RowShape(
+        "answers in a context, or none",
+        {
+            "a.jsonl": _two(
+                question=["why?", "where?"],
+                context=["Ann ran to Rome", "Bob sat in Oslo"],
+                answers=[{"text": [], "answer_start": []}, ["Oslo"]],
+            )
+        },
+        input="why?\nAnn ran to Rome",
+        answer="none",
+        columns=_SPANS,
+    ),
+    RowShape(
+        "answers in a context, in CSV of other names",
+        {"a.csv": cells(("ask", "story", "said"), ("who?", "Ann ran", "Ann"), ("where?", "in Oslo", "Oslo"))},
+        {"question_col": "ask", "context_col": "story", "answers_col": "said"},
+        "who?\nAnn ran",
+        "Ann",
+        {"question": "ask", "context": "story", "answers": "said"},
+    ),
+    RowShape(
+        "an answer that is not in its context",
+        {"a.jsonl": _two(question=["who?", "where?"], context=["Ann ran", "in Oslo"], answers=["Bob", "Oslo"])},
+        refused=("row 1", "the answer 'Bob', which is not in its context", "as the context has it"),
+        followed=_read(
+            "a.jsonl",
+            _two(question=["who?", "where?"], context=["Ann ran", "in Oslo"], answers=["Ann", "Oslo"]),
+            input="who?\nAnn ran",
+            answer="Ann",
+            columns=_SPANS,
+        ),
+    ),
+    RowShape(
+        "an answer at another place of its context",
+        {
+            "a.jsonl": _two(
+                question=["who?", "where?"],
+                context=["Ann ran", "in Oslo"],
+                answers=[{"text": ["Ann"], "answer_start": [2]}, {"text": ["Oslo"], "answer_start": [3]}],
+            )
+        },
+        refused=("row 1", "'n r' stands at 2", "as the context has it"),
+        followed=_read(
+            "a.jsonl",
+            _two(question=["who?", "where?"], context=["Ann ran", "in Oslo"], answers=["Ann", "Oslo"]),
+            input="who?\nAnn ran",
+            answer="Ann",
+            columns=_SPANS,
+        ),
     ),
     RowShape(
         "words with tags",

@@ -90,6 +90,9 @@ def audit(
     label_kind: str | None = None,
     words_col: str | None = None,
     tags_col: str | None = None,
+    question_col: str | None = None,
+    context_col: str | None = None,
+    answers_col: str | None = None,
     split_col: str | None = None,
     validation: Any = None,
     test: Any = None,
@@ -133,8 +136,9 @@ def audit(
     Args:
         model: a hub id, a folder, a GGUF file, a transformers model, or what `promptreach.hf.open_model` returned.
         data: a JSONL, CSV, TSV or Parquet file, a list of rows, or a task record.
-        text_col, label_col, prompt_col, completion_col, pair_col, label_kind, words_col, tags_col, split_col,
-            validation, test, chat_template, options_col, options: as in `promptreach.tables.read_task`.
+        text_col, label_col, prompt_col, completion_col, pair_col, label_kind, words_col, tags_col, question_col,
+            context_col, answers_col, split_col, validation, test, chat_template, options_col, options: as in
+            `promptreach.tables.read_task`.
         adapter: a PEFT folder to audit along with what is trained here.
         budget: ``"quick"``, ``"standard"`` or ``"thorough"``.
         out: where the report goes, with finished training runs beside it so that a killed audit can resume. Without
@@ -199,6 +203,7 @@ def audit(
     columns |= {"completion_col": completion_col, "pair_col": pair_col, "split_col": split_col}
     columns |= {"validation": validation, "test": test, "chat_template": chat_template, "label_kind": label_kind}
     columns |= {"words_col": words_col, "tags_col": tags_col, "options_col": options_col, "options": options}
+    columns |= {"question_col": question_col, "context_col": context_col, "answers_col": answers_col}
     columns = {name: value for name, value in columns.items() if value is not None}
     chosen = {"methods": methods, "tokens": tokens, "rank": rank, "lora_targets": lora_targets, "steps": steps}
     chosen |= {"batch_size": batch_size, "max_length": max_length, "seeds": seeds, "learning_rates": learning_rates}

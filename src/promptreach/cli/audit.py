@@ -34,6 +34,15 @@ def audit(
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="The words of a row, each with a tag.")
     ] = None,
     tags_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Their tags.")] = None,
+    question_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="A question to the context.")
+    ] = None,
+    context_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The text that holds its answer.")
+    ] = None,
+    answers_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The answer, a stretch of the context.")
+    ] = None,
     label_kind: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
     ] = None,
@@ -118,6 +127,7 @@ def audit(
     columns |= {"prompt_col": prompt_col, "completion_col": completion_col}
     further = {"pair_col": pair_col, "split_col": split_col, "validation": validation, "test": test}
     further |= {"chat_template": chat_template, "label_kind": label_kind, "words_col": words_col, "tags_col": tags_col}
+    further |= {"question_col": question_col, "context_col": context_col, "answers_col": answers_col}
     columns |= {name: value for name, value in further.items() if value is not None}
     chosen_among = answers.options_of(options)
     columns |= {} if options_col is None else {"options_col": options_col}

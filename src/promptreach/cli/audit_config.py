@@ -31,6 +31,9 @@ class AuditConfig(BaseModel):
     label_kind: StrictStr | None = None
     words_col: StrictStr | None = None
     tags_col: StrictStr | None = None
+    question_col: StrictStr | None = None
+    context_col: StrictStr | None = None
+    answers_col: StrictStr | None = None
     split_col: StrictStr | None = None
     validation: StrictStr | None = None
     test: StrictStr | None = None

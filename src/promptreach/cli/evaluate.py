@@ -25,6 +25,15 @@ def evaluate(
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="The words of a row, each with a tag.")
     ] = None,
     tags_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Their tags.")] = None,
+    question_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="A question to the context.")
+    ] = None,
+    context_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The text that holds its answer.")
+    ] = None,
+    answers_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The answer, a stretch of the context.")
+    ] = None,
     label_kind: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
     ] = None,
@@ -55,6 +64,7 @@ def evaluate(
     given |= {"prompt_col": prompt_col, "completion_col": completion_col}
     given |= {"pair_col": pair_col, "chat_template": chat_template}
     given |= {"options_col": options_col, "options": answers.options_of(options)}
+    given |= {"question_col": question_col, "context_col": context_col, "answers_col": answers_col}
     given |= {"label_kind": label_kind, "words_col": words_col, "tags_col": tags_col}
     with exit_status():
         look(model, data=data, columns=given, adapter=adapters, device=device, revision=revision)

@@ -64,6 +64,15 @@ def fit(
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="The words of a row, each with a tag.")
     ] = None,
     tags_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Their tags.")] = None,
+    question_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="A question to the context.")
+    ] = None,
+    context_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The text that holds its answer.")
+    ] = None,
+    answers_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The answer, a stretch of the context.")
+    ] = None,
     label_kind: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
     ] = None,
@@ -92,6 +101,7 @@ def fit(
     given |= {"prompt_col": prompt_col, "completion_col": completion_col}
     given |= {"pair_col": pair_col, "chat_template": chat_template}
     given |= {"label_kind": label_kind, "words_col": words_col, "tags_col": tags_col}
+    given |= {"question_col": question_col, "context_col": context_col, "answers_col": answers_col}
     given |= {"split_col": split_col, "validation": validation, "test": test}
     given |= {"options_col": options_col, "options": answers.options_of(options)}
     with exit_status():

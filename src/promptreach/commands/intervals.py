@@ -18,7 +18,7 @@ from promptreach.training.task.objective import Outcomes
 
 LEVEL = 0.9
 """The share of samples whose interval holds the truth; two-sided, as everywhere in this library."""
-_SHOWN = ("macro_f1", "micro_f1", "pearson", "spearman", "r2", "entity_f1")
+_SHOWN = ("macro_f1", "micro_f1", "pearson", "spearman", "r2", "entity_f1", "token_f1")
 """The metrics that are shown without being asked for: those of one label a row would be too many."""
 _ENDS = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.double)
 

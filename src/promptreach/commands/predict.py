@@ -87,7 +87,7 @@ def predict_texts(
         faults.append(Fault("options", f"for a head of {len(reader.labels) or 'some'} labels", "none", remedy))
     if options and (len(options) < 2 or len(set(options)) < len(options)):
         faults.append(Fault("options", ", ".join(options), "two or more, each once"))
-    if reader.pairs:
+    if reader.pairs or reader.kind == "span":
         remedy = "put them into a table, and call promptreach evaluate"
         faults.append(Fault(str(folder), "a head for two texts a row", "a head for one text", remedy))
     raise_if_any(faults)

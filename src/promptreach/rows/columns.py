@@ -8,7 +8,7 @@ from typing import Literal
 from promptreach.errors import Fault
 from promptreach.rows._table import Table, shorten
 
-Kind = Literal["labels", "several_labels", "tags", "completions", "options", "chats", "instructions"]
+Kind = Literal["labels", "several_labels", "tags", "spans", "completions", "options", "chats", "instructions"]
 """What one row is; the labels of a column that may hold none or several are `several_labels`."""
 
 COLUMN_NAMES = {
@@ -57,6 +57,7 @@ _LABEL_LIKE = ("gold_label", "is_duplicate", "score", "similarity", "rating", "s
 _WORDS = ("tokens", "words")
 _TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
 _OPTIONS = ("choices", "options", "endings", "ending0", "choice1", "mc1_targets")
+_ASKING = ("question", "context", "answers")
 _NAMED = ("text", "label", "pair", "prompt", "completion")
 """The roles whose columns a caller names for another task than that of tags."""
 _CHOICE: Mapping[str, tuple[str, ...]] = {
@@ -82,8 +83,9 @@ _ROLES: dict[Kind, tuple[str, ...]] = {"labels": ("text", "label"), "completions
 class TaskShape:
     """A task's kind, and the column of each of its roles.
 
-    Roles are text, pair and label; words and tags; prompt and completion; messages and system; prompt, input,
-    completion and system of an instruction; and, with any of them, split and weight.
+    Roles are text, pair and label; words and tags; question, context and answers; prompt and completion; prompt,
+    options and answer; messages and system; prompt, input, completion and system of an instruction; and, with any of
+    them, split and weight.
     """
 
     kind: Kind
@@ -132,6 +134,9 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
         tagged = _tagged(table, wishes, by_name)
         if tagged is not None:
             return tagged
+    asked = any(wishes.get(role) for role in _ASKING)
+    if asked or (not any(wishes.get(role) for role in _NAMED) and all(role in by_name for role in _ASKING)):
+        return _asking(table, wishes, by_name)
     if shape := _choice(table, wishes, by_name):
         return shape
     labels_wished = any(wishes.get(role) for role in ("text", "label", "pair"))
@@ -204,6 +209,18 @@ def _choice(
     return TaskShape("options", {role: found[role] for role in ("prompt", "options", "answer")})
 
 
+def _asking(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, str]) -> TaskShape | list[Fault]:
+    """The columns of questions, of their contexts, and of the answers that stand in these."""
+    names = {role: wishes.get(role) or by_name.get(role, role) for role in _ASKING}
+    found = {role: [column for column in table.columns if column == name] for role, name in names.items()}
+    faults = [
+        _column_fault(table, role, wishes.get(role), columns, [role])
+        for role, columns in found.items()
+        if len(columns) != 1
+    ]
+    return faults or TaskShape("spans", {role: columns[0] for role, columns in found.items()})
+
+
 def _pair(
     wishes: Mapping[str, str | None], by_name: Mapping[str, str], columns: Sequence[str]
 ) -> tuple[str, str] | None:
@@ -258,11 +275,6 @@ def _other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) 
             f"trained. Keep the rows in which it says so and drop the column {label!r}; or call it with --prompt-col "
             "and --completion-col to train every row."
         )
-    if "answers" in by_name and "question" in by_name and "context" in by_name:
-        return (
-            "These answers are spans of a context. Write the context and the question together as 'prompt', and the "
-            "first text of the answers as 'completion'."
-        )
     if "translation" in by_name:
         return (
             f"Write the text of {by_name['translation']!r} in the one language as 'prompt' and that in the other as "
@@ -289,6 +301,9 @@ def _no_task(
         if first in by_name and second is not None:
             extra = by_name.get("context", by_name.get("passage"))
             joined = f" Where {extra!r} belongs to it, write both into one column first." if extra else ""
+            if extra:
+                roles = f"--question-col {by_name[first]} --context-col {extra} --answers-col {second}"
+                joined += f" Where the answers are stretches of {extra!r}, call it with {roles}."
             if pair := next((by_name[two] for one, two in PAIRS if one == first and two in by_name), None):
                 roles = f"--text-col {by_name[first]} --pair-col {pair} --label-col {second}"
                 joined += f" Where the answers are classes, such as yes and no, call it with {roles}."

@@ -28,6 +28,7 @@ class Example(NamedTuple):
             completion.
         chat: the turns, where the row is a chat.
         words: of the input, where each has a tag; `answer` holds the tags.
+        spans: the answers to the input in `second`, with the place of each.
         options: the texts to choose from, and what an answer may call them, where there are any.
     """
 
@@ -36,6 +37,7 @@ class Example(NamedTuple):
     answer: str | int | float | tuple[str, ...]
     chat: Chat | None
     words: tuple[str, ...] = ()
+    spans: tuple[tuple[int, str], ...] = ()
     options: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
@@ -48,6 +50,8 @@ def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], 
     values = {role: _plain(value) for role, value in values.items()}
     if kind == "tags":
         return _words(values, where)
+    if kind == "spans":
+        return _question(values, where)
     may_be_empty = ("label",) if kind == "several_labels" else ()
     if kind == "chats" or (kind == "completions" and any(is_turns(values[role]) for role in ("prompt", "completion"))):
         return _conversation(kind, values, where)
@@ -125,6 +129,57 @@ def _words(values: Mapping[str, object], where: Callable[[str], str]) -> Example
         seen = f"{len(found['words'])} words and {len(found['tags'])} tags"
         faults.append(Fault(where("tags"), seen, "a tag for each word", "Mend the row, or drop it."))
     return faults or Example(" ".join(found["words"]), "", found["tags"], None, found["words"])
+
+
+def _question(values: Mapping[str, object], where: Callable[[str], str]) -> Example | list[Fault]:
+    """A question, its context, and the stretches of that which answer it."""
+    roles = ("question", "context")
+    faults = [Fault(where(role), *problem) for role in roles if (problem := _problem(values[role], role))]
+    if faults:
+        return faults
+    context, found = str(values["context"]), []
+    given = _answers(values["answers"])
+    if given is None:
+        seen = f"{shorten(values['answers'])} ({type(values['answers']).__name__})"
+        expected = "a text, a list of texts, or {'text': [...], 'answer_start': [...]}; an empty list for no answer"
+        return [Fault(where("answers"), seen, expected, "Mend it, or drop the row.")]
+    for text, start in given:
+        place = context.find(text) if start is None else start
+        if place < 0 or context[place : place + len(text)] != text:
+            there = f"{shorten(context[max(0, place) : place + len(text)])} stands at {place}"
+            seen = f"the answer {shorten(text)}, which is not in its context" if text not in context else f"{there}"
+            expected = f"the answer {shorten(text)} there" if text in context else "a stretch of the context"
+            faults.append(Fault(where("answers"), seen, expected, "Write it as the context has it, or drop the row."))
+        found.append((place, text))
+    return faults or Example(str(values["question"]), context, (), None, spans=tuple(found))
+
+
+def _answers(value: object) -> list[tuple[str, int | None]] | None:
+    """The answers with their places, None where a place is not told; None for what is no answer to a question."""
+    if is_gap(value) or value == "":
+        return []
+    if isinstance(value, Mapping):
+        texts, starts = value.get("text"), value.get("answer_start", value.get("start"))
+        texts, starts = (one.tolist() if hasattr(one, "tolist") else one for one in (texts, starts))
+        if isinstance(texts, str):
+            texts, starts = [texts], [starts]
+        if not isinstance(texts, list | tuple) or (isinstance(starts, list | tuple) and len(starts) != len(texts)):
+            return None
+        pairs = list(zip(texts, starts if isinstance(starts, list | tuple) else [None] * len(texts), strict=True))
+    elif isinstance(value, str):
+        pairs = [(value, None)]
+    elif isinstance(value, list | tuple):
+        nested = [_answers(one) for one in value]
+        if any(one is None or len(one) != 1 for one in nested):
+            return None
+        pairs = [one[0] for one in nested if one]
+    else:
+        return None
+    good = all(
+        isinstance(text, str) and text.strip() and (start is None or isinstance(start, Integral))
+        for text, start in pairs
+    )
+    return [(text, None if start is None else int(start)) for text, start in pairs] if good else None
 
 
 def _instruction(values: Mapping[str, str]) -> Example:

@@ -7,6 +7,10 @@ from typing import Any
 from promptreach.backbone import Backbone
 from promptreach.errors import Fault, InputError
 
+Characters = tuple[int, int] | None
+"""The first character that a token stands for, and the one behind its last; None where it stands for no character of
+the text."""
+
 
 def tokenizer_of(backbone: Backbone) -> Any:
     """The tokenizer of an opened model; None where the backbone has none."""
@@ -117,3 +121,40 @@ def _firsts(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> tuple[i
         token += is_own
         start += len(word) + 1
     return tuple(places)
+
+
+def tokenized_contexts(
+    backbone: Backbone, questions: Sequence[str], contexts: Sequence[str]
+) -> tuple[list[list[int]], list[tuple[Characters, ...]]]:
+    """Token ids of each question with its context as the tokenizer encodes pairs, and for each token the characters of
+    the context that it stands for.
+
+    Raises:
+        InputError: when the tokenizer cannot say which characters a token stands for.
+    """
+    tokenizer = _exact_tokenizer(backbone)
+    options = {"return_offsets_mapping": True, "truncation": False, "verbose": False}
+    found = tokenizer(list(questions), list(contexts), **options)
+    characters: list[tuple[Characters, ...]] = []
+    for row, offsets in enumerate(found["offset_mapping"]):
+        parts = found.sequence_ids(row)
+        characters.append(
+            tuple(
+                (place[0], place[1]) if part == 1 and place[1] > place[0] else None
+                for part, place in zip(parts, offsets, strict=True)
+            )
+        )
+    return [list(ids) for ids in found["input_ids"]], characters
+
+
+def _exact_tokenizer(backbone: Backbone) -> Any:
+    """A tokenizer that says which characters a token stands for.
+
+    Raises:
+        InputError: when the backbone has none.
+    """
+    tokenizer = tokenizer_of(backbone)
+    if tokenizer is None or not getattr(tokenizer, "is_fast", False):
+        expected = "a fast one, which says which characters a token stands for"
+        raise InputError(Fault("tokenizer", "None" if tokenizer is None else "a slow tokenizer", expected))
+    return tokenizer

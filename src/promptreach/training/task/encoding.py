@@ -17,6 +17,7 @@ from promptreach.backbone import Backbone, TokenBatch
 from promptreach.data import (
     Completions,
     ContextSpans,
+    HeadData,
     LabelledTexts,
     NumberedTexts,
     SeveralLabels,
@@ -26,6 +27,7 @@ from promptreach.data import (
 from promptreach.errors import DataError, Fault, raise_if_any
 from promptreach.hf.models.texts import is_opening, tokenized_pairs, tokenizer_of
 from promptreach.training.task.chats import rendered
+from promptreach.training.task.contexts import contexts_as_tokens
 from promptreach.training.task.options import Options
 from promptreach.training.task.words import words_as_tokens
 
@@ -131,7 +133,6 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     data = rendered(backbone, data)
     weights = torch.tensor(data.weights) if data.weights else None
     if not isinstance(data, Completions):
-        assert not isinstance(data, ContextSpans)
         return replace(_read(backbone, data, max_length), weights=weights)
     inputs, answers = backbone.tokenize_pairs(data.inputs, data.answers)
     rows = data.rows or tuple(range(1, len(data) + 1))
@@ -209,10 +210,12 @@ def _prompt_cut(backbone: Backbone, text: str, ids: Sequence[int]) -> Callable[[
     return partial(_cut_start, opening=opening)
 
 
-def _read(
-    backbone: Backbone, data: LabelledTexts | SeveralLabels | NumberedTexts | TaggedWords, max_length: int
-) -> Encoded:
-    """What a head reads: texts, pairs of them, or words."""
+def _read(backbone: Backbone, data: HeadData, max_length: int) -> Encoded:
+    """What a head reads: texts, pairs of them, words, or a context behind its question."""
+    if isinstance(data, ContextSpans):
+        asked = contexts_as_tokens(backbone, data, max_length)
+        cut = asked.truncated, asked.cut_answers
+        return Encoded(asked.sequences, asked.targets, None, *cut, truths=asked.truths)
     if isinstance(data, TaggedWords):
         found = words_as_tokens(backbone, data, max_length)
         raise_if_any(empty_faults(data, found.sequences, "words")[:_SHOWN_FAULTS], DataError)

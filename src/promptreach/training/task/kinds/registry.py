@@ -7,9 +7,12 @@ from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.labels import Labels
 from promptreach.training.task.kinds.numbers import Numbers
 from promptreach.training.task.kinds.several_labels import SetsOfLabels
+from promptreach.training.task.kinds.spans import Spans
 from promptreach.training.task.kinds.tags import Tags
 
-KINDS: Mapping[KindName, TaskKind] = {kind.name: kind for kind in (Labels(), SetsOfLabels(), Numbers(), Tags())}
+KINDS: Mapping[KindName, TaskKind] = {
+    kind.name: kind for kind in (Labels(), SetsOfLabels(), Numbers(), Tags(), Spans())
+}
 """Every kind that has a head; completions have the model's own."""
 
 
