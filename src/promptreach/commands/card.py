@@ -188,16 +188,16 @@ def example_texts(task: Task) -> str:
 
 def answer_lines(task: Task) -> list[str]:
     """Python lines from the vectors `pooled` and the tensors `head` to printed answers."""
-    lines = ["outputs = pooled.float() @ head['weight'].T + head['bias']"]
+    lines = ["logits = pooled.float() @ head['weight'].T + head['bias']"]
     if task.kind.name == "number":
         mean, deviation = task.kind.scale(task.encoded["train"])
-        return [*lines, f"print((outputs[:, 0] * {deviation!r} + {mean!r}).tolist())"]
+        return [*lines, f"print((logits[:, 0] * {deviation!r} + {mean!r}).tolist())"]
     if task.kind.name == "several_labels":
-        return [*lines, "print([[label for label, output in zip(labels, row) if output > 0] for row in outputs])"]
+        return [*lines, "print([[label for label, output in zip(labels, row) if output > 0] for row in logits])"]
     if task.kind.name == "tags":
-        said = "print([[labels[index] for index in row] for row in outputs.argmax(-1)])"
+        said = "print([[labels[index] for index in row] for row in logits.argmax(-1)])"
         return [*lines, f"{said}  # a word's tag is that of its first token"]
-    return [*lines, "print([labels[index] for index in outputs.argmax(-1)])"]
+    return [*lines, "print([labels[index] for index in logits.argmax(-1)])"]
 
 
 def _place(name: str, revision: str | None) -> str:
