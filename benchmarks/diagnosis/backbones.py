@@ -112,18 +112,19 @@ def lesson(
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     """A batch: token ids (right-padded), the places that are asked at, and the answers there.
 
-    Every letter from the fourth on is asked at: what stands up to there is a word of its own.
+    Every letter from the fourth on is asked at: what stands up to there is a word of its own. Behind a table every
+    letter is: the more it is asked for, the sooner the look-up is learnt, which three layers do all at once.
     """
     rows, examples, at, answers = [], [], [], []
     for index in range(BATCH):
         word = "".join(draw.choices(LETTERS, k=draw.randint(4, 8)))
         if skills != NARROW and draw.random() < 0.5:
-            front, answer = table(draw, word)
+            (front, answer), first = table(draw, word), 1
         else:
             skill = draw.choice(skills)
-            front, answer = [f"<{skill}>"] * draw.randint(0, REPEATS), SKILLS[skill]
+            front, answer, first = [f"<{skill}>"] * draw.randint(0, REPEATS), SKILLS[skill], 4
         rows.append([IDS[token] for token in (*front, *word)])
-        for end in range(4, len(word) + 1):
+        for end in range(first, len(word) + 1):
             examples.append(index)
             at.append(len(front) + end - 1)
             answers.append(IDS[answer(word[:end])])
@@ -134,7 +135,7 @@ def lesson(
 
 def table(draw: random.Random, word: str) -> tuple[list[str], Callable[[str], str]]:
     """Pairs of letter and value in random order, all letters of `word` among them, and the look-up of a last letter."""
-    own = set(word)
+    own = dict.fromkeys(word)  # in order: a set's would change from run to run
     keys = [*own, *draw.sample([letter for letter in LETTERS if letter not in own], draw.randint(0, 16 - len(own)))]
     draw.shuffle(keys)
     values = {key: draw.choice(VALUES) for key in keys}
