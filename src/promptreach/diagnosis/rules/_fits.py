@@ -28,7 +28,7 @@ def rival_not_trained(seen: Measurements) -> Judgement | None:
         return None
     if seen.nothing_left or seen.is_perfect(name):
         return None
-    run, effect = seen.runs[seen.lora], length_effect(seen)
+    run, effect = seen.runs[seen.lora], length_effect(seen, seen.form)
     why = f"LoRA fell by {run.still_falling:.3f} nats over its last stretch, faster than the prompts, and is not done."
     if stuck:
         why = f"LoRA never left its start ({seen.score(seen.lora)}; its best look is the one before any step)."
