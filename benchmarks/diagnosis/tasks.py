@@ -237,28 +237,29 @@ def lookup() -> Iterator[Task]:
 
     A slot has a key that the last letter may match and a value that tells the answer, in one layer as in several.
     """
-    why = "Fifty letters, fifty answers: `truth.py` (PEFT alone) shows 4 tokens and 2 slots short of 8 slots."
-    options = {"tokens": (1, 2, 4), "rank": 16, "steps": 300, "limits": LETTER_LIMITS}
-    own = {"attempt": Attempt("prefix", 1, learning_rate=0.03, init="text", steps=300)}
+    why = "A letter of 36, an answer of 50: `truth.py` (PEFT alone) shows 4 tokens and 2 slots short of 8 slots."
+    limits = Limits(train=1200, validation=150, held_out=300, max_length=32)
+    options = {"tokens": (1, 2, 4), "rank": 16, "steps": 400, "limits": limits}
+    own = {"attempt": Attempt("prefix", 1, learning_rate=0.03, init="text", steps=400)}
     kinds: dict[str, tuple[str, int, dict[str, Any]]] = {
-        "lookup-three-a": ("small_gpt", 11, {"goal": "memorise"}),
-        "lookup-three-b": ("small_gpt", 12, {"goal": "generalise"}),
+        "lookup-three-a": ("small_gpt", 11, {}),
+        "lookup-three-b": ("small_gpt", 12, {}),
         "lookup-three-own": ("small_gpt", 13, own),
-        "lookup-two-a": ("two_layer_gpt", 14, {"goal": "memorise"}),
-        "lookup-two-b": ("two_layer_gpt", 15, {"goal": "generalise"}),
-        "lookup-two-c": ("two_layer_gpt", 16, {"goal": "memorise"}),
+        "lookup-two-a": ("two_layer_gpt", 14, {}),
+        "lookup-two-b": ("two_layer_gpt", 15, {}),
+        "lookup-two-c": ("two_layer_gpt", 16, {"goal": "memorise", "steps": 600}),
         "lookup-two-own": ("two_layer_gpt", 17, own),
-        "lookup-one-a": ("one_layer_gpt", 18, {"goal": "memorise"}),
-        "lookup-one-b": ("one_layer_gpt", 19, {"goal": "generalise"}),
+        "lookup-one-a": ("one_layer_gpt", 18, {}),
+        "lookup-one-b": ("one_layer_gpt", 19, {}),
         "lookup-one-own": ("one_layer_gpt", 20, own),
     }
 
     def rows(number: int) -> Callable[[OpenModel, int], TaskData]:
         draw = random.Random(number)
-        answers = {letter: draw.choice(VALUES) for letter in LETTERS}
+        answers = {letter: draw.choice(VALUES) for letter in LETTERS[:36]}
 
         def made(model: OpenModel, seed: int) -> TaskData:
-            found = words(1050, LETTERS, seed)
+            found = words(1650, LETTERS[:36], seed)
             return spelled(found, [answers[word[-1]] for word in found])
 
         return made

@@ -168,7 +168,12 @@ def nothing_memorised(seen: Measurements) -> Judgement | None:
         return None
     return undecided(
         f"No method memorised the rows: LoRA reaches {seen.score(seen.lora)}.",
-        (measured("What a larger update cannot do in these steps says nothing against prompts."),),
+        (
+            measured(
+                "What a larger update cannot do in these steps says nothing against prompts.",
+                "lengths" if seen.training.longer_possible else "training",
+            ),
+        ),
         "Train longer, or give LoRA a higher rank, until one method fits the rows.",
     )
 
