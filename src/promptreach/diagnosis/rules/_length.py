@@ -62,6 +62,12 @@ def length_effect(seen: Measurements, form: str) -> LengthEffect | None:
     return None
 
 
+def closing_effect(seen: Measurements) -> LengthEffect | None:
+    """The first form's effect of length that, going on as it did, closes the gap; None where no form's does."""
+    effects = [effect for form in seen.forms if (effect := length_effect(seen, form)) is not None and effect.closes]
+    return next((effect for effect in effects if not _speaks_for_the_form(seen, effect)), None)
+
+
 def longer_fits(seen: Measurements) -> Judgement | None:
     """MORE_TOKENS: of the lengths asked for none keeps up, one beyond them does, and that is the effect of length."""
     name = seen.fitting()
@@ -88,8 +94,7 @@ def longer_fits(seen: Measurements) -> Judgement | None:
 
 def more_tokens_help(seen: Measurements) -> Judgement | None:
     """MORE_TOKENS: length has an effect, and going on like that closes the gap within the lengths that fit."""
-    effects = [effect for form in seen.forms if (effect := length_effect(seen, form)) is not None and effect.closes]
-    effect = next((effect for effect in effects if not _speaks_for_the_form(seen, effect)), None)
+    effect = closing_effect(seen)
     if effect is None:
         return None
     longer, name = seen.runs[effect.longer], effect.longer
