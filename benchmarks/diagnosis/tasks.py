@@ -239,15 +239,17 @@ def lookup() -> Iterator[Task]:
     """
     why = "A letter of 36, an answer of 50: `truth.py` (PEFT alone) shows 4 tokens and 2 slots short of 8 slots."
     limits = Limits(train=1200, validation=150, held_out=300, max_length=32)
-    options = {"tokens": (1, 2, 4), "rank": 16, "steps": 400, "limits": limits}
+    options = {"tokens": (1, 2, 4), "rank": 16, "limits": limits}
     own = {"attempt": Attempt("prefix", 1, learning_rate=0.03, init="text", steps=400)}
+    # The deeper, the longer LoRA takes; where it is not done, it is no measure of what a few slots fall short of.
+    steps = {"one_layer_gpt": 400, "two_layer_gpt": 600, "small_gpt": 800}
     kinds: dict[str, tuple[str, int, dict[str, Any]]] = {
         "lookup-three-a": ("small_gpt", 11, {}),
         "lookup-three-b": ("small_gpt", 12, {}),
         "lookup-three-own": ("small_gpt", 13, own),
         "lookup-two-a": ("two_layer_gpt", 14, {}),
         "lookup-two-b": ("two_layer_gpt", 15, {}),
-        "lookup-two-c": ("two_layer_gpt", 16, {"goal": "memorise", "steps": 600}),
+        "lookup-two-c": ("two_layer_gpt", 16, {"goal": "memorise"}),
         "lookup-two-own": ("two_layer_gpt", 17, own),
         "lookup-one-a": ("one_layer_gpt", 18, {}),
         "lookup-one-b": ("one_layer_gpt", 19, {}),
@@ -265,7 +267,8 @@ def lookup() -> Iterator[Task]:
         return made
 
     for name, (model, number, more) in kinds.items():
-        yield Task(name, "lookup", model, ("MORE_TOKENS",), why, rows(number), options | more, truth=LOOKUP, plain=True)
+        given = {**options, "steps": steps[model], **more}
+        yield Task(name, "lookup", model, ("MORE_TOKENS",), why, rows(number), given, truth=LOOKUP, plain=True)
 
 
 def pairwise() -> Iterator[Task]:
