@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.models import tiny_module, tiny_tokenizer
-from promptreach.errors import InputError, UnsupportedModelError
+from promptreach.errors import InputError
 from promptreach.preflight import config_faults, device_faults, look, place_faults
 
 
@@ -46,7 +46,7 @@ def test_a_right_call_passes(tmp_path: Path) -> None:
 
 
 def test_a_config_that_rules_a_model_out(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="gptq"):
+    with pytest.raises(InputError, match="quantised by gptq, without the kernels"):
         look(folder_of(tmp_path, quantization_config={"quant_method": "gptq"}))
 
 

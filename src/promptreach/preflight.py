@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
+from promptreach.errors import Fault, InputError, ModelError, raise_if_any
 from promptreach.files import check_output
 from promptreach.model_files import folder_faults, gguf_faults, json_faults
+from promptreach.quantisation import quantisation_faults
 
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|auto)(:\d+)?")
 _LOCAL = (".", "/", "~")
@@ -50,7 +51,6 @@ def look(
 
     Raises:
         InputError: listing every fault; what is found may be of any of its kinds.
-        UnsupportedModelError: for a model that its config alone rules out.
     """
     faults: list[Fault] = list(known)
     if out is not None:
@@ -75,6 +75,7 @@ def look(
     if folder is not None and not json_faults(folder / "config.json"):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         faults += config_faults(config, task=task, num_layers=num_layers)
+        _collect(faults, lambda: raise_if_any(quantisation_faults(config, device), ModelError))
     raise_if_any(faults)
 
 
@@ -106,16 +107,8 @@ def device_faults(device: str) -> list[Fault]:
 
 
 def config_faults(config: Mapping[str, Any], *, task: str | None = None, num_layers: int | None = None) -> list[Fault]:
-    """The faults of a model's config, and of what is asked of it.
-
-    Raises:
-        UnsupportedModelError: for quantised weights.
-    """
+    """The faults of a model's config, and of what is asked of it."""
     kind = str(config.get("model_type", "a model without model_type"))
-    if quantised := config.get("quantization_config"):
-        found = f"{kind} quantised by {quantised.get('quant_method', 'some method')}"
-        reason = "Open the model it was made from, or a GGUF file."
-        raise UnsupportedModelError(found, ("weights that are numbers as they are",), reason)
     faults = []
     text = config.get("text_config") or config
     names = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")

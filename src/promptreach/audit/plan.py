@@ -13,6 +13,7 @@ from promptreach.audit.settings import Settings
 from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.hf import OpenModel
+from promptreach.stored import stored_bytes
 from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, first_init
 from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
@@ -220,7 +221,7 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, task
 
 def _memory(model: OpenModel, costs: Sequence[StepCost]) -> dict[str, int]:
     """Bytes at the step that takes most, by what takes them."""
-    weights = sum(weight.numel() * weight.element_size() for weight in model.release().parameters())
+    weights = stored_bytes(model.release())
     dearest = max(costs, key=lambda cost: cost.activations + cost.optimiser)
     memory = {"weights": weights, "activations": dearest.activations, "optimiser": dearest.optimiser}
     if next(model.release().parameters()).device.type == "cpu":

@@ -36,6 +36,7 @@ from promptreach.report.html import write_report
 from promptreach.report.json import read_report, render_json
 from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
+from promptreach.stored import entries_of
 from promptreach.tables import read_task
 from promptreach.terminal import one_line
 from promptreach.training.arguments import choice_faults, seed_faults
@@ -190,8 +191,7 @@ def audit(
     assert opened is not None
     assert choices is not None
     opened = brought.model if brought else opened
-    without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
-    settings = settings_for(budget, seed, without_embeddings, opened.max_positions, choices)
+    settings = settings_for(budget, seed, opened.inner_entries(), opened.max_positions, choices)
     settings = replace(settings, metric=next((name for name in LABEL_METRICS if name == metric), None))
     if dry_run:
         return planned(opened, task_data, settings)
@@ -364,8 +364,9 @@ def _about_model(model: OpenModel) -> dict[str, Any]:
         "context": None if model.max_positions == UNBOUNDED else model.max_positions,
         "device": str(next(model.release().parameters()).device),
         "dtype": str(model.release().dtype).removeprefix("torch.")
-        + (f" ({model.origin.chosen})" if model.origin and model.origin.chosen else ""),
-        "parameters": sum(parameter.numel() for parameter in model.release().parameters()),
+        + (f" ({model.origin.chosen})" if model.origin and model.origin.chosen else "")
+        + (f", quantised by {model.packing}" if model.packing else ""),
+        "parameters": entries_of(model.release()),
         "fingerprint": model.fingerprint,
     }
 

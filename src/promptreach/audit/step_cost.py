@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from promptreach.stored import plain_parts
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import RunConfig
 from promptreach.training.task.encoding import training_batches
@@ -45,7 +46,8 @@ def step_cost(task: Task, config: RunConfig, seconds: float) -> StepCost:
         trained = [*trainable.parameters.values(), *objective.head_parameters()]
         before = trainable.state()
         optimiser = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0) if trained else None
-        kept = _Kept({weight.untyped_storage().data_ptr() for weight in task.backbone.release().parameters()})
+        weights = [part for weight in task.backbone.release().parameters() for part in plain_parts(weight)]
+        kept = _Kept({weight.untyped_storage().data_ptr() for weight in weights})
 
         def step(rows: list[int]) -> None:
             batch = task.backbone.batch([data.sequences[row] for row in rows])
@@ -91,10 +93,11 @@ class _Kept:
         self.bytes = 0
 
     def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
+        for part in plain_parts(tensor):
+            storage = part.untyped_storage()
+            if storage.data_ptr() not in self._seen:
+                self._seen.add(storage.data_ptr())
+                self.bytes += storage.nbytes()
         return tensor
 
 

@@ -238,15 +238,6 @@ def test_relative_positions(tmp_path: Path) -> None:
         open_model(tmp_path)
 
 
-def test_quantised_folders(tmp_path: Path) -> None:
-    saved(tmp_path, "llama")
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UnsupportedModelError, match="gptq"):
-        open_model(tmp_path)
-
-
 def test_layers_of_an_open_model_stay() -> None:
     with pytest.raises(InputError, match="num_layers"):
         open_model(tiny_module("bert"), num_layers=1)
