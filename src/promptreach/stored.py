@@ -134,6 +134,7 @@ def check_gradients(module: Any, scheme: str) -> None:
         UnsupportedModelError: naming the scheme and the class of the projection.
     """
     head = module.get_output_embeddings()
+    keep_differentiable(module)
     kinds = {type(part): part for part in module.modules() if projection_sizes(part) and part is not head}
     for part in kinds.values():
         if not _hands_on(part, *(projection_sizes(part) or (0,))[:1]):

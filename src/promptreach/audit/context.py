@@ -63,7 +63,14 @@ def prepared(
     shown = progress or Progress(quiet=True)
     longest = longest_prompt(settings.tokens, user_adapter)
     with shown.task("reading the frozen model", total=None):
-        task = prepare(model, data, limits=settings.limits, seed=settings.seed, longest_prompt=longest)
+        task = prepare(
+            model,
+            data,
+            limits=settings.limits,
+            seed=settings.seed,
+            longest_prompt=longest,
+            accumulate=settings.accumulate,
+        )
     return AuditContext(
         data=data,
         task=task,

@@ -21,6 +21,7 @@ from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import POOLINGS, Probe
+from promptreach.training.task.slices import Slices
 from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows
 
 MEASURED_SECONDS = 2.0
@@ -120,7 +121,8 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     data = rendered(model, data)
     parts = _used(data, settings.limits, settings.seed)
     max_length = content_length(model, settings.limits, longest)
-    task = _unfitted(model, data, {name: encode(model, part, max_length) for name, part in parts.items()}, parts)
+    encoded = {name: encode(model, part, max_length) for name, part in parts.items()}
+    task = _unfitted(model, data, encoded, parts, settings.accumulate)
     configs = [config for config in _configs(model, settings) if not model.lacks(config.method)]
     lengths = [len(ids) for ids in task.encoded["train"].sequences]
     costs = _costs(task, configs, sum(lengths) / len(lengths))
@@ -158,10 +160,13 @@ def _used(data: TaskData, limits: Limits, seed: int) -> dict[str, TaskData]:
     return {name: part.take(drawn_rows(len(part), getattr(limits, name), seed)) for name, part in parts.items()}
 
 
-def _unfitted(model: OpenModel, data: TaskData, encoded: Mapping[str, Encoded], parts: Mapping[str, TaskData]) -> Task:
+def _unfitted(
+    model: OpenModel, data: TaskData, encoded: Mapping[str, Encoded], parts: Mapping[str, TaskData], accumulate: int
+) -> Task:
     """The task with a head of zeros where one is needed: fitting it would take longer than all that is measured."""
     train, validation, held_out = (parts[name] for name in ("train", "validation", "held_out"))
-    task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
+    parts_of_step = Slices(accumulate)
+    task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None, slices=parts_of_step)
     if not isinstance(data, LabelledTexts):
         return task
     pooling = POOLINGS[model.task][0]

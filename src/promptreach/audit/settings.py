@@ -37,6 +37,7 @@ class Settings:
         lora_targets: the projections that LoRA adapts; none means queries and values.
         learning_rates: by method; a method that is not there searches among its own.
         metric: of labels, that decides; None takes accuracy for labels, loss for completions.
+        accumulate: slices of a step's rows, whose gradients are added up.
     """
 
     budget: BudgetName
@@ -52,6 +53,7 @@ class Settings:
     lora_targets: tuple[str, ...] = ()
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     metric: LabelMetric | None = None
+    accumulate: int = 1
 
 
 BUDGETS: dict[BudgetName, Settings] = {
@@ -96,6 +98,7 @@ def settings_for(
         methods=choices.methods or usual.methods,
         lora_targets=choices.lora_targets,
         learning_rates=choices.learning_rates,
+        accumulate=choices.accumulate,
     )
 
 

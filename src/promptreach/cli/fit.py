@@ -40,6 +40,13 @@ def fit(
     ] = None,
     steps: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Of the training.")] = 200,
     batch_size: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Rows a step.")] = 32,
+    accumulate: Annotated[
+        int, typer.Option(rich_help_panel=_TRAINING, help="Slices of a step's rows: less memory, the same result.")
+    ] = 1,
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option("--gradient-checkpointing", rich_help_panel=_TRAINING, help="Less memory, a third more time."),
+    ] = False,
     max_length: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Tokens of a row that are read.")] = 128,
     text_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The text to classify.")] = None,
     label_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its label.")] = None,
@@ -80,7 +87,11 @@ def fit(
     with exit_status():
         rows = read_task(data, **given)
         opened = open_model(
-            model, task=None if isinstance(rows, LabelledTexts) else "causal", revision=revision, device=device
+            model,
+            task=None if isinstance(rows, LabelledTexts) else "causal",
+            revision=revision,
+            device=device,
+            gradient_checkpointing=gradient_checkpointing,
         )
         finding = fit_adapter(
             opened,
@@ -96,6 +107,7 @@ def fit(
             batch_size=batch_size,
             max_length=max_length,
             seed=seed,
+            accumulate=accumulate,
             quiet=quiet or json,
         )
     print_finding(finding, as_json=json)

@@ -42,6 +42,7 @@ def fit_adapter(
     batch_size: int = 32,
     max_length: int = 128,
     seed: int = 0,
+    accumulate: int = 1,
     quiet: bool = False,
 ) -> Finding:
     """Train one adapter, judge it on rows that nothing was chosen by, and leave its folder at `out`.
@@ -50,7 +51,7 @@ def fit_adapter(
         model, data: as for `promptreach.tuning.fit`.
         out: the folder; one that holds an adapter or a head is replaced.
         method: one of `SAVED`.
-        tokens, rank, init, steps, batch_size, seed: as for `promptreach.tuning.fit`.
+        tokens, rank, init, steps, batch_size, seed, accumulate: as for `promptreach.tuning.fit`.
         learning_rate: None searches for one.
         search: False asks for a `learning_rate`.
         max_length: tokens of a row that are read.
@@ -79,6 +80,7 @@ def fit_adapter(
         seed=seed,
         pooling=task.pooling,
         limits=limits,
+        accumulate=accumulate,
         quiet=quiet,
     )
     length = content_length(model, limits, longest)

@@ -89,6 +89,7 @@ def open_model(
     device: str | torch.device = "cpu",
     device_map: str | dict[str, Any] | None = None,
     num_layers: int | None = None,
+    gradient_checkpointing: bool = False,
 ) -> OpenModel:
     """Open a model, frozen and in evaluation mode.
 
@@ -107,6 +108,9 @@ def open_model(
         device_map: as in transformers, over devices that hold all of it: weights offloaded to disk, or from a GPU to
             main memory, cannot be fingerprinted or tuned. What is joined goes to the device of the layer it is for.
         num_layers: keep only the first so many layers, for a quick look at a large model.
+        gradient_checkpointing: train in less memory and more time: layers keep their inputs alone and compute the rest
+            again on the way back, with the same result. Encoders that take a prefix where attention is called only
+            (`traits.prefix_by` is ``door``) keep everything while that prefix is trained.
 
     Raises:
         ModelError: nothing at `source`, no config, no tokenizer or no weights there, weights that are damaged, pickled,
@@ -120,7 +124,9 @@ def open_model(
     if isinstance(source, PreTrainedModel):
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
         raise_if_any(weight_number_faults(source), ModelError)
-        return _opened(source, tokenizer, task=task)
+        opened = _opened(source, tokenizer, task=task)
+        opened.checkpointing = gradient_checkpointing
+        return opened
     device = device_for(device) if device_map is None else "cpu" if device == AUTO else device
     faults = dtype_faults(dtype) + (_device_faults(device) if device_map is None else [])
     if not isinstance(source, str | Path):
@@ -149,6 +155,7 @@ def open_model(
         path = Path(source).expanduser()
         options = {"tokenizer": tokenizer, "task": asked, "revision": revision, "dtype": dtype}
         options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
+        options |= {"gradient_checkpointing": gradient_checkpointing} if gradient_checkpointing else {}
         # Another process may stand in another folder.
         origin = Origin(str(path.resolve() if path.exists() else source), options, why)
         return _opened(model, tokenizer, place.name, task, origin)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from promptreach.backbone import ModelTask, Origin, Prepended, TokenBatch
+from promptreach.checkpointing import recomputed
 from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
 from promptreach.hf.adapters._lora import AttachedLora, attachable, attached, lora_targets
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
@@ -36,7 +37,6 @@ from promptreach.stored import (
     check_gradients,
     fingerprint_of,
     is_plain,
-    keep_differentiable,
     matrix_entries,
     packing_of,
 )
@@ -58,6 +58,7 @@ class OpenModel:
             UniPELT ask for.
         packing: the scheme by which its weights are quantised; empty where they are numbers as they are.
         traits: what the model showed of itself when it was opened.
+        checkpointing: whether layers compute again what they would else keep for gradients, see `open_model`.
         hidden_size and all further sizes: as in the protocol.
 
     Raises:
@@ -81,6 +82,7 @@ class OpenModel:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.origin = origin
+        self.checkpointing = bool(origin and origin.options.get("gradient_checkpointing"))
         self.name = name or config.name_or_path or type(model).__name__
         self.family: str = config.model_type
         faults = size_faults(config) + embedding_faults(model)
@@ -88,7 +90,6 @@ class OpenModel:
         self.row: Family | None = family_of(config)
         self.packing = packing_of(model)
         if self.packing:
-            keep_differentiable(model)
             check_gradients(model, self.packing)
         self.traits: Traits = self._probe(model, self.row)
         self.hidden_size: int = self.traits.hidden_size
@@ -245,7 +246,8 @@ class OpenModel:
         """The base model's own output for this batch with `joined` in front; `options` go to its forward."""
         inputs = self.inputs(batch, joined) | options
         if self.traits.prefix_by != "door" or joined is None or joined.prefix_keys is None:
-            return self.body(**inputs)
+            with recomputed(self.layers if self.checkpointing else []):
+                return self.body(**inputs)
         assert joined.prefix_values is not None
         with slots_in_front(self.model, joined.prefix_keys, joined.prefix_values):
             return self.body(**inputs)

@@ -6,7 +6,7 @@ comes from `held_out`. The read-out is chosen by cross-validation inside `train`
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from promptreach.training.task.encoding import Encoded, encode, evaluation_batch
 from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, gather
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
+from promptreach.training.task.slices import Slices
 
 MIN_INPUTS = 12
 """Fewer different inputs than this do not make three parts."""
@@ -56,6 +57,7 @@ class Task:
         pooling: the one chosen, or None for completions.
         penalties: the ridge strengths that a probe of this task is chosen from.
         batch_size: for evaluation.
+        slices: how batches are cut where memory is short; it decides no number.
     """
 
     backbone: Backbone
@@ -67,6 +69,7 @@ class Task:
     pooling: Pooling | None
     penalties: Sequence[float] = PENALTIES
     batch_size: int = 64
+    slices: Slices = field(default_factory=Slices)
 
     def objective(self) -> Objective:
         """A fresh objective, its head (if it has one) at the probe."""
@@ -85,14 +88,19 @@ class Task:
     def evaluate(self, part: str, objective: Objective, joined: Prepended | None = None) -> Outcomes:
         """The outcomes on ``"train"``, ``"validation"`` or ``"held_out"``, without gradients."""
         data = self.encoded[part]
-        batches = list(evaluation_batches([len(ids) for ids in data.sequences], self.batch_size))
-        results = []
+
+        def look(rows: list[int]) -> Outcomes:
+            batch = data.batch(self.backbone, rows)
+            return objective.outcomes(self.backbone, self.backbone.hidden(batch, joined), batch, data, rows)
+
         with torch.no_grad():
-            for rows in batches:
-                batch = data.batch(self.backbone, rows)
-                hidden = self.backbone.hidden(batch, joined)
-                results.append(objective.outcomes(self.backbone, hidden, batch, data, rows))
-        return gather(results, batches)
+            found = [
+                part
+                for rows in evaluation_batches([len(ids) for ids in data.sequences], self.batch_size)
+                for part in self.slices.look(rows, look)
+            ]
+        rows, results = zip(*found, strict=True)
+        return gather(results, rows)
 
 
 def prepare(
@@ -103,6 +111,7 @@ def prepare(
     seed: int = 0,
     longest_prompt: int = 16,
     pooling: Pooling | None = None,
+    accumulate: int = 1,
 ) -> Task:
     """The task of `data` on a model: split as the user did or here, cut and encoded, with a read-out chosen.
 
@@ -113,6 +122,7 @@ def prepare(
         seed: for the split and the probe's folds.
         longest_prompt: room to keep free in the context, in tokens.
         pooling: where a classifier's head reads; None chooses by cross-validation.
+        accumulate: the slices of a training step, whose gradients are added up.
 
     Raises:
         InputError: when the prompt leaves no room for content, completions are asked of an encoder, or the bare model's
@@ -133,7 +143,8 @@ def prepare(
     max_length = content_length(backbone, limits, longest_prompt)
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
     train, validation, held_out = parts.values()
-    task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
+    parts_of_step = Slices(accumulate)
+    task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None, slices=parts_of_step)
     if not isinstance(data, LabelledTexts):
         _check_losses(task)
         return task
@@ -172,12 +183,16 @@ def features(
     """
     data = task.encoded[part]
     found = {pooling: torch.empty(len(data), task.backbone.hidden_size) for pooling in poolings}
+
+    def look(rows: list[int]) -> None:
+        batch = data.batch(task.backbone, rows)
+        hidden = task.backbone.hidden(batch, joined)
+        for pooling, pooled in found.items():
+            pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()
+
     with torch.no_grad():
         for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
-            batch = data.batch(task.backbone, rows)
-            hidden = task.backbone.hidden(batch, joined)
-            for pooling, pooled in found.items():
-                pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()
+            task.slices.look(rows, look)
     finite = torch.stack([pooled.isfinite().all(1) for pooled in found.values()]).all(0)
     if not finite.all():
         broken = [ids for ids, good in zip(data.sequences, finite.tolist(), strict=True) if not good]
