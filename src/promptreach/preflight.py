@@ -43,7 +43,7 @@ def look(
     Args:
         model: a hub id, a folder or a GGUF file; of a hub id only what is on this machine is looked at.
         data: a file of rows; `columns` are the arguments of `promptreach.tables.read_task`.
-        adapter: a PEFT folder, or several.
+        adapter: a PEFT folder, or several; without `model`, a single one names it.
         texts: files of plain text.
         out, resume: where results go, as for `promptreach.files.check_output`.
         task, device, num_layers, revision: as for `promptreach.hf.open_model`.
@@ -54,7 +54,7 @@ def look(
     """
     faults: list[Fault] = list(known)
     if out is not None:
-        _collect(faults, lambda: check_output(out, resume=resume))
+        faults += output_faults(out, resume=resume)
     if data is not None and (Path(data).suffix or Path(data).exists()):  # otherwise it is a hub id
         from promptreach.tables import read_task
 
@@ -67,6 +67,8 @@ def look(
             seen = "a file" if one.expanduser().is_file() else "nothing there"
             faults.append(Fault(str(one), seen, "the folder of a PEFT adapter"))
     folder = None
+    if model is None and isinstance(adapter, Path):
+        model = _base_of(adapter)
     if model is not None:
         _collect(faults, lambda: raise_if_any(place_faults(model), ModelError))
         folder = _folder(model, revision)
@@ -77,6 +79,13 @@ def look(
         faults += config_faults(config, task=task, num_layers=num_layers)
         _collect(faults, lambda: raise_if_any(quantisation_faults(config, device), ModelError))
     raise_if_any(faults)
+
+
+def output_faults(out: Path, **options: Any) -> list[Fault]:
+    """The faults of a folder for results, as `promptreach.files.check_output` raises them with these options."""
+    faults: list[Fault] = []
+    _collect(faults, lambda: check_output(out, **options))
+    return faults
 
 
 def place_faults(source: str | Path) -> list[Fault]:
@@ -123,6 +132,15 @@ def config_faults(config: Mapping[str, Any], *, task: str | None = None, num_lay
             Fault("task", f"'seq2seq' for {kind}", "'causal' or 'encoder': it has no decoder behind an encoder")
         )
     return faults
+
+
+def _base_of(adapter: Path) -> str | None:
+    """The model that an adapter names; None where it has no readable config, which is found where it is loaded."""
+    try:
+        name = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) and name else None
 
 
 def _folder(source: str | Path, revision: str | None) -> Path | None:

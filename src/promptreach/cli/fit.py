@@ -9,6 +9,7 @@ import typer
 from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
 from promptreach.terminal import say
+from promptreach.training.arguments import MIN_CONTENT, least_faults, rate_faults
 
 _TRAINING = "Training"
 _COLUMNS = "Columns of DATA, where their names do not tell"
@@ -76,7 +77,10 @@ def fit(
     given |= {"pair_col": pair_col, "chat_template": chat_template}
     given |= {"split_col": split_col, "validation": validation, "test": test}
     with exit_status():
-        look(model, data=data, columns=given, device=device, revision=revision)
+        counts = {"tokens": tokens, "rank": rank, "steps": steps, "batch_size": batch_size, "accumulate": accumulate}
+        known = least_faults(counts) + least_faults({"max_length": max_length}, MIN_CONTENT)
+        known += rate_faults("learning_rate", learning_rate)
+        look(model, data=data, columns=given, device=device, revision=revision, known=known)
 
     from promptreach.commands.fit import fit_adapter
     from promptreach.data import LabelledTexts

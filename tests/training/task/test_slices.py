@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from helpers.models import WORDS, tiny_model
 from helpers.single_run import train
 from helpers.tasks import config_of, no_step, task_of
 from helpers.tolerances import assert_close
@@ -122,3 +123,15 @@ def test_cut() -> None:
 def test_a_number_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(InputError, match="accumulate"):
         fit("nowhere", [], accumulate=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_that_is_full_costs_no_run() -> None:
+    model = tiny_model("llama")
+    model.release().to("cuda")
+    free = torch.cuda.mem_get_info()[0]
+    held = [torch.empty(int(0.97 * free), dtype=torch.uint8, device="cuda")]
+    run = fit(model, [{"text": f"{a} {b}", "label": a < b} for a in WORDS for b in WORDS], steps=3, quiet=True)
+    assert run.status == "finished"
+    del held
