@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py [--before 58596f9] [--repeats 5] [--out benchmarks/results/speed.json]
 
-For MiniLM and a random Llama of SmolLM2-135M's sizes (six of its layers, one thread): runs of 20 steps of 8 rows with
+For MiniLM and a random Llama of SmolLM2-135M's sizes (six of its layers, one thread): runs of 10 steps of 8 rows with
 prompt, prefix and LoRA, their scores included; a forward pass behind a prompt that was precomputed, over the bare
 model's; and almost-linear attention of one head. Every repeat is a fresh process for each tree; processor seconds,
 medians of the repeats, and their ratio. Times on a machine that is shared scatter: `spread` says by how much.
@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "speed.json"
 MOST = 1.05
-STEPS, PASSES = 20, 12
+STEPS, PASSES = 10, 9
 
 
 def seconds(work: Callable[[], object]) -> float:

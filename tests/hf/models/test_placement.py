@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from helpers.models import tiny_config, tiny_module, tiny_tokenizer
+from promptreach.errors import InputError
 from promptreach.hf import open_model
 from promptreach.hf.models import placement
-from promptreach.hf.models.placement import device_for, dtype_faults, dtype_for
+from promptreach.hf.models.placement import computing_faults, device_for, dtype_faults, dtype_for
 
 
 @pytest.fixture
@@ -66,6 +67,19 @@ def test_auto_is_the_accelerator_where_there_is_one(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
     assert device_for("auto") == torch.device("meta")
+
+
+def test_a_type_that_the_device_does_not_compute_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_module("llama").save_pretrained(tmp_path)
+    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    assert all(computing_faults(dtype, "cpu") == [] for dtype in placement.DTYPES.values())
+
+    def ones(*sizes: int, **options: Any) -> Any:
+        raise TypeError("the MPS framework doesn't support float64")
+
+    monkeypatch.setattr(placement.torch, "ones", ones)
+    with pytest.raises(InputError, match=r"float64 on 'cpu' .*MPS.*float32"):
+        open_model(tmp_path, dtype="float64")
 
 
 @pytest.mark.gpu

@@ -44,7 +44,7 @@ from promptreach.hf.models._untrusted import allocation_faults, count_faults, da
 from promptreach.hf.models.encoder_decoder import EncoderDecoder, encoder_alone
 from promptreach.hf.models.families import task_of
 from promptreach.hf.models.model import OpenModel
-from promptreach.hf.models.placement import AUTO, device_for, dtype_faults, dtype_for
+from promptreach.hf.models.placement import AUTO, computing_faults, device_for, dtype_faults, dtype_for
 from promptreach.hf.models.sizes import cut_layers, layer_count, size_faults, text_config
 from promptreach.hf.models.soundness import weight_number_faults
 from promptreach.model_files import folder_faults, gguf_faults, shards_of
@@ -117,8 +117,8 @@ def open_model(
             incomplete, offloaded or, in `dtype`, not finite (naming each), a hub id that cannot be had, or a
             `num_layers` that the model does not have.
         MissingExtraError: for a GGUF file without the package gguf, or quantised weights without that of their kernels.
-        InputError: for a `source` that is no model, such as a `PeftModel`, a `device` that is not there, a `task` that
-            the model cannot do, or a `num_layers` for a model that is open.
+        InputError: for a `source` that is no model, such as a `PeftModel`, a `device` that is not there or does not
+            compute in `dtype`, a `task` that the model cannot do, or a `num_layers` for a model that is open.
         UnsupportedModelError: for a model that reads more than token ids, or quantised weights that no gradient passes.
     """
     if isinstance(source, PreTrainedModel):
@@ -140,6 +140,7 @@ def open_model(
         raise_if_any(_file_faults(place, tokenizer is None) or count_faults(*place.parts), ModelError)
         config = _config_of(place, num_layers, str(device))
         dtype, why = dtype_for(dtype, config, device)
+        raise_if_any(computing_faults(dtype, device) if device_map is None else [])
         asked, task = task, task_of(config, task)
         alone = () if config.is_encoder_decoder else (loader_of(config, "encoder"),)
         raise_if_any(allocation_faults(config, place.parts[1], place.name, dtype, *alone), ModelError)
