@@ -19,14 +19,14 @@ def macro_f1(answers: torch.Tensor, truth: torch.Tensor, seed: int) -> Interval:
     """The macro F1 of these labels."""
     ones = torch.ones(len(truth))
     found = Outcomes(ones, ones, (answers == truth).float(), given=answers.float(), true=truth.float())
-    return metrics_of(found, KINDS["labels"], seed)["macro F1"]
+    return metrics_of(found, kind=KINDS["labels"], seed=seed)["macro F1"]
 
 
 def test_numbers_have_correlations_and_an_error_in_their_unit() -> None:
     true = torch.arange(40.0)
     given = true + torch.tensor([3.0, -3.0] * 20)
     nan = torch.full((40,), torch.nan)
-    found = metrics_of(Outcomes(torch.ones(40), torch.ones(40), nan, given=given, true=true), KINDS["number"])
+    found = metrics_of(Outcomes(torch.ones(40), torch.ones(40), nan, given=given, true=true), kind=KINDS["number"])
     assert list(found) == ["Pearson correlation", "Spearman correlation", "R²", "root mean square error", "loss"]
     assert found["root mean square error"] == Interval(3.0, 3.0, 3.0)
     assert found["Pearson correlation"].low < found["Pearson correlation"].value < 1

@@ -77,6 +77,7 @@ def prepared(
             seed=settings.seed,
             longest_prompt=longest,
             class_weights=settings.class_weights,
+            accumulate=settings.accumulate,
             judging=settings.judging,
         )
     context = AuditContext(

@@ -215,11 +215,9 @@ def _bare(
         return None, encoded.truncated, f"For a head on the bare model it takes {MIN_INPUTS} rows and two labels."
     task = replace(task, encoded={"train": encoded}, kind=kind, penalties=kind.penalties)
     outputs = cross_answered(task, kind.poolings(model.task), kind.outputs(rows), seed)
-    return (
-        kind.objective(blank_head(), kind.scale(encoded)).answered(outputs, encoded, range(len(rows))),
-        encoded.truncated,
-        "",
-    )
+    with torch.no_grad():
+        found = kind.objective(blank_head(), kind.scale(encoded)).answered(outputs, encoded, range(len(rows)))
+    return found, encoded.truncated, ""
 
 
 def _finding(

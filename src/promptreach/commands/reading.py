@@ -83,6 +83,7 @@ class AdapterReader:
                     found[rows] = own
         return found
 
+    @torch.no_grad()
     def answered(self, data: Encoded) -> Outcomes:
         """What the answers to `data` are worth, whose labels are numbered as the head's outputs are."""
         head = self.head or blank_head()

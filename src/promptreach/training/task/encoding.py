@@ -29,7 +29,7 @@ from promptreach.hf.models.texts import is_opening, tokenized_pairs, tokenizer_o
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.contexts import contexts_as_tokens
 from promptreach.training.task.options import Options
-from promptreach.training.task.words import words_as_tokens
+from promptreach.training.task.words import TagTruth, words_as_tokens
 
 _SORTED_POOL = 8
 """How many batches are drawn at once and sorted by length before they are cut apart."""
@@ -97,6 +97,17 @@ class Encoded:
         """The examples `rows`, padded for `backbone`."""
         written = None if self.answer_lengths is None else [self.answer_lengths[row] for row in rows]
         return backbone.batch([self.sequences[row] for row in rows], written)
+
+    def answers(self, rows: Sequence[int]) -> float:
+        """How many answers the examples `rows` ask for, each as much as its example counts: one a text or an option,
+        one a word that is read, one a token of a completion."""
+        counts = [1] * len(rows)
+        if self.truths and isinstance(self.truths[0], TagTruth):
+            counts = [sum(place is not None for place in self.truths[row].firsts) for row in rows]
+        elif self.answer_lengths is not None and self.options is None:
+            counts = [self.answer_lengths[row] for row in rows]
+        weights = self.weights_of(rows)
+        return float(sum(counts) if weights is None else torch.tensor(counts, dtype=weights.dtype) @ weights)
 
     @property
     def digest(self) -> str:

@@ -27,6 +27,7 @@ from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.objective import Completion, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, Pooling, Probe, Problem, best_probe, pool, standardised
+from promptreach.training.task.slices import Slices
 
 MIN_INPUTS = 12
 """Fewer different inputs than this do not make three parts."""
@@ -65,6 +66,7 @@ class Task:
         penalties: the ridge strengths that a probe of this task is chosen from.
         batch_size: for evaluation.
         judging: how answers are judged beside their loss.
+        slices: how batches are cut where memory is short; it decides no number.
     """
 
     backbone: Backbone
@@ -79,6 +81,7 @@ class Task:
     penalties: Sequence[float] = PENALTIES
     batch_size: int = 64
     judging: Judging = PLAIN
+    slices: Slices = field(default_factory=Slices)
 
     def objective(self) -> Objective:
         """A fresh objective, its head (if it has one) at the probe."""
@@ -141,15 +144,19 @@ class Task:
         return self.judging.answered(self.backbone, self.encoded[part], outcomes, room, joined)
 
     def _evaluated(self, data: Encoded, objective: Objective, joined: Prepended | None) -> Outcomes:
-        batches = list(evaluation_batches([len(ids) for ids in data.sequences], self.batch_size))
-        results = []
+        def look(rows: list[int]) -> Outcomes:
+            batch = data.batch(self.backbone, rows)
+            found = objective.outcomes(self.backbone, self.backbone.hidden(batch, joined), batch, data, rows)
+            return found.weighted(data.weights_of(rows))
+
         with torch.no_grad():
-            for rows in batches:
-                batch = data.batch(self.backbone, rows)
-                hidden = self.backbone.hidden(batch, joined)
-                found = objective.outcomes(self.backbone, hidden, batch, data, rows)
-                results.append(found.weighted(data.weights_of(rows)))
-        return gather(results, batches)
+            found = [
+                part
+                for rows in evaluation_batches([len(ids) for ids in data.sequences], self.batch_size)
+                for part in self.slices.look(rows, look)
+            ]
+        rows, results = zip(*found, strict=True)
+        return gather(results, rows)
 
 
 def prepare(
@@ -162,6 +169,7 @@ def prepare(
     pooling: Pooling | None = None,
     class_weights: ClassWeights = None,
     judging: Judging = PLAIN,
+    accumulate: int = 1,
 ) -> Task:
     """The task of `data` on a model: split as the user did or here, cut and encoded, with a read-out chosen.
 
@@ -175,6 +183,7 @@ def prepare(
         class_weights: ``"balanced"``, or the weight of each label by its name, 1 for those that are not named; they
             weigh the loss, in training and wherever it is told, and are scaled to a mean of 1 over the training rows.
         judging: how answers are judged beside their loss.
+        accumulate: the slices of a training step, whose gradients are added up.
 
     Raises:
         InputError: when the prompt leaves no room for content, completions are asked of an encoder, the class weights
@@ -198,7 +207,7 @@ def prepare(
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
     train, validation, held_out = parts.values()
     task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
-    task = replace(task, judging=judging)
+    task = replace(task, judging=judging, slices=Slices(accumulate))
     kind = kind_of(data)
     if kind is None:
         if judging.metric is not None:
@@ -243,12 +252,16 @@ def features(
     """
     data = task.encoded[part]
     found = {pooling: torch.empty(len(data), task.backbone.hidden_size) for pooling in poolings}
+
+    def look(rows: list[int]) -> None:
+        batch = data.batch(task.backbone, rows)
+        hidden = task.backbone.hidden(batch, joined)
+        for pooling, pooled in found.items():
+            pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()
+
     with torch.no_grad():
         for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
-            batch = data.batch(task.backbone, rows)
-            hidden = task.backbone.hidden(batch, joined)
-            for pooling, pooled in found.items():
-                pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()
+            task.slices.look(rows, look)
     finite = torch.stack([pooled.isfinite().all(1) for pooled in found.values()]).all(0)
     if not finite.all():
         broken = [ids for ids, good in zip(data.sequences, finite.tolist(), strict=True) if not good]
