@@ -160,7 +160,7 @@ def _answers(value: object) -> list[tuple[str, int | None]] | None:
         return []
     if isinstance(value, Mapping):
         texts, starts = value.get("text"), value.get("answer_start", value.get("start"))
-        texts, starts = (one.tolist() if hasattr(one, "tolist") else one for one in (texts, starts))
+        texts, starts = _plain(texts), _plain(starts)
         if isinstance(texts, str):
             texts, starts = [texts], [starts]
         if not isinstance(texts, list | tuple) or (isinstance(starts, list | tuple) and len(starts) != len(texts)):
