@@ -129,12 +129,13 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     )
     configs = [config for config in _configs(model, settings) if not model.lacks(config.method)]
     lengths = [len(ids) for ids in task.encoded["train"].sequences]
+    before = _resident()
     costs = _costs(task, configs, sum(lengths) / len(lengths))
     row = row_seconds(task, MEASURED_SECONDS / 10)
     runs = [_run(config, cost, settings, row, task) for config, cost in zip(configs, costs, strict=True)]
     again = (settings.seeds - 1) * settings.steps * sum(cost.seconds for cost in costs) * 2 / max(1, len(costs))
     seconds = BESIDE_TRAINING * (sum(run.seconds for run in runs) + again) + len(POOLINGS) * len(lengths) * row
-    memory = _memory(model, costs)
+    memory = _memory(model, costs, before)
     return AuditPlan(
         task="options" if isinstance(data, Completions) and data.options else data.kind,
         rows=len(data),
@@ -232,13 +233,18 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, task
     return PlannedRun(config.label, steps, steps * cost.seconds + scored * row)
 
 
-def _memory(model: OpenModel, costs: Sequence[StepCost]) -> dict[str, int]:
-    """Bytes at the step that takes most, by what takes them."""
+def _memory(model: OpenModel, costs: Sequence[StepCost], before: int) -> dict[str, int]:
+    """Bytes at the step that takes most, by what takes them.
+
+    On a CPU such a step was just taken, and most of what it had is still held: the process is as large as it gets, or,
+    where its memory was handed back, as large as it was `before` and what a step keeps.
+    """
     weights = stored_bytes(model.release())
     dearest = max(costs, key=lambda cost: cost.activations + cost.optimiser)
     memory = {"weights": weights, "activations": dearest.activations, "optimiser": dearest.optimiser}
     if next(model.release().parameters()).device.type == "cpu":
-        memory["process"] = max(0, _resident() - weights)
+        largest = max(_resident(), before + dearest.activations + dearest.optimiser)
+        memory["process"] = max(0, largest - sum(memory.values()))
     return memory
 
 
