@@ -12,7 +12,8 @@ from helpers.tolerances import assert_close
 from promptreach.data import ContextSpans
 from promptreach.diagnosis.measures.metrics import metrics_for, score
 from promptreach.training.task.encoding import encode
-from promptreach.training.task.kinds.spans import ContextAnswers, Spans, spans_given
+from promptreach.training.task.kinds.span_scores import spans_given
+from promptreach.training.task.kinds.spans import ContextAnswers, Spans
 from promptreach.training.task.readout import blank_head
 
 DATA = ContextSpans(

@@ -1,4 +1,4 @@
-"""The scores of an answer that was found in a context, as the evaluation of SQuAD defines them.
+"""The answer that scores of its two ends give, and what it is worth as the evaluation of SQuAD defines that.
 
 Texts are compared without case, punctuation, English articles and runs of white space. Several answers may be right,
 and the best counts; where none is, only no answer is.
@@ -11,6 +11,14 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from promptreach.training.task.contexts import NOWHERE
+
+LONGEST = 30
+"""Tokens of an answer that is given."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _UNPUNCTUATED = str.maketrans("", "", string.punctuation)
 
@@ -39,3 +47,16 @@ def _f1(one: Sequence[str], other: Sequence[str]) -> float:
     # Of precision and recall as the evaluation has it, to its last bit.
     precision, recall = common / len(one), common / len(other)
     return 2 * precision * recall / (precision + recall) if common else 0.0
+
+
+def spans_given(scores: Float[Tensor, "batch seq 2"]) -> Int[Tensor, "batch 2"]:
+    """The first and the last token of the best answer of at most `LONGEST` tokens, or twice `NOWHERE` where no answer
+    scores higher."""
+    length = scores.shape[1]
+    both = scores[:, :, None, 0] + scores[:, None, :, 1]
+    place = torch.arange(length, device=scores.device)
+    apart = place[None, :] - place[:, None]
+    fits = (apart >= 0) & (apart < LONGEST) & (place[:, None] != NOWHERE)
+    fits[NOWHERE, NOWHERE] = True
+    best = torch.where(fits, both, -torch.inf).flatten(1).argmax(1)
+    return torch.stack([best // length, best % length], dim=1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -13,12 +13,10 @@ from promptreach.data import TaskData
 from promptreach.training.task.contexts import NOWHERE, SpanTruth
 from promptreach.training.task.encoding import Encoded
 from promptreach.training.task.kinds.kind import UNSCALED, Places, Scale, TaskKind, row_weights
-from promptreach.training.task.kinds.span_scores import span_scores
+from promptreach.training.task.kinds.span_scores import LONGEST, span_scores, spans_given
 from promptreach.training.task.objective import HeadObjective, Outcomes
 from promptreach.training.task.readout import LinearHead, Pooling, Problem, Reals, Wholes, blank_head, folds
 
-LONGEST = 30
-"""Tokens of an answer that is given."""
 MOST_TOKENS = 16384
 """The tokens that the probe is fitted to, at most."""
 _NEVER = -1e4
@@ -55,19 +53,6 @@ def _barred(truths: Sequence[SpanTruth], outputs: Tensor) -> Float[Tensor, "batc
     for row, truth in enumerate(truths):
         barred[row, [NOWHERE, *truth.readable]] = 0.0
     return barred
-
-
-def spans_given(scores: Float[Tensor, "batch seq 2"]) -> Int[Tensor, "batch 2"]:
-    """The first and the last token of the best answer of at most `LONGEST` tokens, or twice `NOWHERE` where no answer
-    scores higher."""
-    length = scores.shape[1]
-    both = scores[:, :, None, 0] + scores[:, None, :, 1]
-    place = torch.arange(length, device=scores.device)
-    apart = place[None, :] - place[:, None]
-    fits = (apart >= 0) & (apart < LONGEST) & (place[:, None] != NOWHERE)
-    fits[NOWHERE, NOWHERE] = True
-    best = torch.where(fits, both, -torch.inf).flatten(1).argmax(1)
-    return torch.stack([best // length, best % length], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
