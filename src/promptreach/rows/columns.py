@@ -56,7 +56,7 @@ _LABEL_LIKE = ("gold_label", "is_duplicate", "score", "similarity", "rating", "s
 _TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
 _OPTIONS = ("choices", "options", "endings", "ending0", "choice1", "mc1_targets")
 _CHOICE: Mapping[str, tuple[str, ...]] = {
-    "options": ("choices", "options", "endings", "candidates"),
+    "options": ("choices", "options", "endings"),
     "prompt": ("prompt", "question", "ctx", "context", "query", "input", "text", "sentence"),
     "answer": (
         "answer",
@@ -169,7 +169,9 @@ def _choice(
             faults = [_column_fault(table, role, wish, [], usual)]
             return faults if asked else None
         found[role] = column
-    return TaskShape("options", {role: found[role] for role in ("prompt", "options", "answer")})
+    extra = _first_of("context", by_name, ("context", "passage", "article", "paragraph"))
+    extra = {} if named["prompt"] or set(extra.values()) & set(found.values()) else extra
+    return TaskShape("options", {**extra, **{role: found[role] for role in ("prompt", "options", "answer")}})
 
 
 def _pair(

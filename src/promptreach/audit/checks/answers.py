@@ -1,17 +1,20 @@
 """A few rows of the test part as they were answered: what was asked, what is right, and what each method says."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
+from promptreach.backbone import Prepended
 from promptreach.data import LabelledTexts
-from promptreach.diagnosis.experiment import Measured
+from promptreach.diagnosis.experiment import Measured, UserRun
 from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.errors import InputError
+from promptreach.hf import attach
 from promptreach.report.findings import Cell, Table
-from promptreach.training.runs import Run, applied
+from promptreach.training.runs import applied
 from promptreach.training.task.judging import SPARE, decoded, room_of
+from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.task import drawn_rows
 from promptreach.training.task.writing import greedy
 
@@ -28,7 +31,12 @@ def measure(context: AuditContext) -> Outcome:
     best = {run.config.label: run for method in _METHODS if (run := context.best(method)) is not None}
     control = "head alone" if context.is_classification else "bare model"
     runs = {control: context.runs["head"]} if "head" in context.runs else {}
-    given = {name: _answers(context, run, rows) for name, run in {**runs, **best}.items()}
+    given = {
+        name: _answers(context, held_out(run), rows, applied(task.backbone, run))
+        for name, run in {**runs, **best}.items()
+    }
+    if context.user_run is not None:
+        given["yours"] = _own(context, context.user_run, rows)
     true = task.encoded["held_out"].texts or task.held_out.answers
     inputs, wanted = [task.held_out.inputs[row] for row in rows], [true[row] for row in rows]
     records = [
@@ -43,9 +51,20 @@ def measure(context: AuditContext) -> Outcome:
     return found, Shown(summary, [_table(inputs, wanted, given, is_written=is_written)])
 
 
-def _answers(context: AuditContext, run: Run, rows: Sequence[int]) -> list[str]:
-    """The answers of a run to those held-out rows, as text."""
-    task, found, data = context.task, held_out(run), context.task.held_out
+def _own(context: AuditContext, own: UserRun, rows: Sequence[int]) -> list[str]:
+    """The answers of the user's own adapter; an output that stands for no label has no name."""
+    names = getattr(context.data, "label_names", ())
+    if own.answers is not None:
+        return [names[at] if at < len(names) else "no label" for at in own.answers[list(rows)].tolist()]
+    adapter, backbone = own.adapter, context.task.backbone
+    return _answers(context, own.outcomes, rows, attach(backbone, adapter) if adapter else nullcontext(Prepended()))
+
+
+def _answers(
+    context: AuditContext, found: Outcomes, rows: Sequence[int], attached: AbstractContextManager[Prepended]
+) -> list[str]:
+    """The answers to those held-out rows, as text; what was not written yet is written with what is `attached`."""
+    task, data = context.task, context.task.held_out
     if isinstance(data, LabelledTexts):
         assert found.given is not None
         return [data.label_names[int(found.given[row])] for row in rows]
@@ -60,7 +79,7 @@ def _answers(context: AuditContext, run: Run, rows: Sequence[int]) -> list[str]:
     with suppress(InputError):  # nothing ends an answer: it runs on
         most, stops = room_of(task.backbone, task.encoded["train"])
     prompts = task.encoded["held_out"].prompts
-    with applied(task.backbone, run) as joined:
+    with attached as joined:
         written = greedy(task.backbone, [prompts[row] for row in rows], most, stops, joined)
     return [text.strip() for text in decoded(task.backbone, written)]
 
