@@ -1,7 +1,6 @@
 """Adapters scored side by side on the same rows, beside the bare model, as a finding."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from promptreach.backbone import Prepended
 from promptreach.certificate import Evidence
 from promptreach.commands.intervals import Interval, macro_f1, metrics_of
 from promptreach.commands.reading import BATCH, AdapterReader, read_folder, unused_note
@@ -19,9 +19,8 @@ from promptreach.diagnosis.measures.metrics import BINARY, LABEL_METRICS, metric
 from promptreach.diagnosis.numbers import LabelMetric, Metric
 from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import Fault, raise_if_any
-from promptreach.hf import OpenModel, attach
+from promptreach.hf import OpenModel
 from promptreach.progress import Progress
-from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
 from promptreach.report.formatting import counted, format_number
 from promptreach.training.arguments import MIN_CONTENT
@@ -93,7 +92,7 @@ def evaluate_adapters(
     faults = _faults(readers, data, model, max_length, limit, metric)
     raise_if_any([*faults, *metric_faults(metric, data), *judging_faults(judging, data)])
     rows = data if limit is None else data.take(drawn_rows(len(data), limit, seed))
-    longest = max((reader.adapter.positions for reader in readers if reader.adapter is not None), default=0)
+    longest = max((reader.positions for reader in readers), default=0)
     length = min(max_length, model.max_positions - longest)
     found: dict[str, tuple[Outcomes, Tensor | None]] = {}
     steps = (progress or Progress(quiet=True)).task("adapters", total=len(readers) + 1)
@@ -163,7 +162,8 @@ def _outcomes(reader: AdapterReader, rows: TaskData, length: int, judging: Judgi
     """How an adapter answers each row, and the label that it gives; None for completions."""
     encoded = encode(reader.model, rows, length)
     if not isinstance(rows, LabelledTexts):
-        return _completed(reader.model, reader.adapter, rows, length, judging), None
+        with reader.attached() as joined:
+            return _completed(reader.model, joined, rows, length, judging), None
     assert encoded.labels is not None
     logits = reader.logits(encoded.sequences)
     known = reader.labels or rows.label_names
@@ -183,10 +183,9 @@ def _answered(logits: Tensor, labels: Int[Tensor, " rows"]) -> tuple[Outcomes, T
     return Outcomes(loss, torch.ones_like(loss), right, given=given, true=true), answers
 
 
-def _completed(model: OpenModel, adapter: Adapter | None, rows: TaskData, length: int, judging: Judging) -> Outcomes:
+def _completed(model: OpenModel, joined: Prepended | None, rows: TaskData, length: int, judging: Judging) -> Outcomes:
     task = _task(model, rows, length, judging)
-    with nullcontext() if adapter is None else attach(model, adapter) as joined:
-        return task.answered("rows", task.evaluate("rows", task.objective(), joined), joined)
+    return task.answered("rows", task.evaluate("rows", task.objective(), joined), joined)
 
 
 def _task(model: OpenModel, rows: TaskData, length: int, judging: Judging = PLAIN) -> Task:

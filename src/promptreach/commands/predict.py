@@ -1,7 +1,6 @@
 """The answers of an adapter to texts, as a finding: a label and how sure it is, or a completion."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from promptreach.certificate import Evidence
 from promptreach.commands.reading import AdapterReader, read_folder
 from promptreach.data import Completions, LabelledTexts
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.hf import OpenModel, attach
+from promptreach.hf import OpenModel
 from promptreach.report.findings import Cell, Finding, Table
 from promptreach.report.formatting import counted
 from promptreach.rows.options import spaced
@@ -88,7 +87,7 @@ def predict_texts(
         remedy = "put them into a table, and call promptreach evaluate"
         faults.append(Fault(str(folder), "a head for two texts a row", "a head for one text", remedy))
     raise_if_any(faults)
-    length = min(max_length, model.max_positions - (reader.adapter.positions if reader.adapter else 0))
+    length = min(max_length, model.max_positions - reader.positions)
     if options:
         records, cut = _chosen(reader, texts, length, options)
     elif reader.classifies:
@@ -148,7 +147,7 @@ def _chosen(
     rows = Completions(tuple(texts), tuple(own[0] for own in behind), "text", options=behind)
     encoded = encode(reader.model, rows, length)
     task = Task(reader.model, rows, rows, rows, {"rows": encoded}, probes={}, pooling=None)
-    with nullcontext() if reader.adapter is None else attach(reader.model, reader.adapter) as joined:
+    with reader.attached() as joined:
         nats = task.option_losses("rows", joined).view(len(texts), len(options))
     share, place = torch.softmax(-nats.double(), dim=1).max(1)
     records: list[dict[str, Cell]] = [
@@ -162,6 +161,5 @@ def greedy(reader: AdapterReader, prompts: Sequence[Sequence[int]], max_new_toke
     """The likeliest token after each prompt, and after that, until the end token, `max_new_tokens`, or the end
     of the context; see `promptreach.training.task.writing`."""
     end = reader.model.end_token
-    assert reader.adapter is not None
-    with attach(reader.model, reader.adapter) as joined:
+    with reader.attached() as joined:
         return writing.greedy(reader.model, prompts, max_new_tokens, () if end is None else (end,), joined)

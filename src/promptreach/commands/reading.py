@@ -4,8 +4,9 @@ A folder that this library wrote has its head beside the adapter; one that PEFT 
 architecture's own head in it; one with neither answers with text, through the model's language head.
 """
 
+import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.backbone import Classifier
+from promptreach.backbone import Classifier, Prepended
 from promptreach.data import TaskData
 from promptreach.hf import OpenModel, attach, load_readout
 from promptreach.hf.adapters.brought import bring
+from promptreach.hf.adapters.by_config import PEFT_KINDS, attached_folder, config_of
+from promptreach.hf.adapters.folders import SUPPORTED_TYPES
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Text
+from promptreach.training.methods.methods import positions_of
 from promptreach.training.task.encoding import evaluation_batches
 from promptreach.training.task.readout import LinearHead
 
@@ -38,6 +42,8 @@ class AdapterReader:
         head: the read-out beside it, or None.
         classifier: the architecture's own head with the adapter under it, or None.
         labels: those of `head`, in the order of its outputs; empty where nothing names them.
+        positions: how many it puts in front of a text.
+        by_config: whether it is of a kind that PEFT alone reads; there is no record of it then.
         pairs: whether its head was trained on two texts a row.
     """
 
@@ -48,6 +54,14 @@ class AdapterReader:
     classifier: Classifier | None = None
     labels: tuple[str, ...] = ()
     pairs: bool = False
+    positions: int = 0
+    by_config: bool = False
+
+    def attached(self) -> AbstractContextManager[Prepended]:
+        """The adapter on its model for a `with` block."""
+        if self.by_config:
+            return attached_folder(self.model, self.folder)
+        return nullcontext(Prepended()) if self.adapter is None else attach(self.model, self.adapter)
 
     @property
     def classifies(self) -> bool:
@@ -60,7 +74,7 @@ class AdapterReader:
             assert self.classifier is not None
             return self.classifier(sequences)
         found = torch.empty(len(sequences), len(self.head.bias))
-        with torch.no_grad(), nullcontext() if self.adapter is None else attach(self.model, self.adapter) as joined:
+        with torch.no_grad(), self.attached() as joined:
             for rows in evaluation_batches([len(ids) for ids in sequences], BATCH):
                 batch = self.model.batch([sequences[row] for row in rows])
                 found[rows] = self.head(self.model.hidden(batch, joined), batch.mask).float().cpu()
@@ -95,6 +109,19 @@ def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
         pairs = bool(info.get("pairs"))
         if not (folder / CONFIG).is_file():
             return AdapterReader(folder, model, None, head, None, labels, pairs)
+    kind = _kind(folder)
+    if kind in PEFT_KINDS and kind not in SUPPORTED_TYPES:
+        positions = positions_of(config_of(folder / CONFIG))
+        return AdapterReader(folder, model, None, head, None, labels, pairs, positions, by_config=True)
     brought = bring(folder, model)
     classifier = None if head is not None else brought.classifier
-    return AdapterReader(folder, brought.model, brought.adapter, head, classifier, labels, pairs)
+    positions = brought.adapter.positions
+    return AdapterReader(folder, brought.model, brought.adapter, head, classifier, labels, pairs, positions)
+
+
+def _kind(folder: Path) -> str:
+    """PEFT's name of the adapter in a folder; empty where nothing tells it."""
+    try:
+        return str(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["peft_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
