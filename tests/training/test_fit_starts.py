@@ -10,9 +10,7 @@ from peft import IA3Config, PromptEncoderConfig
 import promptreach
 from helpers.tasks import completer, completions, labelled, model_of
 from promptreach.audit.settings import BUDGETS
-from promptreach.commands.evaluate import evaluate_adapters
 from promptreach.commands.fit import fit_adapter
-from promptreach.commands.predict import predict_texts
 from promptreach.data import LabelledTexts
 from promptreach.errors import InputError
 from promptreach.training.fit import fit
@@ -75,17 +73,6 @@ def test_what_a_config_trains_is_left_as_pefts_own_folder(tmp_path: Path) -> Non
     assert {"adapter_config.json", "adapter_model.safetensors", "readout.safetensors", "README.md"} <= {
         file.name for file in (tmp_path / "own").iterdir()
     }
-    before = model.hidden(model.batch([[4, 5, 6]]))
-    scored = evaluate_adapters(model, [tmp_path / "own"], rows, max_length=128)
-    assert scored.values["metrics"]["own"]["accuracy"]["value"] > 0.5
-    answers = predict_texts(model, tmp_path / "own", ["the cat sat"]).values["answers"]
-    assert answers[0]["label"] in data_labels(rows)
-    assert torch.equal(model.hidden(model.batch([[4, 5, 6]])), before)
-
-
-def data_labels(rows: Any) -> tuple[str, ...]:
-    assert isinstance(rows, LabelledTexts)
-    return rows.label_names
 
 
 def test_an_audit_compares_a_config_and_the_stronger_of_two_loras(monkeypatch: pytest.MonkeyPatch) -> None:

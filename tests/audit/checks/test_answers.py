@@ -3,17 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from helpers.audit_cases import SETTINGS, finding_of, trained
 from helpers.models import tiny_model
-from helpers.tasks import completions, labelled
+from helpers.tasks import completions
 from promptreach.audit.checks import answers
 from promptreach.audit.context import prepared
 from promptreach.diagnosis.measures.baselines import train_control
 from promptreach.diagnosis.measures.comparison import held_out
-from promptreach.diagnosis.measures.user_run import score_user_run
-from promptreach.prompt import SoftPrompt
 from promptreach.training.task.task import drawn_rows
 
 
@@ -42,19 +38,3 @@ def test_completions_are_written_for_the_table_and_long_texts_lose_their_middle(
     table = found.blocks[0]
     assert all(len(row[0]) < 260 and " … " in row[0] and row[0].endswith("the") for row in table.rows)  # type: ignore[union-attr]
     assert all(isinstance(row["answers"]["bare model"], str) for row in found.values["rows"])
-
-
-@pytest.mark.parametrize("kind", ["labels", "completions"])
-def test_the_users_adapter_answers_as_well(kind: str) -> None:
-    model, data = tiny_model("llama"), labelled() if kind == "labels" else completions()
-    context = prepared(model, data, SETTINGS, user_adapter=SoftPrompt(model.vocabulary[:3].clone()))
-    train_control(context)
-    context.user_run = score_user_run(context)
-    assert context.user_run is not None
-    found = finding_of("answers", context)
-    assert found.reason == ""
-    rows = drawn_rows(len(context.task.held_out), answers.SHOWN, context.seed)
-    given = [row["answers"]["yours"] for row in found.values["rows"]]
-    if context.user_run.answers is not None:
-        assert given == [data.label_names[int(context.user_run.answers[row])] for row in rows]  # type: ignore[union-attr]
-    assert all(isinstance(answer, str) for answer in given)

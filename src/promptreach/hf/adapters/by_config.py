@@ -20,16 +20,14 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 
 from promptreach.backbone import Prepended
-from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
+from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.hf.adapters._lora import check_state
 from promptreach.hf.adapters.folders import CARD, Readout, base_of, write_readout
-from promptreach.hf.adapters.places import CONFIG, file_faults
+from promptreach.hf.adapters.places import CONFIG
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.running.slots import prefix_of
 
-PEFT_KINDS = frozenset(str(kind).rpartition(".")[2] for kind in PEFT_TYPE_TO_CONFIG_MAPPING)
-"""The names of all methods that PEFT has."""
 _BY_TASK = ("MULTITASK_PROMPT_TUNING", "POLY", "XLORA", "HRA_MULTI")
 """Methods whose forward pass needs a task's number or weights beside the tokens."""
 _OWN_WEIGHTS = ("pissa", "olora", "loftq", "corda", "eva", "lora_ga")
@@ -168,22 +166,6 @@ def attached_by_config(model: OpenModel, config: PeftConfig, seed: int) -> Itera
                 raise InputError(Fault("method", seen, "a config that PEFT can put on this model")) from error
         wrapper.eval()
         yield AttachedMethod(wrapper)
-    finally:
-        before.restore()
-
-
-@contextmanager
-def attached_folder(model: OpenModel, folder: Path) -> Iterator[Prepended]:
-    """Any adapter that PEFT loads, as it stands in its folder, on the model; on leaving, the model is what it was.
-
-    Raises:
-        AdapterError: for a folder that lacks a file, or holds weights that come as pickles.
-    """
-    raise_if_any(file_faults(folder), AdapterError)
-    _, before = model.fingerprint, _Modules(model.release())
-    try:
-        with torch.no_grad():
-            yield AttachedMethod(PeftModel.from_pretrained(model.release(), str(folder)).eval()).joined
     finally:
         before.restore()
 
