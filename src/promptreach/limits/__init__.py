@@ -1,6 +1,8 @@
 """Limits of prompts: exact oracles, bounds and data that no prompt fits, each with a certificate."""
 
 from promptreach.limits.counting.lengths import PromptLength, prompt_length
+from promptreach.limits.counting.separation import Separation, nearly_one_slot, rank_one_separation
+from promptreach.limits.counting.soft_floors import soft_token_floor
 from promptreach.limits.counting.token_floors import token_floor, token_floors
 from promptreach.limits.counting.tokens import (
     ComparisonRow,
@@ -27,6 +29,7 @@ __all__ = [
     "PromptLength",
     "PromptUpdate",
     "QueryGroup",
+    "Separation",
     "TokenBound",
     "UnmemorisablePair",
     "compare_with_lora",
@@ -36,8 +39,11 @@ __all__ = [
     "low_rank_fit",
     "memorisable",
     "memorisable_statistics",
+    "nearly_one_slot",
     "prompt_length",
     "prompt_to_update",
+    "rank_one_separation",
+    "soft_token_floor",
     "token_floor",
     "token_floors",
     "token_lower_bound",
