@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from promptreach.claims import (
+    every_tolerance,
     hardness,
     injective_stacks,
     linear_time,
@@ -14,7 +15,9 @@ from promptreach.claims import (
     prompt_lengths,
     rivals,
     saturation,
+    separation,
     single_layer,
+    token_floors,
     universality,
     unmemorisable,
 )
@@ -41,8 +44,11 @@ CLAIMS = (
     hardness.CLAIM,
     linear_time.CLAIM,
     rivals.CLAIM,
+    token_floors.CLAIM,
+    separation.CLAIM,
+    every_tolerance.CLAIM,
 )
-"""Every claim, in the papers' order; `promptreach claims` lists them."""
+"""Every claim, in the papers' order, then those of this project; `promptreach claims` lists them."""
 
 
 def run_claim(

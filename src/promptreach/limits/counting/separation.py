@@ -139,11 +139,11 @@ def nearly_one_slot(weights: AttentionWeights, data: Separation, size: float) ->
     Raises:
         InputError: for data of other weights, queries too few or too dependent for such a key, or a size not positive.
     """
-    found = [head_statistics(weights.detached(), [item]) for item in data.sequences]
     if not 0 < size < math.inf:
         raise InputError(Fault("size", str(size), "a positive number"))
     if len(data.direction) != weights.output_size or len(data.sequences[0][0]) != weights.hidden_size:
         raise InputError(Fault("data", "of another layer", "data that were made for these weights"))
+    found = [head_statistics(weights.detached(), [item]) for item in data.sequences]
     queries = torch.stack([item.known_query for item in found]) * weights.softmax_scale
     masses = torch.cat([item.lse for item in found])
     scores = data.sizes.log() + masses - math.log(size)
@@ -165,7 +165,7 @@ def _layer_output(layer: LayerWeights, inputs: Float[Tensor, "tokens hidden"]) -
     if layer.feed_forward is None:
         return attended
     stream = inputs[-1] + attended
-    return stream + blocks.feed_forward(layer.feed_forward, stream)
+    return stream + blocks.feed_forward(layer.feed_forward, stream[None])[0]
 
 
 def _found(
@@ -173,9 +173,7 @@ def _found(
 ) -> tuple[list[Tensor], SoftPrompt, Tensor, Tensor]:
     """Sequences of two tokens at which one prompt adds positive multiples of one vector, by Newton's method."""
     weights = layer.attention
-    draw = torch.randn(
-        2, _CANDIDATES * examples, weights.hidden_size, generator=generator, dtype=torch.float64
-    )
+    draw = torch.randn(2, _CANDIDATES * examples, weights.hidden_size, generator=generator, dtype=torch.float64)
     turned = draw[1] @ weights.query[0].mT @ weights.key[0] * weights.softmax_scale
     spread = 2.0 / max(float(turned.norm(dim=1).mean()), 1e-300)  # scores then differ by about two nats
     prompt = torch.randn(examples, weights.hidden_size, generator=generator, dtype=torch.float64) * spread
@@ -370,7 +368,9 @@ def _faults(layer: LayerWeights, examples: int | None) -> list[Fault]:
     weights, network = layer.attention, layer.feed_forward
     faults = weight_faults(weights)
     if weights.num_heads != 1:
-        faults.append(Fault("layer.attention", f"{weights.num_heads} heads", "one", "Take one with weights.head(index)"))
+        faults.append(
+            Fault("layer.attention", f"{weights.num_heads} heads", "one", "Take one with weights.head(index)")
+        )
     if layer.norm_position != "none":
         remedy = "Pass LayerWeights(attention=weights) for the head alone, on states that went through its norm"
         faults.append(Fault("layer", f"norms ({layer.norm_position})", "none", remedy))

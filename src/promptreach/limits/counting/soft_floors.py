@@ -18,8 +18,8 @@ If o_i is within e of its target, the left side has the sign of r_i.(t_i - a_i),
 Either way l is at least the l_i at which both sides are equal: the prompt takes at least the share s_i, however long
 its tokens are.
 
-Now the rows (t_i - a_i) + (1 - lambda_i) a_i, with 1 - lambda_i >= s_i, are within the errors of a matrix of rank m. For
-every P with |P| <= 1 and D_m the distance from the matrices of rank m,
+Now the rows (t_i - a_i) + (1 - lambda_i) a_i, with 1 - lambda_i >= s_i, are within the errors of a matrix of rank m.
+For every P with |P| <= 1 and D_m the distance from the matrices of rank m,
 
     |errors| >= min(e, D_m(diag(s) A P) - |(T - A) P|),                                                      (2)
 
@@ -137,7 +137,9 @@ class _Shares(NamedTuple):
         rows = _preimages(values, slopes)
         pulled = _inner(rows, changes)
         level = Ball(lse, lse_error) - Ball(offsets.centre[:, 0], offsets.radius[:, 0])
-        level = level + _inner(rows, Ball(middle.centre.expand_as(bare.centre), middle.radius.expand_as(bare.radius)) - bare)
+        level = level + _inner(
+            rows, Ball(middle.centre.expand_as(bare.centre), middle.radius.expand_as(bare.radius)) - bare
+        )
         sign = pulled.centre.sign()
         return _Shares(
             bare,
