@@ -9,7 +9,7 @@ from promptreach.errors import InputError
 from promptreach.theorems import THEOREMS
 
 KEYS = [f"{paper}{number}" for paper in "AB" for number in range(1, 6)]
-OURS = ["N1", "N2", "N3"]
+OURS = [f"N{number}" for number in range(1, 6)]
 
 
 def test_the_ten_claims_their_rivals_and_our_own_are_there_once_and_in_order() -> None:

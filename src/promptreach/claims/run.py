@@ -13,7 +13,9 @@ from promptreach.claims import (
     parameter_counts,
     phase_transition,
     prompt_lengths,
+    prompts_as_updates,
     rivals,
+    sampled_reach,
     saturation,
     separation,
     single_layer,
@@ -47,6 +49,8 @@ CLAIMS = (
     token_floors.CLAIM,
     separation.CLAIM,
     every_tolerance.CLAIM,
+    prompts_as_updates.CLAIM,
+    sampled_reach.CLAIM,
 )
 """Every claim, in the papers' order, then those of this project; `promptreach claims` lists them."""
 

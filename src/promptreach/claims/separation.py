@@ -21,7 +21,7 @@ FITTED = 1e-8
 
 def run(setting: Setting) -> Outcome:
     """The bound, the update and both trained, for a head alone; the bound and the update with a network behind."""
-    examples, hidden, starts, steps = setting.pick((3, 8, 1, 12), (5, 12, 4, 200))
+    examples, hidden, starts, steps = setting.pick((3, 8, 1, 12), (5, 12, 2, 100))
     generator = torch.Generator().manual_seed(setting.seed)
     head = random_head(hidden, hidden, generator)
     data = rank_one_separation(LayerWeights(head), examples, setting.seed)
@@ -91,9 +91,9 @@ def run(setting: Setting) -> Outcome:
             y_label="error over the targets' size",
             log_y=True,
             series=[
-                Series(name="proved floor of soft tokens", x=lengths, y=least),
-                Series(name="soft prompts, trained", x=lengths, y=trained),
-                Series(name=f"one free slot of value {SLOTS[-1]:.0e}", x=lengths, y=[slots[-1]] * len(lengths)),
+                Series(name="proved floor of soft tokens", x=[*lengths], y=least),
+                Series(name="soft prompts, trained", x=[*lengths], y=trained),
+                Series(name=f"one free slot of value {SLOTS[-1]:.0e}", x=[*lengths], y=[slots[-1]] * len(lengths)),
             ],
             note=f"{examples} examples, hidden size {hidden}; {examples} soft tokens and one change of rank one fit.",
         ),
@@ -110,8 +110,8 @@ def run(setting: Setting) -> Outcome:
             ),
             Text(
                 text="What it means for your next prompt: where one direction is to be added at many inputs, a "
-                "rank-one LoRA says it once, and a prompt spells it out input by input. In real heads keys are free of "
-                "values, so soft tokens come as near as slots do."
+                "rank-one LoRA says it once, and a prompt spells it out input by input. That a prefix comes near with "
+                "one slot of an enormous value is no help to soft tokens whose keys follow from their values."
             ),
         ),
     )

@@ -21,7 +21,7 @@ def run(setting: Setting) -> Outcome:
     head = random_head(2 * EXAMPLES, 2 * EXAMPLES, generator)
     data = tokens_needed(head, EXAMPLES, setting.seed)
     size = float(data.targets.square().mean().sqrt())
-    starts, steps = setting.pick((1, 12), (4, 200))
+    starts, steps = setting.pick((1, 12), (2, 100))
     lengths = list(range(1, EXAMPLES))
     certificates = token_floors(head, data.sequences, data.targets, lengths)
     floors = [floor.value / size for floor in certificates]
@@ -68,9 +68,9 @@ def run(setting: Setting) -> Outcome:
             y_label="error over the targets' size",
             log_y=True,
             series=[
-                Series(name="proved floor", x=lengths, y=floors),
-                Series(name="prefixes, trained", x=lengths, y=slots),
-                Series(name="soft prompts, trained", x=lengths, y=tokens),
+                Series(name="proved floor", x=[*lengths], y=floors),
+                Series(name="prefixes, trained", x=[*lengths], y=slots),
+                Series(name="soft prompts, trained", x=[*lengths], y=tokens),
             ],
             note=f"{EXAMPLES} examples that {EXAMPLES} tokens fit exactly, hidden size {head.hidden_size}.",
         ),

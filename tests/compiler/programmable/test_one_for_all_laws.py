@@ -100,4 +100,4 @@ def test_certificates_survive_a_file_and_other_numbers_do_not_pass(dtype):
 def test_float32_is_refused_where_its_rounding_leaves_no_certificate():
     with pytest.raises(InputError, match="float32"):
         plan_backbone(1, 1, 1.0, 0.001, "one_for_all", dtype=torch.float32)
-    assert plan_backbone(1, 1, 1.0, 1e-5, "one_for_all").bound <= 1e-5
+    assert plan_backbone(1, 1, 1.0, 1e-4, "one_for_all").bound <= 1e-4

@@ -183,9 +183,10 @@ def _found(
         return _layer_output(layer, torch.cat([prompt, inputs])) - _layer_output(layer, inputs)
 
     def missed(unknown: Tensor, last: Tensor) -> Tensor:
-        return added(unknown[:-1], last) - unknown[-1] * direction
+        rest: Tensor = added(unknown[:-1], last) - unknown[-1] * direction
+        return rest
 
-    changes = torch.func.vmap(added)(*draw)
+    changes: Tensor = torch.func.vmap(added)(*draw)
     direction = changes.mean(0) / changes.mean(0).norm().clamp(min=1e-300)
     unknown = torch.cat([draw[0], (changes @ direction)[:, None]], dim=1)
     for _ in range(_STEPS):

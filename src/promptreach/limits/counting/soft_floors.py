@@ -129,10 +129,10 @@ class _Shares(NamedTuple):
         wanted = Ball.exact(targets)
         wanted = wanted if weights.output_bias is None else wanted - Ball.exact(weights.output_bias)
         changes = wanted - bare
-        scores = [scores_of(weights, item[-1], 0) for item in sequences]
+        scores = [scores_of(weights, item[-1], 0)[1:3] for item in sequences]
         slopes, offsets = (
-            Ball(torch.stack([item[i].centre for item in scores]), torch.stack([item[i].radius for item in scores]))
-            for i in (1, 2)
+            Ball(torch.stack([item.centre for item in items]), torch.stack([item.radius for item in items]))
+            for items in zip(*scores, strict=True)
         )
         rows = _preimages(values, slopes)
         pulled = _inner(rows, changes)
