@@ -143,9 +143,10 @@ def _states_share(witness: Mapping[str, Any]) -> Statement:
     errors = tensor(witness, "errors", None)
     if len(errors) > _MOST or bool((errors < 0).any()):
         raise ValueError("too many targets, or a negative error")
+    reached = int((errors <= within).sum())
     return Statement(
-        claim=f"of all that is wanted, at least a share of value is reached {how}, as {int((errors <= within).sum())} of "
-        f"{len(errors)} targets were, provided that these are independent of one another and of the prompts",
+        claim=f"of all that is wanted, at least a share of value is reached {how}, as {reached} of {len(errors)} targets "
+        "were, provided that these are independent of one another and of the prompts",
         side=Side.LOWER,
         theorem="sampled-reach",
         evidence=Evidence.MEASURED,
