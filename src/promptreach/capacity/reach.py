@@ -145,8 +145,8 @@ def _states_share(witness: Mapping[str, Any]) -> Statement:
         raise ValueError("too many targets, or a negative error")
     reached = int((errors <= within).sum())
     return Statement(
-        claim=f"of all that is wanted, at least a share of value is reached {how}, as {reached} of {len(errors)} targets "
-        "were, provided that these are independent of one another and of the prompts",
+        claim=f"of all that is wanted, at least a share of value is reached {how}, as {reached} of {len(errors)} "
+        "targets were, provided that these are independent of one another and of the prompts",
         side=Side.LOWER,
         theorem="sampled-reach",
         evidence=Evidence.MEASURED,
