@@ -19,8 +19,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from helpers.lipschitz_cases import random_case, steepest
 from promptreach import blocks
+from promptreach.certificate import Evidence
 from promptreach.hf import layer_weights, open_model
+from promptreach.limits import local_attention_bound
 from promptreach.limits.layers.lipschitz import lipschitz
+from promptreach.weights import LayerWeights
 
 SENTENCE = "The film was not very good, but the book it was made from is one of the best that I have read this year."
 TOKENS = 32
@@ -72,6 +75,7 @@ def real_model(source: str) -> dict:
         "median_attention_local_upper_over_lower": _median(
             b.attention_local.value / b.attention_lower.value for b in at_states
         ),
+        "near": near(layers, states, [bound.attention_lower.value for bound in at_states]),
         "median_mlp_local_upper_over_lower": _median(b.mlp_local.value / b.mlp_lower.value for b in at_states),
         "median_attention_upper": _median(b.attention.value for b in bounds),
         "median_mlp_upper": _median(b.mlp.value for b in bounds),
@@ -80,6 +84,28 @@ def real_model(source: str) -> dict:
             for b in [*bounds, *at_states]
         ),
     }
+
+
+def near(layers, states, lower) -> dict:
+    """Certified bounds on attention near the streams, over the steepest direction there, at three radii.
+
+    A radius is stated as a share of the stream's Frobenius norm. None for layers whose queries and keys are rotated.
+    """
+    if layers[0].attention.rotary:
+        return {}
+    found = {}
+    for share in (0.0, 1e-4, 1e-3):
+        ratios = []
+        for layer, state, least in zip(layers, states, lower, strict=True):
+            norm, _ = blocks.norms_in_front(layer.to(torch.float64))
+            read = blocks.normed(norm, state.double())
+            bound = local_attention_bound(layer.attention, read, share * float(read.norm()))
+            assert bound.evidence is Evidence.PROVED
+            branch = blocks.attention_branch(LayerWeights(layer.attention.to(torch.float64)))
+            generator = torch.Generator().manual_seed(0)
+            ratios.append(bound.value / (least if norm is None else blocks.jacobian_norm(branch, read, 6, generator)))
+        found[f"{share:g}"] = {"median_upper_over_lower": _median(ratios), "largest": max(ratios)}
+    return found
 
 
 def streams(model) -> list[torch.Tensor]:

@@ -40,7 +40,7 @@ _MOST = 20_000  # targets or prompts of one certificate, so that a second path t
 
 
 @dataclass(frozen=True, eq=False)
-class Reach:
+class ReachedShare:
     """How much of what is wanted the drawn prompts reach.
 
     Attributes:
@@ -64,7 +64,7 @@ def reached_share(
     prompts: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Reach:
+) -> ReachedShare:
     """What share of wanted outputs prompts reach in a model that can only be run, with sample size and confidence.
 
     Args:
@@ -109,7 +109,7 @@ def reached_share(
     high = _above(news, len(fresh), confidence)
     share = Certificate.stated(recheck_share, low, {**asked, "errors": least.clamp(max=1e300)})
     more = Certificate.stated(recheck_more, high, {**asked, "targets": len(wanted), "news": news, "drawn": len(fresh)})
-    return Reach(share.checked(), more.checked(), least, best)
+    return ReachedShare(share.checked(), more.checked(), least, best)
 
 
 def _below(hits: int, tries: int, confidence: float) -> float:
@@ -198,7 +198,7 @@ def _missed(witness: Mapping[str, Any]) -> Decimal:
         return 1 - Decimal(float(witness["confidence"]))
 
 
-def summary(reach: Reach) -> str:
+def summary(reach: ReachedShare) -> str:
     """The two statements in a line for people."""
     low, high = (shown_bound(item.value, item.side, percent=True) for item in (reach.share, reach.more))
     return f"at least {low} % reached; one more prompt reaches something new in at most {high} % of cases"

@@ -54,7 +54,7 @@ _FITTED = 1e-10  # of the difference that the prompt makes
 _MOST_BYTES = 2**24
 
 
-class Separation(NamedTuple):
+class RankOneSeparation(NamedTuple):
     """Data that need n tokens, with n tokens and a change of rank one that give them.
 
     Attributes:
@@ -81,7 +81,7 @@ class Separation(NamedTuple):
     update_error: float
 
 
-def rank_one_separation(layer: LayerWeights, examples: int, seed: int = 0) -> Separation:
+def rank_one_separation(layer: LayerWeights, examples: int, seed: int = 0) -> RankOneSeparation:
     """Data for this layer that need a token each, n times the hidden size in numbers, and one change of rank one.
 
     Args:
@@ -114,7 +114,7 @@ def rank_one_separation(layer: LayerWeights, examples: int, seed: int = 0) -> Se
             raise NotCertifiedError(f"{found.claim}: {found.reason}; try another seed or fewer examples")
     reached = torch.stack([_layer_output(layer, torch.cat([prompt.embeddings, item])) for item in sequences])
     size = float(wanted.abs().max())
-    return Separation(
+    return RankOneSeparation(
         sequences,
         direction,
         sizes,
@@ -129,7 +129,7 @@ def rank_one_separation(layer: LayerWeights, examples: int, seed: int = 0) -> Se
     )
 
 
-def nearly_one_slot(weights: AttentionWeights, data: Separation, size: float) -> tuple[Prefix, float]:
+def nearly_one_slot(weights: AttentionWeights, data: RankOneSeparation, size: float) -> tuple[Prefix, float]:
     """One free key/value slot that comes near the data of a head alone, and its root-mean-square error, measured.
 
     The slot's value is about `size` times v behind the projection and its mass s_i Z_i / size, so that it hardly takes
