@@ -62,8 +62,9 @@ def test_it_is_far_below_the_bound_of_the_ball():
 
 
 def test_scores_of_hundreds_of_nats_and_large_offsets_are_covered():
-    for size, offset in ((30.0, 0.0), (1.0, 1e6), (1e-150, 0.0)):
+    for size, offset, faint in ((30.0, 0.0, 1.0), (1.0, 1e6, 1.0), (1.0, 0.0, 1e-150), (1.0, 0.0, 0.0)):
         weights = random_weights(5, 4, 5, size=size)
+        weights = dataclasses.replace(weights, query=faint * weights.query)
         state = normal(6)(4, 5) + offset
         bound = local_attention_bound(weights, state, 1e-6)
         assert bound.evidence is Evidence.PROVED
@@ -86,6 +87,10 @@ def test_what_it_does_not_cover_is_refused():
     for other, words in ((dataclasses.replace(weights, rotary=True), "rotary"), (normed, "key_norm")):
         with pytest.raises(InputError, match=words):
             local_attention_bound(other, state, 0.1)
+    with pytest.raises(InputError, match="0, or at least 1e-25"):
+        local_attention_bound(dataclasses.replace(weights, value=1e-150 * weights.value), state, 0.1)
+    silent = dataclasses.replace(weights, value=0 * weights.value)
+    assert local_attention_bound(silent, state, 0.1).value < 1e-9
     with pytest.raises(InputError) as raised:
         local_attention_bound(weights, state[:, :2], -1.0)
     assert [fault.where for fault in raised.value.faults] == ["state", "radius"]

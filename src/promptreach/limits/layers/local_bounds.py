@@ -40,6 +40,7 @@ from promptreach.weights import AttentionWeights
 from promptreach.witness import number, size_of, tensor
 
 _UP = 1 + 1e-9  # more than a million roundings of numbers that are not negative
+_LEAST = 1e-25
 _LOST = 1e-300  # at least what underflows of a softmax weight
 
 
@@ -57,7 +58,8 @@ def local_attention_bound(
         radius: in units of the state, at least 0; 0 bounds the Jacobian at the state.
 
     Raises:
-        InputError: for rotary or normed queries and keys, shapes that do not fit, or numbers that are none.
+        InputError: for rotary or normed queries and keys, shapes that do not fit, numbers that are none, or values of a
+            head that are all below 1e-25 without being 0.
 
     Reference: theorem key ``attention-lipschitz-local``.
     """
@@ -184,6 +186,11 @@ def _faults(weights: AttentionWeights, state: Tensor, radius: float | int) -> li
     if state.ndim != 2 or state.shape[1] != weights.hidden_size or not len(state):
         faults.append(Fault("state", f"shape {tuple(state.shape)}", f"(tokens, {weights.hidden_size})"))
     faults += number_faults("state", state)
+    # What is lost in underflow is below 1e-60, and each head's bound is at least the size of its values.
+    for head, matrix in enumerate(weights.value):
+        if 0 < (largest := float(matrix.detach().abs().max())) < _LEAST:
+            seen = f"head {head} with a largest entry of {largest:.3g}"
+            faults.append(Fault("weights.value", seen, f"0, or at least {_LEAST:g}", "Rescale values and projection"))
     if not 0 <= radius < math.inf:
         faults.append(Fault("radius", str(radius), "a finite number, not negative"))
     return faults
