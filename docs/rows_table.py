@@ -35,7 +35,8 @@ def _row(shape: RowShape, folder: Path) -> str:
         told = [f"read: {used}", f"parts: {parts}" * bool(parts), *task.remarks]
         told += [f"not used: {', '.join(f'`{column}`' for column in task.unused_columns)}"] * bool(task.unused_columns)
         said = "; ".join(part.rstrip(".") for part in told if part)
-    flags = "".join(f"<br>`--{name.replace('_', '-')} {value}`" for name, value in shape.options.items())
+    given = {name: value if isinstance(value, str) else ",".join(value) for name, value in shape.options.items()}
+    flags = "".join(f"<br>`--{name.replace('_', '-')} {value}`" for name, value in given.items())
     return f"| {shape.title} | {_example(shape)}{flags} | {_escaped(said)} |"
 
 

@@ -83,6 +83,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("a-causal-model", "llama", "my-prompt"),
     ):
         model = tiny_model(family, max_position_embeddings=128, num_hidden_layers=1)
+        model.tokenizer.eos_token = "[SEP]" if family == "llama" else None  # written answers end
         model.model.save_pretrained(folder / name)
         model.tokenizer.save_pretrained(folder / name)
         save_adapter(folder / adapter, model, SoftPrompt(torch.randn(4, model.hidden_size, generator=draw)))

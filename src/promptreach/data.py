@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from promptreach.rows.chats import Chat
 
-_PER_EXAMPLE = ("texts", "labels", "seconds", "prompts", "completions", "chats", "rows", "parts")
+_PER_EXAMPLE = ("texts", "labels", "seconds", "prompts", "completions", "options", "chats", "rows", "parts")
 
 
 Kept = TypeVar("Kept", bound="_Rows")
@@ -86,6 +86,7 @@ class Completions(_Rows):
         chat_template: the template that is meant, in Jinja; empty for the model's own.
         needs_template: whether the chats cannot be read without one; instructions are their prompts as they stand.
         closed: whether the completions end as their template ends an answer, so that no end token is added.
+        options: of each example the texts that its completion is one of; empty where any text may be an answer.
     """
 
     prompts: tuple[str, ...]
@@ -97,6 +98,7 @@ class Completions(_Rows):
     chat_template: str = ""
     needs_template: bool = True
     closed: bool = False
+    options: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -113,6 +115,12 @@ class Completions(_Rows):
 
 
 TaskData = LabelledTexts | Completions
+
+
+def common_options(data: TaskData) -> tuple[str, ...]:
+    """The options that all examples share, in one order; empty where they differ or there are none."""
+    options = data.options if isinstance(data, Completions) else ()
+    return options[0] if options and all(own == options[0] for own in options) else ()
 
 
 def train_test_split(data: TaskData, held_out: float, seed: int) -> tuple[TaskData, TaskData]:

@@ -24,6 +24,7 @@ from promptreach.rows._table import Row, Table, place, shorten
 from promptreach.rows.chats import Chat
 from promptreach.rows.columns import TaskShape, shape_of
 from promptreach.rows.examples import Example, example_of
+from promptreach.rows.options import answers_among, spaced, with_options
 from promptreach.rows.parts import KNOWN_NAMES, PARTS, sources_by_part
 
 MAX_LETTERS = 2**30
@@ -42,6 +43,8 @@ def read_task(
     validation: object = None,
     test: object = None,
     chat_template: str | os.PathLike[str] | None = None,
+    options_col: str | None = None,
+    options: Sequence[str] | Mapping[str, str] | None = None,
 ) -> TaskData:
     """The classification or completion task in `source`, every row of it checked.
 
@@ -64,6 +67,10 @@ def read_task(
         validation, test: sources of these parts; the whole of `source` is the training part then.
         chat_template: the template that writes chats as text, in Jinja, or the path of a file that holds it; None is
             the model's own.
+        options_col: the column of the texts that a row's answer is one of; the answer is its text, its letter or its
+            place among them.
+        options: the texts that every completion is one of; of labels the word for each, as a mapping. The model then
+            answers with the likeliest of them.
 
     Raises:
         DataError: listing the faults of the data, up to `SHOWN_FAULTS` of them and the number of the rest.
@@ -71,14 +78,14 @@ def read_task(
     """
     faults = Faults()
     if isinstance(source, (LabelledTexts, Completions)):
-        options = {"split_col": split_col, "validation": validation, "test": test, "chat_template": chat_template}
-        given = [name for name, value in options.items() if value is not None]
+        others = {"split_col": split_col, "validation": validation, "test": test, "chat_template": chat_template}
+        given = [name for name, value in others.items() if value is not None]
         expected = "a task record alone, whose attributes say these"
         faults.add(*(Fault(name, "given along with a task record", expected) for name in given))
         faults.raise_if_any(source.source)
-        return source
+        return _chosen_among(source, options, faults)
     wishes = {"text": text_col, "label": label_col, "pair": pair_col, "split": split_col}
-    wishes |= {"prompt": prompt_col, "completion": completion_col}
+    wishes |= {"prompt": prompt_col, "completion": completion_col, "options": options_col}
     template = _template(chat_template, faults)
     told: list[str] = []
     readings = []
@@ -93,7 +100,17 @@ def read_task(
         faults.add(Fault("chat_template", "a template for rows that are no chats", "rows of chats", "Leave it out."))
     answers = _labels(whole, faults)
     faults.raise_if_any(whole.name)
-    return replace(_task_of(whole, answers, template, told), source=_name_of(source))
+    return _chosen_among(replace(_task_of(whole, answers, template, told), source=_name_of(source)), options, faults)
+
+
+def _chosen_among(data: TaskData, options: Sequence[str] | Mapping[str, str] | None, faults: Faults) -> TaskData:
+    """The rows with the options that the caller gave for all of them."""
+    found = data if options is None else with_options(data, options)
+    if isinstance(found, list):
+        faults.add(*found)
+        faults.raise_if_any(data.source)
+        return data
+    return found
 
 
 def _template(given: str | os.PathLike[str] | None, faults: Faults) -> str:
@@ -302,7 +319,13 @@ def _check_whole(whole: _Reading, faults: Faults) -> None:
 
 
 def _labels(whole: _Reading, faults: Faults) -> list[str | int]:
-    """The labels of all rows as they are meant; empty after a fault."""
+    """The labels of all rows as they are meant, or the places of answers among options; empty after a fault."""
+    if not faults.count and whole.shape is not None and whole.shape.kind == "options":
+        where = f"{whole.name}, column {shorten(whole.shape.columns['answer'])}"
+        texts, names = zip(*(example.options for example in whole.examples), strict=True)
+        places = answers_among(where, texts, names, [example.answer for example in whole.examples], whole.rows)
+        faults.add(*(one for one in places if isinstance(one, Fault)))
+        return [one for one in places if not isinstance(one, Fault)]
     if faults.count or whole.shape is None or whole.shape.kind != "labels":
         return []
     where = f"{whole.name}, column {shorten(whole.shape.columns['label'])}"
@@ -336,6 +359,10 @@ def _task_of(whole: _Reading, answers: Sequence[str | int], template: str, told:
         seconds = tuple(example.second for example in examples) if "pair" in whole.columns else ()
         noted = (*remarks(answers, rows), *told)
         return LabelledTexts(inputs, labels, names, whole.name, rows, noted, seconds, **common)
+    if whole.shape.kind == "options":
+        texts = tuple(spaced(example.input, example.options[0]) for example in examples)
+        right = tuple(own[int(place)] for own, place in zip(texts, answers, strict=True))
+        return Completions(inputs, right, whole.name, rows, tuple(told), options=texts, **common)
     completions = tuple(str(example.answer) for example in examples)
     chats = whole.chats
     several = sum(sum(turn.role == "assistant" for turn in chat) > 1 for chat in chats)

@@ -23,3 +23,4 @@ from promptreach.training.runs import RunStore as RunStore
 from promptreach.training.runs import applied as applied
 from promptreach.training.task.task import Limits as Limits
 from promptreach.training.task.task import prepare as prepare
+from promptreach.training.task.text_metrics import TEXT_METRICS as TEXT_METRICS

@@ -28,7 +28,7 @@ class RowShape:
 
     title: str
     files: Mapping[str, str | bytes]
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     input: str = ""
     answer: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +45,9 @@ class RowShape:
             (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
         options = {key: str(folder / value) if value in self.files else value for key, value in self.options.items()}
         return folder / next(iter(self.files)), options
+
+
+_ARC = {"text": ["c", "d"], "label": ["A", "B"]}
 
 
 def lines(*rows: Mapping[str, object]) -> str:
@@ -424,8 +427,36 @@ SHAPES = (
     RowShape(
         "options to choose from",
         {"a.jsonl": _two(question=["q", "r"], choices=[["a", "b"], ["c", "d"]], answer=[0, 1])},
-        refused=("options to choose from", "as 'prompt'"),
-        followed=_PROMPTS,
+        input="q",
+        answer=" a",
+        columns={"prompt": "question", "options": "choices", "answer": "answer"},
+    ),
+    RowShape(
+        "options with letters of their own",
+        {"a.jsonl": _two(question=["q", "r"], choices=[_ARC, _ARC], answerKey=["B", "A"])},
+        input="q",
+        answer=" d",
+        columns={"prompt": "question", "options": "choices", "answer": "answerKey"},
+    ),
+    RowShape(
+        "places of options that may count from 0 or from 1",
+        {"a.jsonl": _two(question=["q", "r"], choices=[["a", "b", "c"], ["c", "d", "e"]], answer=[1, 2])},
+        refused=("from 0 or from 1", "the text of the right option"),
+        followed=RowShape(
+            "options with the text of the right one",
+            {"a.jsonl": _two(question=["q", "r"], choices=[["a", "b", "c"], ["c", "d", "e"]], answer=["b", "e"])},
+            input="q",
+            answer=" b",
+            columns={"prompt": "question", "options": "choices", "answer": "answer"},
+        ),
+    ),
+    RowShape(
+        "completions that are among a few",
+        {"a.jsonl": _two(prompt=["q", "r"], completion=["yes", "no"])},
+        options={"options": ("yes", "no")},
+        input="q",
+        answer="yes",
+        columns={"prompt": "prompt", "completion": "completion"},
     ),
     RowShape(
         "translations",

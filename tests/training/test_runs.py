@@ -88,6 +88,8 @@ def test_every_setting_changes_the_name() -> None:
         "dropout": 0.1,
         "start": WarmStart(SoftPrompt(torch.ones(1, 2))),
         "lora_targets": ("query",),
+        "own_text": (4, 5),
+        "peft": '{"peft_type": "IA3"}',
     }
     assert set(others) == {field.name for field in dataclasses.fields(RunConfig)}
     store = RunStore(None)

@@ -1,5 +1,6 @@
 """The experiment of one audit, with what only its own checks look at."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,10 +9,14 @@ from promptreach.audit.settings import Settings
 from promptreach.backbone import Classifier, TokenBatch
 from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment, longest_prompt
+from promptreach.diagnosis.measures.in_context import start_text
 from promptreach.hf import OpenModel
+from promptreach.hf.adapters.by_config import config_of
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor, InProcess
+from promptreach.training.fit import own_tokens
+from promptreach.training.methods.methods import positions_of
 from promptreach.training.runs import RunStore
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Task, drawn_rows, prepare
@@ -62,9 +67,18 @@ def prepared(
     """
     shown = progress or Progress(quiet=True)
     longest = longest_prompt(settings.tokens, user_adapter)
+    if settings.method_config:
+        longest = max(longest, positions_of(config_of(json.loads(settings.method_config))))
     with shown.task("reading the frozen model", total=None):
-        task = prepare(model, data, limits=settings.limits, seed=settings.seed, longest_prompt=longest)
-    return AuditContext(
+        task = prepare(
+            model,
+            data,
+            limits=settings.limits,
+            seed=settings.seed,
+            longest_prompt=longest,
+            judging=settings.judging,
+        )
+    context = AuditContext(
         data=data,
         task=task,
         executor_of=executor_of or (lambda task: InProcess(task, RunStore(None), shown)),
@@ -80,6 +94,9 @@ def prepared(
         lora_targets=settings.lora_targets,
         learning_rates=settings.learning_rates,
         limits=settings.limits,
+        instruction=settings.instruction,
+        shots=settings.shots,
+        method_config=settings.method_config,
         user_adapter=user_adapter,
         user_pooling=user_pooling,
         classifier=classifier,
@@ -89,3 +106,6 @@ def prepared(
         probe_rows=settings.probe_rows,
         progress=shown,
     )
+    if settings.init_text:
+        context.own_text = own_tokens(model, start_text(context, settings.init_text))
+    return context

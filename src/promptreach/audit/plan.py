@@ -12,8 +12,10 @@ import torch
 from promptreach.audit.settings import Settings
 from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
 from promptreach.data import LabelledTexts, TaskData
+from promptreach.diagnosis.measures.metrics import metrics_for
 from promptreach.hf import OpenModel
-from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES, first_init
+from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
+from promptreach.training.methods.methods import CONFIGURED, METHODS, UNIPELT_SIZES, first_init, method_named
 from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
 from promptreach.training.task.chats import rendered
@@ -50,7 +52,7 @@ class AuditPlan:
     """What an audit would do; nothing was trained for it.
 
     Attributes:
-        task: ``labels`` or ``completions``.
+        task: ``labels``, ``options`` or ``completions``.
         rows: of the data.
         parts: by part (``train``, ``validation``, ``test``) the number of rows used, and where they come from.
         columns: the column of each role.
@@ -119,7 +121,9 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     data = rendered(model, data)
     parts = _used(data, settings.limits, settings.seed)
     max_length = content_length(model, settings.limits, longest)
-    task = _unfitted(model, data, {name: encode(model, part, max_length) for name, part in parts.items()}, parts)
+    task = _unfitted(
+        model, data, {name: encode(model, part, max_length) for name, part in parts.items()}, parts, settings
+    )
     configs = [config for config in _configs(model, settings) if not model.lacks(config.method)]
     lengths = [len(ids) for ids in task.encoded["train"].sequences]
     costs = _costs(task, configs, sum(lengths) / len(lengths))
@@ -129,7 +133,7 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     seconds = BESIDE_TRAINING * (sum(run.seconds for run in runs) + again) + len(POOLINGS) * len(lengths) * row
     memory = _memory(model, costs)
     return AuditPlan(
-        task="labels" if isinstance(data, LabelledTexts) else "completions",
+        task="labels" if isinstance(data, LabelledTexts) else "options" if data.options else "completions",
         rows=len(data),
         parts={
             {"held_out": "test"}.get(name, name): {"rows": len(part), "source": part.source}
@@ -137,7 +141,7 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
         },
         columns=dict(data.columns),
         unused_columns=data.unused_columns,
-        metric=settings.metric or ("accuracy" if isinstance(data, LabelledTexts) else "loss"),
+        metric=settings.metric or metrics_for(data)[0][0],
         methods=settings.methods,
         cut_rows=encode(model, data, max_length).truncated,
         minutes=seconds / 60,
@@ -157,10 +161,12 @@ def _used(data: TaskData, limits: Limits, seed: int) -> dict[str, TaskData]:
     return {name: part.take(drawn_rows(len(part), getattr(limits, name), seed)) for name, part in parts.items()}
 
 
-def _unfitted(model: OpenModel, data: TaskData, encoded: Mapping[str, Encoded], parts: Mapping[str, TaskData]) -> Task:
+def _unfitted(
+    model: OpenModel, data: TaskData, encoded: Mapping[str, Encoded], parts: Mapping[str, TaskData], settings: Settings
+) -> Task:
     """The task with a head of zeros where one is needed: fitting it would take longer than all that is measured."""
     train, validation, held_out = (parts[name] for name in ("train", "validation", "held_out"))
-    task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
+    task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None, judging=settings.judging)
     if not isinstance(data, LabelledTexts):
         return task
     pooling = POOLINGS[model.task][0]
@@ -172,8 +178,12 @@ def _unfitted(model: OpenModel, data: TaskData, encoded: Mapping[str, Encoded], 
 
 def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:
     """The full run of every method and length, with the rate still open."""
+    if settings.method_config:
+        common: dict[str, Any] = {"steps": settings.steps, "batch_size": settings.batch_size, "learning_rate": 0.0}
+        yield RunConfig(method=CONFIGURED, init="config", tokens=0, rank=0, peft=settings.method_config, **common)
     middle = settings.tokens[len(settings.tokens) // 2]
-    for method in settings.methods:
+    for choice in settings.methods:
+        method, targets = method_of(choice), ALL_LINEAR if choice == WIDE else settings.lora_targets
         size = UNIPELT_SIZES["published"] if method == "unipelt" else {"rank": settings.rank, "tokens": middle}
         for tokens in settings.tokens if method == "prompt" else (size["tokens"],):
             own = {**dict.fromkeys(("tokens", "rank", "bottleneck"), 0), **size, "tokens": tokens}
@@ -184,7 +194,7 @@ def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:
                 tokens=sizes["tokens"],
                 rank=sizes["rank"],
                 bottleneck=sizes["bottleneck"],
-                lora_targets=settings.lora_targets if method == "lora" else (),
+                lora_targets=targets if method == "lora" else (),
                 learning_rate=0.0,
                 steps=settings.steps,
                 batch_size=settings.batch_size,
@@ -207,8 +217,8 @@ def _costs(task: Task, configs: Sequence[RunConfig], content: float) -> list[Ste
 
 def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, task: Task) -> PlannedRun:
     """A run with its search: candidates are dropped at doubling steps, the best goes on to the end."""
-    given = settings.learning_rates.get(config.method)
-    candidates = len(given) if given else len(METHODS[config.method].rates)
+    given = settings.learning_rates.get(WIDE if config.lora_targets == ALL_LINEAR else config.method)
+    candidates = len(given) if given else len(method_named(config.method).rates)
     steps, looks, alive, rung = config.steps, _LOOKS, candidates, 0
     while alive > 1 and rung_steps(config.steps, rung) < config.steps:
         kept = (alive + 1) // 2

@@ -11,27 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, overload
 
+from promptreach.audit.call import about_model, call_again, key_of
 from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import prepared
 from promptreach.audit.plan import AuditPlan, planned
 from promptreach.audit.recommendation import recommend
 from promptreach.audit.settings import BudgetName, settings_for
-from promptreach.backbone import UNBOUNDED
 from promptreach.certificate import Evidence
-from promptreach.data import Completions, TaskData
+from promptreach.data import Completions
 from promptreach.diagnosis.experiment import Experiment
+from promptreach.diagnosis.measures.in_context import in_context_faults, start_faults
 from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, FormatError, InputError, raise_if_any
 from promptreach.files import check_output, remove_partials
-from promptreach.hf import OpenModel
 from promptreach.hf.adapters.brought import bring
-from promptreach.hf.adapters.places import CONFIG, WEIGHTS
+from promptreach.hf.adapters.by_config import config_of
 from promptreach.hf.models.load import as_backbone
 from promptreach.locks import LOCK, folder_lock, is_locked
 from promptreach.progress import Progress
-from promptreach.report.findings import Code, Finding
+from promptreach.report.findings import Finding
 from promptreach.report.html import write_report
 from promptreach.report.json import read_report, render_json
 from promptreach.report.result import Report, environment
@@ -41,8 +41,10 @@ from promptreach.terminal import one_line
 from promptreach.training.arguments import choice_faults, seed_faults
 from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
+from promptreach.training.methods.methods import as_text
 from promptreach.training.runs import RunStore
-from promptreach.training.task.chats import rendered
+from promptreach.training.task.in_context import instruction_faults
+from promptreach.training.task.judging import judging_faults, judging_of
 
 RUNS_FOLDER = "runs"
 REPORT = "report.json"
@@ -88,6 +90,8 @@ def audit(
     validation: Any = None,
     test: Any = None,
     chat_template: str | Path | None = None,
+    options_col: str | None = None,
+    options: Any = None,
     adapter: str | Path | None = None,
     budget: BudgetName = "standard",
     out: str | Path | None = None,
@@ -96,6 +100,12 @@ def audit(
     ray_address: str | None = None,
     seed: int = 0,
     metric: str | None = None,
+    answer_pattern: str | None = None,
+    length_normalised: bool = False,
+    instruction: str | None = None,
+    shots: int | None = None,
+    init_text: str | None = None,
+    method_config: Any = None,
     methods: Any = None,
     tokens: Any = None,
     rank: int | None = None,
@@ -118,8 +128,8 @@ def audit(
     Args:
         model: a hub id, a folder, a GGUF file, a transformers model, or what `promptreach.hf.open_model` returned.
         data: a JSONL, CSV, TSV or Parquet file, a list of rows, or a task record.
-        text_col, label_col, prompt_col, completion_col, pair_col, split_col, validation, test, chat_template: as in
-            `promptreach.tables.read_task`.
+        text_col, label_col, prompt_col, completion_col, pair_col, split_col, validation, test, chat_template,
+            options_col, options: as in `promptreach.tables.read_task`.
         adapter: a PEFT folder to audit along with what is trained here.
         budget: ``"quick"``, ``"standard"`` or ``"thorough"``.
         out: where the report goes, with finished training runs beside it so that a killed audit can resume. Without
@@ -130,11 +140,23 @@ def audit(
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
         metric: what decides for labels, as scikit-learn has it: ``"accuracy"``, ``"balanced_accuracy"``,
-            ``"macro_f1"``, ``"f1"``, ``"mcc"`` or ``"average_precision"``. It chooses the learning rate and the best
-            run; margin and verdict are in its unit. None is accuracy; completions are judged by their loss.
-        methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"unipelt"`` and
-            ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the other two. This and
-            all that follows down to `learning_rates` are left to the budget where they are None.
+            ``"macro_f1"``, ``"f1"``, ``"mcc"`` or ``"average_precision"``; for completions that the model writes
+            ``"exact_match"``, ``"token_f1"``, ``"rouge_l"`` or ``"chrf"``. It chooses the learning rate and the best
+            run; margin and verdict are in its unit. None is accuracy, and of completions their loss.
+        answer_pattern: a regular expression: the last match in a completion, or the first group of it, is what is
+            compared. Without a metric these are to match exactly.
+        length_normalised: whether one of several options is chosen by its likelihood per character.
+        instruction: words to put in front of every row for the bare model, as a rival of all that is trained; around
+            the row's prompt where they hold ``{prompt}``. Labels are asked for by their own words.
+        shots: so many examples of the training rows to put there, drawn by the seed and balanced over the answers.
+        init_text: a text of your own that prompts start from as its embeddings, and prefixes as the keys and values
+            that it leaves in the model. ``"instruction"`` and ``"examples"`` take the words of these two.
+        method_config: a config of PEFT (a `peft.PeftConfig`, a mapping, or its JSON file), whose method is trained in
+            the same way and compared with the others.
+        methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"lora_all"``
+            (LoRA on all linear layers: of two the stronger on the validation rows is the rival of prompts),
+            ``"unipelt"`` and ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the
+            other two. This and all that follows down to `learning_rates` are left to the budget where they are None.
         tokens: lengths of the prompts; the prefix gets the middle one.
         rank, lora_targets: of the LoRA update; the targets are ends of the paths of projections, or ``"all-linear"``.
         steps, batch_size: of a full training run.
@@ -169,6 +191,7 @@ def audit(
     columns: dict[str, Any] = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col}
     columns |= {"completion_col": completion_col, "pair_col": pair_col, "split_col": split_col}
     columns |= {"validation": validation, "test": test, "chat_template": chat_template}
+    columns |= {"options_col": options_col, "options": options}
     columns = {name: value for name, value in columns.items() if value is not None}
     chosen = {"methods": methods, "tokens": tokens, "rank": rank, "lora_targets": lora_targets, "steps": steps}
     chosen |= {"batch_size": batch_size, "max_length": max_length, "seeds": seeds, "learning_rates": learning_rates}
@@ -184,7 +207,11 @@ def audit(
     if opened is not None and choices is not None and choices.lora_targets:
         # Refused when it is made; nothing is attached before its block is entered.
         _collect(faults, partial(opened.low_rank, 1, 2.0, 0, choices.lora_targets))
-    faults += metric_faults(metric, task_data)
+    judging = judging_of(metric, answer_pattern, length_normalised)
+    faults += metric_faults(metric, task_data) + judging_faults(judging, task_data)
+    peft_config = _collect(faults, lambda: None if method_config is None else config_of(method_config))
+    faults += instruction_faults(instruction, shots) + start_faults(init_text, instruction, shots)
+    faults += in_context_faults(opened, task_data, instruction, shots) if opened is not None else []
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
@@ -192,10 +219,13 @@ def audit(
     opened = brought.model if brought else opened
     without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
     settings = settings_for(budget, seed, without_embeddings, opened.max_positions, choices)
-    settings = replace(settings, metric=next((name for name in LABEL_METRICS if name == metric), None))
+    decides = next((name for name in LABEL_METRICS if name == metric), judging.metric)
+    settings = replace(settings, metric=decides, judging=judging, instruction=instruction or "", shots=shots or 0)
+    settings = replace(settings, init_text=init_text or "")
+    settings = replace(settings, method_config="" if peft_config is None else as_text(peft_config))
     if dry_run:
         return planned(opened, task_data, settings)
-    key = _key(opened, task_data, asdict(settings), adapter)
+    key = key_of(opened, task_data, asdict(settings), adapter)
     with _claimed(folder, key, resume) as finished:
         if finished is not None:
             return finished
@@ -219,10 +249,13 @@ def audit(
             findings = [check.run(context, check.name in NEEDED) for check in CHECKS]
         judgement = judge_findings(findings, context)
         user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
-        options: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
-        options |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
-        options |= {"metric": metric, **choices.given, "out": None if out is None else f"{out}-again"}
-        recommendation = recommend(context, judgement, folder, _again(again, opened.name, task_data.source, options))
+        said: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
+        said |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
+        said |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
+        said |= {"instruction": instruction, "shots": shots, "init_text": init_text}
+        said |= {"method_config": None if method_config is None else str(method_config)}
+        said |= {**choices.given, "out": None if out is None else f"{out}-again"}
+        recommendation = recommend(context, judgement, folder, call_again(again, opened.name, task_data.source, said))
         # As JSON gives them back, so that a report read from its file equals the one that was written.
         recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
         result = AuditResult(
@@ -232,7 +265,7 @@ def audit(
             reasons=list(judgement.reasons),
             recommendation=recommendation,
             findings=findings,
-            model=_about_model(opened),
+            model=about_model(opened),
             data={"source": task_data.source, "rows": len(task_data), "kind": type(task_data).__name__},
             settings=recorded | {"engine": engine, "key": key},
             environment=environment(),
@@ -336,42 +369,3 @@ def _finished(folder: Path, key: str) -> AuditResult | None:
             )
         )
     return report
-
-
-def _key(model: OpenModel, data: TaskData, settings: dict[str, Any], adapter: str | Path | None) -> str:
-    """A hash of everything that decides the report: contents, whatever the folders are called."""
-    data = rendered(model, data)
-    tokens = model.tokenize(data.inputs), model.tokenize(data.answers, special_tokens=False), model.end_token
-    # The texts as they are given to the model, and whose rows are whose where the user said so.
-    said = [model.fingerprint, data.inputs, data.answers, tokens, settings]
-    said += [list(data.parts)] if data.parts else []
-    files = [] if adapter is None else [Path(adapter) / CONFIG, Path(adapter) / WEIGHTS]
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:20]
-
-
-def _about_model(model: OpenModel) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "family": model.family,
-        "task": model.task,
-        "layers": model.num_layers,
-        "heads": model.num_heads,
-        "key/value heads": model.num_kv_heads,
-        "hidden size": model.hidden_size,
-        "context": None if model.max_positions == UNBOUNDED else model.max_positions,
-        "device": str(next(model.release().parameters()).device),
-        "dtype": str(model.release().dtype).removeprefix("torch.")
-        + (f" ({model.origin.chosen})" if model.origin and model.origin.chosen else ""),
-        "parameters": sum(parameter.numel() for parameter in model.release().parameters()),
-        "fingerprint": model.fingerprint,
-    }
-
-
-def _again(command: str | None, model: str, source: str, options: Mapping[str, object]) -> Code:
-    """The call that does this audit again; options that are None are left to their defaults."""
-    given = "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
-    call = f"promptreach.audit({model!r}, {source!r}{given})"
-    return Code(title="This audit again", language="shell" if command else "python", text=command or call)

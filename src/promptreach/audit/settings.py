@@ -8,7 +8,9 @@ from promptreach.diagnosis.numbers import BASELINES, LabelMetric
 from promptreach.errors import Fault, InputError
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.choices import Choices
+from promptreach.training.task.judging import PLAIN, Judging
 from promptreach.training.task.task import Limits
+from promptreach.training.task.text_metrics import TextMetric
 
 BudgetName = Literal["quick", "standard", "thorough"]
 
@@ -36,7 +38,11 @@ class Settings:
         methods: what is trained beside the control.
         lora_targets: the projections that LoRA adapts; none means queries and values.
         learning_rates: by method; a method that is not there searches among its own.
-        metric: of labels, that decides; None takes accuracy for labels, loss for completions.
+        metric: that decides; None takes accuracy for labels and options, loss for completions.
+        judging: how answers are judged beside their loss.
+        init_text: what prompts and prefixes start from; empty takes their usual starts.
+        method_config: of a method of PEFT that is trained beside them, as text.
+        instruction, shots: words to put in front of the rows for the bare model, and how many examples.
     """
 
     budget: BudgetName
@@ -51,7 +57,12 @@ class Settings:
     methods: tuple[str, ...] = BASELINES
     lora_targets: tuple[str, ...] = ()
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    metric: LabelMetric | None = None
+    metric: LabelMetric | TextMetric | None = None
+    judging: Judging = PLAIN
+    instruction: str = ""
+    shots: int = 0
+    init_text: str = ""
+    method_config: str = ""
 
 
 BUDGETS: dict[BudgetName, Settings] = {

@@ -17,7 +17,7 @@ from promptreach.audit.opening import auto_class, config_lines, opening_call
 from promptreach.files import atomic_folder, write_atomically
 from promptreach.hf import save_adapter
 from promptreach.prompt import Adapter
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import CONFIGURED, METHODS
 from promptreach.training.runs import Run
 from promptreach.training.trainer import WARM_UP
 
@@ -36,6 +36,10 @@ def why_no_script(context: AuditContext, run: Run) -> str:
         return "it would have to read a row's two ends with two stacks, which the program does not do yet"
     if config.method == "head" and context.task.pooling is None:
         return "nothing is trained, the bare model is the advice"
+    if context.task.encoded["train"].options is not None:
+        return "it would have to score every option of a row, which the program does not do yet"
+    if config.method == CONFIGURED:
+        return "PEFT trains it from its config, which get_peft_model takes"
     if config.method not in ("prompt", "prefix", "lora", "head"):
         return f"PEFT has no adapter of the kind {config.method!r}"
     if config.reparameterise or config.dropout:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from promptreach.cli import _audit_options as options
+from promptreach.cli import _answers as answers
+from promptreach.cli import _audit_options as lists
 from promptreach.cli._command import MOST_SEED, Budget, Dtype, Engine, ModelTask, exit_status, within
 from promptreach.errors import Fault, InputError
 from promptreach.preflight import look
@@ -37,6 +38,17 @@ def audit(
     chat_template: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's own.")
     ] = None,
+    options_col: answers.OptionsCol = None,
+    options: answers.Options = None,
+    metric: answers.Metric = None,
+    answer_pattern: answers.AnswerPattern = None,
+    length_normalised: answers.LengthNormalised = False,
+    instruction: answers.Instruction = None,
+    shots: answers.Shots = None,
+    init_text: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=_CHOICES, help="Where prompts start: a text, or instruction or examples."),
+    ] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT folder to audit as well.")] = None,
     budget: Annotated[Budget, typer.Option(metavar="BUDGET", help=f"Training: {', '.join(Budget)}.")] = Budget.standard,
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("promptreach-report"),
@@ -46,18 +58,14 @@ def audit(
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same report.")] = 0,
     config: Annotated[
         Path | None,
-        typer.Option(is_eager=True, callback=options.from_file, help="YAML of these options; the command line wins."),
+        typer.Option(is_eager=True, callback=lists.from_file, help="YAML of these options; the command line wins."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and how long.")] = False,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_CHOICES,
-            help="accuracy, balanced_accuracy, macro_f1, f1, mcc or average_precision decides.",
-        ),
-    ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="prompt, prefix, lora, unipelt, full.")
+        list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="prompt, prefix, lora, lora_all, unipelt, full.")
+    ] = None,
+    method_config: Annotated[
+        Path | None, typer.Option(rich_help_panel=_CHOICES, help="JSON of a PEFT config, trained as well.")
     ] = None,
     tokens: Annotated[list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="Prompt lengths.")] = None,
     rank: Annotated[int | None, typer.Option(rich_help_panel=_CHOICES, help="Of LoRA.")] = None,
@@ -96,17 +104,21 @@ def audit(
 
     Exit status: 0 what was trained fits; 1 it does not; 3 undecided; 2 the call or its input is wrong.
     """
-    columns = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    columns: dict[str, Any] = {"text_col": text_col, "label_col": label_col}
+    columns |= {"prompt_col": prompt_col, "completion_col": completion_col}
     further = {"pair_col": pair_col, "split_col": split_col, "validation": validation, "test": test}
     further["chat_template"] = chat_template
     columns |= {name: value for name, value in further.items() if value is not None}
+    chosen_among = answers.options_of(options)
+    columns |= {} if options_col is None else {"options_col": options_col}
+    columns |= {} if chosen_among is None else {"options": chosen_among}
     with exit_status():
         choices = _chosen(
-            tokens=lambda: options.whole_numbers("--tokens", tokens),
-            learning_rates=lambda: options.rates("--learning-rates", learning_rates),
-            methods=options.listed(methods),
+            tokens=lambda: lists.whole_numbers("--tokens", tokens),
+            learning_rates=lambda: lists.rates("--learning-rates", learning_rates),
+            methods=lists.listed(methods),
             rank=rank,
-            lora_targets=options.listed(lora_targets),
+            lora_targets=lists.listed(lora_targets),
             steps=steps,
             batch_size=batch_size,
             max_length=max_length,
@@ -148,7 +160,9 @@ def audit(
     shown: dict[str, object] = {**columns, "adapter": adapter, "engine": elsewhere, "workers": workers}
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
     shown |= {name: shown_choice(value) for name, value in choices.given.items()}
-    shown |= {"metric": metric, "out": f"{out}-again"}
+    shown |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
+    shown |= {"instruction": instruction, "shots": shots, "init_text": init_text, "method_config": method_config}
+    shown |= {"out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         raise_if_any(nothing_to_resume(out) if resume else [])
         result = run_audit(
@@ -163,6 +177,12 @@ def audit(
             ray_address=ray_address,
             seed=seed,
             metric=metric,
+            answer_pattern=answer_pattern,
+            length_normalised=length_normalised,
+            instruction=instruction,
+            shots=shots,
+            init_text=init_text,
+            method_config=method_config,
             **vars(choices),
             resume=resume,
             quiet=quiet or json,
@@ -200,7 +220,10 @@ def _command(model: str, data: str, options: Mapping[str, object]) -> str:
     """The command line that does this audit again; what is None is left to its default."""
     call = ["promptreach", "audit", model, data]
     for name, value in options.items():
-        call += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+        several = [f"{key}={one}" for key, one in value.items()] if isinstance(value, Mapping) else value
+        for one in several if isinstance(several, list) else [several]:
+            flag = f"--{name.replace('_', '-')}"
+            call += [] if one is None else [flag] if one is True else [flag, str(one)]
     return " ".join(map(_quoted, call))
 
 

@@ -11,6 +11,7 @@ def _several(given: object) -> object:
 
 
 Names = Annotated[list[StrictStr], BeforeValidator(_several)]
+Words = Annotated[list[StrictStr] | dict[StrictStr, StrictStr], BeforeValidator(_several)]
 Numbers = Annotated[list[StrictInt], BeforeValidator(_several)]
 Rates = Annotated[list[float] | dict[StrictStr, float | list[float]], BeforeValidator(_several)]
 
@@ -31,6 +32,14 @@ class AuditConfig(BaseModel):
     validation: StrictStr | None = None
     test: StrictStr | None = None
     chat_template: StrictStr | None = None
+    options_col: StrictStr | None = None
+    options: Words | None = None
+    answer_pattern: StrictStr | None = None
+    length_normalised: StrictBool | None = None
+    instruction: StrictStr | None = None
+    shots: StrictInt | None = None
+    init_text: StrictStr | None = None
+    method_config: StrictStr | None = None
     adapter: StrictStr | None = None
     budget: Literal["quick", "standard", "thorough"] | None = None
     metric: StrictStr | None = None

@@ -1,10 +1,11 @@
 """``promptreach evaluate``: adapters side by side on any rows."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from promptreach.cli import _answers as answers
 from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
 
@@ -23,6 +24,11 @@ def evaluate(
     chat_template: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
     ] = None,
+    options_col: answers.OptionsCol = None,
+    options: answers.Options = None,
+    metric: answers.Metric = None,
+    answer_pattern: answers.AnswerPattern = None,
+    length_normalised: answers.LengthNormalised = False,
     max_length: Annotated[int, typer.Option(help="Tokens of a row that are read.")] = 128,
     limit: Annotated[int | None, typer.Option(show_default="all", help="Rows to draw.")] = None,
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="Of that draw and the intervals.")] = 0,
@@ -38,8 +44,10 @@ def evaluate(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    given: dict[str, Any] = {"text_col": text_col, "label_col": label_col}
+    given |= {"prompt_col": prompt_col, "completion_col": completion_col}
     given |= {"pair_col": pair_col, "chat_template": chat_template}
+    given |= {"options_col": options_col, "options": answers.options_of(options)}
     with exit_status():
         look(model, data=data, columns=given, adapter=adapters, device=device, revision=revision)
 
@@ -49,6 +57,7 @@ def evaluate(
     from promptreach.progress import Progress
     from promptreach.report.text import print_finding
     from promptreach.tables import read_task
+    from promptreach.training.task.judging import judging_of
 
     with exit_status(), Progress(quiet=quiet or json) as progress:
         rows = read_task(data, **given)
@@ -56,6 +65,14 @@ def evaluate(
             model, task=None if isinstance(rows, LabelledTexts) else "causal", revision=revision, device=device
         )
         finding = evaluate_adapters(
-            opened, adapters, rows, max_length=max_length, limit=limit, seed=seed, progress=progress
+            opened,
+            adapters,
+            rows,
+            max_length=max_length,
+            metric=metric,
+            judging=judging_of(metric, answer_pattern, length_normalised),
+            limit=limit,
+            seed=seed,
+            progress=progress,
         )
     print_finding(finding, as_json=json)

@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from promptreach.cli import _answers as answers
 from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
 from promptreach.terminal import say
@@ -28,6 +29,9 @@ def fit(
     method: Annotated[
         _Method, typer.Option(metavar="METHOD", help="prompt, prefix, lora or head; more from Python.")
     ] = _Method.prompt,
+    method_config: Annotated[
+        Path | None, typer.Option(help="JSON of a PEFT config: any method of PEFT's, in the place of METHOD.")
+    ] = None,
     tokens: Annotated[int, typer.Option(help="Of a prompt or a prefix.")] = 16,
     rank: Annotated[int, typer.Option(help="Of LoRA.")] = 8,
     learning_rate: Annotated[
@@ -37,6 +41,9 @@ def fit(
     search: Annotated[bool, typer.Option(rich_help_panel=_TRAINING, help="Look for the learning rate.")] = True,
     init: Annotated[
         str | None, typer.Option(rich_help_panel=_TRAINING, show_default="the method's best", help="How it starts.")
+    ] = None,
+    init_text: Annotated[
+        str | None, typer.Option(rich_help_panel=_TRAINING, help="A text that a prompt or prefix starts from.")
     ] = None,
     steps: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Of the training.")] = 200,
     batch_size: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Rows a step.")] = 32,
@@ -49,6 +56,11 @@ def fit(
     chat_template: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
     ] = None,
+    options_col: answers.OptionsCol = None,
+    options: answers.Options = None,
+    metric: answers.Metric = None,
+    answer_pattern: answers.AnswerPattern = None,
+    length_normalised: answers.LengthNormalised = False,
     split_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The part of each row.")] = None,
     validation: Annotated[str | None, typer.Option(help="Rows that choose the rate and the step.")] = None,
     test: Annotated[str | None, typer.Option(help="Rows that judge.")] = None,
@@ -65,15 +77,18 @@ def fit(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
-    given = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col, "completion_col": completion_col}
+    given: dict[str, Any] = {"text_col": text_col, "label_col": label_col}
+    given |= {"prompt_col": prompt_col, "completion_col": completion_col}
     given |= {"pair_col": pair_col, "chat_template": chat_template}
     given |= {"split_col": split_col, "validation": validation, "test": test}
+    given |= {"options_col": options_col, "options": answers.options_of(options)}
     with exit_status():
         look(model, data=data, columns=given, device=device, revision=revision)
 
     from promptreach.commands.fit import fit_adapter
     from promptreach.data import LabelledTexts
     from promptreach.hf import open_model
+    from promptreach.hf.adapters.by_config import config_of
     from promptreach.report.text import print_finding
     from promptreach.tables import read_task
 
@@ -86,15 +101,19 @@ def fit(
             opened,
             rows,
             out,
-            method=method.value,
+            method=method.value if method_config is None else config_of(method_config),
             tokens=tokens,
             rank=rank,
             learning_rate=learning_rate,
             search=search,
             init=init,
+            init_text=init_text,
             steps=steps,
             batch_size=batch_size,
             max_length=max_length,
+            metric=metric,
+            answer_pattern=answer_pattern,
+            length_normalised=length_normalised,
             seed=seed,
             quiet=quiet or json,
         )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from promptreach.cli._answers import options_of
 from promptreach.cli._command import Json, Model, Quiet, Revision, exit_status
 from promptreach.preflight import look
 
@@ -15,6 +16,7 @@ def predict(
     text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="A text, or a file with a text a line.")],
     max_length: Annotated[int, typer.Option(help="Tokens of a text that are read.")] = 128,
     max_new_tokens: Annotated[int, typer.Option(help="Of a completion.")] = 32,
+    options: Annotated[list[str] | None, typer.Option(help="Texts to choose from, with commas.")] = None,
     device: Annotated[str, typer.Option(help="Where the model goes.")] = "cpu",
     revision: Revision = None,
     quiet: Quiet = False,
@@ -23,7 +25,7 @@ def predict(
     """What a trained adapter answers: the label of each text, or its completion.
 
     A folder with a head answers with a label and its softmax probability, which nobody has calibrated. One
-    without answers with text: the likeliest token after each, until the end token.
+    without answers with text: the likeliest token after each, until the end token; or with the likeliest of OPTIONS.
 
     A FILE is plain UTF-8 text, an input a line; blank lines are left out. A table is refused, since its other
     columns would be read as text: promptreach evaluate takes those.
@@ -36,6 +38,8 @@ def predict(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
+    named = options_of(options)
+    named = [f"{key}={word}" for key, word in named.items()] if isinstance(named, dict) else named or []
     with exit_status():
         look(model, adapter=adapter, device=device, revision=revision)
 
@@ -46,5 +50,7 @@ def predict(
     with exit_status():
         texts = texts_of(text)
         opened = open_model(model, revision=revision, device=device)
-        finding = predict_texts(opened, adapter, texts, max_length=max_length, max_new_tokens=max_new_tokens)
+        finding = predict_texts(
+            opened, adapter, texts, max_length=max_length, max_new_tokens=max_new_tokens, options=named
+        )
     print_finding(finding, as_json=json)

@@ -13,6 +13,7 @@ from promptreach.commands.intervals import Interval
 from promptreach.data import LabelledTexts
 from promptreach.report.formatting import counted
 from promptreach.terminal import one_line, printable
+from promptreach.training.methods.methods import CONFIGURED
 from promptreach.training.runs import Run
 from promptreach.training.task.task import Task
 
@@ -40,7 +41,7 @@ def model_card(
         task: what it was trained and judged on.
         base: the base's name and revision, as `promptreach.hf.adapters.folders.base_of` gives them.
         metrics: by name, of the run and of the bare model, on the held-out rows.
-        gain: in accuracy, of the first over the second.
+        gain: in the first of the metrics, of the first over the second.
         found: how it was found, as sentences.
         labels: of a classifier, in the order of its outputs.
         length: tokens of a row that were read.
@@ -73,7 +74,7 @@ def model_card(
             "",
             f"MEASURED on the {len(task.held_out):,} held-out rows, with 90 % intervals over rows; one seed, so that "
             "the luck of a seed is not in them. " + _kinds(bool(labels)) + " Over the bare model it is "
-            f"{100 * gain.value:+.1f} points of accuracy ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}).",
+            f"{100 * gain.value:+.1f} points of {columns[0]} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}).",
             "",
             "## How to load it",
             "",
@@ -119,7 +120,7 @@ def loading_lines(run: Run, task: Task, base: tuple[str, str | None], labels: Se
     place = _place(name, revision)
     is_causal = task.backbone.task == "causal"
     auto = "AutoModelForCausalLM" if is_causal else "AutoModel"
-    adapted = run.adapter is not None
+    adapted = run.adapter is not None or run.config.method == CONFIGURED
     lines = [
         "import torch",
         *(["from peft import PeftModel"] if adapted else []),
@@ -141,7 +142,10 @@ def loading_lines(run: Run, task: Task, base: tuple[str, str | None], labels: Se
         ]
     assert task.pooling is not None
     # A prompt's own positions come out in front of the content's; a prefix and LoRA add none.
-    joined = f"[:, {run.config.tokens}:]" if run.config.method == "prompt" else ""
+    front = run.config.tokens if run.config.method == "prompt" else 0
+    if run.config.method == CONFIGURED and "PREFIX" not in run.config.label and "CARTRIDGE" not in run.config.label:
+        front = json.loads(run.config.peft).get("num_virtual_tokens") or 0
+    joined = f"[:, {front}:]" if front else ""
     output = ", output_hidden_states=True).hidden_states[-1]" if is_causal else ").last_hidden_state"
     # An encoder's last token, [SEP], stays.
     cut = f"row[:{length}]" if is_causal else f"row[:{length - 1}] + row[{length - 1}:][-1:]"

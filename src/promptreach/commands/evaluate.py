@@ -13,8 +13,11 @@ from torch.nn.functional import cross_entropy
 from promptreach.certificate import Evidence
 from promptreach.commands.intervals import Interval, macro_f1, metrics_of
 from promptreach.commands.reading import BATCH, AdapterReader, read_folder, unused_note
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import paired
+from promptreach.diagnosis.measures.metrics import BINARY, LABEL_METRICS, metric_faults
+from promptreach.diagnosis.numbers import LabelMetric, Metric
+from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import Fault, raise_if_any
 from promptreach.hf import OpenModel, attach
 from promptreach.progress import Progress
@@ -23,9 +26,11 @@ from promptreach.report.findings import Block, Cell, Finding, Table, Text
 from promptreach.report.formatting import counted, format_number
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.task.encoding import encode
-from promptreach.training.task.objective import Completion, Outcomes
+from promptreach.training.task.judging import PLAIN, Judging, judging_faults
+from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import POOLINGS, cross_fit, fit_probe
 from promptreach.training.task.task import MIN_INPUTS, Task, drawn_rows, features
+from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric
 
 BARE = "bare model"
 """The row of the model without any adapter."""
@@ -39,12 +44,14 @@ class Difference:
         first, second: their names.
         accuracy: the first's less the second's.
         loss_saved: the second's less the first's, in nats an answer.
+        score: the first's less the second's, in the metric that was asked for; None where that is accuracy.
     """
 
     first: str
     second: str
     accuracy: Interval
     loss_saved: Interval
+    score: Interval | None = None
 
 
 def evaluate_adapters(
@@ -53,6 +60,8 @@ def evaluate_adapters(
     data: TaskData,
     *,
     max_length: int = 128,
+    metric: str | None = None,
+    judging: Judging = PLAIN,
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -67,6 +76,8 @@ def evaluate_adapters(
         folders: of adapters, or of heads alone.
         data: any rows; those that an adapter was trained on flatter it.
         max_length: tokens of a row that are read; what is cut is counted.
+        metric: shown first, and what adapters are ranked by; None takes accuracy.
+        judging: how completions are judged beside their loss, and options chosen.
         limit: rows that are drawn; None takes all.
         seed: for that draw, the folds and the bootstrap.
         progress: of the adapters.
@@ -79,21 +90,24 @@ def evaluate_adapters(
     """
     readers = [read_folder(folder, model) for folder in folders]
     names = _names(folders)
-    raise_if_any(_faults(readers, names, data, model, max_length, limit))
+    faults = _faults(readers, data, model, max_length, limit, metric)
+    raise_if_any([*faults, *metric_faults(metric, data), *judging_faults(judging, data)])
     rows = data if limit is None else data.take(drawn_rows(len(data), limit, seed))
     longest = max((reader.adapter.positions for reader in readers if reader.adapter is not None), default=0)
     length = min(max_length, model.max_positions - longest)
     found: dict[str, tuple[Outcomes, Tensor | None]] = {}
     steps = (progress or Progress(quiet=True)).task("adapters", total=len(readers) + 1)
     with steps as step:
-        bare, cut, why_not = _bare(model, rows, length, seed)
+        bare, cut, why_not = _bare(model, rows, length, seed, judging)
         step()
         if bare is not None:
             found[BARE] = bare
         for name, reader in zip(names, readers, strict=True):
-            found[name] = _outcomes(reader, rows, length)
+            found[name] = _outcomes(reader, rows, length, judging)
             step()
-    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not, seed)
+    said = next((name for name in (*LABEL_METRICS, *TEXT_METRICS) if name == metric), judging.metric)
+    decides = None if said == "accuracy" else said
+    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not, seed, decides)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -108,15 +122,17 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _faults(
     readers: Sequence[AdapterReader],
-    names: Sequence[str],
     data: TaskData,
     model: OpenModel,
     max_length: int,
     limit: int | None,
+    metric: str | None,
 ) -> list[Fault]:
     faults = []
     if max_length < MIN_CONTENT:
         faults.append(Fault("max_length", str(max_length), f"at least {MIN_CONTENT}"))
+    if metric in BINARY:
+        faults.append(Fault("metric", f"{metric!r} of adapters", "a metric of all labels", "Take macro_f1 or mcc."))
     if limit is not None and limit < 2:
         faults.append(Fault("limit", str(limit), "at least 2 rows"))
     if not isinstance(data, LabelledTexts):
@@ -143,11 +159,11 @@ def _faults(
     return faults
 
 
-def _outcomes(reader: AdapterReader, rows: TaskData, length: int) -> tuple[Outcomes, Tensor | None]:
+def _outcomes(reader: AdapterReader, rows: TaskData, length: int, judging: Judging) -> tuple[Outcomes, Tensor | None]:
     """How an adapter answers each row, and the label that it gives; None for completions."""
     encoded = encode(reader.model, rows, length)
     if not isinstance(rows, LabelledTexts):
-        return _completed(reader.model, reader.adapter, rows, length), None
+        return _completed(reader.model, reader.adapter, rows, length, judging), None
     assert encoded.labels is not None
     logits = reader.logits(encoded.sequences)
     known = reader.labels or rows.label_names
@@ -162,28 +178,31 @@ def _outcomes(reader: AdapterReader, rows: TaskData, length: int) -> tuple[Outco
 def _answered(logits: Tensor, labels: Int[Tensor, " rows"]) -> tuple[Outcomes, Tensor]:
     answers = logits.argmax(1)
     loss = cross_entropy(logits, labels, reduction="none")
-    return Outcomes(loss, torch.ones_like(loss), (answers == labels).to(loss.dtype)), answers
+    right = (answers == labels).to(loss.dtype)
+    given, true = answers.to(loss.dtype), labels.to(loss.dtype)
+    return Outcomes(loss, torch.ones_like(loss), right, given=given, true=true), answers
 
 
-def _completed(model: OpenModel, adapter: Adapter | None, rows: TaskData, length: int) -> Outcomes:
+def _completed(model: OpenModel, adapter: Adapter | None, rows: TaskData, length: int, judging: Judging) -> Outcomes:
+    task = _task(model, rows, length, judging)
     with nullcontext() if adapter is None else attach(model, adapter) as joined:
-        return _task(model, rows, length).evaluate("rows", Completion(), joined)
+        return task.answered("rows", task.evaluate("rows", task.objective(), joined), joined)
 
 
-def _task(model: OpenModel, rows: TaskData, length: int) -> Task:
+def _task(model: OpenModel, rows: TaskData, length: int, judging: Judging = PLAIN) -> Task:
     """The rows as one part of a task, whole: nothing is trained on them."""
     encoded = {"rows": encode(model, rows, length)}
-    return Task(model, rows, rows, rows, encoded, probes={}, pooling=None, batch_size=BATCH)
+    return Task(model, rows, rows, rows, encoded, probes={}, pooling=None, batch_size=BATCH, judging=judging)
 
 
 def _bare(
-    model: OpenModel, rows: TaskData, length: int, seed: int
+    model: OpenModel, rows: TaskData, length: int, seed: int, judging: Judging
 ) -> tuple[tuple[Outcomes, Tensor | None] | None, int, str]:
     """The bare model's answers, how many rows were cut, and why it has no answers, where it has none."""
     task = _task(model, rows, length)
     encoded = task.encoded["rows"]
     if not isinstance(rows, LabelledTexts):
-        return (task.evaluate("rows", Completion()), None), encoded.truncated, ""
+        return (_completed(model, None, rows, length, judging), None), encoded.truncated, ""
     labels = encoded.labels
     assert labels is not None
     if len(rows) < MIN_INPUTS or len(set(labels.tolist())) < 2:
@@ -204,26 +223,31 @@ def _finding(
     cut: str,
     why_not: str,
     seed: int,
+    decides: LabelMetric | TextMetric | None,
 ) -> Finding:
-    metrics = {name: metrics_of(outcomes) for name, (outcomes, _) in found.items()}
+    metrics = {name: metrics_of(outcomes, decides) for name, (outcomes, _) in found.items()}
     if isinstance(rows, LabelledTexts):
         truth = torch.tensor(rows.labels)
         for name, (_, answers) in found.items():
             assert answers is not None
             metrics[name]["macro F1"] = macro_f1(answers, truth, seed)
-    differences = _differences({name: outcomes for name, (outcomes, _) in found.items()})
+    differences = _differences({name: outcomes for name, (outcomes, _) in found.items()}, decides)
     blocks: list[Block] = [_metric_table(metrics, rows)]
     if differences:
-        blocks.append(_difference_table(differences))
+        blocks.append(_difference_table(differences, decides))
     if why_not:
         blocks.append(Text(text=f"The bare model was left out. {why_not}"))
     blocks += unused_note(rows)
-    best = max((name for name in metrics if name != BARE), key=lambda name: metrics[name]["accuracy"].value)
-    top = metrics[best]["accuracy"]
+    first = next(iter(next(iter(metrics.values()))))
+    best = max((name for name in metrics if name != BARE), key=lambda name: metrics[name][first].value)
+    top = metrics[best][first]
     against = next((row for row in differences if (row.first, row.second) == (best, BARE)), None)
     summary = f"{best} has {top.value:.1%} of the answers right ({top.low:.1%} to {top.high:.1%}, 90 %)."
+    if decides is not None:
+        summary = f"{best} has {first} {top}, 90 %."
     if against is not None:
-        gain, low, high = (100 * end for end in (against.accuracy.value, against.accuracy.low, against.accuracy.high))
+        gained = against.score or against.accuracy
+        gain, low, high = (100 * end for end in (gained.value, gained.low, gained.high))
         summary += f" Over the bare model that is {gain:+.1f} points ({low:+.1f} to {high:+.1f})."
     return Finding(
         check="evaluate",
@@ -253,11 +277,15 @@ def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData) -> Ta
         )
         note += "its states, cross-validated on these rows. Loss in nats a row."
     else:
-        note += "Each token is predicted from the true ones before it; accuracy and loss (nats) are per token."
+        note += (
+            "Of several options the likeliest is the answer; loss in nats of the right one, a row."
+            if isinstance(rows, Completions) and rows.options
+            else "Each token is predicted from the true ones before it; accuracy and loss (nats) are per token."
+        )
     return Table.of("Metrics", records, note=note)
 
 
-def _differences(found: dict[str, Outcomes]) -> list[Difference]:
+def _differences(found: dict[str, Outcomes], decides: LabelMetric | TextMetric | None) -> list[Difference]:
     """Each adapter against the bare model and against those before it, on the same rows."""
     rows = []
     names = list(found)
@@ -265,16 +293,18 @@ def _differences(found: dict[str, Outcomes]) -> list[Difference]:
         for second in names[:at]:
             # Tokenizers that cut completions differently have no answers in common.
             if torch.equal(found[first].answers, found[second].answers):
-                gains = (paired(found[first], found[second], metric) for metric in ("accuracy", "loss"))
+                wanted: list[Metric] = ["accuracy", "loss", *([decides] if decides else [])]
+                gains = (paired(found[first], found[second], metric) for metric in wanted)
                 rows.append(Difference(first, second, *(Interval(one.gain, one.low, one.high) for one in gains)))
     return rows
 
 
-def _difference_table(differences: Sequence[Difference]) -> Table:
+def _difference_table(differences: Sequence[Difference], decides: LabelMetric | TextMetric | None) -> Table:
     records: list[dict[str, Cell]] = [
         {
             "adapter": row.first,
             "against": row.second,
+            **({in_words(decides): row.score.signed()} if decides and row.score else {}),
             "accuracy": row.accuracy.signed(),
             "loss saved": row.loss_saved.signed(),
         }

@@ -1,7 +1,9 @@
 """One adapter trained well, left as a folder that others can load: adapter, head and model card."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from promptreach.certificate import Evidence
 from promptreach.commands.card import model_card
@@ -11,15 +13,17 @@ from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import held_out, paired
 from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel, save_adapter, save_readout
+from promptreach.hf.adapters.by_config import config_of, save_by_config
 from promptreach.hf.adapters.folders import READOUT, Readout, base_of
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Cell, Finding, Table, Text
 from promptreach.report.formatting import counted
 from promptreach.training.arguments import choice_faults, rate_faults
 from promptreach.training.fit import fit
-from promptreach.training.methods.methods import METHODS
+from promptreach.training.methods.methods import CONFIGURED, METHODS, positions_of
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
+from promptreach.training.task.judging import judging_faults, judging_of, written_metric_faults
 from promptreach.training.task.readout import LinearHead
 from promptreach.training.task.task import Limits, Task, content_length, prepare
 
@@ -32,15 +36,19 @@ def fit_adapter(
     data: TaskData,
     out: Path,
     *,
-    method: str = "prompt",
+    method: Any = "prompt",
     tokens: int = 16,
     rank: int = 8,
     learning_rate: float | None = None,
     search: bool = True,
     init: str | None = None,
+    init_text: str | None = None,
     steps: int = 200,
     batch_size: int = 32,
     max_length: int = 128,
+    metric: str | None = None,
+    answer_pattern: str | None = None,
+    length_normalised: bool = False,
     seed: int = 0,
     quiet: bool = False,
 ) -> Finding:
@@ -49,11 +57,12 @@ def fit_adapter(
     Args:
         model, data: as for `promptreach.tuning.fit`.
         out: the folder; one that holds an adapter or a head is replaced.
-        method: one of `SAVED`.
-        tokens, rank, init, steps, batch_size, seed: as for `promptreach.tuning.fit`.
+        method: one of `SAVED`, or a config of PEFT.
+        tokens, rank, init, init_text, steps, batch_size, seed: as for `promptreach.tuning.fit`.
         learning_rate: None searches for one.
         search: False asks for a `learning_rate`.
         max_length: tokens of a row that are read.
+        metric, answer_pattern, length_normalised: as for `promptreach.tuning.fit`.
         quiet: no progress bar.
 
     Raises:
@@ -63,9 +72,11 @@ def fit_adapter(
     raise_if_any(_faults(method, data, learning_rate, search))
     raise_if_any(_place_faults(out), OutputError)
     limits = Limits(max_length=max_length)
-    longest = tokens if METHODS[method].uses_tokens else 0
+    longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
-    task = prepare(model, data, limits=limits, seed=seed, longest_prompt=longest)
+    judging = judging_of(metric, answer_pattern, length_normalised)
+    raise_if_any([*written_metric_faults(metric, data), *judging_faults(judging, data)])
+    task = prepare(model, data, limits=limits, seed=seed, longest_prompt=longest, judging=judging)
     run = fit(
         model,
         data,
@@ -74,11 +85,15 @@ def fit_adapter(
         rank=rank,
         learning_rate=learning_rate,
         init=init,
+        init_text=init_text,
         steps=steps,
         batch_size=batch_size,
         seed=seed,
         pooling=task.pooling,
         limits=limits,
+        metric=metric,
+        answer_pattern=answer_pattern,
+        length_normalised=length_normalised,
         quiet=quiet,
     )
     length = content_length(model, limits, longest)
@@ -90,8 +105,9 @@ def fit_adapter(
     return _finding(out, task, run, metrics, gain, found)
 
 
-def _faults(method: str, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:
-    faults = choice_faults("method", method, SAVED) + rate_faults("learning_rate", learning_rate)
+def _faults(method: Any, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:
+    faults = choice_faults("method", method, SAVED) if isinstance(method, str) else []
+    faults += rate_faults("learning_rate", learning_rate)
     if method == "head" and not isinstance(data, LabelledTexts):
         faults.append(Fault("method", "'head' for completions", "another method", "there is no head to train"))
     if not search and learning_rate is None and method != "head":
@@ -120,9 +136,10 @@ def _searched(run: Run, learning_rate: float | None) -> str:
 
 def _scores(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
     """The metrics of the run and of the bare model under the same kind of head, and the gain between them."""
-    own, bare = held_out(run), task.evaluate("held_out", task.objective())
-    gain = paired(own, bare, "accuracy")
-    metrics = {run.config.label: metrics_of(own), "the bare model": metrics_of(bare)}
+    own, bare = held_out(run), task.answered("held_out", task.evaluate("held_out", task.objective()))
+    written = task.judging.metric
+    gain = paired(own, bare, written or "accuracy")
+    metrics = {run.config.label: metrics_of(own, written), "the bare model": metrics_of(bare, written)}
     return metrics, Interval(gain.gain, gain.low, gain.high)
 
 
@@ -132,6 +149,9 @@ def _write(out: Path, model: OpenModel, task: Task, run: Run, names: list[str], 
         head = LinearHead(task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
         weight, bias = head.folded()
         readout = {"weight": weight, "bias": bias}, {"pooling": task.pooling, "labels": names, "pairs": _pairs(task)}
+    if run.config.method == CONFIGURED:
+        save_by_config(out, model, config_of(json.loads(run.config.peft)), run.state, readout=readout, card=card)
+        return
     if run.adapter is not None:
         save_adapter(out, model, run.adapter, readout=readout, init=run.config.init, card=card)
         return
@@ -146,13 +166,16 @@ def _pairs(task: Task) -> bool:
 def _finding(
     out: Path, task: Task, run: Run, metrics: dict[str, dict[str, Interval]], gain: Interval, found: str
 ) -> Finding:
-    own = metrics[run.config.label]["accuracy"]
+    metric, own = next(iter(metrics[run.config.label].items()))
     columns = list(metrics[run.config.label])
     records: list[dict[str, Cell]] = [
         {"": name, **{column: str(one[column]) for column in columns}} for name, one in metrics.items()
     ]
     end = "" if run.status == "finished" else " The loss stopped being a number; the best state before that was kept."
-    summary = f"{run.config.label} has {own.value:.1%} of the answers right ({own.low:.1%} to {own.high:.1%}, 90 %)"
+    said = f"{own.value:.1%} of the answers right ({own.low:.1%} to {own.high:.1%}, 90 %)"
+    if metric != "accuracy":
+        said = f"{metric} {own}, 90 %,"
+    summary = f"{run.config.label} has {said}"
     summary += (
         f", {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) over the bare model."
     )

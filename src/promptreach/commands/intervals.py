@@ -10,11 +10,17 @@ from scipy.stats import binomtest
 from scipy.stats import t as student
 from torch import Tensor
 
+from promptreach.diagnosis.measures.comparison import MEANS
+from promptreach.diagnosis.measures.metrics import bootstrap, score
+from promptreach.diagnosis.numbers import LabelMetric
+from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.training.task.objective import Outcomes
+from promptreach.training.task.text_metrics import TextMetric
 
 LEVEL = 0.9
 """The share of samples whose interval holds the truth; two-sided, as everywhere in this library."""
 _RESAMPLES = 1000
+_ENDS = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.double)
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,17 @@ class Interval:
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def metrics_of(outcomes: Outcomes) -> dict[str, Interval]:
-    """Accuracy and loss per answer; with several answers a row, also the share of rows with every one right.
+def metrics_of(outcomes: Outcomes, decides: LabelMetric | TextMetric | None = None) -> dict[str, Interval]:
+    """Accuracy and loss per answer; with several answers a row, also the share of rows with every one right; in front
+    of them another metric that decides.
 
     Shares of rows have the exact binomial interval (Clopper and Pearson), ratios of sums that of the residuals around
-    the ratio with Student's quantile.
+    the ratio with Student's quantile, and what is neither that of a percentile bootstrap over rows.
     """
     single = bool((outcomes.answers == 1).all())
     right = outcomes.right == outcomes.answers
-    found = {"accuracy": _share(right) if single else _ratio(outcomes.right, outcomes.answers)}
+    found = {} if decides is None else {in_words(decides): _of(outcomes, decides)}
+    found["accuracy"] = _share(right) if single else _ratio(outcomes.right, outcomes.answers)
     if not single:
         found["every token right"] = _share(right)
     return {**found, "loss": _ratio(outcomes.loss, outcomes.answers)}
@@ -66,9 +74,17 @@ def macro_f1(answers: Int[Tensor, " rows"], truth: Int[Tensor, " rows"], seed: i
     rows = len(truth)
     drawn = np.random.default_rng(seed).multinomial(rows, (counts.double() / rows).numpy(), size=_RESAMPLES)
     value, resampled = (_f1(each, given, true) for each in (counts[None].double(), torch.from_numpy(drawn).double()))
-    tail = (1 - LEVEL) / 2
-    low, high = torch.quantile(resampled, torch.tensor([tail, 1 - tail], dtype=torch.double)).tolist()
+    low, high = torch.quantile(resampled, _ENDS).tolist()
     return Interval(float(value), low, high)
+
+
+def _of(outcomes: Outcomes, metric: LabelMetric | TextMetric) -> Interval:
+    if metric in MEANS:
+        assert outcomes.judged is not None
+        first = outcomes.judged[:, 0].double()
+        return _share(first > 0) if metric == "exact_match" else _ratio(first, torch.ones_like(first))
+    low, high = torch.quantile(bootstrap(metric, outcomes, None), _ENDS).tolist()
+    return Interval(score(metric, outcomes), low, high)
 
 
 def _f1(weights: Tensor, given: Tensor, true: Tensor) -> Tensor:

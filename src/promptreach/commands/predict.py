@@ -1,19 +1,23 @@
 """The answers of an adapter to texts, as a finding: a label and how sure it is, or a completion."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from promptreach.certificate import Evidence
-from promptreach.commands.reading import BATCH, AdapterReader, read_folder
+from promptreach.commands.reading import AdapterReader, read_folder
 from promptreach.data import Completions, LabelledTexts
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel, attach
 from promptreach.report.findings import Cell, Finding, Table
 from promptreach.report.formatting import counted
+from promptreach.rows.options import spaced
 from promptreach.training.arguments import MIN_CONTENT
+from promptreach.training.task import writing
 from promptreach.training.task.encoding import encode
+from promptreach.training.task.task import Task
 
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 
@@ -44,7 +48,13 @@ def texts_of(given: str) -> list[str]:
 
 
 def predict_texts(
-    model: OpenModel, folder: Path, texts: Sequence[str], *, max_length: int = 128, max_new_tokens: int = 32
+    model: OpenModel,
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    max_length: int = 128,
+    max_new_tokens: int = 32,
+    options: Sequence[str] = (),
 ) -> Finding:
     """What an adapter answers: the label of its head with its softmax probability, or the greedy completion.
 
@@ -54,6 +64,7 @@ def predict_texts(
         texts: not blank.
         max_length: tokens of a text that are read; a label's text loses its end, a prompt its beginning.
         max_new_tokens: of a completion, which ends earlier at the end token or where the context ends.
+        options: texts to choose from; the answer is the likeliest of them, and nothing is written.
 
     Raises:
         AdapterError: for a folder that cannot be read or was made for another model.
@@ -68,14 +79,23 @@ def predict_texts(
     if not reader.classifies and model.task != "causal":
         remedy = "promptreach audit MODEL DATA --adapter DIR fits a head to your rows"
         faults.append(Fault(str(folder), "an encoder's adapter without a head", "a head beside it or in it", remedy))
+    if options and reader.classifies:
+        remedy = "leave them out: it answers with its own labels"
+        faults.append(Fault("options", f"for a head of {len(reader.labels) or 'some'} labels", "none", remedy))
+    if options and (len(options) < 2 or len(set(options)) < len(options)):
+        faults.append(Fault("options", ", ".join(options), "two or more, each once"))
     if reader.pairs:
         remedy = "put them into a table, and call promptreach evaluate"
         faults.append(Fault(str(folder), "a head for two texts a row", "a head for one text", remedy))
     raise_if_any(faults)
     length = min(max_length, model.max_positions - (reader.adapter.positions if reader.adapter else 0))
-    answer = _labels(reader, texts, length) if reader.classifies else None
-    records, cut = answer or _completed(reader, texts, length, max_new_tokens)
-    answered = "label" if reader.classifies else "completion"
+    if options:
+        records, cut = _chosen(reader, texts, length, options)
+    elif reader.classifies:
+        records, cut = _labels(reader, texts, length)
+    else:
+        records, cut = _completed(reader, texts, length, max_new_tokens)
+    answered = "option" if options else "label" if reader.classifies else "completion"
     return Finding(
         check="predict",
         title="Answers of an adapter",
@@ -111,9 +131,7 @@ def _completed(
     assert encoded.answer_lengths is not None
     ends = zip(encoded.sequences, encoded.answer_lengths, strict=True)
     prompts = [ids[: len(ids) - answer] for ids, answer in ends]
-    written = [
-        ids for at in range(0, len(prompts), BATCH) for ids in greedy(reader, prompts[at : at + BATCH], max_new_tokens)
-    ]
+    written = greedy(reader, prompts, max_new_tokens)
     answers = model.tokenizer.batch_decode(written, skip_special_tokens=True)
     records: list[dict[str, Cell]] = [
         {"text": text, "completion": answer, "tokens": len(ids)}
@@ -122,31 +140,28 @@ def _completed(
     return records, encoded.truncated
 
 
-@torch.no_grad()
+def _chosen(
+    reader: AdapterReader, texts: Sequence[str], length: int, options: Sequence[str]
+) -> tuple[list[dict[str, Cell]], int]:
+    """The likeliest option behind each text, and its share of the likelihood of all of them."""
+    behind = tuple(spaced(text, options) for text in texts)
+    rows = Completions(tuple(texts), tuple(own[0] for own in behind), "text", options=behind)
+    encoded = encode(reader.model, rows, length)
+    task = Task(reader.model, rows, rows, rows, {"rows": encoded}, probes={}, pooling=None)
+    with nullcontext() if reader.adapter is None else attach(reader.model, reader.adapter) as joined:
+        nats = task.option_losses("rows", joined).view(len(texts), len(options))
+    share, place = torch.softmax(-nats.double(), dim=1).max(1)
+    records: list[dict[str, Cell]] = [
+        {"text": text, "option": options[at], "share": worth}
+        for text, at, worth in zip(texts, place.tolist(), share.tolist(), strict=True)
+    ]
+    return records, encoded.truncated
+
+
 def greedy(reader: AdapterReader, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
     """The likeliest token after each prompt, and after that, until the end token, `max_new_tokens`, or the end
-    of the context.
-
-    The whole sequence is read at every step, as training reads it, so that it is the same on every architecture.
-    """
-    model, end = reader.model, reader.model.end_token
+    of the context; see `promptreach.training.task.writing`."""
+    end = reader.model.end_token
     assert reader.adapter is not None
-    room = model.max_positions - reader.adapter.positions
-    written: list[list[int]] = [[] for _ in prompts]
-    open_rows = list(range(len(prompts)))
-    with attach(model, reader.adapter) as joined:
-        for _ in range(max_new_tokens):
-            batch = model.batch([[*prompts[row], *written[row]] for row in open_rows])
-            last = batch.mask.sum(1) - 1
-            hidden = model.hidden(batch, joined)[torch.arange(len(open_rows), device=last.device), last]
-            tokens = model.vocabulary_logits(hidden).argmax(-1).tolist()
-            for row, token in zip(open_rows, tokens, strict=True):
-                written[row].append(token)
-            open_rows = [
-                row
-                for row, token in zip(open_rows, tokens, strict=True)
-                if token != end and len(prompts[row]) + len(written[row]) < room
-            ]
-            if not open_rows:
-                break
-    return [ids[:-1] if ids and ids[-1] == end else ids for ids in written]
+    with attach(reader.model, reader.adapter) as joined:
+        return writing.greedy(reader.model, prompts, max_new_tokens, () if end is None else (end,), joined)

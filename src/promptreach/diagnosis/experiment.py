@@ -10,17 +10,19 @@ from promptreach.backbone import Classifier
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import score
+from promptreach.diagnosis.measures.metrics import metrics_for, score
 from promptreach.diagnosis.numbers import BASELINES, USER, Comparison, Goal, LabelMetric, Metric, as_values
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor
+from promptreach.training.methods.initial import OWN
 from promptreach.training.methods.methods import first_init
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.sweep import Sweep
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Limits, Task, content_length
+from promptreach.training.task.text_metrics import TextMetric
 
 Numbers = TypeVar("Numbers", covariant=True)
 RARE = 0.2
@@ -118,6 +120,9 @@ class Experiment:
         user_base: the base model that the adapter names, where that is another; otherwise empty.
         user_tokens: of the adapter's own tokenizer, which the texts were read with.
         plain_text: texts on which an adapter should change nothing; empty takes the inputs that are held out.
+        instruction, shots: words to put in front of the rows for the bare model, and how many examples.
+        own_text: token ids of the user's text, which prompts and prefixes start from; otherwise none.
+        method_config: of a method of PEFT that is trained as well, as text; otherwise empty.
         sweeps: by `RunConfig.label` (``"prompt 16 tokens"``, ``"lora rank 8"``, ``"head"``), once trained.
         starts: the starts tried for each of them; its sweep is that of the best.
         seeds: how many seeds the winners are trained with.
@@ -143,10 +148,14 @@ class Experiment:
     user_base: str = ""
     user_tokens: tuple[str, ...] = ()
     methods: tuple[str, ...] = BASELINES
-    chosen_metric: LabelMetric | None = None
+    chosen_metric: LabelMetric | TextMetric | None = None
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     lora_targets: tuple[str, ...] = ()
     plain_text: tuple[str, ...] = ()
+    instruction: str = ""
+    shots: int = 0
+    own_text: tuple[int, ...] = ()
+    method_config: str = ""
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seeds: int = 1
@@ -159,8 +168,8 @@ class Experiment:
 
     @property
     def metric(self) -> Metric:
-        """The score that methods are compared by: the one chosen, else accuracy for labels, loss for completions."""
-        return self.chosen_metric or ("accuracy" if self.is_classification else "loss")
+        """The score that methods are compared by: the one chosen, else accuracy of labels and options, or loss."""
+        return self.chosen_metric or metrics_for(self.data)[0][0]
 
     @property
     def positive(self) -> int:
@@ -169,7 +178,7 @@ class Experiment:
         return 0 if first and sum(first) < RARE * len(first) else 1
 
     @property
-    def beside(self) -> LabelMetric | None:
+    def beside(self) -> LabelMetric | TextMetric | None:
         """The metric that is shown beside accuracy: the one that decides, or F1 where one of two labels is rare."""
         if self.metric != "accuracy" and self.metric != "loss":
             return self.metric
@@ -217,12 +226,16 @@ class Experiment:
 
     def config(self, method: str, tokens: int = 0, rank: int = 0, init: str = "") -> RunConfig:
         """The settings of a full run of a method; the learning rate is chosen by a sweep."""
+        own = self.own_text if method in ("prompt", "prefix") and not init else ()
+        if own and not self.task.backbone.lacks(method, "text"):
+            init = OWN
         return RunConfig(
             method=method,
             tokens=tokens,
             rank=rank,
             lora_targets=self.lora_targets if method == "lora" else (),
             init=init or first_init(self.task.backbone, method),
+            own_text=own if init == OWN else (),
             learning_rate=0.0,
             steps=self.steps if method != "head" else 0,
             batch_size=self.batch_size,

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 from promptreach.training.task.readout import Pooling
+from promptreach.training.task.text_metrics import TextMetric
 
 Goal = Literal["generalise", "memorise"]
 LabelMetric = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "mcc", "average_precision"]
-Metric = LabelMetric | Literal["loss"]
+Metric = LabelMetric | TextMetric | Literal["loss"]
 Kind = TypeVar("Kind")
 Setting = str | int | float | None
 BASELINES = ("prompt", "prefix", "lora")
@@ -149,6 +150,23 @@ class UserNumbers(Scores):
 
 
 @dataclass(frozen=True)
+class InContextNumbers(Scores):
+    """The bare model with an instruction, or examples, in front of every row.
+
+    Attributes:
+        against_lora: its gain over LoRA; None where the two cannot be compared.
+        against_soft: what the best prompt or prefix gains over it.
+        cut_rows: rows that did not fit into the context with all these words.
+        median_tokens: of a row with them.
+    """
+
+    against_lora: Comparison | None
+    against_soft: Comparison | None
+    cut_rows: int
+    median_tokens: int
+
+
+@dataclass(frozen=True)
 class TrainingNumbers:
     """Everything trained on the same rows with the same steps, and compared.
 
@@ -167,6 +185,7 @@ class TrainingNumbers:
         not_here: by method, why this architecture cannot have it.
         left_out: those of `BASELINES` that were not asked for.
         beside: the metric of every run's `value`: the one that decides, or F1 where few rows are of one of two labels.
+        in_context: the bare model with words in front of the rows, by what they are.
     """
 
     metric: Metric
@@ -187,7 +206,8 @@ class TrainingNumbers:
     longer_possible: bool = False
     not_here: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
-    beside: LabelMetric | None = None
+    beside: LabelMetric | TextMetric | None = None
+    in_context: Mapping[str, InContextNumbers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal
 from promptreach.errors import Fault
 from promptreach.rows._table import Table, shorten
 
-Kind = Literal["labels", "completions", "chats", "instructions"]
+Kind = Literal["labels", "completions", "options", "chats", "instructions"]
 
 COLUMN_NAMES = {
     "text": ("text", "sentence", "content", "review"),
@@ -55,6 +55,22 @@ _ASKED = (
 _LABEL_LIKE = ("gold_label", "is_duplicate", "score", "similarity", "rating", "stars", "sentiment", "target", "answer")
 _TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
 _OPTIONS = ("choices", "options", "endings", "ending0", "choice1", "mc1_targets")
+_CHOICE: Mapping[str, tuple[str, ...]] = {
+    "options": ("choices", "options", "endings", "candidates"),
+    "prompt": ("prompt", "question", "ctx", "context", "query", "input", "text", "sentence"),
+    "answer": (
+        "answer",
+        "answerkey",
+        "answer_key",
+        "correct",
+        "correct_answer",
+        "gold",
+        "target",
+        "completion",
+        "label",
+    ),
+}
+"""The columns of a question, of the texts to choose from and of the right one, by role."""
 _ROLES: dict[Kind, tuple[str, ...]] = {"labels": ("text", "label"), "completions": ("prompt", "completion")}
 
 
@@ -107,6 +123,8 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     if pair is not None and not wishes.get("text"):
         names["text"] = [pair[0]]
     found = {role: [column for column in table.columns if column in names[role]] for role in names}
+    if shape := _choice(table, wishes, by_name):
+        return shape
     labels_wished = any(wishes.get(role) for role in ("text", "label", "pair"))
     wished: list[Kind] = ["labels"] if labels_wished else []
     wished += ["completions"] if any(wishes.get(role) for role in ("prompt", "completion")) else []
@@ -132,6 +150,26 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     if pair is not None and kind == "labels" and (not wishes.get("text") or wishes.get("pair")):
         chosen["pair"] = pair[1]
     return faults or TaskShape(kind, chosen)
+
+
+def _choice(
+    table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, str]
+) -> TaskShape | list[Fault] | None:
+    """The shape of questions with several options, where a column of options is named or has a usual name."""
+    asked = wishes.get("options")
+    if not asked and any(wishes.values()):
+        return None
+    named = {"options": asked, "prompt": wishes.get("prompt") or wishes.get("text")}
+    named["answer"] = wishes.get("completion") or wishes.get("label")
+    found: dict[str, str] = {}
+    for role, usual in _CHOICE.items():
+        wish = named[role]
+        column = wish if wish in table.columns else next((by_name[name] for name in usual if name in by_name), None)
+        if (wish and wish not in table.columns) or column is None or column in found.values():
+            faults = [_column_fault(table, role, wish, [], usual)]
+            return faults if asked else None
+        found[role] = column
+    return TaskShape("options", {role: found[role] for role in ("prompt", "options", "answer")})
 
 
 def _pair(

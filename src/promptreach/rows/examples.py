@@ -11,6 +11,7 @@ from promptreach.rows._lines import MAX_ROW_BYTES
 from promptreach.rows._table import Missing, shorten
 from promptreach.rows.chats import Chat, NotAChatError, Turn, chat_of, is_turns, transcript, turns_of
 from promptreach.rows.columns import Kind
+from promptreach.rows.options import options_of
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot encode
 _OPTIONAL = ("input", "system")
@@ -25,12 +26,14 @@ class Example(NamedTuple):
         second: the second text, or empty.
         answer: the label (a number with decimals is left to the check of all labels) or the completion.
         chat: the turns, where the row is a chat.
+        options: the texts to choose from, and what an answer may call them, where there are any.
     """
 
     input: str
     second: str
     answer: str | int | float
     chat: Chat | None
+    options: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
 def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], str]) -> Example | list[Fault]:
@@ -45,8 +48,14 @@ def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], 
     faults = [
         Fault(where(role), *problem)
         for role, value in values.items()
-        if role not in ("split", "weight") and (problem := _problem(value, role))
+        if role not in ("split", "weight", "options") and (problem := _problem(value, role))
     ]
+    if kind == "options":
+        found = options_of(values["options"])
+        if len(found) == 3:
+            faults.append(Fault(where("options"), *found))
+        elif not faults:
+            return Example(str(values["prompt"]), "", _label(values["answer"]), None, found)
     if faults:
         return faults
     if kind == "instructions":
@@ -118,7 +127,9 @@ def _problem(value: object, role: str) -> Problem | None:
         return "the row does not have this column", expected, "Add it or drop the row."
     if is_gap(value):
         return f"no value ({value})", expected, "Fill it in or drop the row."
-    if role == "label" and (isinstance(value, Integral) or (isinstance(value, float) and math.isfinite(value))):
+    if role in ("label", "answer") and (
+        isinstance(value, Integral) or (isinstance(value, float) and math.isfinite(value))
+    ):
         return None
     if not isinstance(value, str):
         remedy = "Give one label a row, as a name or a whole number." if role == "label" else "Write it as a string."

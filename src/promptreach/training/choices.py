@@ -15,8 +15,19 @@ from promptreach.training.arguments import (
     size_faults,
 )
 
-TRAINABLE = ("prompt", "prefix", "lora", "unipelt", "full")
+TRAINABLE = ("prompt", "prefix", "lora", "lora_all", "unipelt", "full")
 """The methods that may be chosen; the head alone, or the bare model, is always the control."""
+WIDE = "lora_all"
+"""LoRA on all linear layers, beside the usual one: the stronger of the two is the rival."""
+ALL_LINEAR = ("all-linear",)
+"""The targets of `WIDE`."""
+
+
+def method_of(choice: str) -> str:
+    """The tuning method of a choice: two choices are LoRA, on other layers."""
+    return "lora" if choice == WIDE else choice
+
+
 Rates = Mapping[str, tuple[float, ...]]
 
 

@@ -1,20 +1,32 @@
 """The training of one adapter: the front door of this room."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from promptreach.backbone import Backbone
 from promptreach.errors import Fault, raise_if_any
 from promptreach.files import check_output
+from promptreach.hf.adapters.by_config import config_of
 from promptreach.hf.models.load import opened_for
 from promptreach.progress import Progress
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, seed_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
-from promptreach.training.methods.initial import WarmStart
-from promptreach.training.methods.methods import METHODS, first_init, lacking_faults, method_faults
+from promptreach.training.methods.initial import OWN, WarmStart
+from promptreach.training.methods.methods import (
+    CONFIGURED,
+    as_text,
+    first_init,
+    lacking_faults,
+    method_faults,
+    method_named,
+    positions_of,
+)
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
+from promptreach.training.task.judging import Judging, judging_faults, judging_of, written_metric_faults
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Limits, prepare
 
@@ -22,13 +34,14 @@ from promptreach.training.task.task import Limits, prepare
 def fit(
     model: Any,
     data: Any,
-    method: str = "prompt",
+    method: Any = "prompt",
     *,
     tokens: int = 16,
     rank: int = 8,
     bottleneck: int = 48,
     learning_rate: float | None = None,
     init: str | None = None,
+    init_text: str | None = None,
     start: SoftPrompt | Prefix | Run | None = None,
     reparameterise: bool = False,
     dropout: float = 0.0,
@@ -37,6 +50,10 @@ def fit(
     seed: int = 0,
     pooling: Pooling | None = None,
     limits: Limits | None = None,
+    metric: str | None = None,
+    answer_pattern: str | None = None,
+    options: Any = None,
+    length_normalised: bool = False,
     folder: str | Path | None = None,
     engine: str = "local",
     workers: int | None = None,
@@ -50,6 +67,7 @@ def fit(
         model: what `promptreach.hf.open_model` opens or has opened: a hub id, a folder, a GGUF file, a backbone.
         data: what `promptreach.tables.read_task` reads: a file, a record, a list of rows.
         method: ``"prompt"``, ``"prefix"``, ``"lora"``, ``"unipelt"`` (gated prefix, LoRA and adapters at once),
+            a config of PEFT (a `peft.PeftConfig`, or its fields as a mapping) for any method of PEFT's,
             ``"head"`` (the control: a linear probe on the frozen model for classification, the bare model for
             completions) or ``"full"`` (every weight, embeddings included; they are put back afterwards).
         tokens: virtual tokens of a prompt, slots of a prefix or of UniPELT.
@@ -59,6 +77,8 @@ def fit(
             the lowest validation loss. A prompt's and a prefix's are scaled to the size of their start.
         init: how the method starts; None takes the first of its `METHODS[method].inits` (vocabulary rows for a
             prompt, the cache of real text for a prefix).
+        init_text: a text of your own that a prompt starts from as its embeddings, and a prefix as the keys and values
+            that it leaves in the model; its first `tokens` tokens, repeated where there are fewer. Not with `init`.
         start: a trained prompt or prefix, or the run that trained it, of at most `tokens` tokens to start from; `init`
             gives the rows that it lacks, behind it.
         reparameterise: train a prefix through P-tuning v2's network, which is folded into plain keys and values in
@@ -68,6 +88,12 @@ def fit(
         seed: for the split, the probe's folds, the start and the order of the examples.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
         limits: how much of the data is used; None takes `Limits()`.
+        metric: of completions that the model writes, one of `promptreach.tuning.TEXT_METRICS`; it then decides between
+            learning rates, and `run.held_out` holds what was written.
+        answer_pattern: a regular expression; its last match in a text, or that match's first group, is what is compared
+            of it. Without a metric these are to match exactly.
+        options: as for `promptreach.tables.read_task`: the model answers with the likeliest of them.
+        length_normalised: whether that is the likeliest per character.
         folder: keeps logs and finished runs there; a second call with the same arguments finds them.
         engine: ``"local"``, or ``"ray"`` for a Ray cluster; the runs are the same.
         workers: how many runs are trained at the same time; None trains one after another here, and on Ray as many as
@@ -92,26 +118,32 @@ def fit(
         WorkerError: when workers die, or are not what this process is.
         DataError: for fewer than 12 different inputs; and whatever else reading the model and the data raises.
     """
+    configured = None if isinstance(method, str) else config_of(method)
+    method = method if configured is None else CONFIGURED
     trained = start.adapter if isinstance(start, Run) else start
     sizes = {"tokens": tokens, "rank": rank, "bottleneck": bottleneck, "steps": steps, "batch_size": batch_size}
     raise_if_any(
         [
             *engine_faults(engine, workers, ray_address, model),
-            *method_faults(method, init),
+            *([] if configured is not None else method_faults(method, init)),
             *least_faults(sizes | {"at_once": at_once}),
             *rate_faults("learning_rate", learning_rate),
             *seed_faults(seed),
             *_start_faults(start, trained, method, tokens),
+            *_text_faults(init_text, init, method),
             *_prefix_faults(method, reparameterise=reparameterise, dropout=dropout),
             *choice_faults("pooling", pooling, get_args(Pooling)),
         ]
     )
     if folder is not None:
         check_output(folder, resume=True)
-    spec = METHODS[method]
-    task_data = read_task(data)
+    spec = method_named(method)
+    task_data = read_task(data, options=options)
+    judging = judging_of(metric, answer_pattern, length_normalised)
     backbone = opened_for(task_data, model)
-    raise_if_any(lacking_faults("method", backbone, method, init))
+    raise_if_any(lacking_faults("method", backbone, method, "text" if init_text else init))
+    own_text = own_tokens(backbone, init_text) if init_text else ()
+    raise_if_any([*written_metric_faults(metric, task_data), *judging_faults(judging, task_data)])
     warm = WarmStart(trained) if isinstance(trained, SoftPrompt | Prefix) else None
     raise_if_any(warm.misfits(backbone) if warm else [])
     own = {name: sizes[name] for name in spec.sizes}
@@ -120,7 +152,9 @@ def fit(
         tokens=own.get("tokens", 0),
         rank=own.get("rank", 0),
         bottleneck=own.get("bottleneck", 0),
-        init=init or first_init(backbone, method),
+        init=init or (OWN if own_text else first_init(backbone, method)),
+        own_text=own_text,
+        peft="" if configured is None else as_text(configured),
         start=warm,
         reparameterise=reparameterise,
         dropout=dropout,
@@ -140,11 +174,40 @@ def fit(
             task_data,
             limits=limits,
             seed=seed,
-            longest_prompt=tokens if spec.uses_tokens else 0,
+            longest_prompt=tokens if spec.uses_tokens else positions_of(configured) if configured is not None else 0,
             pooling=pooling,
+            judging=judging,
         )
         progress.plan(planned_steps(config, 1 if rates else len(spec.rates)))
-        return sweep(executor_of(task), config, rates).best
+        return sweep(executor_of(task), config, rates, partial(_rank, judging) if judging.metric else None).best
+
+
+def _rank(judging: Judging, run: Run) -> tuple[bool, float, float]:
+    """The order of runs by what they write, and then by their loss."""
+    return run.status == "diverged", -judging.worth(run.validation), run.validation.mean_loss
+
+
+def own_tokens(backbone: Backbone, text: str) -> tuple[int, ...]:
+    """The tokens of a text that a prompt or a prefix starts from, without special ones.
+
+    Raises:
+        InputError: when it has none.
+    """
+    ids = tuple(backbone.tokenize([text], special_tokens=False)[0])
+    raise_if_any([] if ids else [Fault("init_text", repr(text[:60]), "a text with at least one token")])
+    return ids
+
+
+def _text_faults(text: str | None, init: str | None, method: str) -> list[Fault]:
+    if text is None:
+        return []
+    faults = [] if text.strip() else [Fault("init_text", "an empty text", "a text to start from")]
+    if init is not None:
+        faults.append(Fault("init_text", f"given, and init {init!r} as well", "one start", "Leave one of them out."))
+    if method not in ("prompt", "prefix"):
+        expected = "left away: a prompt or a prefix starts from text"
+        faults.append(Fault("init_text", f"for {method!r}", expected))
+    return faults
 
 
 def _start_faults(start: object, trained: object, method: str, tokens: int) -> list[Fault]:

@@ -99,8 +99,8 @@ class OngoingRun(Trainer):
             steps=self.steps,
             seconds=time.monotonic() - self._began,
             curve=tuple(self._curve),
-            validation=seen or self._evaluated("validation"),
-            held_out=self._evaluated("held_out") if self.config.score_held_out else None,
+            validation=self._answered("validation", seen or self._evaluated("validation")),
+            held_out=self._answered("held_out", self._evaluated("held_out")) if self.config.score_held_out else None,
             state=state,
             head=head,
         )
@@ -125,6 +125,9 @@ class OngoingRun(Trainer):
 
     def _evaluated(self, part: str) -> Outcomes:
         return self.task.evaluate(part, self.objective, self.trainable.joined)
+
+    def _answered(self, part: str, outcomes: Outcomes) -> Outcomes:
+        return self.task.answered(part, outcomes, self.trainable.joined)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return self.trainable.state(), self.objective.head_state()

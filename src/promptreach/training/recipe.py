@@ -4,6 +4,7 @@ A rate, a length and a number of steps alone do not carry it: the same prompt wi
 or under a head that reads another place or starts at random, scores otherwise.
 """
 
+from promptreach.training.methods.initial import OWN
 from promptreach.training.runs import Run
 from promptreach.training.task.task import Task
 from promptreach.training.trainer import WARM_UP
@@ -14,6 +15,8 @@ _STARTS = {
     ("prompt", "random"): "standard normal entries, PEFT's default",
     ("prefix", "text"): "the keys and values that training texts leave in the model",
     ("prefix", "random"): "standard normal entries, PEFT's default",
+    ("prompt", OWN): "the embeddings of the text that was given",
+    ("prefix", OWN): "the keys and values that the text that was given leaves in the model",
     ("lora", "zero"): "a first factor as PEFT draws it and a second one of zeros",
 }
 _PLACES = {"mean": "the mean over the content tokens", "first": "the first position", "last": "the last content token"}
@@ -38,6 +41,10 @@ def recipe(run: Run, task: Task, max_length: int) -> str:
             f"the training rows, with a ridge penalty of {penalty:g} an example. {cut}"
         )
     start = _STARTS.get((config.method, config.init), config.init) if config.start is None else "the trained one given"
+    if config.own_text:
+        size, own = config.tokens, len(config.own_text)
+        start += f", {own:,} tokens long" + (", of which these are the first" if own > size else "")
+        start += ", repeated" if own < size else ""
     sentences = [
         f"It starts from {start}.",
         f"AdamW without weight decay took {run.steps:,} steps of {config.batch_size} rows (a schedule of "

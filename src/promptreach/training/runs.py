@@ -18,7 +18,7 @@ from promptreach.backbone import Backbone, Prepended
 from promptreach.files import as_output_error
 from promptreach.prompt import Adapter
 from promptreach.training.methods.initial import WarmStart
-from promptreach.training.methods.methods import METHODS, Shape
+from promptreach.training.methods.methods import CONFIGURED, Shape, method_named
 from promptreach.training.store import Groups, Store, read_stored, read_tensors
 from promptreach.training.task.objective import Outcomes
 
@@ -65,6 +65,8 @@ class RunConfig(Shape):
     @property
     def label(self) -> str:
         """A few words for tables and progress."""
+        if self.method == CONFIGURED:
+            return f"{json.loads(self.peft)['peft_type']} by its config"
         parts = {
             f"{self.tokens} tokens": self.tokens,
             f"rank {self.rank}": self.rank,
@@ -79,8 +81,9 @@ class RunConfig(Shape):
     def to_record(self) -> dict[str, Any]:
         """The settings as JSON knows them; a warm start stands there by its digest, LoRA's own targets not at all."""
         record = {item.name: getattr(self, item.name) for item in fields(self)}
-        if not record["lora_targets"]:
-            del record["lora_targets"]  # so that runs keep the names they had before targets could be chosen
+        for later in ("lora_targets", "own_text", "peft"):
+            if not record[later]:
+                del record[later]  # so that runs keep the names they had before these could be chosen
         return record | {"start": None if self.start is None else self.start.digest}
 
 
@@ -126,7 +129,7 @@ class Run:
     @property
     def adapter(self) -> Adapter | None:
         """The trained adapter, or None for a method that PEFT has no folder for; `applied` serves every method."""
-        return METHODS[self.config.method].adapter(self.state, self.config)
+        return method_named(self.config.method).adapter(self.state, self.config)
 
     @property
     def best_step(self) -> int:
@@ -147,7 +150,7 @@ def applied(backbone: Backbone, run: Run) -> Iterator[Prepended]:
     holds the tuned weights and can be saved. On leaving, the model is bit for bit what it was.
     """
     # The start is replaced at once, so that any text will do for it.
-    with METHODS[run.config.method].attach(backbone, run.config, [[0]]) as trainable:
+    with method_named(run.config.method).attach(backbone, run.config, [[0]]) as trainable:
         trainable.load(run.state)
         yield trainable.joined
 
@@ -266,12 +269,11 @@ def read_run(folder: Path) -> Run:
     start = WarmStart.of(groups["start"]) if "start" in groups else None
     if (start and start.digest) != record.config["start"]:
         raise ValueError("the start is not the one of these settings")
+    listed = {name: tuple(record.config.get(name, ())) for name in ("lora_targets", "own_text")}
     curve = [{key: math.nan if value is None else value for key, value in look.items()} for look in record.curve]
     return Run(
         **record.model_dump(include={"status", "parameters", "unit", "steps", "seconds"}),
-        config=RunConfig(
-            **record.config | {"start": start, "lora_targets": tuple(record.config.get("lora_targets", ()))}
-        ),
+        config=RunConfig(**record.config | {"start": start} | listed),
         curve=tuple(Evaluation(int(look.pop("step")), **look) for look in curve),
         validation=Outcomes(**groups["validation"]),
         held_out=Outcomes(**groups["held_out"]) if "held_out" in groups else None,

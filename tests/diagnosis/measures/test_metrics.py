@@ -11,9 +11,10 @@ from sklearn import metrics as sklearn
 
 from promptreach.data import Completions, LabelledTexts
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults, score, weighted
+from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults, metrics_for, score, weighted
 from promptreach.diagnosis.numbers import LabelMetric
 from promptreach.training.task.objective import Outcomes
+from promptreach.training.task.text_metrics import TextMetric, statistics
 
 SKLEARN: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": sklearn.accuracy_score,
@@ -119,11 +120,13 @@ def _pair(seed: int, rows: int) -> tuple[Outcomes, Outcomes]:
     ("metric", "classes", "expected"),
     [
         ("f2", 2, "one of accuracy"),
-        ("f1", 3, "Of more, take macro_f1"),
-        ("loss", 2, "'loss' on labels"),
+        ("f1", 3, "Of more than two, take macro_f1"),
+        ("loss", 2, "'loss' on 2 labels"),
+        ("chrf", 2, "'chrf' on 2 labels"),
         ("mcc", 3, ""),
         ("loss", 0, ""),
-        ("f1", 0, "Completions are judged by their loss"),
+        ("chrf", 0, ""),
+        ("f1", 0, "name them with --options"),
     ],
 )
 def test_a_metric_that_does_not_fit_is_named(metric: str, classes: int, expected: str) -> None:
@@ -131,3 +134,37 @@ def test_a_metric_that_does_not_fit_is_named(metric: str, classes: int, expected
     data = LabelledTexts(("a", "b"), (0, 1), names) if classes else Completions(("a",), ("b",))
     faults = metric_faults(metric, data)
     assert [expected in str(fault) for fault in faults] == ([True] if expected else [])
+
+
+def test_options_have_the_metrics_of_labels_where_all_rows_share_them() -> None:
+    shared = Completions(("a", "b"), (" x", " y"), options=((" x", " y"),) * 2)
+    own = Completions(("a", "b"), (" x", " z"), options=((" x", " y"), (" y", " z")))
+    assert metrics_for(shared)[0] == ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "loss")
+    assert metrics_for(own)[0] == ("accuracy", "loss")
+    assert "'mcc' on options" in str(metric_faults("mcc", own)[0])
+
+
+def written(metric: TextMetric, texts: list[str], wanted: list[str]) -> Outcomes:
+    ones = torch.ones(len(texts))
+    return Outcomes(ones, ones, ones, judged=statistics(metric, texts, wanted))
+
+
+def test_exact_match_has_the_interval_of_accuracy() -> None:
+    wanted = ["yes"] * 40
+    first, second = ["yes"] * 30 + ["no"] * 10, ["yes"] * 24 + ["no"] * 16
+    found = paired(written("exact_match", first, wanted), written("exact_match", second, wanted), "exact_match")
+    right = [torch.tensor([float(text == "yes") for text in texts]) for texts in (first, second)]
+    ones = torch.ones(40)
+    assert found == paired(Outcomes(ones, ones, right[0]), Outcomes(ones, ones, right[1]), "accuracy")
+
+
+@pytest.mark.parametrize("metric", ["token_f1", "rouge_l", "chrf"])
+def test_the_gain_of_a_text_metric_is_that_of_the_scores_and_lies_in_its_interval(metric: TextMetric) -> None:
+    wanted = [f"word{row} and word{row + 1}" for row in range(60)]
+    first = [text if row % 3 else "nothing" for row, text in enumerate(wanted)]
+    second = [text.split()[0] for text in wanted]
+    one, other = written(metric, first, wanted), written(metric, second, wanted)
+    found = paired(one, other, metric)
+    assert found.gain == pytest.approx(score(metric, one) - score(metric, other))
+    assert found.low < found.gain < found.high
+    assert paired(one, other, metric, every_row=True).error == 0.0

@@ -10,6 +10,7 @@ from promptreach.audit.checks import (
     _bare_model,
     _initialisation,
     _training,
+    answers,
     attention_share,
     data,
     inference_cost,
@@ -36,6 +37,7 @@ CHECKS = (
     Check(PARTS.name, "The parts of the data", shows(PARTS, data.show_parts)),
     Check(BARE_MODEL.name, "The model without a prompt", shows(BARE_MODEL, _bare_model.show)),
     Check(TRAINING.name, "Matched training", shows(TRAINING, _training.show)),
+    Check("answers", "Rows as they were answered", answers.measure, "Nothing was trained that could answer."),
     Check(
         BROUGHT.name,
         "Your adapter itself",

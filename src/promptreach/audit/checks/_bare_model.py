@@ -11,7 +11,7 @@ from promptreach.audit.context import AuditContext
 from promptreach.data import LabelledTexts
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.numbers import BareNumbers
-from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
+from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS, in_words
 from promptreach.report.findings import Cell, Table, Text
 from promptreach.training.task.encoding import evaluation_batches
 
@@ -19,12 +19,22 @@ from promptreach.training.task.encoding import evaluation_batches
 def show(context: AuditContext, found: Measured[BareNumbers]) -> Shown:
     """The bare model's scores, where a head should read, and the zero-shot accuracy."""
     numbers = found.numbers
+    if context.task.encoded["held_out"].options is not None:
+        counts = context.task.encoded["held_out"].options.counts
+        chance = sum(1 / count for count in counts) / len(counts)
+        return Shown(
+            f"The bare model finds the right option likeliest on {numbers.accuracy:.1%} of {found.sample} "
+            f"(by chance: {chance:.1%}); the right options cost it {numbers.loss:.3f} nats a row.",
+            more={"zero_shot_accuracy": numbers.accuracy},
+        )
     if not context.is_classification:
         summary = (
             f"The bare model's loss on the completions is {numbers.loss:.3f} nats per token; it predicts "
             f"{numbers.accuracy:.1%} of their tokens and {numbers.all_right:.1%} of whole completions "
             "(each token given the true ones before it)."
         )
+        if numbers.value is not None:
+            summary += f" Of what it writes by itself the {in_words(context.metric)} is {numbers.value:.3f}."
         return Shown(summary, more={"zero_shot_accuracy": None})
     zero_shot = _zero_shot(context)
     summary = (

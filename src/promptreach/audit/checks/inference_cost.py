@@ -21,6 +21,7 @@ from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.numbers import Comparison
+from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import InputError
 from promptreach.hf import precompute
 from promptreach.report.findings import Block, Cell, Table, Text
@@ -136,7 +137,7 @@ def _differences(context: AuditContext, options: Sequence[DeploymentOption], bat
 
 def _compared(context: AuditContext, run: Run, best: Run) -> tuple[Comparison, str]:
     found = context.compare(held_out(run), held_out(best))
-    scale, unit = (100, "points of accuracy") if context.is_classification else (1, "nats a token")
+    scale, unit = (100, f"points of {in_words(context.metric)}") if context.metric != "loss" else (1, "nats a token")
     gain, low, high = scale * found.gain, scale * found.low, scale * found.high
     return found, f"{gain:+.2g} {unit} (90 % interval {low:+.2g} to {high:+.2g})"
 

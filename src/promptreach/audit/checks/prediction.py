@@ -30,6 +30,8 @@ _SHOWN = ("predicted_loss", "low", "high", "loss", "reachable_share")
 
 def measure(context: AuditContext) -> Outcome:
     """Predict the trained methods from gradients at their start, and put the outcomes beside it."""
+    if context.task.encoded["train"].options is not None:
+        return Skipped("The forecast is of a loss per token, and a choice among options is judged row by row.")
     methods, train_rows = affordable(context)
     if not methods:
         return Skipped(

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
+from promptreach.diagnosis.measures import in_context
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
 from promptreach.diagnosis.measures.user_run import score_user_run
 from promptreach.diagnosis.numbers import BASELINES, USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
 from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
 from promptreach.diagnosis.rules.rules import depends_on
+from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
 from promptreach.training.methods.budget import parameter_count
-from promptreach.training.methods.methods import METHODS, UNIPELT_SIZES
+from promptreach.training.methods.methods import CONFIGURED, UNIPELT_SIZES, method_named
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.halving import has_left
 from promptreach.training.search.sweep import Sweep, sweep
@@ -41,7 +43,8 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     Where the verdict hangs on the lengths tried, a prompt longer than the budget's is trained as well. A method that
     this architecture cannot have is named with its reason, and the others are compared.
     """
-    if "lora" in experiment.methods and (reason := experiment.task.backbone.lacks("lora")):
+    methods = {method_of(choice) for choice in experiment.methods}
+    if "lora" in methods and (reason := experiment.task.backbone.lacks("lora")):
         return Skipped(f"There is no LoRA on this architecture to compare with, because {reason}.")
     train_control(experiment)
     train_baselines(experiment)
@@ -51,6 +54,7 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
         method = "prefix" if numbers.user is not None and numbers.user.method == "prefix" else "prompt"
         _train(experiment, [experiment.config(method, tokens=_one_longer(experiment))])
         numbers = replace(compared(experiment), longer_possible=False)
+    numbers = replace(numbers, in_context=in_context.measure(experiment))
     return Measured(numbers, experiment.sample)
 
 
@@ -66,8 +70,10 @@ def compared(experiment: Experiment) -> TrainingNumbers:
             return {}
         return {name: experiment.compare(found, outcomes[other]) for name, found in outcomes.items() if name != other}
 
-    lora = next((name for name, run in runs.items() if run.config.method == "lora"), "")
-    not_here = {method: reason for method in experiment.methods if (reason := experiment.task.backbone.lacks(method))}
+    rival = experiment.best("lora") or next((run for run in runs.values() if run.config.method == "lora"), None)
+    lora = "" if rival is None else rival.config.label
+    methods = dict.fromkeys(method_of(choice) for choice in experiment.methods)
+    not_here = {method: reason for method in methods if (reason := experiment.task.backbone.lacks(method))}
     return TrainingNumbers(
         metric=experiment.metric,
         goal=experiment.goal,
@@ -110,7 +116,7 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         user=_user_numbers(experiment),
         not_here=not_here,
         beside=experiment.beside,
-        left_out=tuple(method for method in BASELINES if method not in experiment.methods),
+        left_out=tuple(method for method in BASELINES if method not in methods),
     )
 
 
@@ -147,6 +153,8 @@ def train_baselines(experiment: Experiment) -> None:
     forms = [form for form in compared if form in experiment.methods]
     configs = [experiment.config(form, tokens=tokens) for form in forms for tokens in (middle, *shorter)]
     configs += [_sized(experiment, method) for method in experiment.methods if method != "prompt"]
+    if experiment.method_config:
+        configs.append(replace(experiment.config(CONFIGURED), peft=experiment.method_config))
     if user is not None:
         configs.append(experiment.config(user.method, tokens=user.tokens, rank=user.rank))
     _train(experiment, configs)
@@ -162,7 +170,8 @@ def _sized(experiment: Experiment, method: str) -> RunConfig:
         return replace(config, bottleneck=size["bottleneck"])
     tokens = experiment.middle_length if method == "prefix" else 0
     rank = experiment.rank or equal_rank(experiment)
-    return experiment.config(method, tokens=tokens, rank=rank if method == "lora" else 0)
+    config = experiment.config(method_of(method), tokens=tokens, rank=rank if method_of(method) == "lora" else 0)
+    return replace(config, lora_targets=ALL_LINEAR) if method == WIDE else config
 
 
 def longer_cannot_help(experiment: Experiment) -> bool:
@@ -174,7 +183,7 @@ def longer_cannot_help(experiment: Experiment) -> bool:
     prompts = sorted((run for run in runs if run.config.method == "prompt"), key=lambda run: run.config.tokens)
     below = [run for run in prompts if run.config.tokens < experiment.middle_length]
     middle = next((run for run in prompts if run.config.tokens == experiment.middle_length), None)
-    lora = next((run for run in runs if run.config.method == "lora"), None)
+    lora = experiment.best("lora")
     if middle is None or lora is None or not below:
         return False
     against = experiment.compare(held_out(middle), held_out(lora))
@@ -195,18 +204,19 @@ def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
     for config in configs:
         if config.label in experiment.sweeps or lacks(config.method, ""):
             continue
-        rates = experiment.learning_rates.get(config.method)
+        wide = config.lora_targets == ALL_LINEAR and WIDE in experiment.methods
+        rates = experiment.learning_rates.get(WIDE if wide else config.method)
         found = sweep(executor, config, rates, experiment.preference)
         tried = [config.init]
         # A prompt that ends below the control was harmed by its start, and is no measure of what prompts can do.
         others = [
-            init for init in METHODS[config.method].inits if init != config.init and not lacks(config.method, init)
+            init for init in method_named(config.method).inits if init != config.init and not lacks(config.method, init)
         ]
         for init in others if config.method in ("prompt", "prefix") else ():
             if not has_left(control.validation, found.best.validation):
                 break
             tried.append(init)
-            other = sweep(executor, replace(config, init=init), rates, experiment.preference)
+            other = sweep(executor, replace(config, init=init, own_text=()), rates, experiment.preference)
             found = min(found, other, key=lambda entry: experiment.preference(entry.best))
         experiment.sweeps[config.label] = found
         experiment.starts[config.label] = tuple(tried)

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from scipy.stats import t as student
 
-from promptreach.diagnosis.measures.metrics import bootstrap, score
+from promptreach.diagnosis.measures.metrics import bootstrap, is_known, score
 from promptreach.diagnosis.numbers import Comparison, LabelMetric, Metric, RunNumbers
 from promptreach.training.runs import Run
 from promptreach.training.task.objective import Outcomes
+from promptreach.training.task.text_metrics import TextMetric
 
 NORMAL_90 = 1.6449
 """Standard errors of a normal quantity to either side that make a 90 % interval."""
+MEANS = ("exact_match", "token_f1", "rouge_l")
+"""The metrics of written answers that are a mean over rows."""
 
 
 def paired(
@@ -26,28 +29,35 @@ def paired(
 ) -> Comparison:
     """The gain of `first` over `second` on the same rows, with a 90 % interval.
 
-    In accuracy, or in nats per answer saved. For accuracy of one answer a row the interval is the one of a paired
-    difference with one disagreement more on either side, so that a few rows which happen to agree are not taken for
-    certainty; for ratios of sums the standard error is that of the residuals around the ratio, with Student's quantile.
+    In accuracy, in nats per answer saved, or in another metric. For accuracy of one answer a row, and for exact match,
+    the interval is the one of a paired difference with one disagreement more on either side, so that a few rows which
+    happen to agree are not taken for certainty; for ratios of sums and means over rows the standard error is that of
+    the residuals around the ratio, with Student's quantile.
 
     Args:
         first, second: outcomes on the same rows.
-        metric: ``"accuracy"``, ``"loss"``, or another of labels, whose interval is that of a paired bootstrap.
+        metric: ``"accuracy"``, ``"loss"``, a mean over rows (`MEANS`), or another, whose interval is that of a paired
+            bootstrap.
         every_row: the rows are all that the question is about, not a sample of others: the interval is a point.
         positive: the label that F1 and average precision are about.
 
     Reference: Bonett and Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data", 2012.
     """
-    if metric != "accuracy" and metric != "loss":
-        return _bootstrapped(first, second, metric, every_row=every_row, positive=positive)
-    gain = (first.right - second.right if metric == "accuracy" else second.loss - first.loss).double()
     answers = first.answers.double()
+    if metric in MEANS:
+        assert first.judged is not None
+        assert second.judged is not None
+        gain, answers = (first.judged - second.judged).double()[:, 0], torch.ones_like(answers)
+    elif metric == "accuracy" or metric == "loss":
+        gain = (first.right - second.right if metric == "accuracy" else second.loss - first.loss).double()
+    else:
+        return _bootstrapped(first, second, metric, every_row=every_row, positive=positive)
     ratio = float(gain.sum() / answers.sum())
     if every_row:
         return Comparison(ratio, ratio, ratio, 0.0)
     rows = len(gain)
-    if metric == "accuracy" and bool((answers == 1).all()):
+    if metric in ("accuracy", "exact_match") and bool((answers == 1).all()):
         better, worse = ((float((side * gain > 0).sum()) + 1) / (rows + 2) for side in (1, -1))
         centre, error = better - worse, math.sqrt((better + worse - (better - worse) ** 2) / (rows + 2))
         half = NORMAL_90 * error
@@ -59,7 +69,7 @@ def paired(
 
 
 def _bootstrapped(
-    first: Outcomes, second: Outcomes, metric: LabelMetric, *, every_row: bool, positive: int
+    first: Outcomes, second: Outcomes, metric: LabelMetric | TextMetric, *, every_row: bool, positive: int
 ) -> Comparison:
     """The difference of two scores that are no mean over rows, with the interval of a paired bootstrap."""
     gain = score(metric, first, positive) - score(metric, second, positive)
@@ -70,11 +80,10 @@ def _bootstrapped(
     return Comparison(gain, low, high, float(draws.std()))
 
 
-def scores_of(outcomes: Outcomes, beside: LabelMetric | None = None, positive: int = 1) -> dict[str, Any]:
+def scores_of(outcomes: Outcomes, beside: LabelMetric | TextMetric | None = None, positive: int = 1) -> dict[str, Any]:
     """The fields of `Scores`, for the records that add others to them; their `value` is the score in `beside`."""
-    known = beside is not None and (outcomes.score if beside == "average_precision" else outcomes.given) is not None
     return {
-        "value": score(beside, outcomes, positive) if beside is not None and known else None,
+        "value": score(beside, outcomes, positive) if beside is not None and is_known(beside, outcomes) else None,
         "loss": outcomes.mean_loss,
         "accuracy": outcomes.accuracy,
         "accuracy_error": outcomes.standard_error(),
@@ -92,7 +101,7 @@ def run_numbers(
     run: Run,
     largest_rate: float = math.inf,
     starts: Sequence[str] = (),
-    beside: LabelMetric | None = None,
+    beside: LabelMetric | TextMetric | None = None,
     positive: int = 1,
 ) -> RunNumbers:
     """The numbers of one full run that rules read.

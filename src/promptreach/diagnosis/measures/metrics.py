@@ -1,4 +1,5 @@
-"""The metrics of labels as scikit-learn defines them, on rows that may count several times or not at all.
+"""The metrics of labels as scikit-learn defines them, and of written answers, on rows that may count several times or
+not at all.
 
 A metric is computed for many weightings of the same rows at once: for weights of one it is the score, for the counts of
 rows drawn with replacement its bootstrap.
@@ -11,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import Completions, LabelledTexts, TaskData, common_options
 from promptreach.diagnosis.numbers import LabelMetric, Metric
 from promptreach.errors import Fault
 from promptreach.training.task.objective import Outcomes
+from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, combined
 
 RESAMPLES = 1000
 """Drawings of rows that a bootstrap takes."""
@@ -29,16 +31,33 @@ def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
     """Faults of a metric's name, and of its use on such data where that is known."""
     if metric is None:
         return []
-    if metric not in (*LABEL_METRICS, "loss"):
-        return [Fault("metric", repr(metric), f"one of {', '.join((*LABEL_METRICS, 'loss'))}")]
+    known = (*LABEL_METRICS, *TEXT_METRICS, "loss")
+    if metric not in known:
+        return [Fault("metric", repr(metric), f"one of {', '.join(known)}")]
+    if data is None:
+        return []
+    allowed, what = metrics_for(data)
+    if metric in allowed:
+        return []
+    remedy = ""
+    if metric in BINARY and "macro_f1" in allowed:
+        remedy = "Of more than two, take macro_f1 or mcc."
+    elif isinstance(data, Completions) and metric in LABEL_METRICS and not data.options:
+        remedy = "Where the completions are a few that repeat, name them with --options (options); or take exact_match."
+    return [Fault("metric", f"{metric!r} on {what}", f"one of {', '.join(allowed)}", remedy)]
+
+
+def metrics_for(data: TaskData) -> tuple[tuple[Metric, ...], str]:
+    """The metrics that such rows can be judged by, the usual one first, and what their answers are in words."""
+    if isinstance(data, Completions) and not data.options:
+        return ("loss", *TEXT_METRICS), "completions"
+    names = data.label_names if isinstance(data, LabelledTexts) else common_options(data)
+    several = [metric for metric in LABEL_METRICS if metric != "accuracy" and (metric not in BINARY or len(names) == 2)]
     if isinstance(data, LabelledTexts):
-        classes = len(data.label_names)
-        if metric in BINARY and classes != 2:
-            return [Fault("metric", f"{metric!r} on {classes} labels", "two labels", "Of more, take macro_f1 or mcc.")]
-        return [] if metric != "loss" else [Fault("metric", "'loss' on labels", f"one of {', '.join(LABEL_METRICS)}")]
-    if data is not None and metric != "loss":
-        return [Fault("metric", f"{metric!r} on completions", "labels", "Completions are judged by their loss.")]
-    return []
+        return ("accuracy", *several), f"{len(names)} labels"
+    # An option's place means the same in every row only where all rows have the same.
+    several = [metric for metric in several if names and metric not in BINARY]
+    return ("accuracy", *several, "loss"), "options"
 
 
 def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
@@ -56,10 +75,20 @@ def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
     return float(weighted(metric, outcomes, torch.ones(1, len(outcomes.loss), dtype=torch.float64), positive)[0])
 
 
+def is_known(metric: Metric, outcomes: Outcomes) -> bool:
+    """Whether the outcomes hold what a metric is computed from."""
+    if metric in TEXT_METRICS:
+        return outcomes.judged is not None
+    return (outcomes.score if metric == "average_precision" else outcomes.given) is not None
+
+
 def weighted(
-    metric: LabelMetric, outcomes: Outcomes, weights: Float[Tensor, "draws rows"], positive: int = 1
+    metric: LabelMetric | TextMetric, outcomes: Outcomes, weights: Float[Tensor, "draws rows"], positive: int = 1
 ) -> Float[Tensor, " draws"]:
     """The score for each weighting of the rows; a ratio whose denominator is zero is zero, as in scikit-learn."""
+    if metric in TEXT_METRICS:
+        assert outcomes.judged is not None
+        return combined(metric, outcomes.judged, weights)
     if metric == "average_precision":
         return _average_precision(outcomes, weights, positive)
     true, given = _classes(outcomes)
@@ -70,9 +99,10 @@ def weighted(
 
 
 def bootstrap(
-    metric: LabelMetric, first: Outcomes, second: Outcomes, positive: int = 1, seed: int = 0
+    metric: LabelMetric | TextMetric, first: Outcomes, second: Outcomes | None, positive: int = 1, seed: int = 0
 ) -> Float[Tensor, " draws"]:
-    """The gain of `first` over `second` in `RESAMPLES` drawings of the rows, the same rows for both."""
+    """The gain of `first` over `second` in `RESAMPLES` drawings of the rows, the same rows for both; without a second
+    the score itself."""
     rows = len(first.loss)
     generator = torch.Generator().manual_seed(seed)
     at_once = max(1, min(RESAMPLES, _MOST_ENTRIES // rows))
@@ -83,7 +113,8 @@ def bootstrap(
         weights = torch.zeros(draws, rows, dtype=torch.float64).scatter_add_(
             1, drawn, torch.ones(draws, rows, dtype=torch.float64)
         )
-        found.append(weighted(metric, first, weights, positive) - weighted(metric, second, weights, positive))
+        drawn_score = weighted(metric, first, weights, positive)
+        found.append(drawn_score if second is None else drawn_score - weighted(metric, second, weights, positive))
     return torch.cat(found)
 
 

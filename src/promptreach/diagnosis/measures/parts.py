@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.diagnosis.circumstances import PartsNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured
+from promptreach.rows.options import repeated
 from promptreach.training.task.encoding import Encoded
+from promptreach.training.task.judging import decoded
 from promptreach.training.task.parts import shared_rows
 
 _MERGES_LOOKED_AT = 200
@@ -25,7 +27,13 @@ def measure(experiment: Experiment) -> Measured[PartsNumbers]:
         cut_side="end" if isinstance(data, LabelledTexts) else "beginning",
         room=experiment.content_length,
         context=task.backbone.max_positions,
-        remarks=(*data.remarks, *_shared_remarks(experiment), *_blank_remarks(experiment), *_merge_remarks(experiment)),
+        remarks=(
+            *data.remarks,
+            *_shared_remarks(experiment),
+            *_blank_remarks(experiment),
+            *_merge_remarks(experiment),
+            *_answer_remarks(experiment),
+        ),
     )
     return Measured(numbers, experiment.sample)
 
@@ -111,6 +119,30 @@ def _merge_remarks(experiment: Experiment) -> list[str]:
         f"In {len(merged):,} of {len(part):,} training rows the completion's first token would merge with the prompt's "
         f"last in running text, as in {end!r} and {start!r}: they are trained apart, as they will be asked."
     ]
+
+
+def _answer_remarks(experiment: Experiment) -> list[str]:
+    """Completions that could be options, and those that no model can write with this tokenizer."""
+    data, task = experiment.data, experiment.task
+    if not isinstance(data, Completions) or data.options:
+        return []
+    found = []
+    if few := repeated(data.completions):
+        found.append(
+            f"The completions are {len(few)} texts that repeat: {', '.join(few)}. Named as options (--options), the "
+            "likeliest of them is the answer, and accuracy is what counts."
+        )
+    if task.judging.metric is not None:
+        part = task.encoded["train"]
+        tails = [ids[len(ids) - own :] for ids, own in zip(part.sequences, part.answer_lengths or (), strict=True)]
+        pairs = zip(part.texts, decoded(task.backbone, tails), strict=True)
+        lost = [(text, back) for text, back in pairs if text.strip() != back.strip()]
+        if lost:
+            found.append(
+                f"The tokens of {len(lost):,} of {len(part):,} training completions do not read as the text that they "
+                f"stand for ({lost[0][1][:40]!r} for {lost[0][0][:40]!r}): a model that writes them does not match it."
+            )
+    return found
 
 
 def _wants_blanks(experiment: Experiment, texts: Sequence[str]) -> bool:

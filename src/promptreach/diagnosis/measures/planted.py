@@ -118,7 +118,7 @@ def plant(experiment: Experiment, config: RunConfig) -> Planted | str:
 
 def fresh_prompt(experiment: Experiment, config: RunConfig, draw: int = 0) -> Float[Tensor, "prompt hidden"]:
     """Vocabulary rows that the student does not start from; other rows for every draw."""
-    backbone, sequences = experiment.task.backbone, experiment.task.encoded["train"].sequences
+    backbone, sequences = experiment.task.backbone, config.texts(experiment.task.encoded["train"].sequences)
     start = initial_prompt(backbone, config.tokens, config.init, sequences, config.seed).embeddings
     vocabulary = backbone.vocabulary
     generator = torch.Generator().manual_seed(experiment.seed + 1)

@@ -18,7 +18,7 @@ from promptreach.diagnosis.numbers import PoolingNumbers
 from promptreach.hf import attach
 from promptreach.prompt import Adapter
 from promptreach.training.task.encoding import evaluation_batches
-from promptreach.training.task.objective import Classification, Completion, Outcomes
+from promptreach.training.task.objective import Classification, Outcomes
 from promptreach.training.task.readout import POOLINGS, LinearHead, Pooling, Probe
 from promptreach.training.task.task import Task, fit_probes
 
@@ -34,7 +34,8 @@ def read(
     task = experiment.task
     with nullcontext() if adapter is None else attach(task.backbone, adapter) as joined:
         if place is None:
-            return task.evaluate("held_out", Completion(), joined), adapter, None
+            found = task.evaluate("held_out", task.objective(), joined)
+            return task.answered("held_out", found, joined), adapter, None
         head = probe_at(task, place, experiment.seed, joined).head()
         outcomes = task.evaluate("held_out", Classification(head), joined)
         return outcomes, adapter, predictions(task, "held_out", head, joined)

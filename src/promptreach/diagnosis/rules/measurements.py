@@ -23,9 +23,10 @@ from promptreach.diagnosis.numbers import (
     TrainingNumbers,
     UserNumbers,
 )
+from promptreach.training.task.text_metrics import TEXT_METRICS
 
-MARGIN: Mapping[Metric, float] = {**dict.fromkeys(get_args(LabelMetric), 0.04), "loss": 0.05}
-"""The difference that still counts as "as good": share of right answers, another metric of labels, or nats per token.
+MARGIN: Mapping[Metric, float] = {**dict.fromkeys((*get_args(LabelMetric), *TEXT_METRICS), 0.04), "loss": 0.05}
+"""The difference that still counts as "as good": share of right answers, another metric, or nats per token.
 Reruns of one configuration with other seeds differ by up to 4 points on the public PEFT benchmark, so a smaller margin
 would judge luck."""
 LENGTH_HELPS = 0.02
@@ -252,7 +253,10 @@ class Measurements:
 
     def score(self, name: str) -> str:
         """The score of a run, or of the user's own, in words."""
-        run = self.scores(name)
+        return self.score_of(self.scores(name))
+
+    def score_of(self, run: Scores) -> str:
+        """Scores in words, in the metric that decides."""
         if self.metric == "accuracy":
             return f"{run.accuracy:.1%}"
         return (
@@ -271,7 +275,8 @@ class Measurements:
     @property
     def control(self) -> str:
         """The control in words."""
-        return "the head alone" if self.metric != "loss" else "the bare model"
+        is_bare = self.metric == "loss" if self.bare is None else self.bare.pooling is None
+        return "the bare model" if is_bare else "the head alone"
 
     @property
     def margin_text(self) -> str:
@@ -281,13 +286,16 @@ class Measurements:
 
 def in_words(metric: Metric) -> str:
     """The name of a metric as people write it."""
-    return {"macro_f1": "macro F1", "f1": "F1", "mcc": "MCC"}.get(metric, metric.replace("_", " "))
+    written = {"token_f1": "token F1", "rouge_l": "ROUGE-L", "chrf": "chrF"}
+    names: Mapping[str, str] = {"macro_f1": "macro F1", "f1": "F1", "mcc": "MCC", **written}
+    return names.get(metric, metric.replace("_", " "))
 
 
 def settings_of(run: RunNumbers) -> str:
     """A run's settings in words."""
     size = f"{run.tokens} {unit_of(run.method)}" if run.tokens else f"rank {run.rank}"
-    start = {"vocabulary": "vocabulary rows", "text": "the cache of real text"}.get(run.init, run.init)
+    starts = {"vocabulary": "vocabulary rows", "text": "the cache of real text", "own text": "your own text"}
+    start = starts.get(run.init, run.init)
     return f"a {run.method} of {size} from {start} at learning rate {run.learning_rate:.2g}"
 
 

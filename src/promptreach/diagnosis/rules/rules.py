@@ -41,6 +41,7 @@ from promptreach.diagnosis.rules._unlearnable import conflicting_completions, co
 from promptreach.diagnosis.rules.measurements import LONGER, STILL_FALLING, Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason
+from promptreach.training.methods.methods import CONFIGURED
 
 
 def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement:
@@ -72,7 +73,7 @@ def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement
     )
     judgement = next(judgement for rule in RULES if (judgement := rule(seen)) is not None)
     # What the user's own settings cost is worth knowing whatever the verdict.
-    more = (*training_reasons(seen), *harmed_reasons(seen), *seed_reasons(seen))
+    more = (*training_reasons(seen), *harmed_reasons(seen), *seed_reasons(seen), *words_reasons(seen))
     also = tuple(reason for reason in more if reason not in judgement.reasons)
     return told_first(seen, also_known(seen, replace(judgement, reasons=judgement.reasons + also)))
 
@@ -84,6 +85,22 @@ def seed_reasons(seen: Measurements) -> tuple[Reason, ...]:
     worth = f"{100 * seen.seeds.worth:.1f} points" if seen.metric != "loss" else f"{seen.seeds.worth:.3f} nats"
     text = f"Over {len(seen.seeds.seeds)} seeds the same settings differ by up to {worth}; the margin is"
     return (measured(f"{text} {seen.margin_text}.", "seeds"),)
+
+
+def words_reasons(seen: Measurements) -> tuple[Reason, ...]:
+    """How the bare model does with words in front of the rows, and what the best soft prompt gains over that."""
+    found = []
+    for name, words in seen.training.in_context.items():
+        text = f"{sentence(name)}: {seen.score_of(words)}"
+        over = words.against_soft
+        if over is not None:
+            text += f"; the best soft prompt gains {seen.gain(over)} over it"
+            if over.high <= seen.margin:
+                text += ", so that these words, which need no training, do as well"
+            elif over.low <= seen.margin / 2:
+                text += ", which may be nothing"
+        found.append(measured(f"{text}."))
+    return tuple(found)
 
 
 def depends_on(name: str, found: Collection[object]) -> bool:
@@ -109,7 +126,7 @@ def left_out(seen: Measurements) -> Judgement | None:
         f"{without} was left out. Of what was trained, {best} does best: {seen.score(best)}.",
         (measured(f"Not asked for: {', '.join(seen.training.left_out)}."),),
         "Leave the choice of methods open, or add what is missing, for a verdict on the form.",
-        chosen=best if best != "head" else None,
+        chosen=best if seen.runs[best].method not in ("head", CONFIGURED) else None,
     )
 
 

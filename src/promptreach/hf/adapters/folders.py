@@ -76,7 +76,7 @@ def save_adapter(
     with atomic_folder(folder, replace=(folder / CONFIG).is_file()) as partial:
         write_adapter(partial, config, tensors)
         if readout is not None:
-            _write_readout(partial, readout)
+            write_readout(partial, readout)
         if card:
             (partial / CARD).write_text(card, "utf-8")
     return folder
@@ -92,13 +92,14 @@ def save_readout(folder: str | Path, readout: Readout, *, card: str = "") -> Pat
     """
     folder = Path(folder)
     with atomic_folder(folder, replace=(folder / READOUT).is_file()) as partial:
-        _write_readout(partial, readout)
+        write_readout(partial, readout)
         if card:
             (partial / CARD).write_text(card, "utf-8")
     return folder
 
 
-def _write_readout(folder: Path, readout: Readout) -> None:
+def write_readout(folder: Path, readout: Readout) -> None:
+    """The two files of a read-out, into a folder that is there."""
     (folder / READOUT).write_bytes(_packed(readout[0]))
     info = {"version": READOUT_VERSION, **readout[1]}
     (folder / READOUT_INFO).write_text(json.dumps(info, indent=2, sort_keys=True), "utf-8")

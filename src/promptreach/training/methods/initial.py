@@ -23,6 +23,8 @@ from promptreach.prompt import Prefix, SoftPrompt
 
 PROMPT_INITS = ("vocabulary", "text", "random")
 PREFIX_INITS = ("text", "random")
+OWN = "own text"
+"""The start from the text that the user gave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,8 @@ def initial_prompt(
         backbone: gives the vocabulary rows, as its first layer gets them.
         length: how many virtual tokens.
         init: ``"vocabulary"``: distinct tokens drawn from those that occur in `sequences`; ``"text"``: the first
-            tokens of the sequences, one after another; ``"random"``: standard normal entries, PEFT's default, kept
+            tokens of the sequences, one after another, and so `OWN`, whose one sequence is the user's text, repeated
+            where it is shorter, as PEFT does; ``"random"``: standard normal entries, PEFT's default, kept
             for comparison.
         sequences: token ids of training examples.
         seed: the same seed gives the same prompt.
@@ -120,7 +123,7 @@ def initial_prompt(
     vocabulary = backbone.vocabulary
     if init == "random":
         return SoftPrompt(torch.randn(length, vocabulary.shape[1], generator=generator, dtype=vocabulary.dtype))
-    if init == "text":
+    if init in ("text", OWN):
         return SoftPrompt(vocabulary[_text(sequences, length, generator)].clone())
     if init == "vocabulary":
         used = torch.tensor(sorted(set(itertools.chain.from_iterable(sequences))))
@@ -134,7 +137,7 @@ def initial_prompt(
 def initial_prefix(backbone: Backbone, length: int, init: str, sequences: Sequence[Sequence[int]], seed: int) -> Prefix:
     """A prefix of `length` slots at every layer: the cache of real text, or PEFT's random default."""
     generator = torch.Generator().manual_seed(seed)
-    if init == "text":
+    if init in ("text", OWN):
         return backbone.cache_of(_text(sequences, length, generator))
     if init == "random":
         # As PEFT leaves it: an embedding table with standard normal entries.

@@ -4,16 +4,20 @@ One row of `METHODS` is one method. A method makes its start, says what is joine
 tensors into an adapter. Training itself is the same for all of them.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from promptreach.backbone import Attachment, Backbone, Prepended
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.hf.adapters.by_config import attached_by_config, config_of
+from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.training.arguments import choice_faults
 from promptreach.training.methods.full import unfrozen
@@ -95,6 +99,8 @@ class Shape:
         reparameterise: whether a prefix is trained through a network, see `reparameterised`.
         dropout: of a prefix while training, as a probability.
         start: a trained prompt or prefix to start from; `init` then gives the rows that it lacks.
+        own_text: token ids of the text that the start `OWN` takes; otherwise none.
+        peft: the config of a method of PEFT, as `as_text` writes it; of `CONFIGURED` alone.
     """
 
     tokens: int
@@ -106,6 +112,12 @@ class Shape:
     dropout: float = 0.0
     start: WarmStart | None = None
     lora_targets: tuple[str, ...] = ()
+    own_text: tuple[int, ...] = ()
+    peft: str = ""
+
+    def texts(self, sequences: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        """The token sequences that a start is taken from: the user's own text, or the training rows."""
+        return [self.own_text] if self.own_text else sequences
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,7 @@ class MethodSpec:
 
 @contextmanager
 def _prompt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
-    start = initial_prompt(backbone, shape.tokens, shape.init, sequences, shape.seed).embeddings
+    start = initial_prompt(backbone, shape.tokens, shape.init, shape.texts(sequences), shape.seed).embeddings
     if shape.start is not None:
         start = lengthened(start, _fitting(shape.start, "prompt", shape, backbone)["embeddings"])
     tensors = {"embeddings": _parameter(start)}
@@ -143,7 +155,7 @@ def _prompt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]
 
 @contextmanager
 def _prefix(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
-    start = initial_prefix(backbone, shape.tokens, shape.init, sequences, shape.seed)
+    start = initial_prefix(backbone, shape.tokens, shape.init, shape.texts(sequences), shape.seed)
     if shape.start is not None:
         own = _fitting(shape.start, "prefix", shape, backbone)
         start = Prefix(lengthened(start.keys, own["keys"]), lengthened(start.values, own["values"]))
@@ -170,7 +182,7 @@ def _lora(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) 
 
 @contextmanager
 def _unipelt(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
-    start = initial_prefix(backbone, shape.tokens, shape.init, sequences, shape.seed)
+    start = initial_prefix(backbone, shape.tokens, shape.init, shape.texts(sequences), shape.seed)
     with backbone.unipelt(start, shape.rank, shape.bottleneck, shape.seed) as parts:
         yield _of_attachment(parts)
 
@@ -184,6 +196,14 @@ def _head(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) 
 def _full(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
     with unfrozen(backbone) as weights:
         yield _of_attachment(weights)
+
+
+@contextmanager
+def _configured(backbone: Backbone, shape: Shape, sequences: Sequence[Sequence[int]]) -> Iterator[Trainable]:
+    if not isinstance(backbone, OpenModel):
+        raise InputError(Fault("model", type(backbone).__name__, "what promptreach.hf.open_model returns"))
+    with attached_by_config(backbone, config_of(json.loads(shape.peft)), shape.seed) as inside:
+        yield replace(_of_attachment(inside), join=lambda: inside.joined)
 
 
 def _parameter(start: Tensor) -> nn.Parameter:
@@ -276,6 +296,16 @@ METHODS: dict[str, MethodSpec] = {
 }
 """Every method by the name that `fit` and the command line use."""
 
+CONFIGURED = "peft"
+"""The name of a run that trains what a config of PEFT describes."""
+_BY_CONFIG = MethodSpec(
+    attach=_configured,
+    adapter=lambda state, shape: None,  # PEFT writes its folder itself, see `save_by_config`
+    inits=("config",),
+    rates=(3e-4, 3e-3, 3e-2),
+    sizes=(),
+)
+
 UNIPELT_SIZES: Mapping[str, Mapping[str, int]] = {
     "small": {"tokens": 4, "rank": 2, "bottleneck": 12},
     "published": {"tokens": 10, "rank": 8, "bottleneck": 48},
@@ -290,6 +320,8 @@ def method_named(name: str) -> MethodSpec:
     Raises:
         InputError: listing the names that exist.
     """
+    if name == CONFIGURED:
+        return _BY_CONFIG
     raise_if_any(method_faults(name))
     return METHODS[name]
 
@@ -303,7 +335,7 @@ def method_faults(method: str, init: str | None = None) -> list[Fault]:
 
 def first_init(backbone: Backbone, method: str) -> str:
     """The start that a method takes by itself: the first of its own that this architecture allows."""
-    inits = METHODS[method].inits
+    inits = method_named(method).inits
     return next((init for init in inits if not backbone.lacks(method, init)), inits[0])
 
 
@@ -314,3 +346,16 @@ def lacking_faults(where: str, backbone: Backbone, method: str, init: str | None
         return []
     asked = f"{method!r} from {init!r}" if init and not backbone.lacks(method) else repr(method)
     return [Fault(where, f"{asked} on {backbone.family}", "what this architecture can have", f"Not here: {reason}")]
+
+
+def positions_of(config: Any) -> int:
+    """How many positions a config of PEFT's puts in front of the content."""
+    return int(getattr(config, "num_virtual_tokens", None) or 0) if config.is_prompt_learning else 0
+
+
+def as_text(config: Any) -> str:
+    """A config of PEFT as one text that is equal for equal settings."""
+    said = {key: value for key, value in config.to_dict().items() if value is not None}
+    return json.dumps(
+        said, sort_keys=True, default=lambda value: sorted(value) if isinstance(value, set) else str(value)
+    )

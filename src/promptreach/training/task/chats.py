@@ -51,6 +51,8 @@ def rendered(backbone: Backbone, data: TaskData) -> TaskData:
         completions.append(completion)
         closed += not completion.endswith(chat[-1].content.rstrip())
     raise_if_any(faults[:_SHOWN_FAULTS], DataError)
+    if data.options:  # chosen among as they stand
+        return replace(data, prompts=tuple(prompts), chats=())
     is_closed = closed == len(prompts)
     return replace(data, prompts=tuple(prompts), completions=tuple(completions), chats=(), closed=is_closed)
 

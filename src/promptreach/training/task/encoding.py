@@ -4,18 +4,20 @@ Batches hold sequences of similar length: on short texts padding would otherwise
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from promptreach.backbone import Backbone, TokenBatch
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import Completions, LabelledTexts, TaskData
 from promptreach.errors import DataError, Fault, raise_if_any
-from promptreach.hf.models.texts import is_opening, tokenized_pairs
+from promptreach.hf.models.texts import is_opening, tokenized_pairs, tokenizer_of
 from promptreach.training.task.chats import rendered
+from promptreach.training.task.options import Options
 
 _SORTED_POOL = 8
 """How many batches are drawn at once and sorted by length before they are cut apart."""
@@ -32,6 +34,8 @@ class Encoded:
         answer_lengths: for completions the number of tokens at the end that the model should produce, or None.
         truncated: how many examples lost tokens to `max_length`.
         cut_answers: how many of those lost tokens of their completion.
+        texts: for completions the true answers as a reader has them, whole and without special tokens; otherwise none.
+        options: where an answer is one of several, all of them; otherwise None.
     """
 
     sequences: tuple[tuple[int, ...], ...]
@@ -39,6 +43,8 @@ class Encoded:
     answer_lengths: tuple[int, ...] | None
     truncated: int
     cut_answers: int = 0
+    texts: tuple[str, ...] = ()
+    options: Options | None = None
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -52,6 +58,8 @@ class Encoded:
             None if lengths is None else tuple(lengths[i] for i in indices),
             self.truncated,
             self.cut_answers,
+            tuple(self.texts[i] for i in indices) if self.texts else (),
+            self.options and self.options.take(indices),
         )
 
     def batch(self, backbone: Backbone, rows: Sequence[int]) -> TokenBatch:
@@ -63,7 +71,15 @@ class Encoded:
     def digest(self) -> str:
         """A hash of all that training can see of these examples."""
         labels = None if self.labels is None else self.labels.tolist()
-        return hashlib.sha256(repr((self.sequences, labels, self.answer_lengths)).encode()).hexdigest()
+        seen: tuple[object, ...] = (self.sequences, labels, self.answer_lengths)
+        seen += (self.options.digest,) if self.options else ()
+        return hashlib.sha256(repr(seen).encode()).hexdigest()
+
+    @property
+    def prompts(self) -> list[tuple[int, ...]]:
+        """Of completions what the model reads before it must answer."""
+        assert self.answer_lengths is not None
+        return [ids[: len(ids) - own] for ids, own in zip(self.sequences, self.answer_lengths, strict=True)]
 
 
 def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
@@ -103,6 +119,9 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
         truncated = sum(length > max_length for length in lengths or map(len, inputs))
         return Encoded(sequences, torch.tensor(data.labels), None, truncated)
+    if data.options:
+        raise_if_any(faults[:_SHOWN_FAULTS], DataError)
+        return _with_options(backbone, data, max_length)
     answers = _ended(answers, None if data.closed else backbone.end_token)
     faults += [
         Fault(f"{data.source}, row {row}, completion", "no tokens", "at least one token")
@@ -110,20 +129,65 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         if not answer
     ]
     raise_if_any(faults[:_SHOWN_FAULTS], DataError)
-    # A template may have written the opening token itself.
-    opening = _opening(backbone, data.inputs[0], inputs[0]) or int(is_opening(backbone, inputs[0][0]))
     whole = list(zip(inputs, answers, strict=True))
     pairs = [(prompt, _cut_answer(answer, len(prompt), max_length)) for prompt, answer in whole]
-
-    def cut(prompt: Sequence[int], room: int) -> tuple[int, ...]:
-        if backbone.task == "seq2seq":  # read by an encoder
-            return _cut_end(prompt, room, keep_last=True)
-        return _cut_start(prompt, room, opening)
-
+    cut = _prompt_cut(backbone, data.inputs[0], inputs[0])
     joined = tuple((*cut(prompt, max_length - len(answer)), *answer) for prompt, answer in pairs)
     truncated = sum(len(prompt) + len(answer) > max_length for prompt, answer in whole)
     cut_answers = sum(len(answer) >= max_length for answer in answers)
-    return Encoded(joined, None, tuple(len(answer) for _, answer in pairs), truncated, cut_answers)
+    # A template's own ending is no part of the answer to a reader.
+    texts = data.answers if not data.closed else tokenizer_of(backbone).batch_decode(answers, skip_special_tokens=True)
+    return Encoded(joined, None, tuple(len(answer) for _, answer in pairs), truncated, cut_answers, tuple(texts))
+
+
+def _with_options(backbone: Backbone, data: Completions, max_length: int) -> Encoded:
+    """Rows with several options, every one of which is read behind the same tokens of its prompt.
+
+    A prompt leaves room for the longest of its options; options longer than three quarters of the room lose their end.
+    """
+    counts = [len(own) for own in data.options]
+    prompts = [prompt for prompt, count in zip(data.prompts, counts, strict=True) for _ in range(count)]
+    options = [option for own in data.options for option in own]
+    inputs, answers = backbone.tokenize_pairs(prompts, options)
+    cut = _prompt_cut(backbone, prompts[0], inputs[0])
+    sequences: list[tuple[int, ...]] = []
+    lengths, truncated, cut_answers, at = [], 0, 0, 0
+    for count in counts:
+        own, read = answers[at : at + count], inputs[at]
+        longest = max(map(len, own))
+        kept = [_cut_answer(answer, len(read), max_length) for answer in own]
+        prompt = cut(read, max_length - max(map(len, kept)))
+        sequences += [(*prompt, *answer) for answer in kept]
+        lengths += [len(answer) for answer in kept]
+        truncated += len(read) + longest > max_length
+        cut_answers += longest >= max_length
+        at += count
+    true = tuple(own.index(answer) for own, answer in zip(data.options, data.completions, strict=True))
+    characters = tuple(len(option.strip()) for option in options)
+    found = Options(tuple(sequences), tuple(lengths), tuple(counts), true, characters)
+    right = [start + place for start, place in zip(found.starts, true, strict=True)]
+    return Encoded(
+        tuple(sequences[place] for place in right),
+        None,
+        tuple(lengths[place] for place in right),
+        truncated,
+        cut_answers,
+        data.completions,
+        found,
+    )
+
+
+def _prompt_cut(backbone: Backbone, text: str, ids: Sequence[int]) -> Callable[[Sequence[int], int], tuple[int, ...]]:
+    """The way in which prompts are cut to a room: what an encoder reads at its end, others at their beginning.
+
+    Args:
+        text, ids: any of them, as text and as tokens.
+    """
+    if backbone.task == "seq2seq":
+        return partial(_cut_end, keep_last=True)
+    # A template may have written the opening token itself.
+    opening = _opening(backbone, text, ids) or int(is_opening(backbone, ids[0]))
+    return partial(_cut_start, opening=opening)
 
 
 def _ended(answers: Sequence[list[int]], end: int | None) -> list[list[int]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -25,7 +25,10 @@ class Outcomes:
 
     A classified text has one answer; a completion has one a token (teacher-forced: each token is predicted from the
     true ones before it). A classified text also has the label it was given, the true one, and with two labels the
-    logit of the second less that of the first; None for completions and where an answer is not known as a label.
+    logit of the second less that of the first; None for completions and where an answer is not known as a label. One
+    of several options is one answer: `given` and `true` are places among its options, and the loss is that of all
+    tokens of the right one. Where answers are written, `written` holds their tokens, -1 behind the end, and `judged`
+    the numbers that `promptreach.training.task.text_metrics` adds up.
     """
 
     loss: Float[Tensor, " examples"]
@@ -34,6 +37,8 @@ class Outcomes:
     given: Float[Tensor, " examples"] | None = None
     true: Float[Tensor, " examples"] | None = None
     score: Float[Tensor, " examples"] | None = None
+    judged: Float[Tensor, "examples numbers"] | None = None
+    written: Int[Tensor, "examples most"] | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -131,6 +136,20 @@ class Completion(Objective):
             return torch.zeros(len(rows), dtype=losses.dtype, device=losses.device).index_add(0, where, values)
 
         return Outcomes(per_example(losses), per_example(torch.ones_like(losses)), per_example(right))
+
+
+class RightOption(Completion):
+    """The loss of all tokens of the right option, through the model's own language head: one answer an example.
+
+    Whether it is the chosen one takes the other options, see `promptreach.training.task.task.Task.evaluate`.
+    """
+
+    def outcomes(
+        self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
+    ) -> Outcomes:
+        """One answer an example; right where every token is."""
+        found = super().outcomes(backbone, hidden, batch, data, rows)
+        return Outcomes(found.loss, torch.ones_like(found.loss), (found.right == found.answers).to(found.loss.dtype))
 
 
 def answer_losses(

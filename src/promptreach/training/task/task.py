@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.backbone import Backbone, Prepended
@@ -18,7 +19,8 @@ from promptreach.training.arguments import MIN_CONTENT, least_faults
 from promptreach.training.task._finite import unfinite_fault
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
-from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, gather
+from promptreach.training.task.judging import PLAIN, Judging, room_of
+from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
 
@@ -56,6 +58,7 @@ class Task:
         pooling: the one chosen, or None for completions.
         penalties: the ridge strengths that a probe of this task is chosen from.
         batch_size: for evaluation.
+        judging: how answers are judged beside their loss.
     """
 
     backbone: Backbone
@@ -67,10 +70,13 @@ class Task:
     pooling: Pooling | None
     penalties: Sequence[float] = PENALTIES
     batch_size: int = 64
+    judging: Judging = PLAIN
 
     def objective(self) -> Objective:
         """A fresh objective, its head (if it has one) at the probe."""
-        return Classification(self.probes[self.pooling].head()) if self.pooling else Completion()
+        if self.pooling:
+            return Classification(self.probes[self.pooling].head())
+        return RightOption() if any(part.options for part in self.encoded.values()) else Completion()
 
     @property
     def digest(self) -> str:
@@ -80,11 +86,48 @@ class Task:
             # With the training rows, these determine the head that training starts from.
             probe = self.probes[self.pooling]
             parts.append(f"{probe.pooling}, {len(probe.bias)} classes, penalty {probe.penalty}")
+        if self.judging != PLAIN:
+            parts.append(repr(self.judging))
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def evaluate(self, part: str, objective: Objective, joined: Prepended | None = None) -> Outcomes:
         """The outcomes on ``"train"``, ``"validation"`` or ``"held_out"``, without gradients."""
         data = self.encoded[part]
+        if data.options is None:
+            return self._evaluated(data, objective, joined)
+        nats = self.option_losses(part, joined)
+        given = data.options.chosen(nats, per_character=self.judging.length_normalised)
+        true = torch.tensor(data.options.true)
+        loss = nats[torch.tensor(data.options.starts) + true]
+        right = (given == true).to(loss.dtype)
+        score = None
+        if set(data.options.counts) == {2}:  # of the second option less that of the first
+            first, second = nats.view(-1, 2).unbind(1)
+            score = first - second
+        return Outcomes(
+            loss,
+            torch.ones_like(loss),
+            right,
+            given=given.to(loss.dtype),
+            true=true.to(loss.dtype),
+            score=score,
+        )
+
+    def option_losses(self, part: str, joined: Prepended | None = None) -> Float[Tensor, " options"]:
+        """The summed loss of every option of a part's examples, one example's behind another's, in nats."""
+        options = self.encoded[part].options
+        assert options is not None
+        every = Encoded(options.sequences, None, options.answer_lengths, 0)
+        return self._evaluated(every, Completion(), joined).loss
+
+    def answered(self, part: str, outcomes: Outcomes, joined: Prepended | None = None) -> Outcomes:
+        """`outcomes` of a part with what is written there with `joined`, where written answers are judged."""
+        if self.judging.metric is None:
+            return outcomes
+        room = room_of(self.backbone, self.encoded.get("train", self.encoded[part]))
+        return self.judging.answered(self.backbone, self.encoded[part], outcomes, room, joined)
+
+    def _evaluated(self, data: Encoded, objective: Objective, joined: Prepended | None) -> Outcomes:
         batches = list(evaluation_batches([len(ids) for ids in data.sequences], self.batch_size))
         results = []
         with torch.no_grad():
@@ -103,6 +146,7 @@ def prepare(
     seed: int = 0,
     longest_prompt: int = 16,
     pooling: Pooling | None = None,
+    judging: Judging = PLAIN,
 ) -> Task:
     """The task of `data` on a model: split as the user did or here, cut and encoded, with a read-out chosen.
 
@@ -113,10 +157,12 @@ def prepare(
         seed: for the split and the probe's folds.
         longest_prompt: room to keep free in the context, in tokens.
         pooling: where a classifier's head reads; None chooses by cross-validation.
+        judging: how answers are judged beside their loss.
 
     Raises:
-        InputError: when the prompt leaves no room for content, completions are asked of an encoder, or the bare model's
-            hidden states or losses are not finite, naming the module that breaks.
+        InputError: when the prompt leaves no room for content, completions are asked of an encoder, answers are to be
+            written and nothing ends one, or the bare model's hidden states or losses are not finite, naming the module
+            that breaks.
         DataError: when there are too few different inputs for three parts, or one of them cannot be encoded.
     """
     limits = limits or Limits()
@@ -134,7 +180,10 @@ def prepare(
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
     train, validation, held_out = parts.values()
     task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
+    task = replace(task, judging=judging)
     if not isinstance(data, LabelledTexts):
+        if judging.metric is not None:
+            room_of(backbone, encoded["train"])
         _check_losses(task)
         return task
     poolings: Sequence[Pooling] = (pooling,) if pooling else POOLINGS[backbone.task]

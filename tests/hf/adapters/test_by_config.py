@@ -1,0 +1,104 @@
+"""Any method of PEFT by its own config: it trains, it leaves the model as it was, and PEFT loads what it saves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import (
+    AdaptionPromptConfig,
+    CPTConfig,
+    IA3Config,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    VeraConfig,
+)
+
+from helpers.models import tiny_model, tiny_module
+from helpers.tolerances import assert_close
+from promptreach.errors import InputError
+from promptreach.hf.adapters.by_config import (
+    attached_by_config,
+    config_of,
+    name_of,
+    save_by_config,
+)
+from promptreach.training.methods.methods import as_text, positions_of
+
+DECODER: tuple[PeftConfig, ...] = (
+    PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=8),
+    IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
+    LoraConfig(r=2, use_dora=True, target_modules=["q_proj"], lora_dropout=0.1),
+    VeraConfig(r=4, target_modules=["q_proj"]),
+    AdaptionPromptConfig(adapter_len=3, adapter_layers=2),
+    PrefixTuningConfig(num_virtual_tokens=3, num_attention_heads=2, token_dim=16),
+    CPTConfig(task_type="CAUSAL_LM", cpt_token_ids=[4, 5], cpt_mask=[1, 1], cpt_tokens_type_mask=[1, 2]),
+)
+ENCODER: tuple[PeftConfig, ...] = (
+    PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=8),
+    IA3Config(target_modules=["key", "value", "output.dense"], feedforward_modules=["output.dense"]),
+)
+CASES = [("llama", config) for config in DECODER] + [("bert", config) for config in ENCODER]
+
+
+@pytest.mark.parametrize(("family", "config"), CASES, ids=lambda one: one if isinstance(one, str) else name_of(one))
+def test_gradients_reach_it_and_the_model_stays_what_it_was(family: str, config: PeftConfig, tmp_path: Path) -> None:
+    model = tiny_model(family)
+    batch = model.batch([[4, 5, 6, 7], [8, 9]])
+    before, names = model.hidden(batch), [name for name, _ in model.release().named_modules()]
+    with attached_by_config(model, config, seed=1) as method:
+        model.hidden(batch, method.joined).square().sum().backward()
+        reached = sum(float(part.grad.abs().sum()) for part in method.parameters() if part.grad is not None)
+        assert reached > 0
+        with torch.no_grad():
+            for part in method.parameters():
+                part.add_(0.1 * torch.randn(part.shape, generator=torch.Generator().manual_seed(part.numel())))
+            trained, state = model.hidden(batch, method.joined), method.state()
+    assert torch.equal(model.hidden(batch), before)
+    assert [name for name, _ in model.release().named_modules()] == names
+    assert not any(weight.requires_grad for weight in model.release().parameters())
+    with attached_by_config(model, config_of(json.loads(as_text(config))), seed=2) as method, torch.no_grad():
+        method.load(state)
+        assert torch.equal(model.hidden(batch, method.joined), trained)
+    folder = save_by_config(tmp_path / "own", model, config, state)
+    loaded = PeftModel.from_pretrained(tiny_module(family), str(folder)).eval()
+    with torch.no_grad():
+        given = {"input_ids": batch.input_ids, "attention_mask": batch.mask.long(), "output_hidden_states": True}
+        theirs = loaded(**given).hidden_states[-1][:, -batch.input_ids.shape[1] :]
+    assert_close(theirs[batch.mask], trained[batch.mask], "joined states")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"peft_type": "NO_SUCH"}, "peft_type 'NO_SUCH'"),
+        ({"peft_type": "IA3", "rank": 8}, "the field 'rank'"),
+        ({"peft_type": "POLY"}, "has to be told a task"),
+        ({"peft_type": "LORA", "init_lora_weights": "pissa"}, "changes the frozen weights"),
+        ({"peft_type": "CPT"}, "CAUSAL_LM"),
+    ],
+)
+def test_a_config_that_cannot_be_trained_is_refused_by_what_is_wrong_with_it(said: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        config_of(said)
+    assert words in str(caught.value)
+
+
+def test_a_file_is_read_and_one_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "ia3.json"
+    file.write_text(json.dumps({"peft_type": "IA3", "target_modules": ["k_proj"]}))
+    assert name_of(config_of(file)) == "IA3"
+    file.write_text("not JSON")
+    for path, words in ((file, "no JSON"), (tmp_path / "nowhere.json", "No such file")):
+        with pytest.raises(InputError, match=words):
+            config_of(path)
+    with pytest.raises(InputError, match="on bert"), attached_by_config(tiny_model("bert"), DECODER[4], 0):
+        pass
+
+
+def test_positions_are_those_in_front_of_the_content() -> None:
+    assert [positions_of(config) for config in DECODER] == [3, 0, 0, 0, 0, 3, 2]
