@@ -1,6 +1,6 @@
 """Data that need a token an example under attack: soft tokens below their floor, fewer slots than needed.
 
-    python benchmarks/limits/separation_attack.py                  20,000 attacks, some twenty minutes on one core
+    python benchmarks/limits/separation_attack.py                  20,000 attacks, some ten minutes on one core
     python benchmarks/limits/separation_attack.py --attacks 500    a reduced run
 
 Each attack is one descent from a random start. On random heads whose values tell their tokens, with targets on lines
@@ -67,7 +67,7 @@ class Statistics:
         self.shift = output @ (bias + np.zeros(weights.value.shape[1]))
 
 
-def soft_attack(seen: Statistics, targets: np.ndarray, start: np.ndarray, steps: int = 150) -> float:
+def soft_attack(seen: Statistics, targets: np.ndarray, start: np.ndarray, steps: int = 80) -> float:
     """The least Frobenius error that one descent over soft tokens sees."""
     best = np.inf
 
@@ -168,7 +168,7 @@ def run(attacks: int, starts: int, seed: int) -> dict[str, object]:
             nearest.append(min(found[:-1]))
             own.append(found[-1])
             made, problems = made + 2 * starts, problems + 1
-        if index % 200 == 0:
+        if index % 50 == 0:
             print(f"{made} attacks, {undercut} below, {exact} exact, {time.monotonic() - started:.0f} s", flush=True)
     return {
         "problems": problems,
@@ -195,7 +195,7 @@ def run(attacks: int, starts: int, seed: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--attacks", type=int, default=20_000)
-    parser.add_argument("--starts", type=int, default=16)
+    parser.add_argument("--starts", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()

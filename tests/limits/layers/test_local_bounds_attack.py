@@ -22,14 +22,14 @@ def moved(state, radius, seed):
 
 def steepest(weights, state, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return blocks.jacobian_norm(lambda x: blocks.attend(weights, x), state, 25, generator)
+    return blocks.jacobian_norm(lambda x: blocks.attend(weights, x), state, 12, generator)
 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("heads", "kv_heads", "out"), [(1, 1, None), (2, 1, 6), (3, 3, 7)])
 def test_no_jacobian_and_no_difference_near_the_state_is_steeper(causal, heads, kv_heads, out):
-    for seed in range(3):
-        weights = random_weights(6, 4, seed, heads=heads, kv_heads=kv_heads, out=out, size=(0.5, 1.5, 4.0)[seed])
+    for seed in range(2):
+        weights = random_weights(6, 4, seed, heads=heads, kv_heads=kv_heads, out=out, size=(0.7, 4.0)[seed])
         weights = dataclasses.replace(weights, causal=causal)
         state = normal(seed)(5, 6)
         for radius in (0.0, 0.01, 0.3):
