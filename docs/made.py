@@ -46,7 +46,7 @@ QUICK = " (quick sizes)"
 VERDICT_TASKS = {
     "fits": ("planted-max", "“Name the largest letter”: the answers came from a prompt, so one exists"),
     "optimiser": ("crippled-first", "“Name the first letter”: the same length, two ways of training"),
-    "more_tokens": ("table-1", "A table of 16 pairs, which takes 32 tokens to write down"),
+    "more_tokens": ("lookup-two-c", "A random answer for each of 16 letters"),
     "form": ("count-last", "“How often did the last letter occur before?”: no skill of this one layer"),
     "data": ("contradicted-letters", "Nearly every input occurs twice, with two different answers"),
 }
@@ -65,6 +65,7 @@ QUESTIONS = {
     "control_does": ("Is yours worse than the control, and nothing here better?", "OPTIMISER"),
     "blame_training": ("Does yours fall short where one trained here does not?", "OPTIMISER, MORE_TOKENS"),
     "rival_not_trained": ("Is the LoRA that a prompt keeps up with not trained itself?", "UNDECIDED, MORE_TOKENS"),
+    "longer_fits": ("Does only a length beyond those asked for keep up with LoRA?", "MORE_TOKENS"),
     "soft_prompt_keeps_up": ("Is a prompt or a prefix as good as LoRA?", "FITS"),
     "harmed_by_start": ("Does every prompt end below the control?", "UNDECIDED"),
     "gap_not_settled": ("Is the difference too close to call?", "UNDECIDED"),

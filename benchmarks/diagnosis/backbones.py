@@ -1,9 +1,10 @@
-"""The frozen models of the suite: a small GPT trained here, the same with one layer, and two real ones from packages.
+"""The frozen models of the suite: a small GPT trained here, with one to three layers, and two real ones from packages.
 
-The small GPT reads letters and answers with one token. What to answer stands in front of the letters, either as a
-marker (`<last>`, `<max>`, ...), perhaps repeated, or as a table of pairs (`a A c F`: answer F when the last letter is
-c). Trained on a mixture of these, it has skills that a prompt can elicit, and without a prompt it can only guess which
-one is asked for. What it was never trained on, it cannot do: counting, or picking letters from the middle.
+The small GPT reads letters and answers with one token. What to answer stands in front of the letters as a marker
+(`<last>`, `<max>`, ...), perhaps repeated. Trained on a mixture of these, it has skills that a prompt can elicit, and
+without a prompt it can only guess which one is asked for. What it was never trained on, it cannot do: counting, picking
+letters from the middle, or a table of random answers. Two slots of a prefix hold such a table of 16 letters; of 50 they
+hold a part, and that is how many letters there are.
 """
 
 import random
@@ -20,7 +21,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from promptreach.claims import packaged
 from promptreach.hf import OpenModel
 
-LETTERS = "abcdefghijklmnop"
+LETTERS = "abcdefghijklmnopqrstuvwxyzαβγδεζηθικλμνξοπρστυφχψω"
 VALUES = LETTERS.upper()
 SKILLS: dict[str, Callable[[str], str]] = {
     "last": lambda word: word[-1],
@@ -28,6 +29,7 @@ SKILLS: dict[str, Callable[[str], str]] = {
     "max": max,
     "min": min,
     "next": lambda word: LETTERS[(LETTERS.index(word[-1]) + 1) % len(LETTERS)],
+    "upper": lambda word: word[-1].upper(),
 }
 """What a marker asks for: a function of the letters."""
 MARKERS = tuple(f"<{skill}>" for skill in SKILLS)
@@ -43,7 +45,7 @@ NARROW = ("last", "next")
 
 
 def small_gpt(
-    work: Path, layers: int = 3, steps: int = 2500, seed: int = 0, skills: Sequence[str] = tuple(SKILLS)
+    work: Path, layers: int = 3, steps: int = 1500, seed: int = 0, skills: Sequence[str] = tuple(SKILLS)
 ) -> OpenModel:
     """The small GPT, trained once and kept in `work`."""
     kind = "narrow" if skills == NARROW else "small"
@@ -63,7 +65,7 @@ def one_layer_gpt(work: Path) -> OpenModel:
 
 
 def narrow_gpt(work: Path, layers: int) -> OpenModel:
-    """The same without tables, and without a skill that looks at any letter but the last."""
+    """The same without a skill that looks at any letter but the last."""
     return small_gpt(work, layers, steps=800, skills=NARROW)
 
 
@@ -75,7 +77,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def train_small_gpt(layers: int, steps: int, seed: int, skills: Sequence[str]) -> GPT2LMHeadModel:
-    """Train on the mixture, the positions shifted at random; about two minutes on one core."""
+    """Train on the mixture, the positions shifted at random; about a minute on one core."""
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=len(WORDS),
@@ -117,28 +119,16 @@ def lesson(
     rows, examples, at, answers = [], [], [], []
     for index in range(BATCH):
         word = "".join(draw.choices(LETTERS, k=draw.randint(4, 8)))
-        if skills != NARROW and draw.random() < 0.5:
-            front, answer = table(draw, word)
-        else:
-            skill = draw.choice(skills)
-            front, answer = [f"<{skill}>"] * draw.randint(0, REPEATS), SKILLS[skill]
+        skill = draw.choice(skills)
+        front = [f"<{skill}>"] * draw.randint(0, REPEATS)
         rows.append([IDS[token] for token in (*front, *word)])
         for end in range(4, len(word) + 1):
             examples.append(index)
             at.append(len(front) + end - 1)
-            answers.append(IDS[answer(word[:end])])
+            answers.append(IDS[SKILLS[skill](word[:end])])
     longest = max(map(len, rows))
     inputs = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     return inputs, (torch.tensor(examples), torch.tensor(at)), torch.tensor(answers)
-
-
-def table(draw: random.Random, word: str) -> tuple[list[str], Callable[[str], str]]:
-    """Pairs of letter and value in random order, all letters of `word` among them, and the look-up of a last letter."""
-    own = set(word)
-    keys = [*own, *draw.sample([letter for letter in LETTERS if letter not in own], draw.randint(0, 16 - len(own)))]
-    draw.shuffle(keys)
-    values = {key: draw.choice(VALUES) for key in keys}
-    return [token for key in keys for token in (key, values[key])], lambda part: values[part[-1]]
 
 
 def minilm(work: Path) -> OpenModel:

@@ -14,7 +14,6 @@ import copy
 import functools
 import json
 from collections import Counter, defaultdict
-from itertools import pairwise
 from pathlib import Path
 
 import plain
@@ -90,12 +89,9 @@ def holds(task: Task, found: dict[str, float]) -> bool:
         return found["possible"] - found["majority"] < 0.04
     if task.kind in ("shuffled", "few"):
         return True  # labels drawn without the inputs, and the number of rows, need no measurement
-    if task.kind == "memorised":
-        curve = [found[f"prompt {tokens}"] for tokens in (1, 4, 32)]
-        return found["hidden prompt"] > 0.99 and all(b - a >= CLEAR for a, b in pairwise(curve))
     if task.kind == "lookup":
-        few = max(found["prompt 1"], found["prompt 4"])
-        return found["prompt 32"] - few >= CLEAR and found["prompt 1"] - found["head"] >= CLEAR
+        few = max(found["prompt 4"], found["prefix 2"])
+        return found["prefix 8"] - few >= CLEAR and few - found["head"] >= CLEAR
     if task.kind in ("new attention", "pairwise"):
         return found["lora 8"] - max(best, found["head"]) >= CLEAR
     known = found.get("hidden prompt", 1.0) > 0.9

@@ -181,7 +181,8 @@ class TrainingNumbers:
         against_shorter: every prompt, and every prefix, compared with each shorter one of its form, by both names.
         layers: of the model.
         most_tokens: the virtual tokens that fit into the context beside the content.
-        longer_possible: whether one length beyond the budget's fits and was not trained yet.
+        longer_possible: the forms of which one length beyond those asked for fits and was not trained yet.
+        beyond: the runs beyond the lengths asked for, trained because length decided.
         not_here: by method, why this architecture cannot have it.
         left_out: those of `BASELINES` that were not asked for.
         beside: the metric of every run's `value`: the one that decides, or F1 where few rows are of one of two labels.
@@ -203,7 +204,8 @@ class TrainingNumbers:
     against_shorter: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
     layers: int = 0
     most_tokens: int = 0
-    longer_possible: bool = False
+    longer_possible: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
     not_here: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     beside: LabelMetric | TextMetric | None = None

@@ -92,7 +92,8 @@ def test_one_longer_prompt_is_trained_where_lengths_decide(decides: bool, monkey
     monkeypatch.setattr(baselines, "depends_on", lambda name, found: decides and name == "lengths")
     measured = baselines.measure(experiment_of(tokens=(2, 3)))
     assert ("prompt 12 tokens" in measured["methods"]) is decides
-    assert measured["longer_possible"] is not decides
+    assert measured["longer_possible"] == ([] if decides else ["prompt", "prefix"])
+    assert measured["beyond"] == (["prompt 12 tokens", "prefix 12 tokens"] if decides else [])
     assert measured["against_shorter"]["prompt 3 tokens"].keys() == {"prompt 2 tokens"}
     assert measured["most_tokens"] > 12
     assert all(run["best_step"] in range(run["schedule"] + 1) for run in measured["methods"].values())

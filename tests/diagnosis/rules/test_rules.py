@@ -337,8 +337,8 @@ def test_one_length_more_is_asked_for_where_it_decides() -> None:
     runs = dict(training.methods)
     runs["prompt 16 tokens"] = replace(runs["prompt 16 tokens"], validation_loss=0.3, train_loss=0.2)
     assert not depends_on("lengths", changed(slow, TrainingNumbers, methods=runs))
-    assert depends_on("lengths", changed(slow, TrainingNumbers, methods=runs, longer_possible=True))
-    assert not depends_on("lengths", changed(numbers(), TrainingNumbers, longer_possible=True))
+    assert depends_on("lengths", changed(slow, TrainingNumbers, methods=runs, longer_possible=("prompt",)))
+    assert not depends_on("lengths", changed(numbers(), TrainingNumbers, longer_possible=("prompt",)))
     assert depends_on("lengths", numbers(methods={"prompt 1 tokens": {"status": "diverged"}}))
 
 

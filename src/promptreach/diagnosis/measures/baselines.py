@@ -40,8 +40,9 @@ def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
 def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     """Train the control and the baselines, score the user's own, and compare all with LoRA, the control and that.
 
-    Where the verdict hangs on the lengths tried, a prompt longer than the budget's is trained as well. A method that
-    this architecture cannot have is named with its reason, and the others are compared.
+    Where the verdict hangs on the lengths tried, a prompt longer than those asked for is trained as well, and where it
+    still does a longer prefix. A method that this architecture cannot have is named with its reason, and the others are
+    compared.
     """
     methods = {method_of(choice) for choice in experiment.methods}
     if "lora" in methods and (reason := experiment.task.backbone.lacks("lora")):
@@ -50,10 +51,9 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     train_baselines(experiment)
     experiment.user_run = score_user_run(experiment)
     numbers = compared(experiment)
-    if numbers.longer_possible and depends_on("lengths", [*experiment.numbers, numbers]):
-        method = "prefix" if numbers.user is not None and numbers.user.method == "prefix" else "prompt"
-        _train(experiment, [experiment.config(method, tokens=_one_longer(experiment))])
-        numbers = replace(compared(experiment), longer_possible=False)
+    while numbers.longer_possible and depends_on("lengths", [*experiment.numbers, numbers]):
+        _train(experiment, [_one_longer(experiment)[numbers.longer_possible[0]]])
+        numbers = compared(experiment)
     numbers = replace(numbers, in_context=in_context.measure(experiment))
     return Measured(numbers, experiment.sample)
 
@@ -74,6 +74,7 @@ def compared(experiment: Experiment) -> TrainingNumbers:
     lora = "" if rival is None else rival.config.label
     methods = dict.fromkeys(method_of(choice) for choice in experiment.methods)
     not_here = {method: reason for method in methods if (reason := experiment.task.backbone.lacks(method))}
+    longer = _one_longer(experiment)
     return TrainingNumbers(
         metric=experiment.metric,
         goal=experiment.goal,
@@ -105,7 +106,8 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         },
         layers=experiment.task.backbone.num_layers,
         most_tokens=_room(experiment),
-        longer_possible="prompt" in experiment.methods and _one_longer(experiment) > 0,
+        longer_possible=tuple(form for form, config in longer.items() if config.label not in runs),
+        beyond=tuple(config.label for config in longer.values() if config.label in runs),
         lengths_left_out=tuple(
             tokens
             for tokens in experiment.tokens
@@ -126,11 +128,24 @@ def _room(experiment: Experiment) -> int:
     return experiment.task.backbone.max_positions - longest
 
 
-def _one_longer(experiment: Experiment) -> int:
-    """The length beyond the longest that is trained where lengths decide: four times as long, beyond 64 virtual tokens
-    twice, as far as it fits; 0 where that is less than twice."""
-    longest, room = max(experiment.tokens), _room(experiment)
-    return min(max(min(4 * longest, 64), 2 * longest), room) if room >= 2 * longest else 0
+def _forms(experiment: Experiment) -> tuple[str, ...]:
+    """The forms whose length is in question: that of the user's own soft prompt, or both where none was brought."""
+    own = experiment.user_settings
+    forms = (own.method,) if own is not None and own.method in ("prompt", "prefix") else ("prompt", "prefix")
+    return tuple(form for form in forms if form in experiment.methods and not experiment.task.backbone.lacks(form))
+
+
+def _one_longer(experiment: Experiment) -> dict[str, RunConfig]:
+    """By form, the run beyond the longest one asked for that is trained where lengths decide: four times as long,
+    beyond 64 virtual tokens twice, as far as it fits; none where that is less than twice."""
+    found, forms = {}, _forms(experiment)
+    for form in forms:
+        # Beside prompts, a prefix is trained at one length.
+        longest = experiment.middle_length if form == "prefix" and len(forms) > 1 else max(experiment.tokens)
+        tokens = min(max(min(4 * longest, 64), 2 * longest), _room(experiment))
+        if tokens >= 2 * longest:
+            found[form] = experiment.config(form, tokens=tokens)
+    return found
 
 
 def train_control(experiment: Experiment) -> Run:

@@ -3,7 +3,7 @@
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.measures.comparison import NORMAL_90
 from promptreach.diagnosis.numbers import USER, Comparison
-from promptreach.diagnosis.rules._length import length_effect
+from promptreach.diagnosis.rules._length import closing_effect
 from promptreach.diagnosis.rules.measurements import (
     FORMS,
     STILL_FALLING,
@@ -28,21 +28,21 @@ def rival_not_trained(seen: Measurements) -> Judgement | None:
         return None
     if seen.nothing_left or seen.is_perfect(name):
         return None
-    run, effect = seen.runs[seen.lora], length_effect(seen)
+    run, effect = seen.runs[seen.lora], closing_effect(seen)
     why = f"LoRA fell by {run.still_falling:.3f} nats over its last stretch, faster than the prompts, and is not done."
     if stuck:
         why = f"LoRA never left its start ({seen.score(seen.lora)}; its best look is the one before any step)."
-    if effect is not None and effect.closes:
+    if effect is not None:
         longer = seen.runs[effect.longer]
         against = seen.training.against_shorter[effect.longer][effect.shorter]
         return Judgement(
             TuningVerdict.MORE_TOKENS,
             Evidence.MEASURED,
-            f"A longer {seen.form} does better still: {longer.tokens} {unit_of(seen.form)} reach "
+            f"A longer {effect.form} does better still: {longer.tokens} {unit_of(effect.form)} reach "
             f"{seen.score(effect.longer)}, {seen.gain(against)} against {effect.shorter}; LoRA is no measure here.",
             (measured(why),),
             effect.longer,
-            f"Train {4 * longer.tokens} {unit_of(seen.form)}, to see how the curve goes on.",
+            f"Train {4 * longer.tokens} {unit_of(effect.form)}, to see how the curve goes on.",
         )
     return undecided(
         f"{sentence(name)} reaches {seen.score(name)}, and the rival it is measured by was not trained.",

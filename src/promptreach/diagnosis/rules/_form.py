@@ -2,15 +2,13 @@
 
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.numbers import USER
-from promptreach.diagnosis.rules._length import length_effect
+from promptreach.diagnosis.rules._length import LENGTHS, length_effect
 from promptreach.diagnosis.rules.measurements import Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason, TuningVerdict
 
 FOUND = 0.5
 """The share of a planted prompt's gain from which a training is said to find prompts that exist."""
-LENGTHS = 3
-"""The lengths of which a curve consists."""
 
 
 def harmed_by_start(seen: Measurements) -> Judgement | None:
@@ -46,19 +44,23 @@ def harmed_reasons(seen: Measurements) -> tuple[Reason, ...]:
 
 def lengths_not_compared(seen: Measurements) -> Judgement | None:
     """UNDECIDED: there is a settled gap, but whether it closes with the length was not seen."""
-    lengths, effect = [run.tokens for run in seen.by_length().values()], length_effect(seen)
-    grows = effect is not None and seen.training.longer_possible
-    if seen.bound_by_layer or (len(lengths) >= LENGTHS and not grows):
+    lengths = [run.tokens for run in seen.by_length(seen.form).values()]
+    grows = length_effect(seen, seen.form) is not None and seen.form in seen.training.longer_possible
+    closest = seen.runs[seen.closest].method
+    open_prefix = closest == "prefix" in seen.training.longer_possible
+    if seen.bound_by_layer or (len(lengths) >= LENGTHS and not grows and not open_prefix):
         return None
-    finished = ", ".join(map(str, lengths)) or "none"
-    text = f"Lengths of a {seen.form} that finished training: {finished}; a comparison needs three."
+    finished, form = ", ".join(map(str, lengths)) or "none", seen.form
+    text = f"Lengths of a {form} that finished training: {finished}; a comparison needs three."
     if grows:
         text = f"From the lengths tried ({finished}) the gap closes too slowly to tell; one longer decides."
+    elif len(lengths) >= LENGTHS:
+        text, form = "A prefix comes closest, and one length of it was trained; one longer decides.", "prefix"
     return gap_left_open(
         seen,
         "and that may be its length as well as its form",
         [measured(text, "lengths"), *_one_layer_open(seen)],
-        f"Train a {seen.form} of another length as well, four times as long, say; LoRA is the safer choice until then.",
+        f"Train a {form} of another length as well, four times as long, say; LoRA is the safer choice until then.",
     )
 
 
@@ -106,7 +108,8 @@ def form_falls_short(seen: Measurements) -> Judgement:
 def _form_reasons(seen: Measurements) -> list[Reason]:
     """The evidence that it is the form: the curve over lengths, the planted prompt, the floor in one layer."""
     found = []
-    lengths, effect = ", ".join(str(run.tokens) for run in seen.by_length().values()), length_effect(seen)
+    lengths = ", ".join(str(run.tokens) for run in seen.by_length(seen.form).values())
+    effect = length_effect(seen, seen.form)
     if effect is not None:
         rest = f"{100 * effect.at_most_tokens:.0f} points" if seen.metric != "loss" else f"{effect.at_most_tokens:.2f}"
         text = (

@@ -197,18 +197,22 @@ class Measurements:
 
         One that its start harmed is not compared as trained.
         """
+        return {name: run for name, run in self.methods(*self.forms).items() if not self.harmed(name)}
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The forms that the question is about: the user's own, or both."""
         own = self.user is not None and self.user.method in ("prompt", "prefix")
-        kinds = (self.form,) if own else ("prompt", "prefix")
-        return {name: run for name, run in self.methods(*kinds).items() if not self.harmed(name)}
+        return (self.form,) if own else ("prompt", "prefix")
 
     @property
     def form(self) -> str:
-        """The form whose length is in question: a prefix where the user brought one, otherwise a prompt."""
+        """The form whose length is in question first: a prefix where the user brought one, otherwise a prompt."""
         return "prefix" if self.user is not None and self.user.method == "prefix" else "prompt"
 
-    def by_length(self) -> dict[str, RunNumbers]:
-        """The finished runs of `form` that no start harmed, the shortest first."""
-        found = {name: run for name, run in self.methods(self.form).items() if not self.harmed(name)}
+    def by_length(self, form: str) -> dict[str, RunNumbers]:
+        """The finished runs of a form that no start harmed, the shortest first."""
+        found = {name: run for name, run in self.methods(form).items() if not self.harmed(name)}
         return dict(sorted(found.items(), key=lambda item: item[1].tokens))
 
     def fitting(self) -> str | None:

@@ -35,7 +35,7 @@ from promptreach.diagnosis.rules._form import (
     training_not_trusted,
 )
 from promptreach.diagnosis.rules._known_faults import also_known, control_does, known_rows, one_label, rows_cut
-from promptreach.diagnosis.rules._length import more_tokens_help
+from promptreach.diagnosis.rules._length import longer_fits, more_tokens_help
 from promptreach.diagnosis.rules._own_adapter import own_beats_all, told_first
 from promptreach.diagnosis.rules._unlearnable import conflicting_completions, conflicting_labels, nothing_learnt
 from promptreach.diagnosis.rules.measurements import LONGER, STILL_FALLING, Measurements, sentence
@@ -185,7 +185,12 @@ def nothing_memorised(seen: Measurements) -> Judgement | None:
         return None
     return undecided(
         f"No method memorised the rows: LoRA reaches {seen.score(seen.lora)}.",
-        (measured("What a larger update cannot do in these steps says nothing against prompts."),),
+        (
+            measured(
+                "What a larger update cannot do in these steps says nothing against prompts.",
+                "lengths" if seen.training.longer_possible else "training",
+            ),
+        ),
         "Train longer, or give LoRA a higher rank, until one method fits the rows.",
     )
 
@@ -202,6 +207,7 @@ RULES: tuple[Rule, ...] = (
     control_does,
     blame_training,
     rival_not_trained,
+    longer_fits,
     soft_prompt_keeps_up,
     harmed_by_start,
     gap_not_settled,
