@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.models import tiny_module, tiny_tokenizer
-from promptreach.errors import InputError, UnsupportedModelError
+from promptreach.errors import InputError
 from promptreach.preflight import config_faults, device_faults, look, place_faults
 
 
@@ -46,7 +46,7 @@ def test_a_right_call_passes(tmp_path: Path) -> None:
 
 
 def test_a_config_that_rules_a_model_out(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="gptq"):
+    with pytest.raises(InputError, match="quantised by gptq, without the kernels"):
         look(folder_of(tmp_path, quantization_config={"quant_method": "gptq"}))
 
 
@@ -57,6 +57,14 @@ def test_what_is_asked_of_a_config(tmp_path: Path) -> None:
     assert "no decoder behind an encoder" in str(config_faults({"model_type": "llama"}, task="seq2seq")[0])
     assert config_faults({"model_type": "t5", "is_encoder_decoder": True}, task="seq2seq") == []
     assert config_faults({"text_config": {"num_hidden_layers": 4}}, num_layers=4) == []
+
+
+def test_an_adapter_names_the_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/nowhere/model"}')
+    with pytest.raises(InputError, match="/nowhere/model: nothing there"):
+        look(adapter=tmp_path)
+    (tmp_path / "adapter_config.json").write_text("[]")
+    look(adapter=tmp_path)
 
 
 def test_devices_and_places() -> None:
@@ -74,6 +82,9 @@ def test_devices_and_places() -> None:
         (["limits", "/nowhere"], 2, 1.5),
         (["attend", "./nowhere", "--text", "/no.txt"], 2, 1.5),
         (["doctor", "/nowhere"], 2, 1.5),
+        (["shrink", "/nowhere", "--tokens", "0"], 2, 1.5),
+        (["capacity", "/nowhere", "--tokens", "0", "--steps", "0"], 2, 1.5),
+        (["fit", "/nowhere", "/nowhere.csv", "--out", "x", "--steps", "0"], 2, 1.5),
     ],
 )
 def test_a_refusal_costs_nothing(call: list[str], status: int, seconds: float) -> None:
@@ -82,3 +93,27 @@ def test_a_refusal_costs_nothing(call: list[str], status: int, seconds: float) -
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == status, done.stderr
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < seconds
+
+
+COMMANDS = (
+    *("attend", "audit", "capacity", "claims", "compile", "doctor", "evaluate", "fit", "inspect", "limits", "predict"),
+    "shrink",
+)
+
+HELP = """
+import resource, sys
+from typer.testing import CliRunner
+from promptreach.cli import app
+shown = CliRunner().invoke(app, [sys.argv[1], "--help"])
+used = resource.getrusage(resource.RUSAGE_SELF)
+heavy = [name for name in ("torch", "transformers", "peft", "scipy", "sklearn", "pandas") if name in sys.modules]
+print(shown.exit_code, used.ru_utime + used.ru_stime, *heavy)
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_quick(command: str) -> None:
+    done = subprocess.run([sys.executable, "-c", HELP, command], capture_output=True, text=True, check=True)
+    code, seconds, *heavy = done.stdout.split()
+    assert (code, heavy) == ("0", [])
+    assert float(seconds) < 1.0

@@ -29,6 +29,7 @@ EXTRAS = {
     "parquet": "data in Parquet files",
     "data": "data by hub id",
     "ray": "training on a Ray cluster",
+    "quantised": "models with weights packed by torchao",
 }
 """The use of each extra."""
 

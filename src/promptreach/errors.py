@@ -85,7 +85,8 @@ def install_command(extra: str) -> str:
     except importlib.metadata.PackageNotFoundError:
         return f'pip install -e ".[{extra}]"'
     mark = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
-    return " ".join(["pip install", *(f'"{line.partition(";")[0].strip()}"' for line in lines if mark.search(line))])
+    needed = [f'"{line.partition(";")[0].strip()}"' for line in lines if mark.search(line)]
+    return " ".join(["pip install", *(needed or ["-e", f'".[{extra}]"'])])  # installed before there was such an extra
 
 
 class UnsupportedModelError(PromptreachError):

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
+from promptreach.errors import Fault, InputError, ModelError, raise_if_any
 from promptreach.files import check_output
 from promptreach.model_files import folder_faults, gguf_faults, json_faults
+from promptreach.quantisation import quantisation_faults
 
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|auto)(:\d+)?")
 _LOCAL = (".", "/", "~")
@@ -42,7 +43,7 @@ def look(
     Args:
         model: a hub id, a folder or a GGUF file; of a hub id only what is on this machine is looked at.
         data: a file of rows; `columns` are the arguments of `promptreach.tables.read_task`.
-        adapter: a PEFT folder, or several.
+        adapter: a PEFT folder, or several; without `model`, a single one names it.
         texts: files of plain text.
         out, resume: where results go, as for `promptreach.files.check_output`.
         task, device, num_layers, revision: as for `promptreach.hf.open_model`.
@@ -50,11 +51,10 @@ def look(
 
     Raises:
         InputError: listing every fault; what is found may be of any of its kinds.
-        UnsupportedModelError: for a model that its config alone rules out.
     """
     faults: list[Fault] = list(known)
     if out is not None:
-        _collect(faults, lambda: check_output(out, resume=resume))
+        faults += output_faults(out, resume=resume)
     if data is not None and (Path(data).suffix or Path(data).exists()):  # otherwise it is a hub id
         from promptreach.tables import read_task
 
@@ -67,6 +67,8 @@ def look(
             seen = "a file" if one.expanduser().is_file() else "nothing there"
             faults.append(Fault(str(one), seen, "the folder of a PEFT adapter"))
     folder = None
+    if model is None and isinstance(adapter, Path):
+        model = _base_of(adapter)
     if model is not None:
         _collect(faults, lambda: raise_if_any(place_faults(model), ModelError))
         folder = _folder(model, revision)
@@ -75,7 +77,15 @@ def look(
     if folder is not None and not json_faults(folder / "config.json"):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         faults += config_faults(config, task=task, num_layers=num_layers)
+        _collect(faults, lambda: raise_if_any(quantisation_faults(config, device), ModelError))
     raise_if_any(faults)
+
+
+def output_faults(out: Path, **options: Any) -> list[Fault]:
+    """The faults of a folder for results, as `promptreach.files.check_output` raises them with these options."""
+    faults: list[Fault] = []
+    _collect(faults, lambda: check_output(out, **options))
+    return faults
 
 
 def place_faults(source: str | Path) -> list[Fault]:
@@ -106,16 +116,8 @@ def device_faults(device: str) -> list[Fault]:
 
 
 def config_faults(config: Mapping[str, Any], *, task: str | None = None, num_layers: int | None = None) -> list[Fault]:
-    """The faults of a model's config, and of what is asked of it.
-
-    Raises:
-        UnsupportedModelError: for quantised weights.
-    """
+    """The faults of a model's config, and of what is asked of it."""
     kind = str(config.get("model_type", "a model without model_type"))
-    if quantised := config.get("quantization_config"):
-        found = f"{kind} quantised by {quantised.get('quant_method', 'some method')}"
-        reason = "Open the model it was made from, or a GGUF file."
-        raise UnsupportedModelError(found, ("weights that are numbers as they are",), reason)
     faults = []
     text = config.get("text_config") or config
     names = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
@@ -130,6 +132,15 @@ def config_faults(config: Mapping[str, Any], *, task: str | None = None, num_lay
             Fault("task", f"'seq2seq' for {kind}", "'causal' or 'encoder': it has no decoder behind an encoder")
         )
     return faults
+
+
+def _base_of(adapter: Path) -> str | None:
+    """The model that an adapter names; None where it has no readable config, which is found where it is loaded."""
+    try:
+        name = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) and name else None
 
 
 def _folder(source: str | Path, revision: str | None) -> Path | None:

@@ -78,7 +78,7 @@ def test_it_refuses_with_every_reason(folders: tuple[Path, Path], tmp_path: Path
     assert status == 2
     assert all(f"promptreach: {name}" in err for name in ("tokens", "steps", "sequences"))
     status, _, err = run("capacity", model, "--text", tmp_path / "a", "--text", tmp_path / "b")
-    assert (status, err.count("cannot be read")) == (2, 2)
+    assert (status, err.count("no such file")) == (2, 2)
     assert run("capacity", tmp_path / "nothing")[0] == 2
 
 

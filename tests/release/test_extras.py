@@ -12,9 +12,10 @@ import pytest
 import promptreach
 from promptreach.doctor import EXTRAS
 from promptreach.errors import InputError, MissingExtraError, install_command
+from promptreach.quantisation import quantisation_faults
 from promptreach.tables import read_task
 
-PACKAGES = {"gguf": "gguf", "parquet": "pyarrow", "data": "datasets", "ray": "ray"}
+PACKAGES = {"gguf": "gguf", "parquet": "pyarrow", "data": "datasets", "ray": "ray", "quantised": "torchao"}
 
 
 def cluster(folder: Path) -> object:
@@ -28,6 +29,7 @@ USES: dict[str, Callable[[Path], object]] = {
     "parquet": lambda folder: read_task(folder / "rows.parquet"),
     "data": lambda folder: read_task("owner/some-data"),
     "ray": cluster,
+    "quantised": lambda folder: quantisation_faults({"quantization_config": {"quant_method": "torchao"}}),
 }
 """What needs each extra, on files that are none."""
 

@@ -11,6 +11,7 @@ from promptreach.data import Completions, TaskData
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS
 from promptreach.report.findings import Code
+from promptreach.stored import entries_of
 from promptreach.training.task.chats import rendered
 
 
@@ -42,8 +43,9 @@ def about_model(model: OpenModel) -> dict[str, Any]:
         "context": None if model.max_positions == UNBOUNDED else model.max_positions,
         "device": str(next(model.release().parameters()).device),
         "dtype": str(model.release().dtype).removeprefix("torch.")
-        + (f" ({model.origin.chosen})" if model.origin and model.origin.chosen else ""),
-        "parameters": sum(parameter.numel() for parameter in model.release().parameters()),
+        + (f" ({model.origin.chosen})" if model.origin and model.origin.chosen else "")
+        + (f", quantised by {model.packing}" if model.packing else ""),
+        "parameters": entries_of(model.release()),
         "fingerprint": model.fingerprint,
     }
 

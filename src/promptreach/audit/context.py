@@ -76,6 +76,7 @@ def prepared(
             limits=settings.limits,
             seed=settings.seed,
             longest_prompt=longest,
+            accumulate=settings.accumulate,
             judging=settings.judging,
         )
     context = AuditContext(

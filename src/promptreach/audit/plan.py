@@ -14,6 +14,7 @@ from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.metrics import metrics_for
 from promptreach.hf import OpenModel
+from promptreach.stored import stored_bytes
 from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
 from promptreach.training.methods.methods import CONFIGURED, METHODS, UNIPELT_SIZES, first_init, method_named
 from promptreach.training.runs import RunConfig
@@ -22,6 +23,7 @@ from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import POOLINGS, Probe
+from promptreach.training.task.slices import Slices
 from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows
 
 MEASURED_SECONDS = 2.0
@@ -167,6 +169,7 @@ def _unfitted(
     """The task with a head of zeros where one is needed: fitting it would take longer than all that is measured."""
     train, validation, held_out = (parts[name] for name in ("train", "validation", "held_out"))
     task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None, judging=settings.judging)
+    task = replace(task, slices=Slices(settings.accumulate))
     if not isinstance(data, LabelledTexts):
         return task
     pooling = POOLINGS[model.task][0]
@@ -230,7 +233,7 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, task
 
 def _memory(model: OpenModel, costs: Sequence[StepCost]) -> dict[str, int]:
     """Bytes at the step that takes most, by what takes them."""
-    weights = sum(weight.numel() * weight.element_size() for weight in model.release().parameters())
+    weights = stored_bytes(model.release())
     dearest = max(costs, key=lambda cost: cost.activations + cost.optimiser)
     memory = {"weights": weights, "activations": dearest.activations, "optimiser": dearest.optimiser}
     if next(model.release().parameters()).device.type == "cpu":

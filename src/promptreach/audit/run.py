@@ -115,6 +115,7 @@ def audit(
     max_length: int | None = None,
     seeds: int = 1,
     learning_rates: Any = None,
+    accumulate: int = 1,
     resume: bool = False,
     dry_run: bool = False,
     device: Any = "auto",
@@ -166,6 +167,8 @@ def audit(
             least what a seed was worth.
         learning_rates: absolute, for every method, or a mapping from a method to its own; a single one is taken as it
             is, of several the best on the validation rows.
+        accumulate: slices of a step's rows, whose gradients are added up: less memory, the same result to float
+            rounding. Where memory runs out in spite of it, steps are cut further and go on.
         resume: continue in a folder that holds finished runs, or hand back its finished report; begin where it holds
             neither.
         quiet: no progress on standard error.
@@ -174,7 +177,7 @@ def audit(
         device: where the model goes; ``"auto"`` takes the accelerator if there is one.
         dtype: of its weights; ``"auto"`` takes the checkpoint's own, or float32 where this CPU is slow at it.
         model_options: passed to `promptreach.hf.open_model`: ``task``, ``revision``, ``device_map``, ``num_layers``,
-            ``tokenizer``.
+            ``tokenizer``, ``gradient_checkpointing``.
 
     Returns:
         The result; `result.exit_status` is 0 where a soft prompt fits, 1 where it does not, 3 where that is open.
@@ -195,6 +198,7 @@ def audit(
     columns = {name: value for name, value in columns.items() if value is not None}
     chosen = {"methods": methods, "tokens": tokens, "rank": rank, "lora_targets": lora_targets, "steps": steps}
     chosen |= {"batch_size": batch_size, "max_length": max_length, "seeds": seeds, "learning_rates": learning_rates}
+    chosen["accumulate"] = accumulate
     faults = choice_faults("budget", budget, get_args(BudgetName)) + engine_faults(engine, workers, ray_address, model)
     faults += seed_faults(seed)
     choices = _collect(faults, lambda: choices_of(**chosen))
@@ -217,8 +221,7 @@ def audit(
     assert opened is not None
     assert choices is not None
     opened = brought.model if brought else opened
-    without_embeddings = sum(parameter.numel() for parameter in opened.inner_parameters)
-    settings = settings_for(budget, seed, without_embeddings, opened.max_positions, choices)
+    settings = settings_for(budget, seed, opened.inner_entries(), opened.max_positions, choices)
     decides = next((name for name in LABEL_METRICS if name == metric), judging.metric)
     settings = replace(settings, metric=decides, judging=judging, instruction=instruction or "", shots=shots or 0)
     settings = replace(settings, init_text=init_text or "")

@@ -43,6 +43,7 @@ class Settings:
         init_text: what prompts and prefixes start from; empty takes their usual starts.
         method_config: of a method of PEFT that is trained beside them, as text.
         instruction, shots: words to put in front of the rows for the bare model, and how many examples.
+        accumulate: slices of a step's rows, whose gradients are added up.
     """
 
     budget: BudgetName
@@ -63,6 +64,7 @@ class Settings:
     shots: int = 0
     init_text: str = ""
     method_config: str = ""
+    accumulate: int = 1
 
 
 BUDGETS: dict[BudgetName, Settings] = {
@@ -107,6 +109,7 @@ def settings_for(
         methods=choices.methods or usual.methods,
         lora_targets=choices.lora_targets,
         learning_rates=choices.learning_rates,
+        accumulate=choices.accumulate,
     )
 
 

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from promptreach.stored import plain_parts
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import RunConfig
 from promptreach.training.task.encoding import training_batches
+from promptreach.training.task.slices import cut
 from promptreach.training.task.task import Task
 
 _BYTES_A_NUMBER = 4 + 4 + 8 + 4
@@ -45,24 +47,27 @@ def step_cost(task: Task, config: RunConfig, seconds: float) -> StepCost:
         trained = [*trainable.parameters.values(), *objective.head_parameters()]
         before = trainable.state()
         optimiser = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0) if trained else None
-        kept = _Kept({weight.untyped_storage().data_ptr() for weight in task.backbone.release().parameters()})
+        weights = [part for weight in task.backbone.release().parameters() for part in plain_parts(weight)]
+        kept = _Kept({weight.untyped_storage().data_ptr() for weight in weights})
 
-        def step(rows: list[int]) -> None:
-            batch = task.backbone.batch([data.sequences[row] for row in rows])
-            hidden = task.backbone.hidden(batch, trainable.joined_for(len(rows), 0))
-            outcomes = objective.outcomes(task.backbone, hidden, batch, data, rows)
-            loss = outcomes.loss.sum() / outcomes.answers.sum()
+        def step(rows: list[int], slices: int) -> None:
+            for part in cut(rows, slices):
+                batch = data.batch(task.backbone, part)
+                hidden = task.backbone.hidden(batch, trainable.joined_for(len(part), 0))
+                outcomes = objective.outcomes(task.backbone, hidden, batch, data, part)
+                loss = outcomes.loss.sum() / data.answers(rows)
+                if optimiser is not None:
+                    loss.backward()  # type: ignore[no-untyped-call]
             if optimiser is not None:
-                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 optimiser.zero_grad()
             loss.item()  # waits for an accelerator
 
         with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
-            step(longest)
+            step(cut(longest, task.slices.count)[-1], 1)  # one slice after another is kept
         taken, began = 0, time.perf_counter()
         while not taken or time.perf_counter() - began < seconds:
-            step(next(batches))
+            step(next(batches), task.slices.count)
             taken += 1
         spent = time.perf_counter() - began
         trainable.load(before)
@@ -91,10 +96,11 @@ class _Kept:
         self.bytes = 0
 
     def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
+        for part in plain_parts(tensor):
+            storage = part.untyped_storage()
+            if storage.data_ptr() not in self._seen:
+                self._seen.add(storage.data_ptr())
+                self.bytes += storage.nbytes()
         return tensor
 
 

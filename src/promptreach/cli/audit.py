@@ -83,6 +83,9 @@ def audit(
     learning_rates: Annotated[
         list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="For all, or as lora=1e-3,prompt=0.3.")
     ] = None,
+    accumulate: Annotated[
+        int, typer.Option(rich_help_panel=_CHOICES, help="Slices of a step's rows: less memory, the same result.")
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped audit in OUT.")] = False,
     task: Annotated[
         ModelTask | None, typer.Option(rich_help_panel=_MODEL, help="Instead of what its config says.")
@@ -96,6 +99,12 @@ def audit(
     num_layers: Annotated[
         int | None, typer.Option(rich_help_panel=_MODEL, help="Only the first N layers: a quick look.")
     ] = None,
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--gradient-checkpointing", rich_help_panel=_MODEL, help="Less memory, a third more time, the same result."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="End with 0 whatever the verdict.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -123,6 +132,7 @@ def audit(
             batch_size=batch_size,
             max_length=max_length,
             seeds=seeds,
+            accumulate=accumulate,
         )
         look(
             model,
@@ -156,6 +166,8 @@ def audit(
         "device_map": device_map,
         "num_layers": num_layers,
     }
+    if gradient_checkpointing:
+        opening["gradient_checkpointing"] = True
     elsewhere = None if engine is Engine.local else engine.value
     shown: dict[str, object] = {**columns, "adapter": adapter, "engine": elsewhere, "workers": workers}
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}

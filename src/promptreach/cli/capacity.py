@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import MOST_SEED, Json, NumLayers, Quiet, Revision, exit_status, within
+from promptreach.preflight import look, output_faults
 from promptreach.terminal import say
+from promptreach.training.arguments import least_faults, rate_faults, size_faults
 
 
 class _Method(StrEnum):
@@ -52,18 +54,23 @@ def capacity(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
+    with exit_status():
+        counts = least_faults({"sequences": sequences, "steps": steps}) + rate_faults("learning_rate", learning_rate)
+        counts += least_faults({"longest": longest, "length": length, "vocabulary": vocabulary}, 2)
+        counts += size_faults("tokens", tokens or (1,))
+        if out is not None:
+            counts += output_faults(out, finished_marker="capacity.json", resume=resume)
+        look(model, texts=text or (), num_layers=num_layers, revision=revision, known=counts)
+
     from promptreach.capacity.capacity import capacity as measure
     from promptreach.capacity.memorise import MemorySettings
     from promptreach.commands.capacity import capacity_finding, write_memorised
-    from promptreach.files import check_output
     from promptreach.hf import open_model
     from promptreach.hf.running.calibration import read_texts
     from promptreach.report.text import print_finding
 
     with exit_status(f"Finished points are kept: call it again to go on in {out}." if out else ""):
         texts = read_texts(text or [])
-        if out is not None:
-            check_output(out, finished_marker="capacity.json", resume=resume)
         found = measure(
             open_model(model, revision=revision, num_layers=num_layers),
             text="\n\n".join(texts) or None,

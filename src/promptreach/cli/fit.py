@@ -10,6 +10,7 @@ from promptreach.cli import _answers as answers
 from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
 from promptreach.terminal import say
+from promptreach.training.arguments import MIN_CONTENT, least_faults, rate_faults
 
 _TRAINING = "Training"
 _COLUMNS = "Columns of DATA, where their names do not tell"
@@ -47,6 +48,13 @@ def fit(
     ] = None,
     steps: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Of the training.")] = 200,
     batch_size: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Rows a step.")] = 32,
+    accumulate: Annotated[
+        int, typer.Option(rich_help_panel=_TRAINING, help="Slices of a step's rows: less memory, the same result.")
+    ] = 1,
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option("--gradient-checkpointing", rich_help_panel=_TRAINING, help="Less memory, a third more time."),
+    ] = False,
     max_length: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Tokens of a row that are read.")] = 128,
     text_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The text to classify.")] = None,
     label_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its label.")] = None,
@@ -83,7 +91,10 @@ def fit(
     given |= {"split_col": split_col, "validation": validation, "test": test}
     given |= {"options_col": options_col, "options": answers.options_of(options)}
     with exit_status():
-        look(model, data=data, columns=given, device=device, revision=revision)
+        counts = {"tokens": tokens, "rank": rank, "steps": steps, "batch_size": batch_size, "accumulate": accumulate}
+        known = least_faults(counts) + least_faults({"max_length": max_length}, MIN_CONTENT)
+        known += rate_faults("learning_rate", learning_rate)
+        look(model, data=data, columns=given, device=device, revision=revision, known=known)
 
     from promptreach.commands.fit import fit_adapter
     from promptreach.data import LabelledTexts
@@ -95,7 +106,11 @@ def fit(
     with exit_status():
         rows = read_task(data, **given)
         opened = open_model(
-            model, task=None if isinstance(rows, LabelledTexts) else "causal", revision=revision, device=device
+            model,
+            task=None if isinstance(rows, LabelledTexts) else "causal",
+            revision=revision,
+            device=device,
+            gradient_checkpointing=gradient_checkpointing,
         )
         finding = fit_adapter(
             opened,
@@ -115,6 +130,7 @@ def fit(
             answer_pattern=answer_pattern,
             length_normalised=length_normalised,
             seed=seed,
+            accumulate=accumulate,
             quiet=quiet or json,
         )
     print_finding(finding, as_json=json)

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from promptreach.cli._command import MOST_SEED, Json, Quiet, Revision, exit_status, within
+from promptreach.preflight import look
 from promptreach.terminal import say
+from promptreach.training.arguments import least_faults
 
 
 class _Budgets(StrEnum):
@@ -42,6 +44,10 @@ def shrink(
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
+    with exit_status():
+        counts = least_faults({"tokens": tokens}) + least_faults({"steps": steps}, 0)
+        look(model, adapter=adapter, texts=text or (), revision=revision, known=counts)
+
     from promptreach.commands.shrink import shorten_adapter
     from promptreach.progress import Progress
     from promptreach.report.text import print_finding

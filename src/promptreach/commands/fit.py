@@ -50,6 +50,7 @@ def fit_adapter(
     answer_pattern: str | None = None,
     length_normalised: bool = False,
     seed: int = 0,
+    accumulate: int = 1,
     quiet: bool = False,
 ) -> Finding:
     """Train one adapter, judge it on rows that nothing was chosen by, and leave its folder at `out`.
@@ -58,7 +59,7 @@ def fit_adapter(
         model, data: as for `promptreach.tuning.fit`.
         out: the folder; one that holds an adapter or a head is replaced.
         method: one of `SAVED`, or a config of PEFT.
-        tokens, rank, init, init_text, steps, batch_size, seed: as for `promptreach.tuning.fit`.
+        tokens, rank, init, init_text, steps, batch_size, seed, accumulate: as for `promptreach.tuning.fit`.
         learning_rate: None searches for one.
         search: False asks for a `learning_rate`.
         max_length: tokens of a row that are read.
@@ -91,6 +92,7 @@ def fit_adapter(
         seed=seed,
         pooling=task.pooling,
         limits=limits,
+        accumulate=accumulate,
         metric=metric,
         answer_pattern=answer_pattern,
         length_normalised=length_normalised,

@@ -29,6 +29,8 @@ def method_of(choice: str) -> str:
 
 
 Rates = Mapping[str, tuple[float, ...]]
+_USUAL = (("seeds", 1), ("accumulate", 1))
+"""What is not shown, since it is so without a choice."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Choices:
         max_length: tokens of an example that are read.
         seeds: how many seeds the winners are trained with.
         learning_rates: by method, absolute; a single one is taken as it is.
+        accumulate: slices that a step's rows are cut into, whose gradients are added up; it decides no number.
     """
 
     methods: tuple[str, ...] | None = None
@@ -55,12 +58,13 @@ class Choices:
     max_length: int | None = None
     seeds: int = 1
     learning_rates: Rates = field(default_factory=dict)
+    accumulate: int = 1
 
     @property
     def given(self) -> dict[str, object]:
         """The choices that were made, by the name of the argument, as the call shows them."""
         shown = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in shown.items() if value and (name, value) != ("seeds", 1)}
+        return {name: value for name, value in shown.items() if value and (name, value) not in _USUAL}
 
 
 def choices_of(
@@ -74,11 +78,12 @@ def choices_of(
     max_length: int | None = None,
     seeds: int = 1,
     learning_rates: Any = None,
+    accumulate: int = 1,
 ) -> Choices:
     """The choices as one record; a lone name or number stands for a sequence of one.
 
     Args:
-        methods, tokens, rank, lora_targets, steps, batch_size, max_length, seeds: as in `Choices`.
+        methods, tokens, rank, lora_targets, steps, batch_size, max_length, seeds, accumulate: as in `Choices`.
         learning_rates: numbers for every method, or a mapping from a method to its own.
 
     Raises:
@@ -86,6 +91,7 @@ def choices_of(
     """
     methods, tokens, lora_targets = _listed(methods), _listed(tokens), _listed(lora_targets)
     counts = {"rank": rank, "steps": steps, "batch_size": batch_size, "seeds": seeds, "max_length": max_length}
+    counts["accumulate"] = accumulate
     faults = [
         Fault(name, repr(value), "a whole number")
         for name, value in counts.items()
@@ -112,6 +118,7 @@ def choices_of(
         max_length=max_length,
         seeds=seeds,
         learning_rates=rates,
+        accumulate=accumulate,
     )
 
 

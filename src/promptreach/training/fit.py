@@ -59,6 +59,7 @@ def fit(
     workers: int | None = None,
     ray_address: str | None = None,
     at_once: int = 1,
+    accumulate: int = 1,
     quiet: bool = False,
 ) -> Run:
     """The run of a prompt or one of its rivals, trained on a frozen model and scored on held-out examples.
@@ -101,6 +102,8 @@ def fit(
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         at_once: how many of the rates that are tried share every forward pass of the frozen model, for prompts and
             prefixes; worth more than 1 on a device that one run leaves idle.
+        accumulate: slices of a step's rows, whose gradients are added up: less memory, the same result to float
+            rounding. Where memory runs out in spite of it, steps are cut further and go on.
         quiet: no progress bar.
 
     Returns:
@@ -126,7 +129,7 @@ def fit(
         [
             *engine_faults(engine, workers, ray_address, model),
             *([] if configured is not None else method_faults(method, init)),
-            *least_faults(sizes | {"at_once": at_once}),
+            *least_faults(sizes | {"at_once": at_once, "accumulate": accumulate}),
             *rate_faults("learning_rate", learning_rate),
             *seed_faults(seed),
             *_start_faults(start, trained, method, tokens),
@@ -176,6 +179,7 @@ def fit(
             seed=seed,
             longest_prompt=tokens if spec.uses_tokens else positions_of(configured) if configured is not None else 0,
             pooling=pooling,
+            accumulate=accumulate,
             judging=judging,
         )
         progress.plan(planned_steps(config, 1 if rates else len(spec.rates)))

@@ -72,7 +72,8 @@ def train_side_by_side(task: Task, configs: Sequence[RunConfig], store: RunStore
         step(sum(one.steps for one in ongoing), "")
         while active := [one for one in ongoing if not one.is_over]:
             mean = _take_step(active)
-            step(len(active), f"loss {mean:.3f}")
+            slices = f" in {task.slices.count} slices" if task.slices.count > 1 else ""
+            step(len(active), f"loss {mean:.3f}{slices}")
         step(sum(one.config.last_step - one.steps for one in ongoing), "")
         runs = [one.finish() for one in ongoing]
     for name, run, before in zip(names, runs, known, strict=True):
@@ -99,26 +100,53 @@ def groups(configs: Sequence[RunConfig], at_once: int) -> list[list[int]]:
 
 def _take_step(ongoing: Sequence[OngoingRun]) -> float:
     """One step of every run on its own rows; the mean of their losses."""
-    task = ongoing[0].task
-    data = task.encoded["train"]
     rows = [one.next_rows() for one in ongoing]
-    counts = [len(part) for part in rows]
-    batch = data.batch(task.backbone, [row for part in rows for row in part])
-    joined = [one.trainable.joined_for(count, one.steps) for one, count in zip(ongoing, counts, strict=True)]
-    hidden = task.backbone.hidden(batch, joined_rows(joined, counts))
-    losses: list[Tensor] = []
-    for one, part, end in zip(ongoing, rows, accumulate(counts), strict=True):
-        own = slice(end - len(part), end)
-        below = batch.rows(own)
-        outcomes = one.objective.outcomes(task.backbone, hidden[own], below, data, part)
-        losses.append(outcomes.loss.sum() / outcomes.answers.sum())
-    values = [loss.item() for loss in losses]
-    finite = [loss for loss in losses if loss.isfinite()]
-    if finite:
-        torch.stack(finite).sum().backward()  # type: ignore[no-untyped-call]
+    longest = max(map(len, rows))
+    values = ongoing[0].task.slices.step(longest, lambda count: _add_gradients(ongoing, rows, min(count, longest)))
     for one, value in zip(ongoing, values, strict=True):
         one.update(value)
     return sum(values) / len(values)
+
+
+def _add_gradients(ongoing: Sequence[OngoingRun], rows: Sequence[Sequence[int]], count: int) -> list[float]:
+    """The loss of every run on its own rows; their gradients are left in its tensors, added up over `count` slices."""
+    task = ongoing[0].task
+    data = task.encoded["train"]
+    answers = [float(data.answers(part)) for part in rows]
+    values = [0.0] * len(ongoing)
+    for one in ongoing:
+        one.forget_gradients()  # of a step that ended for lack of memory
+    for index in range(count):
+        parts = [range(len(part) * index // count, len(part) * (index + 1) // count) for part in rows]
+        own = [[part[place] for place in places] for part, places in zip(rows, parts, strict=True)]
+        counts = [len(part) for part in own]
+        batch = data.batch(task.backbone, [row for part in own for row in part])
+        joined = [
+            rows_of(one.trainable.joined_for(len(part), one.steps), places)
+            for one, part, places in zip(ongoing, rows, parts, strict=True)
+        ]
+        hidden = task.backbone.hidden(batch, joined_rows(joined, counts))
+        losses: list[Tensor] = []
+        for one, part, end, total in zip(ongoing, own, accumulate(counts), answers, strict=True):
+            here = slice(end - len(part), end)
+            outcomes = one.objective.outcomes(task.backbone, hidden[here], batch.rows(here), data, part)
+            losses.append(outcomes.loss.sum() / outcomes.loss.new_tensor(total))
+        finite = [loss for loss in losses if loss.isfinite()]
+        if finite:
+            torch.stack(finite).sum().backward()  # type: ignore[no-untyped-call]
+        values = [value + loss.item() for value, loss in zip(values, losses, strict=True)]
+    return values
+
+
+def rows_of(joined: Prepended, rows: range) -> Prepended:
+    """What some rows of a batch are joined with; the whole of what all of them share."""
+    prompt, keys, values = joined.prompt, joined.prefix_keys, joined.prefix_values
+    own = slice(rows.start, rows.stop)
+    if prompt is not None and prompt.dim() == 3:
+        prompt = prompt[own]
+    if keys is not None and values is not None and keys.dim() == 5:
+        keys, values = keys[:, own], values[:, own]
+    return Prepended(prompt, keys, values)
 
 
 def joined_rows(parts: Sequence[Prepended], counts: Sequence[int]) -> Prepended:

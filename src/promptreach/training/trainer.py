@@ -69,6 +69,10 @@ class Trainer:
         self._schedule.step()
         self._optimiser.zero_grad()
 
+    def forget_gradients(self) -> None:
+        """Leave no gradient in the tensors."""
+        self._optimiser.zero_grad()
+
     def moments(self) -> dict[str, Tensor]:
         """All that the optimiser remembers, by tensor and name."""
         states: dict[int, dict[str, Tensor]] = self._optimiser.state_dict()["state"]

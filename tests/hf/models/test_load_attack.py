@@ -16,9 +16,10 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import logging
 
 from helpers.families import small_config, small_module
-from helpers.models import FAMILIES, minilm_folder, tiny_config, tiny_module, tiny_tokenizer
+from helpers.models import FAMILIES, WORDS, minilm_folder, tiny_config, tiny_module, tiny_tokenizer
 from promptreach.errors import InputError, MissingExtraError, ModelError, UnsupportedModelError
 from promptreach.hf import layer_weights, open_model
+from promptreach.tuning import fit
 
 
 def saved(folder: Path, family: str = "bert", **overrides: Any) -> Path:
@@ -238,15 +239,6 @@ def test_relative_positions(tmp_path: Path) -> None:
         open_model(tmp_path)
 
 
-def test_quantised_folders(tmp_path: Path) -> None:
-    saved(tmp_path, "llama")
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UnsupportedModelError, match="gptq"):
-        open_model(tmp_path)
-
-
 def test_layers_of_an_open_model_stay() -> None:
     with pytest.raises(InputError, match="num_layers"):
         open_model(tiny_module("bert"), num_layers=1)
@@ -322,3 +314,31 @@ def test_gguf_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("promptreach.model_files.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'pip install "gguf>=0.17"'):
         open_model(path)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_resized_embeddings(tmp_path: Path, tied: bool) -> None:
+    module = tiny_module("llama", tie_word_embeddings=tied)
+    module.resize_token_embeddings(70)
+    module.save_pretrained(tmp_path)
+    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    model = open_model(tmp_path)
+    assert len(model.vocabulary) == 70
+    with torch.no_grad():
+        found = model.vocabulary_logits(model.hidden(model.batch([[5, 69, 7]])))
+        assert torch.equal(found, module(torch.tensor([[5, 69, 7]])).logits)
+
+
+def test_a_forward_without_embeddings_has_no_prompt_and_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = small_module("smollm3")
+    own = type(module.model).forward
+
+    def forward(self: Any, input_ids: Any = None, attention_mask: Any = None, **options: Any) -> Any:
+        return own(self, input_ids=input_ids, attention_mask=attention_mask, **options)
+
+    monkeypatch.setattr(type(module.model), "forward", forward)
+    model = open_model(module, tokenizer=tiny_tokenizer("llama"))
+    assert "takes token ids and no embeddings" in model.lacks("prompt")
+    assert [model.lacks(method) for method in ("prefix", "lora")] == ["", ""]
+    with pytest.raises(InputError, match="no embeddings"):
+        fit(model, [{"text": f"{a} {b}", "label": a < b} for a in WORDS[:6] for b in WORDS[:6]], "prompt")

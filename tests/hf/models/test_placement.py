@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from helpers.models import tiny_config
+from helpers.models import tiny_config, tiny_module, tiny_tokenizer
+from promptreach.errors import InputError
+from promptreach.hf import open_model
 from promptreach.hf.models import placement
-from promptreach.hf.models.placement import device_for, dtype_faults, dtype_for
+from promptreach.hf.models.placement import computing_faults, device_for, dtype_faults, dtype_for
 
 
 @pytest.fixture
@@ -65,3 +67,28 @@ def test_auto_is_the_accelerator_where_there_is_one(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
     assert device_for("auto") == torch.device("meta")
+
+
+def test_a_type_that_the_device_does_not_compute_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_module("llama").save_pretrained(tmp_path)
+    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    assert all(computing_faults(dtype, "cpu") == [] for dtype in placement.DTYPES.values())
+
+    def ones(*sizes: int, **options: Any) -> Any:
+        raise TypeError("the MPS framework doesn't support float64")
+
+    monkeypatch.setattr(placement.torch, "ones", ones)
+    with pytest.raises(InputError, match=r"float64 on 'cpu' .*MPS.*float32"):
+        open_model(tmp_path, dtype="float64")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_accelerator_gives_what_the_processor_gives(tmp_path: Path, dtype: str) -> None:
+    tiny_module("llama").save_pretrained(tmp_path)
+    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    there, here = (open_model(tmp_path, device=device, dtype=dtype) for device in ("auto", "cpu"))
+    assert there.release().device.type != "cpu"
+    found, expected = (model.hidden(model.batch([[5, 6, 7, 8]])).float().cpu() for model in (there, here))
+    torch.testing.assert_close(found, expected, rtol=0.05 if dtype == "bfloat16" else 1e-4, atol=1e-2)

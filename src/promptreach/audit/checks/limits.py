@@ -31,9 +31,8 @@ impossibility below their rounding would be one of the rounding."""
 
 def measure(context: AuditContext) -> Outcome:
     """The oracle on the first layer's heads, the layers' steepness, and tokens against LoRA parameters."""
-    if context.model.row is None:
-        where = f"where those of {context.model.family} stand is not known"
-        return Skipped(f"Limits are computed from weights, and {where}.")
+    if context.model.unread:
+        return Skipped(f"Limits are computed from weights, and {context.model.unread}.")
     steep = lipschitz_finding(
         context.model,
         context.probe_batch,

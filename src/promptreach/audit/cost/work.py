@@ -61,9 +61,8 @@ class ForwardWork:
     @staticmethod
     def of(model: OpenModel) -> "ForwardWork":
         """The counts of a model without an adapter attached."""
-        matrices = [part for part in model.inner_parameters if part.ndim > 1]
         heads = model.num_layers * model.num_heads
-        return ForwardWork(sum(part.numel() for part in matrices), heads, model.head_dim, not model.both_ways)
+        return ForwardWork(model.inner_entries(least_dims=2), heads, model.head_dim, not model.both_ways)
 
     def attention(self, queries: int, cached: int = 0) -> float:
         """Attention of `queries` positions to each other and to `cached` keys before; exponentials as `norm_report`."""

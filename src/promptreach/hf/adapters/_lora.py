@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.hf.models.sizes import body_of, layer_count, layers_of
+from promptreach.stored import packing_of, projection_sizes
 
 QUERY_AND_VALUE = (
     ("q_proj", "v_proj"),
@@ -65,10 +66,12 @@ def lora_targets(module: PreTrainedModel, chosen: Sequence[str] = ()) -> LoraTar
     body = body_of(module)
     layers = layers_of(body, layer_count(module.config)) or [body]
     inside = {id(part) for layer in layers for part in layer.modules()}
+    packed = bool(packing_of(module))
     found: dict[str, nn.Module] = {}
     for path, part in module.named_modules():
-        # A subclass may compute something else from its weight than PEFT adds to.
-        if id(part) in inside and type(part) in (nn.Linear, Conv1D) and "pooler" not in path:
+        # A subclass may compute something else from its weight than PEFT adds to; PEFT knows those of quantisers.
+        plain = type(part) in (nn.Linear, Conv1D)
+        if id(part) in inside and (plain or (packed and projection_sizes(part))) and "pooler" not in path:
             found[path] = part
     ends = {path.rpartition(".")[2] for path in found}
     expected = f"{ALL_LINEAR}, or ends of paths such as {', '.join(sorted(ends))}"
@@ -84,6 +87,15 @@ def lora_targets(module: PreTrainedModel, chosen: Sequence[str] = ()) -> LoraTar
 def _ends_in(path: str, name: str) -> bool:
     """Whether PEFT takes the module at `path` for the target `name`."""
     return path == name or path.endswith(f".{name}")
+
+
+def attachable(module: PreTrainedModel, targets: LoraTargets) -> bool:
+    """Whether PEFT has LoRA for these projections: of packed ones it knows some schemes, where their kernels are."""
+    try:
+        with attached(module, LoraConfig(r=1, target_modules=list(targets.names)), seed=0):
+            return True
+    except Exception:  # it raises whatever the kernels' own packages do
+        return False
 
 
 class AttachedLora:

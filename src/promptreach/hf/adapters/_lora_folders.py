@@ -18,6 +18,7 @@ from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._prompt_folders import floating, number_faults
 from promptreach.hf.models.model import OpenModel
 from promptreach.prompt import LowRankUpdate
+from promptreach.stored import projection_sizes
 
 _ROOT = "base_model.model."
 _SWITCHES = ("use_rslora", "use_dora")
@@ -99,8 +100,9 @@ def lora_misfits(update: LowRankUpdate, model: OpenModel, where: str) -> list[Fa
         adapted.setdefault(path, {})[part] = tensor
     faults = []
     for path, parts in adapted.items():
-        weight = getattr(modules.get(path), "weight", None)
-        if not isinstance(weight, Tensor) or weight.ndim != 2:
+        module = modules.get(path)
+        weight = getattr(module, "weight", None)
+        if module is None or not (projection_sizes(module) or (isinstance(weight, Tensor) and weight.ndim == 2)):
             faults.append(Fault(where, f"an update of {path}", f"a module of {model.name} with a weight matrix"))
             continue
         pattern = update.options.get("rank_pattern", {})
@@ -177,8 +179,11 @@ def _split(key: str) -> tuple[str, str]:
 
 def _shapes(module: nn.Module, rank: int, dora: bool) -> dict[str, tuple[int, ...]]:
     """The tensors of an update of `module`, with their shapes."""
-    assert isinstance(module.weight, Tensor)
-    outputs, inputs = module.weight.shape
+    if sizes := projection_sizes(module):  # a packed weight has another shape
+        inputs, outputs = sizes
+    else:
+        assert isinstance(module.weight, Tensor)
+        outputs, inputs = module.weight.shape
     first, second = "lora_A.weight", "lora_B.weight"
     if isinstance(module, Conv1D | nn.Embedding):  # their weights are stored (in, out)
         outputs, inputs = inputs, outputs

@@ -84,13 +84,15 @@ def allocation_faults(
     Raises:
         MemoryShortError: when there is less memory than they take.
     """
-    held = sum(_numbers(path) for path in weights)
+    packed = getattr(config, "quantization_config", None) is not None
+    held = sum(_numbers(path, packed) for path in weights)
     with torch.device("meta"):
         module = loader.from_config(config)
     asked = sum(parameter.numel() for parameter in module.parameters())
     if held and asked > _MOST_OF_FILE * held:
         return [Fault(where, f"a config for {asked:,} numbers", f"about the {held:,} that its files hold")]
-    require(asked * dtype.itemsize, f"opening {where} in {str(dtype).removeprefix('torch.')}")
+    needed = sum(path.stat().st_size for path in weights) if packed else asked * dtype.itemsize
+    require(needed, f"opening {where} in {str(dtype).removeprefix('torch.')}")
     return []
 
 
@@ -101,8 +103,8 @@ def _header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _numbers(path: Path) -> int:
-    if path.suffix == ".gguf":
+def _numbers(path: Path, packed: bool) -> int:
+    if packed or path.suffix == ".gguf":
         return 8 * path.stat().st_size  # a bit a number at least
     return sum(math.prod(entry["shape"]) for entry in _header(path).values())
 

@@ -13,7 +13,7 @@ Reference: Lester et al., EMNLP 2021, "The Power of Scale for Parameter-Efficien
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from promptreach.backbone import ModelTask, Origin, Prepended, TokenBatch
+from promptreach.checkpointing import recomputed
 from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
 from promptreach.hf.models._untrusted import encoded
 from promptreach.hf.models.ends import written_logits_of
@@ -96,7 +97,9 @@ class EncoderDecoder(OpenModel):
     def reading(self) -> OpenModel:
         """The encoder alone, which reads labelled texts: a head on its states tells their labels."""
         origin = self.origin and replace(self.origin, options={**self.origin.options, "task": "encoder"})
-        return OpenModel(encoder_alone(self.model), self.tokenizer, self.name, "encoder", origin)
+        alone = OpenModel(encoder_alone(self.model), self.tokenizer, self.name, "encoder", origin)
+        alone.checkpointing = self.checkpointing
+        return alone
 
     @property
     def peft_task(self) -> TaskType:
@@ -143,7 +146,11 @@ class EncoderDecoder(OpenModel):
 
     def run(self, batch: TokenBatch, joined: Prepended | None = None, **options: Any) -> Any:
         """The decoder's own output for this batch with `joined` where it belongs; `options` go to its forward."""
-        inputs = self.inputs(batch, joined)
+        with recomputed([*_layers(self.encoder), *self.layers] if self.checkpointing else []):
+            return self._ran(self.inputs(batch, joined), options)
+
+    def _ran(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        """Both stacks, one after the other."""
         asked = {name: inputs[name] for name in ("input_ids", "inputs_embeds", "attention_mask") if name in inputs}
         read = self.encoder(**asked).last_hidden_state
         return self.decoder(

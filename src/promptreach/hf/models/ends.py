@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from promptreach.errors import Fault
 from promptreach.hf.models.sizes import body_of
+from promptreach.stored import is_plain
 
 _ROWS = 4096
 """The tokens that are embedded at once."""
@@ -49,7 +50,7 @@ def embedded_vocabulary(embedding: nn.Module) -> Float[Tensor, "vocab embedding"
     """The embedding of every token; of a plain table the table itself, without a copy."""
     weight = embedding.weight
     assert isinstance(weight, Tensor)
-    if type(embedding) is nn.Embedding:
+    if type(embedding) is nn.Embedding and is_plain(weight):
         return weight.detach()
     ids = torch.arange(len(weight), device=weight.device)
     return torch.cat([embedding(part[None])[0] for part in ids.split(_ROWS)])

@@ -166,14 +166,19 @@ def family_of(config: PretrainedConfig) -> Family | None:
     return None if any(another) else row
 
 
-def row_of(row: Family | None, name: str, what: str) -> Family:
+def row_of(row: Family | None, name: str, unread: str, what: str) -> Family:
     """`row`, where `what` cannot do without one.
 
+    Args:
+        row, name: the architecture's.
+        unread: why the weights cannot be taken apart, as `OpenModel.unread` has it.
+        what: needs them.
+
     Raises:
-        UnsupportedModelError: when there is none.
+        UnsupportedModelError: when there is none, or weights are packed.
     """
-    if row is None:
-        reason = f"{what} needs to know where each of its weights stands; training, captures and prefixes do not."
+    if unread or row is None:
+        reason = f"{what} needs its weights, and {unread}. Training, captures and prefixes do not."
         raise UnsupportedModelError(name, tuple(FAMILIES), reason)
     return row
 

@@ -38,17 +38,18 @@ from promptreach.errors import (
     Fault,
     InputError,
     ModelError,
-    UnsupportedModelError,
     raise_if_any,
 )
 from promptreach.hf.models._untrusted import allocation_faults, count_faults, damage_named, forward_faults
 from promptreach.hf.models.encoder_decoder import EncoderDecoder, encoder_alone
 from promptreach.hf.models.families import task_of
 from promptreach.hf.models.model import OpenModel
-from promptreach.hf.models.placement import AUTO, device_for, dtype_faults, dtype_for
+from promptreach.hf.models.placement import AUTO, computing_faults, device_for, dtype_faults, dtype_for
 from promptreach.hf.models.sizes import cut_layers, layer_count, size_faults, text_config
 from promptreach.hf.models.soundness import weight_number_faults
 from promptreach.model_files import folder_faults, gguf_faults, shards_of
+from promptreach.quantisation import INSTEAD, quantisation_faults
+from promptreach.stored import keep_differentiable
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
@@ -88,8 +89,11 @@ def open_model(
     device: str | torch.device = "cpu",
     device_map: str | dict[str, Any] | None = None,
     num_layers: int | None = None,
+    gradient_checkpointing: bool = False,
 ) -> OpenModel:
     """Open a model, frozen and in evaluation mode.
+
+    A quantised checkpoint stays as it is: `dtype` is that of the parts that are not packed, and of what runs between.
 
     Args:
         source: a hub id, a folder, a ``.gguf`` file, or a transformers model, which is used as it is: its dtype,
@@ -104,20 +108,25 @@ def open_model(
         device_map: as in transformers, over devices that hold all of it: weights offloaded to disk, or from a GPU to
             main memory, cannot be fingerprinted or tuned. What is joined goes to the device of the layer it is for.
         num_layers: keep only the first so many layers, for a quick look at a large model.
+        gradient_checkpointing: train in less memory and more time: layers keep their inputs alone and compute the rest
+            again on the way back, with the same result. Encoders that take a prefix where attention is called only
+            (`traits.prefix_by` is ``door``) keep everything while that prefix is trained.
 
     Raises:
         ModelError: nothing at `source`, no config, no tokenizer or no weights there, weights that are damaged, pickled,
             incomplete, offloaded or, in `dtype`, not finite (naming each), a hub id that cannot be had, or a
             `num_layers` that the model does not have.
-        MissingExtraError: for a GGUF file without the package gguf.
-        InputError: for a `source` that is no model, such as a `PeftModel`, a `device` that is not there, a `task` that
-            the model cannot do, or a `num_layers` for a model that is open.
-        UnsupportedModelError: for a quantised form, or a model that reads more than token ids.
+        MissingExtraError: for a GGUF file without the package gguf, or quantised weights without that of their kernels.
+        InputError: for a `source` that is no model, such as a `PeftModel`, a `device` that is not there or does not
+            compute in `dtype`, a `task` that the model cannot do, or a `num_layers` for a model that is open.
+        UnsupportedModelError: for a model that reads more than token ids, or quantised weights that no gradient passes.
     """
     if isinstance(source, PreTrainedModel):
         raise_if_any([Fault("num_layers", str(num_layers), "None for a model that is open")] if num_layers else [])
         raise_if_any(weight_number_faults(source), ModelError)
-        return _opened(source, tokenizer, task=task)
+        opened = _opened(source, tokenizer, task=task)
+        opened.checkpointing = gradient_checkpointing
+        return opened
     device = device_for(device) if device_map is None else "cpu" if device == AUTO else device
     faults = dtype_faults(dtype) + (_device_faults(device) if device_map is None else [])
     if not isinstance(source, str | Path):
@@ -129,21 +138,25 @@ def open_model(
     place = _locate(source, revision)  # a download may show its progress
     with quietly(), damage_named(place.name):
         raise_if_any(_file_faults(place, tokenizer is None) or count_faults(*place.parts), ModelError)
-        config = _config_of(place, num_layers)
+        config = _config_of(place, num_layers, str(device))
         dtype, why = dtype_for(dtype, config, device)
+        raise_if_any(computing_faults(dtype, device) if device_map is None else [])
         asked, task = task, task_of(config, task)
         alone = () if config.is_encoder_decoder else (loader_of(config, "encoder"),)
         raise_if_any(allocation_faults(config, place.parts[1], place.name, dtype, *alone), ModelError)
-        model = _load(place, config, task, dtype, device_map)
+        placed = {"": device} if device_map is None and getattr(config, "quantization_config", None) else device_map
+        model = _load(place, config, task, dtype, placed)
         raise_if_any(weight_number_faults(model, place.name), ModelError)
-        if device_map is None:
+        if placed is None:  # packed weights cannot be moved
             model = model.to(device)
+        keep_differentiable(model)
         raise_if_any(forward_faults(model, place.name), ModelError)
         if tokenizer is None:
             tokenizer = _try(place, "tokenizer", lambda: AutoTokenizer.from_pretrained(**place.options))
         path = Path(source).expanduser()
         options = {"tokenizer": tokenizer, "task": asked, "revision": revision, "dtype": dtype}
         options |= {"device": device, "device_map": device_map, "num_layers": num_layers}
+        options |= {"gradient_checkpointing": gradient_checkpointing} if gradient_checkpointing else {}
         # Another process may stand in another folder.
         origin = Origin(str(path.resolve() if path.exists() else source), options, why)
         return _opened(model, tokenizer, place.name, task, origin)
@@ -210,17 +223,17 @@ def _file_faults(place: _Place, needs_tokenizer: bool) -> list[Fault]:
     return folder_faults(place.folder, needs_tokenizer=needs_tokenizer)
 
 
-def _config_of(place: _Place, num_layers: int | None) -> PretrainedConfig:
-    """The config, cut to `num_layers` if given."""
+def _config_of(place: _Place, num_layers: int | None, device: str) -> PretrainedConfig:
+    """The config, cut to `num_layers` if given, of weights that can be read on `device`."""
     config = _try(place, "config", lambda: AutoConfig.from_pretrained(**place.options))
-    if getattr(config, "quantization_config", None):
-        found = f"{config.model_type} quantised by {config.quantization_config.get('quant_method', 'some method')}"
-        reason = "Open the model it was made from, or a GGUF file."
-        raise UnsupportedModelError(found, ("weights that are numbers as they are",), reason)
-    raise_if_any(size_faults(config), ModelError)
+    packing = getattr(config, "quantization_config", None)
+    found = {"model_type": config.model_type, "quantization_config": packing}
+    raise_if_any(quantisation_faults(found, device) + size_faults(config), ModelError)
     text = text_config(config)
-    if text is not config:  # whether the output layer is the embedding is said of the whole
+    if text is not config:  # two things that are said of the whole
         text.tie_word_embeddings = config.tie_word_embeddings
+        if packing is not None:
+            text.quantization_config = packing
     if num_layers is not None:
         whole = layer_count(config)
         if not 1 <= num_layers <= whole:
@@ -241,6 +254,7 @@ def _load(
     if loader is AutoModelForTextEncoding:
         text.is_encoder_decoder = False  # of T5Gemma, whose encoder says so; T5's does it by itself
     key_mapping = None if text is config else {r"^(model\.)?language_model\.(model\.)?": "model."}
+    packed = getattr(text, "quantization_config", None) is not None
     model, info = _try(
         place,
         "weights",
@@ -255,6 +269,7 @@ def _load(
             ignore_mismatched_sizes=True,  # reported below, all at once
             output_loading_info=True,
         ),
+        _KERNELS if packed else _AGAIN,
     )
     faults = [Fault(place.name, f"no weight {key!r}", "every weight") for key in sorted(info["missing_keys"])]
     for key, seen, expected in sorted(info["mismatched_keys"]):
@@ -267,9 +282,8 @@ def _load(
         remedy = "spread it over more devices, take a smaller dtype, or only the first layers (num_layers)"
         faults.append(Fault(f"{place.name}, device_map {device_map!r}", seen, "every weight on a device", remedy))
     raise_if_any(faults, ModelError)
-    quantizer = getattr(model, "hf_quantizer", None)
-    if quantizer is not None:  # a GGUF file's weights are plain now, and its mark would keep them from being saved
-        quantizer.remove_quantization_config(model)
+    if place.gguf_file:  # its weights are plain now, and its mark would keep them from being saved
+        model.hf_quantizer.remove_quantization_config(model)
     return model
 
 
@@ -291,7 +305,11 @@ def _without_pooler(loader: Any, config: PretrainedConfig) -> dict[str, Any]:
     return {"add_pooling_layer": False} if taken else {}
 
 
-def _try(place: _Place, what: str, load: Any) -> Any:
+_AGAIN = "copy or download it again"
+_KERNELS = f"where the reason names a package or a device, that is what is missing. {INSTEAD}"
+
+
+def _try(place: _Place, what: str, load: Any, remedy: str = _AGAIN) -> Any:
     """The result of `load`, with whatever a damaged file makes transformers raise turned into a `ModelError`."""
     try:
         return load()
@@ -299,7 +317,7 @@ def _try(place: _Place, what: str, load: Any) -> Any:
         where = str(place.folder / place.gguf_file) if place.gguf_file else str(place.folder)
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         seen = f"its {what} cannot be read ({reason})"
-        raise ModelError(Fault(where, seen, "a whole model", "copy or download it again")) from error
+        raise ModelError(Fault(where, seen, "a whole model", remedy)) from error
 
 
 @contextmanager

@@ -4,8 +4,6 @@ Inputs are joined exactly as PEFT joins them, so that an adapter trained here gi
 a prompt goes in front of the input embeddings, a prefix goes in as a cache, and both push the content's positions back.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,8 +17,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from promptreach.backbone import ModelTask, Origin, Prepended, TokenBatch
+from promptreach.checkpointing import recomputed
 from promptreach.errors import Fault, InputError, ModelError, UnsupportedModelError, raise_if_any
-from promptreach.hf.adapters._lora import AttachedLora, attached, lora_targets
+from promptreach.hf.adapters._lora import AttachedLora, attachable, attached, lora_targets
 from promptreach.hf.adapters.unipelt import AttachedUnipelt
 from promptreach.hf.adapters.unipelt import attached as attached_unipelt
 from promptreach.hf.models._untrusted import encoded
@@ -29,18 +28,18 @@ from promptreach.hf.models.ends import embedded_vocabulary, embedding_faults, lo
 from promptreach.hf.models.families import Family, family_of, row_of, task_of
 from promptreach.hf.models.lengths import max_positions, parts_of, put_together, turning_length
 from promptreach.hf.models.probe import Traits, traits_of
-from promptreach.hf.models.sizes import (
-    body_of,
-    head_count,
-    inner_parameters,
-    layer_count,
-    layers_of,
-    size_faults,
-)
+from promptreach.hf.models.sizes import body_of, head_count, inner_parameters, layer_count, layers_of, size_faults
 from promptreach.hf.models.soundness import joined_faults, rowless_faults
 from promptreach.hf.running.capture import capture
 from promptreach.hf.running.slots import prefix_of, slots_in_front
 from promptreach.prompt import Prefix, join_mask
+from promptreach.stored import (
+    check_gradients,
+    fingerprint_of,
+    is_plain,
+    matrix_entries,
+    packing_of,
+)
 
 
 class OpenModel:
@@ -57,11 +56,13 @@ class OpenModel:
         model, tokenizer, name, task, origin: as given.
         row: where this architecture keeps its parts; None where its weights are not understood, which only limits and
             UniPELT ask for.
+        packing: the scheme by which its weights are quantised; empty where they are numbers as they are.
         traits: what the model showed of itself when it was opened.
+        checkpointing: whether layers compute again what they would else keep for gradients, see `open_model`.
         hidden_size and all further sizes: as in the protocol.
 
     Raises:
-        UnsupportedModelError: when it cannot be run on token ids alone.
+        UnsupportedModelError: when it cannot be run on token ids alone, or quantised weights hand no gradient on.
         ModelError: for a config without sizes, or an input embedding that is no lookup.
         InputError: when `task` is ``causal`` of an encoder or without a head; for an encoder-decoder.
     """
@@ -81,11 +82,15 @@ class OpenModel:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.origin = origin
+        self.checkpointing = bool(origin and origin.options.get("gradient_checkpointing"))
         self.name = name or config.name_or_path or type(model).__name__
         self.family: str = config.model_type
         faults = size_faults(config) + embedding_faults(model)
         raise_if_any(faults, ModelError)
         self.row: Family | None = family_of(config)
+        self.packing = packing_of(model)
+        if self.packing:
+            check_gradients(model, self.packing)
         self.traits: Traits = self._probe(model, self.row)
         self.hidden_size: int = self.traits.hidden_size
         self.embedding_size: int = self._table.shape[1]
@@ -115,12 +120,28 @@ class OpenModel:
         parts: list[Tensor] = [weight for layer in self.layers for weight in layer.parameters()]
         return parts or inner_parameters(self.model)
 
+    def inner_entries(self, least_dims: int = 1) -> int:
+        """The numbers that do the work of a forward pass, in weights of at least so many dimensions; packed ones as if
+        they were plain."""
+        if self.packing:
+            return sum(map(matrix_entries, self.layers)) or matrix_entries(self.model)
+        return sum(weight.numel() for weight in self.inner_parameters if weight.ndim >= least_dims)
+
+    @property
+    def unread(self) -> str:
+        """Why its weights cannot be taken apart; empty where they can."""
+        if self.packing:
+            return f"its weights are quantised by {self.packing}, and not numbers as they are"
+        return "" if self.row is not None else f"where those of {self.family} stand is not known"
+
     def lacks(self, method: str, init: str = "") -> str:
         """Why a tuning method, or that start of it, is not to be had on this architecture; empty where it is."""
         if method == "lora":
-            return "" if lora_targets(self.model).names else "it has no projection that LoRA could update"
+            return self._lacks_lora
         if method == "unipelt":
-            return "" if self.row is not None else "where its projections and sublayers stand is not known"
+            return self.unread
+        if method == "full":
+            return self.unread if self.packing else ""
         reason = self.traits.reasons.get(method, "")
         if (method, init) == ("prefix", "text") and self.both_ways and not self.traits.looked_up:
             return reason or "its attention cannot be looked at, so no text leaves keys and values to start from"
@@ -128,23 +149,8 @@ class OpenModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 of the config and of every weight's bytes; about half a second for a gigabyte."""
-        config = self.model.config.to_dict()
-        # Where a model lies and which release wrote it say nothing of what it computes.
-        passing = {
-            "_name_or_path",
-            "architectures",
-            "transformers_version",
-            "_attn_implementation",
-            "dtype",
-            "torch_dtype",
-        }
-        config = {name: value for name, value in config.items() if name not in passing}
-        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-        for name, tensor in sorted(self.model.named_parameters()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        """As `promptreach.stored.fingerprint_of` has it."""
+        return fingerprint_of(self.model)
 
     @cached_property
     def vocabulary(self) -> Float[Tensor, "vocab embedding"]:
@@ -240,7 +246,8 @@ class OpenModel:
         """The base model's own output for this batch with `joined` in front; `options` go to its forward."""
         inputs = self.inputs(batch, joined) | options
         if self.traits.prefix_by != "door" or joined is None or joined.prefix_keys is None:
-            return self.body(**inputs)
+            with recomputed(self.layers if self.checkpointing else []):
+                return self.body(**inputs)
         assert joined.prefix_values is not None
         with slots_in_front(self.model, joined.prefix_keys, joined.prefix_values):
             return self.body(**inputs)
@@ -336,7 +343,7 @@ class OpenModel:
             InputError: when it is attached already.
             UnsupportedModelError: for an architecture without a row.
         """
-        row = row_of(self.row, self.family, "UniPELT")
+        row = row_of(self.row, self.family, self.unread, "UniPELT")
         return attached_unipelt(self.model, self.layers, row, start, rank, bottleneck, seed)
 
     @property
@@ -356,6 +363,14 @@ class OpenModel:
         return found
 
     _probe = staticmethod(traits_of)
+
+    @cached_property
+    def _lacks_lora(self) -> str:
+        targets = lora_targets(self.model)
+        if not targets.names:
+            return "it has no projection that LoRA could update"
+        attached_there = not self.packing or attachable(self.model, targets)
+        return "" if attached_there else f"PEFT has no LoRA here for what {self.packing} has packed"
 
     @property
     def _embedding(self) -> nn.Embedding:
@@ -377,5 +392,7 @@ class OpenModel:
     @cached_property
     def likenesses(self) -> list[Tensor]:
         """A weight of each layer, whose type and device its keys and values share; a device map may spread them."""
-        own: list[Tensor] = [next(layer.parameters()) for layer in self.layers]
+        own: list[Tensor] = [
+            next((weight for weight in layer.parameters() if is_plain(weight)), self._table) for layer in self.layers
+        ]
         return own if len(own) == self.num_layers else [self._table] * self.num_layers

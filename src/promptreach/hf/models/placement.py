@@ -35,6 +35,18 @@ def dtype_faults(dtype: Any) -> list[Fault]:
     return [Fault("dtype", repr(dtype), f"one of {', '.join((AUTO, *DTYPES))}")]
 
 
+def computing_faults(dtype: torch.dtype, device: str | torch.device) -> list[Fault]:
+    """The fault of a type of weights that a device does not compute in, found by a product of four numbers on it."""
+    try:
+        square = torch.ones(2, 2, dtype=dtype, device=device)
+        (square @ square).sum().item()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        seen = f"{str(dtype).removeprefix('torch.')} on {str(device)!r} ({reason})"
+        return [Fault("dtype", seen, "a type that the device computes in", "every device computes in float32")]
+    return []
+
+
 def dtype_for(
     dtype: torch.dtype | str, config: PretrainedConfig, device: str | torch.device
 ) -> tuple[torch.dtype, str]:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from promptreach.backbone import Backbone, Prepended, TokenBatch
 from promptreach.errors import Fault
+from promptreach.stored import stored_tensors
 
 _SHOWN = 5
 
 
-def weight_number_faults(model: nn.Module, name: str = "model") -> list[Fault]:
+def weight_number_faults(model: PreTrainedModel, name: str = "model") -> list[Fault]:
     """One fault for each weight with entries that are NaN or infinite, up to five of them, and the number of the rest.
 
     Args:
@@ -22,10 +23,10 @@ def weight_number_faults(model: nn.Module, name: str = "model") -> list[Fault]:
         name: of the model, for messages.
     """
     found = []
-    for key, tensor in model.named_parameters():
+    for key, tensor in stored_tensors(model):
         if tensor.is_meta or not tensor.is_floating_point():
             continue
-        wrong = int((~tensor.detach().isfinite()).sum())
+        wrong = int((~tensor.isfinite()).sum())
         if wrong:
             kind = str(tensor.dtype).removeprefix("torch.")
             narrow = tensor.dtype in (torch.float16, torch.bfloat16)

@@ -29,7 +29,7 @@ def layer_weights(model: OpenModel, layer: int | None = None) -> list[LayerWeigh
         UnsupportedModelError: for an architecture whose weights are not understood, or when the feed-forward network
             uses an activation that the records do not know.
     """
-    row = row_of(model.row, model.family, "A record of the weights")
+    row = row_of(model.row, model.family, model.unread, "A record of the weights")
     activation = _activation(model, row)
     if layer is None:
         return [_layer(module, model, row, activation) for module in model.layers]
@@ -52,7 +52,7 @@ def layer_inputs(model: OpenModel, batch: TokenBatch, joined: Prepended | None =
 
 def final_norm(model: OpenModel) -> NormWeights | None:
     """The norm between the last layer and `OpenModel.hidden`; None where layers end with their own (BERT)."""
-    row = row_of(model.row, model.family, "A record of the weights")
+    row = row_of(model.row, model.family, model.unread, "A record of the weights")
     return None if row.final_norm is None else _norm(model.model.base_model, row.final_norm, row)
 
 

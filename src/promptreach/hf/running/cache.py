@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicLayer
 from promptreach.errors import AdapterError, Fault, UnsupportedModelError, raise_if_any
 from promptreach.files import write_atomically
 from promptreach.hf.adapters.folders import load_adapter, misfits
-from promptreach.hf.models.families import row_of
+from promptreach.hf.models.families import FAMILIES
 from promptreach.hf.models.lengths import CHANGING
 from promptreach.hf.models.load import open_model
 from promptreach.hf.models.model import OpenModel
@@ -223,8 +223,10 @@ def rerotated(prefix: Prefix, model: OpenModel, by: int) -> Prefix:
     Raises:
         UnsupportedModelError: when the model's rotation changes with the length of the input, or is not understood.
     """
-    row = row_of(model.row, model.family, "Moving keys to other positions")
-    if not row.rotary:
+    if model.row is None:
+        reason = "How they are rotated is not known."
+        raise UnsupportedModelError(f"{model.family}, whose keys would have to move", tuple(FAMILIES), reason)
+    if not model.row.rotary:
         return prefix
     rotary = model.model.base_model.rotary_emb
     kind = getattr(rotary, "rope_type", "default")

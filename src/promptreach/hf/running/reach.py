@@ -83,14 +83,11 @@ def reach_of_model(model: OpenModel) -> Reach:
         _method(model, "unipelt", "gated prefix, LoRA and adapters", "UniPELT"),
         _captures(model),
         _precompute(model),
-        Way("limits", model.row is not None, "from the layers' weights" if model.row else _UNKNOWN_WEIGHTS),
+        Way("limits", not model.unread, model.unread or "from the layers' weights"),
     ]
     context = None if model.max_positions == UNBOUNDED else model.max_positions
     sizes = (model.num_layers, model.hidden_size, model.embedding_size)
     return Reach(model.name, model.family, model.task, *sizes, context, tuple(ways))
-
-
-_UNKNOWN_WEIGHTS = "where this architecture's weights stand is not known"
 
 
 def _method(model: OpenModel, method: str, how: str, name: str = "") -> Way:

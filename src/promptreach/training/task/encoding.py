@@ -67,6 +67,12 @@ class Encoded:
         written = None if self.answer_lengths is None else [self.answer_lengths[row] for row in rows]
         return backbone.batch([self.sequences[row] for row in rows], written)
 
+    def answers(self, rows: Sequence[int]) -> int:
+        """How many answers the examples `rows` ask for: one a label or an option, one a token of a completion."""
+        if self.answer_lengths is None or self.options is not None:
+            return len(rows)
+        return sum(self.answer_lengths[row] for row in rows)
+
     @property
     def digest(self) -> str:
         """A hash of all that training can see of these examples."""

@@ -6,7 +6,7 @@ comes from `held_out`. The read-out is chosen by cross-validation inside `train`
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from promptreach.training.task.judging import PLAIN, Judging, room_of
 from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
+from promptreach.training.task.slices import Slices
 
 MIN_INPUTS = 12
 """Fewer different inputs than this do not make three parts."""
@@ -59,6 +60,7 @@ class Task:
         penalties: the ridge strengths that a probe of this task is chosen from.
         batch_size: for evaluation.
         judging: how answers are judged beside their loss.
+        slices: how batches are cut where memory is short; it decides no number.
     """
 
     backbone: Backbone
@@ -71,6 +73,7 @@ class Task:
     penalties: Sequence[float] = PENALTIES
     batch_size: int = 64
     judging: Judging = PLAIN
+    slices: Slices = field(default_factory=Slices)
 
     def objective(self) -> Objective:
         """A fresh objective, its head (if it has one) at the probe."""
@@ -128,14 +131,18 @@ class Task:
         return self.judging.answered(self.backbone, self.encoded[part], outcomes, room, joined)
 
     def _evaluated(self, data: Encoded, objective: Objective, joined: Prepended | None) -> Outcomes:
-        batches = list(evaluation_batches([len(ids) for ids in data.sequences], self.batch_size))
-        results = []
+        def look(rows: list[int]) -> Outcomes:
+            batch = data.batch(self.backbone, rows)
+            return objective.outcomes(self.backbone, self.backbone.hidden(batch, joined), batch, data, rows)
+
         with torch.no_grad():
-            for rows in batches:
-                batch = data.batch(self.backbone, rows)
-                hidden = self.backbone.hidden(batch, joined)
-                results.append(objective.outcomes(self.backbone, hidden, batch, data, rows))
-        return gather(results, batches)
+            found = [
+                part
+                for rows in evaluation_batches([len(ids) for ids in data.sequences], self.batch_size)
+                for part in self.slices.look(rows, look)
+            ]
+        rows, results = zip(*found, strict=True)
+        return gather(results, rows)
 
 
 def prepare(
@@ -147,6 +154,7 @@ def prepare(
     longest_prompt: int = 16,
     pooling: Pooling | None = None,
     judging: Judging = PLAIN,
+    accumulate: int = 1,
 ) -> Task:
     """The task of `data` on a model: split as the user did or here, cut and encoded, with a read-out chosen.
 
@@ -158,6 +166,7 @@ def prepare(
         longest_prompt: room to keep free in the context, in tokens.
         pooling: where a classifier's head reads; None chooses by cross-validation.
         judging: how answers are judged beside their loss.
+        accumulate: the slices of a training step, whose gradients are added up.
 
     Raises:
         InputError: when the prompt leaves no room for content, completions are asked of an encoder, answers are to be
@@ -180,7 +189,7 @@ def prepare(
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
     train, validation, held_out = parts.values()
     task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
-    task = replace(task, judging=judging)
+    task = replace(task, judging=judging, slices=Slices(accumulate))
     if not isinstance(data, LabelledTexts):
         if judging.metric is not None:
             room_of(backbone, encoded["train"])
@@ -221,12 +230,16 @@ def features(
     """
     data = task.encoded[part]
     found = {pooling: torch.empty(len(data), task.backbone.hidden_size) for pooling in poolings}
+
+    def look(rows: list[int]) -> None:
+        batch = data.batch(task.backbone, rows)
+        hidden = task.backbone.hidden(batch, joined)
+        for pooling, pooled in found.items():
+            pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()
+
     with torch.no_grad():
         for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
-            batch = data.batch(task.backbone, rows)
-            hidden = task.backbone.hidden(batch, joined)
-            for pooling, pooled in found.items():
-                pooled[rows] = pool(hidden, batch.mask, pooling).float().cpu()
+            task.slices.look(rows, look)
     finite = torch.stack([pooled.isfinite().all(1) for pooled in found.values()]).all(0)
     if not finite.all():
         broken = [ids for ids, good in zip(data.sequences, finite.tolist(), strict=True) if not good]
