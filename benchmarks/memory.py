@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "memory.json"
 CASES: dict[str, dict[str, Any]] = {
     "small, prompt": {"hidden": 256, "layers": 6, "words": 60, "batch": 32, "method": "prompt"},
+    "small, lora": {"hidden": 256, "layers": 6, "words": 60, "batch": 32, "method": "lora"},
+    "small, prompt, 4 slices": {"hidden": 256, "layers": 6, "words": 60, "batch": 32, "method": "prompt"},
     "medium, prompt": {"hidden": 512, "layers": 8, "words": 120, "batch": 32, "method": "prompt"},
     "medium, prefix": {"hidden": 512, "layers": 8, "words": 120, "batch": 32, "method": "prefix"},
     "medium, lora": {"hidden": 512, "layers": 8, "words": 120, "batch": 32, "method": "lora"},

@@ -215,8 +215,9 @@ def test_texts_that_are_not(value: object, seen: str) -> None:
         (None, "no value (None)"),
         (float("nan"), "no value (nan)"),
         (float("inf"), "inf (float)"),
-        ([1], "[1] (list)"),
-        (np.array([1, 2]), "[1, 2] (list)"),
+        ([""], "an empty string"),
+        ([None], "[None] (list)"),
+        (np.array([[1], [2]]), "[[1], [2]] (list)"),
     ],
 )
 def test_labels_that_are_not(tmp_path: Path, value: object, seen: str) -> None:
@@ -251,6 +252,9 @@ def test_all_faults_come_at_once_and_the_rest_are_counted(tmp_path: Path) -> Non
         (["x", 1, "x"], ("both integers and strings", "1 (row 2)", "'x' (row 1)", "Write all labels")),
         (["x", "x", "x"], ("the one label 'x' in all 3 rows", "at least 2 different labels", "another label")),
         (["x", "y", "x "], ("'x' (row 1) and 'x ' (row 3)", "white space", "Strip")),
+        ([0, [1], 1], ("lists in 1 of 3 rows, first in row 2", "a list of one")),
+        ([[0], [1, 2], np.array(1)], ("single labels in 1 of 3 rows, first in row 3",)),
+        ([[], [], []], ("no label in any row",)),
         ([f"id {i}" for i in range(30)], ("30 different labels in 30 rows", "identifier?")),
     ],
 )

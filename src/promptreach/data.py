@@ -1,16 +1,21 @@
-"""The two kinds of task data: labelled texts, and prompts with their completions.
+"""The kinds of task data: texts with a label, several or a number, words with tags, questions to a context, prompts.
 
 Records only; `promptreach.tables` reads them from files and says what is wrong with a file.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from promptreach.rows.chats import Chat
 
-_PER_EXAMPLE = ("texts", "labels", "seconds", "prompts", "completions", "options", "chats", "rows", "parts")
+KindName = Literal["labels", "several_labels", "number", "tags", "span", "completions"]
+"""The kinds of tasks by name."""
 
+_PER_EXAMPLE = (
+    *("texts", "labels", "label_sets", "numbers", "words", "tags", "questions", "contexts", "spans", "seconds"),
+    *("prompts", "completions", "options", "chats", "rows", "parts", "weights"),
+)
 
 Kept = TypeVar("Kept", bound="_Rows")
 
@@ -19,6 +24,8 @@ Kept = TypeVar("Kept", bound="_Rows")
 class _Rows:
     """The origin of a task's examples, whatever its kind; `LabelledTexts` tells the attributes."""
 
+    kind: ClassVar[KindName]
+    weights: tuple[float, ...] = ()
     parts: tuple[str, ...] = ()
     part_sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     columns: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -48,8 +55,10 @@ class LabelledTexts(_Rows):
         part_sources: the file, split or column that each of the user's parts came from.
         columns: the column of each role (text, pair, label, split and so on); empty for what was no table.
         unused_columns: the other columns of the table.
+        weights: how much each example counts, in the loss and in every metric; empty where all count alike.
     """
 
+    kind = "labels"
     texts: tuple[str, ...]
     labels: tuple[int, ...]
     label_names: tuple[str, ...]
@@ -64,14 +73,169 @@ class LabelledTexts(_Rows):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The texts that the model reads; two that are judged together with a line feed between them."""
-        if not self.seconds:
-            return self.texts
-        return tuple(f"{one}\n{two}" for one, two in zip(self.texts, self.seconds, strict=True))
+        return _joined(self.texts, self.seconds)
 
     @property
     def answers(self) -> tuple[str, ...]:
         """The right answers, in the user's words."""
         return tuple(self.label_names[label] for label in self.labels)
+
+    @property
+    def strata(self) -> Sequence[Any]:
+        """What each example is sorted by before the rows are divided, so that all parts have all of it."""
+        return self.labels
+
+
+@dataclass(frozen=True)
+class SeveralLabels(_Rows):
+    """A task of several labels a text, or none.
+
+    Attributes:
+        texts, label_names: as in `LabelledTexts`, and so are all that are not named here.
+        label_sets: for each text the indices of its labels in `label_names`, ascending.
+    """
+
+    kind = "several_labels"
+    texts: tuple[str, ...]
+    label_sets: tuple[tuple[int, ...], ...]
+    label_names: tuple[str, ...]
+    source: str = "memory"
+    rows: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
+    seconds: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The texts that the model reads."""
+        return _joined(self.texts, self.seconds)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The right labels with commas between them; "none" where there is none."""
+        return tuple(", ".join(self.label_names[label] for label in labels) or "none" for labels in self.label_sets)
+
+    @property
+    def strata(self) -> Sequence[Any]:
+        """The sets of labels."""
+        return self.label_sets
+
+
+@dataclass(frozen=True)
+class NumberedTexts(_Rows):
+    """A task of one number a text: a score, a similarity, a degree.
+
+    Attributes:
+        texts: as in `LabelledTexts`, and so are all that are not named here.
+        numbers: of each text, finite.
+    """
+
+    kind = "number"
+    texts: tuple[str, ...]
+    numbers: tuple[float, ...]
+    source: str = "memory"
+    rows: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
+    seconds: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The texts that the model reads."""
+        return _joined(self.texts, self.seconds)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The right numbers."""
+        return tuple(f"{number:g}" for number in self.numbers)
+
+    @property
+    def strata(self) -> Sequence[Any]:
+        """The numbers."""
+        return self.numbers
+
+
+@dataclass(frozen=True)
+class TaggedWords(_Rows):
+    """A task of one tag a word.
+
+    Attributes:
+        words: of each text; the model reads them with blanks between them.
+        tags: for each text the indices of its words' tags in `label_names`.
+        label_names: the tags as the user wrote them, sorted.
+        source, rows, remarks: as in `LabelledTexts`.
+    """
+
+    kind = "tags"
+    words: tuple[tuple[str, ...], ...]
+    tags: tuple[tuple[int, ...], ...]
+    label_names: tuple[str, ...]
+    source: str = "memory"
+    rows: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The texts that the model reads."""
+        return tuple(" ".join(words) for words in self.words)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The right tags with blanks between them."""
+        return tuple(" ".join(self.label_names[tag] for tag in tags) for tags in self.tags)
+
+    @property
+    def strata(self) -> Sequence[Any]:
+        """The tags that occur in each text."""
+        return [sorted(set(tags)) for tags in self.tags]
+
+
+Span = tuple[int, str]
+"""An answer in a context: the place of its first character, and its text."""
+
+
+@dataclass(frozen=True)
+class ContextSpans(_Rows):
+    """A task of questions whose answer is a stretch of the context that stands beside them.
+
+    Attributes:
+        questions, contexts: one of each an example.
+        spans: the answers to each question, any of which is right; none where the context does not answer it.
+        source, rows, remarks: as in `LabelledTexts`.
+    """
+
+    kind = "span"
+    questions: tuple[str, ...]
+    contexts: tuple[str, ...]
+    spans: tuple[tuple[Span, ...], ...]
+    source: str = "memory"
+    rows: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The texts that the model reads, with a line feed between question and context."""
+        return _joined(self.questions, self.contexts)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The first answer to each question; "none" where there is none."""
+        return tuple(spans[0][1] if spans else "none" for spans in self.spans)
+
+    @property
+    def strata(self) -> Sequence[Any]:
+        """Whether there is an answer."""
+        return [bool(spans) for spans in self.spans]
 
 
 @dataclass(frozen=True)
@@ -89,6 +253,7 @@ class Completions(_Rows):
         options: of each example the texts that its completion is one of; empty where any text may be an answer.
     """
 
+    kind = "completions"
     prompts: tuple[str, ...]
     completions: tuple[str, ...]
     source: str = "memory"
@@ -113,8 +278,19 @@ class Completions(_Rows):
         """The right answers."""
         return self.completions
 
+    @property
+    def strata(self) -> Sequence[Any]:
+        """Nothing."""
+        return ()
 
-TaskData = LabelledTexts | Completions
+
+TaskData = LabelledTexts | SeveralLabels | NumberedTexts | TaggedWords | ContextSpans | Completions
+
+
+def _joined(texts: tuple[str, ...], seconds: tuple[str, ...]) -> tuple[str, ...]:
+    if not seconds:
+        return texts
+    return tuple(f"{one}\n{two}" for one, two in zip(texts, seconds, strict=True))
 
 
 def common_options(data: TaskData) -> tuple[str, ...]:
@@ -128,7 +304,8 @@ def train_test_split(data: TaskData, held_out: float, seed: int) -> tuple[TaskDa
 
     Identical inputs never stand on both sides, so that a held-out score is not a memory of the training rows; shares
     therefore count different inputs. Of N different inputs, M = round(held_out N) are held out, but at least one and
-    at most N - 1. Of every label's n different inputs, n M / N are held out, rounded up or down.
+    at most N - 1. Of every label's n different inputs, n M / N are held out, rounded up or down; of every stretch of
+    numbers, and of every set of labels or tags, likewise.
 
     Args:
         data: with fewer than two different inputs everything is for training.
@@ -145,9 +322,9 @@ def train_test_split(data: TaskData, held_out: float, seed: int) -> tuple[TaskDa
 
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(inputs), generator=generator).tolist()
-    if isinstance(data, LabelledTexts):
+    if strata := data.strata:
         # An input with several labels counts for the first. The sort is stable: within a label the order stays random.
-        order.sort(key=lambda position: data.labels[rows_of[inputs[position]][0]])
+        order.sort(key=lambda position: strata[rows_of[inputs[position]][0]])
     count = min(max(round(held_out * len(inputs)), 1), len(inputs) - 1)
     offset = int(torch.randint(max(len(inputs), 1), (), generator=generator))
     sides: tuple[list[int], list[int]] = ([], [])

@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.data import Completions, TaskData
 from promptreach.errors import Fault
 from promptreach.rows import _hub
+from promptreach.rows._answers import answers_in, labelled, tagged, tags_in, unseen
 from promptreach.rows._checks import SHOWN_FAULTS as SHOWN_FAULTS
 from promptreach.rows._checks import ColumnChecks, Faults
 from promptreach.rows._files import format_of, open_file
-from promptreach.rows._labels import problems, remarks, settled
+from promptreach.rows._labels import LABEL_KINDS, Answer, LabelKind, kind_of_labels
 from promptreach.rows._memory import open_memory
 from promptreach.rows._table import Row, Table, place, shorten
 from promptreach.rows.chats import Chat
@@ -39,6 +40,9 @@ def read_task(
     prompt_col: str | None = None,
     completion_col: str | None = None,
     pair_col: str | None = None,
+    label_kind: str | None = None,
+    words_col: str | None = None,
+    tags_col: str | None = None,
     split_col: str | None = None,
     validation: object = None,
     test: object = None,
@@ -46,11 +50,12 @@ def read_task(
     options_col: str | None = None,
     options: Sequence[str] | Mapping[str, str] | None = None,
 ) -> TaskData:
-    """The classification or completion task in `source`, every row of it checked.
+    """The task in `source`, every row of it checked: texts with a label, several or a number, or prompts to complete.
 
     In every row of the result the text (or prompt and completion) is a string of at most 1 MB that is not blank and
     that UTF-8 can encode; there are two different texts and, with labels, two different labels. Nothing is dropped or
-    mended silently: columns that play no part stand in `unused_columns`.
+    mended silently: columns that play no part stand in `unused_columns`. A column called "weight", or as weights of
+    rows are called elsewhere, says how much each row counts.
 
     Args:
         source: a path to JSON (an object a line, or an array), CSV or TSV, each perhaps with .gz, .bz2 or .xz, or to
@@ -61,6 +66,10 @@ def read_task(
         text_col, label_col: the columns of a classification task; None looks for the usual names
             (`promptreach.rows.columns`).
         pair_col: the column of a second text that is judged together with the first.
+        label_kind: what the labels are: ``"one"`` a row, ``"several"`` in a list or with marks between them, or a
+            ``"number"`` to be predicted. None takes lists as several, numbers of which some have decimals as numbers,
+            and all else as one label a row.
+        words_col, tags_col: the columns of words and of their tags, lists of one length or texts split at blanks.
         prompt_col, completion_col: the columns of a completion task, of texts or of chat turns.
         split_col: the column that says which part a row belongs to; one called "split" is taken by itself where all
             of its values are names of parts.
@@ -77,14 +86,17 @@ def read_task(
         MissingExtraError: for Parquet or a hub id without the package that reads it.
     """
     faults = Faults()
-    if isinstance(source, (LabelledTexts, Completions)):
+    if isinstance(source, TaskData):
         others = {"split_col": split_col, "validation": validation, "test": test, "chat_template": chat_template}
         given = [name for name, value in others.items() if value is not None]
         expected = "a task record alone, whose attributes say these"
         faults.add(*(Fault(name, "given along with a task record", expected) for name in given))
         faults.raise_if_any(source.source)
         return _chosen_among(source, options, faults)
-    wishes = {"text": text_col, "label": label_col, "pair": pair_col, "split": split_col}
+    if label_kind not in (None, *LABEL_KINDS):
+        faults.add(Fault("label_kind", repr(label_kind), f"one of {', '.join(LABEL_KINDS)}"))
+    wishes = {"text": text_col, "label": label_col, "pair": pair_col, "split": split_col, "label_kind": label_kind}
+    wishes |= {"words": words_col, "tags": tags_col}
     wishes |= {"prompt": prompt_col, "completion": completion_col, "options": options_col}
     template = _template(chat_template, faults)
     told: list[str] = []
@@ -98,9 +110,13 @@ def read_task(
     _check_whole(whole, faults)
     if template and not whole.chats and not faults.count:
         faults.add(Fault("chat_template", "a template for rows that are no chats", "rows of chats", "Leave it out."))
-    answers = _labels(whole, faults)
+    wish = next((one for one in LABEL_KINDS if one == label_kind), None)
+    kind = kind_of_labels([example.answer for example in whole.examples], wish)
+    answers = _labels(whole, kind, faults)
     faults.raise_if_any(whole.name)
-    return _chosen_among(replace(_task_of(whole, answers, template, told), source=_name_of(source)), options, faults)
+    return _chosen_among(
+        replace(_task_of(whole, kind, answers, template, told), source=_name_of(source)), options, faults
+    )
 
 
 def _chosen_among(data: TaskData, options: Sequence[str] | Mapping[str, str] | None, faults: Faults) -> TaskData:
@@ -204,6 +220,7 @@ class _Reading:
     examples: list[Example] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     part_sources: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -270,6 +287,7 @@ def _read_rows(table: Table, reading: _Reading, checks: ColumnChecks, faults: Fa
         reading.examples.append(example._replace(answer=shared.setdefault(example.answer, example.answer)))
         reading.rows.append(row.number)
         reading.parts.append(checks.part)
+        reading.weights.append(checks.weight)
 
 
 # The whole -----------------------------------------------------------------------------------------------------------
@@ -291,6 +309,7 @@ def _joined(readings: Sequence[_Reading], faults: Faults) -> _Reading:
         first.examples += other.examples
         first.rows += other.rows
         first.parts += other.parts
+        first.weights += other.weights
         first.part_sources |= other.part_sources
         first.unused = tuple(dict.fromkeys([*first.unused, *other.unused]))
     return first
@@ -318,47 +337,45 @@ def _check_whole(whole: _Reading, faults: Faults) -> None:
         faults.add(Fault(whole.name, "no row of the training part", "rows to train on", f"Known are {KNOWN_NAMES}."))
 
 
-def _labels(whole: _Reading, faults: Faults) -> list[str | int]:
-    """The labels of all rows as they are meant, or the places of answers among options; empty after a fault."""
+def _labels(whole: _Reading, kind: LabelKind, faults: Faults) -> list[Any]:
+    """The labels of all rows as they are meant, the sets of them, the numbers, the tags, or the places of answers among
+    options; empty after a fault."""
     if not faults.count and whole.shape is not None and whole.shape.kind == "options":
         where = f"{whole.name}, column {shorten(whole.shape.columns['answer'])}"
         texts, names = zip(*(example.options for example in whole.examples), strict=True)
         places = answers_among(where, texts, names, [example.answer for example in whole.examples], whole.rows)
         faults.add(*(one for one in places if isinstance(one, Fault)))
         return [one for one in places if not isinstance(one, Fault)]
-    if faults.count or whole.shape is None or whole.shape.kind != "labels":
+    columns = {} if whole.shape is None else whole.shape.columns
+    role = next((one for one in ("label", "tags") if one in columns), None)
+    if faults.count or role is None:
         return []
-    where = f"{whole.name}, column {shorten(whole.shape.columns['label'])}"
-    answers = settled([example.answer for example in whole.examples])
-    if isinstance(answers, tuple):
-        faults.add(Fault(where, *answers))
-        return []
-    faults.add(*(Fault(where, *problem) for problem in problems(answers, whole.rows)))
-    if whole.is_divided:
-        known = {answer for answer, part in zip(answers, whole.parts, strict=True) if part == "train"}
-        unseen: dict[tuple[str, str | int], int] = {}
-        for answer, part, row in zip(answers, whole.parts, whole.rows, strict=True):
-            if answer not in known:
-                unseen.setdefault((part, answer), row)
-        for (part, answer), row in unseen.items():
-            seen = f"the label {shorten(answer)} (row {row}), which no row of the training part has"
+    where = f"{whole.name}, column {shorten(columns[role])}"
+    given: list[Answer] = [example.answer for example in whole.examples]
+    answers, found = tags_in(given) if role == "tags" else answers_in(given, kind, whole.rows)
+    faults.add(*(Fault(where, *problem) for problem in found))
+    if whole.is_divided and answers and kind != "number":
+        what = role.rstrip("s")
+        for (part, one), row in unseen(answers, whole.parts, whole.rows).items():
+            seen = f"the {what} {shorten(one)} (row {row}), which no row of the training part has"
             remedy = "Add rows of it to the training part, or drop these."
-            faults.add(Fault(f"{where}, {_word(part)} part", seen, "labels that training sees", remedy))
+            faults.add(Fault(f"{where}, {_word(part)} part", seen, f"{what}s that training sees", remedy))
     return answers
 
 
-def _task_of(whole: _Reading, answers: Sequence[str | int], template: str, told: Sequence[str]) -> TaskData:
+def _task_of(whole: _Reading, kind: LabelKind, answers: Sequence[Any], template: str, told: list[str]) -> TaskData:
     assert whole.shape is not None
     examples, rows = whole.examples, tuple(whole.rows)
     inputs = tuple(example.input for example in examples)
     common: dict[str, Any] = {"parts": tuple(whole.parts) if whole.is_divided else (), "columns": whole.columns}
     common |= {"unused_columns": whole.unused, "part_sources": whole.part_sources if whole.is_divided else {}}
-    if whole.shape.kind == "labels":
-        numbers = {label: number for number, label in enumerate(sorted(set(answers)))}
-        labels, names = tuple(numbers[answer] for answer in answers), tuple(map(str, numbers))
-        seconds = tuple(example.second for example in examples) if "pair" in whole.columns else ()
-        noted = (*remarks(answers, rows), *told)
-        return LabelledTexts(inputs, labels, names, whole.name, rows, noted, seconds, **common)
+    common |= {"weights": tuple(whole.weights) if len(set(whole.weights)) > 1 else ()}
+    if "label" in whole.shape.columns:
+        common |= {"seconds": tuple(example.second for example in examples) if "pair" in whole.columns else ()}
+        return labelled(inputs, kind, answers, {"source": whole.name, "rows": rows, **common}, told)
+    if whole.shape.kind == "tags":
+        words = tuple(example.words for example in examples)
+        return tagged(words, answers, {"source": whole.name, "rows": rows, **common}, told)
     if whole.shape.kind == "options":
         texts = tuple(spaced(example.input, example.options[0]) for example in examples)
         right = tuple(own[int(place)] for own, place in zip(texts, answers, strict=True))

@@ -1,5 +1,6 @@
 """The model card: the hub's fields, numbers with their intervals, and no markup out of the user's data."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -18,9 +19,10 @@ METRICS = {
 
 def card_of(base: tuple[str, str | None], labels: list[str]) -> str:
     """The card of a head, whose training takes no time."""
-    task = prepare(model_of("bert"), labelled(), pooling="mean")
-    run = fit(model_of("bert"), labelled(), "head", pooling="mean", quiet=True)
-    return model_card(run, task, base, METRICS, Interval(0.25, 0.125, 0.375), "Found somehow.", labels, 128)
+    data = replace(labelled(classes=len(labels)), label_names=tuple(labels))
+    task = prepare(model_of("bert"), data, pooling="mean")
+    run = fit(model_of("bert"), data, "head", pooling="mean", quiet=True)
+    return model_card(run, task, base, METRICS, Interval(0.25, 0.125, 0.375), "Found somehow.", 128)
 
 
 def test_a_hub_base_is_named_with_its_revision() -> None:

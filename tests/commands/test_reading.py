@@ -28,7 +28,7 @@ def test_a_head_beside_a_prompt_reads_behind_it(tmp_path: Path) -> None:
     batch = model.batch(sequences)
     states = model.hidden(batch, Prepended(prompt=prompt.embeddings))
     expected = pool(states, batch.mask, "mean") @ head[0]["weight"].T + 1
-    assert torch.allclose(reader.logits(sequences), expected, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(reader.outputs(sequences), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_head_alone_reads_the_bare_model(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_head_alone_reads_the_bare_model(tmp_path: Path) -> None:
     save_readout(tmp_path / "head", head)
     reader = read_folder(tmp_path / "head", model)
     assert reader.adapter is None
-    assert reader.logits(model.tokenize(["a cat"])).shape == (1, 2)
+    assert reader.outputs(model.tokenize(["a cat"])).shape == (1, 2)
 
 
 def test_an_adapter_without_a_head_answers_with_text(tmp_path: Path) -> None:

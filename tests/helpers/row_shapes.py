@@ -91,9 +91,8 @@ def _read(name: str, text: str | bytes, **more: Any) -> RowShape:
 
 
 _PROMPTS = _read("a.jsonl", _two(prompt=["1+1?", "2+2?"], completion=["2", "4"]), **_ASKED)
-_ONE_LABEL = _read(
-    "a.jsonl", _two(text=_TEXTS, label=["yes", "no"]), input="fine", answer="yes", columns=_FINE["columns"]
-)
+_SETS = {"input": "fine", "answer": "news, sport", "columns": _FINE["columns"]}
+_NUMBER = {"input": "fine", "answer": "4.5", "columns": _FINE["columns"], "remark": "read as numbers"}
 _PLAIN = _read("a.jsonl", _two(text=_TEXTS, label=_LABELS), **_FINE)
 
 SHAPES = (
@@ -155,38 +154,80 @@ SHAPES = (
         remark="classes without an order",
     ),
     RowShape(
-        "numbers with decimals as labels",
+        "stars that are to be predicted as numbers",
+        {"a.jsonl": _two(text=list("abcde"), label=[1, 2, 3, 4, 5])},
+        {"label_kind": "number"},
+        "a",
+        "1",
+        _FINE["columns"],
+    ),
+    RowShape("numbers with decimals", {"a.jsonl": _two(text=_TEXTS, label=[4.5, 1.0])}, **_NUMBER),
+    RowShape(
+        "the same numbers in CSV", {"a.csv": cells(("text", "label"), ("fine", "4.5"), ("bad", "1.0"))}, **_NUMBER
+    ),
+    RowShape(
+        "numbers with decimals that are meant as classes",
         {"a.jsonl": _two(text=_TEXTS, label=[4.5, 1.0])},
-        refused=("numbers with decimals", "give each range"),
+        {"label_kind": "one"},
+        refused=("numbers with decimals", "name each range"),
         followed=_read(
             "a.jsonl", _two(text=_TEXTS, label=["high", "low"]), input="fine", answer="high", columns=_FINE["columns"]
         ),
     ),
     RowShape(
-        "the same numbers in CSV",
-        {"a.csv": cells(("text", "label"), ("fine", "4.5"), ("bad", "1.0"))},
-        refused=("numbers with decimals", "give each range"),
-        followed=_read(
-            "a.jsonl", _two(text=_TEXTS, label=["high", "low"]), input="fine", answer="high", columns=_FINE["columns"]
-        ),
+        "numbers, and one row without",
+        {"a.csv": cells(("text", "label"), ("fine", "4.5"), ("bad", "low"))},
+        {"label_kind": "number"},
+        refused=("'low' (row 2)", "drop the row"),
+        followed=_read("a.jsonl", _two(text=_TEXTS, label=[4.5, 1.0]), **_NUMBER),
+    ),
+    RowShape("several labels as a list", {"a.jsonl": _two(text=_TEXTS, label=[["sport", "news"], ["art"]])}, **_SETS),
+    RowShape(
+        "several labels, or none",
+        {"a.jsonl": _two(text=["so", *_TEXTS], label=[[], ["news", "sport"], ["art"]])},
+        input="so",
+        answer="none",
+        columns=_FINE["columns"],
     ),
     RowShape(
-        "several labels as a list",
-        {"a.jsonl": _two(text=_TEXTS, label=[["sport", "news"], ["art"]])},
-        refused=("lists as labels", "one file for each label"),
-        followed=_ONE_LABEL,
+        "several labels as switches",
+        {"a.jsonl": _two(text=_TEXTS, label=[[1, 0, 1], [0, 1, 1]])},
+        input="fine",
+        answer="0, 2",
+        columns=_FINE["columns"],
     ),
     RowShape(
-        "several labels in one cell",
-        {"a.csv": cells(("text", "label"), ("fine", "a,b"), ("bad", "a"), ("so", "b"))},
-        refused=("several labels in one cell", "one file for each label"),
-        followed=_ONE_LABEL,
+        "lists of one label",
+        {"a.jsonl": _two(text=_TEXTS, label=[["sport"], ["art"]])},
+        input="fine",
+        answer="sport",
+        columns=_FINE["columns"],
+        remark="exactly one label",
     ),
     RowShape(
-        "several labels with another mark",
-        {"a.csv": cells(("text", "label"), ("fine", "a|b"), ("bad", "b|c"), ("so", "a|c"))},
-        refused=("several labels in one cell", "one file for each label"),
-        followed=_ONE_LABEL,
+        "lists in some rows",
+        {"a.jsonl": _two(text=_TEXTS, label=[["sport", "news"], "art"])},
+        refused=("single labels in 1 of 2 rows, first in row 2", "a list of one"),
+        followed=_read("a.jsonl", _two(text=_TEXTS, label=[["sport", "news"], ["art"]]), **_SETS),
+    ),
+    *(
+        RowShape(
+            f"several labels in one cell, {name} between them",
+            {"a.csv": cells(("text", "label"), *rows)},
+            refused=("several labels in one cell", "--label-kind several"),
+            followed=_read(
+                "a.csv",
+                cells(("text", "label"), *rows),
+                options={"label_kind": "several"},
+                input="fine",
+                answer="a, b",
+                columns=_FINE["columns"],
+            ),
+        )
+        for name, rows in {
+            "commas": (("fine", "a,b"), ("bad", "a"), ("so", "b")),
+            "bars": (("fine", "a|b"), ("bad", "b|c"), ("so", "a|c")),
+        }.items()
     ),
     RowShape(
         "a comma in the name of one class",
@@ -211,8 +252,9 @@ SHAPES = (
     RowShape(
         "weights of rows",
         {"a.jsonl": _two(text=_TEXTS, label=_LABELS, weight=[1, 2])},
-        refused=("weights of rows, from 1 to 2", "repeat a row as its weight says"),
-        followed=_read("a.jsonl", _two(text=[*_TEXTS, "bad"], label=[*_LABELS, "neg"]), **_FINE),
+        input="fine",
+        answer="pos",
+        columns={**_FINE["columns"], "weight": "weight"},
     ),
     RowShape(
         "weights that are all alike",
@@ -265,15 +307,10 @@ SHAPES = (
             "",
             {"a.jsonl": _two(sentence1=["a", "b"], sentence2=["c", "d"], score=[4.5, 1.2])},
             {"label_col": "score"},
-            refused=("numbers with decimals", "give each range"),
-            followed=_read(
-                "a.jsonl",
-                _two(sentence1=["a", "b"], sentence2=["c", "d"], score=["high", "low"]),
-                options={"label_col": "score"},
-                input="a\nc",
-                answer="high",
-                columns={"text": "sentence1", "pair": "sentence2", "label": "score"},
-            ),
+            input="a\nc",
+            answer="4.5",
+            columns={"text": "sentence1", "pair": "sentence2", "label": "score"},
+            remark="read as numbers",
         ),
     ),
     RowShape(
@@ -420,9 +457,39 @@ SHAPES = (
     ),
     RowShape(
         "words with tags",
-        {"a.jsonl": _two(tokens=[["a", "b"], ["c"]], ner_tags=[[0, 1], [0]])},
-        refused=("gives every word a tag", "as 'prompt'"),
-        followed=_PROMPTS,
+        {"a.jsonl": _two(tokens=[["Ann", "ran"], ["so", "Bob"]], ner_tags=[["B-PER", "O"], ["O", "B-PER"]], id=[1, 2])},
+        input="Ann ran",
+        answer="B-PER O",
+        columns={"words": "tokens", "tags": "ner_tags"},
+        unused=("id",),
+    ),
+    RowShape(
+        "words with tags in CSV, of other names",
+        {"a.csv": cells(("sentence", "bio"), ("Ann ran", "B-PER O"), ("so Bob", "O B-PER"))},
+        {"words_col": "sentence", "tags_col": "bio"},
+        "Ann ran",
+        "B-PER O",
+        {"words": "sentence", "tags": "bio"},
+    ),
+    RowShape(
+        "words with tags that are numbers",
+        {"a.jsonl": _two(tokens=[["a", "b"], ["c", "d"]], tags=[[0, 1], [1, 0]])},
+        input="a b",
+        answer="0 1",
+        columns={"words": "tokens", "tags": "tags"},
+        remark="names such as B-PER",
+    ),
+    RowShape(
+        "fewer tags than words",
+        {"a.jsonl": _two(tokens=[["Ann", "ran"], ["so", "Bob"]], tags=[["B-PER"], ["O", "B-PER"]])},
+        refused=("row 1", "2 words and 1 tags", "Mend the row"),
+        followed=_read(
+            "a.jsonl",
+            _two(tokens=[["Ann", "ran"], ["so", "Bob"]], tags=[["B-PER", "O"], ["O", "B-PER"]]),
+            input="Ann ran",
+            answer="B-PER O",
+            columns={"words": "tokens", "tags": "tags"},
+        ),
     ),
     RowShape(
         "options to choose from",

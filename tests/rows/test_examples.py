@@ -31,7 +31,7 @@ def test_labels_keep_what_they_say(label: object, kept: object) -> None:
 
 
 def test_all_faults_of_a_row_come_together() -> None:
-    faults = example_of("labels", {"text": "", "pair": None, "label": [1]}, where)
+    faults = example_of("labels", {"text": "", "pair": None, "label": {"a": 1}}, where)
     assert isinstance(faults, list)
     assert [fault.where for fault in faults] == ["row 1, text", "row 1, pair", "row 1, label"]
 

@@ -22,6 +22,7 @@ def key_of(model: OpenModel, data: TaskData, settings: dict[str, Any], adapter: 
     # The texts as they are given to the model, and whose rows are whose where the user said so.
     said: list[object] = [model.fingerprint, data.inputs, data.answers, tokens, settings]
     said += [list(data.parts)] if data.parts else []
+    said += [data.kind, data.weights] if data.weights or data.kind not in ("labels", "completions") else []
     said += [data.options] if isinstance(data, Completions) and data.options else []
     files = [] if adapter is None else [Path(adapter) / CONFIG, Path(adapter) / WEIGHTS]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())

@@ -76,6 +76,7 @@ def prepared(
             limits=settings.limits,
             seed=settings.seed,
             longest_prompt=longest,
+            class_weights=settings.class_weights,
             accumulate=settings.accumulate,
             judging=settings.judging,
         )

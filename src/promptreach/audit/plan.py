@@ -11,8 +11,8 @@ import torch
 
 from promptreach.audit.settings import Settings
 from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
-from promptreach.data import LabelledTexts, TaskData
-from promptreach.diagnosis.measures.metrics import metrics_for
+from promptreach.data import Completions, TaskData
+from promptreach.diagnosis.measures.metrics import usual_metric
 from promptreach.hf import OpenModel
 from promptreach.stored import stored_bytes
 from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
@@ -21,6 +21,7 @@ from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode
+from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import POOLINGS, Probe
 from promptreach.training.task.slices import Slices
@@ -54,7 +55,7 @@ class AuditPlan:
     """What an audit would do; nothing was trained for it.
 
     Attributes:
-        task: ``labels``, ``options`` or ``completions``.
+        task: the kind of it, as in `promptreach.data.KindName`; ``options`` for completions that are one of several.
         rows: of the data.
         parts: by part (``train``, ``validation``, ``test``) the number of rows used, and where they come from.
         columns: the column of each role.
@@ -128,14 +129,15 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     )
     configs = [config for config in _configs(model, settings) if not model.lacks(config.method)]
     lengths = [len(ids) for ids in task.encoded["train"].sequences]
+    before = _resident()
     costs = _costs(task, configs, sum(lengths) / len(lengths))
     row = row_seconds(task, MEASURED_SECONDS / 10)
     runs = [_run(config, cost, settings, row, task) for config, cost in zip(configs, costs, strict=True)]
     again = (settings.seeds - 1) * settings.steps * sum(cost.seconds for cost in costs) * 2 / max(1, len(costs))
     seconds = BESIDE_TRAINING * (sum(run.seconds for run in runs) + again) + len(POOLINGS) * len(lengths) * row
-    memory = _memory(model, costs)
+    memory = _memory(model, costs, before)
     return AuditPlan(
-        task="labels" if isinstance(data, LabelledTexts) else "options" if data.options else "completions",
+        task="options" if isinstance(data, Completions) and data.options else data.kind,
         rows=len(data),
         parts={
             {"held_out": "test"}.get(name, name): {"rows": len(part), "source": part.source}
@@ -143,7 +145,7 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
         },
         columns=dict(data.columns),
         unused_columns=data.unused_columns,
-        metric=settings.metric or metrics_for(data)[0][0],
+        metric=settings.metric or usual_metric(data),
         methods=settings.methods,
         cut_rows=encode(model, data, max_length).truncated,
         minutes=seconds / 60,
@@ -170,13 +172,13 @@ def _unfitted(
     train, validation, held_out = (parts[name] for name in ("train", "validation", "held_out"))
     task = Task(model, train, validation, held_out, encoded=encoded, probes={}, pooling=None, judging=settings.judging)
     task = replace(task, slices=Slices(settings.accumulate))
-    if not isinstance(data, LabelledTexts):
+    kind = kind_of(data)
+    if kind is None:
         return task
-    pooling = POOLINGS[model.task][0]
-    classes, hidden = len(data.label_names), model.hidden_size
-    centre, weight = torch.zeros(hidden), torch.zeros(classes, hidden)
-    probe = Probe(pooling, centre, torch.ones(hidden), weight, torch.zeros(classes), 0.0, 0.0, 0.0)
-    return replace(task, probes={pooling: probe}, pooling=pooling)
+    pooling, outputs, hidden = kind.poolings(model.task)[0], kind.outputs(data), model.hidden_size
+    centre, weight = torch.zeros(hidden), torch.zeros(outputs, hidden)
+    probe = Probe(pooling, centre, torch.ones(hidden), weight, torch.zeros(outputs), 0.0, 0.0, 0.0)
+    return replace(task, probes={pooling: probe}, pooling=pooling, kind=kind)
 
 
 def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:
@@ -231,13 +233,18 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, task
     return PlannedRun(config.label, steps, steps * cost.seconds + scored * row)
 
 
-def _memory(model: OpenModel, costs: Sequence[StepCost]) -> dict[str, int]:
-    """Bytes at the step that takes most, by what takes them."""
+def _memory(model: OpenModel, costs: Sequence[StepCost], before: int) -> dict[str, int]:
+    """Bytes at the step that takes most, by what takes them.
+
+    On a CPU such a step was just taken, and most of what it had is still held: the process is as large as it gets, or,
+    where its memory was handed back, as large as it was `before` and what a step keeps.
+    """
     weights = stored_bytes(model.release())
     dearest = max(costs, key=lambda cost: cost.activations + cost.optimiser)
     memory = {"weights": weights, "activations": dearest.activations, "optimiser": dearest.optimiser}
     if next(model.release().parameters()).device.type == "cpu":
-        memory["process"] = max(0, _resident() - weights)
+        largest = max(_resident(), before + dearest.activations + dearest.optimiser)
+        memory["process"] = max(0, largest - sum(memory.values()))
     return memory
 
 

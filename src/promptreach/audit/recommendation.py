@@ -7,15 +7,15 @@ from typing import Any, cast
 from promptreach.audit.context import AuditContext
 from promptreach.audit.opening import auto_class, config_lines, opening_call, place_of
 from promptreach.audit.train_script import why_no_script, write_training
+from promptreach.commands.card import answer_lines, example_texts, label_lines
+from promptreach.commands.reading import readout_of
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf import save_adapter, save_readout
-from promptreach.hf.adapters.folders import Readout
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Block, Code, Text
 from promptreach.report.result import MethodName, Recommendation
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
-from promptreach.training.task.readout import LinearHead
 
 ADAPTER_FOLDER, HEAD_FOLDER = "adapter", "head"
 TRAIN_TITLE = "Train it again with PEFT alone (train.py beside this report)"
@@ -33,7 +33,7 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
     run = context.runs.get(judgement.chosen or "")
     if run is None:
         return Recommendation(method=None, text=judgement.advice, blocks=[again])
-    adapter, readout = run.adapter, _readout(context, run)
+    adapter, readout = run.adapter, readout_of(context.task, run)
     path: Path | None = None
     peft_config: dict[str, Any] | None = None
     if adapter is not None and folder is not None:
@@ -61,19 +61,10 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
     )
 
 
-def _readout(context: AuditContext, run: Run) -> Readout | None:
-    """The trained head as one matrix and bias on the pooled last hidden state."""
-    if not run.head or context.task.pooling is None:
-        return None
-    head = LinearHead(context.task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
-    weight, bias = head.folded()
-    names = list(getattr(context.data, "label_names", ()))
-    return {"weight": weight, "bias": bias}, {"pooling": context.task.pooling, "labels": names}
-
-
 _POOLED = {
     "mean": "mask = inputs['attention_mask'].unsqueeze(-1)\npooled = (hidden * mask).sum(1) / mask.sum(1)",
     "first": "pooled = hidden[:, 0]",
+    "each": "pooled = hidden",
     "last": "pooled = hidden[torch.arange(len(hidden)), inputs['attention_mask'].sum(1) - 1]",
 }
 
@@ -110,16 +101,15 @@ def loading_code(context: AuditContext, run: Run, folder: str) -> str:
     cut = f"row[:{longest}]" if causal else f"row[:{longest - 1}] + row[{longest - 1}:][-1:]"
     lines += [
         f"head = load_file({str(Path(folder) / 'readout.safetensors')!r})",
-        f"labels = {list(getattr(context.data, 'label_names', ()))!r}",
+        *label_lines(context.task),
         "",
-        "texts = ['a text to classify']",
+        f"texts = {example_texts(context.task)}",
         f"rows = [torch.tensor({cut}) for row in tokenizer(texts)['input_ids']]",
         "pad = torch.nn.utils.rnn.pad_sequence",
         "inputs = {'input_ids': pad(rows, True), 'attention_mask': pad([torch.ones_like(row) for row in rows], True)}",
         "with torch.no_grad():",
         f"    hidden = {call}" + (f"[:, {joined}:]" if joined else ""),
         *_POOLED[context.task.pooling].split("\n"),
-        "logits = pooled.float() @ head['weight'].T + head['bias']",
-        "print([labels[index] for index in logits.argmax(-1)])",
+        *answer_lines(context.task),
     ]
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from promptreach.certificate import Evidence
 from promptreach.data import Completions
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures.in_context import in_context_faults, start_faults
-from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults
+from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, FormatError, InputError, raise_if_any
@@ -43,6 +43,7 @@ from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.methods import as_text
 from promptreach.training.runs import RunStore
+from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
 from promptreach.training.task.in_context import instruction_faults
 from promptreach.training.task.judging import judging_faults, judging_of
 
@@ -86,6 +87,9 @@ def audit(
     prompt_col: str | None = None,
     completion_col: str | None = None,
     pair_col: str | None = None,
+    label_kind: str | None = None,
+    words_col: str | None = None,
+    tags_col: str | None = None,
     split_col: str | None = None,
     validation: Any = None,
     test: Any = None,
@@ -100,6 +104,7 @@ def audit(
     ray_address: str | None = None,
     seed: int = 0,
     metric: str | None = None,
+    class_weights: ClassWeights = None,
     answer_pattern: str | None = None,
     length_normalised: bool = False,
     instruction: str | None = None,
@@ -129,8 +134,8 @@ def audit(
     Args:
         model: a hub id, a folder, a GGUF file, a transformers model, or what `promptreach.hf.open_model` returned.
         data: a JSONL, CSV, TSV or Parquet file, a list of rows, or a task record.
-        text_col, label_col, prompt_col, completion_col, pair_col, split_col, validation, test, chat_template,
-            options_col, options: as in `promptreach.tables.read_task`.
+        text_col, label_col, prompt_col, completion_col, pair_col, label_kind, words_col, tags_col, split_col,
+            validation, test, chat_template, options_col, options: as in `promptreach.tables.read_task`.
         adapter: a PEFT folder to audit along with what is trained here.
         budget: ``"quick"``, ``"standard"`` or ``"thorough"``.
         out: where the report goes, with finished training runs beside it so that a killed audit can resume. Without
@@ -140,10 +145,12 @@ def audit(
             there is room for. See `promptreach.training.engines.engines.open_engine`.
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
-        metric: what decides for labels, as scikit-learn has it: ``"accuracy"``, ``"balanced_accuracy"``,
-            ``"macro_f1"``, ``"f1"``, ``"mcc"`` or ``"average_precision"``; for completions that the model writes
-            ``"exact_match"``, ``"token_f1"``, ``"rouge_l"`` or ``"chrf"``. It chooses the learning rate and the best
-            run; margin and verdict are in its unit. None is accuracy, and of completions their loss.
+        metric: what decides, one of `promptreach.diagnosis.measures.metrics.metrics_for` such rows: of one label a row
+            ``"accuracy"`` and five others of scikit-learn's, of several ``"micro_f1"``, of a number ``"pearson"``, of
+            tags ``"entity_f1"`` and so on; for completions that the model writes ``"exact_match"``, ``"token_f1"``,
+            ``"rouge_l"`` or ``"chrf"``. It chooses the learning rate and the best run; margin and verdict are in its
+            unit. None takes the first of them, and of completions their loss.
+        class_weights: ``"balanced"``, or a number by the name of a class: how much each counts in the loss.
         answer_pattern: a regular expression: the last match in a completion, or the first group of it, is what is
             compared. Without a metric these are to match exactly.
         length_normalised: whether one of several options is chosen by its likelihood per character.
@@ -193,8 +200,8 @@ def audit(
     began = time.monotonic()
     columns: dict[str, Any] = {"text_col": text_col, "label_col": label_col, "prompt_col": prompt_col}
     columns |= {"completion_col": completion_col, "pair_col": pair_col, "split_col": split_col}
-    columns |= {"validation": validation, "test": test, "chat_template": chat_template}
-    columns |= {"options_col": options_col, "options": options}
+    columns |= {"validation": validation, "test": test, "chat_template": chat_template, "label_kind": label_kind}
+    columns |= {"words_col": words_col, "tags_col": tags_col, "options_col": options_col, "options": options}
     columns = {name: value for name, value in columns.items() if value is not None}
     chosen = {"methods": methods, "tokens": tokens, "rank": rank, "lora_targets": lora_targets, "steps": steps}
     chosen |= {"batch_size": batch_size, "max_length": max_length, "seeds": seeds, "learning_rates": learning_rates}
@@ -213,6 +220,7 @@ def audit(
         _collect(faults, partial(opened.low_rank, 1, 2.0, 0, choices.lora_targets))
     judging = judging_of(metric, answer_pattern, length_normalised)
     faults += metric_faults(metric, task_data) + judging_faults(judging, task_data)
+    faults += class_weight_faults(class_weights, task_data)
     peft_config = _collect(faults, lambda: None if method_config is None else config_of(method_config))
     faults += instruction_faults(instruction, shots) + start_faults(init_text, instruction, shots)
     faults += in_context_faults(opened, task_data, instruction, shots) if opened is not None else []
@@ -222,9 +230,9 @@ def audit(
     assert choices is not None
     opened = brought.model if brought else opened
     settings = settings_for(budget, seed, opened.inner_entries(), opened.max_positions, choices)
-    decides = next((name for name in LABEL_METRICS if name == metric), judging.metric)
+    decides = next((name for name in SCORE_METRICS if name == metric), judging.metric)
     settings = replace(settings, metric=decides, judging=judging, instruction=instruction or "", shots=shots or 0)
-    settings = replace(settings, init_text=init_text or "")
+    settings = replace(settings, init_text=init_text or "", class_weights=class_weights)
     settings = replace(settings, method_config="" if peft_config is None else as_text(peft_config))
     if dry_run:
         return planned(opened, task_data, settings)
@@ -255,7 +263,7 @@ def audit(
         said: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
         said |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
         said |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
-        said |= {"instruction": instruction, "shots": shots, "init_text": init_text}
+        said |= {"class_weights": class_weights, "instruction": instruction, "shots": shots, "init_text": init_text}
         said |= {"method_config": None if method_config is None else str(method_config)}
         said |= {**choices.given, "out": None if out is None else f"{out}-again"}
         recommendation = recommend(context, judgement, folder, call_again(again, opened.name, task_data.source, said))

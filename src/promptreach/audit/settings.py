@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from promptreach.diagnosis.numbers import BASELINES, LabelMetric
+from promptreach.diagnosis.numbers import BASELINES, ScoreMetric
 from promptreach.errors import Fault, InputError
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.choices import Choices
+from promptreach.training.task.class_weights import ClassWeights
 from promptreach.training.task.judging import PLAIN, Judging
 from promptreach.training.task.task import Limits
-from promptreach.training.task.text_metrics import TextMetric
 
 BudgetName = Literal["quick", "standard", "thorough"]
 
@@ -38,7 +38,8 @@ class Settings:
         methods: what is trained beside the control.
         lora_targets: the projections that LoRA adapts; none means queries and values.
         learning_rates: by method; a method that is not there searches among its own.
-        metric: that decides; None takes accuracy for labels and options, loss for completions.
+        metric: that decides; None takes the usual one of the kind of task.
+        class_weights: ``"balanced"``, or by the name of the class; None where all count alike.
         judging: how answers are judged beside their loss.
         init_text: what prompts and prefixes start from; empty takes their usual starts.
         method_config: of a method of PEFT that is trained beside them, as text.
@@ -58,7 +59,8 @@ class Settings:
     methods: tuple[str, ...] = BASELINES
     lora_targets: tuple[str, ...] = ()
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    metric: LabelMetric | TextMetric | None = None
+    metric: ScoreMetric | None = None
+    class_weights: ClassWeights = None
     judging: Judging = PLAIN
     instruction: str = ""
     shots: int = 0

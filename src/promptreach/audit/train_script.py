@@ -32,6 +32,10 @@ _READING = {
 def why_no_script(context: AuditContext, run: Run) -> str:
     """The reason why PEFT alone cannot train a run; empty where it can."""
     config = run.config
+    if context.kind is not None and not context.is_classification:
+        return "it knows one label a row and completions alone"
+    if context.task.class_weights is not None or context.task.encoded["train"].weights is not None:
+        return "it counts every row alike, and here rows or classes have weights"
     if context.model.task == "seq2seq":
         return "it would have to read a row's two ends with two stacks, which the program does not do yet"
     if config.method == "head" and context.task.pooling is None:

@@ -51,6 +51,19 @@ def rates(option: str, given: Sequence[str] | None) -> Rates | None:
     return by_method
 
 
+def class_weights(option: str, given: str | None) -> str | dict[str, float] | None:
+    """``balanced``, or the weights of classes by name, such as ``neg=1,pos=5``; None where it was not given.
+
+    Raises:
+        InputError: naming each word that is neither.
+    """
+    if given is None or given.strip() == "balanced":
+        return given and given.strip()
+    pairs = [word.strip().rpartition("=") for word in given.split(",")]
+    found = _numbers(option, [number for _, _, number in pairs], float, "balanced, or weights such as neg=1,pos=5")
+    return {name: weight for (name, _, _), weight in zip(pairs, found, strict=True)}
+
+
 def _numbers(option: str, words: Sequence[str], kind: Callable[[str], Number], expected: str) -> tuple[Number, ...]:
     found, faults = [], []
     for word in words:

@@ -30,6 +30,13 @@ def audit(
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
     completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
     pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text of a row.")] = None,
+    words_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The words of a row, each with a tag.")
+    ] = None,
+    tags_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Their tags.")] = None,
+    label_kind: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
+    ] = None,
     split_col: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Which part a row belongs to.")
     ] = None,
@@ -61,6 +68,9 @@ def audit(
         typer.Option(is_eager=True, callback=lists.from_file, help="YAML of these options; the command line wins."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and how long.")] = False,
+    class_weights: Annotated[
+        str | None, typer.Option(rich_help_panel=_CHOICES, help="balanced, or such as neg=1,pos=5: in the loss.")
+    ] = None,
     methods: Annotated[
         list[str] | None, typer.Option(rich_help_panel=_CHOICES, help="prompt, prefix, lora, lora_all, unipelt, full.")
     ] = None,
@@ -116,7 +126,7 @@ def audit(
     columns: dict[str, Any] = {"text_col": text_col, "label_col": label_col}
     columns |= {"prompt_col": prompt_col, "completion_col": completion_col}
     further = {"pair_col": pair_col, "split_col": split_col, "validation": validation, "test": test}
-    further["chat_template"] = chat_template
+    further |= {"chat_template": chat_template, "label_kind": label_kind, "words_col": words_col, "tags_col": tags_col}
     columns |= {name: value for name, value in further.items() if value is not None}
     chosen_among = answers.options_of(options)
     columns |= {} if options_col is None else {"options_col": options_col}
@@ -173,7 +183,13 @@ def audit(
     shown |= {"ray_address": ray_address, **opening, "budget": budget.value, "seed": seed}
     shown |= {name: shown_choice(value) for name, value in choices.given.items()}
     shown |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
-    shown |= {"instruction": instruction, "shots": shots, "init_text": init_text, "method_config": method_config}
+    shown |= {
+        "class_weights": class_weights,
+        "instruction": instruction,
+        "shots": shots,
+        "init_text": init_text,
+        "method_config": method_config,
+    }
     shown |= {"out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
         raise_if_any(nothing_to_resume(out) if resume else [])
@@ -189,6 +205,7 @@ def audit(
             ray_address=ray_address,
             seed=seed,
             metric=metric,
+            class_weights=lists.class_weights("--class-weights", class_weights),
             answer_pattern=answer_pattern,
             length_normalised=length_normalised,
             instruction=instruction,

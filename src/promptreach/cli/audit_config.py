@@ -28,6 +28,9 @@ class AuditConfig(BaseModel):
     prompt_col: StrictStr | None = None
     completion_col: StrictStr | None = None
     pair_col: StrictStr | None = None
+    label_kind: StrictStr | None = None
+    words_col: StrictStr | None = None
+    tags_col: StrictStr | None = None
     split_col: StrictStr | None = None
     validation: StrictStr | None = None
     test: StrictStr | None = None
@@ -43,6 +46,7 @@ class AuditConfig(BaseModel):
     adapter: StrictStr | None = None
     budget: Literal["quick", "standard", "thorough"] | None = None
     metric: StrictStr | None = None
+    class_weights: StrictStr | None = None
     methods: Names | None = None
     tokens: Numbers | None = None
     rank: StrictInt | None = None

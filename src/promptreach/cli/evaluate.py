@@ -21,6 +21,13 @@ def evaluate(
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
     completion_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its completion.")] = None,
     pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text to the first.")] = None,
+    words_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The words of a row, each with a tag.")
+    ] = None,
+    tags_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Their tags.")] = None,
+    label_kind: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
+    ] = None,
     chat_template: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
     ] = None,
@@ -48,11 +55,12 @@ def evaluate(
     given |= {"prompt_col": prompt_col, "completion_col": completion_col}
     given |= {"pair_col": pair_col, "chat_template": chat_template}
     given |= {"options_col": options_col, "options": answers.options_of(options)}
+    given |= {"label_kind": label_kind, "words_col": words_col, "tags_col": tags_col}
     with exit_status():
         look(model, data=data, columns=given, adapter=adapters, device=device, revision=revision)
 
     from promptreach.commands.evaluate import evaluate_adapters
-    from promptreach.data import LabelledTexts
+    from promptreach.data import Completions
     from promptreach.hf import open_model
     from promptreach.progress import Progress
     from promptreach.report.text import print_finding
@@ -62,7 +70,7 @@ def evaluate(
     with exit_status(), Progress(quiet=quiet or json) as progress:
         rows = read_task(data, **given)
         opened = open_model(
-            model, task=None if isinstance(rows, LabelledTexts) else "causal", revision=revision, device=device
+            model, task="causal" if isinstance(rows, Completions) else None, revision=revision, device=device
         )
         finding = evaluate_adapters(
             opened,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from promptreach.cli import _answers as answers
+from promptreach.cli._audit_options import class_weights as class_weights_of
 from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
 from promptreach.terminal import say
@@ -56,6 +57,9 @@ def fit(
         typer.Option("--gradient-checkpointing", rich_help_panel=_TRAINING, help="Less memory, a third more time."),
     ] = False,
     max_length: Annotated[int, typer.Option(rich_help_panel=_TRAINING, help="Tokens of a row that are read.")] = 128,
+    class_weights: Annotated[
+        str | None, typer.Option(rich_help_panel=_TRAINING, help="balanced, or such as neg=1,pos=5: in the loss.")
+    ] = None,
     text_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The text to classify.")] = None,
     label_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Its label.")] = None,
     prompt_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The prompt.")] = None,
@@ -63,6 +67,13 @@ def fit(
     pair_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="A second text to the first.")] = None,
     chat_template: Annotated[
         str | None, typer.Option(rich_help_panel=_COLUMNS, help="Jinja, or its file; else the model's.")
+    ] = None,
+    words_col: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="The words of a row, each with a tag.")
+    ] = None,
+    tags_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="Their tags.")] = None,
+    label_kind: Annotated[
+        str | None, typer.Option(rich_help_panel=_COLUMNS, help="What the labels are: one, several or number.")
     ] = None,
     options_col: answers.OptionsCol = None,
     options: answers.Options = None,
@@ -88,6 +99,7 @@ def fit(
     given: dict[str, Any] = {"text_col": text_col, "label_col": label_col}
     given |= {"prompt_col": prompt_col, "completion_col": completion_col}
     given |= {"pair_col": pair_col, "chat_template": chat_template}
+    given |= {"label_kind": label_kind, "words_col": words_col, "tags_col": tags_col}
     given |= {"split_col": split_col, "validation": validation, "test": test}
     given |= {"options_col": options_col, "options": answers.options_of(options)}
     with exit_status():
@@ -97,7 +109,7 @@ def fit(
         look(model, data=data, columns=given, device=device, revision=revision, known=known)
 
     from promptreach.commands.fit import fit_adapter
-    from promptreach.data import LabelledTexts
+    from promptreach.data import Completions
     from promptreach.hf import open_model
     from promptreach.hf.adapters.by_config import config_of
     from promptreach.report.text import print_finding
@@ -107,7 +119,7 @@ def fit(
         rows = read_task(data, **given)
         opened = open_model(
             model,
-            task=None if isinstance(rows, LabelledTexts) else "causal",
+            task="causal" if isinstance(rows, Completions) else None,
             revision=revision,
             device=device,
             gradient_checkpointing=gradient_checkpointing,
@@ -126,6 +138,7 @@ def fit(
             steps=steps,
             batch_size=batch_size,
             max_length=max_length,
+            class_weights=class_weights_of("--class-weights", class_weights),
             metric=metric,
             answer_pattern=answer_pattern,
             length_normalised=length_normalised,

@@ -2,23 +2,21 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from promptreach.certificate import Evidence
-from promptreach.commands.intervals import Interval, macro_f1, metrics_of
+from promptreach.commands.intervals import Interval, decided_by, metrics_of
 from promptreach.commands.reading import BATCH, AdapterReader, read_folder, unused_note
-from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.data import Completions, ContextSpans, LabelledTexts, NumberedTexts, SeveralLabels, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import BINARY, LABEL_METRICS, metric_faults
-from promptreach.diagnosis.numbers import LabelMetric, Metric
+from promptreach.diagnosis.measures.metrics import BINARY, KINDS_IN_WORDS, SCORE_METRICS, metric_faults
+from promptreach.diagnosis.numbers import Metric, ScoreMetric
 from promptreach.diagnosis.rules.measurements import in_words
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel, attach
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
@@ -27,10 +25,11 @@ from promptreach.report.formatting import counted, format_number
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.judging import PLAIN, Judging, judging_faults
+from promptreach.training.task.kinds.kind import TaskKind
+from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.readout import POOLINGS, cross_fit, fit_probe
-from promptreach.training.task.task import MIN_INPUTS, Task, drawn_rows, features
-from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric
+from promptreach.training.task.readout import blank_head
+from promptreach.training.task.task import MIN_INPUTS, Task, cross_answered, drawn_rows
 
 BARE = "bare model"
 """The row of the model without any adapter."""
@@ -42,14 +41,14 @@ class Difference:
 
     Attributes:
         first, second: their names.
-        accuracy: the first's less the second's.
+        accuracy: the first's less the second's; None where no answer is right or wrong.
         loss_saved: the second's less the first's, in nats an answer.
-        score: the first's less the second's, in the metric that was asked for; None where that is accuracy.
+        score: the first's less the second's, in the metric that decides; None where that is accuracy.
     """
 
     first: str
     second: str
-    accuracy: Interval
+    accuracy: Interval | None
     loss_saved: Interval
     score: Interval | None = None
 
@@ -68,15 +67,15 @@ def evaluate_adapters(
 ) -> Finding:
     """Metrics of every adapter on the rows of `data`, each with a 90 % interval, and their paired differences.
 
-    The bare model stands beside them: for completions as it is; for labels with a logistic regression on its states,
-    fitted by cross-validation to these very rows, so that it has seen no row that it answers.
+    The bare model stands beside them: for completions as it is; otherwise with a linear head on its states, fitted by
+    cross-validation to these very rows, so that it has seen no row that it answers.
 
     Args:
         model: the base of all of them.
         folders: of adapters, or of heads alone.
         data: any rows; those that an adapter was trained on flatter it.
         max_length: tokens of a row that are read; what is cut is counted.
-        metric: shown first, and what adapters are ranked by; None takes accuracy.
+        metric: shown first, and what adapters are ranked by; None takes the usual one of the kind of task.
         judging: how completions are judged beside their loss, and options chosen.
         limit: rows that are drawn; None takes all.
         seed: for that draw, the folds and the bootstrap.
@@ -84,8 +83,9 @@ def evaluate_adapters(
 
     Raises:
         AdapterError: for a folder that cannot be read or was made for another model.
-        InputError: all at once, where a folder and the rows do not go together: labels without a head, labels that a
-            head does not know, completions for a classifier or on an encoder; and for `max_length` or `limit`.
+        InputError: all at once, where a folder and the rows do not go together: labels without a head, a head of
+            another kind of task, labels that a head does not know, completions for a head or on an encoder; and for
+            `max_length` or `limit`.
         DataError: when a row cannot be encoded.
     """
     readers = [read_folder(folder, model) for folder in folders]
@@ -95,7 +95,7 @@ def evaluate_adapters(
     rows = data if limit is None else data.take(drawn_rows(len(data), limit, seed))
     longest = max((reader.adapter.positions for reader in readers if reader.adapter is not None), default=0)
     length = min(max_length, model.max_positions - longest)
-    found: dict[str, tuple[Outcomes, Tensor | None]] = {}
+    found: dict[str, Outcomes] = {}
     steps = (progress or Progress(quiet=True)).task("adapters", total=len(readers) + 1)
     with steps as step:
         bare, cut, why_not = _bare(model, rows, length, seed, judging)
@@ -105,8 +105,8 @@ def evaluate_adapters(
         for name, reader in zip(names, readers, strict=True):
             found[name] = _outcomes(reader, rows, length, judging)
             step()
-    said = next((name for name in (*LABEL_METRICS, *TEXT_METRICS) if name == metric), judging.metric)
-    decides = None if said == "accuracy" else said
+    said = next((name for name in SCORE_METRICS if name == metric), judging.metric)
+    decides = None if said == "accuracy" else decided_by(data, said)
     return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not, seed, decides)
 
 
@@ -135,7 +135,7 @@ def _faults(
         faults.append(Fault("metric", f"{metric!r} of adapters", "a metric of all labels", "Take macro_f1 or mcc."))
     if limit is not None and limit < 2:
         faults.append(Fault("limit", str(limit), "at least 2 rows"))
-    if not isinstance(data, LabelledTexts):
+    if isinstance(data, Completions):
         if model.task != "causal":
             faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder"))
         remedy = "give its rows a text and a label column"
@@ -144,43 +144,50 @@ def _faults(
             for reader in readers
             if reader.classifies
         ]
+    known = set(getattr(data, "label_names", ()))
     for reader in readers:
         where = str(reader.folder)
         if not reader.classifies:
             remedy = "promptreach audit MODEL DATA --adapter DIR fits one to your rows and judges it"
             seen = "an adapter without a head, for labelled rows"
             faults.append(Fault(where, seen, "a head beside it or in it", remedy))
-        elif reader.labels and reader.pairs != bool(data.seconds):
+        elif reader.kind != data.kind:
+            seen = f"a head for {KINDS_IN_WORDS[reader.kind]}, for rows with {KINDS_IN_WORDS[data.kind]}"
+            faults.append(Fault(where, seen, "rows of the kind that it was trained on", "say it with --label-kind"))
+        elif reader.head is not None and reader.pairs != bool(getattr(data, "seconds", ())):
             seen = "a head for two texts a row" if reader.pairs else "a head for one text a row"
             faults.append(Fault(where, seen, "rows of that kind", "name the second text with --pair-col"))
-        elif reader.labels and (unknown := sorted(set(data.label_names) - set(reader.labels))):
+        elif reader.labels and (unknown := sorted(known - set(reader.labels))):
             seen = f"labels that its head does not know: {', '.join(unknown[:5])}"
             faults.append(Fault(where, seen, f"those of its head: {', '.join(reader.labels[:8])}"))
     return faults
 
 
-def _outcomes(reader: AdapterReader, rows: TaskData, length: int, judging: Judging) -> tuple[Outcomes, Tensor | None]:
-    """How an adapter answers each row, and the label that it gives; None for completions."""
-    encoded = encode(reader.model, rows, length)
-    if not isinstance(rows, LabelledTexts):
-        return _completed(reader.model, reader.adapter, rows, length, judging), None
-    assert encoded.labels is not None
-    logits = reader.logits(encoded.sequences)
-    known = reader.labels or rows.label_names
-    if logits.shape[1] < len(known):
-        seen = f"a head of {logits.shape[1]} outputs"
-        raise_if_any([Fault(str(reader.folder), seen, f"one for each of the {len(known)} labels")])
-    first = [known.index(name) for name in rows.label_names]
-    order = torch.tensor([*first, *(index for index in range(logits.shape[1]) if index not in first)])
-    return _answered(logits[:, order], encoded.labels)
+def _outcomes(reader: AdapterReader, rows: TaskData, length: int, judging: Judging) -> Outcomes:
+    """How an adapter answers each row."""
+    if isinstance(rows, Completions):
+        return _completed(reader.model, reader.adapter, rows, length, judging)
+    named = _numbered_as(reader.labels, rows)
+    try:
+        return reader.answered(encode(reader.model, named, length))
+    except IndexError:
+        known = len(getattr(named, "label_names", ()))
+        seen, expected = "a head with too few outputs", f"one for each of the {known} labels"
+        raise InputError(Fault(str(reader.folder), seen, expected)) from None
 
 
-def _answered(logits: Tensor, labels: Int[Tensor, " rows"]) -> tuple[Outcomes, Tensor]:
-    answers = logits.argmax(1)
-    loss = cross_entropy(logits, labels, reduction="none")
-    right = (answers == labels).to(loss.dtype)
-    given, true = answers.to(loss.dtype), labels.to(loss.dtype)
-    return Outcomes(loss, torch.ones_like(loss), right, given=given, true=true), answers
+def _numbered_as(names: Sequence[str], rows: TaskData) -> TaskData:
+    """The same rows with their labels numbered as a head's outputs are; as they are where nothing names these."""
+    if not names or isinstance(rows, NumberedTexts | ContextSpans | Completions):
+        return rows
+    place = [list(names).index(name) for name in rows.label_names]
+    if isinstance(rows, LabelledTexts):
+        return replace(rows, labels=tuple(place[label] for label in rows.labels), label_names=tuple(names))
+    if isinstance(rows, SeveralLabels):
+        sets = tuple(tuple(sorted(place[label] for label in labels)) for labels in rows.label_sets)
+        return replace(rows, label_sets=sets, label_names=tuple(names))
+    tags = tuple(tuple(place[tag] for tag in tags) for tags in rows.tags)
+    return replace(rows, tags=tags, label_names=tuple(names))
 
 
 def _completed(model: OpenModel, adapter: Adapter | None, rows: TaskData, length: int, judging: Judging) -> Outcomes:
@@ -197,42 +204,35 @@ def _task(model: OpenModel, rows: TaskData, length: int, judging: Judging = PLAI
 
 def _bare(
     model: OpenModel, rows: TaskData, length: int, seed: int, judging: Judging
-) -> tuple[tuple[Outcomes, Tensor | None] | None, int, str]:
+) -> tuple[Outcomes | None, int, str]:
     """The bare model's answers, how many rows were cut, and why it has no answers, where it has none."""
     task = _task(model, rows, length)
-    encoded = task.encoded["rows"]
-    if not isinstance(rows, LabelledTexts):
-        return (_completed(model, None, rows, length, judging), None), encoded.truncated, ""
-    labels = encoded.labels
-    assert labels is not None
-    if len(rows) < MIN_INPUTS or len(set(labels.tolist())) < 2:
+    encoded, kind = task.encoded["rows"], kind_of(rows)
+    if kind is None:
+        return _completed(model, None, rows, length, judging), encoded.truncated, ""
+    alike = encoded.labels is not None and len(set(encoded.labels.tolist())) < 2
+    if len(rows) < MIN_INPUTS or alike:
         return None, encoded.truncated, f"For a head on the bare model it takes {MIN_INPUTS} rows and two labels."
-    read = features(task, "rows", POOLINGS[model.task])
-    probes = {one: fit_probe(x, labels, len(rows.label_names), one, seed) for one, x in read.items()}
-    best = min(probes, key=lambda one: probes[one].loss)
-    probe = probes[best]
-    reader = cross_fit(probe, read[best], labels, seed)
-    standardised = (read[best] - probe.centre) / probe.spread
-    return _answered(reader.logits(standardised, range(len(rows))), labels), encoded.truncated, ""
+    task = replace(task, encoded={"train": encoded}, kind=kind, penalties=kind.penalties)
+    outputs = cross_answered(task, kind.poolings(model.task), kind.outputs(rows), seed)
+    with torch.no_grad():
+        found = kind.objective(blank_head(), kind.scale(encoded)).answered(outputs, encoded, range(len(rows)))
+    return found, encoded.truncated, ""
 
 
 def _finding(
-    found: dict[str, tuple[Outcomes, Tensor | None]],
+    found: dict[str, Outcomes],
     rows: TaskData,
     model: OpenModel,
     cut: str,
     why_not: str,
     seed: int,
-    decides: LabelMetric | TextMetric | None,
+    decides: ScoreMetric | None,
 ) -> Finding:
-    metrics = {name: metrics_of(outcomes, decides) for name, (outcomes, _) in found.items()}
-    if isinstance(rows, LabelledTexts):
-        truth = torch.tensor(rows.labels)
-        for name, (_, answers) in found.items():
-            assert answers is not None
-            metrics[name]["macro F1"] = macro_f1(answers, truth, seed)
-    differences = _differences({name: outcomes for name, (outcomes, _) in found.items()}, decides)
-    blocks: list[Block] = [_metric_table(metrics, rows)]
+    kind = kind_of(rows)
+    metrics = {name: metrics_of(outcomes, decides, kind, seed) for name, outcomes in found.items()}
+    differences = _differences(found, decides, kind)
+    blocks: list[Block] = [_metric_table(metrics, rows, kind)]
     if differences:
         blocks.append(_difference_table(differences, decides))
     if why_not:
@@ -246,7 +246,7 @@ def _finding(
     if decides is not None:
         summary = f"{best} has {first} {top}, 90 %."
     if against is not None:
-        gained = against.score or against.accuracy
+        gained = against.score or against.accuracy or against.loss_saved
         gain, low, high = (100 * end for end in (gained.value, gained.low, gained.high))
         summary += f" Over the bare model that is {gain:+.1f} points ({low:+.1f} to {high:+.1f})."
     return Finding(
@@ -264,7 +264,7 @@ def _finding(
     )
 
 
-def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData) -> Table:
+def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData, kind: TaskKind | None) -> Table:
     columns = list(next(iter(metrics.values())))
     records: list[dict[str, Cell]] = [
         {"": name, **{column: str(own[column]) for column in columns}} for name, own in metrics.items()
@@ -272,20 +272,19 @@ def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData) -> Ta
     note = "With 90 % intervals over rows. "
     if isinstance(rows, LabelledTexts):
         often = max(rows.labels.count(label) for label in set(rows.labels)) / len(rows)
-        note += (
-            f"Always the most frequent label: {format_number(often)}. {BARE.capitalize()}: a logistic regression on "
-        )
-        note += "its states, cross-validated on these rows. Loss in nats a row."
+        note += f"Always the most frequent label: {format_number(often)}. "
+    if isinstance(rows, Completions) and rows.options:
+        note += "Of several options the likeliest is the answer; loss in nats of the right one, a row."
+    elif kind is None:
+        note += "Each token is predicted from the true ones before it; accuracy and loss (nats) are per token."
     else:
         note += (
-            "Of several options the likeliest is the answer; loss in nats of the right one, a row."
-            if isinstance(rows, Completions) and rows.options
-            else "Each token is predicted from the true ones before it; accuracy and loss (nats) are per token."
+            f"{BARE.capitalize()}: {kind.probe} on its states, cross-validated on these rows. Loss in nats an answer."
         )
     return Table.of("Metrics", records, note=note)
 
 
-def _differences(found: dict[str, Outcomes], decides: LabelMetric | TextMetric | None) -> list[Difference]:
+def _differences(found: dict[str, Outcomes], decides: ScoreMetric | None, kind: TaskKind | None) -> list[Difference]:
     """Each adapter against the bare model and against those before it, on the same rows."""
     rows = []
     names = list(found)
@@ -293,19 +292,26 @@ def _differences(found: dict[str, Outcomes], decides: LabelMetric | TextMetric |
         for second in names[:at]:
             # Tokenizers that cut completions differently have no answers in common.
             if torch.equal(found[first].answers, found[second].answers):
-                wanted: list[Metric] = ["accuracy", "loss", *([decides] if decides else [])]
-                gains = (paired(found[first], found[second], metric) for metric in wanted)
-                rows.append(Difference(first, second, *(Interval(one.gain, one.low, one.high) for one in gains)))
+                wanted = [
+                    *(["accuracy"] if kind is None or kind.accuracy else []),
+                    "loss",
+                    *([decides] if decides else []),
+                ]
+                gains = {one: paired(found[first], found[second], one) for one in cast("list[Metric]", wanted)}
+                ends = {one: Interval(gain.gain, gain.low, gain.high) for one, gain in gains.items()}
+                rows.append(
+                    Difference(first, second, ends.get("accuracy"), ends["loss"], ends[decides] if decides else None)
+                )
     return rows
 
 
-def _difference_table(differences: Sequence[Difference], decides: LabelMetric | TextMetric | None) -> Table:
+def _difference_table(differences: Sequence[Difference], decides: ScoreMetric | None) -> Table:
     records: list[dict[str, Cell]] = [
         {
             "adapter": row.first,
             "against": row.second,
             **({in_words(decides): row.score.signed()} if decides and row.score else {}),
-            "accuracy": row.accuracy.signed(),
+            **({"accuracy": row.accuracy.signed()} if row.accuracy else {}),
             "loss saved": row.loss_saved.signed(),
         }
         for row in differences

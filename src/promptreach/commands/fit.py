@@ -7,14 +7,14 @@ from typing import Any
 
 from promptreach.certificate import Evidence
 from promptreach.commands.card import model_card
-from promptreach.commands.intervals import Interval, metrics_of
-from promptreach.commands.reading import unused_note
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.commands.intervals import Interval, decided_by, metrics_of
+from promptreach.commands.reading import readout_of, unused_note
+from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.comparison import held_out, paired
 from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel, save_adapter, save_readout
 from promptreach.hf.adapters.by_config import config_of, save_by_config
-from promptreach.hf.adapters.folders import READOUT, Readout, base_of
+from promptreach.hf.adapters.folders import READOUT, base_of
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Cell, Finding, Table, Text
 from promptreach.report.formatting import counted
@@ -23,8 +23,9 @@ from promptreach.training.fit import fit
 from promptreach.training.methods.methods import CONFIGURED, METHODS, positions_of
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
+from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
 from promptreach.training.task.judging import judging_faults, judging_of, written_metric_faults
-from promptreach.training.task.readout import LinearHead
+from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.task import Limits, Task, content_length, prepare
 
 SAVED = ("prompt", "prefix", "lora", "head")
@@ -46,6 +47,7 @@ def fit_adapter(
     steps: int = 200,
     batch_size: int = 32,
     max_length: int = 128,
+    class_weights: ClassWeights = None,
     metric: str | None = None,
     answer_pattern: str | None = None,
     length_normalised: bool = False,
@@ -63,6 +65,7 @@ def fit_adapter(
         learning_rate: None searches for one.
         search: False asks for a `learning_rate`.
         max_length: tokens of a row that are read.
+        class_weights: as for `promptreach.tuning.fit`.
         metric, answer_pattern, length_normalised: as for `promptreach.tuning.fit`.
         quiet: no progress bar.
 
@@ -70,14 +73,22 @@ def fit_adapter(
         InputError: for arguments that make no sense, all at once; and as `promptreach.tuning.fit` does.
         OutputError: when `out` is a folder with something else in it.
     """
-    raise_if_any(_faults(method, data, learning_rate, search))
+    raise_if_any(_faults(method, data, learning_rate, search) + class_weight_faults(class_weights, data))
     raise_if_any(_place_faults(out), OutputError)
     limits = Limits(max_length=max_length)
     longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
     judging = judging_of(metric, answer_pattern, length_normalised)
     raise_if_any([*written_metric_faults(metric, data), *judging_faults(judging, data)])
-    task = prepare(model, data, limits=limits, seed=seed, longest_prompt=longest, judging=judging)
+    task = prepare(
+        model,
+        data,
+        limits=limits,
+        seed=seed,
+        longest_prompt=longest,
+        judging=judging,
+        class_weights=class_weights,
+    )
     run = fit(
         model,
         data,
@@ -90,7 +101,8 @@ def fit_adapter(
         steps=steps,
         batch_size=batch_size,
         seed=seed,
-        pooling=task.pooling,
+        pooling=None if task.pooling == "each" else task.pooling,
+        class_weights=class_weights,
         limits=limits,
         accumulate=accumulate,
         metric=metric,
@@ -101,16 +113,15 @@ def fit_adapter(
     length = content_length(model, limits, longest)
     metrics, gain = _scores(task, run)
     found = f"{_searched(run, learning_rate)} {recipe(run, task, length)}"
-    names = list(data.label_names) if isinstance(data, LabelledTexts) else []
-    card = model_card(run, task, base_of(model), metrics, gain, found, names, length)
-    _write(out, model, task, run, names, card)
+    card = model_card(run, task, base_of(model), metrics, gain, found, length)
+    _write(out, model, task, run, card)
     return _finding(out, task, run, metrics, gain, found)
 
 
 def _faults(method: Any, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:
     faults = choice_faults("method", method, SAVED) if isinstance(method, str) else []
     faults += rate_faults("learning_rate", learning_rate)
-    if method == "head" and not isinstance(data, LabelledTexts):
+    if method == "head" and isinstance(data, Completions):
         faults.append(Fault("method", "'head' for completions", "another method", "there is no head to train"))
     if not search and learning_rate is None and method != "head":
         faults.append(Fault("learning_rate", "none, and no search", "a rate", "give --learning-rate, or let it search"))
@@ -139,18 +150,14 @@ def _searched(run: Run, learning_rate: float | None) -> str:
 def _scores(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
     """The metrics of the run and of the bare model under the same kind of head, and the gain between them."""
     own, bare = held_out(run), task.answered("held_out", task.evaluate("held_out", task.objective()))
-    written = task.judging.metric
-    gain = paired(own, bare, written or "accuracy")
-    metrics = {run.config.label: metrics_of(own, written), "the bare model": metrics_of(bare, written)}
+    decides, kind = decided_by(task.train, task.judging.metric), kind_of(task.train)
+    gain = paired(own, bare, decides or "accuracy")
+    metrics = {run.config.label: metrics_of(own, decides, kind), "the bare model": metrics_of(bare, decides, kind)}
     return metrics, Interval(gain.gain, gain.low, gain.high)
 
 
-def _write(out: Path, model: OpenModel, task: Task, run: Run, names: list[str], card: str) -> None:
-    readout: Readout | None = None
-    if task.pooling is not None and run.head:
-        head = LinearHead(task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
-        weight, bias = head.folded()
-        readout = {"weight": weight, "bias": bias}, {"pooling": task.pooling, "labels": names, "pairs": _pairs(task)}
+def _write(out: Path, model: OpenModel, task: Task, run: Run, card: str) -> None:
+    readout = readout_of(task, run)
     if run.config.method == CONFIGURED:
         save_by_config(out, model, config_of(json.loads(run.config.peft)), run.state, readout=readout, card=card)
         return
@@ -159,10 +166,6 @@ def _write(out: Path, model: OpenModel, task: Task, run: Run, names: list[str], 
         return
     assert readout is not None
     save_readout(out, readout, card=card)
-
-
-def _pairs(task: Task) -> bool:
-    return isinstance(task.train, LabelledTexts) and bool(task.train.seconds)
 
 
 def _finding(

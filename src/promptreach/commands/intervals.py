@@ -3,23 +3,23 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Int
 from scipy.stats import binomtest
 from scipy.stats import t as student
 from torch import Tensor
 
+from promptreach.data import TaskData
 from promptreach.diagnosis.measures.comparison import MEANS
-from promptreach.diagnosis.measures.metrics import bootstrap, score
-from promptreach.diagnosis.numbers import LabelMetric
+from promptreach.diagnosis.measures.metrics import SCORE_METRICS, bootstrap, is_known, score, usual_metric
+from promptreach.diagnosis.numbers import ScoreMetric
 from promptreach.diagnosis.rules.measurements import in_words
+from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TextMetric
 
 LEVEL = 0.9
 """The share of samples whose interval holds the truth; two-sided, as everywhere in this library."""
-_RESAMPLES = 1000
+_SHOWN = ("macro_f1", "micro_f1", "pearson", "spearman", "r2", "entity_f1")
+"""The metrics that are shown without being asked for: those of one label a row would be too many."""
 _ENDS = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.double)
 
 
@@ -44,54 +44,65 @@ class Interval:
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def metrics_of(outcomes: Outcomes, decides: LabelMetric | TextMetric | None = None) -> dict[str, Interval]:
-    """Accuracy and loss per answer; with several answers a row, also the share of rows with every one right; in front
-    of them another metric that decides.
+def metrics_of(
+    outcomes: Outcomes, decides: ScoreMetric | None = None, kind: TaskKind | None = None, seed: int = 0
+) -> dict[str, Interval]:
+    """The metric that decides, the share of right answers, the other metrics of the kind of task, the loss per answer.
 
-    Shares of rows have the exact binomial interval (Clopper and Pearson), ratios of sums that of the residuals around
-    the ratio with Student's quantile, and what is neither that of a percentile bootstrap over rows.
+    With several answers a row, also the share of rows with every one right. Shares of rows have the exact binomial
+    interval (Clopper and Pearson), ratios of sums that of the residuals around the ratio with Student's quantile, and
+    what is neither that of a percentile bootstrap over rows.
+
+    Args:
+        outcomes: on all rows.
+        decides: stands in front; None for accuracy, or for nothing that is more than the others.
+        kind: of the task; None for what the model's own language head answers.
+        seed: for the bootstrap.
     """
-    single = bool((outcomes.answers == 1).all())
-    right = outcomes.right == outcomes.answers
-    found = {} if decides is None else {in_words(decides): _of(outcomes, decides)}
-    found["accuracy"] = _share(right) if single else _ratio(outcomes.right, outcomes.answers)
-    if not single:
-        found["every token right"] = _share(right)
+    found = {} if decides is None else {in_words(decides): _of(outcomes, decides, seed)}
+    if kind is None or kind.accuracy:
+        single = bool((outcomes.answers == 1).all())
+        right = outcomes.right == outcomes.answers
+        name = kind.accuracy if kind else "accuracy"
+        found[name] = _share(right) if single else _ratio(outcomes.right, outcomes.answers)
+        if not single:
+            found["every token right" if kind is None else "every answer of a row right"] = _share(right)
+    for metric in () if kind is None else shown_metrics(kind):
+        if in_words(metric) not in found and is_known(metric, outcomes):
+            found[in_words(metric)] = _of(outcomes, metric, seed)
+    if outcomes.right.isnan().any():
+        found["root mean square error"] = _root(outcomes)
     return {**found, "loss": _ratio(outcomes.loss, outcomes.answers)}
 
 
-def macro_f1(answers: Int[Tensor, " rows"], truth: Int[Tensor, " rows"], seed: int) -> Interval:
-    """The mean F1 over the labels that occur in the truth or among the answers, with a percentile bootstrap over rows.
-
-    Args:
-        answers, truth: label numbers.
-        seed: for the resamples.
-    """
-    # Rows drawn with replacement are a multinomial draw of the pairs that occur.
-    pairs, counts = torch.unique(torch.stack([answers, truth], dim=1), dim=0, return_counts=True)
-    used = torch.unique(pairs)
-    given, true = ((part[:, None] == used).double() for part in pairs.T)
-    rows = len(truth)
-    drawn = np.random.default_rng(seed).multinomial(rows, (counts.double() / rows).numpy(), size=_RESAMPLES)
-    value, resampled = (_f1(each, given, true) for each in (counts[None].double(), torch.from_numpy(drawn).double()))
-    low, high = torch.quantile(resampled, _ENDS).tolist()
-    return Interval(float(value), low, high)
+def decided_by(data: TaskData, asked: ScoreMetric | None) -> ScoreMetric | None:
+    """The metric that stands in front of accuracy: the one that was asked for, else the usual one of the kind of task;
+    None where that is accuracy or the loss."""
+    usual = asked or usual_metric(data)
+    return None if usual == "accuracy" or usual == "loss" else usual
 
 
-def _of(outcomes: Outcomes, metric: LabelMetric | TextMetric) -> Interval:
+def shown_metrics(kind: TaskKind) -> tuple[ScoreMetric, ...]:
+    """The metrics of a kind beside accuracy: of one label a row macro F1 alone, of every other kind all."""
+    return tuple(one for one in SCORE_METRICS if one in kind.metrics and one in _SHOWN)
+
+
+def _of(outcomes: Outcomes, metric: ScoreMetric, seed: int) -> Interval:
     if metric in MEANS:
         assert outcomes.judged is not None
         first = outcomes.judged[:, 0].double()
         return _share(first > 0) if metric == "exact_match" else _ratio(first, torch.ones_like(first))
-    low, high = torch.quantile(bootstrap(metric, outcomes, None), _ENDS).tolist()
+    low, high = torch.quantile(bootstrap(metric, outcomes, None, seed=seed), _ENDS).tolist()
     return Interval(score(metric, outcomes), low, high)
 
 
-def _f1(weights: Tensor, given: Tensor, true: Tensor) -> Tensor:
-    """The macro F1 under each row of counts of pairs; a label that a resample lost does not count in it."""
-    both, sizes = weights @ (given * true), weights @ (given + true)
-    scores = 2 * both / sizes  # 0 / 0 where the label is in neither
-    return scores.nanmean(1)
+def _root(outcomes: Outcomes) -> Interval:
+    """The root of the mean squared error, in the unit of the numbers."""
+    assert outcomes.given is not None
+    assert outcomes.true is not None
+    weight = torch.ones_like(outcomes.loss) if outcomes.weight is None else outcomes.weight
+    squares = _ratio((outcomes.given - outcomes.true).square() * weight, weight)
+    return Interval(*(math.sqrt(max(0.0, end)) for end in (squares.value, squares.low, squares.high)))
 
 
 def _share(right: Tensor) -> Interval:

@@ -8,7 +8,7 @@ import torch
 
 from promptreach.certificate import Evidence
 from promptreach.commands.reading import AdapterReader, read_folder
-from promptreach.data import Completions, LabelledTexts
+from promptreach.data import Completions, LabelledTexts, TaggedWords
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel, attach
 from promptreach.report.findings import Cell, Finding, Table
@@ -17,8 +17,10 @@ from promptreach.rows.options import spaced
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.task import writing
 from promptreach.training.task.encoding import encode
+from promptreach.training.task.kinds.tags import tags_given
 from promptreach.training.task.task import Task
 
+_HALF = 0.5
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -56,7 +58,8 @@ def predict_texts(
     max_new_tokens: int = 32,
     options: Sequence[str] = (),
 ) -> Finding:
-    """What an adapter answers: the label of its head with its softmax probability, or the greedy completion.
+    """What an adapter answers: the label of its head with its softmax probability, its labels with the probability of
+    each, its number, the tag of each word, or the greedy completion.
 
     Args:
         model: its base.
@@ -92,10 +95,11 @@ def predict_texts(
     if options:
         records, cut = _chosen(reader, texts, length, options)
     elif reader.classifies:
-        records, cut = _labels(reader, texts, length)
+        records, cut = _answered(reader, texts, length)
     else:
         records, cut = _completed(reader, texts, length, max_new_tokens)
-    answered = "option" if options else "label" if reader.classifies else "completion"
+    head = {"labels": "label", "number": "number"}.get(reader.kind, "answer")
+    answered = "option" if options else head if reader.classifies else "completion"
     return Finding(
         check="predict",
         title="Answers of an adapter",
@@ -107,10 +111,28 @@ def predict_texts(
     )
 
 
-def _labels(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
+def _answered(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
     data = LabelledTexts(tuple(texts), (0,) * len(texts), ("unknown",), "text")
     encoded = encode(reader.model, data, length)
-    sure, answers = torch.softmax(reader.logits(encoded.sequences).double(), dim=1).max(1)
+    if reader.kind == "tags":
+        return _tagged(reader, texts, length)
+    outputs = reader.outputs(encoded.sequences).double()
+    if reader.kind == "number":
+        numbers = outputs[:, 0] * reader.scale[1] + reader.scale[0]
+        return [
+            {"text": text, "number": one} for text, one in zip(texts, numbers.tolist(), strict=True)
+        ], encoded.truncated
+    if reader.kind == "several_labels":
+        return [
+            {
+                "text": text,
+                "labels": ", ".join(name for name, one in zip(reader.labels, row, strict=True) if one > _HALF)
+                or "none",
+                "probabilities": ", ".join(f"{name} {one:.3f}" for name, one in zip(reader.labels, row, strict=True)),
+            }
+            for text, row in zip(texts, torch.sigmoid(outputs).tolist(), strict=True)
+        ], encoded.truncated
+    sure, answers = torch.softmax(outputs, dim=1).max(1)
     records: list[dict[str, Cell]] = [
         {
             "text": text,
@@ -118,6 +140,19 @@ def _labels(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[l
             "probability": probability,
         }
         for text, answer, probability in zip(texts, answers.tolist(), sure.tolist(), strict=True)
+    ]
+    return records, encoded.truncated
+
+
+def _tagged(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
+    """The words of each text, told apart by blanks, with the tag that each is given."""
+    words = tuple(tuple(text.split()) for text in texts)
+    data = TaggedWords(words, tuple((0,) * len(row) for row in words), reader.labels, "text")
+    encoded = encode(reader.model, data, length)
+    given = reader.outputs(encoded.sequences).argmax(-1).tolist()
+    records: list[dict[str, Cell]] = [
+        {"text": text, "tags": " ".join(tags_given(truth, own))}
+        for text, truth, own in zip(texts, encoded.truths, given, strict=True)
     ]
     return records, encoded.truncated
 

@@ -8,20 +8,27 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.backbone import Classifier
-from promptreach.data import TaskData
+from promptreach.data import KindName, TaskData
 from promptreach.hf import OpenModel, attach, load_readout
 from promptreach.hf.adapters.brought import bring
+from promptreach.hf.adapters.folders import Readout
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Text
-from promptreach.training.task.encoding import evaluation_batches
-from promptreach.training.task.readout import LinearHead
+from promptreach.training.runs import Run
+from promptreach.training.task.encoding import Encoded, evaluation_batches
+from promptreach.training.task.kinds.kind import UNSCALED, Scale
+from promptreach.training.task.kinds.registry import KINDS
+from promptreach.training.task.objective import Outcomes
+from promptreach.training.task.readout import LinearHead, blank_head
+from promptreach.training.task.task import Task
 
 BATCH = 32
 """Rows that are answered in one forward pass."""
@@ -39,6 +46,8 @@ class AdapterReader:
         classifier: the architecture's own head with the adapter under it, or None.
         labels: those of `head`, in the order of its outputs; empty where nothing names them.
         pairs: whether its head was trained on two texts a row.
+        kind: what the head tells.
+        scale: the mean and the standard deviation of the numbers that it was trained on; 0 and 1 for every other kind.
     """
 
     folder: Path
@@ -48,23 +57,39 @@ class AdapterReader:
     classifier: Classifier | None = None
     labels: tuple[str, ...] = ()
     pairs: bool = False
+    kind: KindName = "labels"
+    scale: Scale = UNSCALED
 
     @property
     def classifies(self) -> bool:
-        """Whether it answers with labels."""
+        """Whether it answers through a head."""
         return self.head is not None or self.classifier is not None
 
-    def logits(self, sequences: Sequence[Sequence[int]]) -> Float[Tensor, "examples classes"]:
-        """The class logits of token sequences, in their order; of what `classifies` alone."""
+    def outputs(self, sequences: Sequence[Sequence[int]]) -> Float[Tensor, "examples ... outputs"]:
+        """The head's outputs on token sequences, in their order, class logits for example; of what `classifies` alone.
+        Where each token is read they are (examples, tokens, outputs), zero behind the end."""
         if self.head is None:
             assert self.classifier is not None
             return self.classifier(sequences)
-        found = torch.empty(len(sequences), len(self.head.bias))
+        each = (max(map(len, sequences)),) if self.head.pooling == "each" else ()
+        found = torch.zeros(len(sequences), *each, len(self.head.bias))
         with torch.no_grad(), nullcontext() if self.adapter is None else attach(self.model, self.adapter) as joined:
             for rows in evaluation_batches([len(ids) for ids in sequences], BATCH):
                 batch = self.model.batch([sequences[row] for row in rows])
-                found[rows] = self.head(self.model.hidden(batch, joined), batch.mask).float().cpu()
+                own = self.head(self.model.hidden(batch, joined), batch.mask).float().cpu()
+                if each:
+                    found[rows, : own.shape[1]] = own
+                else:
+                    found[rows] = own
         return found
+
+    @torch.no_grad()
+    def answered(self, data: Encoded) -> Outcomes:
+        """What the answers to `data` are worth, whose labels are numbered as the head's outputs are."""
+        head = self.head or blank_head()
+        return (
+            KINDS[self.kind].objective(head, self.scale).answered(self.outputs(data.sequences), data, range(len(data)))
+        )
 
 
 def unused_note(data: TaskData) -> list[Block]:
@@ -73,6 +98,22 @@ def unused_note(data: TaskData) -> list[Block]:
     if data.unused_columns:
         said.append(f"Columns that play no part: {', '.join(data.unused_columns)}.")
     return [Text(text=sentence) for sentence in said]
+
+
+def readout_of(task: Task, run: Run) -> Readout | None:
+    """The trained head as it is kept beside an adapter; None where the model's own language head answers.
+
+    One matrix and bias on the last hidden states at the head's place, and what it takes to read their outputs.
+    """
+    if task.pooling is None or not run.head:
+        return None
+    head = LinearHead(task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
+    weight, bias = head.folded()
+    info: dict[str, Any] = {"pooling": task.pooling, "labels": list(getattr(task.train, "label_names", ()))}
+    info |= {"pairs": bool(getattr(task.train, "seconds", ())), "kind": task.kind.name}
+    if (scale := task.kind.scale(task.encoded["train"])) != UNSCALED:
+        info["scale"] = scale
+    return {"weight": weight, "bias": bias}, info
 
 
 def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
@@ -85,16 +126,16 @@ def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
     folder = Path(folder)
     readout = load_readout(folder) if folder.is_dir() else None
     head: LinearHead | None = None
-    labels: tuple[str, ...] = ()
-    pairs = False
+    said: dict[str, Any] = {}
     if readout is not None:
         tensors, info = readout
         weight, bias = tensors["weight"], tensors["bias"]
         plain = torch.zeros(weight.shape[1]), torch.ones(weight.shape[1])  # the standardisation is folded in
         head, labels = LinearHead(info["pooling"], *plain, weight, bias), tuple(map(str, info["labels"]))
-        pairs = bool(info.get("pairs"))
+        said = {"labels": labels, "pairs": bool(info.get("pairs")), "kind": info.get("kind", "labels")}
+        said |= {"scale": tuple(info["scale"])} if "scale" in info else {}
         if not (folder / CONFIG).is_file():
-            return AdapterReader(folder, model, None, head, None, labels, pairs)
+            return AdapterReader(folder, model, None, head, **said)
     brought = bring(folder, model)
     classifier = None if head is not None else brought.classifier
-    return AdapterReader(folder, brought.model, brought.adapter, head, classifier, labels, pairs)
+    return AdapterReader(folder, brought.model, brought.adapter, head, classifier, **said)

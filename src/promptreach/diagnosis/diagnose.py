@@ -27,7 +27,7 @@ from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.methods import METHODS, lacking_faults
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run, RunConfig, RunStore
-from promptreach.training.task.readout import Pooling
+from promptreach.training.task.readout import POOLED, Pooling
 from promptreach.training.task.task import Limits, prepare
 
 ATTEMPTABLE = ("prompt", "prefix", "lora")
@@ -217,7 +217,7 @@ def argument_faults(
     """Everything wrong with the arguments of `diagnose`, all at once."""
     faults = choice_faults("goal", goal, get_args(Goal)) + size_faults("tokens", tokens)
     faults += least_faults({"steps": steps, "batch_size": batch_size, "rank": rank})
-    faults += choice_faults("pooling", pooling, get_args(Pooling))
+    faults += choice_faults("pooling", pooling, POOLED)
     if attempt is not None:
         if adapter is not None:
             faults.append(Fault("adapter", "given beside an attempt", "one of the two"))
@@ -234,5 +234,5 @@ def _attempt_faults(attempt: Attempt) -> list[Fault]:
         *least_faults({**size, "attempt.steps": attempt.steps}),
         *choice_faults("attempt.init", attempt.init, spec.inits),
         *rate_faults("attempt.learning_rate", attempt.learning_rate),
-        *choice_faults("attempt.pooling", attempt.pooling, get_args(Pooling)),
+        *choice_faults("attempt.pooling", attempt.pooling, POOLED),
     ]

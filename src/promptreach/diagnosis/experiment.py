@@ -10,8 +10,8 @@ from promptreach.backbone import Classifier
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import metrics_for, score
-from promptreach.diagnosis.numbers import BASELINES, USER, Comparison, Goal, LabelMetric, Metric, as_values
+from promptreach.diagnosis.measures.metrics import score, usual_metric
+from promptreach.diagnosis.numbers import BASELINES, USER, Comparison, Goal, Metric, ScoreMetric, as_values
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor
@@ -19,10 +19,11 @@ from promptreach.training.methods.initial import OWN
 from promptreach.training.methods.methods import first_init
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.sweep import Sweep
+from promptreach.training.task.kinds.kind import TaskKind
+from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Limits, Task, content_length
-from promptreach.training.task.text_metrics import TextMetric
 
 Numbers = TypeVar("Numbers", covariant=True)
 RARE = 0.2
@@ -148,7 +149,7 @@ class Experiment:
     user_base: str = ""
     user_tokens: tuple[str, ...] = ()
     methods: tuple[str, ...] = BASELINES
-    chosen_metric: LabelMetric | TextMetric | None = None
+    chosen_metric: ScoreMetric | None = None
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     lora_targets: tuple[str, ...] = ()
     plain_text: tuple[str, ...] = ()
@@ -163,13 +164,19 @@ class Experiment:
     found: dict[str, Measured[object] | Skipped] = field(default_factory=dict)
 
     @property
+    def kind(self) -> TaskKind | None:
+        """What is read through a head; None for completions."""
+        return kind_of(self.data)
+
+    @property
     def is_classification(self) -> bool:
+        """Whether a row has one label."""
         return isinstance(self.data, LabelledTexts)
 
     @property
     def metric(self) -> Metric:
-        """The score that methods are compared by: the one chosen, else accuracy of labels and options, or loss."""
-        return self.chosen_metric or metrics_for(self.data)[0][0]
+        """The score that methods are compared by: the one chosen, else the kind's usual one, loss for completions."""
+        return self.chosen_metric or usual_metric(self.data)
 
     @property
     def positive(self) -> int:
@@ -178,7 +185,7 @@ class Experiment:
         return 0 if first and sum(first) < RARE * len(first) else 1
 
     @property
-    def beside(self) -> LabelMetric | TextMetric | None:
+    def beside(self) -> ScoreMetric | None:
         """The metric that is shown beside accuracy: the one that decides, or F1 where one of two labels is rare."""
         if self.metric != "accuracy" and self.metric != "loss":
             return self.metric
@@ -257,9 +264,10 @@ class Experiment:
         return min(finished, key=self.preference, default=None)
 
     def preference(self, run: Run) -> tuple[bool, float, float]:
-        """The order in which runs are preferred: by the validation loss, or by a chosen metric and then that."""
-        metric, seen = self.chosen_metric, run.validation
-        worth = score(metric, seen, self.positive) if metric and metric != "accuracy" else 0.0
+        """The order in which runs are preferred: by the validation loss, or by a metric that is no mean over answers
+        and then that."""
+        metric, seen = self.metric, run.validation
+        worth = score(metric, seen, self.positive) if metric not in ("accuracy", "loss") else 0.0
         return run.status == "diverged", -worth, seen.mean_loss
 
     def best_adapters(self, *methods: str) -> dict[str, Adapter]:

@@ -1,15 +1,19 @@
 """The numbers that measurements leave and rules read: one frozen record a measurement, and their form in JSON."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
+from promptreach.data import KindName
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.text_metrics import TextMetric
 
 Goal = Literal["generalise", "memorise"]
 LabelMetric = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "mcc", "average_precision"]
-Metric = LabelMetric | TextMetric | Literal["loss"]
+ScoreMetric = Literal[LabelMetric, TextMetric, "micro_f1", "pearson", "spearman", "r2", "entity_f1"]
+"""The metrics of which more is better."""
+Metric = ScoreMetric | Literal["loss"]
 Kind = TypeVar("Kind")
 Setting = str | int | float | None
 BASELINES = ("prompt", "prefix", "lora")
@@ -43,13 +47,14 @@ class DataNumbers:
     """Size, lengths and contradictions of the rows, as the model sees them after tokenization and truncation.
 
     Attributes:
-        classes: 0 for completions.
+        classes: of one label a row; 0 for every other kind of task.
         majority_share: of the rows, those with the most frequent answer.
         conflicting_rows: those that contradict another row.
         loss_floor: the least mean loss of any function of the tokens read, nats per answer.
         best_accuracy: the largest share of rows that any such function gets right.
         truncated: rows that are cut at `max_length` tokens.
-        cut_answers: those of them that lost the end of their completion.
+        cut_answers: those of them that lost the end of their completion, or all or a part of their answer.
+        kind: of the task.
     """
 
     rows: int
@@ -64,6 +69,7 @@ class DataNumbers:
     longest_tokens: int
     max_length: int
     cut_answers: int = 0
+    kind: KindName = "labels"
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,9 @@ class Scores:
         accuracy: the share of right answers, with its standard error in `accuracy_error`.
         all_right: the share of rows with every answer right.
         value: the score in the metric that is shown beside or in the place of accuracy; None where there is none.
+        value_error: its standard error.
+
+    Where no answer is right or wrong, accuracy and what belongs to it are NaN, which reports write as null.
     """
 
     loss: float
@@ -82,6 +91,7 @@ class Scores:
     accuracy_error: float
     all_right: float
     value: float | None = field(default=None, kw_only=True)
+    value_error: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -90,11 +100,14 @@ class BareNumbers(Scores):
 
     Attributes:
         pooling: None for completions.
-        majority_accuracy: what always giving the most frequent label of the training rows scores; None for completions.
+        majority_accuracy: what always giving the most frequent label of the training rows scores; None for every other
+            kind of task.
+        constant: what the best answer that ignores its input scores in the metric that decides; None for completions.
     """
 
     pooling: Pooling | None
     majority_accuracy: float | None
+    constant: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -208,7 +221,7 @@ class TrainingNumbers:
     beyond: tuple[str, ...] = ()
     not_here: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
-    beside: LabelMetric | TextMetric | None = None
+    beside: ScoreMetric | None = None
     in_context: Mapping[str, InContextNumbers] = field(default_factory=dict)
 
 
@@ -247,7 +260,7 @@ class StartNumbers:
 
 @dataclass(frozen=True)
 class PoolingNumbers:
-    """The accuracy of a head fitted at each place where it may read.
+    """The accuracy of a head fitted at each place where it may read; the metric that decides, where it is no label.
 
     Attributes:
         chosen: the place of the task's own read-out.
@@ -346,8 +359,14 @@ def as_values(numbers: Any) -> dict[str, Any]:
 
 def _json_object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {
-        _JSON_NAMES.get(name, name): list(value) if isinstance(value, tuple) else value
+        _JSON_NAMES.get(name, name): _plain(value)
         for name, value in fields
         # A report on completions has no such number, where other numbers that are missing stand as null.
-        if not (name == "majority_accuracy" and value is None)
+        if not (name in ("majority_accuracy", "constant", "value_error") and value is None)
     }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from promptreach.backbone import Prepended
-from promptreach.errors import raise_if_any
+from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf.models.load import opened_for
 from promptreach.prediction.forecast import Prediction, Start, control, forecast, gram
 from promptreach.prediction.log_odds import Part, log_odds_at_start
@@ -79,6 +79,9 @@ def predict(
         faults += repeat_faults(where, given)
     raise_if_any(faults)
     task_data = read_task(data)
+    if task_data.kind not in ("labels", "completions") or task_data.weights:
+        seen = "rows with weights" if task_data.weights else f"a task of the kind {task_data.kind!r}"
+        raise InputError(Fault("data", seen, "one label a row, or completions, all rows alike", "train it with fit"))
     backbone = opened_for(task_data, model)
     raise_if_any([fault for method in methods for fault in lacking_faults("methods", backbone, method)])
     longest = max(tokens) if any(METHODS[name].uses_tokens for name in methods) else 0

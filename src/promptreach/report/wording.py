@@ -26,7 +26,7 @@ METHOD_NAMES: dict[MethodName, str] = {
     "prefix": "prefix tuning",
     "lora": "LoRA",
     "unipelt": "UniPELT",
-    "head": "a classification head alone",
+    "head": "a linear head alone",
     "full": "training all weights",
 }
 

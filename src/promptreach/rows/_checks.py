@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from promptreach.errors import DataError, Fault
-from promptreach.rows._labels import SEVERAL
 from promptreach.rows._table import Row, shorten
 from promptreach.rows.examples import Example, is_gap
 from promptreach.rows.parts import KNOWN_NAMES, part_of
@@ -64,10 +63,10 @@ class ColumnChecks:
     split_wished: bool
     may_lack_labels: bool
     unknown: dict[str, int] = field(default_factory=dict)
-    weights: list[float] = field(default_factory=list)  # the least and the most
+    weight: float = 1.0  # of the row that was looked at last
+    weights: set[float] = field(default_factory=set)  # two different ones at most, which is all that matters
     rows: int = 0
     gaps: Faults = field(default_factory=Faults)
-    lists: Faults = field(default_factory=Faults)
 
     def look(
         self,
@@ -91,8 +90,6 @@ class ColumnChecks:
         is_none = is_gap(label) or (isinstance(label, str) and not label.strip() and "label" in values)
         if len(example) == 1 and is_none:
             self.gaps.add(*example)
-        elif len(example) == 1 and isinstance(label, (list, tuple)):
-            self.lists.add(*example)
         else:
             faults.add(*example)
 
@@ -104,8 +101,10 @@ class ColumnChecks:
         if not math.isfinite(weight) or weight < 0:
             seen = f"the weight {shorten(value)}"
             faults.add(Fault(where, seen, "a number that is not negative", "Mend it, or drop the column."))
-        else:
-            self.weights = [min([weight, *self.weights[:1]]), max([weight, *self.weights[1:]])]
+            return
+        self.weight = weight
+        if len(self.weights) < 2:
+            self.weights.add(weight)
 
     def finish(self, name: str, columns: Mapping[str, str], told: list[str], faults: Faults) -> tuple[bool, set[str]]:
         """Add what the whole columns show.
@@ -114,14 +113,11 @@ class ColumnChecks:
             whether the source is to be left out, and the roles whose columns play no part.
         """
         idle = set()
-        if "weight" in columns:
+        if "weight" in columns and len(self.weights) < 2:
             idle.add("weight")
-            if len(set(self.weights)) > 1:
+            if self.weights == {0.0}:
                 where = f"{name}, column {shorten(columns['weight'])}"
-                least, most = self.weights
-                seen = f"weights of rows, from {least:g} to {most:g}, which this training does not use"
-                remedy = "Drop or rename the column to give every row the same say, or repeat a row as its weight says."
-                faults.add(Fault(where, seen, "rows that count alike", remedy))
+                faults.add(Fault(where, "the weight 0 in every row", "rows that count", "Mend it, or drop the column."))
         if self.unknown and self.split_wished:
             listed = ", ".join(f"{value} (row {row})" for value, row in list(self.unknown.items())[:5])
             remedy = f"Known are {KNOWN_NAMES}. Rename the value, or drop the rows."
@@ -129,12 +125,6 @@ class ColumnChecks:
             faults.add(Fault(where, f"values that name no part: {listed}", "the name of a part", remedy))
         elif self.unknown:
             idle.add("split")
-        if self.lists.count > 1:
-            where = f"{name}, column {shorten(columns['label'])}"
-            seen = f"lists as labels in {self.lists.count:,} of {self.rows:,} rows"
-            faults.add(Fault(where, seen, "one label a row", SEVERAL))
-        else:
-            faults.add_all(self.lists)
         if self.gaps.count and self.gaps.count == self.rows and self.part not in ("", "train"):
             if self.may_lack_labels:
                 told.append(f"No row of {name} has a label, so it was not used.")

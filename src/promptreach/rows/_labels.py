@@ -1,4 +1,4 @@
-"""The faults and oddities of a column of labels as a whole, where each label by itself can be read.
+"""A column of labels as a whole, where each label by itself can be read: one a row, several, or a number.
 
 A fault stops the reading; a remark goes with the data into the report, since only its owner knows whether "nan" is a
 class or a gap.
@@ -8,10 +8,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from promptreach.rows._table import shorten
 
 Label = str | int
+Answer = Label | float | tuple[str, ...]
+"""What stands in one row: a label, a number with decimals, or a list of labels."""
+LabelKind = Literal["one", "several", "number"]
+"""What a column of labels may hold; the caller's word for it."""
+LABEL_KINDS: tuple[LabelKind, ...] = ("one", "several", "number")
 Problem = tuple[str, str, str]
 """What was seen, what was expected, and what to do about it."""
 
@@ -23,31 +29,91 @@ _NO_LABEL = -1
 _IDENTIFIERS_FROM = 20
 _ORDER_FROM = 4
 _MARKS = (",", ";", "|")
-SEVERAL = (
-    "Make one file for each label, with a column that says yes or no, and audit each; where it is one class, write it "
-    "without the mark."
+_SEVERAL = (
+    "Call it with --label-kind several (label_kind) to split them at the mark; where it is one class, write it without "
+    "the mark."
 )
-"""The remedy for rows with several labels."""
 
 
-def settled(answers: Sequence[Label | float]) -> list[Label] | Problem:
-    """The labels, whole numbers that were written with a decimal point as integers; or the fault of them all.
+def kind_of_labels(answers: Sequence[Answer], wish: LabelKind | None) -> LabelKind:
+    """What the column holds: the caller's word, or several labels where there are lists, numbers where all are numbers
+    and some have decimals, and otherwise one label a row."""
+    if wish is not None:
+        return wish
+    if any(isinstance(answer, tuple) for answer in answers):
+        return "several"
+    distinct = set(answers)
+    found = [number for answer in distinct if (number := _number(answer)) is not None]
+    return "number" if len(found) == len(distinct) and not all(map(float.is_integer, found)) else "one"
+
+
+def settled(answers: Sequence[Answer]) -> list[Label] | Problem:
+    """The labels of one a row, whole numbers that were written with a decimal point as integers; or the fault of them
+    all.
 
     A column is alike in every format: 1.0 is 1 as a number of JSON and as the text of a CSV cell.
     """
     if all(isinstance(answer, str) and _WHOLE.fullmatch(answer.strip()) for answer in answers):
-        return [int(float(answer)) for answer in answers]
-    numbers = [number for answer in set(answers) if (number := _number(answer)) is not None]
-    decimals = [number for number in numbers if not number.is_integer()]
-    if any(isinstance(answer, float) for answer in answers) or (decimals and len(numbers) == len(set(answers))):
-        shown = ", ".join(str(number) for number in sorted(decimals)[:3])
-        count = sum(_number(answer) in set(decimals) for answer in answers)
-        seen = f"numbers with decimals as labels ({shown}) in {count:,} of {len(answers):,} rows"
-        return seen, "names or integers", "A label is a class: give each range of the number a name."
-    return [answer for answer in answers if not isinstance(answer, float)]
+        return [int(_number(answer) or 0) for answer in answers]
+    numbers = {answer: _number(answer) for answer in set(answers)}
+    decimals = {answer: number for answer, number in numbers.items() if number and not number.is_integer()}
+    if any(isinstance(answer, float | tuple) for answer in numbers) or (decimals and None not in numbers.values()):
+        count = sum(isinstance(answer, tuple) or answer in decimals for answer in answers)
+        shown = ", ".join(str(number) for number in sorted(decimals.values())[:3]) or "lists"
+        what = f"numbers with decimals ({shown})" if decimals else shown
+        seen = f"{what} as labels in {count:,} of {len(answers):,} rows"
+        remedy = "Call it with --label-kind number (label_kind) to predict them, or name each range of the number."
+        return seen, "names or integers", remedy if decimals else "Call it with --label-kind several (label_kind)."
+    return [answer for answer in answers if isinstance(answer, str | int)]
 
 
-def _number(answer: Label | float) -> float | None:
+def split_labels(answers: Sequence[Answer], rows: Sequence[int]) -> list[tuple[str, ...]] | Problem:
+    """The labels of several a row: the lists, or the texts split at the mark that most of them have.
+
+    Lists of 0 and 1 that are all as long, with a number twice in one of them, say of each label whether it is there;
+    the labels are then called by their places.
+    """
+    if texts := [answer for answer in answers if not isinstance(answer, tuple)]:
+        if len(texts) < len(answers):
+            few = len(texts) if 2 * len(texts) <= len(answers) else len(answers) - len(texts)
+            is_few = {isinstance(answer, tuple): row for answer, row in reversed(list(zip(answers, rows, strict=True)))}
+            first = is_few[few != len(texts)]
+            seen = (
+                f"{'lists' if few != len(texts) else 'single labels'} in {few:,} of {len(answers):,} rows, first in row"
+            )
+            return f"{seen} {first}", "lists in every row or in none", "Write a single label as a list of one."
+        mark = max(_MARKS, key=lambda mark: sum(mark in str(text) for text in texts))
+        return [tuple(dict.fromkeys(filter(None, map(str.strip, str(text).split(mark))))) for text in texts]
+    lists = [answer for answer in answers if isinstance(answer, tuple)]
+    is_switches = len(set(map(len, lists))) == 1 and {one for row in lists for one in row} <= {
+        "0",
+        "1",
+        "True",
+        "False",
+    }
+    if is_switches and any(len(set(row)) < len(row) for row in lists):
+        return [tuple(str(place) for place, one in enumerate(row) if one in ("1", "True")) for row in lists]
+    return [tuple(dict.fromkeys(row)) for row in lists]
+
+
+def numbers_of_rows(answers: Sequence[Answer], rows: Sequence[int]) -> list[float] | list[Problem]:
+    """The numbers of all rows, or a fault for each row without one, and for a column of the same in all."""
+    found = [_number(answer) for answer in answers]
+    missing = [
+        (f"{shorten(answer)} (row {row})", "a number", "Mend it, or drop the row.")
+        for answer, number, row in zip(answers, found, rows, strict=True)
+        if number is None
+    ]
+    numbers = [number for number in found if number is not None]
+    if not missing and len(set(numbers)) == 1:
+        seen = f"the one number {numbers[0]:g} in all {len(rows):,} rows"
+        return [(seen, "at least 2 different numbers", "Check the column, or add rows.")]
+    return missing or numbers
+
+
+def _number(answer: Answer) -> float | None:
+    if isinstance(answer, tuple):
+        return None
     try:
         number = float(answer)
     except ValueError:
@@ -76,11 +142,14 @@ def problems(answers: Sequence[Label], rows: Sequence[int]) -> Iterator[Problem]
         seen = f"the one label {shorten(answers[0])} in all {count:,} rows"
         yield seen, "at least 2 different labels", "Check the column, or add rows of another label."
     if (several := _several(names)) is not None:
-        yield f"several labels in one cell, as in {said(several)}", "one label a row", SEVERAL
+        yield f"several labels in one cell, as in {said(several)}", "one label a row", _SEVERAL
         return
     if count >= _IDENTIFIERS_FROM and len(first_rows) > count / 2:
         seen = f"{len(first_rows):,} different labels in {count:,} rows"
-        yield seen, "a label for two rows or more on average", "Is this the text's column, or an identifier?"
+        remedy = "Is this the text's column, or an identifier?"
+        if int in by_kind:
+            remedy += " Numbers that are to be predicted are read with --label-kind number (label_kind)."
+        yield seen, "a label for two rows or more on average", remedy
     stripped: dict[str, str] = {}
     folded: dict[str, str] = {}
     for name in names:
@@ -117,7 +186,10 @@ def remarks(answers: Sequence[Label], rows: Sequence[int]) -> tuple[str, ...]:
         said = f"{shorten(joined[0])} (row {first_rows[joined[0]]})"
         found.append(f"The label {said} is taken as one class, its marks included.")
     if len(first_rows) >= _ORDER_FROM and all(isinstance(label, int) for label in first_rows):
-        found.append(f"The labels are {len(first_rows)} whole numbers, taken as classes without an order.")
+        found.append(
+            f"The labels are {len(first_rows)} whole numbers, taken as classes without an order; --label-kind number "
+            "reads them as numbers."
+        )
     for label in first_rows:
         is_gap = label == _NO_LABEL if isinstance(label, int) else label.strip().casefold() in _GAPS | {str(_NO_LABEL)}
         if is_gap:

@@ -36,7 +36,7 @@ def open_dataset(name: str, dataset: Any) -> Table:
     """The table in a `datasets.Dataset`, with class names in the place of class numbers."""
 
     def rows(wanted: Sequence[str]) -> Iterator[Row | Fault]:
-        class_names = [getattr(dataset.features[column], "names", None) for column in wanted]
+        class_names = [_class_names(dataset.features[column]) for column in wanted]
         for number, record in enumerate(dataset.select_columns(list(wanted)), start=1):
             pairs = zip((record[column] for column in wanted), class_names, strict=True)
             yield Row(number, None, tuple(_named(value, names) for value, names in pairs))
@@ -44,8 +44,15 @@ def open_dataset(name: str, dataset: Any) -> Table:
     return Table(name, tuple(dataset.column_names), rows)
 
 
+def _class_names(feature: Any) -> Sequence[str] | None:
+    """The names of a feature of classes, or of a list of them; None for any other."""
+    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+
+
 def _named(value: object, names: Sequence[str] | None) -> object:
     """The class's name; None for the -1 that marks a row without a label; any other value as it is."""
+    if names is not None and isinstance(value, list):
+        return [_named(one, names) for one in value]
     if names is None or not isinstance(value, int):
         return value
     return names[value] if 0 <= value < len(names) else None

@@ -8,7 +8,8 @@ from typing import Literal
 from promptreach.errors import Fault
 from promptreach.rows._table import Table, shorten
 
-Kind = Literal["labels", "completions", "options", "chats", "instructions"]
+Kind = Literal["labels", "several_labels", "tags", "completions", "options", "chats", "instructions"]
+"""What one row is; the labels of a column that may hold none or several are `several_labels`."""
 
 COLUMN_NAMES = {
     "text": ("text", "sentence", "content", "review"),
@@ -53,8 +54,11 @@ _ASKED = (
     ("article", ("highlights", "summary")),
 )
 _LABEL_LIKE = ("gold_label", "is_duplicate", "score", "similarity", "rating", "stars", "sentiment", "target", "answer")
+_WORDS = ("tokens", "words")
 _TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
 _OPTIONS = ("choices", "options", "endings", "ending0", "choice1", "mc1_targets")
+_NAMED = ("text", "label", "pair", "prompt", "completion")
+"""The roles whose columns a caller names for another task than that of tags."""
 _CHOICE: Mapping[str, tuple[str, ...]] = {
     "options": ("choices", "options", "endings", "candidates"),
     "prompt": ("prompt", "question", "ctx", "context", "query", "input", "text", "sentence"),
@@ -78,8 +82,8 @@ _ROLES: dict[Kind, tuple[str, ...]] = {"labels": ("text", "label"), "completions
 class TaskShape:
     """A task's kind, and the column of each of its roles.
 
-    Roles are text, pair and label; prompt and completion; messages and system; prompt, input, completion and system
-    of an instruction; and, with any of them, split and weight.
+    Roles are text, pair and label; words and tags; prompt and completion; messages and system; prompt, input,
+    completion and system of an instruction; and, with any of them, split and weight.
     """
 
     kind: Kind
@@ -113,7 +117,8 @@ def shape_of(table: Table, wishes: Mapping[str, str | None]) -> TaskShape | list
         same = [role for role in columns if list(columns.values()).count(columns[role]) > 1]
         seen = f"the column {shorten(columns[same[0]])} for both"
         faults.append(Fault(f"{table.name}, {' and '.join(same)}", seen, "two different columns"))
-    return faults or TaskShape(shape.kind, columns)
+    kind: Kind = "several_labels" if (shape.kind, wishes.get("label_kind")) == ("labels", "several") else shape.kind
+    return faults or TaskShape(kind, columns)
 
 
 def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, str]) -> TaskShape | list[Fault]:
@@ -123,6 +128,10 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     if pair is not None and not wishes.get("text"):
         names["text"] = [pair[0]]
     found = {role: [column for column in table.columns if column in names[role]] for role in names}
+    if wishes.get("words") or wishes.get("tags") or not any(wishes.get(role) for role in _NAMED):
+        tagged = _tagged(table, wishes, by_name)
+        if tagged is not None:
+            return tagged
     if shape := _choice(table, wishes, by_name):
         return shape
     labels_wished = any(wishes.get(role) for role in ("text", "label", "pair"))
@@ -150,6 +159,29 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     if pair is not None and kind == "labels" and (not wishes.get("text") or wishes.get("pair")):
         chosen["pair"] = pair[1]
     return faults or TaskShape(kind, chosen)
+
+
+def _tagged(
+    table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, str]
+) -> TaskShape | list[Fault] | None:
+    """The columns of words and of their tags; None for rows without such."""
+    usual: dict[str, Sequence[str]] = {"words": _WORDS, "tags": _TAGS}
+    # Beside a text the labels are the text's.
+    taken = COLUMN_NAMES["label"] if any(name in by_name for name in COLUMN_NAMES["text"]) else ()
+    found = {
+        role: [column for column in table.columns if column == wish]
+        if (wish := wishes.get(role))
+        else [by_name[name] for name in names if name in by_name and name not in taken][:1]
+        for role, names in usual.items()
+    }
+    if not all(found.values()) and not (wishes.get("words") or wishes.get("tags")):
+        return None
+    faults = [
+        _column_fault(table, role, wishes.get(role), columns, list(usual[role]))
+        for role, columns in found.items()
+        if len(columns) != 1
+    ]
+    return faults or TaskShape("tags", {role: columns[0] for role, columns in found.items()})
 
 
 def _choice(
@@ -225,12 +257,6 @@ def _other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) 
             f"{label!r} beside a prompt and a completion says which answers are good, and the bad ones must not be "
             f"trained. Keep the rows in which it says so and drop the column {label!r}; or call it with --prompt-col "
             "and --completion-col to train every row."
-        )
-    tags = next((by_name[name] for name in _TAGS if name in by_name), None)
-    if tags and any(name in by_name for name in ("tokens", "words")):
-        return (
-            f"{tags!r} gives every word a tag. Write the words, joined by blanks, as 'prompt' and the tags, joined by "
-            "blanks, as 'completion'."
         )
     if "answers" in by_name and "question" in by_name and "context" in by_name:
         return (

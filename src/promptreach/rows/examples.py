@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -24,15 +24,18 @@ class Example(NamedTuple):
     Attributes:
         input: the text or prompt; of a chat a transcript.
         second: the second text, or empty.
-        answer: the label (a number with decimals is left to the check of all labels) or the completion.
+        answer: the label (what numbers with decimals and lists mean is left to the check of all labels) or the
+            completion.
         chat: the turns, where the row is a chat.
+        words: of the input, where each has a tag; `answer` holds the tags.
         options: the texts to choose from, and what an answer may call them, where there are any.
     """
 
     input: str
     second: str
-    answer: str | int | float
+    answer: str | int | float | tuple[str, ...]
     chat: Chat | None
+    words: tuple[str, ...] = ()
     options: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
@@ -43,19 +46,22 @@ def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], 
         where: the place of a role's value, for messages.
     """
     values = {role: _plain(value) for role, value in values.items()}
+    if kind == "tags":
+        return _words(values, where)
+    may_be_empty = ("label",) if kind == "several_labels" else ()
     if kind == "chats" or (kind == "completions" and any(is_turns(values[role]) for role in ("prompt", "completion"))):
         return _conversation(kind, values, where)
     faults = [
         Fault(where(role), *problem)
         for role, value in values.items()
-        if role not in ("split", "weight", "options") and (problem := _problem(value, role))
+        if role not in ("split", "weight", "options") and (problem := _problem(value, role, may_be_empty))
     ]
     if kind == "options":
         found = options_of(values["options"])
         if len(found) == 3:
             faults.append(Fault(where("options"), *found))
         elif not faults:
-            return Example(str(values["prompt"]), "", _label(values["answer"]), None, found)
+            return Example(str(values["prompt"]), "", _label(values["answer"]), None, options=found)
     if faults:
         return faults
     if kind == "instructions":
@@ -91,6 +97,36 @@ def _conversation(kind: Kind, values: Mapping[str, object], where: Callable[[str
     return Example(transcript(chat[:-1]), "", chat[-1].content, chat)
 
 
+def _words(values: Mapping[str, object], where: Callable[[str], str]) -> Example | list[Fault]:
+    """Words and their tags: two lists of one length, or two texts that are split at blanks."""
+    found: dict[str, tuple[str, ...]] = {}
+    faults = []
+    for role in ("words", "tags"):
+        value = values[role]
+        parts = value.split() if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not parts:
+            seen = (
+                "no value" if is_gap(value) or parts in ("", [], ()) else f"{shorten(value)} ({type(value).__name__})"
+            )
+            expected = f"a list of {role}, or a text of them with blanks between"
+            faults.append(Fault(where(role), seen, expected, "Mend it, or drop the row."))
+            continue
+        bad = [part for part in parts if isinstance(part, bool) or not isinstance(part, str | Integral)]
+        bad += [
+            part for part in parts if isinstance(part, str) and (part.split() != [part] or _UNWRITABLE.search(part))
+        ]
+        if bad:
+            seen = f"{shorten(bad[0])} among the {role}"
+            remedy = f"Each of the {role} is a text without blanks. Mend it, or drop it with its tag."
+            faults.append(Fault(where(role), seen, f"{role} that are not empty and hold no blank", remedy))
+            continue
+        found[role] = tuple(map(str, parts))
+    if len(found) == 2 and len(found["words"]) != len(found["tags"]):
+        seen = f"{len(found['words'])} words and {len(found['tags'])} tags"
+        faults.append(Fault(where("tags"), seen, "a tag for each word", "Mend the row, or drop it."))
+    return faults or Example(" ".join(found["words"]), "", found["tags"], None, found["words"])
+
+
 def _instruction(values: Mapping[str, str]) -> Example:
     """An instruction with its input below it, as one turn of the user; the prompt is the same without a template."""
     asked = "\n\n".join(text for role in ("prompt", "input") if (text := values.get(role, "").strip()))
@@ -105,7 +141,9 @@ def _plain(value: Any) -> object:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _label(value: object) -> str | int | float:
+def _label(value: object) -> str | int | float | tuple[str, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(str(one) for one in value)
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, float):
@@ -118,10 +156,10 @@ def is_gap(value: object) -> bool:
     return value is None or value is Missing.MISSING or (isinstance(value, float) and math.isnan(value))
 
 
-def _problem(value: object, role: str) -> Problem | None:
+def _problem(value: object, role: str, may_be_empty: Sequence[str] = ()) -> Problem | None:
     """The fault of one value: what was seen, what was expected, what to do. None for a good one."""
     expected = "a string or an integer" if role == "label" else "a string"
-    if role in _OPTIONAL and (is_gap(value) or (isinstance(value, str) and not value.strip())):
+    if role in (*_OPTIONAL, *may_be_empty) and (is_gap(value) or (isinstance(value, str) and not value.strip())):
         return None
     if value is Missing.MISSING:
         return "the row does not have this column", expected, "Add it or drop the row."
@@ -131,8 +169,10 @@ def _problem(value: object, role: str) -> Problem | None:
         isinstance(value, Integral) or (isinstance(value, float) and math.isfinite(value))
     ):
         return None
+    if role == "label" and isinstance(value, list | tuple) and all(isinstance(one, str | Integral) for one in value):
+        return next((found for one in value if (found := _problem(one, role))), None)
     if not isinstance(value, str):
-        remedy = "Give one label a row, as a name or a whole number." if role == "label" else "Write it as a string."
+        remedy = "Give a label, a number, or a list of labels." if role == "label" else "Write it as a string."
         return f"{shorten(value)} ({type(value).__name__})", expected, remedy
     if not value.strip():
         seen = "only white space" if value else "an empty string"

@@ -120,6 +120,8 @@ def with_options(data: TaskData, given: Sequence[str] | Mapping[str, str]) -> Ta
         faults.append(Fault("options", f"{shorten(list(given))}", "at least two texts to choose from"))
     if isinstance(data, LabelledTexts):
         return faults or _verbalised(data, given)
+    if not isinstance(data, Completions):
+        return [*faults, Fault("options", f"options for a task of the kind {data.kind!r}", "labels or completions")]
     if isinstance(given, Mapping):
         faults.append(Fault("options", "words for labels", "the completions themselves", "These rows have no labels."))
     if data.options:

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from promptreach.backbone import Backbone
 from promptreach.errors import Fault, raise_if_any
@@ -26,8 +26,9 @@ from promptreach.training.methods.methods import (
 )
 from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
+from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
 from promptreach.training.task.judging import Judging, judging_faults, judging_of, written_metric_faults
-from promptreach.training.task.readout import Pooling
+from promptreach.training.task.readout import POOLED, Pooling
 from promptreach.training.task.task import Limits, prepare
 
 
@@ -49,6 +50,7 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
     pooling: Pooling | None = None,
+    class_weights: ClassWeights = None,
     limits: Limits | None = None,
     metric: str | None = None,
     answer_pattern: str | None = None,
@@ -88,6 +90,7 @@ def fit(
         steps, batch_size: of the training; the search for a rate starts with an eighth of the steps a candidate.
         seed: for the split, the probe's folds, the start and the order of the examples.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
+        class_weights: ``"balanced"``, or a number by the name of a class; see `promptreach.tuning.prepare`.
         limits: how much of the data is used; None takes `Limits()`.
         metric: of completions that the model writes, one of `promptreach.tuning.TEXT_METRICS`; it then decides between
             learning rates, and `run.held_out` holds what was written.
@@ -135,7 +138,8 @@ def fit(
             *_start_faults(start, trained, method, tokens),
             *_text_faults(init_text, init, method),
             *_prefix_faults(method, reparameterise=reparameterise, dropout=dropout),
-            *choice_faults("pooling", pooling, get_args(Pooling)),
+            *choice_faults("pooling", pooling, POOLED),
+            *class_weight_faults(class_weights, None),
         ]
     )
     if folder is not None:
@@ -179,6 +183,7 @@ def fit(
             seed=seed,
             longest_prompt=tokens if spec.uses_tokens else positions_of(configured) if configured is not None else 0,
             pooling=pooling,
+            class_weights=class_weights,
             accumulate=accumulate,
             judging=judging,
         )

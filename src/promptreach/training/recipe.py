@@ -19,7 +19,12 @@ _STARTS = {
     ("prefix", OWN): "the keys and values that the text that was given leaves in the model",
     ("lora", "zero"): "a first factor as PEFT draws it and a second one of zeros",
 }
-_PLACES = {"mean": "the mean over the content tokens", "first": "the first position", "last": "the last content token"}
+_PLACES = {
+    "mean": "the mean over the content tokens",
+    "first": "the first position",
+    "last": "the last content token",
+    "each": "each token",
+}
 
 
 def recipe(run: Run, task: Task, max_length: int) -> str:
@@ -32,12 +37,17 @@ def recipe(run: Run, task: Task, max_length: int) -> str:
     """
     config = run.config
     cut = f"Rows were cut at {max_length:,} tokens."
+    if task.class_weights is not None:
+        weights = ", ".join(f"{weight:.3g}" for weight in task.class_weights.tolist())
+        cut += f" The loss weighs the classes, in their sorted order, by {weights}."
+    if task.encoded["train"].weights is not None:
+        cut += " Each row counts as much as its weight says."
     if config.method == "head":
         if task.pooling is None:
             return f"Nothing is trained. {cut}"
         penalty = task.probes[task.pooling].penalty
         return (
-            f"The head is a logistic regression on {_PLACES[task.pooling]} of the last hidden states, standardised on "
+            f"The head is {task.kind.probe} on {_PLACES[task.pooling]} of the last hidden states, standardised on "
             f"the training rows, with a ridge penalty of {penalty:g} an example. {cut}"
         )
     start = _STARTS.get((config.method, config.init), config.init) if config.start is None else "the trained one given"
@@ -58,7 +68,7 @@ def recipe(run: Run, task: Task, max_length: int) -> str:
         sentences.insert(1, f"Its alpha is {2 * config.rank}, and it sits on {place}.")
     if task.pooling is not None:
         sentences.append(
-            f"The head reads {_PLACES[task.pooling]}, starts as a logistic regression on these features of the frozen "
+            f"The head reads {_PLACES[task.pooling]}, starts as {task.kind.probe} on these features of the frozen "
             f"model, standardised on the training rows, and is trained along at rate {config.head_learning_rate:.2g}: "
             "a head that starts at random, as PEFT's classifiers do, was not tried."
         )

@@ -25,6 +25,8 @@ from promptreach.training.task.task import Task
 
 JOINED_METHODS = ("prompt", "prefix")
 """What differs between two runs of these stands beside the model, row by row, never inside its weights."""
+_LEAST = 1e-12
+"""For a batch in which no row counts."""
 
 
 def train_side_by_side(task: Task, configs: Sequence[RunConfig], store: RunStore, step: Step) -> list[Run]:
@@ -130,7 +132,8 @@ def _add_gradients(ongoing: Sequence[OngoingRun], rows: Sequence[Sequence[int]],
         for one, part, end, total in zip(ongoing, own, accumulate(counts), answers, strict=True):
             here = slice(end - len(part), end)
             outcomes = one.objective.outcomes(task.backbone, hidden[here], batch.rows(here), data, part)
-            losses.append(outcomes.loss.sum() / outcomes.loss.new_tensor(total))
+            outcomes = outcomes.weighted(data.weights_of(part))
+            losses.append(outcomes.loss.sum() / outcomes.loss.new_tensor(max(total, _LEAST)))
         finite = [loss for loss in losses if loss.isfinite()]
         if finite:
             torch.stack(finite).sum().backward()  # type: ignore[no-untyped-call]

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn import metrics as sklearn
 
 from promptreach.data import Completions, LabelledTexts
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import LABEL_METRICS, metric_faults, metrics_for, score, weighted
-from promptreach.diagnosis.numbers import LabelMetric
+from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults, metrics_for, score, weighted
+from promptreach.diagnosis.numbers import ScoreMetric
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TextMetric, statistics
+from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, statistics
 
 SKLEARN: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": sklearn.accuracy_score,
@@ -42,7 +43,7 @@ def drawn(seed: int, rows: int, classes: int) -> Outcomes:
 
 @pytest.mark.parametrize("metric", sorted(SKLEARN))
 @pytest.mark.parametrize(("rows", "classes"), [(1, 2), (7, 2), (50, 2), (40, 3), (300, 7)])
-def test_metrics_are_those_of_scikit_learn(metric: LabelMetric, rows: int, classes: int) -> None:
+def test_metrics_are_those_of_scikit_learn(metric: ScoreMetric, rows: int, classes: int) -> None:
     if metric == "f1" and classes > 2:
         pytest.skip("of two labels")
     for seed in range(20):
@@ -69,11 +70,68 @@ def test_average_precision_is_that_of_scikit_learn(rows: int) -> None:
                 assert math.isclose(score("average_precision", found, positive), expected, rel_tol=1e-12)
 
 
-@pytest.mark.parametrize("metric", LABEL_METRICS)
-def test_a_weight_counts_a_row_so_often(metric: LabelMetric) -> None:
-    found = drawn(1, 30, 2)
+def sets(seed: int, rows: int, labels: int = 4) -> Outcomes:
+    """Several labels a row, and as many given."""
+    generator = torch.Generator().manual_seed(seed)
+    true, given = ((torch.rand(rows, labels, generator=generator) < 0.3).float() for _ in range(2))
+    ones = torch.ones(rows)
+    return Outcomes(ones, ones, (true == given).all(1).float(), given, true)
+
+
+def numbers(seed: int, rows: int) -> Outcomes:
+    """Numbers of which some are equal, and guesses at them."""
+    generator = torch.Generator().manual_seed(seed)
+    true = torch.randn(rows, generator=generator).mul(2).round()
+    given = (true + torch.randn(rows, generator=generator)).mul(2).round()
+    ones = torch.ones(rows)
+    return Outcomes(ones, ones, ones * torch.nan, given, true)
+
+
+@pytest.mark.parametrize("average", ["micro", "macro"])
+@pytest.mark.parametrize("weighted_rows", [False, True])
+def test_metrics_of_several_labels_are_those_of_scikit_learn(average: str, weighted_rows: bool) -> None:
+    for seed in range(20):
+        found = sets(seed, 30)
+        weight = torch.arange(30.0) % 3 if weighted_rows else None
+        expected = sklearn.f1_score(found.true, found.given, average=average, zero_division=0, sample_weight=weight)
+        metric: ScoreMetric = "micro_f1" if average == "micro" else "macro_f1"
+        assert math.isclose(score(metric, found.weighted(weight)), expected, rel_tol=1e-12, abs_tol=1e-12)
+        share = sklearn.accuracy_score(found.true, found.given, sample_weight=weight)
+        assert math.isclose(score("accuracy", found.weighted(weight)), share, rel_tol=1e-6, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [3, 20, 200])
+def test_metrics_of_numbers_are_those_of_scipy_and_scikit_learn(rows: int) -> None:
+    for seed in range(20):
+        found = numbers(seed, rows)
+        assert found.true is not None
+        assert found.given is not None
+        true, given = found.true.double().numpy(), found.given.double().numpy()
+        if len(set(true)) < 2 or len(set(given)) < 2:
+            assert score("pearson", found) == score("spearman", found) == 0.0
+            continue
+        for metric, expected in (
+            ("pearson", stats.pearsonr(true, given).statistic),
+            ("spearman", stats.spearmanr(true, given).statistic),
+            ("r2", sklearn.r2_score(true, given)),
+        ):
+            assert math.isclose(score(metric, found), expected, rel_tol=1e-12, abs_tol=1e-12)
+
+
+TEXTS = [f"a cat {'sat ' * (row % 3)}on mat {row % 7}" for row in range(30)]
+
+
+@pytest.mark.parametrize("metric", SCORE_METRICS)
+def test_a_weight_counts_a_row_so_often(metric: ScoreMetric) -> None:
+    counted = Outcomes(*(torch.ones(30),) * 3, parts=torch.tensor([[row % 2, row % 3 + 1, 2.0] for row in range(30)]))
+    found = {
+        "micro_f1": sets(1, 30),
+        "entity_f1": counted,
+        **dict.fromkeys(("pearson", "spearman", "r2"), numbers(1, 30)),
+        **{name: written(name, TEXTS, TEXTS[::-1]) for name in TEXT_METRICS},
+    }.get(metric, drawn(1, 30, 2))
     counts = torch.randint(4, (30,), generator=torch.Generator().manual_seed(2))
-    repeated = Outcomes(**{name: tensor.repeat_interleave(counts) for name, tensor in found.tensors.items()})
+    repeated = Outcomes(**{name: tensor.repeat_interleave(counts, dim=0) for name, tensor in found.tensors.items()})
     assert math.isclose(
         float(weighted(metric, found, counts[None].double())[0]), score(metric, repeated), rel_tol=1e-12
     )
@@ -123,6 +181,7 @@ def _pair(seed: int, rows: int) -> tuple[Outcomes, Outcomes]:
         ("f1", 3, "Of more than two, take macro_f1"),
         ("loss", 2, "'loss' on 2 labels"),
         ("chrf", 2, "'chrf' on 2 labels"),
+        ("pearson", 2, "'pearson' on 2 labels"),
         ("mcc", 3, ""),
         ("loss", 0, ""),
         ("chrf", 0, ""),

@@ -148,9 +148,9 @@ def test_the_digest_follows_the_content() -> None:
         replace(base, sequences=((1, 2), (4,))),
         replace(base, sequences=((1,), (2, 3))),
         replace(base, sequences=((3,), (1, 2))),
-        replace(base, labels=torch.tensor([1, 1])),
-        replace(base, labels=None),
-        replace(base, labels=None, answer_lengths=(1, 1)),
-        replace(base, labels=None, answer_lengths=(0, 1)),
+        replace(base, targets=torch.tensor([1, 1])),
+        replace(base, targets=None),
+        replace(base, targets=None, answer_lengths=(1, 1)),
+        replace(base, targets=None, answer_lengths=(0, 1)),
     ]
     assert len({base.digest, *(other.digest for other in others)}) == 8

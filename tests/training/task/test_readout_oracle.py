@@ -1,7 +1,5 @@
 """The read-out against plain loops, scikit-learn called by hand, and a planted rule."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 import torch
@@ -14,9 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from helpers.tolerances import assert_close
-from promptreach.training.task.readout import PENALTIES, LinearHead, Pooling, Probe, fit_probe, folds, pool
-
-POOLINGS = get_args(Pooling)
+from promptreach.training.task.readout import PENALTIES, POOLED, LinearHead, Pooling, Probe, fit_probe, folds, pool
 
 
 def random_hidden(lengths: list[int], hidden_size: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -26,7 +22,7 @@ def random_hidden(lengths: list[int], hidden_size: int = 6, seed: int = 0) -> tu
     return torch.where(mask[..., None], states, 1e6), mask
 
 
-@given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.sampled_from(POOLINGS))
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.sampled_from(POOLED))
 def test_pooling_is_the_plain_loop(lengths: list[int], pooling: Pooling) -> None:
     hidden, mask = random_hidden(lengths)
     for row, length, pooled in zip(hidden, lengths, pool(hidden, mask, pooling), strict=True):
@@ -136,7 +132,7 @@ def test_folds_spread_every_class_evenly(labels: list[int], seed: int) -> None:
 
 @settings(max_examples=25)
 @given(
-    pooling=st.sampled_from(POOLINGS),
+    pooling=st.sampled_from(POOLED),
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     classes=st.integers(2, 4),
     seed=st.integers(0, 1000),

@@ -5,7 +5,7 @@ from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.circumstances import BroughtNumbers
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.numbers import AttemptNumbers, CollapseNumbers, PoolingNumbers, numbers_of
-from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
+from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS, in_words
 from promptreach.diagnosis.steps import ATTEMPT, READING
 from promptreach.report.findings import Block, Cell, Table
 
@@ -56,7 +56,7 @@ def _show(context: AuditContext, found: Measured[AttemptNumbers]) -> Shown:
     reading = numbers_of(context.numbers, PoolingNumbers)
     blocks: list[Block] = [_path_table(context, found.numbers)]
     if reading is not None and reading.adapter:
-        blocks.append(_reading_table(reading))
+        blocks.append(_reading_table(reading, "accuracy" if context.is_classification else in_words(context.metric)))
     return Shown(_summary(found.numbers), blocks, {"reading": context.found[READING.name].values})
 
 
@@ -74,6 +74,8 @@ def _path_table(context: AuditContext, numbers: AttemptNumbers) -> Table:
     start, metric = numbers.start.loss, "loss (nats per token)"
     if context.is_classification:
         start, metric = numbers.start.accuracy, "accuracy"
+    elif context.kind is not None:
+        start, metric = numbers.start.value or 0.0, in_words(context.metric)
     rows: list[list[Cell]] = [["as it is", None, None, start, None]]
     rows += [
         ["the read-out", _place(step.before), _place(step.after), step.score, step.worth.gain] for step in numbers.path
@@ -87,13 +89,13 @@ def _path_table(context: AuditContext, numbers: AttemptNumbers) -> Table:
     )
 
 
-def _reading_table(reading: PoolingNumbers) -> Table:
+def _reading_table(reading: PoolingNumbers, metric: str) -> Table:
     rows: list[list[Cell]] = [
         [_place(place), accuracy, reading.adapter.get(place)] for place, accuracy in reading.bare.items()
     ]
     return Table(
         title="Your adapter through a head fitted at each place",
-        columns=["read-out", "accuracy without", "accuracy with your adapter"],
+        columns=["read-out", f"{metric} without", f"{metric} with your adapter"],
         rows=rows,
         highlight=list(reading.bare).index(reading.chosen),
     )

@@ -10,6 +10,8 @@ from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
 from promptreach.data import LabelledTexts
 from promptreach.diagnosis.experiment import Measured
+from promptreach.diagnosis.measures.comparison import held_out
+from promptreach.diagnosis.measures.metrics import score
 from promptreach.diagnosis.numbers import BareNumbers
 from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS, in_words
 from promptreach.report.findings import Cell, Table, Text
@@ -27,7 +29,8 @@ def show(context: AuditContext, found: Measured[BareNumbers]) -> Shown:
             f"(by chance: {chance:.1%}); the right options cost it {numbers.loss:.3f} nats a row.",
             more={"zero_shot_accuracy": numbers.accuracy},
         )
-    if not context.is_classification:
+    kind = context.kind
+    if kind is None:
         summary = (
             f"The bare model's loss on the completions is {numbers.loss:.3f} nats per token; it predicts "
             f"{numbers.accuracy:.1%} of their tokens and {numbers.all_right:.1%} of whole completions "
@@ -37,11 +40,18 @@ def show(context: AuditContext, found: Measured[BareNumbers]) -> Shown:
             summary += f" Of what it writes by itself the {in_words(context.metric)} is {numbers.value:.3f}."
         return Shown(summary, more={"zero_shot_accuracy": None})
     zero_shot = _zero_shot(context)
-    summary = (
-        f"With a linear head alone the frozen model is right on {numbers.accuracy:.1%} of {found.sample} "
-        f"(always answering the most frequent label: {numbers.majority_accuracy:.1%}). The head reads "
-        f"{POOLINGS_IN_WORDS[str(context.task.pooling)]}."
-    )
+    reads = f"The head reads {POOLINGS_IN_WORDS[str(context.task.pooling)]}."
+    if context.is_classification:
+        summary = (
+            f"With a linear head alone the frozen model is right on {numbers.accuracy:.1%} of {found.sample} "
+            f"(always answering the most frequent label: {numbers.majority_accuracy:.1%}). {reads}"
+        )
+    else:
+        value = score(context.metric, held_out(context.runs["head"]), context.positive)
+        summary = (
+            f"With {kind.probe} alone on its states the frozen model has {in_words(context.metric)} {value:.3f} on "
+            f"{found.sample}; the best answer that ignores its input has {numbers.constant or 0.0:.3f}. {reads}"
+        )
     if zero_shot is not None:
         summary += f" Zero-shot, comparing the labels' own words, it is right on {zero_shot:.1%}."
     note = Text(
@@ -56,7 +66,7 @@ def _probe_table(context: AuditContext) -> Table:
     rows: list[list[Cell]] = [[POOLINGS_IN_WORDS[place], probe.accuracy, probe.loss] for place, probe in probes.items()]
     return Table(
         title="Where should the head read?",
-        columns=["read-out", "accuracy", "loss (nats)"],
+        columns=["read-out", (context.kind.accuracy if context.kind else "") or "R²", "loss (nats)"],
         rows=rows,
         highlight=list(probes).index(context.task.pooling) if context.task.pooling else None,
         note=f"Linear probes on the frozen model, cross-validated on {len(context.task.train):,} training rows.",

@@ -45,7 +45,7 @@ def _prefix_table(numbers: StartNumbers) -> Table:
 
 
 def _advice(context: AuditContext) -> Text:
-    head = ", with the head at its probe" if context.is_classification else ""
+    head = ", with the head at its probe" if context.kind is not None else ""
     return Text(
         text=f"Losses are in nats per answer on the validation rows{head}. A start that raises the loss has to be "
         "unlearnt first; a token far longer than any vocabulary row hardly turns at learning rates that suit the "

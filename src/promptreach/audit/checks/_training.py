@@ -8,6 +8,8 @@ from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
 from promptreach.diagnosis.experiment import Measured
+from promptreach.diagnosis.measures.comparison import held_out
+from promptreach.diagnosis.measures.metrics import SCORE_METRICS, is_known, metric_faults, score
 from promptreach.diagnosis.numbers import USER, ForgettingNumbers, Scores, TrainingNumbers
 from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.report.findings import Cell, Curve, Series, Table
@@ -21,8 +23,9 @@ def show(context: AuditContext, found: Measured[TrainingNumbers]) -> Shown:
     if numbers.user is not None:
         scores[USER] = numbers.user
     methods, curve = _method_table(context, numbers, scores), _validation_curve(context.runs)
-    summary = _summary(numbers, scores, is_bare=not context.is_classification)
-    return Shown(summary, [methods, curve, _trial_table(context)])
+    summary = _summary(context, numbers, scores)
+    every = [_metric_table(context)] if context.kind is not None else []
+    return Shown(summary, [methods, *every, curve, _trial_table(context)])
 
 
 def show_seeds(context: AuditContext, found: Measured[SeedNumbers]) -> Shown:
@@ -88,7 +91,9 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
     if numbers.metric != "loss":
         scale, unit = 100.0, f"points of {in_words(numbers.metric)}"
     beside = [f"held-out {in_words(numbers.beside)}"] if numbers.beside else []
-    columns = ["method", *beside, "held-out accuracy", "held-out loss", f"against LoRA ({unit}, 90 %)", "train loss"]
+    share = context.kind.accuracy if context.kind else "accuracy"
+    shares = [f"held-out {share}"] if share else []
+    columns = ["method", *beside, *shares, "held-out loss", f"against LoRA ({unit}, 90 %)", "train loss"]
     columns += ["parameters", "learning rate", "best step", "start", "seconds"]
     rows: list[list[Cell]] = []
     for name, found in scores.items():
@@ -98,7 +103,8 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
             gain, low, high = scale * against.gain, scale * against.low, scale * against.high
             interval = f"{gain:+.2g} ({low:+.2g} to {high:+.2g})"
         value: list[Cell] = [None if found.value is None else round(found.value, 4)] if beside else []
-        shown: list[Cell] = [_name(context, name), *value, round(found.accuracy, 4), found.loss, interval]
+        right: list[Cell] = [round(found.accuracy, 4)] if shares else []
+        shown: list[Cell] = [_name(context, name), *value, *right, found.loss, interval]
         run = numbers.methods.get(name)
         if run is None:
             shown += [None] * 6
@@ -120,6 +126,23 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
         + _left_out(numbers.lengths_left_out)
         + _in_context(numbers),
     )
+
+
+def _metric_table(context: AuditContext) -> Table:
+    """Every metric of the kind of task on the rows judged, of every run."""
+    kind, data = context.kind, context.data
+    names = [one for one in SCORE_METRICS if kind is not None and one in kind.metrics and not metric_faults(one, data)]
+    outcomes = {_name(context, name): held_out(run) for name, run in context.runs.items()}
+    rows: list[list[Cell]] = [
+        [name, *(round(score(metric, found, context.positive), 4) for metric in names)]
+        for name, found in outcomes.items()
+        if all(is_known(metric, found) for metric in names)
+    ]
+    decides = in_words(context.metric)
+    labels = getattr(data, "label_names", ())
+    about = f" F1 and average precision are about {labels[context.positive]!r}." if "f1" in names else ""
+    note = f"The same answers by other measures; {decides} decides here.{about}"
+    return Table(title="Other metrics", columns=["method", *map(in_words, names)], rows=rows, note=note)
 
 
 def _best(numbers: TrainingNumbers, names: Sequence[str]) -> str:
@@ -154,7 +177,7 @@ def _in_context(numbers: TrainingNumbers) -> str:
 
 def _name(context: AuditContext, name: str) -> str:
     if name == "head":
-        return "head alone" if context.is_classification else "bare model"
+        return "head alone" if context.kind is not None else "bare model"
     if name == USER and context.user_settings is not None:
         return f"your {context.user_settings.method}".replace("lora", "LoRA")
     return name.replace("lora", "LoRA")
@@ -199,18 +222,19 @@ def _trial_table(context: AuditContext) -> Table:
     )
 
 
-def _summary(numbers: TrainingNumbers, scores: Mapping[str, Scores], *, is_bare: bool) -> str:
+def _summary(context: AuditContext, numbers: TrainingNumbers, scores: Mapping[str, Scores]) -> str:
     by_label = numbers.metric != "loss"
+    share = "" if context.is_classification or context.kind is None else f" {context.kind.accuracy}"
 
     def score(name: str) -> str:
         found = scores[name]
         if numbers.metric in ("accuracy", "loss"):
-            return f"{found.accuracy:.1%}" if by_label else f"{found.loss:.3f} nats per token"
+            return f"{found.accuracy:.1%}{share}" if by_label else f"{found.loss:.3f} nats per token"
         return f"{in_words(numbers.metric)} {_value(numbers, found):.3f}"
 
     soft = [name for name, run in numbers.methods.items() if run.method in ("prompt", "prefix")]
     best = _best(numbers, soft) if soft else ""
-    control = "The bare model" if is_bare else "The head alone"
+    control = "The bare model" if context.kind is None else "The head alone"
     parts = [f"Best soft prompt ({best}): {score(best)}." if soft else "No soft prompt on this architecture."]
     if not soft and numbers.left_out:
         parts = []

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from promptreach.audit.check import Shown
 from promptreach.audit.context import AuditContext
+from promptreach.data import LabelledTexts, NumberedTexts, SeveralLabels, TaggedWords, TaskData
 from promptreach.diagnosis.circumstances import PartsNumbers
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.measures.floors import Floors
@@ -16,6 +17,12 @@ from promptreach.rounding import shown_bound
 
 _SHOWN = 8
 """Contradictions, labels or lengths that a table shows at most."""
+_SUMMARIES = {
+    "several_labels": " of any number of labels",
+    "number": " of one number each",
+    "tags": " of words with tags",
+    "span": " of questions with answers in their context",
+}
 _EXCERPT = 100
 """Characters of a text that a table shows."""
 
@@ -24,10 +31,13 @@ def show(context: AuditContext, found: Floors) -> Shown:
     """The data as the model sees it: after tokenization and truncation."""
     numbers = found.numbers
     blocks: list[Block] = [_size_table(numbers, found.lengths)]
-    if numbers.classes:
-        blocks.append(_label_table(Counter(context.data.answers), len(context.data)))
+    if table := _answer_table(context.data):
+        blocks.append(table)
     if found.conflicting:
         blocks.append(_conflict_table(context, found))
+    if numbers.kind in ("number", "span"):
+        said = "For answers of this kind no floor is proved: rows that are the same to the model and carry different "
+        return Shown(_summary(numbers), [*blocks, Text(text=f"{said}answers are counted, and that is all.")])
     blocks.append(
         Text(
             text="The floor counts what is the same to the model (same tokens after truncation) but is answered "
@@ -74,13 +84,30 @@ def _size_table(numbers: DataNumbers, lengths: Sequence[int]) -> Table:
     )
 
 
-def _label_table(shares: Counter[str], rows: int) -> Table:
+def _answer_table(data: TaskData) -> Table | None:
+    """The labels by their rows, or the spread of the numbers; None for completions."""
+    if isinstance(data, LabelledTexts):
+        return _label_table(Counter(data.answers), len(data))
+    if isinstance(data, SeveralLabels):
+        return _label_table(Counter(data.label_names[one] for labels in data.label_sets for one in labels), len(data))
+    if isinstance(data, TaggedWords):
+        shares = Counter(data.label_names[tag] for tags in data.tags for tag in tags)
+        return _label_table(shares, shares.total(), "words")
+    if isinstance(data, NumberedTexts):
+        ordered = sorted(data.numbers)
+        places = {"least": 0.0, "a quarter under": 0.25, "half under": 0.5, "three quarters under": 0.75, "most": 1.0}
+        found: list[Cell] = [ordered[round(share * (len(ordered) - 1))] for share in places.values()]
+        return Table(title="Numbers", columns=list(places), rows=[found])
+    return None
+
+
+def _label_table(shares: Counter[str], rows: int, unit: str = "rows") -> Table:
     common = shares.most_common(_SHOWN)
     shown: list[list[Cell]] = [[label, count, count / rows] for label, count in common]
     rest = len(shares) - len(common)
     return Table(
         title="Labels",
-        columns=["label", "rows", "share"],
+        columns=["label", unit, "share"],
         rows=shown,
         note=f"and {rest} rarer labels" if rest else "",
     )
@@ -113,15 +140,15 @@ def _conflict_table(context: AuditContext, floors: Floors) -> Table:
 
 
 def _summary(numbers: DataNumbers) -> str:
-    text = counted(numbers.rows, "row")
+    text = counted(numbers.rows, "row") + _SUMMARIES.get(numbers.kind, "")
     if numbers.classes:
         text += f", {counted(numbers.classes, 'label')}, the most frequent on {numbers.majority_share:.1%}"
     if numbers.conflicting_rows:
-        text += (
-            f". {counted(numbers.conflicting_rows, 'row')} contradict each other: no method gets more than "
-            f"{shown_bound(numbers.best_accuracy, Side.UPPER, percent=True)}% of the rows right"
-        )
-        if not numbers.classes:
+        text += f". {counted(numbers.conflicting_rows, 'row')} contradict each other"
+        if numbers.kind not in ("number", "span"):
+            most = shown_bound(numbers.best_accuracy, Side.UPPER, percent=True)
+            text += f": no method gets more than {most}% of the rows right"
+        if numbers.kind == "completions":
             text += f", or below {shown_bound(numbers.loss_floor, Side.LOWER)} nats per token"
     else:
         text += ". No two equal inputs carry different answers, so the data sets no floor"

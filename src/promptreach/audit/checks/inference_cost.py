@@ -137,7 +137,7 @@ def _differences(context: AuditContext, options: Sequence[DeploymentOption], bat
 
 def _compared(context: AuditContext, run: Run, best: Run) -> tuple[Comparison, str]:
     found = context.compare(held_out(run), held_out(best))
-    scale, unit = (100, f"points of {in_words(context.metric)}") if context.metric != "loss" else (1, "nats a token")
+    scale, unit = (1, "nats a token") if context.metric == "loss" else (100, f"points of {in_words(context.metric)}")
     gain, low, high = scale * found.gain, scale * found.low, scale * found.high
     return found, f"{gain:+.2g} {unit} (90 % interval {low:+.2g} to {high:+.2g})"
 

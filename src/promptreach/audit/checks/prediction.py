@@ -30,6 +30,10 @@ _SHOWN = ("predicted_loss", "low", "high", "loss", "reachable_share")
 
 def measure(context: AuditContext) -> Outcome:
     """Predict the trained methods from gradients at their start, and put the outcomes beside it."""
+    if context.kind is not None and not context.is_classification:
+        return Skipped("Only the answers of one label a row, and completions, are predicted from gradients.")
+    if context.task.class_weights is not None or context.task.encoded["train"].weights is not None:
+        return Skipped("Predictions count every row alike, and here rows or classes have weights.")
     if context.task.encoded["train"].options is not None:
         return Skipped("The forecast is of a loss per token, and a choice among options is judged row by row.")
     methods, train_rows = affordable(context)

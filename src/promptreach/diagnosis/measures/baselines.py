@@ -12,6 +12,7 @@ from dataclasses import replace
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures import in_context
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
+from promptreach.diagnosis.measures.metrics import score
 from promptreach.diagnosis.measures.user_run import score_user_run
 from promptreach.diagnosis.numbers import BASELINES, USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
 from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
@@ -25,14 +26,20 @@ from promptreach.training.search.sweep import Sweep, sweep
 
 
 def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
-    """The control's scores on the rows judged, and what always giving the most frequent label scores there."""
+    """The control's scores on the rows judged, and what answers that ignore the input score there."""
     outcomes, task = held_out(train_control(experiment)), experiment.task
-    train, judged = task.encoded["train"].labels, task.encoded["held_out"].labels
-    majority = None
-    if train is not None and judged is not None:
-        majority = float((judged == train.mode().values).double().mean())
+    train, judged = task.encoded["train"], task.encoded["held_out"]
+    majority = constant = None
+    if train.labels is not None and judged.labels is not None:
+        majority = float((judged.labels == train.labels.mode().values).double().mean())
+    if experiment.kind is not None:
+        deaf = experiment.kind.constants(train, judged)
+        constant = max(score(experiment.metric, found, experiment.positive) for found in deaf)
     numbers = BareNumbers(
-        **scores_of(outcomes, experiment.beside, experiment.positive), pooling=task.pooling, majority_accuracy=majority
+        **scores_of(outcomes, experiment.beside, experiment.positive),
+        pooling=task.pooling,
+        majority_accuracy=majority,
+        constant=constant,
     )
     return Measured(numbers, experiment.judged_rows)
 

@@ -13,10 +13,9 @@ import torch
 from scipy.stats import t as student
 
 from promptreach.diagnosis.measures.metrics import bootstrap, is_known, score
-from promptreach.diagnosis.numbers import Comparison, LabelMetric, Metric, RunNumbers
+from promptreach.diagnosis.numbers import Comparison, Metric, RunNumbers, ScoreMetric
 from promptreach.training.runs import Run
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TextMetric
 
 NORMAL_90 = 1.6449
 """Standard errors of a normal quantity to either side that make a 90 % interval."""
@@ -48,7 +47,8 @@ def paired(
     if metric in MEANS:
         assert first.judged is not None
         assert second.judged is not None
-        gain, answers = (first.judged - second.judged).double()[:, 0], torch.ones_like(answers)
+        weight = torch.ones_like(answers) if first.weight is None else first.weight.double()
+        gain, answers = weight * (first.judged - second.judged).double()[:, 0], weight
     elif metric == "accuracy" or metric == "loss":
         gain = (first.right - second.right if metric == "accuracy" else second.loss - first.loss).double()
     else:
@@ -69,7 +69,7 @@ def paired(
 
 
 def _bootstrapped(
-    first: Outcomes, second: Outcomes, metric: LabelMetric | TextMetric, *, every_row: bool, positive: int
+    first: Outcomes, second: Outcomes, metric: ScoreMetric, *, every_row: bool, positive: int
 ) -> Comparison:
     """The difference of two scores that are no mean over rows, with the interval of a paired bootstrap."""
     gain = score(metric, first, positive) - score(metric, second, positive)
@@ -80,10 +80,16 @@ def _bootstrapped(
     return Comparison(gain, low, high, float(draws.std()))
 
 
-def scores_of(outcomes: Outcomes, beside: LabelMetric | TextMetric | None = None, positive: int = 1) -> dict[str, Any]:
-    """The fields of `Scores`, for the records that add others to them; their `value` is the score in `beside`."""
+def scores_of(outcomes: Outcomes, beside: ScoreMetric | None = None, positive: int = 1) -> dict[str, Any]:
+    """The fields of `Scores`, for the records that add others to them; their `value` is the score in `beside`, its
+    error that of a bootstrap."""
+    value = error = None
+    if beside is not None and is_known(beside, outcomes):
+        value = score(beside, outcomes, positive)
+        error = float(bootstrap(beside, outcomes, None, positive).std())
     return {
-        "value": score(beside, outcomes, positive) if beside is not None and is_known(beside, outcomes) else None,
+        "value": value,
+        "value_error": error,
         "loss": outcomes.mean_loss,
         "accuracy": outcomes.accuracy,
         "accuracy_error": outcomes.standard_error(),
@@ -101,7 +107,7 @@ def run_numbers(
     run: Run,
     largest_rate: float = math.inf,
     starts: Sequence[str] = (),
-    beside: LabelMetric | TextMetric | None = None,
+    beside: ScoreMetric | None = None,
     positive: int = 1,
 ) -> RunNumbers:
     """The numbers of one full run that rules read.

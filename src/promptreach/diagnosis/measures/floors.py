@@ -57,20 +57,73 @@ def measure(experiment: Experiment) -> Floors:
 def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
     """Read all of `data`, cut to `max_length` tokens, and find its floors."""
     encoded = encode(backbone, data, max_length)
+    if encoded.targets is not None and encoded.labels is None:
+        return _several_parts(data, encoded, max_length)
     contents, answers = split(encoded)
     contexts = disputed_contexts(contents, answers)
     rivals = disputed_contents(contents, answers)
     loss = loss_floor([[len(rows) for rows in context] for context in contexts], answers)
     accuracy = best_accuracy(rivals.values(), answers)
+    conflicting = len({row for context in contexts for rows in context for row in rows})
+    return _found(data, encoded, max_length, (contents, answers), rivals, conflicting, loss, accuracy)
+
+
+def _several_parts(data: TaskData, encoded: Encoded, max_length: int) -> Floors:
+    """The floors of answers whose parts are told apart from each other, each from the whole content: one of several
+    labels, the tag of a word. Numbers and spans have none that is proved here: their bounds are 0 and 1, and what
+    contradicts itself is counted."""
+    contents, parts = encoded.sequences, parted(data, encoded)
+    whole = [(index,) for index in _indices(parts)]
+    rivals = disputed_contents(contents, whole)
+    conflicting = sum(sum(counts) for counts in rivals.values())
+    if data.kind in ("number", "span"):
+        return _found(data, encoded, max_length, (contents, whole), rivals, conflicting, None, None)
+    groups: dict[tuple[Tokens, int], Counter[int]] = defaultdict(Counter)
+    for content, answer in zip(contents, parts, strict=True):
+        for place, part in enumerate(answer):
+            groups[content, place][part] += 1
+    loss = loss_floor([list(counts.values()) for counts in groups.values() if len(counts) > 1], parts)
+    accuracy = best_accuracy(rivals.values(), whole)
+    return _found(data, encoded, max_length, (contents, whole), rivals, conflicting, loss, accuracy)
+
+
+def parted(data: TaskData, encoded: Encoded) -> tuple[Tokens, ...]:
+    """Each answer as whole numbers that are equal where the answers are: 0 or 1 a label, a tag a word read, the number,
+    the first and the last token."""
+    assert encoded.targets is not None
+    if data.kind == "number":
+        return tuple((index,) for index in _indices(encoded.targets.tolist()))
+    return tuple(tuple(int(part) for part in row if part >= 0) for row in encoded.targets.tolist())
+
+
+def _indices(values: Iterable[object]) -> list[int]:
+    """The number of each value in the order in which they occur first."""
+    known: dict[object, int] = {}
+    return [known.setdefault(value, len(known)) for value in values]
+
+
+def _found(
+    data: TaskData,
+    encoded: Encoded,
+    max_length: int,
+    rows: tuple[Sequence[Tokens], Sequence[Tokens]],
+    rivals: Mapping[Tokens, Sequence[int]],
+    conflicting: int,
+    loss: Certificate | None,
+    accuracy: Certificate | None,
+) -> Floors:
+    """The numbers of rows with these contents and answers."""
+    contents, answers = rows
     lengths = sorted(len(sequence) for sequence in encoded.sequences)
     numbers = DataNumbers(
         rows=len(data),
         classes=len(data.label_names) if isinstance(data, LabelledTexts) else 0,
         majority_share=max(Counter(answers).values()) / len(data),
         different_inputs=len(set(contents)),
-        conflicting_rows=len({row for context in contexts for rows in context for row in rows}),
-        loss_floor=loss.value,
-        best_accuracy=accuracy.value,
+        conflicting_rows=conflicting,
+        loss_floor=0.0 if loss is None else loss.value,
+        best_accuracy=1.0 if accuracy is None else accuracy.value,
+        kind=data.kind,
         truncated=encoded.truncated,
         cut_answers=encoded.cut_answers,
         median_tokens=lengths[len(lengths) // 2],
@@ -80,10 +133,10 @@ def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
     return Floors(
         numbers,
         f"all {len(data):,} rows",
-        Evidence.PROVED,
-        (loss, accuracy),
+        Evidence.MEASURED if loss is None else Evidence.PROVED,
+        tuple(one for one in (loss, accuracy) if one is not None),
         lengths=tuple(lengths),
-        contents=contents,
+        contents=tuple(contents),
         conflicting=tuple(rivals),
     )
 
@@ -91,7 +144,7 @@ def find(backbone: Backbone, data: TaskData, max_length: int) -> Floors:
 def split(encoded: Encoded) -> tuple[tuple[Tokens, ...], tuple[Tokens, ...]]:
     """The tokens of each example that the model reads before it must answer, and its answer's (a label is one)."""
     if encoded.labels is not None:
-        return encoded.sequences, tuple((label,) for label in encoded.labels.tolist())
+        return encoded.sequences, tuple((int(label),) for label in encoded.labels.tolist())
     assert encoded.answer_lengths is not None
     pairs = list(zip(encoded.sequences, encoded.answer_lengths, strict=True))
     return tuple(ids[:-length] for ids, length in pairs), tuple(ids[-length:] for ids, length in pairs)

@@ -102,8 +102,11 @@ def _asked_for(data: TaskData) -> Completions | list[Fault]:
     """Rows of completions as they are, and of labels as the choice among the labels' own words."""
     if isinstance(data, Completions):
         return data
+    if not isinstance(data, LabelledTexts):
+        seen = f"a task of the kind {data.kind!r}"
+        return [Fault("data", f"{seen}, to be asked for in words", "one label a row, or completions")]
     found = with_options(data, data.label_names)
-    assert not isinstance(found, LabelledTexts)
+    assert isinstance(found, Completions | list)
     return found
 
 

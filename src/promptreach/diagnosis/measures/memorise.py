@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from promptreach.backbone import Backbone
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import TaskData
 from promptreach.training.task.encoding import encode
-from promptreach.training.task.readout import POOLINGS, Pooling
+from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows, fit_probes
 
 _WEAKEST = (1e-4,)
@@ -31,7 +32,7 @@ def prepare_same_rows(
         limits: how many rows, and how long they may be.
         seed: for the choice of rows.
         longest_prompt: room to keep free in the context, in tokens.
-        pooling: where a classifier's head reads; None takes the usual place.
+        pooling: where a head reads that reads one vector a text; None takes the usual place.
 
     Raises:
         InputError: when the prompt leaves no room for content, completions are asked of an encoder, or a classifier is
@@ -42,7 +43,10 @@ def prepare_same_rows(
     encoded = encode(backbone, rows, content_length(backbone, limits, longest_prompt))
     parts = dict.fromkeys(("train", "validation", "held_out"), encoded)
     task = Task(backbone, rows, rows, rows, encoded=parts, probes={}, pooling=None, penalties=_WEAKEST)
-    if not isinstance(rows, LabelledTexts):
+    kind = kind_of(rows)
+    if kind is None:
         return task
-    place = pooling or POOLINGS[backbone.task][0]
-    return replace(task, probes=fit_probes(task, [place], len(rows.label_names), seed), pooling=place)
+    usual = kind.poolings(backbone.task)[0]
+    place = usual if usual == "each" else pooling or usual
+    task = replace(task, kind=kind)
+    return replace(task, probes=fit_probes(task, [place], kind.outputs(rows), seed), pooling=place)

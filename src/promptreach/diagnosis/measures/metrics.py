@@ -1,8 +1,8 @@
-"""The metrics of labels as scikit-learn defines them, and of written answers, on rows that may count several times or
-not at all.
+"""The metrics as scikit-learn and scipy define them, and those of written answers, on rows that may count several times
+or not at all.
 
 A metric is computed for many weightings of the same rows at once: for weights of one it is the score, for the counts of
-rows drawn with replacement its bootstrap.
+rows drawn with replacement its bootstrap. A row that has a weight of its own counts that much more in each.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,17 +13,31 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.data import Completions, LabelledTexts, TaskData, common_options
-from promptreach.diagnosis.numbers import LabelMetric, Metric
+from promptreach.diagnosis.numbers import LabelMetric, Metric, ScoreMetric
 from promptreach.errors import Fault
+from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, combined
+from promptreach.training.task.text_metrics import TEXT_METRICS, combined
 
 RESAMPLES = 1000
 """Drawings of rows that a bootstrap takes."""
+SCORE_METRICS: tuple[ScoreMetric, ...] = get_args(ScoreMetric)
+"""The metrics of which more is better, by name."""
 LABEL_METRICS: tuple[LabelMetric, ...] = get_args(LabelMetric)
-"""The metrics of labels by name."""
-BINARY: tuple[LabelMetric, ...] = ("f1", "average_precision")
+"""Those of one label a row, or of one of several options."""
+BINARY: tuple[ScoreMetric, ...] = ("f1", "average_precision")
 """Those that are about one label of two."""
+SHARES: tuple[ScoreMetric, ...] = ("accuracy",)
+"""Those that are a share of answers, and so have intervals of their own."""
+KINDS_IN_WORDS: Mapping[str, str] = {
+    "labels": "labels",
+    "several_labels": "several labels a row",
+    "number": "numbers",
+    "tags": "tags",
+    "span": "spans",
+    "completions": "completions",
+}
+"""What rows of each kind of task have, in words."""
 _MOST_ENTRIES = 2**24
 
 
@@ -31,7 +45,7 @@ def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
     """Faults of a metric's name, and of its use on such data where that is known."""
     if metric is None:
         return []
-    known = (*LABEL_METRICS, *TEXT_METRICS, "loss")
+    known = (*SCORE_METRICS, "loss")
     if metric not in known:
         return [Fault("metric", repr(metric), f"one of {', '.join(known)}")]
     if data is None:
@@ -49,6 +63,11 @@ def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
 
 def metrics_for(data: TaskData) -> tuple[tuple[Metric, ...], str]:
     """The metrics that such rows can be judged by, the usual one first, and what their answers are in words."""
+    kind = kind_of(data)
+    if kind is not None and not isinstance(data, LabelledTexts):
+        usual = kind.usual(data)
+        others = [metric for metric in kind.metrics if metric != usual and (metric != "entity_f1" or metric == usual)]
+        return cast("tuple[Metric, ...]", (usual, *others)), KINDS_IN_WORDS[data.kind]
     if isinstance(data, Completions) and not data.options:
         return ("loss", *TEXT_METRICS), "completions"
     names = data.label_names if isinstance(data, LabelledTexts) else common_options(data)
@@ -60,12 +79,17 @@ def metrics_for(data: TaskData) -> tuple[tuple[Metric, ...], str]:
     return ("accuracy", *several, "loss"), "options"
 
 
+def usual_metric(data: TaskData) -> Metric:
+    """The metric that decides where none is chosen."""
+    return metrics_for(data)[0][0]
+
+
 def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
     """The score on all rows: nats per answer for ``"loss"``, otherwise larger is better.
 
     Args:
         metric: its name.
-        outcomes: on the rows; all but loss and accuracy need the label that each row was given, and the true one.
+        outcomes: on the rows; all but loss and accuracy need what each row was given, and what is true.
         positive: the label that `BINARY` metrics are about.
     """
     if metric == "loss":
@@ -76,21 +100,33 @@ def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:
 
 
 def is_known(metric: Metric, outcomes: Outcomes) -> bool:
-    """Whether the outcomes hold what a metric is computed from."""
+    """Whether the outcomes hold what a metric is computed from: a classifier that was brought has no score of its
+    second label, for example."""
     if metric in TEXT_METRICS:
         return outcomes.judged is not None
-    return (outcomes.score if metric == "average_precision" else outcomes.given) is not None
+    needed = {"average_precision": outcomes.score, "entity_f1": outcomes.parts, "accuracy": outcomes.right}
+    return needed.get(metric, outcomes.given) is not None
 
 
 def weighted(
-    metric: LabelMetric | TextMetric, outcomes: Outcomes, weights: Float[Tensor, "draws rows"], positive: int = 1
+    metric: ScoreMetric, outcomes: Outcomes, weights: Float[Tensor, "draws rows"], positive: int = 1
 ) -> Float[Tensor, " draws"]:
     """The score for each weighting of the rows; a ratio whose denominator is zero is zero, as in scikit-learn."""
+    if outcomes.weight is not None:
+        weights = weights * outcomes.weight.double()
     if metric in TEXT_METRICS:
         assert outcomes.judged is not None
         return combined(metric, outcomes.judged, weights)
     if metric == "average_precision":
         return _average_precision(outcomes, weights, positive)
+    if metric == "entity_f1":
+        right, told, true = (weights @ cast("Tensor", outcomes.parts).double()).T
+        return _ratio(2 * right, told + true)
+    if metric in _OF_NUMBERS:
+        true, given = (cast("Tensor", part).double() for part in (outcomes.true, outcomes.given))
+        return _OF_NUMBERS[metric](true, given, weights)
+    if outcomes.true is not None and outcomes.true.dim() == 2:
+        return _of_sets(metric, outcomes.true.double(), cast("Tensor", outcomes.given).double(), weights)
     true, given = _classes(outcomes)
     classes = int(torch.stack([true, given]).max()) + 1
     truths, givens = (torch.nn.functional.one_hot(part, classes).double() for part in (true, given))
@@ -99,10 +135,10 @@ def weighted(
 
 
 def bootstrap(
-    metric: LabelMetric | TextMetric, first: Outcomes, second: Outcomes | None, positive: int = 1, seed: int = 0
+    metric: ScoreMetric, first: Outcomes, second: Outcomes | None = None, positive: int = 1, seed: int = 0
 ) -> Float[Tensor, " draws"]:
-    """The gain of `first` over `second` in `RESAMPLES` drawings of the rows, the same rows for both; without a second
-    the score itself."""
+    """The gain of `first` over `second` in `RESAMPLES` drawings of the rows, the same rows for both; of one alone its
+    score."""
     rows = len(first.loss)
     generator = torch.Generator().manual_seed(seed)
     at_once = max(1, min(RESAMPLES, _MOST_ENTRIES // rows))
@@ -113,8 +149,8 @@ def bootstrap(
         weights = torch.zeros(draws, rows, dtype=torch.float64).scatter_add_(
             1, drawn, torch.ones(draws, rows, dtype=torch.float64)
         )
-        drawn_score = weighted(metric, first, weights, positive)
-        found.append(drawn_score if second is None else drawn_score - weighted(metric, second, weights, positive))
+        gain = weighted(metric, first, weights, positive)
+        found.append(gain if second is None else gain - weighted(metric, second, weights, positive))
     return torch.cat(found)
 
 
@@ -166,6 +202,59 @@ _OF_COUNTS: Mapping[str, Callable[[_Counts], Tensor]] = {
     "macro_f1": _macro_f1,
     "f1": _f1,
     "mcc": _mcc,
+}
+
+
+def _of_sets(metric: str, true: Tensor, given: Tensor, weights: Tensor) -> Tensor:
+    """F1 of several labels a row: of all of them together, or meaned over every label; the share of whole sets."""
+    if metric == "accuracy":
+        return _ratio(weights @ (true == given).all(1).double(), weights.sum(1))
+    right, present, told = (weights @ part for part in (true * given, true, given))
+    if metric == "micro_f1":
+        return _ratio(2 * right.sum(1), (present + told).sum(1))
+    return _ratio(2 * right, present + told).mean(1)
+
+
+def _moments(true: Tensor, given: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums of squares of either around its mean, and of their products, for each weighting; (draws) each.
+
+    Of rows or, where every weighting has values of its own, of (draws, rows).
+    """
+    total = weights.sum(1, keepdim=True).clamp(min=1e-300)
+    parts = [part.expand_as(weights) for part in (true, given)]
+    one, two = (part - (weights * part).sum(1, keepdim=True) / total for part in parts)
+    return (weights * one * one).sum(1), (weights * two * two).sum(1), (weights * one * two).sum(1)
+
+
+def _pearson(true: Tensor, given: Tensor, weights: Tensor) -> Tensor:
+    """Zero where either is the same in every row."""
+    one, two, both = _moments(true, given, weights)
+    return _ratio(both, one.sqrt() * two.sqrt())
+
+
+def _spearman(true: Tensor, given: Tensor, weights: Tensor) -> Tensor:
+    """Pearson's correlation of the ranks among the rows that are drawn; equal ones have their mean rank."""
+    return _pearson(_ranks(true, weights), _ranks(given, weights), weights)
+
+
+def _ranks(values: Tensor, weights: Tensor) -> Tensor:
+    """The mean rank of each row's value in each drawing, (draws, rows)."""
+    distinct, place = torch.unique(values, return_inverse=True)
+    counts = torch.zeros(len(weights), len(distinct), dtype=weights.dtype).index_add_(1, place, weights)
+    return (counts.cumsum(1) - counts / 2)[:, place]
+
+
+def _r2(true: Tensor, given: Tensor, weights: Tensor) -> Tensor:
+    """One less the squared error over the squared distance from the mean; zero where every number is the same."""
+    spread = _moments(true, given, weights)[0]
+    error = (weights * (true - given).square()).sum(1)
+    return torch.where(spread > 0, 1 - _ratio(error, spread), 0.0)
+
+
+_OF_NUMBERS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "pearson": _pearson,
+    "spearman": _spearman,
+    "r2": _r2,
 }
 
 

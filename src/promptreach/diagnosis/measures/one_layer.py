@@ -31,6 +31,8 @@ def measure(experiment: Experiment) -> Measured[OneLayerNumbers] | Skipped:
     """Ask the oracle, where the model has one layer and the verdict hangs on it."""
     if experiment.task.backbone.num_layers != 1:
         return Skipped("The model has several layers, and the oracle speaks of one.")
+    if experiment.task.pooling == "each":
+        return Skipped("Every token is read, and the oracle speaks of the last one.")
     if not depends_on("one_layer", experiment.numbers):
         return Skipped("The verdict does not hang on it.")
     lora = experiment.best("lora")

@@ -24,7 +24,7 @@ def measure(experiment: Experiment) -> Measured[PartsNumbers]:
         held_out_labels=_counted(data, task.held_out),
         held_out_rows=len(task.held_out),
         known_rows=known,
-        cut_side="end" if isinstance(data, LabelledTexts) else "beginning",
+        cut_side="beginning" if isinstance(data, Completions) else "end",
         room=experiment.content_length,
         context=task.backbone.max_positions,
         remarks=(

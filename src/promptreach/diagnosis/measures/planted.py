@@ -22,8 +22,9 @@ from promptreach.training.methods.initial import initial_prompt
 from promptreach.training.runs import RunConfig
 from promptreach.training.search.sweep import sweep
 from promptreach.training.task.encoding import Encoded, evaluation_batches
+from promptreach.training.task.kinds.labels import Labels
 from promptreach.training.task.objective import Completion
-from promptreach.training.task.readout import fit_probe
+from promptreach.training.task.readout import PENALTIES, POOLINGS, fit_probe
 from promptreach.training.task.task import Task, features
 
 SCALES = (1.0, 3.0)
@@ -134,7 +135,7 @@ def _classes(experiment: Experiment, prompt: Float[Tensor, "prompt hidden"]) -> 
     task = experiment.task
     assert task.pooling is not None
     parts = ("train", "validation", "held_out")
-    place = task.pooling
+    place = POOLINGS[task.backbone.task][0] if task.pooling == "each" else task.pooling
     bare = {part: features(task, part, [place])[place].double() for part in parts}
     moved = {part: features(task, part, [place], Prepended(prompt=prompt))[place].double() for part in parts}
     direction = least_foreseen(bare["train"], moved["train"])
@@ -148,14 +149,22 @@ def _classes(experiment: Experiment, prompt: Float[Tensor, "prompt hidden"]) -> 
         labels = (margin > border).long()[clear]
         if len(kept) < 2 or len(set(labels.tolist())) < 2:
             return None
-        encoded[part] = replace(task.encoded[part].take(kept), labels=labels)
+        encoded[part] = replace(task.encoded[part].take(kept), targets=labels, truths=(), weights=None)
         bare[part] = bare[part][clear]
     truth = encoded["train"].labels
     assert truth is not None
     probe = fit_probe(bare["train"].float(), truth, 2, place, experiment.seed)
     if probe.accuracy > MOST_FOR_THE_HEAD:
         return None
-    return replace(task, encoded=encoded, probes={place: probe})
+    return replace(
+        task,
+        encoded=encoded,
+        probes={place: probe},
+        pooling=place,
+        kind=Labels(),
+        penalties=PENALTIES,
+        class_weights=None,
+    )
 
 
 def least_foreseen(bare: Float[Tensor, "rows hidden"], moved: Float[Tensor, "rows hidden"]) -> Tensor:

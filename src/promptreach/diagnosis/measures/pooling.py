@@ -8,18 +8,17 @@ out there, so that the place is judged and not the head that happened to be trai
 from contextlib import nullcontext
 from dataclasses import replace
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from promptreach.backbone import Prepended
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
+from promptreach.diagnosis.measures.metrics import score
 from promptreach.diagnosis.numbers import PoolingNumbers
 from promptreach.hf import attach
 from promptreach.prompt import Adapter
-from promptreach.training.task.encoding import evaluation_batches
-from promptreach.training.task.objective import Classification, Outcomes
-from promptreach.training.task.readout import POOLINGS, LinearHead, Pooling, Probe
+from promptreach.training.task.objective import HeadObjective, Outcomes
+from promptreach.training.task.readout import POOLINGS, Pooling, Probe
 from promptreach.training.task.task import Task, fit_probes
 
 
@@ -29,16 +28,18 @@ def read(
     """An adapter through the language head, or through a head fitted at `place`.
 
     Returns:
-        Its outcomes on the held-out rows, itself, and the class that each row is put into; None for completions.
+        Its outcomes on the held-out rows, itself, and the class that each row is put into; None for every task but
+        that of one label a row.
     """
     task = experiment.task
     with nullcontext() if adapter is None else attach(task.backbone, adapter) as joined:
         if place is None:
             found = task.evaluate("held_out", task.objective(), joined)
             return task.answered("held_out", found, joined), adapter, None
-        head = probe_at(task, place, experiment.seed, joined).head()
-        outcomes = task.evaluate("held_out", Classification(head), joined)
-        return outcomes, adapter, predictions(task, "held_out", head, joined)
+        objective = task_at(task, place, experiment.seed, joined).objective()
+        assert isinstance(objective, HeadObjective)
+        outcomes = task.evaluate("held_out", objective, joined)
+        return outcomes, adapter, class_given(task, outcomes)
 
 
 def probe_at(task: Task, place: Pooling, seed: int, joined: Prepended | None = None) -> Probe:
@@ -49,39 +50,43 @@ def probe_at(task: Task, place: Pooling, seed: int, joined: Prepended | None = N
     return fit_probes(task, [place], classes, seed, joined)[place]
 
 
-def task_at(task: Task, place: Pooling | None, seed: int) -> Task:
-    """The same task with its head at `place`; None leaves it where it is."""
-    if place is None or place == task.pooling:
+def task_at(task: Task, place: Pooling | None, seed: int, joined: Prepended | None = None) -> Task:
+    """The same task with its head at `place`, fitted with `joined` in front; None leaves it where it is."""
+    if place is None or (place == task.pooling and joined is None):
         return task
-    return replace(task, pooling=place, probes={**task.probes, place: probe_at(task, place, seed)})
+    return replace(task, pooling=place, probes={**task.probes, place: probe_at(task, place, seed, joined)})
 
 
-def predictions(task: Task, part: str, head: LinearHead, joined: Prepended | None) -> Int[Tensor, " examples"]:
-    """The class that `head` puts each example into."""
-    data = task.encoded[part]
-    found = torch.empty(len(data), dtype=torch.long)
-    with torch.no_grad():
-        for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
-            batch = data.batch(task.backbone, rows)
-            found[rows] = head(task.backbone.hidden(batch, joined), batch.mask).argmax(-1).cpu()
-    return found
+def class_given(task: Task, outcomes: Outcomes) -> Int[Tensor, " examples"] | None:
+    """The class that each example is put into; None for every task but that of one label a row."""
+    if task.pooling is None or task.kind.name != "labels" or outcomes.given is None:
+        return None
+    return outcomes.given.long()
 
 
 def measure(experiment: Experiment) -> Measured[PoolingNumbers] | Skipped:
-    """The accuracy of each place on the frozen model, and with the user's adapter where there is one."""
+    """The score of each place on the frozen model, and with the user's adapter where there is one."""
     task, user = experiment.task, experiment.user_settings
     if task.pooling is None:
         return Skipped("Completions are read through the model's own language head.")
+    if task.pooling == "each":
+        return Skipped("Every token is read, so there is no place to choose.")
     places = [place for place in POOLINGS[task.backbone.task] if place is not None]
     if user is not None and user.pooling is not None and user.pooling not in places:
         places.append(user.pooling)
-    bare = {place: read(experiment, None, place)[0].accuracy for place in places}
+    bare = {place: _score(experiment, read(experiment, None, place)[0]) for place in places}
     numbers = PoolingNumbers(task.pooling, user.pooling if user else None, bare, adapter={})
     if experiment.user_adapter is not None:
         through = {place: read(experiment, experiment.user_adapter, place)[0] for place in places}
-        numbers = replace(numbers, adapter={place: found.accuracy for place, found in through.items()})
+        numbers = replace(numbers, adapter={place: _score(experiment, found) for place, found in through.items()})
         if experiment.user_pooling is not None and experiment.user_run is not None:
             own = experiment.user_run.outcomes
             worth = experiment.compare(through[task.pooling], own)
-            numbers = replace(numbers, user_accuracy=own.accuracy, worth=worth)
+            numbers = replace(numbers, user_accuracy=_score(experiment, own), worth=worth)
     return Measured(numbers, experiment.sample)
+
+
+def _score(experiment: Experiment, outcomes: Outcomes) -> float:
+    """Accuracy of labels, and the metric that decides of everything else."""
+    metric = "accuracy" if experiment.is_classification else experiment.metric
+    return score(metric, outcomes, experiment.positive)

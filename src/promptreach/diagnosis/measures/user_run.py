@@ -16,10 +16,9 @@ from promptreach.data import LabelledTexts
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped, UserRun
 from promptreach.diagnosis.measures._ablation import replay
 from promptreach.diagnosis.measures.comparison import held_out
-from promptreach.diagnosis.measures.pooling import predictions, read, task_at
+from promptreach.diagnosis.measures.pooling import class_given, read
 from promptreach.diagnosis.numbers import CollapseNumbers
-from promptreach.training.runs import applied
-from promptreach.training.task.objective import Classification, Outcomes
+from promptreach.training.task.objective import Outcomes
 
 COLLAPSED = 0.95
 """The share of rows in one class from which a classifier counts as collapsed, unless the labels are so themselves."""
@@ -30,18 +29,12 @@ def score_user_run(experiment: Experiment) -> UserRun | None:
     task = experiment.task
     if experiment.attempt is not None:
         run = replay(experiment, experiment.attempt)
-        objective = task_at(task, experiment.attempt.pooling if task.pooling else None, experiment.seed).objective()
-        objective.load_head(run.head)
-        if not isinstance(objective, Classification):
-            return UserRun(held_out(run), run.adapter, None, run.status)
-        with applied(task.backbone, run) as joined:
-            answers = predictions(task, "held_out", objective.head, joined)
-        return UserRun(held_out(run), run.adapter, answers, run.status)
+        return UserRun(held_out(run), run.adapter, class_given(task, held_out(run)), run.status)
     if experiment.user_adapter is None:
         return None
     if experiment.classifier is not None and (found := _classified(experiment, experiment.classifier)):
         return found
-    place = None if task.pooling is None else experiment.user_pooling or task.pooling
+    place = task.pooling if task.pooling in (None, "each") else experiment.user_pooling or task.pooling
     brought = UserRun(*read(experiment, experiment.user_adapter, place))
     if experiment.classifier is None:
         return brought
@@ -54,11 +47,13 @@ def _classified(experiment: Experiment, classifier: Classifier) -> UserRun | Non
     Nobody is to be blamed for how they numbered the labels: see `numbering`. Outputs that stand for no label stay, and
     a row that goes to one is answered wrong.
     """
+    if not isinstance(experiment.data, LabelledTexts):
+        return None
     train, judged = experiment.task.encoded["train"], experiment.task.encoded["held_out"]
     assert train.labels is not None
     assert judged.labels is not None
     logits = classifier(judged.sequences)
-    if not isinstance(experiment.data, LabelledTexts) or logits.shape[1] < len(experiment.data.label_names):
+    if logits.shape[1] < len(experiment.data.label_names):
         return None
     classes = len(experiment.data.label_names)
     outputs = numbering(classifier(train.sequences).argmax(1), train.labels, classes, logits.shape[1])
@@ -72,7 +67,7 @@ def _classified(experiment: Experiment, classifier: Classifier) -> UserRun | Non
         (answers == judged.labels).to(loss.dtype),
         given=answers.to(loss.dtype),
         true=judged.labels.to(loss.dtype),
-    )
+    ).weighted(judged.weights)
     num_outputs = logits.shape[1]
     return UserRun(outcomes, experiment.user_adapter, answers, outputs=outputs, num_outputs=num_outputs)
 

@@ -130,7 +130,7 @@ def also_known(seen: Measurements, judgement: Judgement) -> Judgement:
 
 
 def _learnt_nothing(seen: Measurements) -> bool:
-    if seen.metric == "accuracy":
+    if seen.constant is not None:
         return nothing_learnt(seen) is not None
     gains = [seen.training.against_head[name] for name in seen.methods("prompt", "prefix", "lora")]
     return bool(gains) and all(gain.low <= 0 for gain in gains)
@@ -138,7 +138,7 @@ def _learnt_nothing(seen: Measurements) -> bool:
 
 def _best_reason(seen: Measurements) -> Reason:
     runs = seen.methods("prompt", "prefix", "lora") or seen.runs
-    best = max(runs, key=lambda name: (runs[name].accuracy, -runs[name].loss))
+    best = max(runs, key=lambda name: (0.0 if seen.metric == "loss" else seen.value(runs[name]), -runs[name].loss))
     return measured(f"The best of {len(seen.runs)} methods ({best}) reaches {seen.score(best)} on {seen.rows}.")
 
 

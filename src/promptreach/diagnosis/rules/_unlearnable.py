@@ -4,7 +4,7 @@ from statistics import NormalDist
 
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.numbers import DataNumbers
-from promptreach.diagnosis.rules.measurements import Measurements
+from promptreach.diagnosis.rules.measurements import Measurements, in_words
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.evidence import Side
 from promptreach.report.verdict import Reason, TuningVerdict
@@ -44,19 +44,23 @@ def conflicting_completions(seen: Measurements) -> Judgement | None:
 
 
 def nothing_learnt(seen: Measurements) -> Judgement | None:
-    """DATA or UNDECIDED: no method, LoRA included, beats the most frequent label."""
-    majority = seen.bare.majority_accuracy if seen.bare else None
-    if seen.metric != "accuracy" or majority is None or seen.training.goal == "memorise":
+    """DATA or UNDECIDED: no method, LoRA included, beats the best answer that ignores its input."""
+    constant = seen.constant
+    if constant is None or seen.training.goal == "memorise":
         return None
     tried = [*seen.runs.values(), *([seen.user] if seen.user else [])]
     # One run among many that learnt nothing is easily lucky: together they get the 5 % that one alone would.
     surely = NormalDist().inv_cdf(1 - 0.05 / len(tried))
-    if any(run.accuracy - surely * run.accuracy_error > majority for run in tried):
+    if any(seen.value(run) - surely * seen.value_error(run) > constant for run in tried):
         return None
     rows, needed = seen.training.train_rows, max(ENOUGH_ROWS, ENOUGH_ROWS_A_CLASS * seen.data.classes)
+    best = max(map(seen.value, seen.runs.values()))
     reason = measured(
-        f"The best of {len(seen.runs)} methods is right on {max(run.accuracy for run in seen.runs.values()):.1%} of "
-        f"{seen.rows}; always answering the most frequent label on {majority:.1%}."
+        f"The best of {len(seen.runs)} methods is right on {best:.1%} of {seen.rows}; always answering the most "
+        f"frequent label on {constant:.1%}."
+        if seen.metric == "accuracy" and seen.data.classes
+        else f"The best of {len(seen.runs)} methods has {in_words(seen.metric)} {best:.3f} on {seen.rows}; the best "
+        f"answer that ignores its input {constant:.3f}."
     )
     if rows < needed:
         return undecided(
@@ -67,10 +71,10 @@ def nothing_learnt(seen: Measurements) -> Judgement | None:
     return Judgement(
         TuningVerdict.DATA,
         Evidence.MEASURED,
-        "No method learnt anything from these labels, LoRA and a linear head included.",
+        f"No method learnt anything from these {seen.answers}, LoRA and a linear head included.",
         (reason,),
         None,
-        "Check that the labels belong to these texts; look at rows by hand before training anything.",
+        f"Check that the {seen.answers} belong to these texts; look at rows by hand before training anything.",
     )
 
 

@@ -14,18 +14,17 @@ from promptreach.diagnosis.numbers import (
     CollapseNumbers,
     Comparison,
     DataNumbers,
-    LabelMetric,
     Metric,
     PoolingNumbers,
     RunNumbers,
+    ScoreMetric,
     Scores,
     StartNumbers,
     TrainingNumbers,
     UserNumbers,
 )
-from promptreach.training.task.text_metrics import TEXT_METRICS
 
-MARGIN: Mapping[Metric, float] = {**dict.fromkeys((*get_args(LabelMetric), *TEXT_METRICS), 0.04), "loss": 0.05}
+MARGIN: Mapping[Metric, float] = {**dict.fromkeys(get_args(ScoreMetric), 0.04), "loss": 0.05}
 """The difference that still counts as "as good": share of right answers, another metric, or nats per token.
 Reruns of one configuration with other seeds differ by up to 4 points on the public PEFT benchmark, so a smaller margin
 would judge luck."""
@@ -37,12 +36,35 @@ LONGER = 4.0
 """Falling on as in the last quarter for as long again as the whole training: the gap that this would close is open."""
 OUT_OF_REACH = 0.5
 """The share of LoRA's change of a model's one layer from which the form is what binds."""
+ANSWERS: Mapping[str, str] = {
+    "labels": "labels",
+    "several_labels": "labels",
+    "number": "numbers",
+    "tags": "tags",
+    "span": "answers",
+    "completions": "completions",
+}
+"""What each kind of task asks for."""
+_WORDS = {
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "f1": "F1",
+    "mcc": "MCC",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "r2": "R²",
+    "entity_f1": "entity F1",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+}
 FORMS = {"prompt": "a soft prompt", "prefix": "a prefix", "lora": "LoRA"}
 """The methods in words: a soft prompt means vectors at the input."""
 POOLINGS_IN_WORDS = {
     "mean": "the mean over the content tokens",
     "first": "the first position",
     "last": "the last content token",
+    "each": "every token by itself",
 }
 """The places where a head may read, in words."""
 
@@ -250,6 +272,23 @@ class Measurements:
         """A score in the metric of labels that decides."""
         return found.accuracy if self.metric == "accuracy" or found.value is None else found.value
 
+    def value_error(self, found: Scores) -> float:
+        """The standard error of that score."""
+        error = found.accuracy_error if self.metric == "accuracy" or found.value is None else found.value_error
+        return 0.0 if error is None else error
+
+    @property
+    def constant(self) -> float | None:
+        """The score of the best answer that ignores its input, where that is known."""
+        if self.bare is None or self.metric == "loss":
+            return None
+        return self.bare.majority_accuracy if self.metric == "accuracy" and self.data.classes else self.bare.constant
+
+    @property
+    def answers(self) -> str:
+        """What is asked for, in words."""
+        return ANSWERS[self.data.kind]
+
     @property
     def most(self) -> float:
         """The most that contradictions allow any method in that metric; for most metrics no such bound is known."""
@@ -290,9 +329,7 @@ class Measurements:
 
 def in_words(metric: Metric) -> str:
     """The name of a metric as people write it."""
-    written = {"token_f1": "token F1", "rouge_l": "ROUGE-L", "chrf": "chrF"}
-    names: Mapping[str, str] = {"macro_f1": "macro F1", "f1": "F1", "mcc": "MCC", **written}
-    return names.get(metric, metric.replace("_", " "))
+    return _WORDS.get(metric, metric.replace("_", " "))
 
 
 def settings_of(run: RunNumbers) -> str:

@@ -1,4 +1,5 @@
-"""Texts as a model's own tokenizer writes them: chats through its template, and two texts as one sequence."""
+"""Texts as a model's own tokenizer writes them: chats through its template, two texts as one sequence, and words whose
+first tokens are known."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,3 +82,38 @@ def tokenized_pairs(
         for row, shorter in zip(long, cut, strict=True):
             ids[row] = list(shorter)
     return ids, lengths
+
+
+def tokenized_words(
+    backbone: Backbone, texts: Sequence[Sequence[str]]
+) -> tuple[list[list[int]], list[tuple[int | None, ...]]]:
+    """Token ids of words with blanks between them, and for each word the place of its first token among them.
+
+    A word that shares its first token with the one before it, or has none, has no place.
+
+    Raises:
+        InputError: when the tokenizer cannot say which characters a token stands for.
+    """
+    tokenizer = tokenizer_of(backbone)
+    if tokenizer is None or not getattr(tokenizer, "is_fast", False):
+        expected = "a fast one, which says which characters a token stands for"
+        raise InputError(Fault("tokenizer", "None" if tokenizer is None else "a slow tokenizer", expected))
+    found = tokenizer(
+        [" ".join(words) for words in texts], return_offsets_mapping=True, truncation=False, verbose=False
+    )
+    firsts = [_firsts(words, offsets) for words, offsets in zip(texts, found["offset_mapping"], strict=True)]
+    return [list(ids) for ids in found["input_ids"]], firsts
+
+
+def _firsts(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> tuple[int | None, ...]:
+    """The first token of each word, from the characters that each token stands for."""
+    places: list[int | None] = []
+    token, start = 0, 0
+    for word in words:
+        while token < len(offsets) and (offsets[token][1] <= start or offsets[token][0] == offsets[token][1]):
+            token += 1
+        is_own = token < len(offsets) and offsets[token][0] < start + len(word)
+        places.append(token if is_own else None)
+        token += is_own
+        start += len(word) + 1
+    return tuple(places)

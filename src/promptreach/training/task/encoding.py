@@ -5,19 +5,29 @@ Batches hold sequences of similar length: on short texts padding would otherwise
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from promptreach.backbone import Backbone, TokenBatch
-from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.data import (
+    Completions,
+    ContextSpans,
+    LabelledTexts,
+    NumberedTexts,
+    SeveralLabels,
+    TaggedWords,
+    TaskData,
+)
 from promptreach.errors import DataError, Fault, raise_if_any
 from promptreach.hf.models.texts import is_opening, tokenized_pairs, tokenizer_of
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.options import Options
+from promptreach.training.task.words import TagTruth, words_as_tokens
 
 _SORTED_POOL = 8
 """How many batches are drawn at once and sorted by length before they are cut apart."""
@@ -30,55 +40,81 @@ class Encoded:
 
     Attributes:
         sequences: what the model reads; for completions the prompt with the completion behind it.
-        labels: class indices of a classification task, or None.
+        targets: what a head should answer, None for completions: the index of each example's label; (examples, labels)
+            of 0 and 1; its number; (examples, tokens) with the index of a word's tag at its first token and `NO_TAG`
+            elsewhere; or (examples, 2), the first and the last token of the answer, twice 0 for none.
         answer_lengths: for completions the number of tokens at the end that the model should produce, or None.
         truncated: how many examples lost tokens to `max_length`.
-        cut_answers: how many of those lost tokens of their completion.
+        cut_answers: how many of those lost tokens of their completion, or all or a part of their answer.
         texts: for completions the true answers as a reader has them, whole and without special tokens; otherwise none.
         options: where an answer is one of several, all of them; otherwise None.
+        truths: what a metric needs besides: of words the tags of all, of a question what `SpanTruth` holds; empty
+            otherwise.
+        weights: how much each example counts; None where all count alike.
     """
 
     sequences: tuple[tuple[int, ...], ...]
-    labels: Int[Tensor, " examples"] | None
+    targets: Tensor | None
     answer_lengths: tuple[int, ...] | None
     truncated: int
     cut_answers: int = 0
     texts: tuple[str, ...] = ()
     options: Options | None = None
+    truths: tuple[Any, ...] = ()
+    weights: Float[Tensor, " examples"] | None = None
+
+    @property
+    def labels(self) -> Int[Tensor, " examples"] | None:
+        """The targets of a task of one label a text; None for every other."""
+        targets = self.targets
+        return None if targets is None or targets.dim() != 1 or targets.is_floating_point() else targets
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The examples at `indices`, in that order; `truncated` and `cut_answers` still count all."""
-        lengths = self.answer_lengths
+        lengths, rows = self.answer_lengths, torch.tensor(indices, dtype=torch.long)
         return Encoded(
             tuple(self.sequences[i] for i in indices),
-            None if self.labels is None else self.labels[torch.tensor(indices)],
+            None if self.targets is None else self.targets[rows],
             None if lengths is None else tuple(lengths[i] for i in indices),
             self.truncated,
             self.cut_answers,
             tuple(self.texts[i] for i in indices) if self.texts else (),
             self.options and self.options.take(indices),
+            tuple(self.truths[i] for i in indices) if self.truths else (),
+            None if self.weights is None else self.weights[rows],
         )
+
+    def weights_of(self, rows: Sequence[int]) -> Float[Tensor, " rows"] | None:
+        """How much the examples `rows` count; None where all count alike."""
+        return None if self.weights is None else self.weights[torch.tensor(rows)]
 
     def batch(self, backbone: Backbone, rows: Sequence[int]) -> TokenBatch:
         """The examples `rows`, padded for `backbone`."""
         written = None if self.answer_lengths is None else [self.answer_lengths[row] for row in rows]
         return backbone.batch([self.sequences[row] for row in rows], written)
 
-    def answers(self, rows: Sequence[int]) -> int:
-        """How many answers the examples `rows` ask for: one a label or an option, one a token of a completion."""
-        if self.answer_lengths is None or self.options is not None:
-            return len(rows)
-        return sum(self.answer_lengths[row] for row in rows)
+    def answers(self, rows: Sequence[int]) -> float:
+        """How many answers the examples `rows` ask for, each as much as its example counts: one a text or an option,
+        one a word that is read, one a token of a completion."""
+        counts = [1] * len(rows)
+        if self.truths and isinstance(self.truths[0], TagTruth):
+            counts = [sum(place is not None for place in self.truths[row].firsts) for row in rows]
+        elif self.answer_lengths is not None and self.options is None:
+            counts = [self.answer_lengths[row] for row in rows]
+        weights = self.weights_of(rows)
+        return float(sum(counts) if weights is None else torch.tensor(counts, dtype=weights.dtype) @ weights)
 
     @property
     def digest(self) -> str:
         """A hash of all that training can see of these examples."""
-        labels = None if self.labels is None else self.labels.tolist()
-        seen: tuple[object, ...] = (self.sequences, labels, self.answer_lengths)
+        targets = None if self.targets is None else self.targets.tolist()
+        seen: tuple[object, ...] = (self.sequences, targets, self.answer_lengths)
         seen += (self.options.digest,) if self.options else ()
+        seen += () if self.weights is None else (self.weights.tolist(),)
+        seen += (self.truths,) if self.truths else ()
         return hashlib.sha256(repr(seen).encode()).hexdigest()
 
     @property
@@ -104,27 +140,13 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
         DataError: when an input or a completion has no tokens, naming their rows.
     """
     data = rendered(backbone, data)
-    is_labelled = isinstance(data, LabelledTexts)
-    lengths: list[int] = []
-    if isinstance(data, LabelledTexts) and data.seconds:
-        inputs, lengths = tokenized_pairs(backbone, data.texts, data.seconds, max_length)
-        answers: list[list[int]] = []
-    elif is_labelled:
-        inputs, answers = backbone.tokenize(data.inputs), []
-    else:
-        inputs, answers = backbone.tokenize_pairs(data.inputs, data.answers)
+    weights = torch.tensor(data.weights) if data.weights else None
+    if not isinstance(data, Completions):
+        assert not isinstance(data, ContextSpans)
+        return replace(_read(backbone, data, max_length), weights=weights)
+    inputs, answers = backbone.tokenize_pairs(data.inputs, data.answers)
     rows = data.rows or tuple(range(1, len(data) + 1))
-    what = "text" if isinstance(data, LabelledTexts) else "prompt"
-    faults = [
-        Fault(f"{data.source}, row {row}, {what}", "no tokens", "at least one token")
-        for row, ids in zip(rows, inputs, strict=True)
-        if not ids
-    ]
-    if isinstance(data, LabelledTexts):
-        raise_if_any(faults[:_SHOWN_FAULTS], DataError)
-        sequences = tuple(_cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
-        truncated = sum(length > max_length for length in lengths or map(len, inputs))
-        return Encoded(sequences, torch.tensor(data.labels), None, truncated)
+    faults = empty_faults(data, inputs, "prompt")
     if data.options:
         raise_if_any(faults[:_SHOWN_FAULTS], DataError)
         return _with_options(backbone, data, max_length)
@@ -143,7 +165,8 @@ def encode(backbone: Backbone, data: TaskData, max_length: int) -> Encoded:
     cut_answers = sum(len(answer) >= max_length for answer in answers)
     # A template's own ending is no part of the answer to a reader.
     texts = data.answers if not data.closed else tokenizer_of(backbone).batch_decode(answers, skip_special_tokens=True)
-    return Encoded(joined, None, tuple(len(answer) for _, answer in pairs), truncated, cut_answers, tuple(texts))
+    lengths = tuple(len(answer) for _, answer in pairs)
+    return Encoded(joined, None, lengths, truncated, cut_answers, tuple(texts), weights=weights)
 
 
 def _with_options(backbone: Backbone, data: Completions, max_length: int) -> Encoded:
@@ -180,6 +203,7 @@ def _with_options(backbone: Backbone, data: Completions, max_length: int) -> Enc
         cut_answers,
         data.completions,
         found,
+        weights=torch.tensor(data.weights) if data.weights else None,
     )
 
 
@@ -190,10 +214,50 @@ def _prompt_cut(backbone: Backbone, text: str, ids: Sequence[int]) -> Callable[[
         text, ids: any of them, as text and as tokens.
     """
     if backbone.task == "seq2seq":
-        return partial(_cut_end, keep_last=True)
+        return partial(cut_end, keep_last=True)
     # A template may have written the opening token itself.
     opening = _opening(backbone, text, ids) or int(is_opening(backbone, ids[0]))
     return partial(_cut_start, opening=opening)
+
+
+def _read(
+    backbone: Backbone, data: LabelledTexts | SeveralLabels | NumberedTexts | TaggedWords, max_length: int
+) -> Encoded:
+    """What a head reads: texts, pairs of them, or words."""
+    if isinstance(data, TaggedWords):
+        found = words_as_tokens(backbone, data, max_length)
+        raise_if_any(empty_faults(data, found.sequences, "words")[:_SHOWN_FAULTS], DataError)
+        return Encoded(found.sequences, found.targets, None, found.truncated, truths=found.truths)
+    lengths: list[int] = []
+    if data.seconds:
+        inputs, lengths = tokenized_pairs(backbone, data.texts, data.seconds, max_length)
+    else:
+        inputs = backbone.tokenize(data.inputs)
+    raise_if_any(empty_faults(data, inputs, "text")[:_SHOWN_FAULTS], DataError)
+    sequences = tuple(cut_end(ids, max_length, keep_last=backbone.task == "encoder") for ids in inputs)
+    truncated = sum(length > max_length for length in lengths or map(len, inputs))
+    return Encoded(sequences, _targets(data), None, truncated)
+
+
+def _targets(data: LabelledTexts | SeveralLabels | NumberedTexts) -> Tensor:
+    if isinstance(data, LabelledTexts):
+        return torch.tensor(data.labels)
+    if isinstance(data, NumberedTexts):
+        return torch.tensor(data.numbers, dtype=torch.float64)
+    targets = torch.zeros(len(data), len(data.label_names))
+    for row, labels in enumerate(data.label_sets):
+        targets[row, list(labels)] = 1.0
+    return targets
+
+
+def empty_faults(data: TaskData, inputs: Sequence[Sequence[int]], what: str) -> list[Fault]:
+    """The faults of inputs without a token."""
+    rows = data.rows or tuple(range(1, len(data) + 1))
+    return [
+        Fault(f"{data.source}, row {row}, {what}", "no tokens", "at least one token")
+        for row, ids in zip(rows, inputs, strict=True)
+        if not ids
+    ]
 
 
 def _ended(answers: Sequence[list[int]], end: int | None) -> list[list[int]]:
@@ -207,7 +271,8 @@ def _opening(backbone: Backbone, text: str, ids: Sequence[int]) -> int:
     return len(ids) - len(backbone.tokenize([text], special_tokens=False)[0])
 
 
-def _cut_end(ids: Sequence[int], max_length: int, keep_last: bool) -> tuple[int, ...]:
+def cut_end(ids: Sequence[int], max_length: int, keep_last: bool) -> tuple[int, ...]:
+    """The first tokens, with the last one behind them where it closes a text."""
     if len(ids) <= max_length:
         return tuple(ids)
     return (*ids[: max_length - 1], ids[-1]) if keep_last else tuple(ids[:max_length])

@@ -1,13 +1,14 @@
-"""The objectives: what is minimised and what is scored, per kind of task.
+"""The objectives: what is minimised and what is scored; those of a single label and of completions.
 
-Both objectives give, for each example, the summed loss in nats, over how many answers it was summed, and how many of
-those were right; a score is then a ratio of sums, whatever the task.
+Every objective gives, for each example, the summed loss in nats, over how many answers it was summed, and how many of
+those were right; a score is then a ratio of sums, whatever the task. The objectives of other heads stand beside what
+else belongs to their kind of task, in `promptreach.training.task.kinds`.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -24,21 +25,27 @@ class Outcomes:
     """Per example: the loss in nats summed over its answers, the number of answers, and how many were right.
 
     A classified text has one answer; a completion has one a token (teacher-forced: each token is predicted from the
-    true ones before it). A classified text also has the label it was given, the true one, and with two labels the
-    logit of the second less that of the first; None for completions and where an answer is not known as a label. One
-    of several options is one answer: `given` and `true` are places among its options, and the loss is that of all
-    tokens of the right one. Where answers are written, `written` holds their tokens, -1 behind the end, and `judged`
-    the numbers that `promptreach.training.task.text_metrics` adds up.
+    true ones before it), words with tags one a word, and every other example one. A number is neither right nor wrong,
+    and `right` is NaN there.
+
+    What metrics need besides, each None where there is no such thing: what was given and what is true, as the label of
+    a text, its number, the place among options, or 0 and 1 for each of several labels; with two labels the logit of the
+    second less that of the first; and `parts`, which the kind of task says. One of several options is one answer, and
+    the loss is that of all tokens of the right one. Where answers are written, `written` holds their tokens, -1 behind
+    the end, and `judged` the numbers that `promptreach.training.task.text_metrics` adds up. `weight` is how much the
+    example counts, where they do not count alike; loss, answers and right are multiplied by it already.
     """
 
     loss: Float[Tensor, " examples"]
     answers: Float[Tensor, " examples"]
     right: Float[Tensor, " examples"]
-    given: Float[Tensor, " examples"] | None = None
-    true: Float[Tensor, " examples"] | None = None
+    given: Float[Tensor, "examples ..."] | None = None
+    true: Float[Tensor, "examples ..."] | None = None
     score: Float[Tensor, " examples"] | None = None
     judged: Float[Tensor, "examples numbers"] | None = None
     written: Int[Tensor, "examples most"] | None = None
+    parts: Float[Tensor, "examples parts"] | None = None
+    weight: Float[Tensor, " examples"] | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -57,8 +64,19 @@ class Outcomes:
 
     @property
     def all_right(self) -> float:
-        """The share of examples whose every answer is right."""
-        return float((self.right == self.answers).double().mean())
+        """The share of examples whose every answer is right; NaN where no answer is right or wrong."""
+        if self.right.isnan().any():
+            return math.nan
+        weight = torch.ones_like(self.loss) if self.weight is None else self.weight
+        return float(((self.right == self.answers) * weight).double().sum() / weight.double().sum())
+
+    def weighted(self, weight: Float[Tensor, " examples"] | None) -> "Outcomes":
+        """The same with every example counting so much; as they are for None."""
+        if weight is None:
+            return self
+        weight = weight.to(self.loss)
+        counted = {name: getattr(self, name) * weight for name in ("loss", "answers", "right")}
+        return replace(self, weight=weight, **counted)
 
     def standard_error(self) -> float:
         """The standard error of `accuracy` over examples (a ratio estimate for completions)."""
@@ -95,19 +113,36 @@ class Objective(ABC):
         self.head.load_state_dict(state)
 
 
-class Classification(Objective):
-    """Cross-entropy of a linear head on pooled hidden states."""
+class HeadObjective(Objective):
+    """An objective of a linear head, whose outputs are all that a hidden state tells it."""
 
     head: LinearHead
 
     def outcomes(
         self, backbone: Backbone, hidden: Tensor, batch: TokenBatch, data: Encoded, rows: Sequence[int]
     ) -> Outcomes:
+        """What the head's outputs are worth."""
+        return self.answered(self.head(hidden, batch.mask), data, rows)
+
+    @abstractmethod
+    def answered(self, outputs: Float[Tensor, "batch ..."], data: Encoded, rows: Sequence[int]) -> Outcomes:
+        """The outcomes of such outputs of a head for `data`'s examples `rows`."""
+
+
+class Classification(HeadObjective):
+    """Cross-entropy of a linear head on pooled hidden states, each label's times its weight where there are any."""
+
+    def __init__(self, head: LinearHead, class_weights: Float[Tensor, " classes"] | None = None) -> None:
+        super().__init__(head)
+        self.class_weights = class_weights
+
+    def answered(self, outputs: Float[Tensor, "batch ..."], data: Encoded, rows: Sequence[int]) -> Outcomes:
         """One answer an example."""
         assert data.labels is not None
-        logits = self.head(hidden, batch.mask)
-        labels = data.labels[torch.tensor(rows)].to(logits.device)
+        logits, labels = outputs, data.labels[torch.tensor(rows)].to(outputs.device)
         loss = cross_entropy(logits, labels, reduction="none")
+        if self.class_weights is not None:
+            loss = loss * self.class_weights.to(loss)[labels]
         given = logits.argmax(-1)
         return Outcomes(
             loss,

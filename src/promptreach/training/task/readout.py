@@ -7,6 +7,7 @@ the head-only control, and every method starts from it, so that what a method ga
 """
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,10 +22,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-Pooling = Literal["mean", "first", "last"]
+Pooling = Literal["mean", "first", "last", "each"]
+"""The place that a head reads: one vector a text, or each token by itself."""
+POOLED: tuple[Pooling, ...] = ("mean", "first", "last")
+"""The places of one vector a text."""
 
-_Reals = NDArray[np.float64]
-_Labels = NDArray[np.int64]
+Reals = NDArray[np.float64]
+Wholes = NDArray[np.int64]
 
 POOLINGS: dict[str, tuple[Pooling, ...]] = {"encoder": ("mean", "first"), "causal": ("last", "mean")}
 """The poolings worth probing: a causal model's first position has read nothing yet."""
@@ -41,8 +45,10 @@ _UNSEEN = 10.0
 
 def pool(
     hidden: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "batch seq"], pooling: Pooling
-) -> Float[Tensor, "batch hidden"]:
-    """One vector a sequence, read from its content positions."""
+) -> Float[Tensor, "batch ... hidden"]:
+    """One vector a sequence, read from its content positions; for ``"each"`` the states as they are."""
+    if pooling == "each":
+        return hidden
     if pooling == "mean":
         weight = mask.to(hidden.dtype)[..., None]
         return (hidden * weight).sum(1) / weight.sum(1)
@@ -53,7 +59,8 @@ def pool(
 
 
 class LinearHead(nn.Module):
-    """A linear classifier over standardised pooled features, so that one learning rate suits every model.
+    """A linear map of standardised features, of a whole text or of each token, so that one learning rate suits every
+    model: class logits, a number, or whatever else a kind of task reads off it.
 
     `centre` and `spread` are fixed; `weight` and `bias` are trained.
     """
@@ -78,20 +85,25 @@ class LinearHead(nn.Module):
 
     def forward(
         self, hidden: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "batch seq"]
-    ) -> Float[Tensor, "batch classes"]:
-        """Class logits."""
+    ) -> Float[Tensor, "batch ... classes"]:
+        """The outputs, class logits for example."""
         return self.standardised(hidden, mask) @ self.weight.T + self.bias
 
     def standardised(
         self, hidden: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "batch seq"]
-    ) -> Float[Tensor, "batch hidden"]:
-        """The features that the classifier weighs."""
+    ) -> Float[Tensor, "batch ... hidden"]:
+        """The features that the head weighs."""
         return (pool(hidden, mask, self.pooling).to(self.centre) - self.centre) / self.spread
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """The same classifier as one (classes, hidden) matrix and bias on unstandardised features."""
         weight = (self.weight / self.spread).detach()
         return weight, (self.bias - weight @ self.centre).detach()
+
+
+def blank_head() -> LinearHead:
+    """A head of one feature, of which nothing is asked: for objectives that are given the outputs of another."""
+    return LinearHead("mean", torch.zeros(1), torch.ones(1), torch.zeros(1, 1), torch.zeros(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +135,7 @@ class Probe:
     Attributes:
         pooling: where it reads.
         centre, spread, weight, bias: as in `LinearHead`, float32.
-        accuracy: cross-validated on the training rows.
+        accuracy: the share of right answers, cross-validated on the training rows; for numbers R².
         loss: cross-validated too, nats per example.
         penalty: the chosen ridge strength per example.
     """
@@ -146,38 +158,90 @@ class Probe:
         return Reader(self.head(), self.weight[None], self.bias[None], torch.zeros(examples, dtype=torch.long))
 
 
-def fit_probe(
-    features: Float[Tensor, "examples hidden"],
-    labels: Int[Tensor, " examples"],
-    num_classes: int,
-    pooling: Pooling,
-    seed: int,
-    penalties: Sequence[float] = PENALTIES,
-) -> Probe:
-    """The ridge-penalised logistic regression on `features` with the best cross-validated loss.
+class Problem(ABC):
+    """What a probe is fitted to, and judged by: rows with their right answers, in folds.
 
-    Standardisation uses the training features only. Classes absent from `labels` get a zero row and a bias so low that
-    no input whatever is put into them.
+    Attributes:
+        fold_of: the fold of each row.
+    """
+
+    fold_of: Wholes
+
+    @abstractmethod
+    def solve(self, x: Reals, rows: Wholes, penalty: float) -> tuple[Reals, Reals]:
+        """The weight (outputs, features) and bias (outputs) of the rows `rows` of standardised features `x`."""
+
+    @abstractmethod
+    def judge(self, outputs: Reals) -> tuple[float, float]:
+        """The loss in nats an answer, and the share of right answers, of outputs for all rows."""
+
+    def crossed(self, x: Reals, penalty: float) -> Reals:
+        """The outputs for each row of a solution that has not seen it, (rows, outputs)."""
+        found = []
+        for fold in range(self.fold_of.max() + 1):
+            weight, bias = self.solve(x, np.flatnonzero(self.fold_of != fold), penalty)
+            held = np.flatnonzero(self.fold_of == fold)
+            found.append((held, x[held] @ weight.T + bias))
+        outputs = np.empty((len(x), found[0][1].shape[1]))
+        for held, own in found:
+            outputs[held] = own
+        return outputs
+
+
+@dataclass(frozen=True, eq=False)
+class ClassProblem(Problem):
+    """One of several classes a row.
+
+    Attributes:
+        y: the class of each row, in [0, num_classes). Classes that no row has get a zero row of the weight and a bias
+            so low that no input whatever is put into them.
+        weights: how much each row counts; None where all count alike.
+    """
+
+    y: Wholes
+    num_classes: int
+    fold_of: Wholes
+    weights: Reals | None = None
+
+    def solve(self, x: Reals, rows: Wholes, penalty: float) -> tuple[Reals, Reals]:
+        """The ridge-penalised logistic regression."""
+        weights = None if self.weights is None else self.weights[rows]
+        return _solve(x[rows], self.y[rows], self.num_classes, penalty, weights)
+
+    def judge(self, outputs: Reals) -> tuple[float, float]:
+        """Cross-entropy and accuracy."""
+        loss = cross_entropy(torch.from_numpy(outputs), torch.from_numpy(self.y), reduction="none").numpy()
+        right = outputs.argmax(1) == self.y
+        return float(np.average(loss, weights=self.weights)), float(np.average(right, weights=self.weights))
+
+
+def standardised(features: Float[Tensor, "rows hidden"]) -> tuple[Reals, Reals, Reals]:
+    """Features of unit variance, with the centre and the spread that were taken out."""
+    x: Reals = features.double().numpy()
+    deviation = x.std(0)
+    centre, spread = x.mean(0), np.maximum(deviation, _LEAST_SPREAD * (deviation.max() or 1.0))
+    return (x - centre) / spread, centre, spread
+
+
+def best_probe(
+    features: Float[Tensor, "rows hidden"], problem: Problem, pooling: Pooling, penalties: Sequence[float] = PENALTIES
+) -> Probe:
+    """The solution on `features` at the penalty with the best cross-validated loss.
+
+    Standardisation uses these features only.
 
     Args:
         features: at least two rows, all finite.
-        labels: of each row, in [0, num_classes).
-        num_classes: how many rows the weight has.
+        problem: of the same rows.
         pooling: where the features were read; kept in the result.
-        seed: for the folds.
         penalties: the ridge strengths to choose from.
     """
-    x = features.double().numpy()
-    y = labels.numpy()
-    deviation = x.std(0)
-    centre, spread = x.mean(0), np.maximum(deviation, _LEAST_SPREAD * (deviation.max() or 1.0))
-    x = (x - centre) / spread
-    fold_of = folds(y, seed)
+    x, centre, spread = standardised(features)
     # The problems are small: more threads than one wait for each other, ten times longer than they work.
     with threadpool_limits(1, user_api="blas"):
-        scored = [(*_cross_validate(x, y, num_classes, penalty, fold_of), penalty) for penalty in penalties]
+        scored = [(*problem.judge(problem.crossed(x, penalty)), penalty) for penalty in penalties]
         loss, accuracy, penalty = min(scored)
-        weight, bias = _solve(x, y, num_classes, penalty)
+        weight, bias = problem.solve(x, np.arange(len(x)), penalty)
     return Probe(
         pooling=pooling,
         centre=torch.from_numpy(centre).float(),
@@ -188,6 +252,26 @@ def fit_probe(
         loss=loss,
         penalty=penalty,
     )
+
+
+def fit_probe(
+    features: Float[Tensor, "examples hidden"],
+    labels: Int[Tensor, " examples"],
+    num_classes: int,
+    pooling: Pooling,
+    seed: int,
+    penalties: Sequence[float] = PENALTIES,
+) -> Probe:
+    """`best_probe` of a `ClassProblem`, all rows alike.
+
+    Args:
+        features, pooling, penalties: as there.
+        labels: of each row, in [0, num_classes).
+        num_classes: how many rows the weight has.
+        seed: for the folds.
+    """
+    y = labels.numpy()
+    return best_probe(features, ClassProblem(y, num_classes, folds(y, seed)), pooling, penalties)
 
 
 def cross_fit(
@@ -208,33 +292,22 @@ def cross_fit(
     return Reader(probe.head(), weights, biases, torch.from_numpy(fold_of))
 
 
-def folds(y: _Labels, seed: int) -> _Labels:
-    """The fold of each row: every class is spread evenly over the folds, also one with fewer rows than folds."""
+def folds(y: Wholes | Reals, seed: int) -> Wholes:
+    """The fold of each row: every class, and every stretch of numbers, is spread evenly over the folds, also a class
+    with fewer rows than folds."""
     order = np.random.default_rng(seed).permutation(len(y))
-    fold_of = np.empty_like(y)
+    fold_of = np.empty(len(y), dtype=np.int64)
     fold_of[order[np.argsort(y[order], kind="stable")]] = np.arange(len(y)) % min(_FOLDS, len(y))
     return fold_of
 
 
-def _cross_validate(x: _Reals, y: _Labels, num_classes: int, penalty: float, fold_of: _Labels) -> tuple[float, float]:
-    """Loss in nats and accuracy, each row judged by the classifier of the other folds."""
-    logits = np.empty((len(y), num_classes))
-    for fold, (weight, bias) in enumerate(_solve_folds(x, y, num_classes, penalty, fold_of)):
-        held = fold_of == fold
-        logits[held] = x[held] @ weight.T + bias
-    loss = cross_entropy(torch.from_numpy(logits), torch.from_numpy(y))
-    return float(loss), float((logits.argmax(1) == y).mean())
-
-
-def _solve_folds(
-    x: _Reals, y: _Labels, num_classes: int, penalty: float, fold_of: _Labels
-) -> list[tuple[_Reals, _Reals]]:
+def _solve_folds(x: Reals, y: Wholes, num_classes: int, penalty: float, fold_of: Wholes) -> list[tuple[Reals, Reals]]:
     """For every fold the classifier of the other ones."""
     others = [fold_of != fold for fold in range(fold_of.max() + 1)]
     return [_solve(x[rows], y[rows], num_classes, penalty) for rows in others]
 
 
-def _solve(x: _Reals, y: _Labels, num_classes: int, penalty: float) -> tuple[_Reals, _Reals]:
+def _solve(x: Reals, y: Wholes, num_classes: int, penalty: float, weights: Reals | None = None) -> tuple[Reals, Reals]:
     """Weight and bias with one row a class.
 
     scikit-learn keeps one row for two classes, none for a class it did not see, and refuses to fit a single class.
@@ -246,7 +319,7 @@ def _solve(x: _Reals, y: _Labels, num_classes: int, penalty: float) -> tuple[_Re
         with warnings.catch_warnings():
             # A probe that stops early is still a classifier, and its score says what it is worth.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            solver.fit(x, y)
+            solver.fit(x, y, sample_weight=weights)
         # The sign of a lone row says the second of two classes: half for it, half against the first.
         sides = np.array([[-0.5], [0.5]]) if len(seen) == 2 else np.eye(len(seen))
         coefficients, intercepts = sides @ solver.coef_, sides @ solver.intercept_

@@ -5,7 +5,7 @@ comes from `held_out`. The read-out is chosen by cross-validation inside `train`
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,16 +13,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.backbone import Backbone, Prepended
-from promptreach.data import LabelledTexts, TaskData
+from promptreach.data import Completions, TaskData
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
 from promptreach.training.arguments import MIN_CONTENT, least_faults
 from promptreach.training.task._finite import unfinite_fault
 from promptreach.training.task.chats import rendered
+from promptreach.training.task.class_weights import ClassWeights, class_weight_faults, class_weights_of
 from promptreach.training.task.encoding import Encoded, encode, evaluation_batches
 from promptreach.training.task.judging import PLAIN, Judging, room_of
-from promptreach.training.task.objective import Classification, Completion, Objective, Outcomes, RightOption, gather
+from promptreach.training.task.kinds.kind import Places, TaskKind, laid_out
+from promptreach.training.task.kinds.labels import Labels
+from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.objective import Completion, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
-from promptreach.training.task.readout import PENALTIES, POOLINGS, Pooling, Probe, fit_probe, pool
+from promptreach.training.task.readout import PENALTIES, Pooling, Probe, Problem, best_probe, pool, standardised
 from promptreach.training.task.slices import Slices
 
 MIN_INPUTS = 12
@@ -55,8 +59,10 @@ class Task:
         backbone: the model.
         train, validation, held_out: the examples as the user wrote them.
         encoded: the same three by name, as tokens.
-        probes: for classification a probe for each pooling that a head could use; empty for completions.
+        probes: a probe for each pooling that a head could use; empty for completions.
         pooling: the one chosen, or None for completions.
+        kind: what the head tells; of no account for completions.
+        class_weights: of each output of the head; None where all count alike.
         penalties: the ridge strengths that a probe of this task is chosen from.
         batch_size: for evaluation.
         judging: how answers are judged beside their loss.
@@ -70,6 +76,8 @@ class Task:
     encoded: Mapping[str, Encoded]
     probes: Mapping[Pooling, Probe]
     pooling: Pooling | None
+    kind: TaskKind = field(default_factory=Labels)
+    class_weights: Float[Tensor, " outputs"] | None = None
     penalties: Sequence[float] = PENALTIES
     batch_size: int = 64
     judging: Judging = PLAIN
@@ -77,9 +85,10 @@ class Task:
 
     def objective(self) -> Objective:
         """A fresh objective, its head (if it has one) at the probe."""
-        if self.pooling:
-            return Classification(self.probes[self.pooling].head())
-        return RightOption() if any(part.options for part in self.encoded.values()) else Completion()
+        if self.pooling is None:
+            return RightOption() if any(part.options for part in self.encoded.values()) else Completion()
+        scale = self.kind.scale(self.encoded["train"])
+        return self.kind.objective(self.probes[self.pooling].head(), scale, self.class_weights)
 
     @property
     def digest(self) -> str:
@@ -89,6 +98,10 @@ class Task:
             # With the training rows, these determine the head that training starts from.
             probe = self.probes[self.pooling]
             parts.append(f"{probe.pooling}, {len(probe.bias)} classes, penalty {probe.penalty}")
+        if self.pooling and self.kind.name != "labels":
+            parts.append(self.kind.name)
+        if self.class_weights is not None:
+            parts.append(f"class weights {self.class_weights.tolist()}")
         if self.judging != PLAIN:
             parts.append(repr(self.judging))
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
@@ -114,7 +127,7 @@ class Task:
             given=given.to(loss.dtype),
             true=true.to(loss.dtype),
             score=score,
-        )
+        ).weighted(data.weights)
 
     def option_losses(self, part: str, joined: Prepended | None = None) -> Float[Tensor, " options"]:
         """The summed loss of every option of a part's examples, one example's behind another's, in nats."""
@@ -133,7 +146,8 @@ class Task:
     def _evaluated(self, data: Encoded, objective: Objective, joined: Prepended | None) -> Outcomes:
         def look(rows: list[int]) -> Outcomes:
             batch = data.batch(self.backbone, rows)
-            return objective.outcomes(self.backbone, self.backbone.hidden(batch, joined), batch, data, rows)
+            found = objective.outcomes(self.backbone, self.backbone.hidden(batch, joined), batch, data, rows)
+            return found.weighted(data.weights_of(rows))
 
         with torch.no_grad():
             found = [
@@ -153,6 +167,7 @@ def prepare(
     seed: int = 0,
     longest_prompt: int = 16,
     pooling: Pooling | None = None,
+    class_weights: ClassWeights = None,
     judging: Judging = PLAIN,
     accumulate: int = 1,
 ) -> Task:
@@ -165,17 +180,20 @@ def prepare(
         seed: for the split and the probe's folds.
         longest_prompt: room to keep free in the context, in tokens.
         pooling: where a classifier's head reads; None chooses by cross-validation.
+        class_weights: ``"balanced"``, or the weight of each label by its name, 1 for those that are not named; they
+            weigh the loss, in training and wherever it is told, and are scaled to a mean of 1 over the training rows.
         judging: how answers are judged beside their loss.
         accumulate: the slices of a training step, whose gradients are added up.
 
     Raises:
-        InputError: when the prompt leaves no room for content, completions are asked of an encoder, answers are to be
-            written and nothing ends one, or the bare model's hidden states or losses are not finite, naming the module
-            that breaks.
+        InputError: when the prompt leaves no room for content, completions are asked of an encoder, the class weights
+            do not fit the task, answers are to be written and nothing ends one, or the bare model's hidden states or
+            losses are not finite, naming the module that breaks.
         DataError: when there are too few different inputs for three parts, or one of them cannot be encoded.
     """
     limits = limits or Limits()
     check_room(backbone, data, longest_prompt)
+    raise_if_any(class_weight_faults(class_weights, data), InputError)
     data = rendered(backbone, data)
     different = len(set(data.inputs))
     if different < MIN_INPUTS:
@@ -190,13 +208,17 @@ def prepare(
     train, validation, held_out = parts.values()
     task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
     task = replace(task, judging=judging, slices=Slices(accumulate))
-    if not isinstance(data, LabelledTexts):
+    kind = kind_of(data)
+    if kind is None:
         if judging.metric is not None:
             room_of(backbone, encoded["train"])
         _check_losses(task)
         return task
-    poolings: Sequence[Pooling] = (pooling,) if pooling else POOLINGS[backbone.task]
-    probes = fit_probes(task, poolings, len(data.label_names), seed)
+    weights = class_weights_of(class_weights, kind, data, encoded["train"])
+    task = replace(task, kind=kind, class_weights=weights, penalties=kind.penalties)
+    usual = kind.poolings(backbone.task)
+    poolings: Sequence[Pooling] = (pooling,) if pooling and usual != ("each",) else usual
+    probes = fit_probes(task, poolings, kind.outputs(data), seed)
     best = min(poolings, key=lambda one: probes[one].loss)
     return replace(task, probes=probes, pooling=best)
 
@@ -248,25 +270,79 @@ def features(
     return found
 
 
+def features_at(task: Task, part: str, places: Places, joined: Prepended | None = None) -> Float[Tensor, "all hidden"]:
+    """The last hidden states of one part at some of its tokens, one example's after another's, in order.
+
+    Raises:
+        InputError: when one of them is not finite.
+    """
+    data = task.encoded[part]
+    drawn = list(places)
+    found: dict[int, Tensor] = {}
+    with torch.no_grad():
+        for at in evaluation_batches([len(data.sequences[row]) for row in drawn], task.batch_size):
+            rows = [drawn[index] for index in at]
+            hidden = task.backbone.hidden(data.batch(task.backbone, rows), joined)
+            found |= {row: hidden[index, list(places[row])].float().cpu() for index, row in enumerate(rows)}
+    if broken := [data.sequences[row] for row in drawn if not found[row].isfinite().all()]:
+        seen = f"{len(broken):,} of {len(drawn):,} examples whose hidden states are not finite"
+        raise InputError(unfinite_fault(task.backbone, broken, seen))
+    return torch.cat([found[row] for row in drawn])
+
+
 def fit_probes(
-    task: Task, poolings: Sequence[Pooling], num_classes: int, seed: int, joined: Prepended | None = None
+    task: Task, poolings: Sequence[Pooling], outputs: int, seed: int, joined: Prepended | None = None
 ) -> dict[Pooling, Probe]:
     """A linear probe on the training rows' features with each pooling, its penalty one of the task's.
 
     Args:
-        task: a classification task; the probes that it has play no part.
+        task: one with a head; the probes that it has play no part.
         poolings: where to read.
-        num_classes: of the labels.
+        outputs: of the head.
         seed: for the folds.
         joined: what stands in front of the rows or at every layer; None reads the bare model.
 
     Raises:
         InputError: when hidden states are not finite.
     """
-    labels = task.encoded["train"].labels
-    assert labels is not None
-    pooled = features(task, "train", poolings, joined)
-    return {one: fit_probe(x, labels, num_classes, one, seed, task.penalties) for one, x in pooled.items()}
+    return {
+        one: best_probe(x, problem, one, task.penalties)
+        for one, x, problem in _problems(task, poolings, outputs, seed, joined=joined)
+    }
+
+
+def cross_answered(task: Task, poolings: Sequence[Pooling], outputs: int, seed: int) -> Tensor:
+    """The outputs of the best of such probes on the training rows, each row's from the probe of the other folds.
+
+    (examples, outputs); where each token is read (examples, tokens, outputs), and zero at tokens that are not.
+    """
+    found = []
+    for one, x, problem in _problems(task, poolings, outputs, seed, every=True):
+        probe = best_probe(x, problem, one, task.penalties)
+        found.append((probe.loss, torch.from_numpy(problem.crossed(standardised(x)[0], probe.penalty)).float()))
+    rows: Tensor = min(found, key=lambda entry: entry[0])[1]
+    places = task.kind.places(task.encoded["train"], seed, every=True)
+    return rows if places is None else laid_out(rows, places, task.encoded["train"])
+
+
+def _problems(
+    task: Task,
+    poolings: Sequence[Pooling],
+    outputs: int,
+    seed: int,
+    *,
+    joined: Prepended | None = None,
+    every: bool = False,
+) -> Iterator[tuple[Pooling, Tensor, Problem]]:
+    """The features of the training rows with each pooling, and what is fitted to them."""
+    train = task.encoded["train"]
+    places = task.kind.places(train, seed, every=every)
+    problem = task.kind.problem(train, places, outputs, seed, task.class_weights)
+    if places is None:
+        yield from ((one, x, problem) for one, x in features(task, "train", poolings, joined).items())
+        return
+    x = features_at(task, "train", places, joined)
+    yield from ((one, x, problem) for one in poolings)
 
 
 def check_room(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
@@ -276,7 +352,7 @@ def check_room(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
         InputError: when the prompt leaves no room for content, or completions are asked of an encoder.
     """
     faults = []
-    if not isinstance(data, LabelledTexts) and backbone.task == "encoder":
+    if isinstance(data, Completions) and backbone.task == "encoder":
         faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder", "use a causal model"))
     longest = backbone.max_positions - MIN_CONTENT
     if longest_prompt > longest:
