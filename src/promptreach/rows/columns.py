@@ -61,7 +61,7 @@ _ASKING = ("question", "context", "answers")
 _NAMED = ("text", "label", "pair", "prompt", "completion")
 """The roles whose columns a caller names for another task than that of tags."""
 _CHOICE: Mapping[str, tuple[str, ...]] = {
-    "options": ("choices", "options", "endings", "candidates"),
+    "options": ("choices", "options", "endings"),
     "prompt": ("prompt", "question", "ctx", "context", "query", "input", "text", "sentence"),
     "answer": (
         "answer",
@@ -206,7 +206,9 @@ def _choice(
             faults = [_column_fault(table, role, wish, [], usual)]
             return faults if asked else None
         found[role] = column
-    return TaskShape("options", {role: found[role] for role in ("prompt", "options", "answer")})
+    extra = _first_of("context", by_name, ("context", "passage", "article", "paragraph"))
+    extra = {} if named["prompt"] or set(extra.values()) & set(found.values()) else extra
+    return TaskShape("options", {**extra, **{role: found[role] for role in ("prompt", "options", "answer")}})
 
 
 def _asking(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, str]) -> TaskShape | list[Fault]:
