@@ -45,7 +45,7 @@ def test_every_entry_is_complete_and_points_at_things_that_exist(key: str) -> No
     assert missing_parts(theorem) == []
     assert all([theorem.paper, theorem.statement, theorem.hypotheses, theorem.test, theorem.confidence])
     assert re.fullmatch(r"[a-z0-9-]+", key)
-    assert re.fullmatch(r"([AB][1-5])?", theorem.claim)
+    assert re.fullmatch(r"([ABN][1-5])?", theorem.claim)
 
 
 def test_a_missing_function_or_test_would_be_found() -> None:

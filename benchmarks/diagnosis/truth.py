@@ -89,9 +89,12 @@ def holds(task: Task, found: dict[str, float]) -> bool:
         return found["possible"] - found["majority"] < 0.04
     if task.kind in ("shuffled", "few"):
         return True  # labels drawn without the inputs, and the number of rows, need no measurement
-    if task.kind == "lookup":
+    if task.kind in ("lookup", "table"):
         few = max(found["prompt 4"], found["prefix 2"])
-        return found["prefix 8"] - few >= CLEAR and few - found["head"] >= CLEAR
+        held = found["prefix 8"] - few >= CLEAR and few - found["head"] >= CLEAR
+        return held and (
+            "attempt" in task.options or (found["lora 16"] - few >= CLEAR) is ("FITS" not in task.expected)
+        )
     if task.kind in ("new attention", "pairwise"):
         return found["lora 8"] - max(best, found["head"]) >= CLEAR
     known = found.get("hidden prompt", 1.0) > 0.9

@@ -1,6 +1,6 @@
 """Hill climbs against the certified Lipschitz bounds, and the bounds of real models with the time they take.
 
-    python benchmarks/limits/lipschitz_attack.py [--cases 1000] [--minilm FOLDER] [--smollm2 FILE] [--out JSON]
+    python benchmarks/limits/lipschitz_attack.py [--cases N] [--minilm FOLDER] [--smollm2 FILE] [--near FOLDER]
 
 Each model's radius is stated with its numbers: the largest token norm that one sentence gives in its stream.
 """
@@ -19,8 +19,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from helpers.lipschitz_cases import random_case, steepest
 from promptreach import blocks
+from promptreach.certificate import Evidence
 from promptreach.hf import layer_weights, open_model
+from promptreach.limits import local_attention_bound
 from promptreach.limits.layers.lipschitz import lipschitz
+from promptreach.weights import LayerWeights
 
 SENTENCE = "The film was not very good, but the book it was made from is one of the best that I have read this year."
 TOKENS = 32
@@ -82,6 +85,33 @@ def real_model(source: str) -> dict:
     }
 
 
+def near(source: str) -> dict:
+    """Certified bounds on attention near the streams of one sentence, over the steepest direction there, at four radii.
+
+    A radius is stated as a share of the Frobenius norm of what attention reads.
+    """
+    model = open_model(source)
+    layers, found = layer_weights(model), {}
+    read = [
+        blocks.normed(blocks.norms_in_front(layer.to(torch.float64))[0], state.double())
+        for layer, state in zip(layers, streams(model), strict=True)
+    ]
+    branches = [blocks.attention_branch(LayerWeights(layer.attention.to(torch.float64))) for layer in layers]
+    steep = [
+        blocks.jacobian_norm(branch, state, 6, torch.Generator().manual_seed(0))
+        for branch, state in zip(branches, read, strict=True)
+    ]
+    for share in (0.0, 1e-4, 3e-4, 1e-3):
+        bounds = [
+            local_attention_bound(layer.attention, state, share * float(state.norm())).checked()
+            for layer, state in zip(layers, read, strict=True)
+        ]
+        assert all(bound.evidence is Evidence.PROVED for bound in bounds)
+        ratios = [bound.value / least for bound, least in zip(bounds, steep, strict=True)]
+        found[f"{share:g}"] = {"median_upper_over_lower": _median(ratios), "largest": max(ratios)}
+    return {"layers": len(layers), "tokens": len(read[0]), "steepest": steep, "within": found}
+
+
 def streams(model) -> list[torch.Tensor]:
     """What enters each layer for one sentence, at most TOKENS tokens."""
     seen = []
@@ -106,6 +136,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--minilm")
     parser.add_argument("--smollm2")
+    parser.add_argument("--near", help="a model without rotation: bounds near the streams of one sentence")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/limits_lipschitz.json"))
     args = parser.parse_args()
     environment = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
@@ -114,6 +145,9 @@ def main() -> None:
     if args.cases:
         result["attack"] = environment | attack(args.cases, args.steps)
         print(json.dumps(result["attack"]))
+    if args.near:
+        result["near"] = environment | near(args.near)
+        print("near", json.dumps(result["near"]))
     for name in ("minilm", "smollm2"):
         if source := getattr(args, name):
             result[name] = environment | real_model(source)

@@ -3,6 +3,8 @@
 from promptreach.backbone import Backbone as Backbone
 from promptreach.capacity.capacity import capacity as capacity
 from promptreach.capacity.memorise import MemorySettings as MemorySettings
+from promptreach.capacity.reach import ReachedShare as ReachedShare
+from promptreach.capacity.reach import reached_share as reached_share
 from promptreach.capacity.result import Capacity as Capacity
 from promptreach.diagnosis.diagnose import Diagnosis as Diagnosis
 from promptreach.diagnosis.diagnose import diagnose as diagnose

@@ -6,10 +6,12 @@ import torch
 
 from helpers.audit_cases import SETTINGS, rows
 from helpers.models import tiny_model
-from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
+from helpers.tasks import completer, completions
+from promptreach.audit.step_cost import StepCost, answer_seconds, row_seconds, same_length, step_cost
 from promptreach.tables import read_task
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.runs import RunConfig
+from promptreach.training.task.judging import Judging
 from promptreach.training.task.task import prepare
 
 
@@ -29,6 +31,15 @@ def test_steps_are_taken_back_and_their_memory_is_that_of_what_is_trained() -> N
     assert row_seconds(task, 0.0) > 0
     after = model.release().state_dict()
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+def test_writing_costs_where_answers_are_written() -> None:
+    plain, judged = (
+        prepare(completer(), completions(), limits=SETTINGS.limits, longest_prompt=3, judging=judging)
+        for judging in (Judging(), Judging("chrf"))
+    )
+    assert answer_seconds(plain) == 0.0
+    assert answer_seconds(judged) > 0.0
 
 
 def test_a_longer_prompt_costs_in_proportion_to_all_tokens() -> None:

@@ -9,16 +9,17 @@ from promptreach.errors import InputError
 from promptreach.theorems import THEOREMS
 
 KEYS = [f"{paper}{number}" for paper in "AB" for number in range(1, 6)]
+OURS = [f"N{number}" for number in range(1, 6)]
 
 
-def test_the_ten_claims_and_their_rivals_are_there_once_and_in_order() -> None:
-    assert [claim.key for claim in CLAIMS] == [*KEYS, "R1"]
+def test_the_ten_claims_their_rivals_and_our_own_are_there_once_and_in_order() -> None:
+    assert [claim.key for claim in CLAIMS] == [*KEYS, "R1", *OURS]
 
 
 def test_every_theorem_that_names_a_claim_names_one_that_runs() -> None:
     named = {theorem.claim for theorem in THEOREMS.values() if theorem.claim}
     assert named
-    assert named <= set(KEYS)
+    assert named <= {*KEYS, *OURS}
 
 
 def test_full_sizes_and_the_seed_reach_the_experiment(monkeypatch: pytest.MonkeyPatch) -> None:

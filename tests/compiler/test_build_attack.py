@@ -17,6 +17,7 @@ ASKED = {
     "single_layer": {"dim": 1, "tokens": 1, "tol": 0.5},
     "deep": {"dim": 1, "tokens": 1, "tol": 0.7},
     "kernel": {"dim": 1, "tokens": 2, "tol": 0.3},
+    "one_for_all": {"dim": 1, "tokens": 2, "tol": 0.3},
 }
 
 

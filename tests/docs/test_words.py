@@ -41,6 +41,15 @@ def test_every_state_of_a_number_has_its_row(word: str) -> None:
 
 def test_every_public_class_of_training_is_on_the_page_or_is_named_for_what_it_holds() -> None:
     """A new word that users meet in `promptreach.tuning` has to be explained, or said here to need no explanation."""
-    plain = {"Capacity", "Diagnosis", "Limits", "MemorySettings", "MethodSize", "Prediction", "RunStore"}
+    plain = {
+        "Capacity",
+        "Diagnosis",
+        "Limits",
+        "MemorySettings",
+        "MethodSize",
+        "Prediction",
+        "ReachedShare",
+        "RunStore",
+    }
     classes = {name for name, thing in vars(pr.tuning).items() if isinstance(thing, type)}
     assert {name for name in classes if f"pr.tuning.{name}" not in CODE} == plain

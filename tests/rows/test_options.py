@@ -76,6 +76,14 @@ def test_the_callers_columns_count_first() -> None:
     assert plain.options == ()
 
 
+def test_a_question_about_a_text_is_asked_behind_it() -> None:
+    rows = [{"article": f"text {row}", "question": "why?", "options": TEXTS, "answer": "B"} for row in range(2)]  # RACE
+    data = read_task(rows)
+    assert data.inputs == ("text 0\n\nwhy?", "text 1\n\nwhy?")
+    assert set(data.columns) == {"context", "prompt", "options", "answer"}
+    assert data.unused_columns == ()
+
+
 def test_completions_with_options_keep_their_own_white_space() -> None:
     data = Completions(("is it?", "was it?"), (" yes", " no"))
     found = with_options(data, ["yes", "no"])

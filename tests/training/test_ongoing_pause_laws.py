@@ -18,8 +18,8 @@ def assert_same(first: Run, second: Run) -> None:
     for one, other in (
         (first.state, second.state),
         (first.head, second.head),
-        (vars(first.validation), vars(second.validation)),
-        (vars(first.held_out), vars(second.held_out)),
+        (first.validation.tensors, second.validation.tensors),
+        (first.held_out.tensors, second.held_out.tensors),
     ):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from promptreach.audit.settings import Settings
-from promptreach.audit.step_cost import StepCost, row_seconds, same_length, step_cost
+from promptreach.audit.step_cost import StepCost, answer_seconds, row_seconds, same_length, step_cost
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.metrics import usual_metric
 from promptreach.hf import OpenModel
@@ -132,7 +132,8 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     before = _resident()
     costs = _costs(task, configs, sum(lengths) / len(lengths))
     row = row_seconds(task, MEASURED_SECONDS / 10)
-    runs = [_run(config, cost, settings, row, task) for config, cost in zip(configs, costs, strict=True)]
+    written = answer_seconds(task)
+    runs = [_run(config, cost, settings, row, written, task) for config, cost in zip(configs, costs, strict=True)]
     again = (settings.seeds - 1) * settings.steps * sum(cost.seconds for cost in costs) * 2 / max(1, len(costs))
     seconds = BESIDE_TRAINING * (sum(run.seconds for run in runs) + again) + len(POOLINGS) * len(lengths) * row
     memory = _memory(model, costs, before)
@@ -220,17 +221,21 @@ def _costs(task: Task, configs: Sequence[RunConfig], content: float) -> list[Ste
     ]
 
 
-def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, task: Task) -> PlannedRun:
-    """A run with its search: candidates are dropped at doubling steps, the best goes on to the end."""
+def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, written: float, task: Task) -> PlannedRun:
+    """A run with its search: candidates are dropped at doubling steps, the best goes on to the end.
+
+    Args:
+        row, written: seconds to score a row, and to write its answer, which every run does where it stops.
+    """
     given = settings.learning_rates.get(WIDE if config.lora_targets == ALL_LINEAR else config.method)
     candidates = len(given) if given else len(method_named(config.method).rates)
-    steps, looks, alive, rung = config.steps, _LOOKS, candidates, 0
+    steps, looks, stops, alive, rung = config.steps, _LOOKS, 1, candidates, 0
     while alive > 1 and rung_steps(config.steps, rung) < config.steps:
         kept = (alive + 1) // 2
         steps += (alive - kept) * rung_steps(config.steps, rung)
-        looks, alive, rung = looks + alive, kept, rung + 1
-    scored = looks * len(task.validation) + len(task.held_out)
-    return PlannedRun(config.label, steps, steps * cost.seconds + scored * row)
+        looks, stops, alive, rung = looks + alive, stops + alive, kept, rung + 1
+    scored, answered = (times * len(task.validation) + len(task.held_out) for times in (looks, stops))
+    return PlannedRun(config.label, steps, steps * cost.seconds + scored * row + answered * written)
 
 
 def _memory(model: OpenModel, costs: Sequence[StepCost], before: int) -> dict[str, int]:

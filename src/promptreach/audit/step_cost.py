@@ -11,8 +11,10 @@ from promptreach.stored import plain_parts
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import RunConfig
 from promptreach.training.task.encoding import training_batches
+from promptreach.training.task.judging import room_of
 from promptreach.training.task.slices import cut
 from promptreach.training.task.task import Task
+from promptreach.training.task.writing import greedy
 
 _BYTES_A_NUMBER = 4 + 4 + 8 + 4
 """Bytes of each number that is trained, in float32: itself, its gradient, Adam's two moments, and its best state."""
@@ -76,7 +78,8 @@ def step_cost(task: Task, config: RunConfig, seconds: float) -> StepCost:
 
 
 def row_seconds(task: Task, seconds: float) -> float:
-    """The seconds that scoring one row takes, on average, from as many batches as `seconds` allow, and at least one."""
+    """The seconds that scoring one row takes, on average, from as many batches as `seconds` allow, and at least one; of
+    a row with options that of all of them."""
     data, objective = task.encoded["validation"], task.objective()
     rows, began = 0, time.perf_counter()
     with torch.no_grad():
@@ -85,7 +88,18 @@ def row_seconds(task: Task, seconds: float) -> float:
             batch = task.backbone.batch([data.sequences[row] for row in drawn])
             objective.outcomes(task.backbone, task.backbone.hidden(batch), batch, data, drawn).loss.sum().item()
             rows += len(drawn)
-    return (time.perf_counter() - began) / rows
+    each = 1.0 if data.options is None else len(data.options.sequences) / len(data)
+    return each * (time.perf_counter() - began) / rows
+
+
+def answer_seconds(task: Task, rows: int = 4) -> float:
+    """The seconds that writing one answer takes, on average over some rows together; 0 where none are written."""
+    if task.judging.metric is None:
+        return 0.0
+    part = task.encoded["validation"].take(range(min(rows, len(task.encoded["validation"]))))
+    room, began = room_of(task.backbone, task.encoded["train"]), time.perf_counter()
+    greedy(task.backbone, part.prompts, *room)
+    return (time.perf_counter() - began) / len(part)
 
 
 class _Kept:

@@ -128,7 +128,7 @@ class Claim:
     """One claim of the papers.
 
     Attributes:
-        key: A1 to A5 and B1 to B5 for the ten claims of the two abstracts, R1 for their rivals.
+        key: A1 to A5 and B1 to B5 for the papers' ten claims, R1 for their rivals, N1 and on for what was derived here.
         title: a few words.
         source: paper and theorem.
         statement: the claim in plain words, with its quantifiers.

@@ -6,15 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from promptreach.claims import (
+    every_tolerance,
     hardness,
     injective_stacks,
     linear_time,
     parameter_counts,
     phase_transition,
     prompt_lengths,
+    prompts_as_updates,
     rivals,
+    sampled_reach,
     saturation,
+    separation,
     single_layer,
+    token_floors,
     universality,
     unmemorisable,
 )
@@ -41,8 +46,13 @@ CLAIMS = (
     hardness.CLAIM,
     linear_time.CLAIM,
     rivals.CLAIM,
+    token_floors.CLAIM,
+    separation.CLAIM,
+    every_tolerance.CLAIM,
+    prompts_as_updates.CLAIM,
+    sampled_reach.CLAIM,
 )
-"""Every claim, in the papers' order; `promptreach claims` lists them."""
+"""Every claim, in the papers' order, then those of this project; `promptreach claims` lists them."""
 
 
 def run_claim(

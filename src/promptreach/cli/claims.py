@@ -35,7 +35,7 @@ def claims(
     verdicts = []
     with exit_status(f"Finished training runs are kept: call it again to go on in {out}." if out else ""):
         if what[0] != "run" or len(what) == 1:
-            raise InputError(Fault("claims", " ".join(what), "run ID..., with A1 to B5, R1, or all"))
+            raise InputError(Fault("claims", " ".join(what), "run ID..., with A1 to B5, R1, N1 to N5, or all"))
         keys = [claim.key for claim in CLAIMS] if what[1:] == ["all"] else what[1:]
         for result in run_claims(keys, full=full, seed=seed, out=out, quiet=quiet or json):
             verdicts.append(result.verdict)

@@ -23,7 +23,7 @@ def compile(
     lipschitz: Annotated[float, typer.Option(help="Constant that you declare, 2-norm over all entries.")] = 1.0,
     tol: Annotated[float, typer.Option(help="Root of the mean squared error over inputs that you want.")] = 0.1,
     construction: Annotated[
-        str, typer.Option(help="programmable, multilinear, single_layer, deep or kernel.")
+        str, typer.Option(help="programmable, multilinear, single_layer, deep, kernel or one_for_all.")
     ] = "programmable",
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="The construction's own; may be given again.")

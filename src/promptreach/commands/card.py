@@ -95,15 +95,24 @@ def model_card(
             *loading_lines(run, task, base, length),
             "```",
             "",
-            f'`promptreach predict {name} FOLDER "a text"` answers on the command line, and `promptreach evaluate '
-            f"{name} FOLDER ROWS --max-length {length}` scores it on other rows.",
-            "",
+            *_on_the_command_line(run, name, length),
             "## How it was found",
             "",
             f"{found} promptreach {__version__}, seed {run.config.seed}.",
             "",
         ]
     )
+
+
+def _on_the_command_line(run: Run, name: str, length: int) -> list[str]:
+    """The commands that answer and score with the adapter; none for a method that PEFT alone reads."""
+    if run.config.method == CONFIGURED:
+        return []
+    return [
+        f'`promptreach predict {name} FOLDER "a text"` answers on the command line, and `promptreach evaluate '
+        f"{name} FOLDER ROWS --max-length {length}` scores it on other rows.",
+        "",
+    ]
 
 
 def _plain(text: str) -> str:

@@ -21,7 +21,7 @@ from promptreach.compiler.plan import (
     question_faults,
     refuse_if_too_large,
 )
-from promptreach.compiler.programmable import multilinear, programmable
+from promptreach.compiler.programmable import multilinear, one_for_all, programmable
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.evidence import Side
 from promptreach.rounding import shown_bound
@@ -75,6 +75,12 @@ CONSTRUCTIONS: dict[str, Construction] = {
         build=kernel.Kernel,
         source="Petrov et al. 2024 (2402.14753)",
         about="Softmax over the prompt is a kernel smoother: keys are centres, values the function there.",
+    ),
+    "one_for_all": Construction(
+        plan=one_for_all.plan,
+        build=one_for_all.OneForAll,
+        source="here",
+        about="A kernel smoother whose weights know no tolerance: the prompt brings resolution and sharpness.",
     ),
 }
 """Every way to build a backbone, by the name that `build_backbone` takes."""

@@ -60,7 +60,7 @@ _OPTIONS = ("choices", "options", "endings", "ending0", "choice1", "mc1_targets"
 _NAMED = ("text", "label", "pair", "prompt", "completion")
 """The roles whose columns a caller names for another task than that of tags."""
 _CHOICE: Mapping[str, tuple[str, ...]] = {
-    "options": ("choices", "options", "endings", "candidates"),
+    "options": ("choices", "options", "endings"),
     "prompt": ("prompt", "question", "ctx", "context", "query", "input", "text", "sentence"),
     "answer": (
         "answer",
@@ -201,7 +201,9 @@ def _choice(
             faults = [_column_fault(table, role, wish, [], usual)]
             return faults if asked else None
         found[role] = column
-    return TaskShape("options", {role: found[role] for role in ("prompt", "options", "answer")})
+    extra = _first_of("context", by_name, ("context", "passage", "article", "paragraph"))
+    extra = {} if named["prompt"] or set(extra.values()) & set(found.values()) else extra
+    return TaskShape("options", {**extra, **{role: found[role] for role in ("prompt", "options", "answer")}})
 
 
 def _pair(

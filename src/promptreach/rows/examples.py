@@ -14,7 +14,7 @@ from promptreach.rows.columns import Kind
 from promptreach.rows.options import options_of
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot encode
-_OPTIONAL = ("input", "system")
+_OPTIONAL = ("input", "system", "context")
 Problem = tuple[str, str, str]
 
 
@@ -61,7 +61,8 @@ def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], 
         if len(found) == 3:
             faults.append(Fault(where("options"), *found))
         elif not faults:
-            return Example(str(values["prompt"]), "", _label(values["answer"]), None, options=found)
+            asked = [text for role in ("context", "prompt") if (text := str(values.get(role) or "")).strip()]
+            return Example("\n\n".join(asked), "", _label(values["answer"]), None, options=found)
     if faults:
         return faults
     if kind == "instructions":

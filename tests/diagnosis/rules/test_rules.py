@@ -352,6 +352,16 @@ def test_in_one_layer_the_floor_is_evidence_enough_for_the_form() -> None:
     assert judge([*seen, OneLayerNumbers(1.0, 0.2, 0.2, 200, 4)]).verdict is TuningVerdict.UNDECIDED
 
 
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_in_one_layer_every_prompt_may_have_been_harmed(share: float) -> None:
+    training = numbers_of(numbers(), TrainingNumbers)
+    assert training is not None
+    worse = dict.fromkeys(training.against_head, compared(-0.3))
+    seen = changed(numbers(), TrainingNumbers, layers=1, against_head=worse, longer_possible=("prompt", "prefix"))
+    found = judge([*seen, OneLayerNumbers(1.0, share, share, 200, 4)])
+    assert found.verdict is (TuningVerdict.FORM if share > 0.5 else TuningVerdict.UNDECIDED)
+
+
 STUCK = {"best_step": 0, "train_fell": 0.0}
 
 

@@ -32,7 +32,7 @@ V <= h^2 (1/4 + (1/e + 2 s exp(-s) / (1 - exp(-s))^2) / s) for s >= 1, which giv
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -93,22 +93,34 @@ class KernelSizes:
 
 def plan(dim: int, tokens: int, lipschitz: float, tol: float, dtype: str) -> Plan:
     """The fewest slots that reach `tol`, and for these the widest kernel; `bound` stays above `tol` if none does."""
+    return planned(Question("kernel", dim, tokens, lipschitz, tol, dtype), sizes_for, bound)
+
+
+Sized = Callable[[int, int, int, float, float], "KernelSizes"]
+"""Sizes from dim, tokens, cells, sharpness and tol."""
+
+
+def planned(question: Question, sized_by: Sized, bounded_by: Callable[["KernelSizes", float, str], float]) -> Plan:
+    """The plan of a kernel whose sizes and certificate are these."""
+    _, dim, tokens, lipschitz, tol, dtype = question
+
+    def reached(cells: int, sharpness: float) -> bool:
+        return bounded_by(sized_by(dim, tokens, cells, sharpness, tol), lipschitz, dtype) <= tol
+
     coarsest = max(1, math.ceil(lipschitz * math.sqrt(dim * tokens / 12) / tol))
-    sizes = _sizes(dim, tokens, coarsest, SHARPEST, tol)
+    sizes = sized_by(dim, tokens, coarsest, SHARPEST, tol)
     for extra in range(_MOST_EXTRA):
         cells = coarsest + extra + coarsest * extra // 50
-        if bound(_sizes(dim, tokens, cells, SHARPEST, tol), lipschitz, dtype) <= tol:
+        if reached(cells, SHARPEST):
             # In steps of 1/64, so that s, beta = s m^2 and back are exact.
             steps = range(64, int(64 * SHARPEST) + 1)
-            first = bisect_left(
-                steps, True, key=lambda step: bound(_sizes(dim, tokens, cells, step / 64, tol), lipschitz, dtype) <= tol
-            )
-            sizes = _sizes(dim, tokens, cells, steps[first] / 64, tol)
+            first = bisect_left(steps, True, key=lambda step: reached(cells, step / 64))
+            sizes = sized_by(dim, tokens, cells, steps[first] / 64, tol)
             break
-    return _sized(sizes, lipschitz, tol, dtype)
+    return _sized(question, sizes, bounded_by(sizes, lipschitz, dtype))
 
 
-def _sizes(dim: int, tokens: int, cells: int, sharpness: float, tol: float) -> KernelSizes:
+def sizes_for(dim: int, tokens: int, cells: int, sharpness: float, tol: float) -> KernelSizes:
     """Concentration and score gaps for so many centres an axis."""
     size, beta = dim * tokens, sharpness * cells**2
     # In logarithms: the number of slots may be beyond every float.
@@ -118,7 +130,7 @@ def _sizes(dim: int, tokens: int, cells: int, sharpness: float, tol: float) -> K
     return KernelSizes(dim, tokens, cells, beta, max(apart, 1), max(below, 1))
 
 
-def bound(sizes: KernelSizes, lipschitz: float, dtype: str, everywhere: bool = False) -> float:
+def bound(sizes: KernelSizes, lipschitz: float, dtype: str, everywhere: bool = False, raised: float = 0.0) -> float:
     """The certificate (module docstring), with leaks and roundings, rounded up; infinite where nothing is certain.
 
     Args:
@@ -126,6 +138,7 @@ def bound(sizes: KernelSizes, lipschitz: float, dtype: str, everywhere: bool = F
         lipschitz: of the functions, in the 2-norm.
         dtype: of the arithmetic.
         everywhere: the largest error at any X instead of d_2.
+        raised: what the scores of slots hold beside those terms, in nats.
     """
     size, unit = sizes.size, rounding.EXACT_UNIT[dtype]
     if size * math.log2(sizes.cells) > 45:
@@ -138,7 +151,8 @@ def bound(sizes: KernelSizes, lipschitz: float, dtype: str, everywhere: bool = F
         return math.inf
     lost = rounding.exact_gamma(2 * rows + 4 * EXP_UNITS, dtype)
     moved += lost if sizes.tokens > 1 else 0
-    sigma = 2 * (3 * rounding.exact_gamma(size + 12, dtype) + 2 * moved) * Fraction(sizes.beta) * size
+    terms = 3 * Fraction(sizes.beta) * size + Fraction(raised)
+    sigma = 2 * (rounding.exact_gamma(size + 16, dtype) * terms + 2 * moved * Fraction(sizes.beta) * size)
     if sigma > Fraction(1, 4):
         return math.inf
     perturbed = sigma / (1 - sigma) * (1 + lost) + lost
@@ -158,9 +172,10 @@ def _sup_variance(sharpness: Fraction) -> Fraction:
     return Fraction(1, 4) + (Fraction(36788, 10**5) + 2 * sharpness * power / (1 - power) ** 2) / sharpness
 
 
-def _sized(sizes: KernelSizes, lipschitz: float, tol: float, dtype: str) -> Plan:
+def _sized(question: Question, sizes: KernelSizes, reached: float) -> Plan:
     dim, tokens, size = sizes.dim, sizes.tokens, sizes.size
-    slots, stream = power_up_to_beyond(sizes.cells, size), _stream(dim, tokens)
+    tol, dtype = question.tol, question.dtype
+    slots, stream = power_up_to_beyond(sizes.cells, size), stream_for(dim, tokens)
     gathers = tokens if tokens > 1 else 0
     gathering = gathers * (2 * tokens + 1 + dim + size * dim)
     smoothing = (size + 1) * (2 * size + tokens + 2) + 2 * size
@@ -168,7 +183,7 @@ def _sized(sizes: KernelSizes, lipschitz: float, tol: float, dtype: str) -> Plan
     flops = 1000.0 * tokens * (gathers * (dim + 6) + 2 * size + 8) * min(slots, 10**200)
     accuracy = max(-math.log10(tol), 0.0)
     return Plan(
-        *Question("kernel", dim, tokens, lipschitz, tol, dtype),
+        *question,
         cells=sizes.cells,
         slots=slots,
         hidden_size=stream.size,
@@ -181,7 +196,7 @@ def _sized(sizes: KernelSizes, lipschitz: float, tol: float, dtype: str) -> Plan
         parameters=parameters,
         bytes=ITEM_BYTES[dtype] * (parameters + 3 * slots * stream.size) + 3 * 8 * slots * size + 2 * CHUNK_BYTES,
         seconds=flops / FLOPS,
-        bound=bound(sizes, lipschitz, dtype),
+        bound=reached,
         compared=(
             SizeComparison(
                 "prompt length",
@@ -193,7 +208,8 @@ def _sized(sizes: KernelSizes, lipschitz: float, tol: float, dtype: str) -> Plan
     )
 
 
-def _stream(dim: int, tokens: int) -> Stream:
+def stream_for(dim: int, tokens: int) -> Stream:
+    """The layout of the hidden state."""
     size = dim * tokens
     return Stream(input=dim, position=tokens, gathered=size, centre=size, height=1, value=size, mixed=size, output=dim)
 
@@ -202,8 +218,8 @@ class Kernel(CompiledBackbone):
     """The backbone whose prompt is a set of kernel centres with the function's values there. See the module."""
 
     def __init__(self, plan: Plan) -> None:
-        self.sizes = _sizes(plan.dim, plan.tokens, plan.cells, plan.sharpness, plan.tol)
-        stream = _stream(plan.dim, plan.tokens)
+        self.sizes = sizes_for(plan.dim, plan.tokens, plan.cells, plan.sharpness, plan.tol)
+        stream = stream_for(plan.dim, plan.tokens)
         gathers = [gather(plan, stream, self.sizes, position) for position in range(plan.tokens)]
         passes: list[FeedForward | Attention] = [*(gathers if plan.tokens > 1 else [])]
         passes += [smooth(plan, stream, self.sizes), own_entries("own", stream, "mixed", "output", 1, plan.torch_dtype)]
@@ -285,6 +301,11 @@ def smooth(plan: Plan, stream: Stream, sizes: KernelSizes) -> Attention:
 
 
 def _states(witness: Mapping[str, Any]) -> Statement:
+    return statement(witness, "kernel-smoother")
+
+
+def statement(witness: Mapping[str, Any], theorem: str) -> Statement:
+    """What the certificate of a kernel says that rests on this theorem."""
     question, dtype = fingerprint.witnessed_question(witness), witness["question"]["dtype"]
     everywhere = witness["everywhere"]
     what = "at every X of the cube the error" if everywhere else "the root mean square error over uniform X"
@@ -296,7 +317,7 @@ def _states(witness: Mapping[str, Any]) -> Statement:
             f"arithmetic is IEEE {dtype} with an exponential right to {EXP_UNITS} units in the last place."
         ),
         side=Side.UPPER,
-        theorem="kernel-smoother",
+        theorem=theorem,
         assumptions=(Assumption("the weights are those of the plan, the rows hold centres", True, "compared"),),
     )
 
@@ -305,13 +326,13 @@ _POINTS = 2048
 """Points at which each cell is integrated."""
 
 
-def _integrated(witness: Mapping[str, Any]) -> int:
+def integrated_size(witness: Mapping[str, Any]) -> int:
     """Exponentials that the second path takes: for each point of an axis, one for each cell of it."""
     axes = int(witness["question"]["dim"]) * int(witness["question"]["tokens"])
     return int(_POINTS * round(len(witness["prompt"]) ** (1 / axes)) ** 2)
 
 
-@rechecks(Independence.SHARED, states=_states, size=_integrated, quick=2**26, most=2**36)
+@rechecks(Independence.SHARED, states=_states, size=integrated_size, quick=2**26, most=2**36)
 def recheck_kernel(certificate: Certificate) -> bool:
     """Second path: integrate V on a fine grid in floats, axis by axis, instead of bounding it, and compare.
 
@@ -319,11 +340,13 @@ def recheck_kernel(certificate: Certificate) -> bool:
     with the leaks of both softmaxes, bounded again by one exponential each; roundings are not looked at again. The
     backbone is built again from its plan and compared with the weights. A quarter of an hour at most.
     """
-    seen = certificate.witness
     backbone = rebuilt(Kernel, plan, certificate)
-    if backbone is None:
-        return False
-    sizes = backbone.sizes
+    return backbone is not None and integrated(backbone.sizes, certificate)
+
+
+def integrated(sizes: KernelSizes, certificate: Certificate) -> bool:
+    """Whether the integral of V with the leaks stays below what a kernel of these sizes is certified for."""
+    seen = certificate.witness
     cells, beta, size, tokens = sizes.cells, sizes.beta, sizes.size, sizes.tokens
     centres = cell_centres(cells)
     worst, total, points = 0.0, 0.0, _POINTS

@@ -44,11 +44,13 @@ def harmed_reasons(seen: Measurements) -> tuple[Reason, ...]:
 
 def lengths_not_compared(seen: Measurements) -> Judgement | None:
     """UNDECIDED: there is a settled gap, but whether it closes with the length was not seen."""
+    if seen.bound_by_layer:
+        return None
     lengths = [run.tokens for run in seen.by_length(seen.form).values()]
     grows = length_effect(seen, seen.form) is not None and seen.form in seen.training.longer_possible
     closest = seen.runs[seen.closest].method
     open_prefix = closest == "prefix" in seen.training.longer_possible
-    if seen.bound_by_layer or (len(lengths) >= LENGTHS and not grows and not open_prefix):
+    if len(lengths) >= LENGTHS and not grows and not open_prefix:
         return None
     finished, form = ", ".join(map(str, lengths)) or "none", seen.form
     text = f"Lengths of a {form} that finished training: {finished}; a comparison needs three."

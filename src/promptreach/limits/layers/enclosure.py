@@ -33,12 +33,15 @@ def feed_forward(weights: FeedForwardWeights | None, states: Ball) -> Ball:
     """`blocks.feed_forward`; 0 where there is none."""
     if weights is None:
         return Ball.exact(torch.zeros_like(states.centre))
+    return _affine(hidden_units(weights, states), weights.down, weights.down_bias)
+
+
+def hidden_units(weights: FeedForwardWeights, states: Ball) -> Ball:
+    """What the network's second matrix, `down`, is given."""
     hidden = _affine(states, weights.up, weights.up_bias)
     if weights.gate is None:
-        hidden = _activated(weights, hidden)
-    else:
-        hidden = _activated(weights, _affine(states, weights.gate, weights.gate_bias)) * hidden
-    return _affine(hidden, weights.down, weights.down_bias)
+        return _activated(weights, hidden)
+    return _activated(weights, _affine(states, weights.gate, weights.gate_bias)) * hidden
 
 
 def _affine(states: Ball, matrices: Float[Tensor, "*heads out in_"], bias: Tensor | None) -> Ball:

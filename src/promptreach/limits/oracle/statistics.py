@@ -89,20 +89,8 @@ def head_statistics(weights: AttentionWeights, sequences: Sequence[Tensor], head
         head: which one.
     """
     group = head * weights.num_kv_heads // weights.num_heads
-    token = sequences[0][-1]
-    query_bias = None if weights.query_bias is None else weights.query_bias[head]
-    projected = affine(weights.query[head], query_bias, Ball.exact(token))
-    query = normed(weights.query_norm, projected)
-    query = Ball(query.centre * weights.softmax_scale, query.radius * abs(weights.softmax_scale) * (1 + gamma(4)))
-    query = Ball(query.centre, query.radius + UNIT * query.centre.abs() + _LOST)
-    zero = bool((query.centre.abs() <= query.radius).all()) and query_is_zero(weights, token, head)
-    if zero:
-        query = Ball.exact(torch.zeros_like(query.centre))
+    query, slope, offset, zero = scores_of(weights, sequences[0][-1], head)
     key_bias = None if weights.key_bias is None else weights.key_bias[group]
-    slope = affine(weights.key[group].mT, None, query)
-    offset = (
-        Ball.exact(torch.zeros(1, dtype=torch.float64)) if key_bias is None else affine(key_bias[None], None, query)
-    )
     value_bias = None if weights.value_bias is None else weights.value_bias[group]
     lses, log_errors, inputs = [], [], []
     for sequence in sequences:
@@ -129,6 +117,28 @@ def head_statistics(weights: AttentionWeights, sequences: Sequence[Tensor], head
         offset=float(offset.centre),
         zero_query=zero,
     )
+
+
+def scores_of(weights: AttentionWeights, token: Float[Tensor, " hidden"], head: int) -> tuple[Ball, Ball, Ball, bool]:
+    """The scaled query q of a token, and g and c (of one entry) so that a token x has score g.x + c; whether q is 0.
+
+    Where keys are normalised, g and c are those without the norm.
+    """
+    group = head * weights.num_kv_heads // weights.num_heads
+    query_bias = None if weights.query_bias is None else weights.query_bias[head]
+    projected = affine(weights.query[head], query_bias, Ball.exact(token))
+    query = normed(weights.query_norm, projected)
+    query = Ball(query.centre * weights.softmax_scale, query.radius * abs(weights.softmax_scale) * (1 + gamma(4)))
+    query = Ball(query.centre, query.radius + UNIT * query.centre.abs() + _LOST)
+    zero = bool((query.centre.abs() <= query.radius).all()) and query_is_zero(weights, token, head)
+    if zero:
+        query = Ball.exact(torch.zeros_like(query.centre))
+    key_bias = None if weights.key_bias is None else weights.key_bias[group]
+    slope = affine(weights.key[group].mT, None, query)
+    offset = (
+        Ball.exact(torch.zeros(1, dtype=torch.float64)) if key_bias is None else affine(key_bias[None], None, query)
+    )
+    return query, slope, offset, zero
 
 
 def affine(matrix: Float[Tensor, "out in_"], bias: Tensor | None, vectors: Ball) -> Ball:
