@@ -1,6 +1,6 @@
 """A small T5 trained here on four skills, so that a prompt can steer it: what an audit says of it.
 
-    python benchmarks/diagnosis/t5_skills.py [--steps 2500] [--work out/t5] [--out benchmarks/results/t5_skills.json]
+    python benchmarks/diagnosis/t5_skills.py [--steps 900] [--work out/t5] [--out benchmarks/results/t5_skills.json]
 
 The model reads the name of a skill and a few words, and writes what the skill makes of them: the words again, in
 reverse, the first one, or the last one. One row in nine has no name and wants the words again. The audit's rows have
@@ -104,7 +104,7 @@ def audited(folder: Path, skill: str, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--work", type=Path, default=Path("out/t5"))
     parser.add_argument("--out", type=Path, default=RESULT)
