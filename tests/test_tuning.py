@@ -19,9 +19,11 @@ ROOMS = {
     "MemorySettings": "capacity.memorise",
     "MethodSize": "training.methods.budget",
     "Prediction": "prediction.forecast",
+    "ReachedShare": "capacity.reach",
     "Run": "training.runs",
     "RunConfig": "training.runs",
     "RunStore": "training.runs",
+    "TEXT_METRICS": "training.task.text_metrics",
     "TuningVerdict": "report.verdict",
     "applied": "training.runs",
     "capacity": "capacity.capacity",
@@ -30,6 +32,7 @@ ROOMS = {
     "fit": "training.fit",
     "predict": "prediction.predict",
     "prepare": "training.task.task",
+    "reached_share": "capacity.reach",
 }
 """The file that makes each public name."""
 

@@ -63,8 +63,8 @@ def test_whole_numbers_with_a_point_are_labels_in_both_formats(tmp_path: Path, l
     assert len({tuple(map(str, data.answers)) for data in found}) == 1
 
 
-def test_a_column_of_scores_is_one_fault(tmp_path: Path) -> None:
-    assert "name" in refused(labelled(tmp_path / "a.jsonl", [0.25, 0.5]))
+def test_a_column_of_scores_is_read_as_numbers(tmp_path: Path) -> None:
+    assert read_task(labelled(tmp_path / "a.jsonl", [0.25, 0.5])).kind == "number"
 
 
 @pytest.mark.parametrize("gap", ["nan", "NaN", "None", "null", "n/a", "-1", -1])

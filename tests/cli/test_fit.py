@@ -76,7 +76,7 @@ def test_a_search_says_what_it_found(folder: Path, tmp_path: Path) -> None:
     assert status == 0
     for words in ("over the bare model", "was searched for", "held-out", str(tmp_path / "a")):
         assert words in out.replace("\n", "")
-    assert "completions of prompts" in (tmp_path / "a" / "README.md").read_text()
+    assert "Completions of prompts" in (tmp_path / "a" / "README.md").read_text()
 
 
 def test_what_is_wrong_is_told_before_anything_is_trained(

@@ -63,7 +63,7 @@ def test_rows_left_out_are_read_by_classifiers_that_have_not_seen_them() -> None
     assert reader is not None
     for fold in range(4):
         labels = torch.where(reader.fold == fold, 1 - data.labels, data.labels)
-        turned = replace(task, encoded={**task.encoded, "train": replace(data, labels=labels)})
+        turned = replace(task, encoded={**task.encoded, "train": replace(data, targets=labels)})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(readout, "folds", lambda y, seed: reader.fold.numpy())
             again = left_out(turned).reader

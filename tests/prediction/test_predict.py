@@ -88,7 +88,7 @@ def test_held_out_labels_take_part_in_no_choice() -> None:
     task = task_of("bert")
     held_out = task.encoded["held_out"]
     assert held_out.labels is not None
-    turned = replace(held_out, labels=1 - held_out.labels)
+    turned = replace(held_out, targets=1 - held_out.labels)
     other = replace(task, encoded={**task.encoded, "held_out": turned})
     (one,), (two,) = (tuple(forecasts(t, ("prompt",), (3,), (2,), 0, no_step)) for t in (task, other))
     assert one.held_out_loss != two.held_out_loss

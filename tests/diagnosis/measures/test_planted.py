@@ -97,7 +97,7 @@ def test_planted_answers_that_need_no_prompt_measure_nothing(monkeypatch: pytest
     rows = whole.task.encoded["held_out"]
     assert rows.labels is not None
     right = head.held_out.right.nonzero().flatten()
-    easy = replace(rows.take(right.tolist()), labels=rows.labels[right])
+    easy = replace(rows.take(right.tolist()), targets=rows.labels[right])
     task = replace(whole.task, encoded={**whole.task.encoded, "held_out": easy})
     with monkeypatch.context() as patch:
         patch.setattr(planted, "plant", lambda *_: planted.Planted(task, whole.prompt))
