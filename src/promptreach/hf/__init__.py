@@ -1,5 +1,11 @@
 """Hugging Face models and adapters, translated into this library's records: the only room that imports them."""
 
+import logging
+
+# transformers imports torchao where it is installed, which tells every user of kernels for other machines.
+for _name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
 from promptreach.hf.adapters.folders import attach, load_adapter, load_readout, save_adapter, save_readout
 from promptreach.hf.compiled import (
     CompiledModel,
