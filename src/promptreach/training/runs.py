@@ -78,6 +78,14 @@ class RunConfig(Shape):
         }
         return f"{self.method} {', '.join(name for name, there in parts.items() if there)}".strip()
 
+    @property
+    def start_name(self) -> str:
+        """A name that two runs share exactly where they start alike."""
+        own = {item.name for item in fields(Shape)} - {"start"}
+        record = self.to_record()
+        start = {name: record[name] for name in sorted(own & record.keys())} | {"start": record["start"]}
+        return json.dumps([self.method, start], sort_keys=True)
+
     def to_record(self) -> dict[str, Any]:
         """The settings as JSON knows them; a warm start stands there by its digest, LoRA's own targets not at all."""
         record = {item.name: getattr(self, item.name) for item in fields(self)}
