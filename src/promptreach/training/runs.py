@@ -25,7 +25,7 @@ from promptreach.training.task.objective import Outcomes
 Paused = tuple[Groups, dict[str, Any]]
 """What `RunStore.pause` keeps of a run that is to go on: its tensors by group, and its numbers."""
 
-RUN_VERSION = 3
+RUN_VERSION = 4
 """Part of every run's name and record: raise it when the same settings would give another outcome, or another form."""
 
 
@@ -242,7 +242,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     status: Literal["finished", "diverged"]
     parameters: Annotated[int, Field(ge=0)]
     unit: float

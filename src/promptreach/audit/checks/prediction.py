@@ -32,8 +32,8 @@ def measure(context: AuditContext) -> Outcome:
     """Predict the trained methods from gradients at their start, and put the outcomes beside it."""
     if not context.predicts:
         return Skipped(
-            "At budget quick nothing is predicted: gradients for it cost a tenth of the time and save no training. "
-            "`promptreach predict` (promptreach.tuning.predict) predicts before anything is trained."
+            "At budget quick nothing is predicted: gradients for it cost a tenth of the time and save no training; "
+            "promptreach.tuning.predict makes the predictions by itself."
         )
     if context.kind is not None and not context.is_classification:
         return Skipped("Only the answers of one label a row, and completions, are predicted from gradients.")
