@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -27,18 +28,10 @@ from promptreach.training.task.kinds.labels import Labels
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.objective import Completion, HeadObjective, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
-from promptreach.training.task.readout import (
-    PENALTIES,
-    POOLINGS,
-    Pooling,
-    Probe,
-    Problem,
-    best_probe,
-    pool,
-    standardised,
-)
+from promptreach.training.task.readout import PENALTIES, Pooling, Probe, Problem, best_probe, pool, standardised
 from promptreach.training.task.slices import Slices
 
+Seen = TypeVar("Seen")
 MIN_INPUTS = 12
 """Fewer different inputs than this do not make three parts."""
 
@@ -143,27 +136,21 @@ class Task:
         """As `evaluate` of the frozen model with nothing attached, which is run once for all heads that read it."""
         if not isinstance(objective, HeadObjective) or objective.head.pooling == "each":
             return self.evaluate(part, objective)
-        place, kept = objective.head.pooling, self._bare.setdefault(part, {})
-        if place not in kept:
-            kept |= _pooled(self, part, dict.fromkeys((*POOLINGS[self.backbone.task], place)), None)
+        places = dict.fromkeys((*self.kind.poolings(self.backbone.task), objective.head.pooling))
+        pooled = self.looked_once(f"features: {part} {[*places]}", lambda: _pooled(self, part, places, None))
         data, rows = self.encoded[part], range(len(self.encoded[part]))
         with torch.no_grad():
-            found = objective.answered(objective.head.of_features(kept[place]), data, rows).weighted(data.weights)
-        return gather([found], [rows])
+            found = objective.answered(objective.head.of_features(pooled[objective.head.pooling]), data, rows)
+        return gather([found.weighted(data.weights)], [rows])
 
-    @cached_property
-    def _bare(self) -> dict[str, dict[Pooling, Tensor]]:
-        """The frozen model's features of each part, by the place where they are read."""
-        return {}
-
-    def looked_once(self, name: str, look: Callable[[], Outcomes]) -> Outcomes:
+    def looked_once(self, name: str, look: Callable[[], Seen]) -> Seen:
         """What `look` finds, which is asked once for every name in the life of this object."""
-        if name not in self._looks:
-            self._looks[name] = look()
-        return self._looks[name]
+        if name not in self._kept:
+            self._kept[name] = look()
+        return cast(Seen, self._kept[name])
 
     @cached_property
-    def _looks(self) -> dict[str, Outcomes]:
+    def _kept(self) -> dict[str, Any]:
         """What was found so far by `looked_once`."""
         return {}
 
