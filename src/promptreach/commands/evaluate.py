@@ -88,6 +88,7 @@ def evaluate_adapters(
             `max_length` or `limit`.
         DataError: when a row cannot be encoded.
     """
+    model = model if isinstance(data, Completions) else model.reading
     readers = [read_folder(folder, model) for folder in folders]
     names = _names(folders)
     faults = _faults(readers, data, model, max_length, limit, metric)
@@ -136,7 +137,7 @@ def _faults(
     if limit is not None and limit < 2:
         faults.append(Fault("limit", str(limit), "at least 2 rows"))
     if isinstance(data, Completions):
-        if model.task != "causal":
+        if model.task == "encoder":
             faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder"))
         remedy = "give its rows a text and a label column"
         return faults + [

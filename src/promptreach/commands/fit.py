@@ -75,6 +75,7 @@ def fit_adapter(
     """
     raise_if_any(_faults(method, data, learning_rate, search) + class_weight_faults(class_weights, data))
     raise_if_any(_place_faults(out), OutputError)
+    model = model if isinstance(data, Completions) else model.reading
     limits = Limits(max_length=max_length)
     longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.

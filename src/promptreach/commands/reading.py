@@ -24,11 +24,13 @@ from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Text
 from promptreach.training.runs import Run
 from promptreach.training.task.encoding import Encoded, evaluation_batches
+from promptreach.training.task.judging import stops_of
 from promptreach.training.task.kinds.kind import UNSCALED, Scale
 from promptreach.training.task.kinds.registry import KINDS
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import LinearHead, blank_head
 from promptreach.training.task.task import Task
+from promptreach.training.task.writing import greedy
 
 BATCH = 32
 """Rows that are answered in one forward pass."""
@@ -83,6 +85,12 @@ class AdapterReader:
                     found[rows] = own
         return found
 
+    def written(self, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
+        """The likeliest token after each prompt, and after that, until a token that ends what the model writes, `most`,
+        or the end of the context; see `promptreach.training.task.writing`."""
+        with nullcontext() if self.adapter is None else attach(self.model, self.adapter) as joined:
+            return greedy(self.model, prompts, most, stops_of(self.model), joined)
+
     @torch.no_grad()
     def answered(self, data: Encoded) -> Outcomes:
         """What the answers to `data` are worth, whose labels are numbered as the head's outputs are."""
@@ -128,6 +136,7 @@ def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
     head: LinearHead | None = None
     said: dict[str, Any] = {}
     if readout is not None:
+        model = model.reading  # of an encoder-decoder the encoder alone, as in training
         tensors, info = readout
         weight, bias = tensors["weight"], tensors["bias"]
         plain = torch.zeros(weight.shape[1]), torch.ones(weight.shape[1])  # the standardisation is folded in

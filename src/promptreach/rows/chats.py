@@ -4,9 +4,12 @@ Rendering them into the text that a model reads is the matter of `promptreach.tr
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from promptreach.errors import DataError, Fault
 from promptreach.rows._table import shorten
 
 ROLES = {
@@ -129,3 +132,18 @@ def _joined(content: object) -> str | None:
 def transcript(turns: Iterable[Turn]) -> str:
     """The turns as a reader would write them, for messages and reports; no model reads this."""
     return "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+
+
+def template_of(given: str | os.PathLike[str] | None) -> str:
+    """The text of a chat template that stands in the argument or in the file that it names; empty for None.
+
+    Raises:
+        DataError: for a file that cannot be read.
+    """
+    if given is None or (isinstance(given, str) and "{" in given):
+        return given or ""
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        seen = f"{shorten(given)} cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise DataError(Fault("chat_template", seen, "a template in Jinja, or a file that holds one")) from None

@@ -95,17 +95,18 @@ def room_of(backbone: Backbone, train: Encoded) -> tuple[int, frozenset[int]]:
     assert train.answer_lengths is not None
     special = set(getattr(tokenizer_of(backbone), "all_special_ids", ()))
     ends = {ids[-1] for ids in train.sequences}
-    own = getattr(getattr(backbone.release(), "generation_config", None), "eos_token_id", None)
-    known = {
-        backbone.end_token,
-        *(own if isinstance(own, list) else [own]),
-        *(ends & special if len(ends) == 1 else ()),
-    }
-    stops = frozenset(stop for stop in known if isinstance(stop, int))
+    stops = stops_of(backbone) | frozenset(ends & special if len(ends) == 1 else ())
     if not stops:
         remedy = "Set the tokenizer's eos_token, or judge by the loss"
         raise InputError(Fault("metric", "written answers, and a tokenizer without an end token", "one", remedy))
     return max(train.answer_lengths) + SPARE, stops
+
+
+def stops_of(backbone: Backbone) -> frozenset[int]:
+    """The tokens that end what a model writes: the end token, and those of the model's own settings."""
+    own = getattr(getattr(backbone.release(), "generation_config", None), "eos_token_id", None)
+    known = {backbone.end_token, *(own if isinstance(own, list) else [own])}
+    return frozenset(stop for stop in known if isinstance(stop, int))
 
 
 def decoded(backbone: Backbone, written: Sequence[Sequence[int]]) -> list[str]:
