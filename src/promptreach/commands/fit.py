@@ -79,7 +79,7 @@ def fit_adapter(
     limits = Limits(max_length=max_length)
     longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
-    judging = judging_of(metric, answer_pattern, length_normalised)
+    judging = judging_of(metric, answer_pattern, length_normalised, data)
     raise_if_any([*written_metric_faults(metric, data), *judging_faults(judging, data)])
     task = prepare(
         model,

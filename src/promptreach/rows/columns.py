@@ -34,6 +34,8 @@ PAIRS = (
     ("sentence", "sentence_pair"),
 )
 """The names of two columns that hold two texts to be judged together."""
+_PAIR_LABELS = ("gold_label", "is_duplicate", "score", "similarity", "similarity_score", "relatedness_score")
+"""The names of a label's column that are taken beside two texts alone."""
 CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns")
 """The names of a column that holds chats."""
 WEIGHTS = (
@@ -129,6 +131,8 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     pair = _pair(wishes, by_name, table.columns)
     if pair is not None and not wishes.get("text"):
         names["text"] = [pair[0]]
+    if pair is not None and not wishes.get("label") and not set(names["label"]) & set(table.columns):
+        names["label"] += [by_name[name] for name in _PAIR_LABELS if name in by_name]
     found = {role: [column for column in table.columns if column in names[role]] for role in names}
     if wishes.get("words") or wishes.get("tags") or not any(wishes.get(role) for role in _NAMED):
         tagged = _tagged(table, wishes, by_name)
