@@ -80,13 +80,13 @@ def audited(task: str, model: str, work: Path) -> dict[str, Any]:
     began = time.monotonic()
     result = audit(opened(model.partition(" ")[0], work), str(data), metric=metric, **SETTINGS, **options)
     found = {finding.check: finding for finding in result.findings}
-    numbers = found["training"].values
+    methods = found["training"].values["methods"]
     return {
         "rows": ROWS,
         "metric": metric,
         "verdict": str(result.verdict.value),
         "headline": result.headline,
-        "methods": {name: run.get("value") for name, run in numbers["methods"].items()},
+        "methods": {name: run["accuracy" if metric == "accuracy" else "value"] for name, run in methods.items()},
         "failed": [check for check, finding in found.items() if finding.status == "failed"],
         "seconds": round(time.monotonic() - began),
     }

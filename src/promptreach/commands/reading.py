@@ -4,7 +4,7 @@ A folder that this library wrote has its head beside the adapter; one that PEFT 
 architecture's own head in it; one with neither answers with text, through the model's language head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from promptreach.hf.adapters.folders import Readout
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Text
+from promptreach.report.formatting import counted
 from promptreach.training.runs import Run
 from promptreach.training.task.encoding import Encoded, evaluation_batches
 from promptreach.training.task.judging import stops_of
@@ -106,6 +107,19 @@ def unused_note(data: TaskData) -> list[Block]:
     if data.unused_columns:
         said.append(f"Columns that play no part: {', '.join(data.unused_columns)}.")
     return [Text(text=sentence) for sentence in said]
+
+
+def cut_note(parts: Iterable[Encoded], length: int) -> list[Block]:
+    """What cutting the rows has cost, said where it has cost an answer or a part of one."""
+    rows = list(parts)
+    lost, count = sum(part.cut_answers for part in rows), sum(map(len, rows))
+    if not lost:
+        return []
+    cut = sum(part.truncated for part in rows)
+    said = (
+        f"{cut:,} of {counted(count, 'row')} are cut at {length:,} tokens, and {lost:,} of them lose their answer or a "
+    )
+    return [Text(text=f"{said}part of it: a stretch of a context that is not read is missed. --max-length reads more.")]
 
 
 def readout_of(task: Task, run: Run) -> Readout | None:

@@ -3,13 +3,13 @@
 Rendering them into the text that a model reads is the matter of `promptreach.training.task.chats`.
 """
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from promptreach.errors import DataError, Fault
+from promptreach.rows._cells import from_text
 from promptreach.rows._table import shorten
 
 ROLES = {
@@ -96,13 +96,8 @@ def turns_of(value: object) -> Chat:
 
 
 def _decoded(value: object) -> object:
-    """A cell of a CSV file holds JSON where a JSON file holds a list."""
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+    """A cell of a CSV file holds a list as text, where a JSON file holds a list."""
+    return from_text(value) if isinstance(value, str) and value.lstrip().startswith("[{") else value
 
 
 def _turn(number: int, turn: object) -> Turn:
