@@ -21,7 +21,7 @@ from promptreach.diagnosis.numbers import (
     UserNumbers,
 )
 
-SOFT = ("prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens", "prompt 1 tokens")
+SOFT = ("prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens", "prompt 1 token")
 NAMES = ("head", *SOFT, "lora rank 8")
 SCORES = {"accuracy": 0.80, "accuracy_error": 0.01, "loss": 0.5, "all_right": 0.8}
 PLAIN = RunNumbers(
@@ -86,7 +86,7 @@ def numbers(
         "prompt 4 tokens": replace(PLAIN, method="prompt", tokens=4),
         "prompt 16 tokens": replace(PLAIN, method="prompt", tokens=16),
         "prefix 16 tokens": replace(PLAIN, method="prefix", tokens=16, init="text"),
-        "prompt 1 tokens": replace(PLAIN, method="prompt", tokens=1),
+        "prompt 1 token": replace(PLAIN, method="prompt", tokens=1),
         "lora rank 8": replace(PLAIN, method="lora", rank=8, init="zero"),
     }
     runs |= {name: replace(runs[name], **changed) for name, changed in (methods or {}).items()}

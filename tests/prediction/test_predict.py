@@ -42,7 +42,7 @@ def test_every_method_and_size_is_predicted(kind: str) -> None:
             assert "training" in certificate.sample
             assert "held-out rows" in certificate.sample
             assert Certificate.from_dict(certificate.to_dict()) == certificate
-    assert found[0].label == "prompt 1 tokens"
+    assert found[0].label == "prompt 1 token"
     assert found[-1].label == "head"
     assert (found[-1].parameters, found[-1].shift) == (0, 0.0)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from promptreach.certificate import Assumption, Certificate, Evidence, Side
 from promptreach.prediction.kernel_logistic import Fit, fit_log_odds, left_out, nats, reachable_share
 from promptreach.prediction.log_odds import LogOdds
+from promptreach.report.formatting import counted
 
 HEAD_SHIFTS = (0.0, 0.1, 1.0)
 """Variances v_h that are tried, in nats^2; 0 leaves the head at the probe."""
@@ -76,7 +77,7 @@ class Prediction:
     @property
     def label(self) -> str:
         """A few words for tables."""
-        size = f" {self.tokens} tokens" if self.tokens else f" rank {self.rank}" if self.rank else ""
+        size = f" {counted(self.tokens, 'token')}" if self.tokens else f" rank {self.rank}" if self.rank else ""
         return f"{self.method}{size}"
 
     @property

@@ -17,6 +17,7 @@ from torch import Tensor
 from promptreach.backbone import Backbone, Prepended
 from promptreach.files import as_output_error
 from promptreach.prompt import Adapter
+from promptreach.report.formatting import counted
 from promptreach.training.methods.initial import WarmStart
 from promptreach.training.methods.methods import CONFIGURED, Shape, method_named
 from promptreach.training.store import Groups, Store, read_stored, read_tensors
@@ -68,7 +69,7 @@ class RunConfig(Shape):
         if self.method == CONFIGURED:
             return f"{json.loads(self.peft)['peft_type']} by its config"
         parts = {
-            f"{self.tokens} tokens": self.tokens,
+            counted(self.tokens, "token"): self.tokens,
             f"rank {self.rank}": self.rank,
             f"on {' and '.join(self.lora_targets)}": self.lora_targets,
             f"bottleneck {self.bottleneck}": self.bottleneck,

@@ -225,7 +225,7 @@ def longer(
     """The judgement on a prompt of 4 and one of 16 tokens that gain so much over LoRA, in a context of that room."""
     fell = {"prompt 16 tokens": {"validation_loss": 0.3, "train_loss": 0.2}}
     fell |= {name: {**fell.get(name, {}), **changes} for name, changes in methods.items()}
-    gains = {"prompt 1 tokens": first, "prompt 4 tokens": short, "prompt 16 tokens": long, "prefix 16 tokens": prefix}
+    gains = {"prompt 1 token": first, "prompt 4 tokens": short, "prompt 16 tokens": long, "prefix 16 tokens": prefix}
     seen = numbers(gains=gains, methods=fell)
     return judge(changed(seen, TrainingNumbers, most_tokens=most))
 
@@ -258,13 +258,13 @@ def test_a_gain_of_length_within_the_interval_is_none() -> None:
 
 @pytest.mark.parametrize("unsettled", [{"still_falling": 0.2}, {"rate_at_edge": True}, {"best_step": 0}])
 def test_length_has_no_effect_where_the_shorter_one_had_not_settled(unsettled: dict[str, Any]) -> None:
-    both = {"prompt 4 tokens": unsettled, "prompt 1 tokens": unsettled}
+    both = {"prompt 4 tokens": unsettled, "prompt 1 token": unsettled}
     assert longer(-0.40, -0.20, **both).verdict is not TuningVerdict.MORE_TOKENS
     assert longer(-0.40, -0.20, **{"prompt 4 tokens": unsettled}).verdict is TuningVerdict.MORE_TOKENS  # against 1
 
 
 def test_length_has_no_effect_where_the_shorter_one_is_no_better_than_the_control() -> None:
-    seen = numbers(gains={"prompt 1 tokens": -0.4, "prompt 4 tokens": -0.4, "prompt 16 tokens": -0.2}, head_gain=0.0)
+    seen = numbers(gains={"prompt 1 token": -0.4, "prompt 4 tokens": -0.4, "prompt 16 tokens": -0.2}, head_gain=0.0)
     training = numbers_of(seen, TrainingNumbers)
     assert training is not None
     runs = dict(training.methods)
@@ -331,7 +331,7 @@ def test_your_own_below_the_control_is_told() -> None:
 
 def test_one_length_more_is_asked_for_where_it_decides() -> None:
     """Two lengths are no curve; nor do three decide where the gap closes too slowly to tell."""
-    slow = numbers(gains={"prompt 1 tokens": -0.45, "prompt 4 tokens": -0.40, "prompt 16 tokens": -0.37})
+    slow = numbers(gains={"prompt 1 token": -0.45, "prompt 4 tokens": -0.40, "prompt 16 tokens": -0.37})
     training = numbers_of(slow, TrainingNumbers)
     assert training is not None
     runs = dict(training.methods)
@@ -339,7 +339,7 @@ def test_one_length_more_is_asked_for_where_it_decides() -> None:
     assert not depends_on("lengths", changed(slow, TrainingNumbers, methods=runs))
     assert depends_on("lengths", changed(slow, TrainingNumbers, methods=runs, longer_possible=("prompt",)))
     assert not depends_on("lengths", changed(numbers(), TrainingNumbers, longer_possible=("prompt",)))
-    assert depends_on("lengths", numbers(methods={"prompt 1 tokens": {"status": "diverged"}}))
+    assert depends_on("lengths", numbers(methods={"prompt 1 token": {"status": "diverged"}}))
 
 
 def test_in_one_layer_the_floor_is_evidence_enough_for_the_form() -> None:
@@ -490,7 +490,7 @@ def test_what_an_adapter_does_not_tell_is_ranked_by_what_is_left() -> None:
 
 
 def test_more_tokens_are_the_answer_where_no_setting_helps_at_your_length() -> None:
-    gains = {"prompt 1 tokens": -0.3, "prompt 4 tokens": -0.2, "prompt 16 tokens": 0.0, "prefix 16 tokens": 0.0}
+    gains = {"prompt 1 token": -0.3, "prompt 4 tokens": -0.2, "prompt 16 tokens": 0.0, "prefix 16 tokens": 0.0}
     judgement = judged(gains=gains, user=-0.25, own={"tokens": 4})
     assert judgement.verdict is TuningVerdict.MORE_TOKENS
     assert judgement.chosen == "prompt 16 tokens"
