@@ -5,10 +5,12 @@ Rendering them into the text that a model reads is the matter of `promptreach.tr
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from promptreach.errors import DataError, Fault
+from promptreach.errors import DataError, InputError
+from promptreach.formats import read_text
 from promptreach.rows._cells import from_text
 from promptreach.rows._table import shorten
 
@@ -138,7 +140,6 @@ def template_of(given: str | os.PathLike[str] | None) -> str:
     if given is None or (isinstance(given, str) and "{" in given):
         return given or ""
     try:
-        return Path(given).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        seen = f"{shorten(given)} cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise DataError(Fault("chat_template", seen, "a template in Jinja, or a file that holds one")) from None
+        return read_text(Path(given), kind="a template")
+    except InputError as error:
+        raise DataError([replace(fault, where=f"chat_template, {shorten(given)}") for fault in error.faults]) from None
