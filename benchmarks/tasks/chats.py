@@ -3,7 +3,7 @@
     python benchmarks/tasks/chats.py [--rows 120] [--steps 12] [--out benchmarks/results/chats.json]
 
 Each row is a chat: a user asks whether a film review is fresh or rotten, the assistant answers in one word. The reviews
-come in a package, and so does the model. The settings are small, since a row costs this model a second or more.
+come in a package, and so does the model. The settings are much smaller than any budget's.
 
 Config in (the options), JSON out: verdict, headline, every method's held-out score, and minutes.
 """

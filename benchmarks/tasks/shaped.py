@@ -34,7 +34,7 @@ from promptreach.hf import OpenModel, open_model
 RESULT = Path(__file__).parents[1] / "results" / "shaped.json"
 ROWS = 160
 LAYERS = 4
-"""Of SmolLM2's thirty, which would take five times as long."""
+"""Of SmolLM2's thirty."""
 SETTINGS: dict[str, Any] = {
     "budget": "quick",
     "tokens": (4,),
