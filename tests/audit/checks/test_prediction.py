@@ -18,6 +18,7 @@ def test_predictions_take_all_rows_or_none(
     most: float, rows: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, name = trained(tmp_path / "model", "bert", "prompt")
+    context.predicts = True
     monkeypatch.setattr(prediction, "MOST", most)
     found = finding_of("prediction", context)
     if rows is None:
@@ -33,6 +34,7 @@ def test_predictions_are_made_from_as_many_rows_as_they_may_cost(
 ) -> None:
     """The dearer they may be the more rows, from half of the training rows on; nothing is predicted from fewer."""
     context, _ = trained(tmp_path / "model", "bert", "prompt")
+    context.predicts = True
     found = []
     for most in (0.5, 1.0, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 4.0):
         monkeypatch.setattr(prediction, "MOST", most)
@@ -53,6 +55,7 @@ def test_the_rows_of_a_file_sorted_by_label_are_cut_evenly(tmp_path: Path, monke
     """The split keeps the order of the file, so that its first rows may all be of one class."""
     monkeypatch.setattr(audit_cases, "rows", lambda: sorted(rows(), key=lambda row: row["label"]))
     context, name = trained(tmp_path / "model", "bert", "prompt")
+    context.predicts = True
     whole = context.task
     monkeypatch.setattr(prediction, "MOST_HELD_OUT", 12)
     monkeypatch.setattr(prediction, "affordable", lambda context: (["prompt"], 24))
@@ -77,3 +80,11 @@ def test_the_rows_of_a_file_sorted_by_label_are_cut_evenly(tmp_path: Path, monke
     assert held_out is not None
     chosen = [whole.encoded["held_out"].sequences.index(ids) for ids in cut.encoded["held_out"].sequences]
     assert found["loss"] == pytest.approx(float(held_out.loss[chosen].double().mean()))
+
+
+def test_at_budget_quick_the_reason_names_where_predictions_are_made(tmp_path: Path) -> None:
+    context, _ = trained(tmp_path / "model", "bert", "prompt")
+    assert not context.predicts
+    found = finding_of("prediction", context)
+    assert found.status == "skipped"
+    assert "promptreach.tuning.predict" in found.reason
