@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 from helpers.audit_cases import finding_of, rows
 from helpers.models import tiny_model, tiny_module, tiny_tokenizer
 from promptreach import cli
-from promptreach.audit.checks import limits
+from promptreach.audit.checks import _floor_curve, limits
 from promptreach.audit.context import AuditContext, prepared
 from promptreach.audit.settings import BUDGETS
 from promptreach.certificate import Evidence, Recheck
-from promptreach.hf import capture, open_model
+from promptreach.hf import attach, capture, open_model
 from promptreach.limits import memorisable_statistics
-from promptreach.report.findings import Table
+from promptreach.report.findings import Curve, Table
 from promptreach.tables import read_task
 from promptreach.training.search.sweep import sweep
 from promptreach.tuning import Limits
@@ -105,6 +105,65 @@ def test_every_floor_and_every_bound_reaches_the_finding() -> None:
     assert finding.values["lipschitz_attention_upper"] == [
         item.value for item in finding.certificates if "attention branch differ" in item.claim
     ]
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_floors_by_number_of_slots_hold_where_queries_differ(family: str) -> None:
+    """In a decoder too; no prefix that is put in front of the captured keys comes closer to what LoRA does."""
+    context = context_for(family)
+    curves = _floor_curve.floor_curves(context)
+    assert (curves.missing, len(curves.heads), curves.examples) == ("", 4, 6)
+    batch, lora = context.probe_batch, context.best("lora")
+    place = batch.mask.sum(1) - 1 if family == "llama" else torch.ones(6, dtype=torch.long)
+    bare = capture(context.model, batch, layers=[0])[0]
+    with attach(context.model, lora.adapter) as joined:
+        target = capture(context.model, batch, joined, layers=[0])[0].output[range(6), :, place]
+    assert (bare.query[range(6), :, place] - bare.query[0, :, place[0]]).abs().max() > 0.01
+    draw, groups = torch.Generator().manual_seed(0), bare.query.shape[1] // bare.key.shape[1]
+    for curve in curves.heads:
+        values = [floor.value for _, floor in curve.floors]
+        assert [slots for slots, _ in curve.floors] == [1, 2, 4, 5]
+        assert 0 < values[0] <= curve.change
+        assert values == sorted(values, reverse=True)
+        query = bare.query[range(6), curve.head, place].double()
+        key, value = (part[:, curve.head // groups].double() for part in (bare.key, bare.value))
+        seen = bare.mask[range(6), 0, place]
+        for slots, floor in curve.floors:
+            assert floor.recheck()
+            for size in (0.1, 1.0, 10.0):
+                added = size * torch.randn(slots, key.shape[2], generator=draw, dtype=torch.float64)
+                scores = (query[:, None] @ torch.cat([key, added.expand(6, -1, -1)], 1).mT * bare.scale)[:, 0]
+                shares = scores.masked_fill(~torch.cat([seen, seen.new_ones(6, slots)], 1), -torch.inf).softmax(1)
+                rest = target[:, curve.head] - (shares[:, None, :-slots] @ value)[:, 0]
+                best = torch.linalg.lstsq(shares[:, -slots:], rest).solution
+                assert float((shares[:, -slots:] @ best - rest).square().mean().sqrt()) >= floor.value
+
+
+def test_the_curve_of_floors_is_in_the_finding() -> None:
+    finding = finding_of("limits", context_for("bert"))
+    floors = [item for item in finding.certificates if item.theorem == "token-floor"]
+    assert len(floors) == 16
+    assert {item.recheck_state for item in floors} == {Recheck.HELD}
+    curve = next(block for block in finding.blocks if isinstance(block, Curve))
+    table = next(block for block in finding.blocks if isinstance(block, Table) and "number of slots" in block.title)
+    assert [value for row in table.rows for value in row[2:]] == [item.value for item in floors]
+    assert finding.values["floor_curve_slots"] == curve.series[0].x == [1, 2, 4, 5]
+    assert "one slot leaves at least" in finding.summary
+
+
+def test_no_curve_is_drawn_where_nothing_sets_targets_or_attention_is_more_than_a_softmax(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def capped(*args: Any, **options: Any) -> list[Any]:
+        return [replace(layer, softcap=30.0) for layer in capture(*args, **options)]
+
+    context = context_for("llama")
+    monkeypatch.setattr(_floor_curve, "capture", capped)
+    assert "a soft-cap on the scores" in _floor_curve.floor_curves(context).missing
+    del context.sweeps["lora rank 2"]
+    finding = finding_of("limits", context)
+    assert finding.values["floor_curve_shares"] == {}
+    assert "no LoRA update was trained" in finding.values["floor_curve_missing"]
 
 
 def test_a_floor_that_does_not_hold_fails_the_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 The oracle decides single heads whose query does not depend on the example. In a real model that holds at the first
 layer where all examples read the same token at the same position: an encoder's [CLS]. What the trained LoRA update
 makes of such a head serves as its target, so the floor says how much of LoRA's doing no prefix of any length can
-imitate there. Everywhere else the hypotheses fail, and the check says which.
+imitate there. Everywhere else the hypotheses fail, and the check says which. By number of slots there is a floor in
+decoders too, and the audit draws it (`_floor_curve`).
 """
 
 import math
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from promptreach import attention
 from promptreach.audit.check import Outcome, Shown
+from promptreach.audit.checks._floor_curve import curve_blocks, curve_summary, floor_curves
 from promptreach.audit.context import AuditContext
 from promptreach.certificate import Certificate, Verdict
 from promptreach.commands.limits import lipschitz_finding
@@ -30,7 +32,7 @@ impossibility below their rounding would be one of the rounding."""
 
 
 def measure(context: AuditContext) -> Outcome:
-    """The oracle on the first layer's heads, the layers' steepness, and tokens against LoRA parameters."""
+    """The oracle on the first layer's heads, their floors by slots, the layers' steepness, and tokens against LoRA."""
     if context.model.unread:
         return Skipped(f"Limits are computed from weights, and {context.model.unread}.")
     steep = lipschitz_finding(
@@ -58,10 +60,11 @@ def measure(context: AuditContext) -> Outcome:
             "oracle_share": [share for _, _, share in heads],
             "oracle_impossible": sum(found.verdict is Verdict.IMPOSSIBLE for found, _, _ in heads),
         }
-    blocks += [*steep.blocks, _parameter_table(context)]
-    certificates = (*floors, *steep.certificates)
-    found = Measured(values | {"oracle_missing": missing}, steep.sample, certificates=certificates)
-    return found, Shown(f"{text} {steep.summary}", blocks)
+    curves = floor_curves(context)
+    blocks += [*curve_blocks(curves), *steep.blocks, _parameter_table(context)]
+    values |= {"oracle_missing": missing} | curves.values
+    found = Measured(values, steep.sample, certificates=(*floors, *curves.certificates, *steep.certificates))
+    return found, Shown(" ".join(filter(None, (text, curve_summary(curves), steep.summary))), blocks)
 
 
 def _missing(context: AuditContext) -> str:
