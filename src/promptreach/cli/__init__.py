@@ -16,6 +16,7 @@ from promptreach.cli.claims import claims
 from promptreach.cli.compile import compile
 from promptreach.cli.doctor import doctor
 from promptreach.cli.evaluate import evaluate
+from promptreach.cli.export import export
 from promptreach.cli.fit import fit
 from promptreach.cli.inspect import inspect
 from promptreach.cli.limits import limits
@@ -54,7 +55,21 @@ def _options(
 
 
 # In the order in which `--help` shows them.
-for command in (audit, fit, predict, evaluate, inspect, limits, compile, attend, shrink, capacity, claims, doctor):
+for command in (
+    audit,
+    fit,
+    predict,
+    evaluate,
+    inspect,
+    export,
+    limits,
+    compile,
+    attend,
+    shrink,
+    capacity,
+    claims,
+    doctor,
+):
     app.command(help=_reflowed(command.__doc__))(bounded(command))
 
 

@@ -1,7 +1,8 @@
 """The servers that can run a trained adapter, by kind of adapter: what each takes, and where that is said.
 
-READ, not run here: the entries are what the projects' own pages and threads said, for causal models. The head of a
-classifier lies beside an adapter and is known to no server.
+The entries are what the projects' own pages, threads and sources said, for causal models. `tried` says which of
+them was run here; all others are READ and no more. The head of a classifier lies beside an adapter, and no server knows
+it.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,17 @@ from typing import Literal
 
 READ_IN = "2026-11"
 """The month in which the entries were last compared with their sources."""
+
+SERVERS = {
+    "vllm": "vLLM",
+    "sglang": "SGLang",
+    "llama.cpp": "llama.cpp",
+    "tensorrt-llm": "TensorRT-LLM",
+    "transformers": "transformers serve",
+}
+"""Names of the servers, by what stands for them on the command line."""
+KINDS = ("prompt", "prefix", "lora")
+"""The kinds of adapter that the table knows."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,7 @@ class Serving:
         how: what to start and what to send; for ``"no"``, what stands against it.
         source: the page, thread or file that says so.
         dated: the month of a thread, or the month in which a page was read.
+        tried: what was run here, and how near it came; empty where the entry was only read.
     """
 
     server: str
@@ -31,6 +44,7 @@ class Serving:
     how: str
     source: str
     dated: str = READ_IN
+    tried: str = ""
 
 
 _NO_STATES = "no field of a request brings keys and values"
@@ -43,8 +57,8 @@ SERVING = (
         "vLLM",
         "prompt",
         "converted",
-        "--enable-prompt-embeds, and promptreach.hf.save_prompt_embeds: in chats a prompt_embeds part beside the text, "
-        "in completions prompt and content as one tensor (adapters of this kind as such were removed in 0.10)",
+        "--enable-prompt-embeds: prompt and content as one tensor in completions, the place that PEFT trains in; in "
+        "chats a prompt_embeds part, which the chat template encloses (prompt adapters as such were removed in 0.10)",
         "https://docs.vllm.ai/features/prompt_embeds.html, vllm pulls 40720 and 20588",
         "2026-04",
     ),
@@ -54,9 +68,9 @@ SERVING = (
         "SGLang",
         "prompt",
         "converted",
-        "input_embeds of /generate: prompt and content, embedded before, as lists of numbers",
-        "sglang issue 745",
-        "2024-07",
+        "input_embeds of /generate: prompt and content, embedded before, as lists of numbers; the radix cache has to "
+        "be off, and prefill in one chunk",
+        "sglang issue 745, pull 9541, and GenerateReqInput of its io_struct.py",
     ),
     Serving("SGLang", "prefix", "no", _NO_STATES, "https://docs.sglang.io/docs/basic_usage/sampling_params.md"),
     Serving(
@@ -66,7 +80,7 @@ SERVING = (
         "llama.cpp",
         "prompt",
         "converted",
-        "llama_batch.embd, in C: prompt and content, embedded before, as floats",
+        "llama_batch.embd, from C or Python: the prompt as floats, decoded before the text's tokens",
         "llama.cpp issues 4885 and 9630",
     ),
     Serving("llama.cpp", "prefix", "no", "nothing makes its cache of a PEFT folder", "llama.cpp issue 9630"),
@@ -77,8 +91,9 @@ SERVING = (
         "TensorRT-LLM",
         "prompt",
         "converted",
-        "PromptTuningConfig(embedding_table=...) of a request: the table is the folder's prompt_embeddings",
-        "tensorrt_llm.bindings.executor",
+        "PromptTuningConfig(embedding_table=...) of a request, whose first token ids lie beyond the vocabulary; an "
+        "engine built with --max_prompt_embedding_table_size",
+        "tensorrt_llm.bindings.executor, and examples/run.py (--prompt_table_path)",
     ),
     Serving("TensorRT-LLM", "prefix", "no", _NO_STATES, "tensorrt_llm.bindings.executor"),
     Serving("TensorRT-LLM", "lora", "yes", "LoraConfig(lora_dir=[DIR]) of the PyTorch backend", _TRT_LORA),
@@ -94,3 +109,13 @@ SERVING = (
 def servers_for(kind: str) -> Sequence[Serving]:
     """The rows of `SERVING` for one kind of adapter: ``"prompt"``, ``"prefix"`` or ``"lora"``; none for another."""
     return [row for row in SERVING if row.kind == kind]
+
+
+def takes(server: str, kind: str) -> Serving | None:
+    """The row of one server, by its key in `SERVERS`, and one kind of adapter; None for a kind that is not known."""
+    return next((row for row in servers_for(kind) if row.server == SERVERS[server]), None)
+
+
+def served_kinds(server: str) -> tuple[str, ...]:
+    """The kinds of adapter that a server takes, as they are or converted."""
+    return tuple(kind for kind in KINDS if (row := takes(server, kind)) is not None and row.served != "no")
