@@ -16,12 +16,15 @@ from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import prepared
 from promptreach.audit.plan import AuditPlan, planned
 from promptreach.audit.recommendation import recommend
+from promptreach.audit.serving import for_server
 from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.certificate import Evidence
+from promptreach.commands.serving import serving_faults
 from promptreach.data import Completions
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures.in_context import in_context_faults, start_faults
 from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults
+from promptreach.diagnosis.numbers import BASELINES
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, FormatError, InputError, raise_if_any
@@ -114,6 +117,7 @@ def audit(
     shots: int | None = None,
     init_text: str | None = None,
     method_config: Any = None,
+    serve_with: str | None = None,
     methods: Any = None,
     tokens: Any = None,
     rank: int | None = None,
@@ -165,6 +169,8 @@ def audit(
             that it leaves in the model. ``"instruction"`` and ``"examples"`` take the words of these two.
         method_config: a config of PEFT (a `peft.PeftConfig`, a mapping, or its JSON file), whose method is trained in
             the same way and compared with the others.
+        serve_with: the server that the adapter is for, a key of `promptreach.commands.serving.SERVERS`; what it does
+            not take is compared like everything else and not recommended. For rows of prompt and completion.
         methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"lora_all"``
             (LoRA on all linear layers: of two the stronger on the validation rows is the rival of prompts),
             ``"unipelt"`` and ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the
@@ -229,6 +235,9 @@ def audit(
     peft_config = _collect(faults, lambda: None if method_config is None else config_of(method_config))
     faults += instruction_faults(instruction, shots) + start_faults(init_text, instruction, shots)
     faults += in_context_faults(opened, task_data, instruction, shots) if opened is not None else []
+    asked_for = BASELINES if choices is None or not choices.methods else choices.methods
+    kinds = [name.removesuffix("_all") for name in asked_for]
+    faults += serving_faults(serve_with, task_data, opened is None or opened.task == "causal", kinds)
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
@@ -237,7 +246,7 @@ def audit(
     settings = settings_for(budget, seed, opened.inner_entries(), opened.max_positions, choices)
     decides = next((name for name in SCORE_METRICS if name == metric), judging.metric)
     settings = replace(settings, metric=decides, judging=judging, instruction=instruction or "", shots=shots or 0)
-    settings = replace(settings, init_text=init_text or "", class_weights=class_weights)
+    settings = replace(settings, init_text=init_text or "", class_weights=class_weights, serve_with=serve_with or "")
     settings = replace(settings, method_config="" if peft_config is None else as_text(peft_config))
     if dry_run:
         return planned(opened, task_data, settings)
@@ -263,13 +272,13 @@ def audit(
                 user_tokens=brought.added_tokens if brought else (),
             )
             findings = [check.run(context, check.name in NEEDED) for check in CHECKS]
-        judgement = judge_findings(findings, context)
+        judgement = for_server(context, judge_findings(findings, context), settings.serve_with)
         user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
         said: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
         said |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
         said |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
         said |= {"class_weights": class_weights, "instruction": instruction, "shots": shots, "init_text": init_text}
-        said |= {"method_config": None if method_config is None else str(method_config)}
+        said |= {"method_config": None if method_config is None else str(method_config), "serve_with": serve_with}
         said |= {**choices.given, "out": None if out is None else f"{out}-again"}
         recommendation = recommend(context, judgement, folder, call_again(again, opened.name, task_data.source, said))
         # As JSON gives them back, so that a report read from its file equals the one that was written.

@@ -55,6 +55,22 @@ class Engine(StrEnum):
     ray = "ray"
 
 
+class Server(StrEnum):
+    """The servers, as the command line names them."""
+
+    vllm = "vllm"
+    sglang = "sglang"
+    tensorrt_llm = "tensorrt-llm"
+    llama_cpp = "llama.cpp"
+    transformers = "transformers"
+
+
+ServeWith = Annotated[
+    Server | None, typer.Option(metavar="SERVER", help=f"Advise only what it takes: {', '.join(Server)}.")
+]
+"""The server that an adapter is for."""
+
+
 class ModelTask(StrEnum):
     """The tasks that a model is opened for."""
 

@@ -6,18 +6,8 @@ from typing import Annotated
 
 import typer
 
-from promptreach.cli._command import Json, Quiet, Revision, exit_status
+from promptreach.cli._command import Json, Quiet, Revision, Server, exit_status
 from promptreach.preflight import look
-
-
-class Server(StrEnum):
-    """The servers, as the command line names them."""
-
-    vllm = "vllm"
-    sglang = "sglang"
-    tensorrt_llm = "tensorrt-llm"
-    llama_cpp = "llama.cpp"
-    transformers = "transformers"
 
 
 class _Dtype(StrEnum):

@@ -5,9 +5,12 @@ them was run here; all others are READ and no more. The head of a classifier lie
 it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from promptreach.data import Completions
+from promptreach.errors import Fault
 
 READ_IN = "2026-11"
 """The month in which the entries were last compared with their sources."""
@@ -47,6 +50,7 @@ class Serving:
     tried: str = ""
 
 
+_WITHOUT = "leave --serve-with out, and run the adapter with transformers"
 _NO_STATES = "no field of a request brings keys and values"
 _ONLY_WEIGHTS = "it attaches adapters that change weights; a prompt or prefix takes peft.PeftModel"
 _TRT_LORA = "https://nvidia.github.io/TensorRT-LLM/features/lora.html"
@@ -119,3 +123,29 @@ def takes(server: str, kind: str) -> Serving | None:
 def served_kinds(server: str) -> tuple[str, ...]:
     """The kinds of adapter that a server takes, as they are or converted."""
     return tuple(kind for kind in KINDS if (row := takes(server, kind)) is not None and row.served != "no")
+
+
+def serving_faults(server: str | None, data: object, is_causal: bool, kinds: Collection[str]) -> list[Fault]:
+    """The refusal of a server by name, of a task whose answers it cannot give, and of methods none of which it takes.
+
+    Args:
+        server: a key of `SERVERS`, or None where no server was asked for.
+        data: the rows, or None where they could not be read.
+        is_causal: whether the model writes text.
+        kinds: the methods that are to be trained.
+    """
+    if server is None:
+        return []
+    if server not in SERVERS:
+        return [Fault("serve_with", repr(server), f"one of {', '.join(SERVERS)}")]
+    name, faults = SERVERS[server], []
+    if not is_causal:
+        faults.append(Fault("serve_with", f"{name}, and a model that writes no text", "a causal model", _WITHOUT))
+    elif data is not None and not isinstance(data, Completions):
+        seen = f"{name}, and labels that a head reads, which no server knows"
+        remedy = f"Write the labels as completions of prompts, or {_WITHOUT}"
+        faults.append(Fault("serve_with", seen, "rows of prompt and completion", remedy))
+    if not set(kinds) & set(served_kinds(server)):
+        seen = f"{name}, and {' and '.join(kinds)}"
+        faults.append(Fault("serve_with", seen, f"a method that it takes: {' or '.join(served_kinds(server))}"))
+    return faults

@@ -31,6 +31,7 @@ class Recommendation(_Record):
         peft_config: the adapter configuration to paste, or None.
         blocks: commands and code to copy.
         adapter: the recommended adapter's folder, relative to the report, or None.
+        serving: the servers that take it, and what those that do not would cost; empty where nothing is advised.
     """
 
     method: MethodName | None
@@ -42,6 +43,7 @@ class Recommendation(_Record):
     peft_config: dict[str, Any] | None = None
     blocks: list[Block] = Field(default_factory=list)
     adapter: str | None = None
+    serving: str = ""
 
 
 class Report(_Record):
