@@ -74,7 +74,9 @@ def test_a_report_begins_with_its_verdict_and_compares_methods() -> None:
 
 
 def test_a_check_that_did_not_run_says_why() -> None:
-    finding = Finding(check="x", title="X", status="skipped", evidence=Evidence.UNKNOWN, summary="Nothing", reason="no room")
+    finding = Finding(
+        check="x", title="X", status="skipped", evidence=Evidence.UNKNOWN, summary="Nothing", reason="no room"
+    )
     assert "skipped, no room" in repr(finding)
     assert "skipped, no room" in finding._repr_html_()
 

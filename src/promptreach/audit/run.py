@@ -44,6 +44,7 @@ from promptreach.terminal import one_line
 from promptreach.training.arguments import choice_faults, seed_faults
 from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
+from promptreach.training.engines.trackers import sending, tracker_faults
 from promptreach.training.methods.methods import as_text
 from promptreach.training.runs import RunStore
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
@@ -129,6 +130,7 @@ def audit(
     learning_rates: Any = None,
     accumulate: int = 1,
     resume: bool = False,
+    report_to: str | None = None,
     dry_run: bool = False,
     device: Any = "auto",
     dtype: Any = "auto",
@@ -188,6 +190,8 @@ def audit(
             rounding. Where memory runs out in spite of it, steps are cut further and go on.
         resume: continue in a folder that holds finished runs, or hand back its finished report; begin where it holds
             neither.
+        report_to: ``"tensorboard"`` (event files in `out`/tensorboard, or ./tensorboard) or ``"trackio"``: where the
+            curve of every run is sent when it has ended; it decides no number.
         quiet: no progress on standard error.
         again: a shell command that does this audit again, to be shown in the report; None shows the call in Python.
         dry_run: train nothing, touch no folder, and return the `AuditPlan`.
@@ -201,7 +205,7 @@ def audit(
 
     Raises:
         InputError: before any work, listing every fault of the arguments, the data, the model and the output folder.
-        MissingExtraError: for engine ``"ray"`` without the package ray.
+        MissingExtraError: for engine ``"ray"`` without the package ray, or `report_to` without its own.
         UnsupportedModelError: for an architecture that this library cannot take apart.
         OutputError: when nothing more can be written to `out`, or another call is under way there; the same call is
             waited for, and its report handed back.
@@ -218,7 +222,7 @@ def audit(
     chosen |= {"batch_size": batch_size, "max_length": max_length, "seeds": seeds, "learning_rates": learning_rates}
     chosen["accumulate"] = accumulate
     faults = choice_faults("budget", budget, get_args(BudgetName)) + engine_faults(engine, workers, ray_address, model)
-    faults += seed_faults(seed)
+    faults += seed_faults(seed) + tracker_faults(report_to)
     choices = _collect(faults, lambda: choices_of(**chosen))
     model_options |= {"device": device, "dtype": dtype}
     folder = _collect(faults, lambda: None if out is None or dry_run else _output(Path(out), resume))
@@ -257,7 +261,8 @@ def audit(
         store = RunStore(folder / RUNS_FOLDER if folder else None)
         with (
             Progress(quiet) as progress,
-            open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
+            open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as local,
+            sending(local, report_to, (folder or Path()) / "tensorboard") as executor_of,
         ):
             context = prepared(
                 opened,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from promptreach._version import __version__
-from promptreach.cli._command import bounded
+from promptreach.cli._command import bounded, end_unread
 from promptreach.cli.attend import attend
 from promptreach.cli.audit import audit
 from promptreach.cli.capacity import capacity
@@ -74,5 +74,13 @@ for command in (
 
 
 def main() -> None:
-    """The entry point of the console script."""
-    app()
+    """The entry point of the console script.
+
+    Help is printed by typer, which ends with 1 where nobody reads it: a verdict, and here none was reached.
+    """
+    try:
+        app()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            end_unread()
+        raise

@@ -11,7 +11,17 @@ import typer
 
 from promptreach.cli import _answers as answers
 from promptreach.cli import _audit_options as lists
-from promptreach.cli._command import MOST_SEED, Budget, Dtype, Engine, ModelTask, ServeWith, exit_status, within
+from promptreach.cli._command import (
+    MOST_SEED,
+    Budget,
+    Dtype,
+    Engine,
+    ModelTask,
+    ReportTo,
+    ServeWith,
+    exit_status,
+    within,
+)
 from promptreach.errors import Fault, InputError
 from promptreach.preflight import look
 from promptreach.terminal import printable, say, write_json
@@ -67,6 +77,7 @@ def audit(
     ] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT folder to audit as well.")] = None,
     serve_with: ServeWith = None,
+    report_to: ReportTo = None,
     budget: Annotated[Budget, typer.Option(metavar="BUDGET", help=f"Training: {', '.join(Budget)}.")] = Budget.standard,
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("promptreach-report"),
     engine: Annotated[Engine, typer.Option(help="Where training runs go.")] = Engine.local,
@@ -227,6 +238,7 @@ def audit(
             serve_with=serve_with.value if serve_with else None,
             **vars(choices),
             resume=resume,
+            report_to=report_to.value if report_to else None,
             quiet=quiet or json,
             again=_command(model, data, shown),
             dry_run=dry_run,

@@ -8,7 +8,7 @@ import typer
 
 from promptreach.cli import _answers as answers
 from promptreach.cli._audit_options import class_weights as class_weights_of
-from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, ServeWith, exit_status, within
+from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, ReportTo, Revision, ServeWith, exit_status, within
 from promptreach.preflight import look
 from promptreach.terminal import say
 from promptreach.training.arguments import MIN_CONTENT, least_faults, rate_faults
@@ -93,6 +93,7 @@ def fit(
     validation: Annotated[str | None, typer.Option(help="Rows that choose the rate and the step.")] = None,
     test: Annotated[str | None, typer.Option(help="Rows that judge.")] = None,
     serve_with: ServeWith = None,
+    report_to: ReportTo = None,
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same adapter.")] = 0,
     device: Annotated[str, typer.Option(help="Where the model goes.")] = "cpu",
     revision: Revision = None,
@@ -156,6 +157,7 @@ def fit(
             serve_with=serve_with.value if serve_with else None,
             seed=seed,
             accumulate=accumulate,
+            report_to=report_to.value if report_to else None,
             quiet=quiet or json,
         )
     print_finding(finding, as_json=json)

@@ -56,6 +56,7 @@ def fit_adapter(
     serve_with: str | None = None,
     seed: int = 0,
     accumulate: int = 1,
+    report_to: str | None = None,
     quiet: bool = False,
 ) -> Finding:
     """Train one adapter, judge it on rows that nothing was chosen by, and leave its folder at `out`.
@@ -71,6 +72,7 @@ def fit_adapter(
         class_weights: as for `promptreach.tuning.fit`.
         metric, answer_pattern, length_normalised: as for `promptreach.tuning.fit`.
         serve_with: a key of `promptreach.commands.serving.SERVERS`; a method that this server does not take is refused.
+        report_to: as for `promptreach.tuning.fit`.
         quiet: no progress bar.
 
     Raises:
@@ -114,6 +116,7 @@ def fit_adapter(
         metric=metric,
         answer_pattern=answer_pattern,
         length_normalised=length_normalised,
+        report_to=report_to,
         quiet=quiet,
     )
     length = content_length(model, limits, longest)

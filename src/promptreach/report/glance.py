@@ -1,7 +1,7 @@
-"""Results at a glance: what an interpreter and a notebook show of one, in at most `MOST_LINES` lines of text or as HTML.
+"""Results at a glance: what an interpreter and a notebook show of one, in at most `MOST_LINES` lines or as HTML.
 
-A result says what its `View` is; the two forms follow. Whatever came from a model or a dataset is escaped: in text for the
-terminal, in HTML by the page's own rule.
+A result says what its `View` is; the two forms follow. Whatever came from a model or a dataset is escaped: in text for
+the terminal, in HTML by the page's own rule.
 """
 
 from collections.abc import Sequence
