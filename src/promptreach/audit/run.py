@@ -24,7 +24,6 @@ from promptreach.data import Completions
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures.in_context import in_context_faults, start_faults
 from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults
-from promptreach.diagnosis.numbers import BASELINES
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, FormatError, InputError, raise_if_any
@@ -239,9 +238,8 @@ def audit(
     peft_config = _collect(faults, lambda: None if method_config is None else config_of(method_config))
     faults += instruction_faults(instruction, shots) + start_faults(init_text, instruction, shots)
     faults += in_context_faults(opened, task_data, instruction, shots) if opened is not None else []
-    asked_for = BASELINES if choices is None or not choices.methods else choices.methods
-    kinds = [name.removesuffix("_all") for name in asked_for]
-    faults += serving_faults(serve_with, task_data, opened is None or opened.task == "causal", kinds)
+    asked_for = choices.methods if choices is not None else None
+    faults += serving_faults(serve_with, task_data, opened is None or opened.task == "causal", asked_for)
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None

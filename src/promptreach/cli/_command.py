@@ -66,7 +66,7 @@ class Server(StrEnum):
 
 
 ServeWith = Annotated[
-    Server | None, typer.Option(metavar="SERVER", help=f"Advise only what it takes: {', '.join(Server)}.")
+    Server | None, typer.Option(metavar="SERVER", help=f"Keep to what it takes: {', '.join(Server)}.")
 ]
 """The server that an adapter is for."""
 

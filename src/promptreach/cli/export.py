@@ -31,7 +31,7 @@ def export(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """An adapter as files for a server: embeddings where it wants them, and the request that uses them.
+    """An adapter as the files that a server takes, with the request that uses them.
 
     Prompts become embeddings; a LoRA folder is served as it lies there; a prefix is refused, since no server takes one.
     The page in OUT says how to start the server and what was tried.

@@ -125,14 +125,14 @@ def served_kinds(server: str) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if (row := takes(server, kind)) is not None and row.served != "no")
 
 
-def serving_faults(server: str | None, data: object, is_causal: bool, kinds: Collection[str]) -> list[Fault]:
+def serving_faults(server: str | None, data: object, is_causal: bool, methods: Collection[str] | None) -> list[Fault]:
     """The refusal of a server by name, of a task whose answers it cannot give, and of methods none of which it takes.
 
     Args:
         server: a key of `SERVERS`, or None where no server was asked for.
         data: the rows, or None where they could not be read.
         is_causal: whether the model writes text.
-        kinds: the methods that are to be trained.
+        methods: that are to be trained; None or none leaves them open.
     """
     if server is None:
         return []
@@ -145,6 +145,7 @@ def serving_faults(server: str | None, data: object, is_causal: bool, kinds: Col
         seen = f"{name}, and labels that a head reads, which no server knows"
         remedy = f"Write the labels as completions of prompts, or {_WITHOUT}"
         faults.append(Fault("serve_with", seen, "rows of prompt and completion", remedy))
+    kinds = [method.removesuffix("_all") for method in methods or KINDS]
     if not set(kinds) & set(served_kinds(server)):
         seen = f"{name}, and {' and '.join(kinds)}"
         faults.append(Fault("serve_with", seen, f"a method that it takes: {' or '.join(served_kinds(server))}"))
