@@ -117,7 +117,7 @@ def test_printed_results_stay_on_standard_output_beside_a_bar(capsys: pytest.Cap
 class Output:
     """A stand-in of ipywidgets' place to draw in."""
 
-    cleared = 0
+    cleared, closed = 0, False
 
     def __enter__(self) -> "Output":
         return self
@@ -126,6 +126,9 @@ class Output:
 
     def clear_output(self, wait: bool) -> None:
         Output.cleared += wait
+
+    def close(self) -> None:
+        Output.closed = True
 
 
 def notebook(monkeypatch: pytest.MonkeyPatch, *, widgets: bool) -> tuple[Console, list[Any]]:
@@ -148,6 +151,7 @@ def test_a_notebook_with_widgets_has_bars(monkeypatch: pytest.MonkeyPatch) -> No
         progress._bars.refresh()
     assert sum(isinstance(one, Output) for one in shown) == 1
     assert Output.cleared > 0
+    assert Output.closed
     pages = [one.html for one in shown if hasattr(one, "html")]
     assert any("training a prompt" in page and "75%" in page and "loss &lt;0.61&gt;" in page for page in pages)
 

@@ -149,23 +149,27 @@ def _worst(key: str, found: list[dict[str, Any]]) -> Any:
 
 
 def main(out: Path) -> None:
-    """Both models, written to `out`."""
+    """Both models; `out` is written after each."""
+    runs: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tiny = tiny_llama(folder / "tiny")
         small = as_gguf(tiny, folder / "tiny.gguf")
         with float32_cache():
-            runs = {"a random Llama of 2 layers, float32, cache in float32": compared(tiny, small, folder)}
+            runs["a random Llama of 2 layers, float32, cache in float32"] = compared(tiny, small, folder)
         runs["the same, cache in float16 as it comes"] = compared(tiny, small, folder)
+        write(out, runs)
         file = smollm2_file()
-        runs[f"{file.name}"] = compared(open_model(file), file, folder)
-    record = {
-        "unit": "largest difference of logits over their standard deviation",
-        "llama_cpp_python": llama_cpp.__version__,
-        "runs": runs,
-    }
+        runs[file.name] = compared(open_model(file), file, folder)
+        write(out, runs)
+
+
+def write(out: Path, runs: dict[str, Any]) -> None:
+    """The record of what was compared so far."""
+    unit = "largest difference of logits over their standard deviation"
+    record = {"unit": unit, "llama_cpp_python": llama_cpp.__version__, "runs": runs}
     out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=1))
+    print(json.dumps(record, indent=1), flush=True)
 
 
 if __name__ == "__main__":
