@@ -36,7 +36,7 @@ def test_it_holds_the_sources_and_their_tests_and_nothing_of_a_working_tree(sdis
     assert {name for name in tops if (ROOT / name).is_dir()} == FOLDERS
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", "Makefile"} <= tops
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.py")} <= names
-    assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".safetensors"))]
+    assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".partial"))]
 
 
 def test_the_same_wheel_comes_of_it(sdist: Path, tmp_path: Path) -> None:
