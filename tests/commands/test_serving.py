@@ -1,6 +1,8 @@
 """The table of servers: whole, dated and with a source for every entry."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +50,12 @@ def test_all_that_a_server_cannot_do_is_told(
     server: str | None, is_causal: bool, kinds: list[str], expected: list[str]
 ) -> None:
     assert [fault.expected for fault in serving_faults(server, None, is_causal, kinds)] == expected
+
+
+def test_what_was_run_here_is_what_its_record_says() -> None:
+    record = json.loads((Path(__file__).parents[2] / "benchmarks/results/serving_llama_cpp.json").read_text("utf-8"))
+    exact = record["runs"]["a random Llama of 2 layers, float32, cache in float32"]
+    assert exact["with_prompt"] < 4e-6 < exact["prompt_moves"]
+    tried = {row.server: row.tried for row in SERVING if row.tried}
+    assert tried.keys() == {"llama.cpp"}
+    assert "within 4e-6" in tried["llama.cpp"]

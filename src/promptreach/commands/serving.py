@@ -86,6 +86,7 @@ SERVING = (
         "converted",
         "llama_batch.embd, from C or Python: the prompt as floats, decoded before the text's tokens",
         "llama.cpp issues 4885 and 9630",
+        tried="logits within 4e-6 of their spread of PEFT's, in float32 (benchmarks/results/serving_llama_cpp.json)",
     ),
     Serving("llama.cpp", "prefix", "no", "nothing makes its cache of a PEFT folder", "llama.cpp issue 9630"),
     Serving(
