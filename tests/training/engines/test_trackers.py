@@ -18,7 +18,7 @@ from promptreach.training.task.objective import Outcomes
 
 def finished_run() -> Run:
     """A run of two looks, the first of which had no training behind it."""
-    config = RunConfig(method="prompt", tokens=4, init="vocabulary", learning_rate=0.1, steps=8, batch_size=4)
+    config = RunConfig(method="prompt", tokens=4, rank=0, init="vocabulary", learning_rate=0.1, steps=8, batch_size=4)
     seen = Outcomes(torch.tensor([0.5, 1.0]), torch.ones(2), torch.tensor([1.0, 0.0]))
     curve = (Evaluation(0, math.nan, 0.9, 0.5), Evaluation(8, 0.7, 0.75, 0.5))
     return Run(config, "finished", 128, 1.0, 8, 0.5, curve, seen, seen, {}, {})
