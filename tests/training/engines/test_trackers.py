@@ -29,7 +29,7 @@ def trackio(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """Calls that a stand-in of trackio got."""
     calls: list[tuple[str, Any]] = []
     module = ModuleType("trackio")
-    module.init = lambda **options: calls.append(("init", options))  # type: ignore[attr-defined]
+    module.init = lambda **options: print("hello") or calls.append(("init", options))  # type: ignore[attr-defined]
     module.log = lambda numbers, step: calls.append(("log", (step, numbers)))  # type: ignore[attr-defined]
     module.finish = lambda: calls.append(("finish", None))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "trackio", module)
@@ -63,7 +63,9 @@ def executor_of(runs: list[Any]) -> Any:
     return lambda task: SimpleNamespace(task=task, run=lambda configs: runs)
 
 
-def test_trackio_gets_every_look_once(trackio: list[tuple[str, Any]], tmp_path: Path) -> None:
+def test_trackio_gets_every_look_once(
+    trackio: list[tuple[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = finished_run()
     with sending(executor_of([run, run]), "trackio", tmp_path) as maker:
         executor = maker("a task")  # type: ignore[arg-type]
@@ -72,6 +74,7 @@ def test_trackio_gets_every_look_once(trackio: list[tuple[str, Any]], tmp_path: 
     assert [name for name, _ in trackio].count("init") == 1
     assert trackio[0][1] == {"project": "promptreach", "name": name_of(run.config), "config": run.config.to_record()}
     assert trackio[-1] == ("finish", None)
+    assert capsys.readouterr().out == ""
     sent = [numbers for name, numbers in trackio if name == "log"]
     assert [step for step, _ in sent] == [*(look.step for look in run.curve), run.steps]
     for look, (_, numbers) in zip(run.curve, sent, strict=False):

@@ -4,9 +4,10 @@ A run is sent when it has ended, whoever trained it: its evaluations, and what i
 """
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,12 +68,13 @@ class Trackio(Tracker):
     def _send(self, name: str, config: dict[str, Any], looks: Sequence[tuple[int, dict[str, float]]]) -> None:
         import trackio
 
-        trackio.init(project=PROJECT, name=name, config=config)
-        try:
-            for step, numbers in looks:
-                trackio.log(numbers, step=step)
-        finally:
-            trackio.finish()
+        with redirect_stdout(sys.stderr):  # it greets, and standard output belongs to results
+            trackio.init(project=PROJECT, name=name, config=config)
+            try:
+                for step, numbers in looks:
+                    trackio.log(numbers, step=step)
+            finally:
+                trackio.finish()
 
 
 TRACKERS: dict[str, Callable[[Path], Tracker]] = {"tensorboard": TensorBoard, "trackio": lambda place: Trackio()}
