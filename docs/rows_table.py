@@ -9,7 +9,12 @@ from promptreach.errors import InputError
 from promptreach.tables import read_task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from helpers.row_shapes import SHAPES, RowShape
+from helpers.row_shapes import SHAPES as PLAIN
+from helpers.row_shapes import RowShape
+from helpers.user_files import FILES
+
+SHAPES = (*PLAIN, *FILES)
+"""All of the tests' table."""
 
 _PARTS = {"train": "train", "validation": "validation", "held_out": "test"}
 

@@ -18,6 +18,7 @@ interval holds the truth, and their mean width.
 import argparse
 import json
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -115,12 +116,21 @@ def written(seed: int, rows: int, metric: str) -> tuple[Outcomes, Outcomes]:
     return found[0], found[1]
 
 
+def exact(outcomes: Outcomes) -> Outcomes:
+    """The same answers, right where they share all their words with the true one."""
+    assert outcomes.judged is not None
+    return replace(outcomes, right=(outcomes.judged[:, 0] == 1.0).float())
+
+
 def drawn(kind: str, metric: str, seed: int, rows: int) -> tuple[Outcomes, Outcomes]:
     """The outcomes of two methods on rows of that kind."""
     if kind == "completions":
         return written(seed, rows, metric)
     if kind == "labels":
         return table(seed, rows, 2 if metric in BINARY else 3)
+    if kind == "span":
+        first, second = written(seed, rows, "token_f1")
+        return exact(first), exact(second)
     made = {"several_labels": sets, "number": numbers, "tags": entities}
     return made[kind](seed, rows)
 

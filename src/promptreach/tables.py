@@ -22,7 +22,7 @@ from promptreach.rows._files import format_of, open_file
 from promptreach.rows._labels import LABEL_KINDS, Answer, LabelKind, kind_of_labels
 from promptreach.rows._memory import open_memory
 from promptreach.rows._table import Row, Table, place, shorten
-from promptreach.rows.chats import Chat
+from promptreach.rows.chats import Chat, template_of
 from promptreach.rows.columns import TaskShape, shape_of
 from promptreach.rows.examples import Example, example_of
 from promptreach.rows.options import answers_among, spaced, with_options
@@ -104,7 +104,7 @@ def read_task(
     wishes |= {"words": words_col, "tags": tags_col}
     wishes |= {"question": question_col, "context": context_col, "answers": answers_col}
     wishes |= {"prompt": prompt_col, "completion": completion_col, "options": options_col}
-    template = _template(chat_template, faults)
+    template = faults.collect(partial(template_of, chat_template)) or ""
     told: list[str] = []
     readings = []
     for one in _sources(source, {"validation": validation, "held_out": test}, told, faults):
@@ -133,18 +133,6 @@ def _chosen_among(data: TaskData, options: Sequence[str] | Mapping[str, str] | N
         faults.raise_if_any(data.source)
         return data
     return found
-
-
-def _template(given: str | os.PathLike[str] | None, faults: Faults) -> str:
-    """The text of a chat template that stands in the argument or in the file that it names."""
-    if given is None or (isinstance(given, str) and "{" in given):
-        return given or ""
-    try:
-        return Path(given).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        seen = f"{shorten(given)} cannot be read: {getattr(error, 'strerror', None) or error}"
-        faults.add(Fault("chat_template", seen, "a template in Jinja, or a file that holds one"))
-        return ""
 
 
 # The sources, and what each holds ------------------------------------------------------------------------------------

@@ -33,6 +33,6 @@ def test_the_users_longer_prompt_takes_its_room_from_the_content() -> None:
 
 def test_an_audit_may_leave_out_lengths_that_cannot_help_and_keeps_no_runs_by_itself() -> None:
     context = prepared(tiny_model("bert"), read_task(rows()), SETTINGS)
-    assert not context.every_length
+    assert not context.every_run
     assert (context.tokens, context.rank, context.steps) == (SETTINGS.tokens, SETTINGS.rank, SETTINGS.steps)
     assert context.sweeps == {}

@@ -37,7 +37,7 @@ ROWS: dict[str, list[dict[str, object]]] = {
         for text in TEXTS
     ],
 }
-ANSWERS = {"several_labels": "labels", "number": "number", "tags": "tags"}
+ANSWERS = {"several_labels": "labels", "number": "number", "tags": "tags", "span": "answer"}
 METRICS = {"several_labels": "micro F1", "number": "Pearson correlation", "tags": "entity F1", "span": "token F1"}
 SHORT: dict[str, Any] = {"steps": 2, "batch_size": 8, "learning_rate": 0.01, "quiet": True}
 
@@ -93,13 +93,16 @@ def test_what_was_saved_answers_with_the_same_numbers(kind: str, family: str, me
     assert 0 < there.values["metrics"]["adapter"]["loss"]["value"] < 100
     card = (folder / "README.md").read_text()
     assert "print(" in card
-    if kind == "span":
-        with pytest.raises(InputError, match="two texts a row"):
-            predict_texts(model, folder, TEXTS[:2])
-        return
-    answers = predict_texts(model, folder, TEXTS[:2]).values["answers"]
+    contexts = TEXTS[:2] if kind == "span" else []
+    asked = ["is it good"] * 2 if contexts else TEXTS[:2]
+    answers = predict_texts(model, folder, asked, contexts=contexts).values["answers"]
     assert len(answers) == 2
     assert ANSWERS[kind] in answers[0]
+    if contexts:
+        said = [answer["answer"] for answer in answers]
+        assert all(one == "none" or one in context for one, context in zip(said, contexts, strict=True))
+        with pytest.raises(InputError, match="--context"):
+            predict_texts(model, folder, asked)
 
 
 @pytest.mark.parametrize("kind", ROWS)

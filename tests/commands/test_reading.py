@@ -6,9 +6,11 @@ import torch
 
 from helpers.tasks import model_of
 from promptreach.backbone import Prepended
-from promptreach.commands.reading import read_folder
+from promptreach.commands.reading import cut_note, read_folder
+from promptreach.data import ContextSpans
 from promptreach.hf import save_adapter, save_readout
 from promptreach.prompt import SoftPrompt
+from promptreach.training.task.encoding import encode
 from promptreach.training.task.readout import pool
 
 
@@ -43,3 +45,12 @@ def test_an_adapter_without_a_head_answers_with_text(tmp_path: Path) -> None:
     model = model_of("gpt2")
     save_adapter(tmp_path / "a", model, SoftPrompt(torch.ones(2, 32)))
     assert not read_folder(tmp_path / "a", model).classifies
+
+
+def test_an_answer_behind_the_cut_is_told() -> None:
+    model = model_of("bert")
+    rows = ContextSpans(("is it",) * 2, ("the cat " * 12 + "sat", "the dog ran"), (((96, "sat"),), ((8, "ran"),)))
+    encoded = encode(model, rows, 16)
+    (told,) = cut_note([encoded], 16)
+    assert "1 of 2 rows are cut at 16 tokens, and 1 of them lose" in told.text  # type: ignore[union-attr]
+    assert cut_note([encode(model, rows, 62)], 62) == []

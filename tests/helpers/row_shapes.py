@@ -303,16 +303,10 @@ SHAPES = (
     RowShape(
         "two texts and a score",
         {"a.jsonl": _two(sentence1=["a", "b"], sentence2=["c", "d"], score=[4.5, 1.2])},
-        refused=("no column for the label", "Did you mean 'score'?"),
-        followed=RowShape(
-            "",
-            {"a.jsonl": _two(sentence1=["a", "b"], sentence2=["c", "d"], score=[4.5, 1.2])},
-            {"label_col": "score"},
-            input="a\nc",
-            answer="4.5",
-            columns={"text": "sentence1", "pair": "sentence2", "label": "score"},
-            remark="read as numbers",
-        ),
+        input="a\nc",
+        answer="4.5",
+        columns={"text": "sentence1", "pair": "sentence2", "label": "score"},
+        remark="read as numbers",
     ),
     RowShape(
         "a question, a passage, yes or no",

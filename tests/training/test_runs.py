@@ -257,3 +257,12 @@ def test_the_tensors_of_another_run_are_told(run: Run, tmp_path: Path, caplog: p
     assert store.get("a") is not None
     assert store.get("b") is None
     assert "is not as it was written" in caplog.text
+
+
+def test_runs_share_the_name_of_their_start_exactly_where_they_start_alike() -> None:
+    config = config_of("prompt", steps=4)
+    same = [replace(config, learning_rate=0.5), replace(config, steps=9, pause=3), replace(config, batch_size=2)]
+    assert {one.start_name for one in same} == {config.start_name}
+    others = [replace(config, seed=1), replace(config, init="random"), replace(config, tokens=9)]
+    others += [replace(config, own_text=(1, 2)), config_of("prefix", steps=4)]
+    assert len({one.start_name for one in (config, *others)}) == 6

@@ -10,6 +10,7 @@ from promptreach.backbone import Classifier, TokenBatch
 from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment, longest_prompt
 from promptreach.diagnosis.measures.in_context import start_text
+from promptreach.diagnosis.numbers import BASELINES
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.by_config import config_of
 from promptreach.progress import Progress
@@ -30,11 +31,13 @@ class AuditContext(Experiment):
         model: what is audited.
         probe_rows: held-out examples on which queries and keys are captured.
         progress: shows what takes long.
+        predicts: whether predictions stand beside what was trained.
     """
 
     model: OpenModel
     probe_rows: int
     progress: Progress
+    predicts: bool = True
 
     @cached_property
     def probe_batch(self) -> TokenBatch:
@@ -85,7 +88,7 @@ def prepared(
         task=task,
         executor_of=executor_of or (lambda task: InProcess(task, RunStore(None), shown)),
         tokens=settings.tokens,
-        every_length=False,
+        every_run=settings.budget == "thorough" or settings.methods != BASELINES or bool(settings.method_config),
         rank=settings.rank,
         steps=settings.steps,
         batch_size=settings.batch_size,
@@ -107,6 +110,7 @@ def prepared(
         model=model,
         probe_rows=settings.probe_rows,
         progress=shown,
+        predicts=settings.budget != "quick",
     )
     if settings.init_text:
         context.own_text = own_tokens(model, start_text(context, settings.init_text))

@@ -232,7 +232,7 @@ def audit(
     if opened is not None and choices is not None and choices.lora_targets:
         # Refused when it is made; nothing is attached before its block is entered.
         _collect(faults, partial(opened.low_rank, 1, 2.0, 0, choices.lora_targets))
-    judging = judging_of(metric, answer_pattern, length_normalised)
+    judging = judging_of(metric, answer_pattern, length_normalised, task_data)
     faults += metric_faults(metric, task_data) + judging_faults(judging, task_data)
     faults += class_weight_faults(class_weights, task_data)
     peft_config = _collect(faults, lambda: None if method_config is None else config_of(method_config))

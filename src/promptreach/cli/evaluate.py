@@ -88,7 +88,7 @@ def evaluate(
             rows,
             max_length=max_length,
             metric=metric,
-            judging=judging_of(metric, answer_pattern, length_normalised),
+            judging=judging_of(metric, answer_pattern, length_normalised, rows),
             limit=limit,
             seed=seed,
             progress=progress,

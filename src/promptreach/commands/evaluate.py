@@ -10,7 +10,7 @@ import torch
 
 from promptreach.certificate import Evidence
 from promptreach.commands.intervals import Interval, decided_by, metrics_of
-from promptreach.commands.reading import BATCH, AdapterReader, read_folder, unused_note
+from promptreach.commands.reading import BATCH, AdapterReader, cut_note, read_folder, unused_note
 from promptreach.data import Completions, ContextSpans, LabelledTexts, NumberedTexts, SeveralLabels, TaskData
 from promptreach.diagnosis.measures.comparison import paired
 from promptreach.diagnosis.measures.metrics import BINARY, KINDS_IN_WORDS, SCORE_METRICS, metric_faults
@@ -23,7 +23,7 @@ from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
 from promptreach.report.formatting import counted, format_number
 from promptreach.training.arguments import MIN_CONTENT
-from promptreach.training.task.encoding import encode
+from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.judging import PLAIN, Judging, judging_faults
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
@@ -88,6 +88,7 @@ def evaluate_adapters(
             `max_length` or `limit`.
         DataError: when a row cannot be encoded.
     """
+    model = model if isinstance(data, Completions) else model.reading
     readers = [read_folder(folder, model) for folder in folders]
     names = _names(folders)
     faults = _faults(readers, data, model, max_length, limit, metric)
@@ -98,7 +99,7 @@ def evaluate_adapters(
     found: dict[str, Outcomes] = {}
     steps = (progress or Progress(quiet=True)).task("adapters", total=len(readers) + 1)
     with steps as step:
-        bare, cut, why_not = _bare(model, rows, length, seed, judging)
+        bare, encoded, why_not = _bare(model, rows, length, seed, judging)
         step()
         if bare is not None:
             found[BARE] = bare
@@ -107,7 +108,10 @@ def evaluate_adapters(
             step()
     said = next((name for name in SCORE_METRICS if name == metric), judging.metric)
     decides = None if said == "accuracy" else decided_by(data, said)
-    return _finding(found, rows, model, f"{cut:,} of them cut at {length:,} tokens", why_not, seed, decides)
+    notes: list[Block] = [Text(text=f"The bare model was left out. {why_not}")] if why_not else []
+    notes += [*cut_note([encoded], length), *unused_note(rows)]
+    cut = f"{encoded.truncated:,} of them cut at {length:,} tokens"
+    return _finding(found, rows, model, cut, notes, seed, decides)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -136,7 +140,7 @@ def _faults(
     if limit is not None and limit < 2:
         faults.append(Fault("limit", str(limit), "at least 2 rows"))
     if isinstance(data, Completions):
-        if model.task != "causal":
+        if model.task == "encoder":
             faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder"))
         remedy = "give its rows a text and a label column"
         return faults + [
@@ -204,20 +208,20 @@ def _task(model: OpenModel, rows: TaskData, length: int, judging: Judging = PLAI
 
 def _bare(
     model: OpenModel, rows: TaskData, length: int, seed: int, judging: Judging
-) -> tuple[Outcomes | None, int, str]:
-    """The bare model's answers, how many rows were cut, and why it has no answers, where it has none."""
+) -> tuple[Outcomes | None, Encoded, str]:
+    """The bare model's answers, the rows as tokens, and why it has no answers, where it has none."""
     task = _task(model, rows, length)
     encoded, kind = task.encoded["rows"], kind_of(rows)
     if kind is None:
-        return _completed(model, None, rows, length, judging), encoded.truncated, ""
+        return _completed(model, None, rows, length, judging), encoded, ""
     alike = encoded.labels is not None and len(set(encoded.labels.tolist())) < 2
     if len(rows) < MIN_INPUTS or alike:
-        return None, encoded.truncated, f"For a head on the bare model it takes {MIN_INPUTS} rows and two labels."
+        return None, encoded, f"For a head on the bare model it takes {MIN_INPUTS} rows and two labels."
     task = replace(task, encoded={"train": encoded}, kind=kind, penalties=kind.penalties)
     outputs = cross_answered(task, kind.poolings(model.task), kind.outputs(rows), seed)
     with torch.no_grad():
         found = kind.objective(blank_head(), kind.scale(encoded)).answered(outputs, encoded, range(len(rows)))
-    return found, encoded.truncated, ""
+    return found, encoded, ""
 
 
 def _finding(
@@ -225,7 +229,7 @@ def _finding(
     rows: TaskData,
     model: OpenModel,
     cut: str,
-    why_not: str,
+    notes: Sequence[Block],
     seed: int,
     decides: ScoreMetric | None,
 ) -> Finding:
@@ -235,9 +239,7 @@ def _finding(
     blocks: list[Block] = [_metric_table(metrics, rows, kind)]
     if differences:
         blocks.append(_difference_table(differences, decides))
-    if why_not:
-        blocks.append(Text(text=f"The bare model was left out. {why_not}"))
-    blocks += unused_note(rows)
+    blocks += notes
     first = next(iter(next(iter(metrics.values()))))
     best = max((name for name in metrics if name != BARE), key=lambda name: metrics[name][first].value)
     top = metrics[best][first]

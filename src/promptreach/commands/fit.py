@@ -8,7 +8,7 @@ from typing import Any
 from promptreach.certificate import Evidence
 from promptreach.commands.card import model_card
 from promptreach.commands.intervals import Interval, decided_by, metrics_of
-from promptreach.commands.reading import readout_of, unused_note
+from promptreach.commands.reading import cut_note, readout_of, unused_note
 from promptreach.commands.serving import SERVERS, serving_faults
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.comparison import held_out, paired
@@ -83,10 +83,11 @@ def fit_adapter(
     kinds = [method] if isinstance(method, str) else [KINDS.get(str(getattr(method.peft_type, "value", "")), "")]
     raise_if_any(faults + serving_faults(serve_with, data, model.task == "causal", kinds))
     raise_if_any(_place_faults(out), OutputError)
+    model = model if isinstance(data, Completions) else model.reading
     limits = Limits(max_length=max_length)
     longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
-    judging = judging_of(metric, answer_pattern, length_normalised)
+    judging = judging_of(metric, answer_pattern, length_normalised, data)
     raise_if_any([*written_metric_faults(metric, data), *judging_faults(judging, data)])
     task = prepare(
         model,
@@ -124,7 +125,7 @@ def fit_adapter(
     found = f"{_searched(run, learning_rate)} {recipe(run, task, length)}"
     card = model_card(run, task, base_of(model), metrics, gain, found, length)
     _write(out, model, task, run, card)
-    finding = _finding(out, task, run, metrics, gain, found)
+    finding = _finding(out, task, run, metrics, gain, found, length)
     if serve_with is not None:
         text = f"For {SERVERS[serve_with]}: promptreach export {out} --for {serve_with} --out {out}-{serve_with}"
         finding.blocks.append(Text(text=text))
@@ -182,7 +183,7 @@ def _write(out: Path, model: OpenModel, task: Task, run: Run, card: str) -> None
 
 
 def _finding(
-    out: Path, task: Task, run: Run, metrics: dict[str, dict[str, Interval]], gain: Interval, found: str
+    out: Path, task: Task, run: Run, metrics: dict[str, dict[str, Interval]], gain: Interval, found: str, length: int
 ) -> Finding:
     metric, own = next(iter(metrics[run.config.label].items()))
     columns = list(metrics[run.config.label])
@@ -218,5 +219,10 @@ def _finding(
             "metrics": {name: {key: asdict(part) for key, part in one.items()} for name, one in metrics.items()},
             "gain": asdict(gain),
         },
-        blocks=[Table.of("Metrics", records, note=note), Text(text=found), *unused_note(task.train)],
+        blocks=[
+            Table.of("Metrics", records, note=note),
+            Text(text=found),
+            *cut_note(task.encoded.values(), length),
+            *unused_note(task.train),
+        ],
     )

@@ -1,52 +1,68 @@
-"""The answers of an adapter to texts, as a finding: a label and how sure it is, or a completion."""
+"""The answers of an adapter to texts, as a finding: whatever its head tells of them, or a completion."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-
 from promptreach.certificate import Evidence
+from promptreach.commands._answers import answers_of_head, asked_in_chats, chosen, completed
 from promptreach.commands.reading import AdapterReader, read_folder
-from promptreach.data import Completions, LabelledTexts, TaggedWords
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.hf import OpenModel, attach
+from promptreach.hf import OpenModel
 from promptreach.report.findings import Cell, Finding, Table
 from promptreach.report.formatting import counted
-from promptreach.rows.options import spaced
 from promptreach.training.arguments import MIN_CONTENT
-from promptreach.training.task import writing
-from promptreach.training.task.encoding import encode
-from promptreach.training.task.kinds.tags import tags_given
-from promptreach.training.task.task import Task
 
-_HALF = 0.5
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+_NOUNS = {"labels": "label", "number": "number"}
 
 
-def texts_of(given: str) -> list[str]:
+def texts_of(given: str, name: str = "text") -> list[str]:
     """The texts that a command line means: the lines of a file of that name, blank ones left out, or the text itself.
+
+    Args:
+        given: a text, or the path of a file.
+        name: of the argument, for messages.
 
     Raises:
         InputError: for a table, a file that is not UTF-8 text, and where there is no text at all.
     """
+    whole = _file_or_text(given)
+    texts = [line for line in whole.splitlines() if line.strip()] if whole is not given else [given]
+    seen = [] if any(text.strip() for text in texts) else ["no text"]
+    raise_if_any(
+        [Fault(given if whole is not given else name, one, "at least one text that is not blank") for one in seen]
+    )
+    return texts
+
+
+def seconds_of(given: str, texts: int, name: str) -> list[str]:
+    """The second texts that a command line means, one for each of so many texts, or one for all of them.
+
+    A file holds one a line; beside a single text the whole of it is one, line ends included.
+
+    Raises:
+        InputError: as `texts_of` does.
+    """
+    whole = _file_or_text(given)
+    return [whole.strip()] if texts == 1 and whole.strip() else texts_of(given, name)
+
+
+def _file_or_text(given: str) -> str:
+    """The text of the file of that name, or the very text that was given where there is no such file."""
     path = Path(given)
     try:
         is_file = path.is_file()
     except (OSError, ValueError):  # longer than any file's name
         is_file = False
-    if is_file and path.suffix.lower() in _TABLES:
+    if not is_file:
+        return given
+    if path.suffix.lower() in _TABLES:
         remedy = "write its texts one a line into a .txt file; promptreach evaluate scores tables"
         raise InputError(Fault(given, "a table", "a text, or a file with a text a line", remedy))
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if is_file else [given]
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(Fault(given, f"cannot be read ({error})", "a UTF-8 text file")) from error
-    texts = [line for line in lines if line.strip()]
-    raise_if_any(
-        [] if texts else [Fault(given if is_file else "text", "no text", "at least one text that is not blank")]
-    )
-    return texts
 
 
 def predict_texts(
@@ -54,149 +70,102 @@ def predict_texts(
     folder: Path,
     texts: Sequence[str],
     *,
+    pairs: Sequence[str] = (),
+    contexts: Sequence[str] = (),
     max_length: int = 128,
     max_new_tokens: int = 32,
     options: Sequence[str] = (),
+    chat: bool = False,
+    chat_template: str = "",
 ) -> Finding:
     """What an adapter answers: the label of its head with its softmax probability, its labels with the probability of
-    each, its number, the tag of each word, or the greedy completion.
+    each, its number, the tag of each word, a stretch of the context, or the greedy completion.
 
     Args:
         model: its base.
         folder: of the adapter, or of a head alone.
-        texts: not blank.
-        max_length: tokens of a text that are read; a label's text loses its end, a prompt its beginning.
+        texts: not blank; questions, where the head looks for answers in a context.
+        pairs: the second text of each, for a head that judges two texts; a single one stands for all.
+        contexts: of each question; a single one stands for all.
+        max_length: tokens of a text that are read; a label's text and a context lose their end, a prompt its beginning.
         max_new_tokens: of a completion, which ends earlier at the end token or where the context ends.
         options: texts to choose from; the answer is the likeliest of them, and nothing is written.
+        chat: whether each text is a user's turn, which the chat template writes as it wrote the rows in training.
+        chat_template: in Jinja; empty for the model's own.
 
     Raises:
         AdapterError: for a folder that cannot be read or was made for another model.
-        InputError: for sizes that make no sense, and an encoder's adapter without a head.
+        InputError: all at once, for sizes that make no sense, an encoder's adapter without a head, second texts or
+            contexts that the head asks for or does not take; and for chats without a template.
     """
     reader = read_folder(folder, model)
-    faults = []
-    if max_length < MIN_CONTENT:
-        faults.append(Fault("max_length", str(max_length), f"at least {MIN_CONTENT}"))
-    if max_new_tokens < 1:
-        faults.append(Fault("max_new_tokens", str(max_new_tokens), "at least 1"))
-    if not reader.classifies and model.task != "causal":
-        remedy = "promptreach audit MODEL DATA --adapter DIR fits a head to your rows"
-        faults.append(Fault(str(folder), "an encoder's adapter without a head", "a head beside it or in it", remedy))
-    if options and reader.classifies:
-        remedy = "leave them out: it answers with its own labels"
-        faults.append(Fault("options", f"for a head of {len(reader.labels) or 'some'} labels", "none", remedy))
-    if options and (len(options) < 2 or len(set(options)) < len(options)):
-        faults.append(Fault("options", ", ".join(options), "two or more, each once"))
-    if reader.pairs or reader.kind == "span":
-        remedy = "put them into a table, and call promptreach evaluate"
-        faults.append(Fault(str(folder), "a head for two texts a row", "a head for one text", remedy))
+    faults = _size_faults(max_length, max_new_tokens) + _head_faults(reader, options, chat=chat or bool(chat_template))
+    faults += _second_faults(reader, texts, {"pairs": pairs, "contexts": contexts})
     raise_if_any(faults)
-    length = min(max_length, model.max_positions - (reader.adapter.positions if reader.adapter else 0))
-    if options:
-        records, cut = _chosen(reader, texts, length, options)
-    elif reader.classifies:
-        records, cut = _answered(reader, texts, length)
+    length = min(max_length, reader.model.max_positions - (reader.adapter.positions if reader.adapter else 0))
+    records: list[dict[str, Cell]]
+    if reader.classifies:
+        seconds = list(pairs or contexts)
+        records, cut = answers_of_head(reader, texts, seconds * (len(texts) if len(seconds) == 1 else 1), length)
     else:
-        records, cut = _completed(reader, texts, length, max_new_tokens)
-    head = {"labels": "label", "number": "number"}.get(reader.kind, "answer")
-    answered = "option" if options else head if reader.classifies else "completion"
+        asked = asked_in_chats(reader.model, texts, chat_template) if chat or chat_template else texts
+        records, cut = (
+            chosen(reader, asked, length, options) if options else completed(reader, asked, length, max_new_tokens)
+        )
+        records = [record | {"text": text} for text, record in zip(texts, records, strict=True)]
+    noun = "option" if options else _NOUNS.get(reader.kind, "answer") if reader.classifies else "completion"
     return Finding(
         check="predict",
         title="Answers of an adapter",
         evidence=Evidence.MEASURED,
         sample=f"{counted(len(texts), 'text')}, {cut:,} of them cut at {length:,} tokens, on {model.name}",
-        summary=f"{counted(len(texts), answered)} from {folder}.",
+        summary=f"{counted(len(texts), noun)} from {folder}.",
         values={"answers": records},
         blocks=[Table.of("Answers", records)],
     )
 
 
-def _answered(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
-    data = LabelledTexts(tuple(texts), (0,) * len(texts), ("unknown",), "text")
-    encoded = encode(reader.model, data, length)
-    if reader.kind == "tags":
-        return _tagged(reader, texts, length)
-    outputs = reader.outputs(encoded.sequences).double()
-    if reader.kind == "number":
-        numbers = outputs[:, 0] * reader.scale[1] + reader.scale[0]
-        return [
-            {"text": text, "number": one} for text, one in zip(texts, numbers.tolist(), strict=True)
-        ], encoded.truncated
-    if reader.kind == "several_labels":
-        return [
-            {
-                "text": text,
-                "labels": ", ".join(name for name, one in zip(reader.labels, row, strict=True) if one > _HALF)
-                or "none",
-                "probabilities": ", ".join(f"{name} {one:.3f}" for name, one in zip(reader.labels, row, strict=True)),
-            }
-            for text, row in zip(texts, torch.sigmoid(outputs).tolist(), strict=True)
-        ], encoded.truncated
-    sure, answers = torch.softmax(outputs, dim=1).max(1)
-    records: list[dict[str, Cell]] = [
-        {
-            "text": text,
-            "label": reader.labels[answer] if reader.labels else f"output {answer}",
-            "probability": probability,
-        }
-        for text, answer, probability in zip(texts, answers.tolist(), sure.tolist(), strict=True)
-    ]
-    return records, encoded.truncated
+def _size_faults(max_length: int, max_new_tokens: int) -> list[Fault]:
+    faults = []
+    if max_length < MIN_CONTENT:
+        faults.append(Fault("max_length", str(max_length), f"at least {MIN_CONTENT}"))
+    if max_new_tokens < 1:
+        faults.append(Fault("max_new_tokens", str(max_new_tokens), "at least 1"))
+    return faults
 
 
-def _tagged(reader: AdapterReader, texts: Sequence[str], length: int) -> tuple[list[dict[str, Cell]], int]:
-    """The words of each text, told apart by blanks, with the tag that each is given."""
-    words = tuple(tuple(text.split()) for text in texts)
-    data = TaggedWords(words, tuple((0,) * len(row) for row in words), reader.labels, "text")
-    encoded = encode(reader.model, data, length)
-    given = reader.outputs(encoded.sequences).argmax(-1).tolist()
-    records: list[dict[str, Cell]] = [
-        {"text": text, "tags": " ".join(tags_given(truth, own))}
-        for text, truth, own in zip(texts, encoded.truths, given, strict=True)
-    ]
-    return records, encoded.truncated
+def _head_faults(reader: AdapterReader, options: Sequence[str], *, chat: bool) -> list[Fault]:
+    """The faults of what is asked of a folder with a head, or of one without."""
+    faults = []
+    if not reader.classifies and reader.model.task == "encoder":
+        remedy = "promptreach audit MODEL DATA --adapter DIR fits a head to your rows"
+        faults.append(
+            Fault(str(reader.folder), "an encoder's adapter without a head", "a head beside it or in it", remedy)
+        )
+    if options and reader.classifies:
+        remedy = "leave them out: it answers with its own labels"
+        faults.append(Fault("options", f"for a head of {len(reader.labels) or 'some'} labels", "none", remedy))
+    if options and (len(options) < 2 or len(set(options)) < len(options)):
+        faults.append(Fault("options", ", ".join(options), "two or more, each once"))
+    if chat and reader.classifies:
+        faults.append(Fault("chat", "for an adapter with a head", "an adapter that writes", "leave it out"))
+    return faults
 
 
-def _completed(
-    reader: AdapterReader, texts: Sequence[str], length: int, max_new_tokens: int
-) -> tuple[list[dict[str, Cell]], int]:
-    model = reader.model
-    # A stand-in for the answer: prompts are then opened and cut as in training.
-    encoded = encode(model, Completions(tuple(texts), ("a",) * len(texts), "text"), length)
-    assert encoded.answer_lengths is not None
-    ends = zip(encoded.sequences, encoded.answer_lengths, strict=True)
-    prompts = [ids[: len(ids) - answer] for ids, answer in ends]
-    written = greedy(reader, prompts, max_new_tokens)
-    answers = model.tokenizer.batch_decode(written, skip_special_tokens=True)
-    records: list[dict[str, Cell]] = [
-        {"text": text, "completion": answer, "tokens": len(ids)}
-        for text, answer, ids in zip(texts, answers, written, strict=True)
-    ]
-    return records, encoded.truncated
-
-
-def _chosen(
-    reader: AdapterReader, texts: Sequence[str], length: int, options: Sequence[str]
-) -> tuple[list[dict[str, Cell]], int]:
-    """The likeliest option behind each text, and its share of the likelihood of all of them."""
-    behind = tuple(spaced(text, options) for text in texts)
-    rows = Completions(tuple(texts), tuple(own[0] for own in behind), "text", options=behind)
-    encoded = encode(reader.model, rows, length)
-    task = Task(reader.model, rows, rows, rows, {"rows": encoded}, probes={}, pooling=None)
-    with nullcontext() if reader.adapter is None else attach(reader.model, reader.adapter) as joined:
-        nats = task.option_losses("rows", joined).view(len(texts), len(options))
-    share, place = torch.softmax(-nats.double(), dim=1).max(1)
-    records: list[dict[str, Cell]] = [
-        {"text": text, "option": options[at], "share": worth}
-        for text, at, worth in zip(texts, place.tolist(), share.tolist(), strict=True)
-    ]
-    return records, encoded.truncated
-
-
-def greedy(reader: AdapterReader, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-    """The likeliest token after each prompt, and after that, until the end token, `max_new_tokens`, or the end
-    of the context; see `promptreach.training.task.writing`."""
-    end = reader.model.end_token
-    assert reader.adapter is not None
-    with attach(reader.model, reader.adapter) as joined:
-        return writing.greedy(reader.model, prompts, max_new_tokens, () if end is None else (end,), joined)
+def _second_faults(reader: AdapterReader, texts: Sequence[str], given: dict[str, Sequence[str]]) -> list[Fault]:
+    """The faults of second texts and of contexts: one that the head asks for and has not, or the other way round."""
+    wanted = "contexts" if reader.kind == "span" else "pairs" if reader.pairs else ""
+    option = {"contexts": "--context", "pairs": "--pair"}
+    what = {"contexts": "a head for answers in a context", "pairs": "a head for two texts a row"}
+    faults = []
+    if wanted and not given[wanted]:
+        remedy = f"give them as {wanted} ({option[wanted]} TEXT|FILE)"
+        faults.append(Fault(str(reader.folder), f"{what[wanted]}, and no {wanted}", "one for each text", remedy))
+    for name, seconds in given.items():
+        if seconds and name != wanted:
+            faults.append(Fault(name, f"{len(seconds):,} of them", f"none: this is not {what[name]}", "leave them out"))
+        elif len(seconds) not in (0, 1, len(texts)):
+            faults.append(
+                Fault(name, f"{len(seconds):,} for {counted(len(texts), 'text')}", "one, or one for each text")
+            )
+    return faults

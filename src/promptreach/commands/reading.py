@@ -4,7 +4,7 @@ A folder that this library wrote has its head beside the adapter; one that PEFT 
 architecture's own head in it; one with neither answers with text, through the model's language head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,16 @@ from promptreach.hf.adapters.folders import Readout
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Text
+from promptreach.report.formatting import counted
 from promptreach.training.runs import Run
 from promptreach.training.task.encoding import Encoded, evaluation_batches
+from promptreach.training.task.judging import stops_of
 from promptreach.training.task.kinds.kind import UNSCALED, Scale
 from promptreach.training.task.kinds.registry import KINDS
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import LinearHead, blank_head
 from promptreach.training.task.task import Task
+from promptreach.training.task.writing import greedy
 
 BATCH = 32
 """Rows that are answered in one forward pass."""
@@ -83,6 +86,12 @@ class AdapterReader:
                     found[rows] = own
         return found
 
+    def written(self, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
+        """The likeliest token after each prompt, and after that, until a token that ends what the model writes, `most`,
+        or the end of the context; see `promptreach.training.task.writing`."""
+        with nullcontext() if self.adapter is None else attach(self.model, self.adapter) as joined:
+            return greedy(self.model, prompts, most, stops_of(self.model), joined)
+
     @torch.no_grad()
     def answered(self, data: Encoded) -> Outcomes:
         """What the answers to `data` are worth, whose labels are numbered as the head's outputs are."""
@@ -98,6 +107,19 @@ def unused_note(data: TaskData) -> list[Block]:
     if data.unused_columns:
         said.append(f"Columns that play no part: {', '.join(data.unused_columns)}.")
     return [Text(text=sentence) for sentence in said]
+
+
+def cut_note(parts: Iterable[Encoded], length: int) -> list[Block]:
+    """What cutting the rows has cost, said where it has cost an answer or a part of one."""
+    rows = list(parts)
+    lost, count = sum(part.cut_answers for part in rows), sum(map(len, rows))
+    if not lost:
+        return []
+    cut = sum(part.truncated for part in rows)
+    said = (
+        f"{cut:,} of {counted(count, 'row')} are cut at {length:,} tokens, and {lost:,} of them lose their answer or a "
+    )
+    return [Text(text=f"{said}part of it: a stretch of a context that is not read is missed. --max-length reads more.")]
 
 
 def readout_of(task: Task, run: Run) -> Readout | None:
@@ -128,6 +150,7 @@ def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
     head: LinearHead | None = None
     said: dict[str, Any] = {}
     if readout is not None:
+        model = model.reading  # of an encoder-decoder the encoder alone, as in training
         tensors, info = readout
         weight, bias = tensors["weight"], tensors["bias"]
         plain = torch.zeros(weight.shape[1]), torch.ones(weight.shape[1])  # the standardisation is folded in

@@ -78,6 +78,7 @@ def diagnose(
     batch_size: int = 32,
     seed: int = 0,
     seeds: int = 1,
+    every_run: bool = False,
     pooling: Pooling | None = None,
     limits: Limits | None = None,
     plain_text: Sequence[str] = (),
@@ -107,6 +108,8 @@ def diagnose(
         steps, batch_size: of each training; trials of a learning rate are shorter.
         seed: for the split, the starts and the order of the examples. The same seed gives the same diagnosis.
         seeds: 2 or more train the winners again with that many seeds; the margin is at least what a seed was worth.
+        every_run: train also the lengths and forms that cannot change the verdict any more, once LoRA and a prompt are
+            trained; otherwise the findings name what was left out, and why.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
         limits: how much of the data is used; None takes `Limits()`.
         plain_text: texts on which an adapter should change nothing; none takes the inputs that are held out.
@@ -160,6 +163,7 @@ def diagnose(
             batch_size=batch_size,
             seed=seed,
             seeds=seeds,
+            every_run=every_run,
             goal=goal,
             limits=limits,
             attempt=attempt,

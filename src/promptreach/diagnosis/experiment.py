@@ -107,8 +107,7 @@ class Experiment:
         task: the same rows split, encoded and with a read-out.
         executor_of: who trains runs on a task; the planted prompt and another read-out are tasks of their own.
         tokens: lengths of the prompts trained, ascending; the prefix gets the middle one.
-        every_length: whether prompts longer than the middle one are trained even where that one is as good as LoRA and
-            no better than the next shorter one, so that tokens do not bind.
+        every_run: whether lengths and forms are trained that cannot change the verdict any more, see `measures.race`.
         rank: of the LoRA update; 0 takes the one whose parameters come closest to those of the longest prompt.
         steps, batch_size: of a full run; the search for a rate starts with an eighth of the steps a candidate.
         seed: for starts and orders.
@@ -126,6 +125,7 @@ class Experiment:
         method_config: of a method of PEFT that is trained as well, as text; otherwise empty.
         sweeps: by `RunConfig.label` (``"prompt 16 tokens"``, ``"lora rank 8"``, ``"head"``), once trained.
         starts: the starts tried for each of them; its sweep is that of the best.
+        not_needed: what the race left out, by its name, and why.
         seeds: how many seeds the winners are trained with.
         user_run: the attempt or the adapter, once scored.
         found: what was measured so far, by the name of its step.
@@ -138,7 +138,7 @@ class Experiment:
     steps: int
     batch_size: int
     rank: int = 0
-    every_length: bool = True
+    every_run: bool = True
     seed: int = 0
     goal: Goal = "generalise"
     limits: Limits = field(default_factory=Limits)
@@ -159,6 +159,7 @@ class Experiment:
     method_config: str = ""
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    not_needed: dict[str, str] = field(default_factory=dict)
     seeds: int = 1
     user_run: UserRun | None = None
     found: dict[str, Measured[object] | Skipped] = field(default_factory=dict)

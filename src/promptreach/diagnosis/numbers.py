@@ -190,6 +190,7 @@ class TrainingNumbers:
             own stands under `USER`.
         lora: the name of the LoRA run; empty where it was left out.
         lengths_left_out: of prompts that were not trained.
+        not_needed: what was not trained because the verdict did not hang on it, by its name, and why.
         user: None where nothing was brought.
         against_shorter: every prompt, and every prefix, compared with each shorter one of its form, by both names.
         layers: of the model.
@@ -213,6 +214,7 @@ class TrainingNumbers:
     against_user: Mapping[str, Comparison]
     lora: str
     lengths_left_out: tuple[int, ...] = ()
+    not_needed: Mapping[str, str] = field(default_factory=dict)
     user: UserNumbers | None = None
     against_shorter: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
     layers: int = 0

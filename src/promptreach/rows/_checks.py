@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from promptreach.errors import DataError, Fault
+from promptreach.rows._cells import is_gap
 from promptreach.rows._table import Row, shorten
-from promptreach.rows.examples import Example, is_gap
+from promptreach.rows.examples import Example
 from promptreach.rows.parts import KNOWN_NAMES, part_of
 
 SHOWN_FAULTS = 20

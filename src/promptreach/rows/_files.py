@@ -25,6 +25,8 @@ _DECOMPRESSORS: dict[str, Callable[..., Any]] = {
 }
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl", ".ndjson", ".json")
+_TAGGED = (".conll", ".conllu", ".bio", ".iob", ".iob2")
+_SENTENCES = 'Write a sentence a line into a .jsonl file, as {"tokens": ["Ann", "ran"], "ner_tags": ["B-PER", "O"]}.'
 FORMATS = (*_JSON, *_DELIMITERS, ".parquet")
 
 
@@ -56,6 +58,7 @@ def open_file(path: Path) -> Iterator[Table]:
         if not suffix:
             known = f"a name that ends in {', '.join(FORMATS)}"
             remedy = f"All but .parquet may be compressed ({', '.join(_DECOMPRESSORS)}). Convert or rename the file."
+            remedy = _SENTENCES if path.suffix.lower() in _TAGGED else remedy
             raise DataError(Fault(name, f"a name that ends in {path.suffix!r}", known, remedy))
         if suffix == ".parquet":
             yield _parquet(name, raw)
@@ -110,8 +113,13 @@ def _delimited(name: str, lines: Lines, delimiter: str) -> Table:
     if bad:
         raise DataError(Fault(place(name, 0), *bad.parts))
 
+    # Separated by something else: that is the fault, and no row has one of its own.
+    is_foreign = len(header) == 1 and any(mark in header[0] for mark in (";", "\t", "|", "sep=") if mark != delimiter)
+
     def read() -> Mapping[Any, object] | None:
         cells = _next_record(reader)
+        if is_foreign:
+            return {header[0]: delimiter.join(cells)} if cells else None
         if cells and len(cells) != len(header):
             seen = f"{len(cells)} cells: {shorten(cells)}"
             raise BadRow(seen, f"{len(header)}, as in the header", f"Put a cell that holds {delimiter!r} in quotes.")

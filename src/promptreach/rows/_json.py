@@ -47,7 +47,7 @@ def lines_table(name: str, lines: Lines) -> Table:
             if lines.row_line == 1 and line.strip() == "{":
                 raise BadFile(*_OVER_LINES) from error
             seen = f"broken JSON: {error.msg} at character {error.pos + 1} of {shorten(line.strip())}"
-            raise BadRow(seen, _EXPECTED, _REMEDY) from error
+            raise BadRow(seen, _EXPECTED, _remedy(line.strip())) from error
         except (ValueError, RecursionError) as error:  # an integer with thousands of digits; endless nesting
             raise BadRow(f"JSON that cannot be read: {error}", _EXPECTED, _REMEDY) from error
         if not isinstance(value, dict):
@@ -55,6 +55,15 @@ def lines_table(name: str, lines: Lines) -> Table:
         return value
 
     return table_of(name, records(name, lines, read))
+
+
+def _remedy(line: str) -> str:
+    """What to do with a broken line."""
+    if line.endswith("},"):
+        return "Leave away the comma behind each object; or write all of them as one array, in square brackets."
+    if line.startswith("{'"):
+        return "These are Python's quotes: write each object with json.dumps."
+    return _REMEDY
 
 
 def array_table(name: str, stream: BufferedIOBase) -> Table:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from promptreach.rows._cells import is_listed
 from promptreach.rows._table import shorten
 
 Label = str | int
@@ -74,6 +75,8 @@ def split_labels(answers: Sequence[Answer], rows: Sequence[int]) -> list[tuple[s
     the labels are then called by their places.
     """
     if texts := [answer for answer in answers if not isinstance(answer, tuple)]:
+        if listed := next(filter(is_listed, texts), None):
+            return _unread(shorten(listed))
         if len(texts) < len(answers):
             few = len(texts) if 2 * len(texts) <= len(answers) else len(answers) - len(texts)
             is_few = {isinstance(answer, tuple): row for answer, row in reversed(list(zip(answers, rows, strict=True)))}
@@ -104,6 +107,9 @@ def numbers_of_rows(answers: Sequence[Answer], rows: Sequence[int]) -> list[floa
         for answer, number, row in zip(answers, found, rows, strict=True)
         if number is None
     ]
+    if len(missing) == len(found):
+        remedy = "Write numbers in their place, such as 0, 1 and 2; or leave label_kind (--label-kind) out."
+        return [(f"{missing[0][0]} and no number in any row", "numbers", remedy)]
     numbers = [number for number in found if number is not None]
     if not missing and len(set(numbers)) == 1:
         seen = f"the one number {numbers[0]:g} in all {len(rows):,} rows"
@@ -141,6 +147,9 @@ def problems(answers: Sequence[Label], rows: Sequence[int]) -> Iterator[Problem]
     if len(first_rows) == 1:
         seen = f"the one label {shorten(answers[0])} in all {count:,} rows"
         yield seen, "at least 2 different labels", "Check the column, or add rows of another label."
+    if (listed := next(filter(is_listed, names), None)) is not None:
+        yield _unread(said(listed))
+        return
     if (several := _several(names)) is not None:
         yield f"several labels in one cell, as in {said(several)}", "one label a row", _SEVERAL
         return
@@ -164,10 +173,7 @@ def problems(answers: Sequence[Label], rows: Sequence[int]) -> Iterator[Problem]
 
 
 def _several(names: Sequence[str]) -> str | None:
-    """A label that holds several: a list, or one whose every part between marks stands in another label too."""
-    for name in names:
-        if name.strip().startswith("[") and name.strip().endswith("]"):
-            return name
+    """A label that holds several: one whose every part between marks stands in another label too."""
     for mark in _MARKS:
         parts = {name: {part.strip() for part in name.split(mark)} - {""} for name in names}
         counts = Counter(part for found in parts.values() for part in found)
@@ -175,6 +181,11 @@ def _several(names: Sequence[str]) -> str | None:
             if len(found) > 1 and all(counts[part] > 1 for part in found):
                 return name
     return None
+
+
+def _unread(shown: str) -> Problem:
+    remedy = 'Write it as JSON does, ["a", "b"]; or the labels alone, with commas between them (--label-kind several).'
+    return f"a list written as text that cannot be read, {shown}", "labels", remedy
 
 
 def remarks(answers: Sequence[Label], rows: Sequence[int]) -> tuple[str, ...]:

@@ -3,10 +3,15 @@
 Rendering them into the text that a model reads is the matter of `promptreach.training.task.chats`.
 """
 
-import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
+from promptreach.errors import DataError, InputError
+from promptreach.formats import read_text
+from promptreach.rows._cells import from_text
 from promptreach.rows._table import shorten
 
 ROLES = {
@@ -93,13 +98,8 @@ def turns_of(value: object) -> Chat:
 
 
 def _decoded(value: object) -> object:
-    """A cell of a CSV file holds JSON where a JSON file holds a list."""
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+    """A cell of a CSV file holds a list as text, where a JSON file holds a list."""
+    return from_text(value) if isinstance(value, str) and value.lstrip().startswith("[{") else value
 
 
 def _turn(number: int, turn: object) -> Turn:
@@ -129,3 +129,17 @@ def _joined(content: object) -> str | None:
 def transcript(turns: Iterable[Turn]) -> str:
     """The turns as a reader would write them, for messages and reports; no model reads this."""
     return "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+
+
+def template_of(given: str | os.PathLike[str] | None) -> str:
+    """The text of a chat template that stands in the argument or in the file that it names; empty for None.
+
+    Raises:
+        DataError: for a file that cannot be read.
+    """
+    if given is None or (isinstance(given, str) and "{" in given):
+        return given or ""
+    try:
+        return read_text(Path(given), kind="a template")
+    except InputError as error:
+        raise DataError([replace(fault, where=f"chat_template, {shorten(given)}") for fault in error.faults]) from None

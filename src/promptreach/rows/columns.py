@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from promptreach.errors import Fault
+from promptreach.rows._remedies import other_task
 from promptreach.rows._table import Table, shorten
 
 Kind = Literal["labels", "several_labels", "tags", "spans", "completions", "options", "chats", "instructions"]
@@ -31,9 +32,13 @@ PAIRS = (
     ("query", "document"),
     ("text", "hypothesis"),
     ("text", "text_pair"),
+    ("text", "text2"),
+    ("text_a", "text_b"),
     ("sentence", "sentence_pair"),
 )
 """The names of two columns that hold two texts to be judged together."""
+_PAIR_LABELS = ("gold_label", "is_duplicate", "score", "similarity", "similarity_score", "relatedness_score")
+"""The names of a label's column that are taken beside two texts alone."""
 CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns")
 """The names of a column that holds chats."""
 WEIGHTS = (
@@ -43,20 +48,22 @@ WEIGHTS = (
 """The names of a column that holds weights of rows."""
 SPLITS = ("split", "part", "partition", "subset", "set", "data_split", "dataset_split")
 """The names of a column that says which part a row belongs to, where all of its values are names of parts."""
-_GOODNESS = ("label", "labels", "score", "rating", "reward", "desirable", "preferred", "is_good", "liked")
 _ANSWERS = ("output", "response", "answer", "completion")
 _ASKED = (
     ("question", ("answer", "answers", "response")),
     ("query", ("response", "answer")),
     ("input", ("output", "target", "response")),
+    ("inputs", ("targets", "target", "outputs", "output")),
     ("source", ("target",)),
     ("document", ("summary",)),
     ("article", ("highlights", "summary")),
 )
+_COMPLETION_LIKE = ("response", "output", "answer", "target", "reply")
 _LABEL_LIKE = ("gold_label", "is_duplicate", "score", "similarity", "rating", "stars", "sentiment", "target", "answer")
 _WORDS = ("tokens", "words")
 _TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
-_OPTIONS = ("choices", "options", "endings", "ending0", "choice1", "mc1_targets")
+_FEW = 2
+"""Columns of which none but the text's can be a label by itself."""
 _ASKING = ("question", "context", "answers")
 _NAMED = ("text", "label", "pair", "prompt", "completion")
 """The roles whose columns a caller names for another task than that of tags."""
@@ -129,6 +136,8 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     pair = _pair(wishes, by_name, table.columns)
     if pair is not None and not wishes.get("text"):
         names["text"] = [pair[0]]
+    if pair is not None and not wishes.get("label") and not set(names["label"]) & set(table.columns):
+        names["label"] += [by_name[name] for name in _PAIR_LABELS if name in by_name]
     found = {role: [column for column in table.columns if column in names[role]] for role in names}
     if wishes.get("words") or wishes.get("tags") or not any(wishes.get(role) for role in _NAMED):
         tagged = _tagged(table, wishes, by_name)
@@ -145,7 +154,7 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     complete = [kind for kind, roles in _ROLES.items() if all(found[role] for role in roles)]
     begun = [kind for kind, roles in _ROLES.items() if any(found[role] for role in roles)]
     if not wished:
-        if remedy := _other_task(by_name, found):
+        if remedy := other_task(by_name, found):
             seen = f"the columns {listing(table.columns)}"
             return [Fault(table.name, seen, "the columns of one task", remedy)]
         if not complete and (shape := _conversation(by_name)):
@@ -256,40 +265,6 @@ def _first_of(role: str, by_name: Mapping[str, str], names: Sequence[str]) -> di
     return next(({role: by_name[name]} for name in names if name in by_name), {})
 
 
-def _other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> str:
-    """The way from rows of another task to rows that are read; empty where they are of none that is known."""
-    if "chosen" in by_name and "rejected" in by_name:
-        chosen = by_name["chosen"]
-        if "prompt" in by_name:
-            return (
-                "These are preferences. To train the preferred answers alone, call it with "
-                f"--prompt-col {by_name['prompt']} --completion-col {chosen} (prompt_col, completion_col)."
-            )
-        return (
-            f"These are preferences. To train the preferred answers alone, rename {chosen!r} to 'messages' where it "
-            "holds chats, or split it into a prompt and a completion."
-        )
-    judged = _first_of("label", by_name, _GOODNESS)
-    if found["prompt"] and found["completion"] and judged and not found["text"]:
-        label = judged["label"]
-        return (
-            f"{label!r} beside a prompt and a completion says which answers are good, and the bad ones must not be "
-            f"trained. Keep the rows in which it says so and drop the column {label!r}; or call it with --prompt-col "
-            "and --completion-col to train every row."
-        )
-    if "translation" in by_name:
-        return (
-            f"Write the text of {by_name['translation']!r} in the one language as 'prompt' and that in the other as "
-            "'completion'."
-        )
-    if options := next((by_name[name] for name in _OPTIONS if name in by_name), None):
-        return (
-            f"{options!r} holds options to choose from. Write the question with its options as 'prompt' and the text "
-            "of the right one as 'completion'."
-        )
-    return ""
-
-
 def _no_task(
     table: Table, wishes: Mapping[str, str | None], settled: Sequence[Kind], by_name: Mapping[str, str]
 ) -> Fault:
@@ -311,8 +286,17 @@ def _no_task(
                 joined += f" Where the answers are classes, such as yes and no, call it with {roles}."
             call = f"Call it with --prompt-col {by_name[first]} --completion-col {second} (prompt_col, completion_col)."
             return Fault(table.name, seen, expected, call + joined)
+    if not wished and not settled and {"prompt", "label"} <= set(by_name):
+        one, two = by_name["prompt"], by_name["label"]
+        remedy = (
+            f"Where {two!r} holds classes, call it with --text-col {one} --label-col {two}; where it holds answers to "
+        )
+        return Fault(table.name, seen, expected, f"{remedy}be written, with --prompt-col {one} --completion-col {two}.")
     usual_names = [] if settled else [name for usual in COLUMN_NAMES.values() for name in usual]
-    return Fault(table.name, seen, expected, remedy + _hint(usual_names, table.columns))
+    hint = _hint(usual_names, table.columns)
+    if not hint and not wished and any(mark in table.name.lower() for mark in (".csv", ".tsv")):
+        hint = " The first line of the file is to name the columns."
+    return Fault(table.name, seen, expected, remedy + hint)
 
 
 def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str], names: Sequence[str]) -> Fault:
@@ -323,15 +307,20 @@ def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str
         return Fault(table.name, seen, expected, "Rename one of them." if wish else remedy)
     missing = f"no column {shorten(wish)}" if wish else f"no column for the {role}"
     seen = f"{missing} among {listing(table.columns)}"
-    likely = [column for column in table.columns if role == "label" and column.lower() in _LABEL_LIKE]
+    alike = {"label": _LABEL_LIKE, "completion": _COMPLETION_LIKE}.get(role, ())
+    likely = [column for column in table.columns if column.lower() in alike]
     hint = _hint(likely or names, table.columns)
     if role == "label" and not wish and not hint:
-        hint = " Texts without labels can be split: their beginnings as 'prompt', the rest as 'completion'."
+        if len(table.columns) > _FEW:
+            hint = " Where columns say of a label each whether it is there, list those that are in one column 'label'."
+        hint += " Texts without labels can be split: their beginnings as 'prompt', the rest as 'completion'."
     return Fault(table.name, seen, expected, remedy + hint)
 
 
 def _hint(names: Sequence[str], columns: Sequence[str]) -> str:
     """A guess at what the caller meant by `names`, as a sentence with a space in front; empty without an idea."""
+    if columns and columns[0].lower().startswith("sep="):
+        return " Its first line is a note for spreadsheets: delete it, and write commas in .csv, tabs in .tsv."
     if len(columns) == 1 and (marks := [mark for mark in (";", "\t", "|", ",") if mark in columns[0]]):
         return f" The columns seem to be separated by {marks[0]!r}: write commas in .csv, tabs in .tsv."
     lower = {column.lower(): column for column in columns}

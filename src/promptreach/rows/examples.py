@@ -4,16 +4,20 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from promptreach.errors import Fault
+from promptreach.rows._cells import from_text, is_gap, is_listed, plain
 from promptreach.rows._lines import MAX_ROW_BYTES
+from promptreach.rows._remedies import TO_TAGS
 from promptreach.rows._table import Missing, shorten
 from promptreach.rows.chats import Chat, NotAChatError, Turn, chat_of, is_turns, transcript, turns_of
 from promptreach.rows.columns import Kind
 from promptreach.rows.options import options_of
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pairs, which UTF-8 cannot encode
+_LISTED = ("label", "words", "tags", "options")
+"""The roles whose values may be lists, which CSV writes as text."""
 _OPTIONAL = ("input", "system", "context")
 Problem = tuple[str, str, str]
 
@@ -47,7 +51,7 @@ def example_of(kind: Kind, values: Mapping[str, object], where: Callable[[str], 
     Args:
         where: the place of a role's value, for messages.
     """
-    values = {role: _plain(value) for role, value in values.items()}
+    values = {role: from_text(plain(value)) if role in _LISTED else plain(value) for role, value in values.items()}
     if kind == "tags":
         return _words(values, where)
     if kind == "spans":
@@ -108,6 +112,10 @@ def _words(values: Mapping[str, object], where: Callable[[str], str]) -> Example
     faults = []
     for role in ("words", "tags"):
         value = values[role]
+        if is_listed(value) and str(value).lstrip("[ ")[:1] in ("'", '"'):
+            seen, remedy = f"{shorten(value)}, a list that cannot be read", 'Write it as JSON does, ["Ann", "ran"].'
+            faults.append(Fault(where(role), seen, f"a list of {role}", remedy))
+            continue
         parts = value.split() if isinstance(value, str) else value
         if not isinstance(parts, list | tuple) or not parts:
             seen = (
@@ -139,7 +147,9 @@ def _question(values: Mapping[str, object], where: Callable[[str], str]) -> Exam
     if faults:
         return faults
     context, found = str(values["context"]), []
-    given = _answers(values["answers"])
+    told = values["answers"]
+    # Brackets that stand in the context are its own.
+    given = _answers(told if isinstance(told, str) and told in context else from_text(told))
     if given is None:
         seen = f"{shorten(values['answers'])} ({type(values['answers']).__name__})"
         expected = "a text, a list of texts, or {'text': [...], 'answer_start': [...]}; an empty list for no answer"
@@ -161,7 +171,7 @@ def _answers(value: object) -> list[tuple[str, int | None]] | None:
         return []
     if isinstance(value, Mapping):
         texts, starts = value.get("text"), value.get("answer_start", value.get("start"))
-        texts, starts = _plain(texts), _plain(starts)
+        texts, starts = plain(texts), plain(starts)
         if isinstance(texts, str):
             texts, starts = [texts], [starts]
         if not isinstance(texts, list | tuple) or (isinstance(starts, list | tuple) and len(starts) != len(texts)):
@@ -192,11 +202,6 @@ def _instruction(values: Mapping[str, str]) -> Example:
     return Example(prompt, "", values["completion"], chat)
 
 
-def _plain(value: Any) -> object:
-    """A cell as a Python value: of an array its list, of a number of another library the number itself."""
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
 def _label(value: object) -> str | int | float | tuple[str, ...]:
     if isinstance(value, list | tuple):
         return tuple(str(one) for one in value)
@@ -205,11 +210,6 @@ def _label(value: object) -> str | int | float | tuple[str, ...]:
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     return int(value) if isinstance(value, Integral) else str(value)
-
-
-def is_gap(value: object) -> bool:
-    """Whether a value stands for none."""
-    return value is None or value is Missing.MISSING or (isinstance(value, float) and math.isnan(value))
 
 
 def _problem(value: object, role: str, may_be_empty: Sequence[str] = ()) -> Problem | None:
@@ -227,6 +227,16 @@ def _problem(value: object, role: str, may_be_empty: Sequence[str] = ()) -> Prob
         return None
     if role == "label" and isinstance(value, list | tuple) and all(isinstance(one, str | Integral) for one in value):
         return next((found for one in value if (found := _problem(one, role))), None)
+    if (
+        role == "label"
+        and isinstance(value, list)
+        and value
+        and all(isinstance(one, list) and len(one) > 2 for one in value)
+    ):
+        return f"{shorten(value)} (lists in a list)", "a label, a number, or a list of labels", f"Of places: {TO_TAGS}"
+    if isinstance(value, list | dict) and role != "label":
+        remedy = "Write it as a string; where one object holds whole columns, write an object a row instead."
+        return f"{shorten(value)} ({type(value).__name__})", expected, remedy
     if not isinstance(value, str):
         remedy = "Give a label, a number, or a list of labels." if role == "label" else "Write it as a string."
         return f"{shorten(value)} ({type(value).__name__})", expected, remedy

@@ -17,11 +17,14 @@ Problem = tuple[str, str, str]
 def options_of(value: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | Problem:
     """The options in a row's cell and the names that an answer may call them by, or what is wrong with them.
 
-    A list of texts, or a mapping with the lists ``text`` and ``label`` (ARC); without names they are called by letters.
+    A list of texts, a mapping with the lists ``text`` and ``label`` (ARC), or one from names to texts; without names
+    they are called by letters.
     """
     labels: Any = None
-    if isinstance(value, Mapping):
-        value, labels = value.get("text"), value.get("label")
+    if isinstance(value, Mapping) and "text" not in value:
+        value, labels = list(value.values()), list(value)
+    elif isinstance(value, Mapping):
+        value, labels = value["text"], value.get("label")
     value, labels = (
         list(part) if isinstance(part, tuple) or hasattr(part, "tolist") else part for part in (value, labels)
     )

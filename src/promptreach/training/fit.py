@@ -151,7 +151,7 @@ def fit(
         check_output(folder, resume=True)
     spec = method_named(method)
     task_data = read_task(data, options=options)
-    judging = judging_of(metric, answer_pattern, length_normalised)
+    judging = judging_of(metric, answer_pattern, length_normalised, task_data)
     backbone = opened_for(task_data, model)
     raise_if_any(lacking_faults("method", backbone, method, "text" if init_text else init))
     own_text = own_tokens(backbone, init_text) if init_text else ()

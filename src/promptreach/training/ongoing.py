@@ -107,7 +107,10 @@ class OngoingRun(Trainer):
 
     def _look(self) -> None:
         """Score the validation part, and keep the state if none before it scored as well."""
-        self._seen = self._evaluated("validation")
+        if self.steps:
+            self._seen = self._evaluated("validation")
+        else:  # the start, which runs at other rates share
+            self._seen = self.task.looked_once(self.config.start_name, lambda: self._evaluated("validation"))
         mean = sum(self._losses) / len(self._losses) if self._losses else math.nan
         look = Evaluation(self.steps, mean, self._seen.mean_loss, self._seen.accuracy)
         if math.isfinite(look.validation_loss) and all(
@@ -124,6 +127,8 @@ class OngoingRun(Trainer):
             self._curve.append(look)
 
     def _evaluated(self, part: str) -> Outcomes:
+        if self.config.method == "head":
+            return self.task.evaluate_bare(part, self.objective)
         return self.task.evaluate(part, self.objective, self.trainable.joined)
 
     def _answered(self, part: str, outcomes: Outcomes) -> Outcomes:

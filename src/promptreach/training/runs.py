@@ -28,7 +28,7 @@ from promptreach.training.task.objective import Outcomes
 Paused = tuple[Groups, dict[str, Any]]
 """What `RunStore.pause` keeps of a run that is to go on: its tensors by group, and its numbers."""
 
-RUN_VERSION = 3
+RUN_VERSION = 4
 """Part of every run's name and record: raise it when the same settings would give another outcome, or another form."""
 
 
@@ -80,6 +80,14 @@ class RunConfig(Shape):
             "warm start": self.start is not None,
         }
         return f"{self.method} {', '.join(name for name, there in parts.items() if there)}".strip()
+
+    @property
+    def start_name(self) -> str:
+        """A name that two runs share exactly where they start alike."""
+        own = {item.name for item in fields(Shape)} - {"start"}
+        record = self.to_record()
+        start = {name: record[name] for name in sorted(own & record.keys())} | {"start": record["start"]}
+        return json.dumps([self.method, start], sort_keys=True)
 
     def to_record(self) -> dict[str, Any]:
         """The settings as JSON knows them; a warm start stands there by its digest, LoRA's own targets not at all."""
@@ -248,7 +256,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     status: Literal["finished", "diverged"]
     parameters: Annotated[int, Field(ge=0)]
     unit: float

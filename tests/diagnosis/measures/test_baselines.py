@@ -1,5 +1,6 @@
 """The baselines: sizes that match, and lengths that are left out only where tokens do not bind."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,9 @@ from helpers.diagnosis_cases import experiment_of
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures import baselines
 from promptreach.diagnosis.verdict import Attempt
+from promptreach.report.verdict import TuningVerdict
 from promptreach.training.methods.methods import METHODS
+from promptreach.training.runs import Run, RunConfig
 from promptreach.training.task.objective import Outcomes
 
 
@@ -60,13 +63,63 @@ def test_a_diverged_middle_length_leaves_nothing_out(trained: Experiment) -> Non
     assert not baselines.longer_cannot_help(experiment)
 
 
-@pytest.mark.parametrize("every_length", [True, False])
-def test_what_is_left_out_is_said(every_length: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every_run", [True, False])
+def test_what_is_left_out_is_said(every_run: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "longer_cannot_help", lambda experiment: True)
-    experiment = experiment_of(tokens=(2, 3, 4), every_length=every_length)
+    monkeypatch.setattr(baselines, "BORNE_OUT", (TuningVerdict.UNDECIDED,))  # nothing was measured before training
+    measured = baselines.measure(experiment_of(tokens=(2, 3, 4), every_run=every_run))
+    assert measured["lengths_left_out"] == ([] if every_run else [4])
+    assert ("prompt 4 tokens" in measured["methods"]) is every_run
+    assert list(measured["not_needed"]) == ([] if every_run else ["prompt 4 tokens"])
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A race that is over once LoRA and the prompt of middle length are trained."""
+    monkeypatch.setattr(baselines, "settling", lambda found, numbers: "prompt 3 tokens")
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_cannot_change_the_verdict_is_not_trained_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "BORNE_OUT", (TuningVerdict.UNDECIDED,))
+    experiment = experiment_of(tokens=(2, 3, 4), every_run=False)
     measured = baselines.measure(experiment)
-    assert measured["lengths_left_out"] == ([] if every_length else [4])
-    assert ("prompt 4 tokens" in measured["methods"]) is every_length
+    assert experiment.runs.keys() == {"head", "prompt 3 tokens", "lora rank 1"}
+    assert measured["not_needed"].keys() == {"prompt 2 tokens", "prefix 3 tokens", "prompt 4 tokens"}
+    assert set(measured["not_needed"].values()) == {"prompt 3 tokens is as good as LoRA on the validation rows"}
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_the_rows_judged_do_not_bear_out_is_trained_after_all() -> None:
+    experiment = experiment_of(tokens=(2, 3), every_run=False)  # nothing was measured before: UNDECIDED
+    measured = baselines.measure(experiment)
+    assert {"prompt 2 tokens", "prefix 3 tokens"} <= experiment.runs.keys()
+    assert measured["not_needed"] == {}
+
+
+@pytest.mark.usefixtures("settled")
+def test_your_own_size_is_trained_before_the_race_is_over() -> None:
+    experiment = experiment_of(tokens=(2, 3), every_run=False, attempt=Attempt("prompt", tokens=2))
+    baselines.train_baselines(experiment)
+    assert experiment.runs.keys() == {"head", "prompt 3 tokens", "prompt 2 tokens", "lora rank 1"}
+
+
+def test_the_first_rungs_of_all_searches_are_asked_for_at_once() -> None:
+    experiment = experiment_of(tokens=(2, 3))
+    inner, asked = experiment.executor_of(experiment.task), []
+
+    class Watched:
+        task = experiment.task
+
+        def run(self, configs: Sequence[RunConfig]) -> list[Run]:
+            asked.append([config.label for config in configs])
+            return inner.run(configs)
+
+    experiment.executor_of = lambda task: Watched()
+    baselines.train_baselines(experiment)
+    labels = ["prompt 3 tokens", "prompt 2 tokens", "prefix 3 tokens", "lora rank 1"]
+    assert asked[0] == ["head"]
+    assert sorted(asked[1]) == sorted(labels * 3)
 
 
 def test_every_length_has_a_search_of_its_own(trained: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,4 +46,32 @@ def test_evaluation_covers_all_rows_once_longest_last(lengths: list[int], batch_
     order = list(itertools.chain(*batches))
     assert sorted(order) == list(range(len(lengths)))
     assert [lengths[row] for row in order] == sorted(lengths)
-    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+
+
+def padding(lengths: list[int], batches: list[list[int]]) -> float:
+    """The share of all positions that hold no token."""
+    positions = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+    return 1 - sum(lengths[row] for batch in batches for row in batch) / positions
+
+
+def of_reviews(count: int) -> list[int]:
+    """Lengths spread as those of short texts are."""
+    drawn = torch.distributions.LogNormal(3.2, 0.5)
+    torch.manual_seed(0)
+    return drawn.sample((count,)).clamp(4, 64).int().tolist()
+
+
+@pytest.mark.parametrize("count", [1200, 4096])
+def test_at_most_a_twentieth_of_what_is_trained_on_is_padding(count: int) -> None:
+    lengths = of_reviews(count)
+    batches = training_batches(lengths, 32, torch.Generator().manual_seed(0))
+    assert padding(lengths, list(itertools.islice(batches, 4 * count // 32))) <= 0.05
+    assert padding(lengths, list(evaluation_batches(lengths[:256], 64))) <= 0.05
+
+
+@given(lengths_of, sizes)
+def test_no_row_weighs_more_than_others(lengths: list[int], batch_size: int) -> None:
+    batches = training_batches(lengths, batch_size, torch.Generator().manual_seed(0))
+    epoch = list(itertools.islice(batches, -(-len(lengths) // batch_size)))
+    assert max(map(len, epoch)) - min(map(len, epoch)) <= 1

@@ -214,3 +214,37 @@ def test_hidden_states_that_are_not_finite_are_refused(half: bool) -> None:
             InputError, match=rf"model: {count} of {len(train)} examples whose hidden states are not finite"
         ):
             work(model, data)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_the_bare_model_is_run_once_for_all_that_reads_it(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its features give a head is what the head reads off the states, at every place."""
+    task = replace(task_of(family))
+    plain = {place: replace(task, pooling=place) for place in POOLINGS[task.backbone.task]}
+    expected = {place: one.evaluate("validation", one.objective()) for place, one in plain.items()}
+    assert len(expected) == 2
+    passes = []
+    hidden = OpenModel.hidden
+    monkeypatch.setattr(OpenModel, "hidden", lambda *given: passes.append(1) or hidden(*given))
+    found = {place: task.evaluate_bare("validation", one.objective()) for place, one in plain.items()}
+    once = len(passes)
+    assert task.evaluate_bare("validation", task.objective()).mean_loss == found[task.pooling].mean_loss
+    assert len(passes) == once > 0
+    for place, outcomes in expected.items():
+        assert_close(found[place].loss, outcomes.loss, "loss of a row")
+        assert torch.equal(found[place].right, outcomes.right)
+
+
+def test_completions_have_no_features_to_keep() -> None:
+    task = task_of("gpt2", "completions")
+    assert torch.equal(
+        task.evaluate_bare("validation", task.objective()).loss, task.evaluate("validation", task.objective()).loss
+    )
+
+
+def test_what_is_looked_at_once_is_kept_for_this_object_alone() -> None:
+    task = replace(task_of("gpt2"))
+    asked: list[str] = []
+    assert [task.looked_once("start", lambda: asked.append("a") or len(asked)) for _ in range(3)] == [1, 1, 1]
+    assert task.looked_once("other", lambda: 7) == 7
+    assert replace(task).looked_once("start", lambda: 9) == 9

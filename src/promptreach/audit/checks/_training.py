@@ -123,7 +123,7 @@ def _method_table(context: AuditContext, numbers: TrainingNumbers, scores: Mappi
         highlight=list(scores).index(_best(numbers, list(numbers.methods))),
         note="Same rows, same steps, same starting head; the best validation state of each run. Parameters do not "
         "count the head, which all share. Train loss is the mean over the last stretch of training."
-        + _left_out(numbers.lengths_left_out)
+        + _left_out(numbers.not_needed)
         + _in_context(numbers),
     )
 
@@ -157,11 +157,12 @@ def _value(numbers: TrainingNumbers, found: Scores) -> float:
     return found.accuracy if numbers.metric == "accuracy" or found.value is None else found.value
 
 
-def _left_out(lengths: Sequence[int]) -> str:
-    if not lengths:
-        return ""
-    named = " and ".join(map(str, lengths))
-    return f" Prompts of {named} tokens were not trained: a shorter one is as good as LoRA, and tokens do not bind it."
+def _left_out(not_needed: Mapping[str, str]) -> str:
+    """What was not trained, and why, one sentence a reason."""
+    return "".join(
+        f" Not trained: {', '.join(name for name, why in not_needed.items() if why == reason)} ({reason})."
+        for reason in dict.fromkeys(not_needed.values())
+    )
 
 
 def _in_context(numbers: TrainingNumbers) -> str:

@@ -23,6 +23,11 @@ _SUMMARIES = {
     "tags": " of words with tags",
     "span": " of questions with answers in their context",
 }
+_CUT = (
+    ("completions cut", "inside the completion, whose end is then not asked for"),
+    ("answers cut", "in front of the answer or inside it, which then counts as missed (--max-length reads more)"),
+)
+"""What a cut inside an answer is called, and what it means: of completions, and of stretches of a context."""
 _EXCERPT = 100
 """Characters of a text that a table shows."""
 
@@ -74,7 +79,7 @@ def _size_table(numbers: DataNumbers, lengths: Sequence[int]) -> Table:
         "longest": numbers.longest_tokens,
         "cut at": numbers.max_length,
         "rows cut": numbers.truncated,
-        **({"completions cut": numbers.cut_answers} if numbers.cut_answers else {}),
+        **({_CUT[numbers.kind == "span"][0]: numbers.cut_answers} if numbers.cut_answers else {}),
     }
     return Table(
         title="Size and length",
@@ -155,5 +160,5 @@ def _summary(numbers: DataNumbers) -> str:
     are = "is" if numbers.truncated == 1 else "are"
     text += f". {counted(numbers.truncated, 'row')} {are} cut at {numbers.max_length} tokens"
     if numbers.cut_answers:
-        text += f", {numbers.cut_answers:,} of them inside the completion, whose end is then not asked for"
+        text += f", {numbers.cut_answers:,} of them {_CUT[numbers.kind == 'span'][1]}"
     return f"{text}."

@@ -30,6 +30,11 @@ _SHOWN = ("predicted_loss", "low", "high", "loss", "reachable_share")
 
 def measure(context: AuditContext) -> Outcome:
     """Predict the trained methods from gradients at their start, and put the outcomes beside it."""
+    if not context.predicts:
+        return Skipped(
+            "At budget quick nothing is predicted: gradients for it cost a tenth of the time and save no training; "
+            "promptreach.tuning.predict makes the predictions by itself."
+        )
     if context.kind is not None and not context.is_classification:
         return Skipped("Only the answers of one label a row, and completions, are predicted from gradients.")
     if context.task.class_weights is not None or context.task.encoded["train"].weights is not None:

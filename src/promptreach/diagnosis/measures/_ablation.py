@@ -61,7 +61,7 @@ def measure(experiment: Experiment) -> Measured[AttemptNumbers] | Skipped:
         path.append(ChangedSetting(key, now[key], goal[key], worth, score))
         now, last = {**now, key: goal[key]}, tried[key]
     numbers = AttemptNumbers(
-        start=run_numbers(first),
+        start=run_numbers(first, held_out(first)),
         diverged_at=first.steps if first.status == "diverged" else None,
         settings=_settings_of(experiment, attempt, goal),
         fitting=goal,

@@ -6,23 +6,26 @@ and the prompts among each other tell whether it is their number.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures import in_context
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
 from promptreach.diagnosis.measures.metrics import score
+from promptreach.diagnosis.measures.race import BORNE_OUT, on_validation, settling, shared, split
 from promptreach.diagnosis.measures.user_run import score_user_run
 from promptreach.diagnosis.numbers import BASELINES, USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
 from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
-from promptreach.diagnosis.rules.rules import depends_on
+from promptreach.diagnosis.rules.rules import depends_on, judge
 from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.methods.methods import CONFIGURED, UNIPELT_SIZES, method_named
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.halving import has_left
-from promptreach.training.search.sweep import Sweep, sweep
+from promptreach.training.search.sweep import Sweep, swept
+from promptreach.training.search.together import Search, alone, together
+from promptreach.training.task.objective import Outcomes
 
 
 def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
@@ -47,7 +50,8 @@ def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
 def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     """Train the control and the baselines, score the user's own, and compare all with LoRA, the control and that.
 
-    Where the verdict hangs on the lengths tried, a prompt longer than those asked for is trained as well, and where it
+    What the race left out is trained after all where the rows judged do not bear out what validation rows said. Where
+    the verdict hangs on the lengths tried, a prompt longer than those asked for is trained as well, and where it
     still does a longer prefix. A method that this architecture cannot have is named with its reason, and the others are
     compared.
     """
@@ -58,6 +62,10 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     train_baselines(experiment)
     experiment.user_run = score_user_run(experiment)
     numbers = compared(experiment)
+    if experiment.not_needed and judge([*experiment.numbers, numbers]).verdict not in BORNE_OUT:
+        experiment.not_needed.clear()
+        train_baselines(experiment, race=False)
+        numbers = compared(experiment)
     while numbers.longer_possible and depends_on("lengths", [*experiment.numbers, numbers]):
         _train(experiment, [_one_longer(experiment)[numbers.longer_possible[0]]])
         numbers = compared(experiment)
@@ -65,17 +73,31 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     return Measured(numbers, experiment.sample)
 
 
-def compared(experiment: Experiment) -> TrainingNumbers:
-    """The numbers of all that was trained so far, and of the user's own."""
+def compared(
+    experiment: Experiment,
+    outcomes_of: Callable[[Run], Outcomes] = held_out,
+    as_told: Callable[[Comparison], Comparison] = lambda found: found,
+) -> TrainingNumbers:
+    """The numbers of all that was trained so far, and of the user's own once that is scored.
+
+    Args:
+        experiment: what was trained.
+        outcomes_of: gives the outcomes of a run that are compared.
+        as_told: what is made of every comparison.
+    """
     runs = experiment.runs
-    outcomes = {name: held_out(run) for name, run in runs.items()}
+    outcomes = {name: outcomes_of(run) for name, run in runs.items()}
     if experiment.user_run is not None:
         outcomes[USER] = experiment.user_run.outcomes
 
     def against(other: str) -> dict[str, Comparison]:
         if other not in outcomes:
             return {}
-        return {name: experiment.compare(found, outcomes[other]) for name, found in outcomes.items() if name != other}
+        return {
+            name: as_told(experiment.compare(found, outcomes[other]))
+            for name, found in outcomes.items()
+            if name != other
+        }
 
     rival = experiment.best("lora") or next((run for run in runs.values() if run.config.method == "lora"), None)
     lora = "" if rival is None else rival.config.label
@@ -91,6 +113,7 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         methods={
             name: run_numbers(
                 run,
+                outcomes[name],
                 _largest_rate(experiment.sweeps[name]),
                 experiment.starts.get(name, ()),
                 experiment.beside,
@@ -104,7 +127,7 @@ def compared(experiment: Experiment) -> TrainingNumbers:
         lora=lora,
         against_shorter={
             name: {
-                shorter: experiment.compare(outcomes[name], outcomes[shorter])
+                shorter: as_told(experiment.compare(outcomes[name], outcomes[shorter]))
                 for shorter, other in runs.items()
                 if other.config.method == run.config.method and other.config.tokens < run.config.tokens
             }
@@ -122,6 +145,7 @@ def compared(experiment: Experiment) -> TrainingNumbers:
             and "prompt" not in not_here
             and experiment.config("prompt", tokens=tokens).label not in runs
         ),
+        not_needed=dict(experiment.not_needed),
         user=_user_numbers(experiment),
         not_here=not_here,
         beside=experiment.beside,
@@ -159,15 +183,43 @@ def train_control(experiment: Experiment) -> Run:
     """The head-only control (for completions: the bare model), trained once."""
     if "head" not in experiment.sweeps:
         executor = experiment.executor_of(experiment.task)
-        experiment.sweeps["head"] = sweep(executor, experiment.config("head"), rates=[0.0])
+        experiment.sweeps["head"] = alone(executor, swept(experiment.task, experiment.config("head"), rates=[0.0]))
     return experiment.sweeps["head"].best
 
 
-def train_baselines(experiment: Experiment) -> None:
+def train_baselines(experiment: Experiment, *, race: bool = True) -> None:
     """One search for a learning rate a method and length: what suits one length need not suit another.
 
-    Prompts longer than the middle one come last, and not at all where `longer_cannot_help`.
+    Where not every run is asked for, those that decide come first: LoRA, the middle length of the form in question, the
+    user's own size, and whatever was asked for beside the usual methods. The others follow unless the verdict rests on
+    these; prompts longer than the middle one come last, and not at all where `longer_cannot_help`.
     """
+    race = race and not experiment.every_run
+    middle = experiment.middle_length
+    configs, longer = _asked_for(experiment)
+    user = experiment.user_settings
+    own = None if user is None else experiment.config(user.method, tokens=user.tokens, rank=user.rank).label
+    form = next((form for form in _forms(experiment)), "")
+
+    def decides(config: RunConfig) -> bool:
+        if config.label == own or config.method not in ("prompt", "prefix"):
+            return True
+        return config.method == form and config.tokens == middle
+
+    first, others = split(configs, decides) if race else (configs, [])
+    _train(experiment, first)
+    if race and (name := settling(experiment.numbers, compared(experiment, on_validation, shared))):
+        _leave_out(experiment, [*others, *longer], f"{name} is as good as LoRA on the validation rows")
+        return
+    _train(experiment, others)
+    if race and longer and longer_cannot_help(experiment):
+        _leave_out(experiment, longer, "a shorter one is as good as LoRA, and tokens do not bind it")
+        return
+    _train(experiment, longer)
+
+
+def _asked_for(experiment: Experiment) -> tuple[list[RunConfig], list[RunConfig]]:
+    """The runs that belong to the experiment, and those of its prompts that are longer than the middle one."""
     middle, user = experiment.middle_length, experiment.user_settings
     shorter, longer = ([t for t in experiment.tokens if t < middle], [t for t in experiment.tokens if t > middle])
     # The form of the user's own is the one whose lengths are compared.
@@ -179,9 +231,14 @@ def train_baselines(experiment: Experiment) -> None:
         configs.append(replace(experiment.config(CONFIGURED), peft=experiment.method_config))
     if user is not None:
         configs.append(experiment.config(user.method, tokens=user.tokens, rank=user.rank))
-    _train(experiment, configs)
-    if experiment.every_length or not longer_cannot_help(experiment):
-        _train(experiment, [experiment.config(form, tokens=tokens) for form in forms for tokens in longer])
+    return configs, [experiment.config(form, tokens=tokens) for form in forms for tokens in longer]
+
+
+def _leave_out(experiment: Experiment, configs: Sequence[RunConfig], why: str) -> None:
+    """Note which of `configs` are not trained, and why."""
+    lacks = experiment.task.backbone.lacks
+    left = [config.label for config in configs if config.label not in experiment.sweeps and not lacks(config.method)]
+    experiment.not_needed |= dict.fromkeys(left, why)
 
 
 def _sized(experiment: Experiment, method: str) -> RunConfig:
@@ -199,7 +256,8 @@ def _sized(experiment: Experiment, method: str) -> RunConfig:
 def longer_cannot_help(experiment: Experiment) -> bool:
     """Whether the prompt of middle length is as good as LoRA, and no better than the next shorter one.
 
-    Then tokens do not bind: longer prompts may still be a little better, but the middle one fits whatever they do.
+    Then tokens do not bind: longer prompts may still be a little better, but the middle one fits whatever they do. Both
+    are told by the validation rows, see `race`.
     """
     runs = [run for run in experiment.runs.values() if run.status == "finished"]
     prompts = sorted((run for run in runs if run.config.method == "prompt"), key=lambda run: run.config.tokens)
@@ -208,7 +266,7 @@ def longer_cannot_help(experiment: Experiment) -> bool:
     lora = experiment.best("lora")
     if middle is None or lora is None or not below:
         return False
-    against = experiment.compare(held_out(middle), held_out(lora))
+    against = shared(experiment.compare(middle.validation, lora.validation))
     saved = below[-1].validation.mean_loss - middle.validation.mean_loss
     return against.low >= -MARGIN[experiment.metric] and saved < LENGTH_HELPS
 
@@ -220,28 +278,35 @@ def equal_rank(experiment: Experiment) -> int:
 
 
 def _train(experiment: Experiment, configs: Sequence[RunConfig]) -> None:
-    """Add the sweep of each of `configs` that is not there yet and that this architecture can have."""
-    executor, control = experiment.executor_of(experiment.task), train_control(experiment)
-    lacks = experiment.task.backbone.lacks
-    for config in configs:
-        if config.label in experiment.sweeps or lacks(config.method, ""):
-            continue
-        wide = config.lora_targets == ALL_LINEAR and WIDE in experiment.methods
-        rates = experiment.learning_rates.get(WIDE if wide else config.method)
-        found = sweep(executor, config, rates, experiment.preference)
-        tried = [config.init]
-        # A prompt that ends below the control was harmed by its start, and is no measure of what prompts can do.
-        others = [
-            init for init in method_named(config.method).inits if init != config.init and not lacks(config.method, init)
-        ]
-        for init in others if config.method in ("prompt", "prefix") else ():
-            if not has_left(control.validation, found.best.validation):
-                break
-            tried.append(init)
-            other = sweep(executor, replace(config, init=init, own_text=()), rates, experiment.preference)
-            found = min(found, other, key=lambda entry: experiment.preference(entry.best))
-        experiment.sweeps[config.label] = found
-        experiment.starts[config.label] = tuple(tried)
+    """Add the sweep of each of `configs` that is not there yet and that this architecture can have; all of them search
+    together, so that workers have every first rung to choose from."""
+    lacks, control = experiment.task.backbone.lacks, train_control(experiment)
+    wanted = {config.label: config for config in configs if not lacks(config.method, "")}
+    wanted = {label: config for label, config in wanted.items() if label not in experiment.sweeps}
+    searches = [_searched(experiment, config, control) for config in wanted.values()]
+    for label, (found, tried) in zip(wanted, together(experiment.executor_of(experiment.task), searches), strict=True):
+        experiment.sweeps[label] = found
+        experiment.starts[label] = tried
+
+
+def _searched(experiment: Experiment, config: RunConfig, control: Run) -> Search[tuple[Sweep, tuple[str, ...]]]:
+    """The search for the best rate of `config`, and from its other starts where its own did harm; the starts tried."""
+    task, lacks = experiment.task, experiment.task.backbone.lacks
+    wide = config.lora_targets == ALL_LINEAR and WIDE in experiment.methods
+    rates = experiment.learning_rates.get(WIDE if wide else config.method)
+    found = yield from swept(task, config, rates, experiment.preference)
+    tried = [config.init]
+    # A prompt that ends below the control was harmed by its start, and is no measure of what prompts can do.
+    others = [
+        init for init in method_named(config.method).inits if init != config.init and not lacks(config.method, init)
+    ]
+    for init in others if config.method in ("prompt", "prefix") else ():
+        if not has_left(control.validation, found.best.validation):
+            break
+        tried.append(init)
+        other = yield from swept(task, replace(config, init=init, own_text=()), rates, experiment.preference)
+        found = min(found, other, key=lambda entry: experiment.preference(entry.best))
+    return found, tuple(tried)
 
 
 def _user_numbers(experiment: Experiment) -> UserNumbers | None:

@@ -105,6 +105,7 @@ def held_out(run: Run) -> Outcomes:
 
 def run_numbers(
     run: Run,
+    outcomes: Outcomes,
     largest_rate: float = math.inf,
     starts: Sequence[str] = (),
     beside: ScoreMetric | None = None,
@@ -114,6 +115,7 @@ def run_numbers(
 
     Args:
         run: no trial.
+        outcomes: of it, on the rows that it is judged by.
         largest_rate: of those tried for this run.
         starts: those tried; none means its own alone.
         beside, positive: as for `scores_of`.
@@ -121,7 +123,7 @@ def run_numbers(
     losses = [look.validation_loss for look in run.curve]
     fitted = [look.train_loss for look in run.curve if math.isfinite(look.train_loss)]
     return RunNumbers(
-        **scores_of(held_out(run), beside, positive),
+        **scores_of(outcomes, beside, positive),
         method=run.config.method,
         tokens=run.config.tokens,
         rank=run.config.rank,

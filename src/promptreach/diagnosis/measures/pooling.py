@@ -38,7 +38,10 @@ def read(
             return task.answered("held_out", found, joined), adapter, None
         objective = task_at(task, place, experiment.seed, joined).objective()
         assert isinstance(objective, HeadObjective)
-        outcomes = task.evaluate("held_out", objective, joined)
+        if adapter is None:
+            outcomes = task.evaluate_bare("held_out", objective)
+        else:
+            outcomes = task.evaluate("held_out", objective, joined)
         return outcomes, adapter, class_given(task, outcomes)
 
 

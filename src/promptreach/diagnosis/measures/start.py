@@ -12,7 +12,8 @@ from promptreach.backbone import Prepended
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.numbers import Geometry, StartNumbers
 from promptreach.prompt import SoftPrompt
-from promptreach.training.methods.initial import PREFIX_INITS, PROMPT_INITS, initial_prefix, initial_prompt
+from promptreach.training.methods.initial import PREFIX_INITS, PROMPT_INITS, initial_prompt
+from promptreach.training.search.sweep import start_outcomes
 from promptreach.training.task.task import Task
 
 FAR = 3.0
@@ -26,26 +27,30 @@ def measure(experiment: Experiment) -> Measured[StartNumbers] | Skipped:
     if reason := backbone.lacks("prompt"):
         return Skipped(f"There is no prompt on this architecture, because {reason}.")
     prompts = {f"{init} (start)": initial_prompt(backbone, tokens, init, sequences, seed) for init in PROMPT_INITS}
-    starts = {name: _start_loss(task, Prepended(prompt=prompt.embeddings)) for name, prompt in prompts.items()}
+    starts = {f"{init} (start)": _run_start(experiment, "prompt", init) for init in PROMPT_INITS}
     trained = experiment.best("prompt")
     if trained is not None and isinstance(trained.adapter, SoftPrompt):
         prompts["after training"] = trained.adapter
     if isinstance(experiment.user_adapter, SoftPrompt):
         prompts["your prompt"] = experiment.user_adapter
         starts["your prompt"] = _start_loss(task, Prepended(prompt=experiment.user_adapter.embeddings))
-    prefixes = {}
-    for init in (init for init in PREFIX_INITS if not backbone.lacks("prefix", init)):
-        prefix = initial_prefix(backbone, tokens, init, sequences, seed)
-        prefixes[init] = _start_loss(task, Prepended(prefix_keys=prefix.keys, prefix_values=prefix.values))
+    known = (init for init in PREFIX_INITS if not backbone.lacks("prefix", init))
+    prefixes = {init: _run_start(experiment, "prefix", init) for init in known}
     geometry = {name: geometry_of(prompt.embeddings, backbone.vocabulary) for name, prompt in prompts.items()}
     numbers = StartNumbers(
-        bare_loss=_start_loss(task, Prepended()),
+        bare_loss=task.evaluate_bare("validation", task.objective()).mean_loss,
         prompt_start_loss=starts,
         prefix_start_loss=prefixes,
         geometry=geometry,
         far_out=tuple(name for name, found in geometry.items() if found.norm_ratio > FAR),
     )
     return Measured(numbers, f"{len(task.validation):,} validation rows, {tokens} virtual tokens, 1 seed")
+
+
+def _run_start(experiment: Experiment, method: str, init: str) -> float:
+    """The validation loss at the start of a run of middle length, which training may have looked at already."""
+    config = experiment.config(method, tokens=experiment.middle_length, init=init)
+    return start_outcomes(experiment.task, config).mean_loss
 
 
 def _start_loss(task: Task, joined: Prepended) -> float:

@@ -22,6 +22,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from promptreach.backbone import Prepended
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
+from promptreach.formats import read_text
 from promptreach.hf.adapters._lora import check_state
 from promptreach.hf.adapters.folders import CARD, Readout, base_of, write_readout
 from promptreach.hf.adapters.places import CONFIG
@@ -66,11 +67,11 @@ def config_of(given: PeftConfig | Mapping[str, Any] | str | Path) -> PeftConfig:
 
 
 def _read(file: str | Path) -> dict[str, Any]:
+    text = read_text(Path(file).expanduser(), kind="the JSON of a PEFT config")
     try:
-        said = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or f"no JSON ({error})"
-        raise InputError(Fault(str(file), str(reason)[:200], "the JSON of a PEFT config")) from None
+        said = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(Fault(str(file), f"no JSON ({error})"[:200], "the JSON of a PEFT config")) from None
     wrong = [] if isinstance(said, dict) else [Fault(str(file), f"a {type(said).__name__}", "a PEFT config's JSON")]
     raise_if_any(wrong, InputError)
     return dict(said)

@@ -104,7 +104,8 @@ class Distributed:
         missing = [indices for indices in groups(configs, self.at_once) if not found.keys() >= set(indices)]
         jobs = [self._job([configs[index] for index in indices]) for indices in missing]
         known = steps_of(configs) - sum(steps_of(job.configs) for job in jobs)
-        label = label_of(configs) if len(configs) == 1 else f"{configs[0].method}, {len(configs)} runs"
+        methods = " and ".join(dict.fromkeys(config.method for config in configs))
+        label = label_of(configs) if len(configs) == 1 else f"{methods}, {len(configs)} runs"
         with self.progress.task(label, total=steps_of(configs)) as step:
             step(known, "done before" if known else "")
             for at, result in self.workers.run_jobs(jobs, step):

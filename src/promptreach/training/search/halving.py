@@ -2,8 +2,9 @@
 
 The rungs stand at doubling step counts, so every rung costs about the same: the first 3 of 3 candidates go to an eighth
 of the steps, the better 2 to a quarter, the best to the end, for 1.375 full runs. The first rung lies behind the
-warm-up, in which no candidate has seen its own rate yet. Candidates climb on the schedule of the full run, so that what
-survives is the full run: nothing is trained twice, and no decay is spent on a candidate that is dropped.
+warm-up, in which no candidate has seen its own rate yet; the later ones stand where a full run is looked at anyway, so
+that one look serves both. Candidates climb on the schedule of the full run, so that what survives is the full run:
+nothing is trained twice, and no decay is spent on a candidate that is dropped.
 
 As long as no candidate is better than the start they share by more than the noise of the validation rows, none is
 dropped: what leads there is luck, and the middle rate often sets off last.
@@ -23,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from promptreach.training.engines.executor import Executor
 from promptreach.training.runs import Run, RunConfig
+from promptreach.training.search.together import Search, alone
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.trainer import WARM_UP
 
@@ -71,12 +73,22 @@ def halving(
     Returns:
         Ties go to the earlier candidate; a diverged one is chosen only where all diverged.
     """
+    return alone(executor, halved(candidates, more, start, rank))
+
+
+def halved(
+    candidates: Sequence[RunConfig],
+    more: Callable[[Sequence[Run]], RunConfig | None] = lambda runs: None,
+    start: Outcomes | None = None,
+    rank: Rank | None = None,
+) -> Search[Halving]:
+    """The search that `halving` makes, for those that make several together; arguments and result as there."""
     rank = rank or by_loss
     configs = list(candidates)
-    last = executor.run([_at_rung(config, 0) for config in configs])
+    last = yield [_at_rung(config, 0) for config in configs]
     while (extra := more(last)) is not None:
         configs.append(extra)
-        last += executor.run([_at_rung(extra, 0)])
+        last += yield [_at_rung(extra, 0)]
     alive, kept, rung = list(range(len(configs))), len(configs), 0
     steps = configs[0].steps
     while kept > 1 and rung_steps(steps, rung + 1) < steps:  # a rung at the end would be a full run more
@@ -85,15 +97,16 @@ def halving(
             alive = sorted(sorted(alive, key=lambda index: rank(last[index]))[:kept])
         if kept > 1:
             rung += 1
-            for index, run in zip(alive, executor.run([_at_rung(configs[i], rung) for i in alive]), strict=True):
+            runs = yield [_at_rung(configs[index], rung) for index in alive]
+            for index, run in zip(alive, runs, strict=True):
                 last[index] = run
             while (leader := min(range(len(last)), key=lambda index: rank(last[index]))) not in alive:
-                last[leader] = executor.run([_at_rung(configs[leader], rung)])[0]
+                (last[leader],) = yield [_at_rung(configs[leader], rung)]
                 alive.append(leader)
     # One more candidate that is named now takes as many steps as the leader has taken.
     while (extra := more(last)) is not None:
         configs.append(extra)
-        last += executor.run([_at_rung(extra, rung)])
+        last += yield [_at_rung(extra, rung)]
     return Halving(tuple(last), configs[min(range(len(last)), key=lambda index: rank(last[index]))])
 
 
@@ -113,8 +126,9 @@ def halving_steps(steps: int, candidates: int) -> int:
 
 
 def rung_steps(steps: int, rung: int) -> int:
-    """The steps at which a rung stands, of `steps` in all; the first lies behind the warm-up."""
-    return min(steps, max(math.floor(WARM_UP * steps) + 1, round(steps * FIRST_RUNG)) << rung)
+    """The steps at which a rung stands, of `steps` in all; the first lies behind the warm-up, the others at shares of
+    the steps that a full run is looked at."""
+    return min(steps, max((math.floor(WARM_UP * steps) + 1) << rung, round(steps * FIRST_RUNG * (1 << rung))))
 
 
 def has_left(now: Outcomes, start: Outcomes) -> bool:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from promptreach.training.engines.executor import Executor
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import Run, RunConfig
-from promptreach.training.search.halving import Rank, by_loss, halving, halving_steps, rung_steps
+from promptreach.training.search.halving import Rank, by_loss, halved, halving_steps, rung_steps
+from promptreach.training.search.together import Search, alone
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.task import Task
 
-MOST_EXTENSIONS = 4
+MOST_EXTENSIONS = 6
 """How many rates a method's own grid grows by while its best rate stands at the edge."""
 
 
@@ -56,10 +57,18 @@ def sweep(
             ones only once the search has passed its first rung. An empty or one-element sequence tries nothing.
         rank: orders runs, the preferred first; None goes by validation loss.
     """
-    tried = own_rates(executor.task, config) if rates is None else rates or (config.learning_rate,)
+    return alone(executor, swept(executor.task, config, rates, rank))
+
+
+def swept(
+    task: Task, config: RunConfig, rates: Sequence[float] | None = None, rank: Rank | None = None
+) -> Search[Sweep]:
+    """The search that `sweep` makes on `task`, for those that make several together; the other arguments as there."""
+    tried = own_rates(task, config) if rates is None else rates or (config.learning_rate,)
     candidates = [replace(config, learning_rate=rate) for rate in tried]
     if len(candidates) == 1:
-        return Sweep((), *executor.run(candidates))
+        (only,) = yield candidates
+        return Sweep((), only)
 
     def beyond(runs: Sequence[Run]) -> RunConfig | None:
         if rates is not None or len(runs) >= len(candidates) + MOST_EXTENSIONS:
@@ -69,8 +78,9 @@ def sweep(
         rate = _rate_beyond_the_edge(runs, rank or by_loss, downwards=not at_first)
         return None if rate is None else replace(config, learning_rate=rate)
 
-    found = halving(executor, candidates, beyond, start=_start(executor.task, config), rank=rank)
-    return Sweep(found.trials, *executor.run([found.best]))
+    found = yield from halved(candidates, beyond, start=start_outcomes(task, config), rank=rank)
+    (best,) = yield [found.best]
+    return Sweep(found.trials, best)
 
 
 def own_rates(task: Task, config: RunConfig) -> list[float]:
@@ -80,10 +90,14 @@ def own_rates(task: Task, config: RunConfig) -> list[float]:
         return [_rounded(rate * trainable.rate_scale) for rate in spec.rates]
 
 
-def _start(task: Task, config: RunConfig) -> Outcomes:
-    """The validation outcomes before any step."""
-    with method_named(config.method).attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
-        return task.evaluate("validation", task.objective(), trainable.joined)
+def start_outcomes(task: Task, config: RunConfig) -> Outcomes:
+    """The validation outcomes before any step, which all runs from one start share; looked at once a task."""
+
+    def look() -> Outcomes:
+        with method_named(config.method).attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
+            return task.evaluate("validation", task.objective(), trainable.joined)
+
+    return task.looked_once(config.start_name, look)
 
 
 def planned_steps(config: RunConfig, candidates: int) -> int:

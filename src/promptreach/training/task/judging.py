@@ -95,17 +95,18 @@ def room_of(backbone: Backbone, train: Encoded) -> tuple[int, frozenset[int]]:
     assert train.answer_lengths is not None
     special = set(getattr(tokenizer_of(backbone), "all_special_ids", ()))
     ends = {ids[-1] for ids in train.sequences}
-    own = getattr(getattr(backbone.release(), "generation_config", None), "eos_token_id", None)
-    known = {
-        backbone.end_token,
-        *(own if isinstance(own, list) else [own]),
-        *(ends & special if len(ends) == 1 else ()),
-    }
-    stops = frozenset(stop for stop in known if isinstance(stop, int))
+    stops = stops_of(backbone) | frozenset(ends & special if len(ends) == 1 else ())
     if not stops:
         remedy = "Set the tokenizer's eos_token, or judge by the loss"
         raise InputError(Fault("metric", "written answers, and a tokenizer without an end token", "one", remedy))
     return max(train.answer_lengths) + SPARE, stops
+
+
+def stops_of(backbone: Backbone) -> frozenset[int]:
+    """The tokens that end what a model writes: the end token, and those of the model's own settings."""
+    own = getattr(getattr(backbone.release(), "generation_config", None), "eos_token_id", None)
+    known = {backbone.end_token, *(own if isinstance(own, list) else [own])}
+    return frozenset(stop for stop in known if isinstance(stop, int))
 
 
 def decoded(backbone: Backbone, written: Sequence[Sequence[int]]) -> list[str]:
@@ -146,14 +147,16 @@ def judging_faults(judging: Judging, data: TaskData | None = None) -> list[Fault
 
 def written_metric_faults(metric: str | None, data: TaskData) -> list[Fault]:
     """The faults of a metric where written answers alone have one."""
-    if metric is None:
+    if metric is None or (data.kind == "span" and metric == "token_f1"):  # which is what spans are judged by
         return []
+    if not isinstance(data, Completions):
+        remedy = "Leave it out: the loss chooses the rate; promptreach evaluate and promptreach audit judge by it."
+        return [Fault("metric", f"{metric!r} for a head", "a metric of completions that are written", remedy)]
     if metric not in TEXT_METRICS:
         return choice_faults("metric", metric, TEXT_METRICS, ", of written answers")
-    if isinstance(data, Completions) and not data.options:
+    if not data.options:
         return []
-    what = "options" if isinstance(data, Completions) else "labels"
-    return [Fault("metric", f"{metric!r} on {what}", "completions that are written", "Leave it out.")]
+    return [Fault("metric", f"{metric!r} on options", "completions that are written", "Leave it out.")]
 
 
 def _unmatched(judging: Judging, data: Completions) -> list[Fault]:
@@ -166,8 +169,12 @@ def _unmatched(judging: Judging, data: Completions) -> list[Fault]:
     return [Fault("answer_pattern", seen, "a pattern that finds the answer in every completion")]
 
 
-def judging_of(metric: str | None, pattern: str | None, length_normalised: bool) -> Judging:
-    """The way of judging that a call asks for: with a pattern and no metric, written answers are to match exactly."""
+def judging_of(
+    metric: str | None, pattern: str | None, length_normalised: bool, data: TaskData | None = None
+) -> Judging:
+    """The way of judging that a call asks for: with a pattern and no metric, written answers are to match exactly; on
+    rows that are read through a head nothing is written, though a metric may bear the same name."""
     named: Mapping[str, TextMetric] = {name: name for name in TEXT_METRICS}
-    found = named.get(metric or ("exact_match" if pattern else ""))
+    writes = data is None or isinstance(data, Completions)
+    found = named.get(metric or ("exact_match" if pattern else "")) if writes else None
     return Judging(found, pattern or "", length_normalised)

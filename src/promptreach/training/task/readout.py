@@ -95,6 +95,10 @@ class LinearHead(nn.Module):
         """The features that the head weighs."""
         return (pool(hidden, mask, self.pooling).to(self.centre) - self.centre) / self.spread
 
+    def of_features(self, pooled: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch classes"]:
+        """The outputs for what was read at its place before."""
+        return (pooled.to(self.centre) - self.centre) / self.spread @ self.weight.T + self.bias
+
     def folded(self) -> tuple[Tensor, Tensor]:
         """The same classifier as one (classes, hidden) matrix and bias on unstandardised features."""
         weight = (self.weight / self.spread).detach()

@@ -5,8 +5,10 @@ comes from `held_out`. The read-out is chosen by cross-validation inside `train`
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -24,11 +26,12 @@ from promptreach.training.task.judging import PLAIN, Judging, room_of
 from promptreach.training.task.kinds.kind import Places, TaskKind, laid_out
 from promptreach.training.task.kinds.labels import Labels
 from promptreach.training.task.kinds.registry import kind_of
-from promptreach.training.task.objective import Completion, Objective, Outcomes, RightOption, gather
+from promptreach.training.task.objective import Completion, HeadObjective, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, Pooling, Probe, Problem, best_probe, pool, standardised
 from promptreach.training.task.slices import Slices
 
+Seen = TypeVar("Seen")
 MIN_INPUTS = 12
 """Fewer different inputs than this do not make three parts."""
 
@@ -128,6 +131,28 @@ class Task:
             true=true.to(loss.dtype),
             score=score,
         ).weighted(data.weights)
+
+    def evaluate_bare(self, part: str, objective: Objective) -> Outcomes:
+        """As `evaluate` of the frozen model with nothing attached, which is run once for all heads that read it."""
+        if not isinstance(objective, HeadObjective) or objective.head.pooling == "each":
+            return self.evaluate(part, objective)
+        places = dict.fromkeys((*self.kind.poolings(self.backbone.task), objective.head.pooling))
+        pooled = self.looked_once(f"features: {part} {[*places]}", lambda: _pooled(self, part, places, None))
+        data, rows = self.encoded[part], range(len(self.encoded[part]))
+        with torch.no_grad():
+            found = objective.answered(objective.head.of_features(pooled[objective.head.pooling]), data, rows)
+        return gather([found.weighted(data.weights)], [rows])
+
+    def looked_once(self, name: str, look: Callable[[], Seen]) -> Seen:
+        """What `look` finds, which is asked once for every name in the life of this object."""
+        if name not in self._kept:
+            self._kept[name] = look()
+        return cast(Seen, self._kept[name])
+
+    @cached_property
+    def _kept(self) -> dict[str, Any]:
+        """What was found so far by `looked_once`."""
+        return {}
 
     def option_losses(self, part: str, joined: Prepended | None = None) -> Float[Tensor, " options"]:
         """The summed loss of every option of a part's examples, one example's behind another's, in nats."""
@@ -250,6 +275,19 @@ def features(
     Raises:
         InputError: when one of them is not finite.
     """
+    data, found = task.encoded[part], _pooled(task, part, poolings, joined)
+    finite = torch.stack([pooled.isfinite().all(1) for pooled in found.values()]).all(0)
+    if not finite.all():
+        broken = [ids for ids, good in zip(data.sequences, finite.tolist(), strict=True) if not good]
+        seen = f"{len(broken):,} of {len(data):,} examples whose hidden states are not finite"
+        raise InputError(unfinite_fault(task.backbone, broken, seen))
+    return found
+
+
+def _pooled(
+    task: Task, part: str, poolings: Iterable[Pooling], joined: Prepended | None
+) -> dict[Pooling, Float[Tensor, "examples hidden"]]:
+    """The pooled last hidden states of one part, as they come."""
     data = task.encoded[part]
     found = {pooling: torch.empty(len(data), task.backbone.hidden_size) for pooling in poolings}
 
@@ -262,11 +300,6 @@ def features(
     with torch.no_grad():
         for rows in evaluation_batches([len(ids) for ids in data.sequences], task.batch_size):
             task.slices.look(rows, look)
-    finite = torch.stack([pooled.isfinite().all(1) for pooled in found.values()]).all(0)
-    if not finite.all():
-        broken = [ids for ids, good in zip(data.sequences, finite.tolist(), strict=True) if not good]
-        seen = f"{len(broken):,} of {len(data):,} examples whose hidden states are not finite"
-        raise InputError(unfinite_fault(task.backbone, broken, seen))
     return found
 
 

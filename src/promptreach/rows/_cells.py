@@ -1,0 +1,51 @@
+"""Values of cells, whatever wrote them: gaps, arrays, and lists that CSV holds as JSON or as Python prints them."""
+
+import ast
+import json
+import math
+import re
+
+from promptreach.rows._table import Missing
+
+_LONGEST = 100_000
+"""Characters of a cell that is looked into."""
+_TOUCHING = re.compile(r"""['"]\s+['"]""")
+"""Texts with nothing between them but blanks, as arrays are printed: Python would read them as one."""
+
+
+def is_gap(value: object) -> bool:
+    """Whether a value stands for none."""
+    return value is None or value is Missing.MISSING or (isinstance(value, float) and math.isnan(value))
+
+
+def plain(value: object) -> object:
+    """A cell as a Python value: of an array its list, of a number of another library the number itself."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def is_listed(value: object) -> bool:
+    """Whether a value is a text between the brackets of a list."""
+    return isinstance(value, str) and value.strip()[:1] == "[" and value.strip()[-1:] == "]"
+
+
+def from_text(value: object) -> object:
+    """The list or the mapping that a text stands for; the value itself where it is no such text.
+
+    Nothing in the text is run: literals alone are read.
+    """
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        return value
+    text = value.strip()
+    if text[:1] + text[-1:] not in ("[]", "{}"):
+        return value
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    if _TOUCHING.search(text):
+        return value
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return value
+    return found if isinstance(found, list | dict) else value
