@@ -22,6 +22,7 @@ from markupsafe import Markup
 sys.path.insert(0, str(Path(__file__).parent))
 import families_table
 import rows_table
+import servers_table
 
 from promptreach.claims import CLAIMS, Claim, ClaimResult
 from promptreach.claims.run import as_picture, read_claim
@@ -164,6 +165,7 @@ def reference(room: str) -> str:
 
 
 PARTS: dict[str, Callable[[str], str]] = {
+    "servers": servers_table.servers,
     "theorem": theorem,
     "theorems": theorems,
     "claims": claims,

@@ -4,24 +4,18 @@ A page's Python blocks run in order, as a reader would run them, in a folder wit
 the names that the pages use. `print(...)  # text` promises that line; a page that promises one promises all it prints.
 """
 
-import csv
-import itertools
 import re
 import shlex
 import textwrap
 from pathlib import Path
 
 import pytest
-import torch
 import typer
 from typer.testing import CliRunner
 
-from helpers.models import tiny_model
+from helpers.pages import SMALL, write_material
 from promptreach import cli
-from promptreach.audit.settings import BUDGETS, Settings
-from promptreach.hf import save_adapter
-from promptreach.prompt import SoftPrompt
-from promptreach.tuning import Limits
+from promptreach.audit.settings import BUDGETS
 
 PROJECT = Path(__file__).parent.parent
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
@@ -77,29 +71,15 @@ def refusal(line: str) -> str:
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages' code finds in its folder: an encoder, a causal model, an adapter of each, and reviews."""
-    folder, draw = tmp_path_factory.mktemp("docs"), torch.Generator().manual_seed(0)
-    for name, family, adapter in (
-        ("a-model-folder", "bert", "my-failed-prompt"),
-        ("a-causal-model", "llama", "my-prompt"),
-    ):
-        model = tiny_model(family, max_position_embeddings=128, num_hidden_layers=1)
-        model.tokenizer.eos_token = "[SEP]" if family == "llama" else None  # written answers end
-        model.model.save_pretrained(folder / name)
-        model.tokenizer.save_pretrained(folder / name)
-        save_adapter(folder / adapter, model, SoftPrompt(torch.randn(4, model.hidden_size, generator=draw)))
-    words = [("the", "a"), ("cat", "dog", "film", "book"), ("was", "is"), ("very", "not"), ("good", "bad", "awful")]
-    texts = [" ".join(text) for text in itertools.product(*words)]
-    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows([text, "rotten" if "bad" in text or "awful" in text else "fresh"] for text in texts)
+    folder = tmp_path_factory.mktemp("docs")
+    write_material(folder)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The quick budget, shrunk until a tiny model takes seconds."""
-    monkeypatch.setitem(BUDGETS, "quick", Settings("quick", 0, Limits(64, 24, 48, 16), (2, 4), 2, 8, 8, 4))
+    monkeypatch.setitem(BUDGETS, "quick", SMALL)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_our_name_in_other_hands_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_missing_extra_breaks_nothing_and_says_how_to_get_it() -> None:
-    found = examine(versions(ray=None, datasets="3.6.0", torchao=None), opens)
+    found = examine(versions(ray=None, datasets="3.6.0", torchao=None, tensorboard=None, trackio=None), opens)
     assert found.works
     assert {extra.name: extra.works for extra in found.extras} == {name: name in ("gguf", "parquet") for name in EXTRAS}
     assert extra_of(found, "ray").command == 'pip install "ray>=2.40"'

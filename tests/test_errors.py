@@ -6,6 +6,7 @@ import pytest
 
 from promptreach import errors
 from promptreach.errors import (
+    MANY,
     DataError,
     Fault,
     InputError,
@@ -61,3 +62,15 @@ def test_every_error_is_caught_as_one_of_the_library_and_wrong_input_as_a_value_
 def test_unsupported_models_say_what_would_have_worked():
     error = UnsupportedModelError("mamba", ["bert", "llama"], "It has no attention")
     assert str(error) == "unsupported model: found mamba; supported are bert, llama. It has no attention"
+
+
+def test_many_equal_faults_are_one_line_with_their_count() -> None:
+    def faults(count: int) -> list[Fault]:
+        return [Fault(f"a.csv, row {row}", "no label", "one", "Remove it") for row in range(1, count + 1)]
+
+    assert len(str(InputError(faults(MANY - 1))).splitlines()) == MANY - 1
+    error = InputError([*faults(1200), Fault("a.csv, row 7", "no text", "one")])
+    first, second = str(error).splitlines()
+    assert first == "a.csv, row 1, and 1,199 more places up to a.csv, row 1200: no label; expected one. Remove it"
+    assert second == "a.csv, row 7: no text; expected one"
+    assert len(error.faults) == 1201

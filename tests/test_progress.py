@@ -3,6 +3,9 @@
 import io
 import subprocess
 import sys
+import warnings
+from types import ModuleType
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -109,3 +112,55 @@ def test_printed_results_stay_on_standard_output_beside_a_bar(capsys: pytest.Cap
         print("a result")
     assert capsys.readouterr().out == "a result\n"
     assert "a result" not in screen.getvalue()
+
+
+class Output:
+    """A stand-in of ipywidgets' place to draw in."""
+
+    cleared, closed = 0, False
+
+    def __enter__(self) -> "Output":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def clear_output(self, wait: bool) -> None:
+        Output.cleared += wait
+
+    def close(self) -> None:
+        Output.closed = True
+
+
+def notebook(monkeypatch: pytest.MonkeyPatch, *, widgets: bool) -> tuple[Console, list[Any]]:
+    """A notebook's console and what is displayed in it; stand-ins take the place of IPython and ipywidgets."""
+    shown: list[Any] = []
+    display = ModuleType("IPython.display")
+    display.display = shown.append  # type: ignore[attr-defined]
+    drawing = ModuleType("ipywidgets")
+    drawing.Output = Output  # type: ignore[attr-defined]
+    for name, module in (("IPython", ModuleType("IPython")), ("IPython.display", display), ("ipywidgets", drawing)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("promptreach.progress.find_spec", lambda name: object() if widgets else None)
+    return Console(force_jupyter=True, file=io.StringIO()), shown
+
+
+def test_a_notebook_with_widgets_has_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, shown = notebook(monkeypatch, widgets=True)
+    with Progress(console=console) as progress, progress.task("training a prompt", total=4) as step:
+        step(3, note="loss <0.61>")
+        progress._bars.refresh()
+    assert sum(isinstance(one, Output) for one in shown) == 1
+    assert Output.cleared > 0
+    assert Output.closed
+    pages = [one.html for one in shown if hasattr(one, "html")]
+    assert any("training a prompt" in page and "75%" in page and "loss &lt;0.61&gt;" in page for page in pages)
+
+
+def test_a_notebook_without_widgets_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, shown = notebook(monkeypatch, widgets=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # rich would warn at every look
+        with Progress(console=console) as progress, progress.task("unseen", total=2) as step:
+            step()
+            progress._bars.refresh()
+    assert shown == []

@@ -30,6 +30,8 @@ EXTRAS = {
     "data": "data by hub id",
     "ray": "training on a Ray cluster",
     "quantised": "models with weights packed by torchao",
+    "tensorboard": "curves of runs for TensorBoard (--report-to)",
+    "trackio": "curves of runs for trackio (--report-to)",
 }
 """The use of each extra."""
 

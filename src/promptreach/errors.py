@@ -7,8 +7,11 @@ Bad input is found before work starts and reported all at once, so the input err
 import importlib.metadata
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+MANY = 4
+"""The number of equal faults from which on they are one line."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class InputError(PromptreachError, ValueError):
         self.faults: tuple[Fault, ...] = (faults,) if isinstance(faults, Fault) else tuple(faults)
         if not self.faults:
             raise ValueError("an InputError needs at least one fault")
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        super().__init__("\n".join(lines_of(self.faults)))
 
 
 class DataError(InputError):
@@ -158,6 +161,21 @@ class NotContractingError(PromptreachError):
 
 class SideMismatchError(PromptreachError, ValueError):
     """A lower and an upper bound were combined into one number, which would bound nothing."""
+
+
+def lines_of(faults: Sequence[Fault]) -> list[str]:
+    """One line a fault; `MANY` and more that differ in nothing but their place are one line with their count."""
+    alike: dict[tuple[str, str, str], list[Fault]] = {}
+    for fault in faults:
+        alike.setdefault((fault.seen, fault.expected, fault.remedy), []).append(fault)
+    lines = []
+    for same in alike.values():
+        if len(same) < MANY:
+            lines += [str(fault) for fault in same]
+        else:
+            places = f"{same[0].where}, and {len(same) - 1:,} more places up to {same[-1].where}"
+            lines.append(str(replace(same[0], where=places)))
+    return lines
 
 
 def raise_if_any(faults: Sequence[Fault], kind: type[InputError] = InputError) -> None:

@@ -1,11 +1,15 @@
 """Progress with the time left, on standard error, for people only.
 
-Nothing is shown when standard error is not a terminal, so logs and pipes stay clean, and nothing ever goes to standard
-output, which belongs to results.
+Bars are drawn on a terminal, and in a notebook that has ipywidgets. Nothing is shown when standard error is neither, so
+logs and pipes stay clean, and nothing ever goes to standard output, which belongs to results. Whoever wants lines gets
+them from the logger ``promptreach`` at the level INFO: one when a task begins, one when it ends.
 """
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
@@ -14,6 +18,7 @@ from rich.progress import Progress as Bars
 
 from promptreach.terminal import one_line
 
+_LOG = logging.getLogger(__name__)
 _STDERR = Console(stderr=True)
 """One for all: bars inside bars are stacked only when they are drawn on the same console."""
 
@@ -54,7 +59,7 @@ class Progress:
             console=console,
             transient=True,
             redirect_stdout=False,  # or printed results would land on standard error
-            disable=quiet or not console.is_terminal or console.is_dumb_terminal,
+            disable=quiet or not _draws(console),
         )
         self._plan: TaskID | None = None
 
@@ -78,7 +83,8 @@ class Progress:
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Step]:
         """A bar while the block runs; `total` None when the amount of work is not known."""
-        bar = self._bars.add_task(one_line(description), total=total, note="")
+        bar, began = self._bars.add_task(one_line(description), total=total, note=""), time.monotonic()
+        _LOG.info("%s begins", one_line(description))
 
         def step(advance: int = 1, note: str = "") -> None:
             self._bars.update(bar, advance=advance, note=one_line(note))
@@ -89,3 +95,11 @@ class Progress:
             yield step
         finally:
             self._bars.remove_task(bar)
+            _LOG.info("%s ended after %.1f s", one_line(description), time.monotonic() - began)
+
+
+def _draws(console: Console) -> bool:
+    """Whether bars can be drawn there; in a notebook rich redraws them through ipywidgets, and warns without it."""
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return console.is_terminal and not console.is_dumb_terminal

@@ -101,3 +101,21 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     done = subprocess.run([sys.executable, "-c", SHOW], stdout=writer, stderr=subprocess.PIPE, timeout=120)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["audit", "--help"], ["--version"], ["claims"]])
+def test_nobody_reading_is_no_verdict_for_any_words(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    call = [sys.executable, "-m", "promptreach", *arguments]
+    done = subprocess.run(call, stdout=writer, stderr=subprocess.PIPE, timeout=300)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_many_equal_faults_are_one_line(tmp_path: Path) -> None:
+    rows = "".join("the cat,\n" for _ in range(40))
+    (tmp_path / "rows.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    status, _, err = run("audit", tmp_path, tmp_path / "rows.csv", "--out", tmp_path / "out")
+    assert status == 2
+    assert len([line for line in err.splitlines() if "label" in line]) == 1

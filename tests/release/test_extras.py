@@ -14,8 +14,10 @@ from promptreach.doctor import EXTRAS
 from promptreach.errors import InputError, MissingExtraError, install_command
 from promptreach.quantisation import quantisation_faults
 from promptreach.tables import read_task
+from promptreach.training.engines.trackers import tracker_faults
 
 PACKAGES = {"gguf": "gguf", "parquet": "pyarrow", "data": "datasets", "ray": "ray", "quantised": "torchao"}
+PACKAGES |= {"tensorboard": "tensorboard", "trackio": "trackio"}
 
 
 def cluster(folder: Path) -> object:
@@ -29,6 +31,8 @@ USES: dict[str, Callable[[Path], object]] = {
     "parquet": lambda folder: read_task(folder / "rows.parquet"),
     "data": lambda folder: read_task("owner/some-data"),
     "ray": cluster,
+    "tensorboard": lambda folder: tracker_faults("tensorboard"),
+    "trackio": lambda folder: tracker_faults("trackio"),
     "quantised": lambda folder: quantisation_faults({"quantization_config": {"quant_method": "torchao"}}),
 }
 """What needs each extra, on files that are none."""

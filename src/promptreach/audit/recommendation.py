@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from promptreach.audit.context import AuditContext
 from promptreach.audit.opening import auto_class, config_lines, opening_call, place_of
+from promptreach.audit.serving import serving_line
 from promptreach.audit.train_script import why_no_script, write_training
 from promptreach.commands.card import answer_lines, example_texts, label_lines
 from promptreach.commands.reading import readout_of
@@ -58,6 +59,7 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
         peft_config=peft_config,
         blocks=blocks,
         adapter=None if peft_config is None else ADAPTER_FOLDER,
+        serving=serving_line(context, run),
     )
 
 

@@ -16,8 +16,10 @@ from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import prepared
 from promptreach.audit.plan import AuditPlan, planned
 from promptreach.audit.recommendation import recommend
+from promptreach.audit.serving import for_server
 from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.certificate import Evidence
+from promptreach.commands.serving import serving_faults
 from promptreach.data import Completions
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures.in_context import in_context_faults, start_faults
@@ -41,6 +43,7 @@ from promptreach.terminal import one_line
 from promptreach.training.arguments import choice_faults, seed_faults
 from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
+from promptreach.training.engines.trackers import sending, tracker_faults
 from promptreach.training.methods.methods import as_text
 from promptreach.training.runs import RunStore
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
@@ -114,6 +117,7 @@ def audit(
     shots: int | None = None,
     init_text: str | None = None,
     method_config: Any = None,
+    serve_with: str | None = None,
     methods: Any = None,
     tokens: Any = None,
     rank: int | None = None,
@@ -125,6 +129,7 @@ def audit(
     learning_rates: Any = None,
     accumulate: int = 1,
     resume: bool = False,
+    report_to: str | None = None,
     dry_run: bool = False,
     device: Any = "auto",
     dtype: Any = "auto",
@@ -165,6 +170,8 @@ def audit(
             that it leaves in the model. ``"instruction"`` and ``"examples"`` take the words of these two.
         method_config: a config of PEFT (a `peft.PeftConfig`, a mapping, or its JSON file), whose method is trained in
             the same way and compared with the others.
+        serve_with: the server that the adapter is for, a key of `promptreach.commands.serving.SERVERS`; what it does
+            not take is compared like everything else and not recommended. For rows of prompt and completion.
         methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"lora_all"``
             (LoRA on all linear layers: of two the stronger on the validation rows is the rival of prompts),
             ``"unipelt"`` and ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the
@@ -182,6 +189,8 @@ def audit(
             rounding. Where memory runs out in spite of it, steps are cut further and go on.
         resume: continue in a folder that holds finished runs, or hand back its finished report; begin where it holds
             neither.
+        report_to: ``"tensorboard"`` (event files in `out`/tensorboard, or ./tensorboard) or ``"trackio"``: where the
+            curve of every run is sent when it has ended; it decides no number.
         quiet: no progress on standard error.
         again: a shell command that does this audit again, to be shown in the report; None shows the call in Python.
         dry_run: train nothing, touch no folder, and return the `AuditPlan`.
@@ -195,7 +204,7 @@ def audit(
 
     Raises:
         InputError: before any work, listing every fault of the arguments, the data, the model and the output folder.
-        MissingExtraError: for engine ``"ray"`` without the package ray.
+        MissingExtraError: for engine ``"ray"`` without the package ray, or `report_to` without its own.
         UnsupportedModelError: for an architecture that this library cannot take apart.
         OutputError: when nothing more can be written to `out`, or another call is under way there; the same call is
             waited for, and its report handed back.
@@ -212,7 +221,7 @@ def audit(
     chosen |= {"batch_size": batch_size, "max_length": max_length, "seeds": seeds, "learning_rates": learning_rates}
     chosen["accumulate"] = accumulate
     faults = choice_faults("budget", budget, get_args(BudgetName)) + engine_faults(engine, workers, ray_address, model)
-    faults += seed_faults(seed)
+    faults += seed_faults(seed) + tracker_faults(report_to)
     choices = _collect(faults, lambda: choices_of(**chosen))
     model_options |= {"device": device, "dtype": dtype}
     folder = _collect(faults, lambda: None if out is None or dry_run else _output(Path(out), resume))
@@ -229,6 +238,8 @@ def audit(
     peft_config = _collect(faults, lambda: None if method_config is None else config_of(method_config))
     faults += instruction_faults(instruction, shots) + start_faults(init_text, instruction, shots)
     faults += in_context_faults(opened, task_data, instruction, shots) if opened is not None else []
+    asked_for = choices.methods if choices is not None else None
+    faults += serving_faults(serve_with, task_data, opened is None or opened.task == "causal", asked_for)
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
@@ -237,7 +248,7 @@ def audit(
     settings = settings_for(budget, seed, opened.inner_entries(), opened.max_positions, choices)
     decides = next((name for name in SCORE_METRICS if name == metric), judging.metric)
     settings = replace(settings, metric=decides, judging=judging, instruction=instruction or "", shots=shots or 0)
-    settings = replace(settings, init_text=init_text or "", class_weights=class_weights)
+    settings = replace(settings, init_text=init_text or "", class_weights=class_weights, serve_with=serve_with or "")
     settings = replace(settings, method_config="" if peft_config is None else as_text(peft_config))
     if dry_run:
         return planned(opened, task_data, settings)
@@ -248,7 +259,8 @@ def audit(
         store = RunStore(folder / RUNS_FOLDER if folder else None)
         with (
             Progress(quiet) as progress,
-            open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
+            open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as local,
+            sending(local, report_to, (folder or Path()) / "tensorboard") as executor_of,
         ):
             context = prepared(
                 opened,
@@ -263,13 +275,13 @@ def audit(
                 user_tokens=brought.added_tokens if brought else (),
             )
             findings = [check.run(context, check.name in NEEDED) for check in CHECKS]
-        judgement = judge_findings(findings, context)
+        judgement = for_server(context, judge_findings(findings, context), settings.serve_with)
         user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
         said: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
         said |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
         said |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
         said |= {"class_weights": class_weights, "instruction": instruction, "shots": shots, "init_text": init_text}
-        said |= {"method_config": None if method_config is None else str(method_config)}
+        said |= {"method_config": None if method_config is None else str(method_config), "serve_with": serve_with}
         said |= {**choices.given, "out": None if out is None else f"{out}-again"}
         recommendation = recommend(context, judgement, folder, call_again(again, opened.name, task_data.source, said))
         # As JSON gives them back, so that a report read from its file equals the one that was written.

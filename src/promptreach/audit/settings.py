@@ -45,6 +45,7 @@ class Settings:
         method_config: of a method of PEFT that is trained beside them, as text.
         instruction, shots: words to put in front of the rows for the bare model, and how many examples.
         accumulate: slices of a step's rows, whose gradients are added up.
+        serve_with: the server that the recommended adapter is for; empty for any.
     """
 
     budget: BudgetName
@@ -67,6 +68,7 @@ class Settings:
     init_text: str = ""
     method_config: str = ""
     accumulate: int = 1
+    serve_with: str = ""
 
 
 BUDGETS: dict[BudgetName, Settings] = {

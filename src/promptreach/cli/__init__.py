@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from promptreach._version import __version__
-from promptreach.cli._command import bounded
+from promptreach.cli._command import bounded, end_unread
 from promptreach.cli.attend import attend
 from promptreach.cli.audit import audit
 from promptreach.cli.capacity import capacity
@@ -16,6 +16,7 @@ from promptreach.cli.claims import claims
 from promptreach.cli.compile import compile
 from promptreach.cli.doctor import doctor
 from promptreach.cli.evaluate import evaluate
+from promptreach.cli.export import export
 from promptreach.cli.fit import fit
 from promptreach.cli.inspect import inspect
 from promptreach.cli.limits import limits
@@ -54,10 +55,32 @@ def _options(
 
 
 # In the order in which `--help` shows them.
-for command in (audit, fit, predict, evaluate, inspect, limits, compile, attend, shrink, capacity, claims, doctor):
+for command in (
+    audit,
+    fit,
+    predict,
+    evaluate,
+    inspect,
+    export,
+    limits,
+    compile,
+    attend,
+    shrink,
+    capacity,
+    claims,
+    doctor,
+):
     app.command(help=_reflowed(command.__doc__))(bounded(command))
 
 
 def main() -> None:
-    """The entry point of the console script."""
-    app()
+    """The entry point of the console script.
+
+    Help is printed by typer, which ends with 1 where nobody reads it: a verdict, and here none was reached.
+    """
+    try:
+        app()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            end_unread()
+        raise

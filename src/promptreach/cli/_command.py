@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from promptreach._version import __version__
-from promptreach.errors import PromptreachError
+from promptreach.errors import PromptreachError, lines_of
 from promptreach.memory import is_shortage, shortage_text
 from promptreach.terminal import one_line, printable, say
 from promptreach.training.arguments import MOST_SEED as MOST_SEED
@@ -53,6 +53,35 @@ class Engine(StrEnum):
 
     local = "local"
     ray = "ray"
+
+
+class Server(StrEnum):
+    """The servers, as the command line names them."""
+
+    vllm = "vllm"
+    sglang = "sglang"
+    tensorrt_llm = "tensorrt-llm"
+    llama_cpp = "llama.cpp"
+    transformers = "transformers"
+
+
+ServeWith = Annotated[
+    Server | None, typer.Option(metavar="SERVER", help=f"Keep to what it takes: {', '.join(Server)}.")
+]
+"""The server that an adapter is for."""
+
+
+class Tracker(StrEnum):
+    """The trackers that curves can go to."""
+
+    tensorboard = "tensorboard"
+    trackio = "trackio"
+
+
+ReportTo = Annotated[
+    Tracker | None, typer.Option(metavar="TRACKER", help=f"Send every run's curve to {' or '.join(Tracker)}.")
+]
+"""Where the curves of our own runs go beside the report."""
 
 
 class ModelTask(StrEnum):
@@ -114,9 +143,7 @@ def bounded(command: Callable[..., Any]) -> Callable[..., Any]:
         except (SystemExit, typer.Exit, typer.Abort, GeneratorExit):
             raise
         except BrokenPipeError:
-            # What is still in the buffer would raise again when the interpreter ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(141) from None
+            end_unread()
         except PromptreachError as error:
             _refuse(error)
         except KeyboardInterrupt:
@@ -136,9 +163,17 @@ def bounded(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def end_unread() -> NoReturn:
+    """The end of a call whose output nobody reads any more: no verdict, and no words."""
+    # What is still in the buffer would raise again when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(141) from None
+
+
 def _refuse(error: PromptreachError) -> None:
-    for fault in getattr(error, "faults", None) or [error]:
-        say(f"promptreach: {one_line(str(fault))}", error=True)
+    faults = getattr(error, "faults", None)
+    for line in lines_of(faults) if faults else [str(error)]:
+        say(f"promptreach: {one_line(line)}", error=True)
     raise SystemExit(2) from error
 
 

@@ -11,7 +11,17 @@ import typer
 
 from promptreach.cli import _answers as answers
 from promptreach.cli import _audit_options as lists
-from promptreach.cli._command import MOST_SEED, Budget, Dtype, Engine, ModelTask, exit_status, within
+from promptreach.cli._command import (
+    MOST_SEED,
+    Budget,
+    Dtype,
+    Engine,
+    ModelTask,
+    ReportTo,
+    ServeWith,
+    exit_status,
+    within,
+)
 from promptreach.errors import Fault, InputError
 from promptreach.preflight import look
 from promptreach.terminal import printable, say, write_json
@@ -66,6 +76,8 @@ def audit(
         typer.Option(rich_help_panel=_CHOICES, help="Where prompts start: a text, or instruction or examples."),
     ] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT folder to audit as well.")] = None,
+    serve_with: ServeWith = None,
+    report_to: ReportTo = None,
     budget: Annotated[Budget, typer.Option(metavar="BUDGET", help=f"Training: {', '.join(Budget)}.")] = Budget.standard,
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("promptreach-report"),
     engine: Annotated[Engine, typer.Option(help="Where training runs go.")] = Engine.local,
@@ -199,6 +211,7 @@ def audit(
         "shots": shots,
         "init_text": init_text,
         "method_config": method_config,
+        "serve_with": serve_with.value if serve_with else None,
     }
     shown |= {"out": f"{out}-again"}
     with exit_status(f"Finished runs are kept: add --resume to continue in {out}."):
@@ -222,8 +235,10 @@ def audit(
             shots=shots,
             init_text=init_text,
             method_config=method_config,
+            serve_with=serve_with.value if serve_with else None,
             **vars(choices),
             resume=resume,
+            report_to=report_to.value if report_to else None,
             quiet=quiet or json,
             again=_command(model, data, shown),
             dry_run=dry_run,

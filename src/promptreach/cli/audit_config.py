@@ -47,6 +47,8 @@ class AuditConfig(BaseModel):
     init_text: StrictStr | None = None
     method_config: StrictStr | None = None
     adapter: StrictStr | None = None
+    report_to: Literal["tensorboard", "trackio"] | None = None
+    serve_with: Literal["vllm", "sglang", "tensorrt-llm", "llama.cpp", "transformers"] | None = None
     budget: Literal["quick", "standard", "thorough"] | None = None
     metric: StrictStr | None = None
     class_weights: StrictStr | None = None

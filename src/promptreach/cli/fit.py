@@ -8,7 +8,7 @@ import typer
 
 from promptreach.cli import _answers as answers
 from promptreach.cli._audit_options import class_weights as class_weights_of
-from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
+from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, ReportTo, Revision, ServeWith, exit_status, within
 from promptreach.preflight import look
 from promptreach.terminal import say
 from promptreach.training.arguments import MIN_CONTENT, least_faults, rate_faults
@@ -92,6 +92,8 @@ def fit(
     split_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The part of each row.")] = None,
     validation: Annotated[str | None, typer.Option(help="Rows that choose the rate and the step.")] = None,
     test: Annotated[str | None, typer.Option(help="Rows that judge.")] = None,
+    serve_with: ServeWith = None,
+    report_to: ReportTo = None,
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same adapter.")] = 0,
     device: Annotated[str, typer.Option(help="Where the model goes.")] = "cpu",
     revision: Revision = None,
@@ -152,8 +154,10 @@ def fit(
             metric=metric,
             answer_pattern=answer_pattern,
             length_normalised=length_normalised,
+            serve_with=serve_with.value if serve_with else None,
             seed=seed,
             accumulate=accumulate,
+            report_to=report_to.value if report_to else None,
             quiet=quiet or json,
         )
     print_finding(finding, as_json=json)

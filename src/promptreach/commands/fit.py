@@ -9,12 +9,14 @@ from promptreach.certificate import Evidence
 from promptreach.commands.card import model_card
 from promptreach.commands.intervals import Interval, decided_by, metrics_of
 from promptreach.commands.reading import cut_note, readout_of, unused_note
+from promptreach.commands.serving import SERVERS, serving_faults
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.comparison import held_out, paired
 from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel, save_adapter, save_readout
 from promptreach.hf.adapters.by_config import config_of, save_by_config
 from promptreach.hf.adapters.folders import READOUT, base_of
+from promptreach.hf.adapters.inspection import KINDS
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Cell, Finding, Table, Text
 from promptreach.report.formatting import counted
@@ -51,8 +53,10 @@ def fit_adapter(
     metric: str | None = None,
     answer_pattern: str | None = None,
     length_normalised: bool = False,
+    serve_with: str | None = None,
     seed: int = 0,
     accumulate: int = 1,
+    report_to: str | None = None,
     quiet: bool = False,
 ) -> Finding:
     """Train one adapter, judge it on rows that nothing was chosen by, and leave its folder at `out`.
@@ -67,13 +71,17 @@ def fit_adapter(
         max_length: tokens of a row that are read.
         class_weights: as for `promptreach.tuning.fit`.
         metric, answer_pattern, length_normalised: as for `promptreach.tuning.fit`.
+        serve_with: a key of `promptreach.commands.serving.SERVERS`; a method that this server does not take is refused.
+        report_to: as for `promptreach.tuning.fit`.
         quiet: no progress bar.
 
     Raises:
         InputError: for arguments that make no sense, all at once; and as `promptreach.tuning.fit` does.
         OutputError: when `out` is a folder with something else in it.
     """
-    raise_if_any(_faults(method, data, learning_rate, search) + class_weight_faults(class_weights, data))
+    faults = _faults(method, data, learning_rate, search) + class_weight_faults(class_weights, data)
+    kinds = [method] if isinstance(method, str) else [KINDS.get(str(getattr(method.peft_type, "value", "")), "")]
+    raise_if_any(faults + serving_faults(serve_with, data, model.task == "causal", kinds))
     raise_if_any(_place_faults(out), OutputError)
     model = model if isinstance(data, Completions) else model.reading
     limits = Limits(max_length=max_length)
@@ -109,6 +117,7 @@ def fit_adapter(
         metric=metric,
         answer_pattern=answer_pattern,
         length_normalised=length_normalised,
+        report_to=report_to,
         quiet=quiet,
     )
     length = content_length(model, limits, longest)
@@ -116,7 +125,11 @@ def fit_adapter(
     found = f"{_searched(run, learning_rate)} {recipe(run, task, length)}"
     card = model_card(run, task, base_of(model), metrics, gain, found, length)
     _write(out, model, task, run, card)
-    return _finding(out, task, run, metrics, gain, found, length)
+    finding = _finding(out, task, run, metrics, gain, found, length)
+    if serve_with is not None:
+        text = f"For {SERVERS[serve_with]}: promptreach export {out} --for {serve_with} --out {out}-{serve_with}"
+        finding.blocks.append(Text(text=text))
+    return finding
 
 
 def _faults(method: Any, data: TaskData, learning_rate: float | None, search: bool) -> list[Fault]:

@@ -238,7 +238,9 @@ def _serving_blocks(kind: str, head: bool) -> list[Block]:
     """One line a server, and what each wants in words: those are too long for a table."""
     words = {"yes": "yes", "converted": "after conversion", "no": "no"}
     rows: list[list[Cell]] = [[row.server, words[row.served], row.dated, row.source] for row in servers_for(kind)]
-    note = f"READ in {READ_IN} in the sources named, not run here; of causal models."
+    note = f"READ in {READ_IN} in the sources named; of causal models."
+    tried = [f"RUN here: {row.server}, {row.tried}." for row in servers_for(kind) if row.tried]
+    note = " ".join([note, *(tried or ["None was run here."])])
     if head:
         note += " No server knows the head: what comes out are hidden states or tokens, and no labels."
     table = Table(title="Where it can be served", columns=["server", f"takes a {kind}", "as of", "source"], rows=rows)

@@ -20,6 +20,7 @@ from promptreach.hf.adapters.folders import as_adapter
 from promptreach.hf.models.load import opened_for
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
+from promptreach.report.glance import Shown, View
 from promptreach.report.verdict import Reason, TuningVerdict
 from promptreach.tables import read_task
 from promptreach.training.arguments import MIN_CONTENT, choice_faults, least_faults, rate_faults, size_faults
@@ -34,8 +35,8 @@ ATTEMPTABLE = ("prompt", "prefix", "lora")
 """The methods whose failure can be diagnosed."""
 
 
-@dataclass(frozen=True, eq=False)
-class Diagnosis:
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnosis(Shown):
     """A verdict between expressivity, optimisation and data, and its reasons.
 
     Attributes:
@@ -55,6 +56,13 @@ class Diagnosis:
     findings: Mapping[str, Measured[object] | Skipped]
     advice: str
     recommended: Attempt | None
+
+    def view(self) -> View:
+        """The verdict, the advice, the reasons, and what was measured on which rows."""
+        reasons = [f"{rank}. {reason.text} [{reason.evidence.value}]" for rank, reason in enumerate(self.reasons, 1)]
+        found = [f"{name}: {one.sample or one.reason}" for name, one in self.findings.items()]
+        heading = f"{self.verdict.value}: {self.headline} [{self.evidence.value}]"
+        return View(heading, "", [self.advice, *reasons, *found])
 
 
 def diagnose(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from promptreach.certificate import Certificate, Evidence, Side
+from promptreach.report.glance import Shown, View, tables_of
 
 FINDING_VERSION = 1
 """The version of a finding's JSON where it stands alone: raised when a field is renamed, removed or changes meaning."""
@@ -133,7 +134,7 @@ _Certificate = Annotated[
 ]
 
 
-class Finding(_Record):
+class Finding(Shown, _Record):
     """What one check found.
 
     Attributes:
@@ -162,3 +163,10 @@ class Finding(_Record):
     blocks: list[Block] = Field(default_factory=list)
     certificates: list[_Certificate] = Field(default_factory=list)
     seconds: float = 0.0
+
+    def view(self) -> View:
+        """Its summary, on what sample, its paragraphs and its tables."""
+        why = [f"{self.status}, {self.reason or 'no reason was given'}"] if self.status != "done" else []
+        said = [block.text for block in self.blocks if isinstance(block, Text)]
+        about = f"Sample: {self.sample}" if self.sample else ""
+        return View(f"{self.summary} [{self.evidence.value}]", about, [*why, *said], tables_of(self.blocks))

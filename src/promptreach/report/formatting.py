@@ -1,14 +1,30 @@
 """Numbers and plain values in words that a person reads easily. Shared by the page, its figures and the terminal."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from promptreach.evidence import Side
-from promptreach.report.findings import Table
 from promptreach.rounding import shown_bound
 
 DASH = "–"
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Cells under column names, such as `promptreach.report.findings.Table`."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The names."""
+
+    @property
+    def rows(self) -> Sequence[Sequence[Any]]:
+        """The cells."""
+
+    @property
+    def sides(self) -> Mapping[str, Side]:
+        """Columns whose numbers are proved bounds, and their side."""
 
 
 def format_number(value: int | float | None) -> str:
@@ -48,7 +64,7 @@ def format_value(value: Any) -> str:
     return str(value)
 
 
-def format_rows(table: Table) -> list[list[str]]:
+def format_rows(table: Rows) -> list[list[str]]:
     """The cells of a table on one line each, bounds rounded to the side that their column names."""
     sides = [table.sides.get(name) for name in table.columns]
     return [
@@ -81,7 +97,7 @@ def format_seconds(seconds: int | float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def numeric_columns(table: Table) -> list[bool]:
+def numeric_columns(table: Rows) -> list[bool]:
     """For each column whether it holds numbers only (and dashes), so that it is set flush right."""
     return [
         all(cell is None or (isinstance(cell, (int, float)) and not isinstance(cell, bool)) for cell in cells)

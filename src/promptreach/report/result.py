@@ -14,6 +14,8 @@ from pydantic import Field
 
 from promptreach.certificate import Evidence
 from promptreach.report.findings import Block, Finding, _Record
+from promptreach.report.formatting import format_seconds
+from promptreach.report.glance import Shown, View, tables_of
 from promptreach.report.verdict import EXIT_STATUS, TuningVerdict
 from promptreach.report.verdict import Reason as Reason
 
@@ -31,6 +33,7 @@ class Recommendation(_Record):
         peft_config: the adapter configuration to paste, or None.
         blocks: commands and code to copy.
         adapter: the recommended adapter's folder, relative to the report, or None.
+        serving: the servers that take it, and what those that do not would cost; empty where nothing is advised.
     """
 
     method: MethodName | None
@@ -42,9 +45,10 @@ class Recommendation(_Record):
     peft_config: dict[str, Any] | None = None
     blocks: list[Block] = Field(default_factory=list)
     adapter: str | None = None
+    serving: str = ""
 
 
-class Report(_Record):
+class Report(Shown, _Record):
     """A verdict with all that goes with it, as every writer shows it.
 
     Attributes:
@@ -76,6 +80,17 @@ class Report(_Record):
     @property
     def exit_status(self) -> int:
         return EXIT_STATUS[self.verdict]
+
+    def view(self) -> View:
+        """The verdict, the advice, the reasons, and the methods side by side; the page has the rest."""
+        advice, about = self.recommendation, (self.model.get("name"), self.data.get("source"))
+        said = [part for part in (advice.text, advice.serving) if part]
+        reasons = [f"{rank}. {reason.text} [{reason.evidence.value}]" for rank, reason in enumerate(self.reasons, 1)]
+        tables = [table for finding in self.findings for table in tables_of(finding.blocks)]
+        methods = [table for table in tables if table.columns and table.columns[0].lower() == "method"][:1]
+        heading = f"{self.verdict.value}: {self.headline} [{self.evidence.value}]"
+        where = " on ".join(str(part) for part in about if part)
+        return View(heading, f"{where}; {format_seconds(self.seconds)}", [*said, *reasons], methods)
 
     def finding(self, check: str) -> Finding | None:
         """The finding of one check, or None if it did not run."""

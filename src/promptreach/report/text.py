@@ -149,6 +149,8 @@ def _print_recommendation(console: Console, recommendation: Recommendation) -> N
         lines.append(", ".join(f"{name} {value}" for name, value in named))
     if recommendation.adapter:
         lines.append(f"The recommended adapter is ready: {recommendation.adapter}")
+    if recommendation.serving:
+        lines.append(recommendation.serving)
     for line in lines:
         _print_paragraph(console, line)
     for block in recommendation.blocks:

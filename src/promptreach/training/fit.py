@@ -14,6 +14,7 @@ from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.tables import read_task
 from promptreach.training.arguments import choice_faults, least_faults, rate_faults, seed_faults
 from promptreach.training.engines.engines import engine_faults, open_engine
+from promptreach.training.engines.trackers import sending, tracker_faults
 from promptreach.training.methods.initial import OWN, WarmStart
 from promptreach.training.methods.methods import (
     CONFIGURED,
@@ -62,6 +63,7 @@ def fit(
     ray_address: str | None = None,
     at_once: int = 1,
     accumulate: int = 1,
+    report_to: str | None = None,
     quiet: bool = False,
 ) -> Run:
     """The run of a prompt or one of its rivals, trained on a frozen model and scored on held-out examples.
@@ -107,6 +109,8 @@ def fit(
             prefixes; worth more than 1 on a device that one run leaves idle.
         accumulate: slices of a step's rows, whose gradients are added up: less memory, the same result to float
             rounding. Where memory runs out in spite of it, steps are cut further and go on.
+        report_to: ``"tensorboard"`` (event files in `folder`/tensorboard, or ./tensorboard) or ``"trackio"``: where
+            every run's curve is sent when it has ended.
         quiet: no progress bar.
 
     Returns:
@@ -120,7 +124,7 @@ def fit(
             the reason; for a prompt that leaves no room in the context, or
             completions asked of an encoder.
         OutputError: when nothing can be written to `folder`.
-        MissingExtraError: for engine ``"ray"`` without the package ray.
+        MissingExtraError: for engine ``"ray"`` without the package ray, or `report_to` without its own.
         WorkerError: when workers die, or are not what this process is.
         DataError: for fewer than 12 different inputs; and whatever else reading the model and the data raises.
     """
@@ -140,6 +144,7 @@ def fit(
             *_prefix_faults(method, reparameterise=reparameterise, dropout=dropout),
             *choice_faults("pooling", pooling, POOLED),
             *class_weight_faults(class_weights, None),
+            *tracker_faults(report_to),
         ]
     )
     if folder is not None:
@@ -174,7 +179,8 @@ def fit(
     store = RunStore(None if folder is None else Path(folder))
     with (
         Progress(quiet) as progress,
-        open_engine(store, progress, engine, workers=workers, ray_address=ray_address, at_once=at_once) as executor_of,
+        open_engine(store, progress, engine, workers=workers, ray_address=ray_address, at_once=at_once) as local,
+        sending(local, report_to, Path(folder or ".") / "tensorboard") as executor_of,
     ):
         task = prepare(
             backbone,

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,9 @@ from torch import Tensor
 from promptreach.backbone import Backbone, Prepended
 from promptreach.files import as_output_error
 from promptreach.prompt import Adapter
-from promptreach.report.formatting import counted
+from promptreach.report.findings import Cell, Table
+from promptreach.report.formatting import counted, format_seconds
+from promptreach.report.glance import Shown, View
 from promptreach.training.methods.initial import WarmStart
 from promptreach.training.methods.methods import CONFIGURED, Shape, method_named
 from promptreach.training.store import Groups, Store, read_stored, read_tensors
@@ -106,8 +108,8 @@ class Evaluation:
     validation_accuracy: float
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Shown):
     """The outcome of one run.
 
     Attributes:
@@ -132,8 +134,19 @@ class Run:
     curve: tuple[Evaluation, ...]
     validation: Outcomes
     held_out: Outcomes | None
-    state: dict[str, Tensor] = field(repr=False)
-    head: dict[str, Tensor] = field(repr=False)
+    state: dict[str, Tensor]
+    head: dict[str, Tensor]
+
+    def view(self) -> View:
+        """Its settings, how it ended, its scores, and its evaluations."""
+        config, scores = self.config, [("validation", self.validation), ("held-out", self.held_out)]
+        said = [f"{part} loss {one.mean_loss:.3f}, accuracy {one.accuracy:.1%}" for part, one in scores if one]
+        size = f"{self.parameters:,} trainable numbers, {self.steps:,} steps in {format_seconds(self.seconds)}"
+        about = f"learning rate {config.learning_rate:.3g}, start {config.init or 'none'}, seed {config.seed}; {size}"
+        looks: list[dict[str, Cell]] = [dict(_to_json(look)) for look in self.curve]
+        tables = [Table.of("Evaluations on the validation rows", looks)] if looks else []
+        heading = f"{config.label}: {self.status}, kept at step {self.best_step}" if looks else config.label
+        return View(f"{heading} [MEASURED]", about, said, tables)
 
     @property
     def adapter(self) -> Adapter | None:
