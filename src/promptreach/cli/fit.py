@@ -8,13 +8,31 @@ import typer
 
 from promptreach.cli import _answers as answers
 from promptreach.cli._audit_options import class_weights as class_weights_of
-from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
+from promptreach.cli._command import (
+    MOST_SEED,
+    BaseId,
+    Json,
+    Model,
+    Public,
+    PushToHub,
+    Quiet,
+    Revision,
+    exit_status,
+    unpublishable,
+    within,
+)
 from promptreach.preflight import look
 from promptreach.terminal import say
 from promptreach.training.arguments import MIN_CONTENT, least_faults, rate_faults
 
 _TRAINING = "Training"
 _COLUMNS = "Columns of DATA, where their names do not tell"
+
+
+class _Pooling(StrEnum):
+    mean = "mean"
+    first = "first"
+    last = "last"
 
 
 class _Method(StrEnum):
@@ -92,6 +110,13 @@ def fit(
     split_col: Annotated[str | None, typer.Option(rich_help_panel=_COLUMNS, help="The part of each row.")] = None,
     validation: Annotated[str | None, typer.Option(help="Rows that choose the rate and the step.")] = None,
     test: Annotated[str | None, typer.Option(help="Rows that judge.")] = None,
+    pooling: Annotated[
+        _Pooling | None,
+        typer.Option(rich_help_panel=_TRAINING, show_default="chosen", help="Where a head reads: mean, first or last."),
+    ] = None,
+    push_to_hub: PushToHub = None,
+    public: Public = False,
+    base_id: BaseId = "",
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same adapter.")] = 0,
     device: Annotated[str, typer.Option(help="Where the model goes.")] = "cpu",
     revision: Revision = None,
@@ -116,6 +141,7 @@ def fit(
         counts = {"tokens": tokens, "rank": rank, "steps": steps, "batch_size": batch_size, "accumulate": accumulate}
         known = least_faults(counts) + least_faults({"max_length": max_length}, MIN_CONTENT)
         known += rate_faults("learning_rate", learning_rate)
+        known += unpublishable(push_to_hub, model, base_id)
         look(model, data=data, columns=given, device=device, revision=revision, known=known)
 
     from promptreach.commands.fit import fit_adapter
@@ -154,8 +180,14 @@ def fit(
             length_normalised=length_normalised,
             seed=seed,
             accumulate=accumulate,
+            pooling=None if pooling is None else pooling.value,
+            push_to_hub=push_to_hub,
+            private=not public,
+            base_id=base_id,
             quiet=quiet or json,
         )
     print_finding(finding, as_json=json)
     if not json:
         say(f"\nAdapter and model card: {out}")
+        if address := finding.values["published"]:
+            say(f"Published at {address}")

@@ -10,7 +10,8 @@ from promptreach.certificate import Evidence
 from promptreach.commands.reading import AdapterReader, read_folder
 from promptreach.data import Completions, LabelledTexts, TaggedWords
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.hf import OpenModel, attach
+from promptreach.hf import OpenModel
+from promptreach.hf.adapters.by_config import attach_any
 from promptreach.report.findings import Cell, Finding, Table
 from promptreach.report.formatting import counted
 from promptreach.rows.options import spaced
@@ -183,7 +184,7 @@ def _chosen(
     rows = Completions(tuple(texts), tuple(own[0] for own in behind), "text", options=behind)
     encoded = encode(reader.model, rows, length)
     task = Task(reader.model, rows, rows, rows, {"rows": encoded}, probes={}, pooling=None)
-    with nullcontext() if reader.adapter is None else attach(reader.model, reader.adapter) as joined:
+    with nullcontext() if reader.adapter is None else attach_any(reader.model, reader.adapter) as joined:
         nats = task.option_losses("rows", joined).view(len(texts), len(options))
     share, place = torch.softmax(-nats.double(), dim=1).max(1)
     records: list[dict[str, Cell]] = [
@@ -198,5 +199,5 @@ def greedy(reader: AdapterReader, prompts: Sequence[Sequence[int]], max_new_toke
     of the context; see `promptreach.training.task.writing`."""
     end = reader.model.end_token
     assert reader.adapter is not None
-    with attach(reader.model, reader.adapter) as joined:
+    with attach_any(reader.model, reader.adapter) as joined:
         return writing.greedy(reader.model, prompts, max_new_tokens, () if end is None else (end,), joined)

@@ -31,6 +31,7 @@ class Recommendation(_Record):
         peft_config: the adapter configuration to paste, or None.
         blocks: commands and code to copy.
         adapter: the recommended adapter's folder, relative to the report, or None.
+        published: the address at which this call published it, or None.
     """
 
     method: MethodName | None
@@ -42,6 +43,7 @@ class Recommendation(_Record):
     peft_config: dict[str, Any] | None = None
     blocks: list[Block] = Field(default_factory=list)
     adapter: str | None = None
+    published: str | None = None
 
 
 class Report(_Record):
