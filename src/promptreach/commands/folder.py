@@ -86,10 +86,12 @@ def planned(model: OpenModel, task: Task, run: Run, length: int, base_id: str = 
     adapter = _adapter_of(run)
     own = "" if adapter is None else _own_head(model, adapter, task, readout)
     tensors, info = readout
-    told = (tensors, {**info, "loader": loader_facts(model, length, base_id)})
+    told: Readout = tensors, {**info, "loader": loader_facts(model, length, base_id)}
     if isinstance(own, OwnHead):
+        compared = {"rows": own.rows, "difference": own.difference, "batches": own.batches}
+        told = tensors, {**told[1], "classifier": compared}
         return FolderPlan("classifier", base, length, own, "", told, str(model.release().dtype))
-    return FolderPlan("loader", base, length, None, own, told)
+    return FolderPlan("loader", base, length, None, own, (tensors, {**told[1], "no_classifier": own}))
 
 
 def write_run(

@@ -63,7 +63,7 @@ def config_of(given: PeftConfig | Mapping[str, Any] | str | Path) -> PeftConfig:
         said = _read(given) if isinstance(given, str | Path) else dict(given)
         where = str(given) if isinstance(given, str | Path) else "method"
         name = str(said.pop("peft_type", "")).rpartition(".")[2]
-        kind = {str(key).rpartition(".")[2]: value for key, value in PEFT_TYPE_TO_CONFIG_MAPPING.items()}.get(name)
+        kind = types_of_peft().get(name)
         if kind is None:
             raise InputError(Fault(where, f"peft_type {name!r}", "PEFT's name of a method, such as P_TUNING or IA3"))
         known = kind.__dataclass_fields__
@@ -79,6 +79,11 @@ def config_of(given: PeftConfig | Mapping[str, Any] | str | Path) -> PeftConfig:
             raise InputError(Fault(where, str(error)[:300], f"a config of {name}")) from None
     raise_if_any(_faults(found), InputError)
     return found
+
+
+def types_of_peft() -> dict[str, type[PeftConfig]]:
+    """The config of every method by PEFT's name of it."""
+    return {str(key).rpartition(".")[2]: kind for key, kind in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
 
 
 def _read(file: str | Path) -> dict[str, Any]:
@@ -161,7 +166,13 @@ class AttachedMethod:
             AdapterError: naming those that are missing, of another shape, or not this method's.
         """
         expected = get_peft_model_state_dict(self._wrapper, save_embedding_layers=False)
-        body = {name: part for name, part in tensors.items() if not is_head(name)}
+        root, prefix = "base_model.model.", f"{self._wrapper.get_base_model().base_model_prefix}."
+        deeper = root + prefix  # a classifier's body lies one level deeper than the bare one
+        body = {
+            root + name.removeprefix(deeper) if name.startswith(deeper) and name not in expected else name: part
+            for name, part in tensors.items()
+            if not is_head(name)
+        }
         seen = {name: tuple(part.shape) for name, part in body.items()}
         wanted = {name: tuple(part.shape) for name, part in expected.items()}
         faults = [
@@ -280,7 +291,7 @@ def is_configured(folder: Path) -> bool:
     if json_faults(folder / CONFIG):
         return False
     kind = json.loads((folder / CONFIG).read_text("utf-8")).get("peft_type")
-    return kind not in SUPPORTED_TYPES and kind in map(str, PEFT_TYPE_TO_CONFIG_MAPPING)
+    return kind not in SUPPORTED_TYPES and kind in types_of_peft()
 
 
 def load_configured(folder: Path, model: OpenModel) -> ConfiguredAdapter:
@@ -292,8 +303,7 @@ def load_configured(folder: Path, model: OpenModel) -> ConfiguredAdapter:
     """
     raise_if_any(file_faults(folder) + tokenizer_faults(folder, model), AdapterError)
     name = json.loads((folder / CONFIG).read_text("utf-8"))["peft_type"]
-    kinds = {str(getattr(key, "value", key)): kind for key, kind in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
-    config = kinds[name].from_pretrained(str(folder))
+    config = types_of_peft()[name].from_pretrained(str(folder))
     raise_if_any(_faults(config), InputError)
     with attached_by_config(model, config, seed=0) as method:
         method.load_saved(load_file(folder / WEIGHTS), str(folder))

@@ -158,8 +158,9 @@ def _classifier(model: OpenModel, auto: Any, outputs: int) -> PreTrainedModel:
     empty = getattr(classifier, classifier.base_model_prefix)
     if type(empty) is not type(model.body):
         raise TypeError(f"its body is a {type(empty).__name__}")
-    if hasattr(empty, "pooler"):  # its own, so that nothing is written into the model's
-        model.body.pooler = empty.pooler
+    for name, part in empty.named_children():
+        if name.startswith("pooler"):  # its own, so that nothing is written into the model's; ALBERT has it in two
+            setattr(model.body, name, part)
     setattr(classifier, classifier.base_model_prefix, model.body)
     return classifier.eval()
 
