@@ -13,11 +13,13 @@ import torch
 from peft import IA3Config
 
 from helpers.command_line import saved_model
+from helpers.hub import hub_here
 from helpers.tasks import labelled, sentences
 from promptreach.commands.evaluate import evaluate_adapters
 from promptreach.commands.fit import fit_adapter
 from promptreach.commands.predict import predict_texts
 from promptreach.commands.reading import read_folder
+from promptreach.errors import InputError
 from promptreach.hf import OpenModel
 from promptreach.report.findings import Finding
 from promptreach.tables import read_task
@@ -146,7 +148,13 @@ def test_a_method_by_its_own_config_is_read_scored_and_asked(tmp_path: Path) -> 
     method = IA3Config(target_modules=["key", "value", "output.dense"], feedforward_modules=["output.dense"])
     more = {**SHORT, "pooling": "first", "base_id": "someone/some-model"}
     data = labelled()
-    found = fit_adapter(model, data, tmp_path / "ia3", method=method, **more, quiet=True)
+    with hub_here() as hub:
+        found = fit_adapter(model, data, tmp_path / "ia3", method=method, push_to_hub="ia3", **more, quiet=True)
+        assert set(hub.repositories["somebody/ia3"]) > {path.name for path in (tmp_path / "ia3").iterdir()}
+        assert found.values["published"] == f"{hub.address}/somebody/ia3"
+        with pytest.raises(InputError, match="the owner 'another'"):
+            fit_adapter(model, data, tmp_path / "no", push_to_hub="another/ia3", **more, quiet=True)
+    assert not (tmp_path / "no").exists()
     assert found.values["loaded_by"] == "classifier"
     config = json.loads((tmp_path / "ia3" / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["task_type"]) == ("someone/some-model", "SEQ_CLS")
