@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from peft import IA3Config
+from peft import AutoPeftModelForSequenceClassification, IA3Config
+from transformers import pipeline
 
 from helpers.command_line import saved_model
 from helpers.hub import hub_here
@@ -141,6 +142,23 @@ def test_the_text_that_a_prompt_started_from_is_in_its_config(tmp_path: Path) ->
         assert len(config["prompt_tuning_init_text"].split()) == 3
         assert name == "text" or config["prompt_tuning_init_text"] == "the cat sat"
         read_folder(tmp_path / name, model)
+
+
+@pytest.mark.parametrize("method", ["prompt", "lora"])
+def test_a_decoder_without_a_norm_that_carries_a_bias_has_a_head_without_one(method: str, tmp_path: Path) -> None:
+    model, data = saved_model(tmp_path / "llama"), labelled(classes=3)
+    more = {**SHORT, "steps": 8, "pooling": "last", "head_bias": False}
+    found = fit_adapter(model, data, tmp_path / "a", method=method, **more, quiet=True)
+    assert found.values["loaded_by"] == "classifier"
+    reader = read_folder(tmp_path / "a", model)
+    assert reader.head is not None
+    assert not reader.head.bias.any()
+    labels = dict(enumerate(data.label_names))
+    loaded = AutoPeftModelForSequenceClassification.from_pretrained(str(tmp_path / "a"), id2label=labels)
+    classify = pipeline("text-classification", model=loaded, tokenizer=model.tokenizer)
+    said = [labels[int(row.argmax())] for row in reader.outputs([ids[:8] for ids in model.tokenize(data.texts)])]
+    assert [one["label"] for one in classify(list(data.texts), truncation=True, max_length=8)] == said
+    assert len(set(said)) > 1
 
 
 def test_a_method_by_its_own_config_is_read_scored_and_asked(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from promptreach.commands.card import (
     beside_bare,
     example_texts,
     label_lines,
+    loading_lines,
     model_card,
     opened_classifier,
 )
@@ -24,6 +25,7 @@ from promptreach.hf import OpenModel
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Block, Code, Text
 from promptreach.report.result import MethodName, Recommendation, Report
+from promptreach.training.methods.methods import CONFIGURED
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 
@@ -50,14 +52,14 @@ def recommend(
     text = f"{judgement.advice} {recipe(run, context.task, context.content_length)}"
     path: Path | None = None
     peft_config: dict[str, Any] | None = None
-    has_head = readout_of(context.task, run) is not None
-    if folder is not None and (run.adapter is not None or has_head):
+    is_adapter = run.adapter is not None or run.config.method == CONFIGURED
+    if folder is not None and (is_adapter or readout_of(context.task, run) is not None):
         plan = planned(context.model, context.task, run, context.content_length, base_id)
-        found = f"`promptreach audit` chose it, with the verdict {judgement.verdict}. {text}"
+        found = f"`promptreach audit` chose it, with the verdict {judgement.verdict.value}. {text}"
         card = model_card(run, context.task, plan, *beside_bare(context.task, run), found)
-        place = folder / (HEAD_FOLDER if run.adapter is None else ADAPTER_FOLDER)
+        place = folder / (ADAPTER_FOLDER if is_adapter else HEAD_FOLDER)
         path = write_run(place, context.model, context.task, run, plan, card, base_id)
-        if run.adapter is not None:
+        if is_adapter:
             peft_config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     blocks: list[Block] = [again]
     if reason := why_no_script(context, run):
@@ -107,7 +109,11 @@ def published(result: Result, folder: Path | None, repo: str | None, private: bo
 def _code(context: AuditContext, run: Run, plan: FolderPlan, path: Path) -> str:
     if plan.by == "classifier":
         return classifier_code(context, plan, str(path))
-    return plan.reason if plan.by == "promptreach" else loading_code(context, run, str(path))
+    if plan.by == "promptreach":
+        return plan.reason
+    if run.config.method == CONFIGURED:
+        return "\n".join(loading_lines(context.task, plan))
+    return loading_code(context, run, str(path))
 
 
 def classifier_code(context: AuditContext, plan: FolderPlan, folder: str) -> str:

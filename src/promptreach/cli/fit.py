@@ -114,6 +114,9 @@ def fit(
         _Pooling | None,
         typer.Option(rich_help_panel=_TRAINING, show_default="chosen", help="Where a head reads: mean, first or last."),
     ] = None,
+    head_bias: Annotated[
+        bool, typer.Option(rich_help_panel=_TRAINING, help="Decoders' own classifiers have none.")
+    ] = True,
     push_to_hub: PushToHub = None,
     public: Public = False,
     base_id: BaseId = "",
@@ -181,6 +184,7 @@ def fit(
             seed=seed,
             accumulate=accumulate,
             pooling=None if pooling is None else pooling.value,
+            head_bias=head_bias,
             push_to_hub=push_to_hub,
             private=not public,
             base_id=base_id,

@@ -15,6 +15,7 @@ from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.folders import READOUT
 from promptreach.hf.adapters.places import CONFIG
+from promptreach.hf.models.load import opened_for
 from promptreach.report.findings import Cell, Finding, Table, Text
 from promptreach.report.formatting import counted
 from promptreach.training.arguments import choice_faults, rate_faults
@@ -53,6 +54,7 @@ def fit_adapter(
     seed: int = 0,
     accumulate: int = 1,
     pooling: Pooling | None = None,
+    head_bias: bool = True,
     push_to_hub: str | None = None,
     private: bool = True,
     base_id: str = "",
@@ -70,7 +72,7 @@ def fit_adapter(
         max_length: tokens of a row that are read.
         class_weights: as for `promptreach.tuning.fit`.
         metric, answer_pattern, length_normalised: as for `promptreach.tuning.fit`.
-        pooling: as for `promptreach.tuning.fit`.
+        pooling, head_bias: as for `promptreach.tuning.fit`.
         push_to_hub: the repository on the Hugging Face hub that the folder is uploaded to; None uploads nothing.
         private: whether a repository that is made for it is private; one that is there stays as it is.
         base_id: the base's id on the hub, where `model` was opened from a folder: config and card name it.
@@ -86,6 +88,7 @@ def fit_adapter(
     faults += choice_faults("pooling", pooling, POOLED)
     raise_if_any(faults + publishing_faults(push_to_hub, model.origin.source if model.origin else "", base_id))
     raise_if_any(_place_faults(out), OutputError)
+    model = opened_for(data, model)  # labels are read by an encoder-decoder's encoder alone
     limits = Limits(max_length=max_length)
     longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
@@ -98,6 +101,7 @@ def fit_adapter(
         seed=seed,
         longest_prompt=longest,
         pooling=pooling,
+        head_bias=head_bias,
         judging=judging,
         class_weights=class_weights,
     )
@@ -114,6 +118,7 @@ def fit_adapter(
         batch_size=batch_size,
         seed=seed,
         pooling=None if task.pooling == "each" else task.pooling,
+        head_bias=head_bias,
         class_weights=class_weights,
         limits=limits,
         accumulate=accumulate,

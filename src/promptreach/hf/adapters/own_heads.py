@@ -31,6 +31,9 @@ _TINY = 2.0**-24
 """How far inputs of a dense layer's activation are shrunk: tanh(z) is z to float32 below 2^-12."""
 _REFUSALS = (ValueError, RuntimeError, TypeError, IndexError, AttributeError, KeyError)
 """What a model raises that cannot be run the way that PEFT runs it."""
+_NO_PLACE = (
+    "The head has a bias, for which transformers' class of this family has no place (fit --no-head-bias has none)."
+)
 _GAINS = (1.0, 2.0)
 """The multiples of z that an activation leaves of z and -z."""
 _AGREE = 1e-4
@@ -238,7 +241,7 @@ def _bias_laid(model: OpenModel, parts: Sequence[nn.Module], head: TrainedHead) 
         return (weight, bias), ""
     constant = _constant_direction(model)
     if constant is None:
-        return (weight, bias), "The head has a bias, for which transformers' class of this family has no place."
+        return (weight, bias), _NO_PLACE
     return (weight + bias[:, None] * constant.to(weight), torch.zeros_like(bias)), ""
 
 
