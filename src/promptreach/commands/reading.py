@@ -109,7 +109,8 @@ def readout_of(task: Task, run: Run) -> Readout | None:
     """
     if task.pooling is None or not run.head:
         return None
-    head = LinearHead(task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
+    centre, spread, weight, bias = (run.head[name] for name in ("centre", "spread", "weight", "bias"))
+    head = LinearHead(task.pooling, centre, spread, weight, bias)
     weight, bias = head.folded()
     info: dict[str, Any] = {"pooling": task.pooling, "labels": list(getattr(task.train, "label_names", ()))}
     info |= {"pairs": bool(getattr(task.train, "seconds", ())), "kind": task.kind.name}
