@@ -37,7 +37,7 @@ def diagnosed(task: Task, model: OpenModel, seed: int, share: float, work: Path)
     """The row of one task and seed."""
     options = dict(task.options)
     options["steps"] = max(1, round(share * options["steps"]))
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     found = diagnose(model, task.rows(model, seed), seed=seed, folder=work / "runs" / task.name, quiet=True, **options)
     return {
         "task": task.name,
@@ -52,6 +52,7 @@ def diagnosed(task: Task, model: OpenModel, seed: int, share: float, work: Path)
         "headline": found.headline,
         "reasons": [reason.text for reason in found.reasons],
         "seconds": round(time.monotonic() - began, 1),
+        "processor_seconds": round(time.process_time() - worked, 1),
     }
 
 

@@ -27,6 +27,9 @@ DIGEST = "digest"
 JSON_LIMIT = 256 * 2**20
 """Bytes of the largest JSON file that is read; the largest tokenizers have a seventh of it."""
 
+TEXT_LIMIT = 2**20
+"""Bytes of the largest file of options, or chat template, that is read."""
+
 REMEDY = "Read it with the promptreach release that wrote it, or make it again with this one."
 """What to do about a record that cannot be read."""
 
@@ -48,16 +51,16 @@ def check_version(record: object, version: int, where: str, key: str = "schema_v
         raise FormatError(Fault(where, f"{key} {found!r}", f"{key} {version}", REMEDY))
 
 
-def read_json(path: str | Path, limit: int = JSON_LIMIT) -> Any:
-    """The JSON value in a file, whoever wrote it.
+def read_text(path: str | Path, limit: int = TEXT_LIMIT, kind: str = "text") -> str:
+    """The UTF-8 text in a file, whoever wrote it.
 
     Args:
         path: of a regular file; a pipe or a device might never end.
         limit: bytes; a larger file is not opened.
+        kind: what it should hold, in words.
 
     Raises:
-        InputError: when the file is missing, no regular one, too large, unreadable, not UTF-8, not JSON, or nested
-            deeper than a reader can follow.
+        InputError: when the file is missing, no regular one, too large, unreadable or not UTF-8.
     """
     path = Path(path)
     try:
@@ -65,16 +68,30 @@ def read_json(path: str | Path, limit: int = JSON_LIMIT) -> Any:
             seen = "not a regular file" if path.exists() else "No such file"
             raise InputError(Fault(str(path), seen, f"a readable {path.name}"))
         if path.stat().st_size > limit:
-            raise InputError(Fault(str(path), f"{path.stat().st_size:,} bytes", f"JSON of at most {limit:,} bytes"))
-        return json.loads(path.read_text("utf-8"))
+            raise InputError(Fault(str(path), f"{path.stat().st_size:,} bytes", f"{kind} of at most {limit:,} bytes"))
+        return path.read_text("utf-8")
     except OSError as error:
         seen = f"it cannot be read ({error.strerror or type(error).__name__})"
         raise InputError(Fault(str(path), seen, f"a readable {path.name}")) from error
+    except UnicodeDecodeError as error:
+        raise InputError(Fault(str(path), f"not UTF-8 ({error})", f"{kind} in UTF-8")) from error
+
+
+def read_json(path: str | Path, limit: int = JSON_LIMIT) -> Any:
+    """The JSON value in a file, whoever wrote it.
+
+    Args:
+        path, limit: as in `read_text`.
+
+    Raises:
+        InputError: when `read_text` refuses the file, or it is not JSON, or nested deeper than a reader can follow.
+    """
+    text = read_text(path, limit, "JSON")
+    try:
+        return json.loads(text)
     except RecursionError as error:
         raise InputError(Fault(str(path), "JSON nested too deeply", "a JSON file of this kind", REMEDY)) from error
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(Fault(str(path), f"not JSON ({error})", "a JSON file", REMEDY)) from error
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from promptreach.data import Completions, ContextSpans, TaskData
-from promptreach.errors import Fault
+from promptreach.errors import Fault, InputError
+from promptreach.formats import read_text
 from promptreach.rows import _hub
 from promptreach.rows._answers import answers_in, labelled, tagged, tags_in, unseen
 from promptreach.rows._checks import SHOWN_FAULTS as SHOWN_FAULTS
@@ -140,10 +141,9 @@ def _template(given: str | os.PathLike[str] | None, faults: Faults) -> str:
     if given is None or (isinstance(given, str) and "{" in given):
         return given or ""
     try:
-        return Path(given).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        seen = f"{shorten(given)} cannot be read: {getattr(error, 'strerror', None) or error}"
-        faults.add(Fault("chat_template", seen, "a template in Jinja, or a file that holds one"))
+        return read_text(Path(given), kind="a template")
+    except InputError as error:
+        faults.add(*(replace(fault, where=f"chat_template, {shorten(given)}") for fault in error.faults))
         return ""
 
 

@@ -1,9 +1,12 @@
 """The list of claims and a run of one: sizes and seed reach it, and what cannot run is refused before work starts."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from helpers.claims import made_up
-from promptreach.claims import CLAIMS, ClaimVerdict, run_claim
+from promptreach.claims import CLAIMS, ClaimVerdict, run_claim, run_claims
 from promptreach.claims import run as running
 from promptreach.errors import InputError
 from promptreach.theorems import THEOREMS
@@ -30,6 +33,15 @@ def test_full_sizes_and_the_seed_reach_the_experiment(monkeypatch: pytest.Monkey
 def test_an_unknown_claim_is_refused_with_those_that_exist() -> None:
     with pytest.raises(InputError, match="A1, A2"):
         run_claim("C1")
+
+
+def test_what_a_killed_call_left_half_written_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(running, "CLAIMS", (made_up(ClaimVerdict.HOLDS),))
+    half = tmp_path / ".Z1.json.0123456789ab.partial"
+    half.write_text("{")
+    os.utime(half, (1, 1))
+    assert [result.key for result in run_claims(["Z1"], out=tmp_path, quiet=True)] == ["Z1"]
+    assert {path.name for path in tmp_path.iterdir()} == {"Z1.html", "Z1.svg", "Z1.json"}
 
 
 def test_a_missing_package_is_named_before_work_starts(monkeypatch: pytest.MonkeyPatch) -> None:

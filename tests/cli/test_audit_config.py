@@ -1,6 +1,7 @@
 """The audit's further options: lists with commas, a YAML file behind the command line, and all faults at once."""
 
 import importlib
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,21 @@ def test_what_is_no_file_of_options_is_refused(text: str | None, expected: str, 
     status, _, said = run("audit", "m", "d", "--config", file)
     assert status == 2
     assert expected in said
+
+
+def test_a_file_that_unfolds_or_never_ends_is_refused(tmp_path: Path) -> None:
+    unfolds = tmp_path / "unfolds.yaml"
+    lines = ["x0: &x0 [a, a, a, a, a, a, a, a, a]"] + [
+        f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]" for n in range(1, 12)
+    ]
+    unfolds.write_text("\n".join(lines))
+    endless, long = tmp_path / "endless.yaml", tmp_path / "long.yaml"
+    os.mkfifo(endless)
+    long.write_text(f"model: {'a' * 2**20}\n")
+    for file, said in ((unfolds, "an alias"), (endless, "not a regular file"), (long, "of at most 1,048,576 bytes")):
+        status, _, error = run("audit", "m", "d", "--config", file)
+        assert status == 2
+        assert said in error
 
 
 def test_words_that_are_no_numbers_are_named_with_the_rest() -> None:

@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 import torch
 
 import promptreach
 from helpers import tasks
 from helpers.same_runs import assert_same_runs
 from helpers.tasks import Counted, config_of, labelled, model_of
+from promptreach import files
 from promptreach.hf import open_model
 from promptreach.progress import Progress, Step
 from promptreach.training.engines.engines import open_engine
@@ -115,7 +117,9 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     assert_same_sweeps(resumed, expected)
 
 
-def test_a_sweep_on_workers_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_sweep_on_workers_killed_at_any_moment_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tmp_path / "model"
     model_of("gpt2").model.save_pretrained(model)
     model_of("gpt2").tokenizer.save_pretrained(model)
@@ -124,6 +128,7 @@ def test_a_sweep_on_workers_killed_at_any_moment_goes_on_where_it_was(tmp_path: 
     wait_until_gone(kill_after(killed, 2, model, delay=delay))
     before = finished(killed)
     assert len(before) >= 2
+    monkeypatch.setattr(files, "STARTED", time.time())  # who goes on began after the kill; this process did not
     resumed, expected = (run_on_workers(folder, model, 1) for folder in (killed, undisturbed))
     assert before.items() <= finished(killed).items()
     assert finished(killed).keys() == finished(undisturbed).keys()

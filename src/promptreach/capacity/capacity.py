@@ -81,6 +81,7 @@ def capacity(
     bare = functools.cache(lambda: bare_scores(backbone, texts, opening))
     precision = 8 * backbone.vocabulary.element_size()
     store = Store(None if folder is None else Path(folder))
+    store.clean()
     levels: list[Level] = []
     with Progress(quiet) as progress:
         progress.plan(settings.most_steps * len(counts) * len(set(methods)))

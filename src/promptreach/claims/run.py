@@ -25,7 +25,7 @@ from promptreach.claims import (
 )
 from promptreach.claims.claim import SCHEMA_VERSION, Claim, ClaimResult, Setting
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.files import check_output, write_atomically
+from promptreach.files import check_output, remove_partials, write_atomically
 from promptreach.formats import read_record
 from promptreach.progress import Progress
 from promptreach.report.findings import Block, Cell, Curve, Finding, Heatmap, Table, Text
@@ -101,6 +101,7 @@ def run_claims(
     raise_if_any(_missing_packages(chosen))
     if out is not None:
         check_output(out, resume=True)
+        remove_partials(out)
     for claim in chosen:
         result = run_claim(claim.key, full=full, seed=seed, folder=None if out is None else out / "runs", quiet=quiet)
         if out is not None:

@@ -9,6 +9,7 @@ import typer
 
 from promptreach.cli._command import exit_status
 from promptreach.errors import Fault, InputError
+from promptreach.formats import read_text
 
 Number = TypeVar("Number", int, float)
 Rates = tuple[float, ...] | dict[str, tuple[float, ...]]
@@ -94,11 +95,15 @@ def read_config(file: Path) -> dict[str, Any]:
     """
     import yaml
 
+    text = read_text(file.expanduser(), kind="YAML")
     try:
-        found = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(Fault(str(file), error.strerror or "cannot be read", "a YAML file of options")) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        # A few lines of aliases to aliases would unfold to gigabytes as soon as anything shows or copies them.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InputError(Fault(str(file), "an alias (*name)", "every value written out where it belongs"))
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise InputError(Fault(str(file), f"no YAML ({reason})", "a YAML file of options")) from None
     if found is None:

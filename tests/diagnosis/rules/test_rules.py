@@ -432,6 +432,31 @@ def test_the_control_does_where_it_keeps_up_and_no_prompt_does() -> None:
     assert judgement.chosen == "head"
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "train_loss", "verdict"),
+    [
+        (0.6, 0.6, TuningVerdict.UNDECIDED),
+        (0.6, 0.1, TuningVerdict.FITS),  # LoRA knows its own rows by heart: more training would not help
+        (0.8, 0.6, TuningVerdict.FITS),  # the control has most of what can be had
+    ],
+)
+@pytest.mark.parametrize("prompt_gain", [-0.2, 0.0], ids=["the control alone keeps up", "a prompt keeps up too"])
+def test_as_good_as_a_rival_that_learnt_nothing_says_nothing(
+    accuracy: float, train_loss: float, verdict: TuningVerdict, prompt_gain: float
+) -> None:
+    methods = {
+        "head": {"accuracy": accuracy, "validation_loss": 0.65},
+        "lora rank 8": {"accuracy": accuracy, "train_loss": train_loss},
+    }
+    judgement = judged(prompt_gain=prompt_gain, gains={"head": 0.0}, head_gain=0.0, lora_over_head=0.0, methods=methods)
+    assert judgement.verdict is verdict
+    if verdict is TuningVerdict.UNDECIDED:
+        assert "neither fits even the rows that LoRA was trained on" in judgement.headline
+        assert judgement.chosen is None
+    else:
+        assert judgement.chosen == "head"
+
+
 def test_what_a_seed_is_worth_widens_the_margin_and_never_narrows_it() -> None:
     seen = numbers(prompt_gain=-0.06)
     assert judge(seen).verdict is TuningVerdict.FORM

@@ -62,7 +62,7 @@ def test_the_users_template_stands_before_the_models_own(tmp_path: Any) -> None:
     given = rendered(chat_model(), chats(chat_template=str(tmp_path / "t.jinja")))
     assert given == rendered(chat_model(), chats(chat_template=tmp_path / "t.jinja"))
     assert given == rendered(chat_model(None), chats(chat_template=BARE + ASKING))
-    with pytest.raises(InputError, match=r"chat_template: .* cannot be read"):
+    with pytest.raises(InputError, match=r"chat_template, 'none.jinja': No such file"):
         chats(chat_template="none.jinja")
     with pytest.raises(InputError, match="rows that are no chats"):
         read_task([{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}], chat_template=BARE)
@@ -101,6 +101,22 @@ def test_a_template_that_fails_names_its_rows_all_at_once() -> None:
         rendered(chat_model("{% for %}"), chats())
     with pytest.raises(DataError, match="does not hold the last answer"):
         rendered(chat_model("nothing at all"), chats())
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "no end after"),
+        ("{{ 'x' * 99999999999 }}", "chat template fails: MemoryError"),
+        ("{{ 'x' * 9999999 }}", r"it writes \d+,\d+,\d+ characters"),
+        ("{{ messages.append('x') }}", "is unsafe"),
+    ],
+    ids=["a loop", "all memory", "a long text", "one that changes what it is given"],
+)
+def test_a_hostile_template_is_ended(template: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptreach.training.task.chats._SECONDS", 1.0)
+    with pytest.raises((InputError, DataError), match=said):
+        rendered(chat_model(template), chats())
 
 
 def test_other_data_stays_as_it_is() -> None:

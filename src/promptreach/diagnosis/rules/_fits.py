@@ -8,6 +8,7 @@ from promptreach.diagnosis.rules.measurements import (
     FORMS,
     STILL_FALLING,
     Measurements,
+    in_words,
     sentence,
     settings_of,
     unit_of,
@@ -105,12 +106,14 @@ def _user_keeps_up(seen: Measurements) -> Judgement | None:
 
 
 def _control_keeps_up(seen: Measurements) -> Judgement | None:
-    """FITS, but not worth it: no prompt keeps up with LoRA, and the control does."""
+    """FITS, but not worth it: no prompt keeps up with LoRA, and the control does; UNDECIDED where neither learnt."""
     lora = seen.training.against_lora.get("head")
     if lora is None or not seen.keeps_up("head") or seen.training.goal == "memorise":
         return None
     if not seen.methods("prompt", "prefix") or not (seen.left_start(seen.lora) or seen.nothing_left):
         return None
+    if seen.hardly_learnt:
+        return _hardly_learnt(seen)
     return Judgement(
         TuningVerdict.FITS,
         Evidence.MEASURED,
@@ -122,8 +125,30 @@ def _control_keeps_up(seen: Measurements) -> Judgement | None:
     )
 
 
+def _hardly_learnt(seen: Measurements) -> Judgement:
+    """UNDECIDED: nothing beats the control, which is far from what is possible, and LoRA does not fit its own rows."""
+    rival = seen.runs[seen.lora]
+    return undecided(
+        f"{sentence(seen.control)} ({seen.score('head')}) is as good as LoRA ({seen.score(seen.lora)}), and neither "
+        "fits even the rows that LoRA was trained on: what longer training would reach is open.",
+        (
+            measured(
+                f"LoRA's training loss is {rival.train_loss:.3f} after {rival.steps} steps, and "
+                f"{seen.runs['head'].validation_loss:.3f} is left by {seen.control}."
+            ),
+            measured(f"The same answer to every row is right on {seen.constant:.1%} of them.")
+            if seen.metric == "accuracy"
+            else measured(f"The best answer that ignores its input has {in_words(seen.metric)} {seen.constant:.3f}."),
+        ),
+        "Train longer, or give LoRA a higher rank or all linear layers, until one method fits the rows it is trained "
+        "on; if none ever does, the texts tell no more than that.",
+    )
+
+
 def _nothing_gained(seen: Measurements, name: str, reasons: list[Reason]) -> Judgement:
     """FITS, but not worth it: the prompt or prefix is as good as LoRA and no better than the control."""
+    if seen.hardly_learnt:
+        return _hardly_learnt(seen)
     form = FORMS[seen.runs[name].method]
     lora = seen.training.against_head[seen.lora]
     rival = f"LoRA ({seen.score(seen.lora)}) neither"

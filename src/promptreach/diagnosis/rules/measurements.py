@@ -158,6 +158,19 @@ class Measurements:
         run = self.runs[name]
         return run.best_step > 0 or run.train_fell > STILL_FALLING
 
+    @property
+    def hardly_learnt(self) -> bool:
+        """Whether the control is less than half way from a constant answer to what is possible, and LoRA leaves more
+        than half of the control's loss even on the rows it was trained on.
+
+        Then that LoRA is no better than the control says nothing of what the rows allow: nobody has fitted them.
+        """
+        rival, control = self.runs[self.lora], self.runs["head"]
+        if self.constant is None or rival.train_loss is None:
+            return False
+        half_way = 2 * self.value(control) >= self.constant + self.most
+        return not half_way and 2 * rival.train_loss > control.validation_loss
+
     def harmed(self, name: str) -> bool:
         """Whether a prompt or prefix ends certainly below the control: its start did harm that stayed."""
         run, against = self.runs[name], self.training.against_head.get(name, SAME)

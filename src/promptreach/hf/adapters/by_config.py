@@ -24,6 +24,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from promptreach.backbone import Prepended
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
+from promptreach.formats import read_text
 from promptreach.hf.adapters._lora import Unchanged, check_state
 from promptreach.hf.adapters._lora_folders import is_head
 from promptreach.hf.adapters.folders import (
@@ -87,11 +88,11 @@ def types_of_peft() -> dict[str, type[PeftConfig]]:
 
 
 def _read(file: str | Path) -> dict[str, Any]:
+    text = read_text(Path(file).expanduser(), kind="the JSON of a PEFT config")
     try:
-        said = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or f"no JSON ({error})"
-        raise InputError(Fault(str(file), str(reason)[:200], "the JSON of a PEFT config")) from None
+        said = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(Fault(str(file), f"no JSON ({error})"[:200], "the JSON of a PEFT config")) from None
     wrong = [] if isinstance(said, dict) else [Fault(str(file), f"a {type(said).__name__}", "a PEFT config's JSON")]
     raise_if_any(wrong, InputError)
     return dict(said)

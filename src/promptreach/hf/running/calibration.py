@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig
 
-from promptreach.errors import Fault, raise_if_any
+from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.formats import read_text
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.running.cache import PromptCache
 
@@ -14,6 +15,8 @@ PIECE = 128
 """Tokens a piece: long enough that most queries see much content beside the prefix, short enough to have many."""
 PIECES = 16
 """Pieces that a shorter prefix is fitted and measured on."""
+TEXTS_LIMIT = 256 * 2**20
+"""Bytes of the largest file of text that is read."""
 LEAST = 2
 """Tokens in the shortest piece worth keeping: one to read, one to predict."""
 
@@ -24,12 +27,13 @@ def read_texts(paths: Sequence[Path]) -> list[str]:
     Raises:
         InputError: naming every file that is missing, empty or not UTF-8 text.
     """
-    texts, faults = [], []
+    texts: list[str] = []
+    faults: list[Fault] = []
     for path in paths:
         try:
-            texts.append(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            faults.append(Fault(str(path), f"it cannot be read ({type(error).__name__})", "a UTF-8 text file"))
+            texts.append(read_text(path, TEXTS_LIMIT))
+        except InputError as error:
+            faults += error.faults
         else:
             if not texts[-1].strip():
                 faults.append(Fault(str(path), "an empty file", "some text"))

@@ -10,7 +10,7 @@ from promptreach.training.search.halving import Rank, by_loss, halving, halving_
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.task import Task
 
-MOST_EXTENSIONS = 4
+MOST_EXTENSIONS = 6
 """How many rates a method's own grid grows by while its best rate stands at the edge."""
 
 
