@@ -22,8 +22,11 @@ from helpers.models import tiny_model, tiny_module
 from helpers.tolerances import assert_close
 from promptreach.errors import InputError
 from promptreach.hf.adapters.by_config import (
+    attach_any,
     attached_by_config,
     config_of,
+    is_configured,
+    load_configured,
     name_of,
     save_by_config,
 )
@@ -65,6 +68,9 @@ def test_gradients_reach_it_and_the_model_stays_what_it_was(family: str, config:
         method.load(state)
         assert torch.equal(model.hidden(batch, method.joined), trained)
     folder = save_by_config(tmp_path / "own", model, config, state)
+    if is_configured(folder):
+        with attach_any(model, load_configured(folder, model)) as joined, torch.no_grad():
+            assert_close(model.hidden(batch, joined)[batch.mask], trained[batch.mask], "joined states")
     loaded = PeftModel.from_pretrained(tiny_module(family), str(folder)).eval()
     with torch.no_grad():
         given = {"input_ids": batch.input_ids, "attention_mask": batch.mask.long(), "output_hidden_states": True}
