@@ -7,19 +7,30 @@ import pytest
 import torch
 
 from helpers.audit_cases import SETTINGS, rows, trained
+from helpers.hub import hub_here
 from helpers.models import smollm2_file
 from helpers.tolerances import assert_close
 from promptreach.audit.context import AuditContext
-from promptreach.audit.recommendation import ADAPTER_FOLDER, HEAD_FOLDER, recommend
+from promptreach.audit.recommendation import (
+    ADAPTER_FOLDER,
+    HEAD_FOLDER,
+    classifier_code,
+    published,
+    publishing_faults_of,
+    recommend,
+)
 from promptreach.audit.settings import Settings
 from promptreach.certificate import Evidence
+from promptreach.commands.folder import planned, write_run
+from promptreach.commands.reading import read_folder
 from promptreach.data import LabelledTexts
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf import load_readout
 from promptreach.report.findings import Code
-from promptreach.report.result import Recommendation, TuningVerdict
+from promptreach.report.result import Recommendation, Report, TuningVerdict
 from promptreach.training.task.encoding import encode
-from promptreach.tuning import METHODS, Limits
+from promptreach.training.task.task import prepare
+from promptreach.tuning import METHODS, Limits, fit
 
 AGAIN = Code(title="This audit again", language="shell", text="promptreach audit 'a model' data.csv")
 
@@ -80,6 +91,34 @@ def assert_lines_give_the_audits_logits(context: AuditContext, chosen: str, advi
         trainable.load(run.state)
         expected = objective.head(context.model.hidden(batch, trainable.joined), batch.mask)
     assert_close(namespace["logits"], expected, "classifier logits")
+
+
+def test_a_classifiers_lines_give_the_audits_logits_row_by_row(tmp_path: Path) -> None:
+    context, _ = trained(tmp_path / "model", "gpt2", "prefix")
+    context.task = prepare(context.model, context.data, limits=SETTINGS.limits, longest_prompt=3, pooling="last")
+    run = fit(context.model, context.data, "prefix", tokens=3, steps=2, learning_rate=0.1, pooling="last", quiet=True)
+    plan = planned(context.model, context.task, run, SETTINGS.limits.max_length)
+    assert plan.by == "classifier"
+    folder = write_run(tmp_path / "own", context.model, context.task, run, plan)
+    namespace: dict[str, Any] = {}
+    texts = ["the cat is good", "a dog is very awful and it ran " * 3]
+    code = classifier_code(context, plan, str(folder))
+    exec(code.replace("['a text to classify']", repr(texts)), namespace)
+    cut = [ids[: SETTINGS.limits.max_length] for ids in context.model.tokenize(texts)]
+    assert_close(namespace["logits"], read_folder(folder, context.model).outputs(cut), "classifier logits")
+
+
+def test_what_was_recommended_goes_to_the_hub_when_all_is_written(tmp_path: Path) -> None:
+    context, chosen = trained(tmp_path / "model", "bert", "head")
+    result = Report.model_construct(recommendation=advised(context, chosen, tmp_path))
+    assert published(result, tmp_path, None, private=True) is result
+    with hub_here() as hub:
+        sent = published(result, tmp_path, "an-audit", private=True)
+        assert sent.recommendation.published == f"{hub.address}/somebody/an-audit"
+        assert {"readout.json", "README.md", "load.py"} < set(hub.repositories["somebody/an-audit"])
+        faults = publishing_faults_of("an-audit", context.model, "", out=None, dry_run=False)
+        assert [fault.seen[:11] for fault in faults] == ["without out", "an adapter "]
+        assert publishing_faults_of("an-audit", context.model, "", out=None, dry_run=True) == []
 
 
 def test_the_call_to_repeat_comes_last(tmp_path: Path) -> None:

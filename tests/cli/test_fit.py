@@ -1,10 +1,14 @@
 """``promptreach fit`` on tiny models: the folder that it leaves, its card, and what it refuses before it trains."""
 
+import ast
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import huggingface_hub
 import pytest
 from peft import PeftConfig
 
@@ -38,22 +42,32 @@ def fitted(*arguments: object) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("method", ["prompt", "lora", "head"])
+@pytest.mark.parametrize(("method", "pooling"), [("prompt", "mean"), ("lora", "first"), ("head", "first")])
 def test_a_classifier_and_the_lines_of_its_card_give_the_same_answers(
-    method: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    method: str,
+    pooling: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    values = fitted(folder / "bert", folder / "labels.jsonl", "--method", method, "--out", tmp_path / "a", *SHORT)
+    how = ("--method", method, "--pooling", pooling)
+    values = fitted(folder / "bert", folder / "labels.jsonl", *how, "--out", tmp_path / "a", *SHORT)
+    assert values["loaded_by"] == ("classifier" if method == "lora" else "loader")
     assert values["method"] == method
     card = (tmp_path / "a" / "README.md").read_text()
     assert f"{values['metrics'][next(iter(values['metrics']))]['accuracy']['value']:.3f}" in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     texts = ["a cat sat", "the dog ran under the tree and the mat"]
     monkeypatch.chdir(tmp_path / "a")
+    monkeypatch.syspath_prepend(tmp_path / "a")
+    monkeypatch.delitem(sys.modules, "load", raising=False)
     exec(code.replace("['a text to classify']", repr(texts)), {})
     (tmp_path / "texts.txt").write_text("\n".join(texts))
     _, out, _ = run("predict", folder / "bert", tmp_path / "a", tmp_path / "texts.txt", "--json")
     answers = [answer["label"] for answer in json.loads(out)["values"]["answers"]]
-    assert capsys.readouterr().out.strip() == str(answers)
+    said = ast.literal_eval(capsys.readouterr().out.strip().splitlines()[-1])
+    assert [one["label"] if isinstance(one, dict) else one for one in said] == answers
 
 
 def test_the_config_names_base_and_start_as_they_are(
@@ -95,3 +109,16 @@ def test_what_is_wrong_is_told_before_anything_is_trained(
     status, _, err = run("fit", tmp_path / "no", tmp_path / "no.csv", *out)
     assert (status, len(err.splitlines())) == (2, 2)
     assert not (tmp_path / "a").exists()
+
+
+def test_what_stands_against_publishing_is_told_before_anything_is_read(folder: Path) -> None:
+    for arguments, words in (
+        (("--push-to-hub", "a b"), "'a b'"),
+        (("--push-to-hub", "mine"), "--base-id"),
+        (("--push-to-hub", "mine", "--base-id", "someone/bert"), "HF_HUB_OFFLINE"),
+    ):
+        with mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True):
+            status, _, err = run("fit", folder / "bert", folder / "labels.jsonl", "--out", folder / "no", *arguments)
+        assert status == 2
+        assert words in err
+    assert not (folder / "no").exists()

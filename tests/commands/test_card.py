@@ -7,6 +7,7 @@ import yaml
 
 from helpers.tasks import labelled, model_of
 from promptreach.commands.card import model_card
+from promptreach.commands.folder import planned
 from promptreach.commands.intervals import Interval
 from promptreach.training.task.task import prepare
 from promptreach.tuning import fit
@@ -22,7 +23,8 @@ def card_of(base: tuple[str, str | None], labels: list[str]) -> str:
     data = replace(labelled(classes=len(labels)), label_names=tuple(labels))
     task = prepare(model_of("bert"), data, pooling="mean")
     run = fit(model_of("bert"), data, "head", pooling="mean", quiet=True)
-    return model_card(run, task, base, METRICS, Interval(0.25, 0.125, 0.375), "Found somehow.", 128)
+    plan = replace(planned(model_of("bert"), task, run, 128), base=base)
+    return model_card(run, task, plan, METRICS, Interval(0.25, 0.125, 0.375), "Found somehow.")
 
 
 def test_a_hub_base_is_named_with_its_revision() -> None:
@@ -30,7 +32,8 @@ def test_a_hub_base_is_named_with_its_revision() -> None:
     fields = yaml.safe_load(card.split("---")[1])
     assert fields["base_model"] == "someone/model"
     assert fields["pipeline_tag"] == "text-classification"
-    assert f"revision='{'a' * 40}'" in card
+    assert f"revision `{'a' * 40}`" in card
+    assert f"--revision {'a' * 40}`" in card
     for words in ("0.750 (0.500 to 0.875)", "+25.0 points", "Found somehow.", "2 labels: no, yes"):
         assert words in card
 

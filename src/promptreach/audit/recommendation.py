@@ -2,27 +2,42 @@
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from promptreach.audit.context import AuditContext
 from promptreach.audit.opening import auto_class, config_lines, opening_call, place_of
 from promptreach.audit.serving import serving_line
 from promptreach.audit.train_script import why_no_script, write_training
-from promptreach.commands.card import answer_lines, example_texts, label_lines
+from promptreach.commands.card import (
+    answer_lines,
+    beside_bare,
+    example_texts,
+    label_lines,
+    loading_lines,
+    model_card,
+    opened_classifier,
+)
+from promptreach.commands.folder import FolderPlan, planned, write_run
+from promptreach.commands.publishing import publish, publishing_faults
 from promptreach.commands.reading import readout_of
 from promptreach.diagnosis.verdict import Judgement
-from promptreach.hf import save_adapter, save_readout
+from promptreach.errors import Fault
+from promptreach.hf import OpenModel
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Block, Code, Text
-from promptreach.report.result import MethodName, Recommendation
+from promptreach.report.result import MethodName, Recommendation, Report
+from promptreach.training.methods.methods import CONFIGURED
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 
+Result = TypeVar("Result", bound=Report)
 ADAPTER_FOLDER, HEAD_FOLDER = "adapter", "head"
 TRAIN_TITLE = "Train it again with PEFT alone (train.py beside this report)"
 
 
-def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, again: Code) -> Recommendation:
+def recommend(
+    context: AuditContext, judgement: Judgement, folder: Path | None, again: Code, base_id: str = ""
+) -> Recommendation:
     """The advice, with the chosen run's adapter, or the head where that is all it needs, written into `folder`.
 
     Args:
@@ -30,28 +45,33 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
         judgement: what the rules concluded.
         folder: the report's folder, or None to write nothing.
         again: the call of this audit, to repeat and to vary.
+        base_id: the base's id on the hub, where the model was opened from a folder.
     """
     run = context.runs.get(judgement.chosen or "")
     if run is None:
         return Recommendation(method=None, text=judgement.advice, blocks=[again])
-    adapter, readout = run.adapter, readout_of(context.task, run)
+    text = f"{judgement.advice} {recipe(run, context.task, context.content_length)}"
     path: Path | None = None
     peft_config: dict[str, Any] | None = None
-    if adapter is not None and folder is not None:
-        path = save_adapter(folder / ADAPTER_FOLDER, context.model, adapter, readout=readout, init=run.config.init)
-        peft_config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    elif readout is not None and folder is not None:
-        path = save_readout(folder / HEAD_FOLDER, readout)
+    is_adapter = run.adapter is not None or run.config.method == CONFIGURED
+    if folder is not None and (is_adapter or readout_of(context.task, run) is not None):
+        plan = planned(context.model, context.task, run, context.content_length, base_id)
+        found = f"`promptreach audit` chose it, with the verdict {judgement.verdict.value}. {text}"
+        card = model_card(run, context.task, plan, *beside_bare(context.task, run), found)
+        place = folder / (ADAPTER_FOLDER if is_adapter else HEAD_FOLDER)
+        path = write_run(place, context.model, context.task, run, plan, card, base_id)
+        if is_adapter:
+            peft_config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     blocks: list[Block] = [again]
     if reason := why_no_script(context, run):
         blocks.append(Text(text=f"No train.py: {reason}."))
     elif folder is not None:
         blocks.insert(0, Code(title=TRAIN_TITLE, language="python", text=write_training(context, run, folder)))
     if path is not None:
-        blocks.insert(0, Code(title="Load it", language="python", text=loading_code(context, run, str(path))))
+        blocks.insert(0, Code(title="Load it", language="python", text=_code(context, run, plan, path)))
     return Recommendation(
         method=cast(MethodName, run.config.method),  # pydantic checks it
-        text=f"{judgement.advice} {recipe(run, context.task, context.content_length)}",
+        text=text,
         tokens=run.config.tokens or None,
         rank=run.config.rank or None,
         learning_rate=run.config.learning_rate or None,
@@ -61,6 +81,56 @@ def recommend(context: AuditContext, judgement: Judgement, folder: Path | None, 
         adapter=None if peft_config is None else ADAPTER_FOLDER,
         serving=serving_line(context, run),
     )
+
+
+def publishing_faults_of(
+    repo: str | None, model: OpenModel | None, base_id: str, out: object, dry_run: bool
+) -> list[Fault]:
+    """Everything against publishing what an audit will recommend, as far as it is known before it begins."""
+    if repo is None or model is None or dry_run:
+        return []
+    place = [] if out is not None else [Fault("push_to_hub", "without out", "a folder for the report", "pass out=")]
+    return place + publishing_faults(repo, model.origin.source if model.origin else "", base_id)
+
+
+def published(result: Result, folder: Path | None, repo: str | None, private: bool) -> Result:
+    """The result, with the address at which its adapter was published, where one was asked for and is there.
+
+    The report is written by then, so that a refusal of the hub loses nothing.
+
+    Raises:
+        OutputError: when the hub refuses.
+    """
+    place = None if folder is None else folder / (result.recommendation.adapter or HEAD_FOLDER)
+    if repo is None or place is None or not place.is_dir():
+        return result
+    advice = result.recommendation.model_copy(update={"published": publish(place, repo, private=private)})
+    return result.model_copy(update={"recommendation": advice})
+
+
+def _code(context: AuditContext, run: Run, plan: FolderPlan, path: Path) -> str:
+    if plan.by == "classifier":
+        return classifier_code(context, plan, str(path))
+    if plan.by == "promptreach":
+        return plan.reason
+    if run.config.method == CONFIGURED:
+        return "\n".join(loading_lines(context.task, plan))
+    return loading_code(context, run, str(path))
+
+
+def classifier_code(context: AuditContext, plan: FolderPlan, folder: str) -> str:
+    """Python lines that load a classifier's folder with PEFT, and give the same numbers as this audit, row by row."""
+    task, cut = context.task, f"truncation=True, max_length={plan.length}, return_tensors='pt'"
+    lines = opened_classifier(task, plan, repr(folder), place_of(context))
+    lines += [f"texts = {example_texts(task)}", "with torch.no_grad():"]
+    pairs = "*text" if getattr(task.train, "seconds", ()) else "text"
+    if task.pooling == "each":
+        lines += [f"    logits = [model(**tokenizer(text, {cut})).logits[0] for text in texts]"]
+        return "\n".join([*lines, "print([[labels[index] for index in row.argmax(-1)] for row in logits])"])
+    lines += [f"    logits = torch.cat([model(**tokenizer({pairs}, {cut})).logits for text in texts])"]
+    if task.kind.name == "number":
+        return "\n".join([*lines, "print(logits[:, 0].tolist())"])
+    return "\n".join([*lines, *answer_lines(task)[1:]])
 
 
 _POOLED = {

@@ -15,7 +15,7 @@ from promptreach.audit.call import about_model, call_again, key_of
 from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import prepared
 from promptreach.audit.plan import AuditPlan, planned
-from promptreach.audit.recommendation import recommend
+from promptreach.audit.recommendation import published, publishing_faults_of, recommend
 from promptreach.audit.serving import for_server
 from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.certificate import Evidence
@@ -135,6 +135,9 @@ def audit(
     dtype: Any = "auto",
     quiet: bool = True,
     again: str | None = None,
+    push_to_hub: str | None = None,
+    private: bool = True,
+    base_id: str = "",
     **model_options: Any,
 ) -> AuditResult | AuditPlan:
     """Find out what a soft prompt can do for this model and data, and what to use instead if it cannot.
@@ -193,6 +196,10 @@ def audit(
             curve of every run is sent when it has ended; it decides no number.
         quiet: no progress on standard error.
         again: a shell command that does this audit again, to be shown in the report; None shows the call in Python.
+        push_to_hub: the repository on the Hugging Face hub that the recommended adapter is uploaded to, when the report
+            is written; it takes `out`. None uploads nothing.
+        private: whether a repository that is made for it is private; one that is there stays as it is.
+        base_id: the base's id on the hub, where `model` is a folder: the adapter names it as its base.
         dry_run: train nothing, touch no folder, and return the `AuditPlan`.
         device: where the model goes; ``"auto"`` takes the accelerator if there is one.
         dtype: of its weights; ``"auto"`` takes the checkpoint's own, or float32 where this CPU is slow at it.
@@ -240,6 +247,7 @@ def audit(
     faults += in_context_faults(opened, task_data, instruction, shots) if opened is not None else []
     asked_for = choices.methods if choices is not None else None
     faults += serving_faults(serve_with, task_data, opened is None or opened.task == "causal", asked_for)
+    faults += publishing_faults_of(push_to_hub, opened, base_id, out, dry_run)
     raise_if_any(faults)
     assert task_data is not None
     assert opened is not None
@@ -255,7 +263,7 @@ def audit(
     key = key_of(opened, task_data, asdict(settings), adapter)
     with _claimed(folder, key, resume) as finished:
         if finished is not None:
-            return finished
+            return published(finished, folder, push_to_hub, private)
         store = RunStore(folder / RUNS_FOLDER if folder else None)
         with (
             Progress(quiet) as progress,
@@ -283,7 +291,8 @@ def audit(
         said |= {"class_weights": class_weights, "instruction": instruction, "shots": shots, "init_text": init_text}
         said |= {"method_config": None if method_config is None else str(method_config), "serve_with": serve_with}
         said |= {**choices.given, "out": None if out is None else f"{out}-again"}
-        recommendation = recommend(context, judgement, folder, call_again(again, opened.name, task_data.source, said))
+        repeat = call_again(again, opened.name, task_data.source, said)
+        recommendation = recommend(context, judgement, folder, repeat, base_id)
         # As JSON gives them back, so that a report read from its file equals the one that was written.
         recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
         result = AuditResult(
@@ -302,7 +311,7 @@ def audit(
         if folder is not None:
             store.write(REPORT_DIGEST, hashlib.sha256(render_json(result).encode()).hexdigest())
             result.write(folder)
-        return result
+        return published(result, folder, push_to_hub, private)
 
 
 def _asked(options: Mapping[str, object]) -> dict[str, object]:

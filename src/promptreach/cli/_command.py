@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from promptreach._version import __version__
-from promptreach.errors import PromptreachError, lines_of
+from promptreach.errors import Fault, PromptreachError, lines_of
 from promptreach.memory import is_shortage, shortage_text
 from promptreach.terminal import one_line, printable, say
 from promptreach.training.arguments import MOST_SEED as MOST_SEED
@@ -36,6 +36,26 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 """The switch that silences standard error."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 """The switch from text for people to JSON for programs."""
+_PUBLISHING = "Publishing"
+PushToHub = Annotated[
+    str | None,
+    typer.Option(metavar="REPO", rich_help_panel=_PUBLISHING, help="Upload the adapter to the Hugging Face hub."),
+]
+"""The repository that an adapter goes to; it asks for a token that may write."""
+Public = Annotated[
+    bool, typer.Option("--public", rich_help_panel=_PUBLISHING, help="For everybody to see; else it is private.")
+]
+"""Who may see a repository that is made for it."""
+BaseId = Annotated[
+    str,
+    typer.Option(
+        metavar="ID",
+        rich_help_panel=_PUBLISHING,
+        show_default=False,
+        help="The base's hub id, where MODEL is a folder.",
+    ),
+]
+"""The name by which others find the base."""
 OUR_FAULT = 70
 """The exit status for a fault of this program, as sysexits.h has it."""
 
@@ -100,6 +120,15 @@ class Dtype(StrEnum):
     bfloat16 = "bfloat16"
     float16 = "float16"
     float64 = "float64"
+
+
+def unpublishable(repo: str | None, model: str, base_id: str) -> list[Fault]:
+    """Everything against publishing; see `promptreach.commands.publishing.publishing_faults`."""
+    if repo is None:
+        return []
+    from promptreach.commands.publishing import publishing_faults
+
+    return publishing_faults(repo, model, base_id)
 
 
 def within(least: int, most: int) -> Callable[[int], int]:

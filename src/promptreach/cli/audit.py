@@ -13,13 +13,17 @@ from promptreach.cli import _answers as answers
 from promptreach.cli import _audit_options as lists
 from promptreach.cli._command import (
     MOST_SEED,
+    BaseId,
     Budget,
     Dtype,
     Engine,
     ModelTask,
+    Public,
+    PushToHub,
     ReportTo,
     ServeWith,
     exit_status,
+    unpublishable,
     within,
 )
 from promptreach.errors import Fault, InputError
@@ -117,6 +121,9 @@ def audit(
     accumulate: Annotated[
         int, typer.Option(rich_help_panel=_CHOICES, help="Slices of a step's rows: less memory, the same result.")
     ] = 1,
+    push_to_hub: PushToHub = None,
+    public: Public = False,
+    base_id: BaseId = "",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped audit in OUT.")] = False,
     task: Annotated[
         ModelTask | None, typer.Option(rich_help_panel=_MODEL, help="Instead of what its config says.")
@@ -166,6 +173,7 @@ def audit(
             seeds=seeds,
             accumulate=accumulate,
         )
+        known = [] if dry_run else unpublishable(push_to_hub, model, base_id)
         look(
             model,
             data=data,
@@ -177,7 +185,7 @@ def audit(
             device="cpu" if device_map else device,
             num_layers=num_layers,
             revision=revision,
-            known=choices if isinstance(choices, list) else (),
+            known=[*(choices if isinstance(choices, list) else ()), *known],
         )
     assert not isinstance(choices, list)
 
@@ -242,6 +250,9 @@ def audit(
             quiet=quiet or json,
             again=_command(model, data, shown),
             dry_run=dry_run,
+            push_to_hub=push_to_hub,
+            private=not public,
+            base_id=base_id,
             **{**opening, "dtype": "auto" if dtype is Dtype.auto else getattr(torch, dtype.value), "device": device},
         )
     if isinstance(result, AuditPlan):
@@ -252,6 +263,8 @@ def audit(
     else:
         print_summary(result)
         say(f"\nFull report: {out / 'report.html'}")
+        if result.recommendation.published:
+            say(f"Published at {result.recommendation.published}")
     raise SystemExit(0 if exit_zero else result.exit_status)
 
 

@@ -67,6 +67,9 @@ class AuditConfig(BaseModel):
     workers: StrictInt | None = None
     ray_address: StrictStr | None = None
     seed: StrictInt | None = None
+    push_to_hub: StrictStr | None = None
+    public: StrictBool | None = None
+    base_id: StrictStr | None = None
     resume: StrictBool | None = None
     task: Literal["encoder", "causal", "seq2seq"] | None = None
     revision: StrictStr | None = None

@@ -8,13 +8,33 @@ import typer
 
 from promptreach.cli import _answers as answers
 from promptreach.cli._audit_options import class_weights as class_weights_of
-from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, ReportTo, Revision, ServeWith, exit_status, within
+from promptreach.cli._command import (
+    MOST_SEED,
+    BaseId,
+    Json,
+    Model,
+    Public,
+    PushToHub,
+    Quiet,
+    ReportTo,
+    Revision,
+    ServeWith,
+    exit_status,
+    unpublishable,
+    within,
+)
 from promptreach.preflight import look
 from promptreach.terminal import say
 from promptreach.training.arguments import MIN_CONTENT, least_faults, rate_faults
 
 _TRAINING = "Training"
 _COLUMNS = "Columns of DATA, where their names do not tell"
+
+
+class _Pooling(StrEnum):
+    mean = "mean"
+    first = "first"
+    last = "last"
 
 
 class _Method(StrEnum):
@@ -94,6 +114,16 @@ def fit(
     test: Annotated[str | None, typer.Option(help="Rows that judge.")] = None,
     serve_with: ServeWith = None,
     report_to: ReportTo = None,
+    pooling: Annotated[
+        _Pooling | None,
+        typer.Option(rich_help_panel=_TRAINING, show_default="chosen", help="Where a head reads: mean, first or last."),
+    ] = None,
+    head_bias: Annotated[
+        bool, typer.Option(rich_help_panel=_TRAINING, help="Decoders' own classifiers have none.")
+    ] = True,
+    push_to_hub: PushToHub = None,
+    public: Public = False,
+    base_id: BaseId = "",
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same adapter.")] = 0,
     device: Annotated[str, typer.Option(help="Where the model goes.")] = "cpu",
     revision: Revision = None,
@@ -118,6 +148,7 @@ def fit(
         counts = {"tokens": tokens, "rank": rank, "steps": steps, "batch_size": batch_size, "accumulate": accumulate}
         known = least_faults(counts) + least_faults({"max_length": max_length}, MIN_CONTENT)
         known += rate_faults("learning_rate", learning_rate)
+        known += unpublishable(push_to_hub, model, base_id)
         look(model, data=data, columns=given, device=device, revision=revision, known=known)
 
     from promptreach.commands.fit import fit_adapter
@@ -158,8 +189,15 @@ def fit(
             seed=seed,
             accumulate=accumulate,
             report_to=report_to.value if report_to else None,
+            pooling=None if pooling is None else pooling.value,
+            head_bias=head_bias,
+            push_to_hub=push_to_hub,
+            private=not public,
+            base_id=base_id,
             quiet=quiet or json,
         )
     print_finding(finding, as_json=json)
     if not json:
         say(f"\nAdapter and model card: {out}")
+        if address := finding.values["published"]:
+            say(f"Published at {address}")

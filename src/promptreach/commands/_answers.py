@@ -9,7 +9,8 @@ from torch import Tensor
 
 from promptreach.commands.reading import AdapterReader
 from promptreach.data import Completions, ContextSpans, HeadData, LabelledTexts, TaggedWords
-from promptreach.hf import OpenModel, attach
+from promptreach.hf import OpenModel
+from promptreach.hf.adapters.by_config import attach_any
 from promptreach.report.findings import Cell
 from promptreach.rows.chats import Turn
 from promptreach.rows.options import spaced
@@ -104,7 +105,7 @@ def chosen(reader: AdapterReader, texts: Sequence[str], length: int, options: Se
     rows = Completions(tuple(texts), tuple(own[0] for own in behind), "text", options=behind)
     encoded = encode(reader.model, rows, length)
     task = Task(reader.model, rows, rows, rows, {"rows": encoded}, probes={}, pooling=None)
-    with nullcontext() if reader.adapter is None else attach(reader.model, reader.adapter) as joined:
+    with nullcontext() if reader.adapter is None else attach_any(reader.model, reader.adapter) as joined:
         nats = task.option_losses("rows", joined).view(len(texts), len(options))
     share, place = torch.softmax(-nats.double(), dim=1).max(1)
     return [

@@ -5,15 +5,17 @@ The first lines are the hub's own fields, so that a folder can be uploaded as it
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptreach._version import __version__
-from promptreach.commands.intervals import Interval
+from promptreach.commands.folder import FolderPlan
+from promptreach.commands.intervals import Interval, decided_by, gained, metrics_of
 from promptreach.data import KindName
+from promptreach.diagnosis.measures.comparison import held_out, paired
 from promptreach.report.formatting import counted
 from promptreach.terminal import one_line, printable
-from promptreach.training.methods.methods import CONFIGURED
+from promptreach.training.methods.initial import OWN
 from promptreach.training.runs import Run
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
@@ -32,35 +34,27 @@ _PIPELINES: Mapping[str, str] = {
     "span": "question-answering",
     "completions": "text-generation",
 }
-_POOLED = {
-    "mean": ("mask = inputs['attention_mask'].unsqueeze(-1)", "pooled = (hidden * mask).sum(1) / mask.sum(1)"),
-    "first": ("pooled = hidden[:, 0]",),
-    "each": ("pooled = hidden",),
-    "last": ("pooled = hidden[torch.arange(len(hidden)), inputs['attention_mask'].sum(1) - 1]",),
-}
 
 
 def model_card(
     run: Run,
     task: Task,
-    base: tuple[str, str | None],
+    plan: FolderPlan,
     metrics: Mapping[str, Mapping[str, Interval]],
     gain: Interval,
     found: str,
-    length: int,
 ) -> str:
     """The README.md of a trained adapter's folder.
 
     Args:
         run: a full run.
         task: what it was trained and judged on.
-        base: the base's name and revision, as `promptreach.hf.adapters.folders.base_of` gives them.
+        plan: the form of the folder.
         metrics: by name, of the run and of the bare model, on the held-out rows.
         gain: in the first of the metrics, of the first over the second.
         found: how it was found, as sentences.
-        length: tokens of a row that were read.
     """
-    name, revision = base
+    name, revision = plan.base
     labels = getattr(task.train, "label_names", ())
     kind = _TASKS[task.train.kind]
     if labels:
@@ -81,21 +75,19 @@ def model_card(
             "",
             f"**Base.** `{name}`" + (f", revision `{revision}`" if revision else "") + ".",
             "",
+            f"**Start.** {_start(run)}.",
+            "",
             "## How well it does",
             "",
             *table,
             "",
             f"MEASURED on the {len(task.held_out):,} held-out rows, with 90 % intervals over rows; one seed, so that "
             "the luck of a seed is not in them. " + _kinds(kind_of(task.train)) + " Over the bare model it is "
-            f"{100 * gain.value:+.1f} points of {columns[0]} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}).",
+            f"{gained(columns[0], gain)}.",
             "",
             "## How to load it",
             "",
-            "```python",
-            *loading_lines(run, task, base, length),
-            "```",
-            "",
-            *_on_the_command_line(run, name, length),
+            *_loading(run, task, plan),
             "## How it was found",
             "",
             f"{found} promptreach {__version__}, seed {run.config.seed}.",
@@ -104,13 +96,49 @@ def model_card(
     )
 
 
-def _on_the_command_line(run: Run, name: str, length: int) -> list[str]:
-    """The commands that answer and score with the adapter; none for a method that PEFT alone reads."""
-    if run.config.method == CONFIGURED:
-        return []
+def beside_bare(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
+    """The held-out metrics of a run and of the bare model under the same kind of head, and the gain between them."""
+    own, bare = held_out(run), task.answered("held_out", task.evaluate("held_out", task.objective()))
+    decides, kind = decided_by(task.train, task.judging.metric), kind_of(task.train)
+    gain = paired(own, bare, decides or "accuracy")
+    metrics = {run.config.label: metrics_of(own, decides, kind), "the bare model": metrics_of(bare, decides, kind)}
+    return metrics, Interval(gain.gain, gain.low, gain.high)
+
+
+_STARTS = {
+    "vocabulary": "Rows of the base's vocabulary, of tokens that occur in the training texts",
+    "random": "Standard normal entries, as PEFT draws them",
+    "probe": "A logistic or ridge regression on the frozen base",
+    "zero": "An update of zero",
+    "config": "The one that its PEFT config asks for",
+    OWN: "A text of the user's own",
+}
+
+
+def _start(run: Run) -> str:
+    """Where the training started."""
+    if run.config.start is not None:
+        return "A trained prompt or prefix"
+    if run.config.init == "text" and run.config.method == "prefix":
+        return "The keys and values that training texts leave in the base"
+    if run.config.init == "text":
+        return "The embeddings of training texts"
+    return _STARTS.get(run.config.init, run.config.init)
+
+
+def _loading(run: Run, task: Task, plan: FolderPlan) -> list[str]:
+    """The section on loading: why it is so, the lines that work, and the commands."""
+    said = f"{plan.reason} {_BY[plan.by]}".strip()
+    lines = loading_lines(task, plan)
+    shown = ["```python", *lines, "```", ""] if lines else []
+    name, revision = plan.base
+    pinned = f" --revision {revision}" if revision else ""
     return [
-        f'`promptreach predict {name} FOLDER "a text"` answers on the command line, and `promptreach evaluate '
-        f"{name} FOLDER ROWS --max-length {length}` scores it on other rows.",
+        *([said, ""] if said else []),
+        *shown,
+        *([plan.compared, ""] if plan.compared else []),
+        f'`promptreach predict {name} FOLDER "a text"{pinned}` answers on the command line, and `promptreach evaluate '
+        f"{name} FOLDER ROWS --max-length {plan.length}{pinned}` scores it on other rows.",
         "",
     ]
 
@@ -134,53 +162,91 @@ def _kinds(kind: TaskKind | None) -> str:
     return "Each token is predicted from the true ones before it: accuracy and loss (nats) are per token."
 
 
-def loading_lines(run: Run, task: Task, base: tuple[str, str | None], length: int) -> list[str]:
-    """Python lines that need torch, transformers and peft alone, and answer as the run was scored."""
-    name, revision = base
-    place = _place(name, revision)
-    is_causal = task.backbone.task == "causal"
-    auto = "AutoModelForCausalLM" if is_causal else "AutoModel"
-    adapted = run.adapter is not None or run.config.method == CONFIGURED
-    lines = [
+_BY: Mapping[str, str] = {
+    "classifier": "transformers and PEFT load it as they load any classifier.",
+    "loader": "`load.py` in this folder loads it, with torch, transformers and peft alone.",
+    "peft": "",
+    "promptreach": "",
+}
+
+
+def loading_lines(task: Task, plan: FolderPlan) -> list[str]:
+    """Python lines that need torch, transformers and peft alone, and answer as the run was scored; none where those
+    cannot."""
+    if plan.by == "promptreach":
+        return []
+    if plan.by == "loader":
+        return [
+            "from load import load  # in this folder; python load.py 'a text' does the same",
+            "",
+            f"print(load().answers({example_texts(task)}))",
+        ]
+    return _classifier_lines(task, plan) if plan.by == "classifier" else _writer_lines(plan)
+
+
+def _classifier_lines(task: Task, plan: FolderPlan) -> list[str]:
+    pipe = "text" if plan.own and plan.own.task == "SEQ_CLS" else "token"
+    asked = f", truncation=True, max_length={plan.length}" if pipe == "text" else ""
+    asked += ", top_k=None" if task.kind.name == "several_labels" else ""
+    return [
+        *opened_classifier(task, plan, '"."  # where this file lies', _place(*plan.base), ("pipeline",)),
+        f'classify = pipeline("{pipe}-classification", model=model, tokenizer=tokenizer)',
+        f"print(classify({_pipeline_texts(task)}{asked}))",
+    ]
+
+
+def opened_classifier(task: Task, plan: FolderPlan, folder: str, place: str, more: Sequence[str] = ()) -> list[str]:
+    """Python lines that open a classifier's folder as `model`, and its base's `tokenizer`.
+
+    Args:
+        task: what it was trained on.
+        plan: the form of the folder, with a classifier.
+        folder: its place, as Python.
+        place: the arguments by which the base is found.
+        more: further names to import from transformers.
+    """
+    assert plan.own is not None
+    auto = f"AutoPeftModelFor{'Sequence' if plan.own.task == 'SEQ_CLS' else 'Token'}Classification"
+    names = list(getattr(task.train, "label_names", ()))
+    options = ["id2label=dict(enumerate(labels))"] if names else ["num_labels=1", "problem_type='regression'"]
+    if task.kind.name == "several_labels":
+        options.append("problem_type='multi_label_classification'")
+    if plan.own.padding is not None:
+        options.append(f"pad_token_id={plan.own.padding}")
+    return [
         "import torch",
-        *(["from peft import PeftModel"] if adapted else []),
-        *(["from safetensors.torch import load_file"] if task.pooling is not None else []),
-        f"from transformers import {auto}, AutoTokenizer",
+        f"from peft import {auto}",
+        f"from transformers import {', '.join(('AutoTokenizer', *more))}",
+        "",
+        f"FOLDER = {folder}",
+        *([f"labels = {names!r}"] if names else []),
+        f"tokenizer = AutoTokenizer.from_pretrained({place})",
+        f"model = {auto}.from_pretrained(",
+        f"    FOLDER, {', '.join(options)}, dtype={plan.dtype}",
+        ")",
+    ]
+
+
+def _pipeline_texts(task: Task) -> str:
+    """A list of one input as a pipeline takes it, as Python."""
+    pairs = getattr(task.train, "seconds", ())
+    return "[{'text': 'a text', 'text_pair': 'its second text'}]" if pairs else "['a text to classify']"
+
+
+def _writer_lines(plan: FolderPlan) -> list[str]:
+    place = _place(*plan.base)
+    return [
+        "import torch",
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "",
         'FOLDER = "."  # where this file lies',
         f"tokenizer = AutoTokenizer.from_pretrained({place})",
-        f"model = {auto}.from_pretrained({place}, dtype=torch.float32)",
-        *(["model = PeftModel.from_pretrained(model, FOLDER)"] if adapted else []),
-        "model.eval()",
-    ]
-    if task.pooling is None:
-        return [
-            *lines,
-            "inputs = tokenizer(['a prompt'], return_tensors='pt')",
-            "written = model.generate(**inputs, do_sample=False, max_new_tokens=32)",
-            "print(tokenizer.batch_decode(written, skip_special_tokens=True))",
-        ]
-    # A prompt's own positions come out in front of the content's; a prefix and LoRA add none.
-    front = run.config.tokens if run.config.method == "prompt" else 0
-    if run.config.method == CONFIGURED and "PREFIX" not in run.config.label and "CARTRIDGE" not in run.config.label:
-        front = json.loads(run.config.peft).get("num_virtual_tokens") or 0
-    joined = f"[:, {front}:]" if front else ""
-    output = ", output_hidden_states=True).hidden_states[-1]" if is_causal else ").last_hidden_state"
-    # An encoder's last token, [SEP], stays.
-    cut = f"row[:{length}]" if is_causal else f"row[:{length - 1}] + row[{length - 1}:][-1:]"
-    return [
-        *lines,
-        "head = load_file(f'{FOLDER}/readout.safetensors')",
-        *label_lines(task),
-        "",
-        f"texts = {example_texts(task)}",
-        f"rows = [torch.tensor({cut}) for row in tokenizer(texts)['input_ids']]",
-        "pad = torch.nn.utils.rnn.pad_sequence",
-        "inputs = {'input_ids': pad(rows, True), 'attention_mask': pad([torch.ones_like(row) for row in rows], True)}",
-        "with torch.no_grad():",
-        f"    hidden = model(**inputs{output}{joined}",
-        *_POOLED[task.pooling],
-        *answer_lines(task),
+        f"model = AutoModelForCausalLM.from_pretrained({place}, dtype=torch.float32)",
+        "model = PeftModel.from_pretrained(model, FOLDER).eval()",
+        "inputs = tokenizer(['a prompt'], return_tensors='pt')",
+        "written = model.generate(**inputs, do_sample=False, max_new_tokens=32)",
+        "print(tokenizer.batch_decode(written, skip_special_tokens=True))",
     ]
 
 

@@ -17,7 +17,8 @@ from promptreach.diagnosis.measures.metrics import BINARY, KINDS_IN_WORDS, SCORE
 from promptreach.diagnosis.numbers import Metric, ScoreMetric
 from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import Fault, InputError, raise_if_any
-from promptreach.hf import OpenModel, attach
+from promptreach.hf import OpenModel
+from promptreach.hf.adapters.by_config import ConfiguredAdapter, attach_any
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
@@ -194,9 +195,11 @@ def _numbered_as(names: Sequence[str], rows: TaskData) -> TaskData:
     return replace(rows, tags=tags, label_names=tuple(names))
 
 
-def _completed(model: OpenModel, adapter: Adapter | None, rows: TaskData, length: int, judging: Judging) -> Outcomes:
+def _completed(
+    model: OpenModel, adapter: Adapter | ConfiguredAdapter | None, rows: TaskData, length: int, judging: Judging
+) -> Outcomes:
     task = _task(model, rows, length, judging)
-    with nullcontext() if adapter is None else attach(model, adapter) as joined:
+    with nullcontext() if adapter is None else attach_any(model, adapter) as joined:
         return task.answered("rows", task.evaluate("rows", task.objective(), joined), joined)
 
 

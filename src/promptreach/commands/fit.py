@@ -1,33 +1,33 @@
 """One adapter trained well, left as a folder that others can load: adapter, head and model card."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from promptreach.certificate import Evidence
-from promptreach.commands.card import model_card
-from promptreach.commands.intervals import Interval, decided_by, metrics_of
-from promptreach.commands.reading import cut_note, readout_of, unused_note
+from promptreach.commands.card import beside_bare, model_card
+from promptreach.commands.folder import FolderPlan, planned, write_run
+from promptreach.commands.intervals import Interval, gained
+from promptreach.commands.publishing import publish, publishing_faults
+from promptreach.commands.reading import unused_note
 from promptreach.commands.serving import SERVERS, serving_faults
 from promptreach.data import Completions, TaskData
-from promptreach.diagnosis.measures.comparison import held_out, paired
 from promptreach.errors import Fault, OutputError, raise_if_any
-from promptreach.hf import OpenModel, save_adapter, save_readout
-from promptreach.hf.adapters.by_config import config_of, save_by_config
-from promptreach.hf.adapters.folders import READOUT, base_of
+from promptreach.hf import OpenModel
+from promptreach.hf.adapters.folders import READOUT
 from promptreach.hf.adapters.inspection import KINDS
 from promptreach.hf.adapters.places import CONFIG
+from promptreach.hf.models.load import opened_for
 from promptreach.report.findings import Cell, Finding, Table, Text
 from promptreach.report.formatting import counted
 from promptreach.training.arguments import choice_faults, rate_faults
 from promptreach.training.fit import fit
-from promptreach.training.methods.methods import CONFIGURED, METHODS, positions_of
+from promptreach.training.methods.methods import METHODS, positions_of
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
 from promptreach.training.task.judging import judging_faults, judging_of, written_metric_faults
-from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.readout import POOLED, Pooling
 from promptreach.training.task.task import Limits, Task, content_length, prepare
 
 SAVED = ("prompt", "prefix", "lora", "head")
@@ -57,6 +57,11 @@ def fit_adapter(
     seed: int = 0,
     accumulate: int = 1,
     report_to: str | None = None,
+    pooling: Pooling | None = None,
+    head_bias: bool = True,
+    push_to_hub: str | None = None,
+    private: bool = True,
+    base_id: str = "",
     quiet: bool = False,
 ) -> Finding:
     """Train one adapter, judge it on rows that nothing was chosen by, and leave its folder at `out`.
@@ -73,17 +78,25 @@ def fit_adapter(
         metric, answer_pattern, length_normalised: as for `promptreach.tuning.fit`.
         serve_with: a key of `promptreach.commands.serving.SERVERS`; a method that this server does not take is refused.
         report_to: as for `promptreach.tuning.fit`.
+        pooling, head_bias: as for `promptreach.tuning.fit`.
+        push_to_hub: the repository on the Hugging Face hub that the folder is uploaded to; None uploads nothing.
+        private: whether a repository that is made for it is private; one that is there stays as it is.
+        base_id: the base's id on the hub, where `model` was opened from a folder: config and card name it.
         quiet: no progress bar.
 
     Raises:
-        InputError: for arguments that make no sense, all at once; and as `promptreach.tuning.fit` does.
-        OutputError: when `out` is a folder with something else in it.
+        InputError: for arguments that make no sense, all at once, and for what stands against publishing, before
+            anything is trained; and as `promptreach.tuning.fit` does.
+        OutputError: when `out` is a folder with something else in it; when the hub refuses the finished folder, which
+            stays where it is.
     """
     faults = _faults(method, data, learning_rate, search) + class_weight_faults(class_weights, data)
+    faults += choice_faults("pooling", pooling, POOLED)
     kinds = [method] if isinstance(method, str) else [KINDS.get(str(getattr(method.peft_type, "value", "")), "")]
-    raise_if_any(faults + serving_faults(serve_with, data, model.task == "causal", kinds))
+    faults += serving_faults(serve_with, data, model.task == "causal", kinds)
+    raise_if_any(faults + publishing_faults(push_to_hub, model.origin.source if model.origin else "", base_id))
     raise_if_any(_place_faults(out), OutputError)
-    model = model if isinstance(data, Completions) else model.reading
+    model = opened_for(data, model)  # labels are read by an encoder-decoder's encoder alone
     limits = Limits(max_length=max_length)
     longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
@@ -95,6 +108,8 @@ def fit_adapter(
         limits=limits,
         seed=seed,
         longest_prompt=longest,
+        pooling=pooling,
+        head_bias=head_bias,
         judging=judging,
         class_weights=class_weights,
     )
@@ -111,6 +126,7 @@ def fit_adapter(
         batch_size=batch_size,
         seed=seed,
         pooling=None if task.pooling == "each" else task.pooling,
+        head_bias=head_bias,
         class_weights=class_weights,
         limits=limits,
         accumulate=accumulate,
@@ -121,11 +137,12 @@ def fit_adapter(
         quiet=quiet,
     )
     length = content_length(model, limits, longest)
-    metrics, gain = _scores(task, run)
+    metrics, gain = beside_bare(task, run)
     found = f"{_searched(run, learning_rate)} {recipe(run, task, length)}"
-    card = model_card(run, task, base_of(model), metrics, gain, found, length)
-    _write(out, model, task, run, card)
-    finding = _finding(out, task, run, metrics, gain, found, length)
+    plan = planned(model, task, run, length, base_id)
+    write_run(out, model, task, run, plan, model_card(run, task, plan, metrics, gain, found), base_id)
+    address = publish(out, push_to_hub, private=private) if push_to_hub else ""
+    finding = _finding(out, task, run, plan, metrics, gain, found, address)
     if serve_with is not None:
         text = f"For {SERVERS[serve_with]}: promptreach export {out} --for {serve_with} --out {out}-{serve_with}"
         finding.blocks.append(Text(text=text))
@@ -161,29 +178,15 @@ def _searched(run: Run, learning_rate: float | None) -> str:
     )
 
 
-def _scores(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
-    """The metrics of the run and of the bare model under the same kind of head, and the gain between them."""
-    own, bare = held_out(run), task.answered("held_out", task.evaluate("held_out", task.objective()))
-    decides, kind = decided_by(task.train, task.judging.metric), kind_of(task.train)
-    gain = paired(own, bare, decides or "accuracy")
-    metrics = {run.config.label: metrics_of(own, decides, kind), "the bare model": metrics_of(bare, decides, kind)}
-    return metrics, Interval(gain.gain, gain.low, gain.high)
-
-
-def _write(out: Path, model: OpenModel, task: Task, run: Run, card: str) -> None:
-    readout = readout_of(task, run)
-    if run.config.method == CONFIGURED:
-        save_by_config(out, model, config_of(json.loads(run.config.peft)), run.state, readout=readout, card=card)
-        return
-    if run.adapter is not None:
-        save_adapter(out, model, run.adapter, readout=readout, init=run.config.init, card=card)
-        return
-    assert readout is not None
-    save_readout(out, readout, card=card)
-
-
 def _finding(
-    out: Path, task: Task, run: Run, metrics: dict[str, dict[str, Interval]], gain: Interval, found: str, length: int
+    out: Path,
+    task: Task,
+    run: Run,
+    plan: FolderPlan,
+    metrics: dict[str, dict[str, Interval]],
+    gain: Interval,
+    found: str,
+    address: str,
 ) -> Finding:
     metric, own = next(iter(metrics[run.config.label].items()))
     columns = list(metrics[run.config.label])
@@ -195,10 +198,9 @@ def _finding(
     if metric != "accuracy":
         said = f"{metric} {own}, 90 %,"
     summary = f"{run.config.label} has {said}"
-    summary += (
-        f", {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) over the bare model."
-    )
+    summary += f", {gained(metric, gain)} over the bare model."
     note = f"On {counted(len(task.held_out), 'held-out row')} that nothing was chosen by; 90 % intervals over rows."
+    noted = [*cut_note(task.encoded.values(), plan.length), *unused_note(task.train)]
     return Finding(
         check="fit",
         title="One adapter",
@@ -208,6 +210,9 @@ def _finding(
         summary=summary + end,
         values={
             "folder": str(out.resolve()),
+            "loaded_by": plan.by,
+            "not_a_classifier": plan.reason or None,
+            "published": address or None,
             "method": run.config.method,
             "tokens": run.config.tokens,
             "rank": run.config.rank,
@@ -219,10 +224,17 @@ def _finding(
             "metrics": {name: {key: asdict(part) for key, part in one.items()} for name, one in metrics.items()},
             "gain": asdict(gain),
         },
-        blocks=[
-            Table.of("Metrics", records, note=note),
-            Text(text=found),
-            *cut_note(task.encoded.values(), length),
-            *unused_note(task.train),
-        ],
+        blocks=[Table.of("Metrics", records, note=note), Text(text=found), *_folder_notes(plan, address), *noted],
     )
+
+
+def _folder_notes(plan: FolderPlan, address: str) -> list[Text]:
+    """How the folder is loaded, and where it was published."""
+    said = {
+        "classifier": "AutoPeftModel and pipeline load it as a classifier. " + plan.compared,
+        "loader": f"{plan.reason} load.py in the folder loads it with torch, transformers and peft alone.".strip(),
+        "peft": "",
+        "promptreach": plan.reason,
+    }[plan.by]
+    published = f"Published at {address}." if address else ""
+    return [Text(text=text) for text in (said, published) if text]

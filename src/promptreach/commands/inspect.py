@@ -41,6 +41,8 @@ def inspect_adapter(folder: Path, *, model: str | None = None, revision: str | N
         blocks.append(_fault_table(found.faults))
     if unopened:
         blocks.append(Text(text=unopened))
+    if said := _loading_note(folder):
+        blocks.append(Text(text=said))
     values["faults"] = [str(fault) for fault in found.faults]
     values["changes_nothing"] = found.changes_nothing
     if found.adapter is not None and opened is not None:
@@ -108,6 +110,24 @@ def _facts(found: Inspection) -> dict[str, object]:
         "bytes": sum(tensor.numel() * tensor.element_size() for tensor in found.tensors.values()),
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in found.tensors.values()}),
     }
+
+
+def _loading_note(folder: Path) -> str:
+    """How others load a folder that this library wrote with a head, or why transformers' classes cannot."""
+    try:
+        readout = load_readout(folder)
+    except AdapterError:
+        return ""
+    info = {} if readout is None else readout[1]
+    if found := info.get("classifier"):
+        one_by_one = "" if found["batches"] else ", one row at a time: padding is not seen behind a prompt"
+        said = f"AutoPeftModel and pipeline load it as a classifier{one_by_one}. On {found['rows']} rows its logits "
+        return f"{said}were at most {found['difference']:.1e} of their size from those that were reported."
+    if "no_classifier" in info:
+        return (
+            f"{info['no_classifier']} load.py in the folder loads it with torch, transformers and peft alone.".strip()
+        )
+    return ""
 
 
 def _has_readout(folder: Path) -> bool:
@@ -248,10 +268,12 @@ def _serving_blocks(kind: str, head: bool) -> list[Block]:
 
 
 def _summary(found: Inspection, values: dict[str, object]) -> str:
-    what = {"prompt": "A prompt", "prefix": "A prefix", "lora": "A LoRA update"}.get(found.kind, "An adapter")
-    size = f"rank {values['rank']}" if found.kind == "lora" else f"{values['tokens']} virtual tokens"
+    other = f"An adapter by PEFT's {values['peft_type']}" if values["peft_type"] else "An adapter"
+    what = {"prompt": "A prompt", "prefix": "A prefix", "lora": "A LoRA update"}.get(found.kind, other)
+    size = f" of rank {values['rank']}" if found.kind == "lora" else ""
+    size = size or (f" of {values['tokens']} virtual tokens" if values["tokens"] else "")
     base = f", for {found.base}" if found.base else ", for a base that it does not name"
     agree = {True: "config, tensors and base agree", None: "config and tensors agree; the base was not looked at"}
     agreement = agree.get(values["agrees"], counted(len(found.faults), "fault"))  # type: ignore[call-overload]
     dead = " Every update in it is zero: it changes nothing." if found.changes_nothing else ""
-    return f"{what} of {size}{base}: {agreement}.{dead}"
+    return f"{what}{size}{base}: {agreement}.{dead}"

@@ -20,6 +20,8 @@ LEVEL = 0.9
 """The share of samples whose interval holds the truth; two-sided, as everywhere in this library."""
 _SHOWN = ("macro_f1", "micro_f1", "pearson", "spearman", "r2", "entity_f1", "token_f1")
 """The metrics that are shown without being asked for: those of one label a row would be too many."""
+_NO_SHARES = (*(in_words(name) for name in ("mcc", "pearson", "spearman", "r2")), "root mean square error", "loss")
+"""The metrics that are no share of anything, which points are of."""
 _ENDS = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.double)
 
 
@@ -73,6 +75,18 @@ def metrics_of(
     if outcomes.right.isnan().any():
         found["root mean square error"] = _root(outcomes)
     return {**found, "loss": _ratio(outcomes.loss, outcomes.answers)}
+
+
+def gained(name: str, gain: Interval) -> str:
+    """A difference in a metric in words: in points where that is a share, in its own unit otherwise.
+
+    Args:
+        name: the metric's, as `metrics_of` has it.
+        gain: the difference, of which more is better.
+    """
+    if name in _NO_SHARES:
+        return f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) in {name}"
+    return f"{100 * gain.value:+.1f} points of {name} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
 
 
 def decided_by(data: TaskData, asked: ScoreMetric | None) -> ScoreMetric | None:

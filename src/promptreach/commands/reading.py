@@ -16,10 +16,12 @@ from torch import Tensor
 
 from promptreach.backbone import Classifier
 from promptreach.data import KindName, TaskData
-from promptreach.hf import OpenModel, attach, load_readout
+from promptreach.hf import OpenModel, load_adapter, load_readout
 from promptreach.hf.adapters.brought import bring
+from promptreach.hf.adapters.by_config import ConfiguredAdapter, attach_any, is_configured, load_configured
 from promptreach.hf.adapters.folders import Readout
 from promptreach.hf.adapters.places import CONFIG
+from promptreach.hf.adapters.tokenizer import reading_as
 from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Text
 from promptreach.report.formatting import counted
@@ -55,7 +57,7 @@ class AdapterReader:
 
     folder: Path
     model: OpenModel
-    adapter: Adapter | None
+    adapter: Adapter | ConfiguredAdapter | None
     head: LinearHead | None = None
     classifier: Classifier | None = None
     labels: tuple[str, ...] = ()
@@ -76,7 +78,7 @@ class AdapterReader:
             return self.classifier(sequences)
         each = (max(map(len, sequences)),) if self.head.pooling == "each" else ()
         found = torch.zeros(len(sequences), *each, len(self.head.bias))
-        with torch.no_grad(), nullcontext() if self.adapter is None else attach(self.model, self.adapter) as joined:
+        with torch.no_grad(), nullcontext() if self.adapter is None else attach_any(self.model, self.adapter) as joined:
             for rows in evaluation_batches([len(ids) for ids in sequences], BATCH):
                 batch = self.model.batch([sequences[row] for row in rows])
                 own = self.head(self.model.hidden(batch, joined), batch.mask).float().cpu()
@@ -89,7 +91,7 @@ class AdapterReader:
     def written(self, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
         """The likeliest token after each prompt, and after that, until a token that ends what the model writes, `most`,
         or the end of the context; see `promptreach.training.task.writing`."""
-        with nullcontext() if self.adapter is None else attach(self.model, self.adapter) as joined:
+        with nullcontext() if self.adapter is None else attach_any(self.model, self.adapter) as joined:
             return greedy(self.model, prompts, most, stops_of(self.model), joined)
 
     @torch.no_grad()
@@ -129,13 +131,27 @@ def readout_of(task: Task, run: Run) -> Readout | None:
     """
     if task.pooling is None or not run.head:
         return None
-    head = LinearHead(task.pooling, *(run.head[name] for name in ("centre", "spread", "weight", "bias")))
+    centre, spread, weight, bias = (run.head[name] for name in ("centre", "spread", "weight", "bias"))
+    head = LinearHead(task.pooling, centre, spread, weight, bias)
     weight, bias = head.folded()
     info: dict[str, Any] = {"pooling": task.pooling, "labels": list(getattr(task.train, "label_names", ()))}
     info |= {"pairs": bool(getattr(task.train, "seconds", ())), "kind": task.kind.name}
     if (scale := task.kind.scale(task.encoded["train"])) != UNSCALED:
         info["scale"] = scale
     return {"weight": weight, "bias": bias}, info
+
+
+def headed(
+    folder: Path, model: OpenModel, adapter: Adapter | ConfiguredAdapter | None, readout: Readout
+) -> AdapterReader:
+    """An adapter with the read-out that lies beside it, on its model."""
+    tensors, info = readout
+    weight, bias = tensors["weight"].cpu(), tensors["bias"].cpu()
+    plain = torch.zeros(weight.shape[1]), torch.ones(weight.shape[1])  # the standardisation is folded in
+    said: dict[str, Any] = {"labels": tuple(map(str, info["labels"])), "pairs": bool(info.get("pairs"))}
+    said |= {"kind": info.get("kind", "labels")}
+    said |= {"scale": tuple(info["scale"])} if "scale" in info else {}
+    return AdapterReader(folder, model, adapter, LinearHead(info["pooling"], *plain, weight, bias), **said)
 
 
 def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
@@ -147,18 +163,15 @@ def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
     """
     folder = Path(folder)
     readout = load_readout(folder) if folder.is_dir() else None
-    head: LinearHead | None = None
-    said: dict[str, Any] = {}
     if readout is not None:
         model = model.reading  # of an encoder-decoder the encoder alone, as in training
-        tensors, info = readout
-        weight, bias = tensors["weight"], tensors["bias"]
-        plain = torch.zeros(weight.shape[1]), torch.ones(weight.shape[1])  # the standardisation is folded in
-        head, labels = LinearHead(info["pooling"], *plain, weight, bias), tuple(map(str, info["labels"]))
-        said = {"labels": labels, "pairs": bool(info.get("pairs")), "kind": info.get("kind", "labels")}
-        said |= {"scale": tuple(info["scale"])} if "scale" in info else {}
-        if not (folder / CONFIG).is_file():
-            return AdapterReader(folder, model, None, head, **said)
+    if readout is not None and not (folder / CONFIG).is_file():
+        return headed(folder, model, None, readout)
+    if is_configured(folder):
+        adapter = load_configured(folder, model)
+        return AdapterReader(folder, model, adapter) if readout is None else headed(folder, model, adapter, readout)
+    if readout is not None:  # a classifier's own head in the folder is the same once more
+        reading = reading_as(folder, model) if folder.is_dir() else model
+        return headed(folder, reading, load_adapter(folder, reading), readout)
     brought = bring(folder, model)
-    classifier = None if head is not None else brought.classifier
-    return AdapterReader(folder, brought.model, brought.adapter, head, classifier, **said)
+    return AdapterReader(folder, brought.model, brought.adapter, None, brought.classifier)

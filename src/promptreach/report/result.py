@@ -34,6 +34,7 @@ class Recommendation(_Record):
         blocks: commands and code to copy.
         adapter: the recommended adapter's folder, relative to the report, or None.
         serving: the servers that take it, and what those that do not would cost; empty where nothing is advised.
+        published: the address at which this call published it, or None.
     """
 
     method: MethodName | None
@@ -46,6 +47,7 @@ class Recommendation(_Record):
     blocks: list[Block] = Field(default_factory=list)
     adapter: str | None = None
     serving: str = ""
+    published: str | None = None
 
 
 class Report(Shown, _Record):

@@ -51,6 +51,7 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
     pooling: Pooling | None = None,
+    head_bias: bool = True,
     class_weights: ClassWeights = None,
     limits: Limits | None = None,
     metric: str | None = None,
@@ -92,6 +93,7 @@ def fit(
         steps, batch_size: of the training; the search for a rate starts with an eighth of the steps a candidate.
         seed: for the split, the probe's folds, the start and the order of the examples.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
+        head_bias: False trains the head without a bias: transformers' classifiers on decoders have none.
         class_weights: ``"balanced"``, or a number by the name of a class; see `promptreach.tuning.prepare`.
         limits: how much of the data is used; None takes `Limits()`.
         metric: of completions that the model writes, one of `promptreach.tuning.TEXT_METRICS`; it then decides between
@@ -189,6 +191,7 @@ def fit(
             seed=seed,
             longest_prompt=tokens if spec.uses_tokens else positions_of(configured) if configured is not None else 0,
             pooling=pooling,
+            head_bias=head_bias,
             class_weights=class_weights,
             accumulate=accumulate,
             judging=judging,

@@ -21,9 +21,13 @@ from peft import (
 from helpers.models import tiny_model, tiny_module
 from helpers.tolerances import assert_close
 from promptreach.errors import InputError
+from promptreach.hf import load_adapter
 from promptreach.hf.adapters.by_config import (
+    attach_any,
     attached_by_config,
     config_of,
+    is_configured,
+    load_configured,
     name_of,
     save_by_config,
 )
@@ -65,6 +69,9 @@ def test_gradients_reach_it_and_the_model_stays_what_it_was(family: str, config:
         method.load(state)
         assert torch.equal(model.hidden(batch, method.joined), trained)
     folder = save_by_config(tmp_path / "own", model, config, state)
+    read = load_configured(folder, model) if is_configured(folder) else load_adapter(folder, model)
+    with attach_any(model, read) as joined, torch.no_grad():
+        assert_close(model.hidden(batch, joined)[batch.mask], trained[batch.mask], "joined states")
     loaded = PeftModel.from_pretrained(tiny_module(family), str(folder)).eval()
     with torch.no_grad():
         given = {"input_ids": batch.input_ids, "attention_mask": batch.mask.long(), "output_hidden_states": True}

@@ -73,7 +73,7 @@ def test_a_pickle_is_never_opened(folder: Path) -> None:
 
 def test_an_unknown_kind_names_the_known_ones(folder: Path) -> None:
     change(folder, peft_type="IA3")
-    assert_refused(folder, "one of PROMPT_TUNING, P_TUNING, PREFIX_TUNING, CARTRIDGE, LORA")
+    assert_refused(folder, "one of PROMPT_TUNING, P_TUNING, CPT, PREFIX_TUNING, CARTRIDGE, LORA")
 
 
 FINITE, EMPTY = (

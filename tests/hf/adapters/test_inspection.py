@@ -100,7 +100,7 @@ def test_a_folder_without_weights_still_tells_what_it_was(model: OpenModel, tmp_
 
 def test_an_unknown_kind_is_named_with_what_else_is_wrong(model: OpenModel, tmp_path: Path) -> None:
     folder = saved(tmp_path / "a", model, "prompt")
-    change(folder, {"peft_type": "OFT", "base_model_name_or_path": ""})
+    change(folder, {"peft_type": "NO_SUCH", "base_model_name_or_path": ""})
     assert len(inspect_folder(folder, model).faults) == 2
 
 

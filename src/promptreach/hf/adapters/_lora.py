@@ -162,3 +162,30 @@ def attached(module: PreTrainedModel, config: LoraConfig, seed: int) -> Iterator
         wrapper.base_model.unload()
         for name in set(vars(module)) - before:
             delattr(module, name)
+
+
+class Unchanged:
+    """A `with` block that leaves the modules, attributes and flags of a model as they were, whatever PEFT did."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __enter__(self) -> "Unchanged":
+        self._parts = [
+            (part, dict(part._modules), dict(part._parameters), dict(vars(part))) for part in self._module.modules()
+        ]
+        self._flags = [(weight, weight.requires_grad) for weight in self._module.parameters()]
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for part, modules, parameters, names in self._parts:
+            part._modules.clear()
+            part._modules.update(modules)
+            part._parameters.clear()
+            part._parameters.update(parameters)
+            for name in set(vars(part)) - set(names):
+                delattr(part, name)
+            vars(part).update({name: names[name] for name in set(names) - set(vars(part))})
+        for weight, flag in self._flags:
+            weight.requires_grad_(flag)
+            weight.grad = None

@@ -39,10 +39,16 @@ _NEUTRAL = frozenset(
 """Fields of PEFT's config that change nothing of what the update computes, or that are read here."""
 _STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 """The starts that leave the base as it is; from the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) it comes changed."""
-_HEADS = frozenset({"classifier", "score", "pooler", "qa_outputs"})
+_HEADS = frozenset({"classifier", "pre_classifier", "score", "pooler", "qa_outputs"})
 """Modules behind the hidden states."""
 
 _MERGE = "merge it into its base model, and open that"
+
+
+def is_head(key: str) -> bool:
+    """Whether a tensor in a folder belongs to a module behind the hidden states."""
+    parts = key.split(".")
+    return bool(_HEADS & set(parts)) or key.startswith(f"{_ROOT}dense.")  # EuroBERT's has no name of its own
 
 
 def lora_config(update: LowRankUpdate, model: OpenModel) -> LoraConfig:
@@ -73,7 +79,7 @@ def lora_update(
     Raises:
         AdapterError: listing every setting and tensor by which it is more than a low-rank update.
     """
-    body = {key: floating(tensor) for key, tensor in tensors.items() if not _HEADS & set(key.split("."))}
+    body = {key: floating(tensor) for key, tensor in tensors.items() if not is_head(key)}
     state = {key: tensor for key, tensor in body.items() if ".lora_" in key}
     raise_if_any(_config_faults(config, where) + _tensor_faults(state, body, model, where), AdapterError)
     paths = {path: _here(path, model) for path in (_split(key)[0] for key in state)}

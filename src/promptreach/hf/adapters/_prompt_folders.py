@@ -22,7 +22,7 @@ from promptreach.prompt import Prefix, SoftPrompt
 
 NAME = "prompt_embeddings"
 """The one tensor of a folder that PEFT saved, whatever was trained."""
-PROMPTS = ("PROMPT_TUNING", "P_TUNING")
+PROMPTS = ("PROMPT_TUNING", "P_TUNING", "CPT")
 PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
 
 _SHOWN = 4

@@ -10,27 +10,43 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 
 from promptreach.backbone import Prepended
-from promptreach.errors import Fault, InputError, raise_if_any
+from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_text
-from promptreach.hf.adapters._lora import check_state
-from promptreach.hf.adapters.folders import CARD, Readout, base_of, write_readout
-from promptreach.hf.adapters.places import CONFIG
+from promptreach.hf.adapters._lora import Unchanged, check_state
+from promptreach.hf.adapters._lora_folders import is_head
+from promptreach.hf.adapters.folders import (
+    SUPPORTED_TYPES,
+    Readout,
+    attach,
+    base_of,
+    named,
+    write_adapter,
+    write_beside,
+)
+from promptreach.hf.adapters.own_heads import OwnHead
+from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults
+from promptreach.hf.adapters.tokenizer import tokenizer_faults
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.running.slots import prefix_of
+from promptreach.model_files import json_faults
+from promptreach.prompt import Adapter
 
 _BY_TASK = ("MULTITASK_PROMPT_TUNING", "POLY", "XLORA", "HRA_MULTI")
 """Methods whose forward pass needs a task's number or weights beside the tokens."""
+_SHOWN = 5
 _OWN_WEIGHTS = ("pissa", "olora", "loftq", "corda", "eva", "lora_ga")
 """Starts of LoRA that change the frozen weights themselves, so that the model would not be what it was."""
 
@@ -48,7 +64,7 @@ def config_of(given: PeftConfig | Mapping[str, Any] | str | Path) -> PeftConfig:
         said = _read(given) if isinstance(given, str | Path) else dict(given)
         where = str(given) if isinstance(given, str | Path) else "method"
         name = str(said.pop("peft_type", "")).rpartition(".")[2]
-        kind = {str(key).rpartition(".")[2]: value for key, value in PEFT_TYPE_TO_CONFIG_MAPPING.items()}.get(name)
+        kind = types_of_peft().get(name)
         if kind is None:
             raise InputError(Fault(where, f"peft_type {name!r}", "PEFT's name of a method, such as P_TUNING or IA3"))
         known = kind.__dataclass_fields__
@@ -64,6 +80,11 @@ def config_of(given: PeftConfig | Mapping[str, Any] | str | Path) -> PeftConfig:
             raise InputError(Fault(where, str(error)[:300], f"a config of {name}")) from None
     raise_if_any(_faults(found), InputError)
     return found
+
+
+def types_of_peft() -> dict[str, type[PeftConfig]]:
+    """The config of every method by PEFT's name of it."""
+    return {str(key).rpartition(".")[2]: kind for key, kind in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
 
 
 def _read(file: str | Path) -> dict[str, Any]:
@@ -132,9 +153,41 @@ class AttachedMethod:
             for name, part in self._own.items():
                 part.copy_(state[name])
 
-    def save(self, folder: Path) -> None:
-        """Write PEFT's own files into a folder that is there."""
+    def save(self, folder: Path, base: str = "") -> None:
+        """Write PEFT's own files into a folder that is there; `base` is the base's hub id, where it has another."""
+        config = self._wrapper.active_peft_config
+        if base:
+            config.base_model_name_or_path, config.revision = base, None
         self._wrapper.save_pretrained(str(folder), save_embedding_layers=False)
+
+    def load_saved(self, tensors: Mapping[str, Tensor], where: str) -> None:
+        """Put tensors in as PEFT saved them; heads behind the hidden states are left aside.
+
+        Raises:
+            AdapterError: naming those that are missing, of another shape, or not this method's.
+        """
+        expected = get_peft_model_state_dict(self._wrapper, save_embedding_layers=False)
+        root, prefix = "base_model.model.", f"{self._wrapper.get_base_model().base_model_prefix}."
+        deeper = root + prefix  # a classifier's body lies one level deeper than the bare one
+        body = {
+            root + name.removeprefix(deeper) if name.startswith(deeper) and name not in expected else name: part
+            for name, part in tensors.items()
+            if not is_head(name)
+        }
+        seen = {name: tuple(part.shape) for name, part in body.items()}
+        wanted = {name: tuple(part.shape) for name, part in expected.items()}
+        faults = [
+            Fault(where, f"{name}: {seen.get(name, 'missing')}", f"{wanted.get(name, 'no such tensor')}")
+            for name in sorted(seen.keys() | wanted.keys())
+            if seen.get(name) != wanted.get(name)
+        ]
+        raise_if_any(faults[:_SHOWN], AdapterError)
+        set_peft_model_state_dict(self._wrapper, dict(body))
+
+    def as_saved(self) -> tuple[PeftConfig, dict[str, Tensor]]:
+        """The config and the tensors that PEFT saves."""
+        tensors = get_peft_model_state_dict(self._wrapper, save_embedding_layers=False)
+        return self._wrapper.active_peft_config, {name: part.detach().clone() for name, part in tensors.items()}
 
 
 @contextmanager
@@ -146,7 +199,6 @@ def attached_by_config(model: OpenModel, config: PeftConfig, seed: int) -> Itera
     """
     _ = model.fingerprint  # taken before the weights get company
     module = model.release()
-    before = _Modules(module)
     own = copy.deepcopy(config)
     own.task_type, own.inference_mode = model.peft_task, False
     own.base_model_name_or_path, own.revision = base_of(model)
@@ -156,7 +208,7 @@ def attached_by_config(model: OpenModel, config: PeftConfig, seed: int) -> Itera
     sizes = {"token_dim": model.embedding_size, "num_layers": model.num_layers, "num_attention_heads": model.num_heads}
     for name, size in sizes.items() if own.is_prompt_learning else ():
         setattr(own, name, getattr(own, name, None) or size)
-    try:
+    with Unchanged(module):
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.default_generator.manual_seed(seed)
@@ -167,8 +219,6 @@ def attached_by_config(model: OpenModel, config: PeftConfig, seed: int) -> Itera
                 raise InputError(Fault("method", seen, "a config that PEFT can put on this model")) from error
         wrapper.eval()
         yield AttachedMethod(wrapper)
-    finally:
-        before.restore()
 
 
 def save_by_config(
@@ -179,45 +229,83 @@ def save_by_config(
     *,
     readout: Readout | None = None,
     card: str = "",
+    own: OwnHead | None = None,
+    base: str = "",
+    loader: bool = False,
 ) -> Path:
     """Write a trained state as PEFT's own folder, which `PeftModel.from_pretrained` loads, and return its path.
 
     Args:
         readout: the head that reads it, which lies beside PEFT's files.
         card: the text of README.md, in the place of PEFT's.
+        own, base, loader: as for `promptreach.hf.save_adapter`.
 
     Raises:
         OutputError: when it cannot be written, or something else is there.
     """
     with atomic_folder(folder, replace=(folder / CONFIG).is_file()) as partial:
-        with attached_by_config(model, config, seed=0) as method:
-            method.load(state)
-            method.save(partial)
-        if readout is not None:
-            write_readout(partial, readout)
-        if card:
-            (partial / CARD).write_text(card, "utf-8")
+        if own is not None:
+            write_adapter(partial, named(own.config, model, base), own.tensors)
+        else:
+            with attached_by_config(model, config, seed=0) as method:
+                method.load(state)
+                method.save(partial, base)
+        write_beside(partial, readout, card, loader)
     return folder
 
 
-class _Modules:
-    """The modules, attributes and flags of a model, to be put back after PEFT has changed them."""
+@dataclass(frozen=True, eq=False)
+class ConfiguredAdapter:
+    """A trained adapter of any method of PEFT's, which a record of its own has none for.
 
-    def __init__(self, module: nn.Module) -> None:
-        self._parts = [
-            (part, dict(part._modules), dict(part._parameters), set(vars(part))) for part in module.modules()
-        ]
-        self._flags = [(weight, weight.requires_grad) for weight in module.parameters()]
+    Attributes:
+        config: as PEFT has it.
+        state: its tensors, as `AttachedMethod.state` names them.
+    """
 
-    def restore(self) -> None:
-        """Put them back."""
-        for part, modules, parameters, names in self._parts:
-            part._modules.clear()
-            part._modules.update(modules)
-            part._parameters.clear()
-            part._parameters.update(parameters)
-            for name in set(vars(part)) - names:
-                delattr(part, name)
-        for weight, flag in self._flags:
-            weight.requires_grad_(flag)
-            weight.grad = None
+    config: PeftConfig
+    state: Mapping[str, Tensor]
+
+    @property
+    def positions(self) -> int:
+        """The number of positions in front of the content, as for every `Adapter`."""
+        return int(getattr(self.config, "num_virtual_tokens", None) or 0) if self.config.is_prompt_learning else 0
+
+
+@contextmanager
+def attach_any(model: OpenModel, adapter: Adapter | ConfiguredAdapter) -> Iterator[Prepended]:
+    """The model with `adapter` on it for a `with` block; see `promptreach.hf.attach`."""
+    if not isinstance(adapter, ConfiguredAdapter):
+        with attach(model, adapter) as joined:
+            yield joined
+        return
+    with attached_by_config(model, adapter.config, seed=0) as method:
+        method.load(adapter.state)
+        with torch.no_grad():
+            joined = method.joined
+        yield joined
+
+
+def is_configured(folder: Path) -> bool:
+    """Whether a folder holds an adapter that only `load_configured` reads: of another type than a prompt, a prefix and
+    LoRA, which PEFT knows."""
+    if json_faults(folder / CONFIG):
+        return False
+    kind = json.loads((folder / CONFIG).read_text("utf-8")).get("peft_type")
+    return kind not in SUPPORTED_TYPES and kind in types_of_peft()
+
+
+def load_configured(folder: Path, model: OpenModel) -> ConfiguredAdapter:
+    """The adapter in a folder that PEFT saved, whatever its method.
+
+    Raises:
+        AdapterError: listing what is missing or damaged, and tensors that the method does not have on this model.
+        InputError: for a method that cannot be attached to it.
+    """
+    raise_if_any(file_faults(folder) + tokenizer_faults(folder, model), AdapterError)
+    name = json.loads((folder / CONFIG).read_text("utf-8"))["peft_type"]
+    config = types_of_peft()[name].from_pretrained(str(folder))
+    raise_if_any(_faults(config), InputError)
+    with attached_by_config(model, config, seed=0) as method:
+        method.load_saved(load_file(folder / WEIGHTS), str(folder))
+        return ConfiguredAdapter(config, method.state())

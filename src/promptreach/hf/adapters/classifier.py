@@ -60,7 +60,8 @@ def load_classifier(folder: str | Path, model: OpenModel) -> Classifier | None:
         )
         classifier = PeftModel.from_pretrained(base, str(folder)).eval()
     absent = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
-    if any(not key.startswith(("classifier", "score")) for key in absent):
+    brought = _brought(folder / WEIGHTS)
+    if any(key not in brought and not key.startswith(("classifier", "score")) for key in absent):
         return None
     if not model.both_ways:
         base.config.pad_token_id = _NO_TOKEN
@@ -105,6 +106,12 @@ def _is_classifier(folder: Path) -> bool:
     raise_if_any(file_faults(folder), AdapterError)
     settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     return bool(settings.get("task_type") == "SEQ_CLS")
+
+
+def _brought(weights: Path) -> set[str]:
+    """The tensors of the classifier that come with the adapter, by their paths there."""
+    with safe_open(weights, "pt") as file:
+        return {key.removeprefix("base_model.").removeprefix("model.") for key in file.keys()}  # noqa: SIM118
 
 
 def _classes_of(weights: Path) -> int | None:

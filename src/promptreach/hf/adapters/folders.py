@@ -22,20 +22,24 @@ from promptreach.formats import read_record
 from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._lora_folders import lora_config, lora_misfits, lora_update
 from promptreach.hf.adapters._prompt_folders import PREFIXES, PROMPTS, flatten, for_decoder, prompt_or_prefix
+from promptreach.hf.adapters.own_heads import OwnHead
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
 from promptreach.hf.adapters.tokenizer import tokenizer_faults
+from promptreach.hf.models.load import loader_of
 from promptreach.hf.models.model import OpenModel
 from promptreach.model_files import json_faults, safetensors_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 
 READOUT, READOUT_INFO = "readout.safetensors", "readout.json"
-CARD = "README.md"
+CARD, LOADER = "README.md", "load.py"
+_LOADER_SOURCE = Path(__file__).with_name("load.py.txt")
+"""The program that is copied as it stands: no part of this library, which it does without."""
 READOUT_VERSION = 1
 """The version of readout.json, raised when a field is renamed, removed or changes its meaning."""
 
 SUPPORTED_TYPES = (*PROMPTS, *PREFIXES, "LORA")
-"""PEFT's names of the adapters that can be read. P-tuning saves the prompt that its encoder computes, and a cartridge
-is a prefix, so that these need no reader of their own."""
+"""PEFT's names of the adapters that can be read. P-tuning and CPT save the prompt that they compute, and a cartridge is a
+prefix, so that these need no reader of their own."""
 
 _INITS = {"vocabulary": "SAMPLE_VOCAB", "random": "RANDOM"}
 
@@ -50,7 +54,11 @@ def save_adapter(
     *,
     readout: Readout | None = None,
     init: str = "",
+    init_text: str = "",
     card: str = "",
+    own: OwnHead | None = None,
+    base: str = "",
+    loader: bool = False,
 ) -> Path:
     """Write `adapter` as a PEFT folder and return its path.
 
@@ -62,9 +70,12 @@ def save_adapter(
         model: its base.
         adapter: the record.
         readout: the head that reads it.
-        init: the start of a prompt, one of `promptreach.training.methods.initial.PROMPT_INITS`; PEFT has a word for
-            ``"vocabulary"`` and ``"random"``, and its ``"text"`` asks for a text of the user's own.
+        init: the start of a prompt, one of `promptreach.training.methods.initial.PROMPT_INITS`.
+        init_text: the text that it started from, where it started from one.
         card: the text of README.md.
+        own: the classifier that `promptreach.hf.adapters.own_heads` found the two to be; the folder is then that.
+        base: the base's hub id, where that cannot be told from how the model was opened.
+        loader: whether load.py goes beside them, for a read-out that says how it is loaded.
 
     Raises:
         AdapterError: when the adapter does not fit the model.
@@ -72,18 +83,28 @@ def save_adapter(
     """
     folder = Path(folder)
     raise_if_any(misfits(adapter, model, "adapter"), AdapterError)
-    config, tensors = _to_peft(adapter, model, init)
+    config, tensors = to_peft(adapter, model, init, init_text)
+    if own is not None:
+        config, tensors = own.config, own.tensors
     with atomic_folder(folder, replace=(folder / CONFIG).is_file()) as partial:
-        write_adapter(partial, config, tensors)
-        if readout is not None:
-            write_readout(partial, readout)
-        if card:
-            (partial / CARD).write_text(card, "utf-8")
+        write_adapter(partial, named(config, model, base), tensors)
+        write_beside(partial, readout, card, loader)
     return folder
 
 
-def save_readout(folder: str | Path, readout: Readout, *, card: str = "") -> Path:
-    """Write a read-out without an adapter, for `load_readout`, and return the folder's path; `card` is its README.md.
+def named(config: PeftConfig, model: OpenModel, base: str = "") -> PeftConfig:
+    """The config with the name of its base, which is `base_of` the model where none is given."""
+    config.base_model_name_or_path, config.revision = (base, None) if base else base_of(model)
+    return config
+
+
+def save_readout(folder: str | Path, readout: Readout, *, card: str = "", loader: bool = False) -> Path:
+    """Write a read-out without an adapter, for `load_readout`, and return the folder's path.
+
+    Args:
+        folder: where it goes.
+        readout: the head.
+        card, loader: as for `save_adapter`.
 
     The folder appears whole or not at all; one that holds a read-out is replaced.
 
@@ -92,10 +113,18 @@ def save_readout(folder: str | Path, readout: Readout, *, card: str = "") -> Pat
     """
     folder = Path(folder)
     with atomic_folder(folder, replace=(folder / READOUT).is_file()) as partial:
-        write_readout(partial, readout)
-        if card:
-            (partial / CARD).write_text(card, "utf-8")
+        write_beside(partial, readout, card, loader)
     return folder
+
+
+def write_beside(folder: Path, readout: Readout | None, card: str, loader: bool) -> None:
+    """Everything that lies beside PEFT's two files, into a folder that is there."""
+    if readout is not None:
+        write_readout(folder, readout)
+    if card:
+        (folder / CARD).write_text(card, "utf-8")
+    if loader:
+        (folder / LOADER).write_text(_LOADER_SOURCE.read_text("utf-8"), "utf-8")
 
 
 def write_readout(folder: Path, readout: Readout) -> None:
@@ -103,6 +132,30 @@ def write_readout(folder: Path, readout: Readout) -> None:
     (folder / READOUT).write_bytes(_packed(readout[0]))
     info = {"version": READOUT_VERSION, **readout[1]}
     (folder / READOUT_INFO).write_text(json.dumps(info, indent=2, sort_keys=True), "utf-8")
+
+
+def loader_facts(model: OpenModel, length: int, base: str = "") -> dict[str, Any]:
+    """All that load.py has to know beside the read-out: which base, in which class and type, and how rows are cut.
+
+    Args:
+        model: the base.
+        length: tokens of a row that are read.
+        base: its hub id, where that cannot be told from how it was opened.
+    """
+    name, revision = (base, None) if base else base_of(model)
+    kind = loader_of(model.model.config, model.task).__name__
+    causal = model.task == "causal"
+    return {
+        "base": name,
+        "revision": revision,
+        "class": kind,
+        "encoder_alone": kind == "AutoModelForSeq2SeqLM",
+        "dtype": str(model.model.dtype).removeprefix("torch."),
+        "layers": model.num_layers if model.origin and model.origin.options.get("num_layers") else None,
+        "length": length,
+        "closes": not causal,
+        "asks": {"output_hidden_states": True} if causal else {},
+    }
 
 
 def write_adapter(folder: Path, config: PeftConfig, tensors: Mapping[str, Tensor]) -> None:
@@ -224,8 +277,10 @@ def attach(model: Backbone, adapter: Adapter) -> Iterator[Prepended]:
         yield Prepended.of(adapter)
 
 
-def _to_peft(adapter: Adapter, model: OpenModel, init: str) -> tuple[PeftConfig, Mapping[str, Tensor]]:
-    """PEFT's config and tensors for an adapter."""
+def to_peft(
+    adapter: Adapter, model: OpenModel, init: str = "", init_text: str = ""
+) -> tuple[PeftConfig, Mapping[str, Tensor]]:
+    """PEFT's config and tensors for an adapter; the last two as for `save_adapter`."""
     if isinstance(adapter, LowRankUpdate):
         config: PeftConfig = lora_config(adapter, model)
         tensors = adapter.state
@@ -239,6 +294,9 @@ def _to_peft(adapter: Adapter, model: OpenModel, init: str) -> tuple[PeftConfig,
         if isinstance(adapter, SoftPrompt):
             shape |= {"token_dim": model.embedding_size, "num_attention_heads": model.num_heads}
             shape |= {"prompt_tuning_init": _INITS[init]} if init in _INITS else {}
+            if init_text:
+                shape |= {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": init_text}
+                shape |= {"tokenizer_name_or_path": base_of(model)[0]}
             config, embeddings = PromptTuningConfig(**shape), adapter.embeddings
         else:
             if model.task == "seq2seq":
@@ -248,8 +306,7 @@ def _to_peft(adapter: Adapter, model: OpenModel, init: str) -> tuple[PeftConfig,
             shape |= {"token_dim": width, "num_attention_heads": model.num_kv_heads, "encoder_hidden_size": width}
             config, embeddings = PrefixTuningConfig(**shape), flatten(adapter)
         tensors = {"prompt_embeddings": embeddings}
-    config.base_model_name_or_path, config.revision = base_of(model)
-    config.inference_mode = True
+    named(config, model).inference_mode = True
     return config, tensors
 
 

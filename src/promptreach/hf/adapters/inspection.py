@@ -20,6 +20,7 @@ from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._lora_folders import lora_update
 from promptreach.hf.adapters._prompt_folders import NAME, PREFIXES, PROMPTS, number_faults, size_faults, tensor_faults
+from promptreach.hf.adapters.by_config import load_configured, types_of_peft
 from promptreach.hf.adapters.folders import SUPPORTED_TYPES, from_peft, misfits
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
 from promptreach.hf.adapters.tokenizer import tokenizer_faults
@@ -93,9 +94,17 @@ def inspect_folder(folder: str | Path, model: OpenModel | None = None) -> Inspec
         if model is not None:
             found, adapter = _base_faults(folder, config, tensors, model)
             faults += found
+    elif config and tensors and model is not None and not faults:
+        faults += _collected(lambda: _loads(folder, model))
     unique = {(fault.where, fault.seen): fault for fault in reversed(faults)}
     kept = tuple(reversed(unique.values()))
     return Inspection(folder, config, tensors, kept, None if kept else adapter)
+
+
+def _loads(folder: Path, model: OpenModel) -> list[Fault]:
+    """None; what keeps a folder of another method from being read is raised."""
+    load_configured(folder, model)
+    return []
 
 
 def at_hand(base: str, revision: str | None = None) -> bool:
@@ -133,8 +142,8 @@ def _tensors_of(folder: Path) -> dict[str, Tensor]:
 def _setting_faults(config: Mapping[str, Any], where: str) -> list[Fault]:
     """The settings that are of a wrong kind, a type that is not known, and a base that is not named."""
     faults = config_faults(config, where)
-    if (kind := config.get("peft_type")) not in SUPPORTED_TYPES:
-        faults.append(Fault(where, f"peft_type {kind!r}", f"one of {', '.join(SUPPORTED_TYPES)}"))
+    if (kind := config.get("peft_type")) not in (*SUPPORTED_TYPES, *types_of_peft()):
+        faults.append(Fault(where, f"peft_type {kind!r}", f"one of {', '.join(SUPPORTED_TYPES)}, or another of PEFT's"))
     if not config.get("base_model_name_or_path"):
         remedy = "write it into base_model_name_or_path: AutoPeftModel finds the base by it"
         faults.append(Fault(where, "no base model", "its name", remedy))

@@ -161,6 +161,11 @@ def drawn_start(backbone: Backbone, method: str, length: int, generator: torch.G
     return backbone.cache_of(torch.randint(len(vocabulary), (length,), generator=generator).tolist())
 
 
+def text_tokens(sequences: Sequence[Sequence[int]], length: int, seed: int) -> list[int]:
+    """The tokens whose embeddings `initial_prompt` gives for ``"text"``, with the same arguments."""
+    return _text(sequences, length, torch.Generator().manual_seed(seed))
+
+
 def _text(sequences: Sequence[Sequence[int]], length: int, generator: torch.Generator) -> list[int]:
     """The first `length` tokens of randomly ordered training sequences, repeated if they run out."""
     order = torch.randperm(len(sequences), generator=generator).tolist()

@@ -102,7 +102,7 @@ class Objective(ABC):
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The head's trainable tensors."""
-        return list(self.head.parameters())
+        return [part for part in self.head.parameters() if part.requires_grad]
 
     def head_state(self) -> dict[str, Tensor]:
         """A detached copy of the head with its fixed standardisation, empty where it has no tensors."""

@@ -62,7 +62,7 @@ class LinearHead(nn.Module):
     """A linear map of standardised features, of a whole text or of each token, so that one learning rate suits every
     model: class logits, a number, or whatever else a kind of task reads off it.
 
-    `centre` and `spread` are fixed; `weight` and `bias` are trained.
+    `centre` and `spread` are fixed; `weight` and `bias` are trained. Without a bias `centre` and `bias` stay zero.
     """
 
     centre: Tensor
@@ -75,13 +75,14 @@ class LinearHead(nn.Module):
         spread: Float[Tensor, " hidden"],
         weight: Float[Tensor, "classes hidden"],
         bias: Float[Tensor, " classes"],
+        has_bias: bool = True,
     ) -> None:
         super().__init__()
         self.pooling: Pooling = pooling
         self.register_buffer("centre", centre)
         self.register_buffer("spread", spread)
         self.weight = nn.Parameter(weight.clone())
-        self.bias = nn.Parameter(bias.clone())
+        self.bias = nn.Parameter(bias.clone(), requires_grad=has_bias)
 
     def forward(
         self, hidden: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "batch seq"]
@@ -142,6 +143,7 @@ class Probe:
         accuracy: the share of right answers, cross-validated on the training rows; for numbers R².
         loss: cross-validated too, nats per example.
         penalty: the chosen ridge strength per example.
+        has_bias: whether there is a bias; accuracy and loss are those of a solution that has one.
     """
 
     pooling: Pooling
@@ -152,10 +154,11 @@ class Probe:
     accuracy: float
     loss: float
     penalty: float
+    has_bias: bool = True
 
     def head(self) -> LinearHead:
         """A fresh trainable head that starts as this probe."""
-        return LinearHead(self.pooling, self.centre, self.spread, self.weight, self.bias)
+        return LinearHead(self.pooling, self.centre, self.spread, self.weight, self.bias, self.has_bias)
 
     def reader(self, examples: int) -> Reader:
         """This probe as what reads so many examples."""
@@ -228,7 +231,11 @@ def standardised(features: Float[Tensor, "rows hidden"]) -> tuple[Reals, Reals, 
 
 
 def best_probe(
-    features: Float[Tensor, "rows hidden"], problem: Problem, pooling: Pooling, penalties: Sequence[float] = PENALTIES
+    features: Float[Tensor, "rows hidden"],
+    problem: Problem,
+    pooling: Pooling,
+    penalties: Sequence[float] = PENALTIES,
+    has_bias: bool = True,
 ) -> Probe:
     """The solution on `features` at the penalty with the best cross-validated loss.
 
@@ -239,6 +246,7 @@ def best_probe(
         problem: of the same rows.
         pooling: where the features were read; kept in the result.
         penalties: the ridge strengths to choose from.
+        has_bias: False carries the solution's bias by a direction that all rows share, as far as they do.
     """
     x, centre, spread = standardised(features)
     # The problems are small: more threads than one wait for each other, ten times longer than they work.
@@ -246,6 +254,8 @@ def best_probe(
         scored = [(*problem.judge(problem.crossed(x, penalty)), penalty) for penalty in penalties]
         loss, accuracy, penalty = min(scored)
         weight, bias = problem.solve(x, np.arange(len(x)), penalty)
+        if not has_bias:
+            weight, bias, centre = _carried(x + centre / spread, centre / spread, weight, bias)
     return Probe(
         pooling=pooling,
         centre=torch.from_numpy(centre).float(),
@@ -255,7 +265,18 @@ def best_probe(
         accuracy=accuracy,
         loss=loss,
         penalty=penalty,
+        has_bias=has_bias,
     )
+
+
+def _carried(z: Reals, shift: Reals, weight: Reals, bias: Reals) -> tuple[Reals, Reals, Reals]:
+    """Weight, bias and centre of nearly the same outputs without a bias, on features `z` that were not centred.
+
+    The bias goes along the direction on which all rows come closest to 1, by a ridge regression.
+    """
+    shared = np.linalg.solve(z.T @ z / len(z) + _LEAST_SPREAD * np.eye(z.shape[1]), z.mean(0))
+    carried = weight + np.outer(bias - weight @ shift, shared)
+    return carried, np.zeros_like(bias), np.zeros_like(shift)
 
 
 def fit_probe(

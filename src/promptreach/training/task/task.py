@@ -101,6 +101,7 @@ class Task:
             # With the training rows, these determine the head that training starts from.
             probe = self.probes[self.pooling]
             parts.append(f"{probe.pooling}, {len(probe.bias)} classes, penalty {probe.penalty}")
+            parts += [] if probe.has_bias else ["no bias"]
         if self.pooling and self.kind.name != "labels":
             parts.append(self.kind.name)
         if self.class_weights is not None:
@@ -195,6 +196,7 @@ def prepare(
     class_weights: ClassWeights = None,
     judging: Judging = PLAIN,
     accumulate: int = 1,
+    head_bias: bool = True,
 ) -> Task:
     """The task of `data` on a model: split as the user did or here, cut and encoded, with a read-out chosen.
 
@@ -209,6 +211,7 @@ def prepare(
             weigh the loss, in training and wherever it is told, and are scaled to a mean of 1 over the training rows.
         judging: how answers are judged beside their loss.
         accumulate: the slices of a training step, whose gradients are added up.
+        head_bias: False trains a head without a bias, as the classifiers of transformers' decoders are.
 
     Raises:
         InputError: when the prompt leaves no room for content, completions are asked of an encoder, the class weights
@@ -243,7 +246,7 @@ def prepare(
     task = replace(task, kind=kind, class_weights=weights, penalties=kind.penalties)
     usual = kind.poolings(backbone.task)
     poolings: Sequence[Pooling] = (pooling,) if pooling and usual != ("each",) else usual
-    probes = fit_probes(task, poolings, kind.outputs(data), seed)
+    probes = fit_probes(task, poolings, kind.outputs(data), seed, has_bias=head_bias)
     best = min(poolings, key=lambda one: probes[one].loss)
     return replace(task, probes=probes, pooling=best)
 
@@ -324,7 +327,12 @@ def features_at(task: Task, part: str, places: Places, joined: Prepended | None 
 
 
 def fit_probes(
-    task: Task, poolings: Sequence[Pooling], outputs: int, seed: int, joined: Prepended | None = None
+    task: Task,
+    poolings: Sequence[Pooling],
+    outputs: int,
+    seed: int,
+    joined: Prepended | None = None,
+    has_bias: bool = True,
 ) -> dict[Pooling, Probe]:
     """A linear probe on the training rows' features with each pooling, its penalty one of the task's.
 
@@ -334,12 +342,13 @@ def fit_probes(
         outputs: of the head.
         seed: for the folds.
         joined: what stands in front of the rows or at every layer; None reads the bare model.
+        has_bias: as for `promptreach.training.task.readout.best_probe`.
 
     Raises:
         InputError: when hidden states are not finite.
     """
     return {
-        one: best_probe(x, problem, one, task.penalties)
+        one: best_probe(x, problem, one, task.penalties, has_bias)
         for one, x, problem in _problems(task, poolings, outputs, seed, joined=joined)
     }
 
