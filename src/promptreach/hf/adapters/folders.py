@@ -38,8 +38,8 @@ READOUT_VERSION = 1
 """The version of readout.json, raised when a field is renamed, removed or changes its meaning."""
 
 SUPPORTED_TYPES = (*PROMPTS, *PREFIXES, "LORA")
-"""PEFT's names of the adapters that can be read. P-tuning and CPT save the prompt that they compute, and a cartridge is a
-prefix, so that these need no reader of their own."""
+"""PEFT's names of the adapters that can be read. P-tuning and CPT save the prompt that they compute, a cartridge is a
+prefix: these need no reader of their own."""
 
 _INITS = {"vocabulary": "SAMPLE_VOCAB", "random": "RANDOM"}
 
