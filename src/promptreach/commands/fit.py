@@ -9,7 +9,7 @@ from promptreach.commands.card import beside_bare, model_card
 from promptreach.commands.folder import FolderPlan, planned, write_run
 from promptreach.commands.intervals import Interval, gained
 from promptreach.commands.publishing import publish, publishing_faults
-from promptreach.commands.reading import unused_note
+from promptreach.commands.reading import cut_note, unused_note
 from promptreach.commands.serving import SERVERS, serving_faults
 from promptreach.data import Completions, TaskData
 from promptreach.errors import Fault, OutputError, raise_if_any
