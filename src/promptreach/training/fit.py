@@ -107,7 +107,7 @@ def fit(
             prefixes; worth more than 1 on a device that one run leaves idle.
         accumulate: slices of a step's rows, whose gradients are added up: less memory, the same result to float
             rounding. Where memory runs out in spite of it, steps are cut further and go on.
-        quiet: no progress bar.
+        quiet: no progress shown. With `folder`, progress.jsonl tells it to other programs there all the same.
 
     Returns:
         The run at the best rate, at its best state on the validation part. `run.held_out` holds the outcomes per
@@ -173,7 +173,7 @@ def fit(
     rates = None if learning_rate is None and method != "head" else [learning_rate or 0.0]
     store = RunStore(None if folder is None else Path(folder))
     with (
-        Progress(quiet) as progress,
+        Progress(quiet, folder=None if folder is None else Path(folder)) as progress,
         open_engine(store, progress, engine, workers=workers, ray_address=ray_address, at_once=at_once) as executor_of,
     ):
         task = prepare(
