@@ -78,15 +78,18 @@ class TimeLeft:
                 self._over |= set(names[: names.index(stage)])
             self._entered = stage, self._now()
 
-    def begin(self, run: str) -> None:
-        """The work on a run begins, or goes on; what it cost to get here is not a step's."""
-        with self._lock:
-            self._before[run] = self._now()
+    def begin(self, task: str) -> None:
+        """The work on a task begins; what it cost to get here is not a step's.
 
-    def step(self, run: str, advance: int) -> None:
-        """So many steps more of a run are done."""
+        A task is a run of the plan where its name is the run's, or begins with it and a comma: its rate may follow.
+        """
         with self._lock:
-            now = self._now()
+            self._before[self._run_of(task)] = self._now()
+
+    def step(self, task: str, advance: int) -> None:
+        """So many steps more of a task are done."""
+        with self._lock:
+            run, now = self._run_of(task), self._now()
             passed, self._before[run] = now - self._before.get(run, now), now
             expected = self._runs.get(run)
             if expected is None or advance < 1:
@@ -121,6 +124,11 @@ class TimeLeft:
                 elif name not in self._over:
                     left += expected
             return left * self.pace
+
+    def _run_of(self, task: str) -> str:
+        """The run that a task belongs to; the task itself where it is none of the plan's."""
+        found = [run for run in self._runs if task == run or task.startswith(f"{run}, ")]
+        return max(found, key=len, default=task)
 
     @staticmethod
     def _left_of(run: ExpectedRun, announced: int) -> float:

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 
 from promptreach.audit.settings import Settings
-from promptreach.audit.step_cost import StepCost, answer_seconds, row_seconds, same_length, step_cost
+from promptreach.audit.step_cost import Stopwatch, StepCost, answer_seconds, row_seconds, same_length, step_cost
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.metrics import usual_metric
 from promptreach.hf import OpenModel
 from promptreach.stored import stored_bytes
+from promptreach.time_left import ExpectedRun, TimeLeft
 from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
 from promptreach.training.methods.methods import CONFIGURED, METHODS, UNIPELT_SIZES, first_init, method_named
 from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
+from promptreach.training.search.sweep import planned_steps
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.kinds.registry import kind_of
@@ -29,8 +31,14 @@ from promptreach.training.task.task import Limits, Task, check_room, content_len
 
 MEASURED_SECONDS = 2.0
 """Seconds that all measurements of steps take together, where a step is short."""
-BESIDE_TRAINING = 1.3
-"""All that an audit does, over training and its scores alone; the demo's 472 s had 363 s of these."""
+READING = "reading"
+"""The name of what comes before all checks: the frozen model reads the rows, and heads are fitted to its states."""
+_READINGS = 3
+"""Passes over the training rows that reading a head off the frozen model costs, with its fit."""
+_STARTS = 9
+"""Looks at the validation rows that comparing the starts takes."""
+_PREDICTED = 0.12
+"""The share of training that predictions take where they are made."""
 _LOOKS = 6
 """Looks at the validation rows of a full run and of the start that its search shares."""
 
@@ -42,12 +50,14 @@ class PlannedRun:
     Attributes:
         name: the method and its size.
         steps: optimiser steps, those of candidates that are dropped included.
-        seconds: for them, with the scores in between.
+        seconds: of work for them, with the scores in between.
+        announced: the steps that progress is told of.
     """
 
     name: str
     steps: int
     seconds: float
+    announced: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,9 @@ class AuditPlan:
         metric: what methods are compared by.
         methods: what is trained beside the control, in order.
         cut_rows: rows that lose tokens at `max_length`.
-        minutes: PREDICTED wall time on this machine with one worker.
+        minutes: PREDICTED wall time on this machine, as busy as it is, with one worker.
+        work_seconds: the same in seconds of work: of the processor, or of the accelerator where the model is on one.
+        stages: seconds of work by check, `READING` before them.
         memory_bytes: PREDICTED peak memory; `memory` says of what.
         memory: bytes of the weights, of the activations of the largest step, of its optimiser, and on a CPU of what the
             process has besides.
@@ -81,6 +93,8 @@ class AuditPlan:
     methods: Sequence[str]
     cut_rows: int
     minutes: float
+    work_seconds: float
+    stages: Mapping[str, float]
     memory_bytes: int
     memory: Mapping[str, int]
     model: str
@@ -92,6 +106,22 @@ class AuditPlan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON types."""
         return asdict(self)
+
+    @property
+    def slowness(self) -> float:
+        """Seconds by the clock for a second of work."""
+        return 60 * self.minutes / self.work_seconds if self.work_seconds else 1.0
+
+    def seconds_from(self, check: str) -> float:
+        """The wall seconds that this check takes with all that come behind it."""
+        names = list(self.stages)
+        return self.slowness * sum(self.stages[name] for name in names[names.index(check) :])
+
+    def time_left(self, titles: Mapping[str, str]) -> TimeLeft:
+        """The plan as progress follows it; `titles` are what progress calls the stages."""
+        stages = {titles.get(name, name): self.slowness * seconds for name, seconds in self.stages.items()}
+        runs = {run.name: ExpectedRun(run.announced, run.steps, self.slowness * run.seconds) for run in self.runs}
+        return TimeLeft(stages, runs, titles.get("training", "training"))
 
     def __str__(self) -> str:
         """The plan as a few lines for people."""
@@ -129,13 +159,15 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     )
     configs = [config for config in _configs(model, settings) if not model.lacks(config.method)]
     lengths = [len(ids) for ids in task.encoded["train"].sequences]
-    before = _resident()
-    costs = _costs(task, configs, sum(lengths) / len(lengths))
-    row = row_seconds(task, MEASURED_SECONDS / 10)
-    written = answer_seconds(task)
+    before, watch = _resident(), Stopwatch(model)
+    costs = _costs(task, configs, sum(lengths) / len(lengths), watch)
+    row = row_seconds(task, MEASURED_SECONDS / 10, watch)
+    written = answer_seconds(task, watch=watch)
     runs = [_run(config, cost, settings, row, written, task) for config, cost in zip(configs, costs, strict=True)]
-    again = (settings.seeds - 1) * settings.steps * sum(cost.seconds for cost in costs) * 2 / max(1, len(costs))
-    seconds = BESIDE_TRAINING * (sum(run.seconds for run in runs) + again) + len(POOLINGS) * len(lengths) * row
+    worked = watch.worked
+    with watch.timed():
+        cut_rows = encode(model, data, max_length).truncated
+    stages = _stages(task, settings, runs, row, written, watch.worked - worked)
     memory = _memory(model, costs, before)
     return AuditPlan(
         task="options" if isinstance(data, Completions) and data.options else data.kind,
@@ -148,8 +180,10 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
         unused_columns=data.unused_columns,
         metric=settings.metric or usual_metric(data),
         methods=settings.methods,
-        cut_rows=encode(model, data, max_length).truncated,
-        minutes=seconds / 60,
+        cut_rows=cut_rows,
+        minutes=watch.slowness * sum(stages.values()) / 60,
+        work_seconds=sum(stages.values()),
+        stages=stages,
         memory_bytes=sum(memory.values()),
         memory=memory,
         model=model.name,
@@ -208,12 +242,12 @@ def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:
             )
 
 
-def _costs(task: Task, configs: Sequence[RunConfig], content: float) -> list[StepCost]:
+def _costs(task: Task, configs: Sequence[RunConfig], content: float, watch: Stopwatch) -> list[StepCost]:
     """The cost of a step of each; of several lengths of a prompt the middle one is measured."""
     lengths = sorted(config.tokens for config in configs if config.method == "prompt")
     middle = lengths[len(lengths) // 2] if lengths else 0
     measured = [config for config in configs if config.method != "prompt" or config.tokens == middle]
-    found = {config: step_cost(task, config, MEASURED_SECONDS / len(measured)) for config in measured}
+    found = {config: step_cost(task, config, MEASURED_SECONDS / len(measured), watch) for config in measured}
     prompt = next((cost for config, cost in found.items() if config.method == "prompt"), None)
     return [
         found.get(config) or same_length(prompt, content, middle, config.tokens)  # type: ignore[arg-type]
@@ -235,7 +269,35 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, writ
         steps += (alive - kept) * rung_steps(config.steps, rung)
         looks, stops, alive, rung = looks + alive, stops + alive, kept, rung + 1
     scored, answered = (times * len(task.validation) + len(task.held_out) for times in (looks, stops))
-    return PlannedRun(config.label, steps, steps * cost.seconds + scored * row + answered * written)
+    seconds = steps * cost.seconds + scored * row + answered * written
+    return PlannedRun(config.label, steps, seconds, planned_steps(config, candidates))
+
+
+def _stages(
+    task: Task, settings: Settings, runs: Sequence[PlannedRun], row: float, written: float, encoded: float
+) -> dict[str, float]:
+    """The seconds of work of every stage, in the order of the checks; those that are not named take next to nothing.
+
+    Args:
+        row, written: seconds to score a row, and to write its answer.
+        encoded: seconds to tokenize all rows.
+    """
+    train, validation, held_out = (len(task.encoded[part]) for part in ("train", "validation", "held_out"))
+    training = sum(run.seconds for run in runs)
+    full = [run.seconds * settings.steps / max(1, run.steps) for run in runs]
+    ways = bool(settings.instruction) + bool(settings.shots) + bool(settings.instruction and settings.shots)
+    return {
+        READING: _READINGS * train * row if task.pooling else validation * row,
+        "data": 2 * encoded,
+        "bare_model": (validation + held_out) * row + held_out * written,
+        "first_look": ways * held_out * (2 * row + written),
+        "training": training,
+        "seeds": (settings.seeds - 1) * 2 * sum(full) / max(1, len(full)),
+        "initialisation": _STARTS * validation * row,
+        "prediction": _PREDICTED * training,
+        "limits": 0.0,
+        "inference_cost": 0.0,
+    }
 
 
 def _memory(model: OpenModel, costs: Sequence[StepCost], before: int) -> dict[str, int]:

@@ -1,0 +1,49 @@
+"""The estimate that opened the audit beside what it took: how far off the time and the memory were."""
+
+from promptreach.audit.check import Outcome, Shown
+from promptreach.audit.context import AuditContext
+from promptreach.audit.estimate import gib
+from promptreach.certificate import Evidence
+from promptreach.diagnosis.experiment import Measured, Skipped
+from promptreach.progress_log import duration
+from promptreach.report.findings import Cell, Table
+
+
+def measure(context: AuditContext) -> Outcome:
+    """Compare the estimate with the clock, the processor and the memory of this process."""
+    opening = context.opening
+    if opening is None or opening.plan is None:
+        return Skipped("nothing was estimated" if opening is None else opening.reason)
+    if opening.known_runs:
+        return Skipped(
+            f"{opening.known_runs:,} runs were finished by an earlier call; the estimate counts them, the clock does not"
+        )
+    plan, taken = opening.plan, opening.taken()
+    expected = 60 * plan.minutes
+    values = {
+        "expected_seconds": expected,
+        "seconds": taken.seconds,
+        "expected_work_seconds": plan.work_seconds,
+        "work_seconds": taken.work_seconds,
+        "expected_memory_bytes": plan.memory_bytes,
+        "memory_bytes": taken.memory_bytes,
+    }
+    work = "seconds of the processor" if opening.on_cpu else "seconds of the accelerator"
+    rows: list[list[Cell]] = [
+        ["seconds by the clock", round(expected, 1), round(taken.seconds, 1), taken.seconds / expected],
+        [work, round(plan.work_seconds, 1), round(taken.work_seconds, 1), taken.work_seconds / plan.work_seconds],
+    ]
+    if taken.memory_bytes:
+        memory = [round(count / 2**30, 3) for count in (plan.memory_bytes, taken.memory_bytes)]
+        rows.append(["GiB of memory", *memory, taken.memory_bytes / plan.memory_bytes])
+    table = Table(
+        title="Expected and taken",
+        columns=["", "expected", "taken (to this line)", "taken over expected"],
+        rows=rows,
+        note="The memory is the most that the process held at once, what it held before the audit included.",
+    )
+    summary = (
+        f"Expected: {duration(expected)} and {gib(plan.memory_bytes)}. Taken: {duration(taken.seconds)}"
+        + (f" and {gib(taken.memory_bytes)}." if taken.memory_bytes else ".")
+    )
+    return Measured(values, "this audit, on this machine", Evidence.MEASURED), Shown(summary, [table])
