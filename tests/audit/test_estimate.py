@@ -23,7 +23,7 @@ def test_it_says_what_will_be_trained_and_what_that_takes() -> None:
     for part in ("This takes about", "GiB here (PREDICTED", "prompt 3 tokens", "LoRA rank 2", "6 steps of 8 rows"):
         assert part in opening.text
     taken = opening.taken()
-    assert 0 < taken.work_seconds
+    assert taken.work_seconds > 0
     assert 0 < taken.seconds <= time.monotonic() - began + 1
     assert taken.memory_bytes > opening.plan.memory["weights"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from promptreach.audit.settings import Settings
-from promptreach.audit.step_cost import Stopwatch, StepCost, answer_seconds, row_seconds, same_length, step_cost
+from promptreach.audit.step_cost import StepCost, Stopwatch, answer_seconds, row_seconds, same_length, step_cost
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.metrics import usual_metric
 from promptreach.hf import OpenModel
@@ -25,7 +25,7 @@ from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.parts import divided
-from promptreach.training.task.readout import POOLINGS, Probe
+from promptreach.training.task.readout import Probe
 from promptreach.training.task.slices import Slices
 from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows
 
@@ -39,6 +39,8 @@ _STARTS = 9
 """Looks at the validation rows that comparing the starts takes."""
 _PREDICTED = 0.12
 """The share of training that predictions take where they are made."""
+_BESIDE_WEIGHTS = 1.2
+"""What scoring a row behind a prefix or through LoRA costs over the bare model."""
 _LOOKS = 6
 """Looks at the validation rows of a full run and of the start that its search shares."""
 
@@ -269,6 +271,9 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, writ
         steps += (alive - kept) * rung_steps(config.steps, rung)
         looks, stops, alive, rung = looks + alive, stops + alive, kept, rung + 1
     scored, answered = (times * len(task.validation) + len(task.held_out) for times in (looks, stops))
+    read = task.encoded["train"].sequences
+    content = sum(map(len, read)) / len(read)
+    row *= (content + config.tokens) / content if config.method == "prompt" else _BESIDE_WEIGHTS
     seconds = steps * cost.seconds + scored * row + answered * written
     return PlannedRun(config.label, steps, seconds, planned_steps(config, candidates))
 

@@ -4,8 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -27,20 +26,17 @@ from promptreach.diagnosis.measures.in_context import in_context_faults, start_f
 from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
-from promptreach.errors import Fault, FormatError, InputError, raise_if_any
-from promptreach.files import check_output, remove_partials
+from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf.adapters.brought import bring
 from promptreach.hf.adapters.by_config import config_of
 from promptreach.hf.models.load import as_backbone
-from promptreach.locks import LOCK, folder_lock, is_locked
 from promptreach.progress import Progress
 from promptreach.report.findings import Finding
 from promptreach.report.html import write_report
-from promptreach.report.json import read_report, render_json
+from promptreach.report.json import render_json
 from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
-from promptreach.terminal import one_line
 from promptreach.training.arguments import choice_faults, seed_faults
 from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine

@@ -16,7 +16,7 @@ def measure(context: AuditContext) -> Outcome:
         return Skipped("nothing was estimated" if opening is None else opening.reason)
     if opening.known_runs:
         return Skipped(
-            f"{opening.known_runs:,} runs were finished by an earlier call; the estimate counts them, the clock does not"
+            f"{opening.known_runs:,} runs were finished by an earlier call: the estimate counts them, the clock not"
         )
     plan, taken = opening.plan, opening.taken()
     expected = 60 * plan.minutes
@@ -42,8 +42,7 @@ def measure(context: AuditContext) -> Outcome:
         rows=rows,
         note="The memory is the most that the process held at once, what it held before the audit included.",
     )
-    summary = (
-        f"Expected: {duration(expected)} and {gib(plan.memory_bytes)}. Taken: {duration(taken.seconds)}"
-        + (f" and {gib(taken.memory_bytes)}." if taken.memory_bytes else ".")
+    summary = f"Expected: {duration(expected)} and {gib(plan.memory_bytes)}. Taken: {duration(taken.seconds)}" + (
+        f" and {gib(taken.memory_bytes)}." if taken.memory_bytes else "."
     )
     return Measured(values, "this audit, on this machine", Evidence.MEASURED), Shown(summary, [table])

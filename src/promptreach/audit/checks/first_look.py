@@ -79,7 +79,9 @@ def _runs(context: AuditContext) -> Table:
     rows: list[list[Cell]] = [
         [run.name.replace("lora", "LoRA"), run.steps, round(plan.slowness * run.seconds, 1)] for run in plan.runs
     ]
-    note = "PREDICTED from steps timed on these rows at the load of that moment; longer prompts are left out where they "
+    note = (
+        "PREDICTED from steps timed on these rows at the load of that moment; longer prompts are left out where they "
+    )
     return Table(
         title="To be trained",
         columns=["run", "steps, search included", "expected seconds"],

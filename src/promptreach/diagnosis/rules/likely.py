@@ -71,7 +71,9 @@ def likely(data: DataNumbers, bare: BareNumbers, metric: Metric, judged: int) ->
         text = f"The head alone has {name} {value:.3f}; the best answer that ignores its input has {bare.constant:.3f}."
         return Likely("nothing learnt", TuningVerdict.DATA, text)
     if 1 - value <= margin:
-        text = f"The head alone has {name} {value:.3f} already, so that nothing can be {100 * margin:.0f} points better."
+        text = (
+            f"The head alone has {name} {value:.3f} already, so that nothing can be {100 * margin:.0f} points better."
+        )
         return Likely("nothing to gain", TuningVerdict.FITS, text)
     return Likely(_OPEN, None, f"The head alone has {name} {value:.3f}; what more can be had, only training tells.")
 
