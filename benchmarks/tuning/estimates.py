@@ -7,7 +7,8 @@ Each audit differs from the others in model, rows, steps, methods or lengths. It
 expected to take") is taken down: time by the clock, seconds of the processor, and the most memory that the process
 held. On a machine that others use, the clock tells of them as well: with one thread the processor's seconds are what a
 quiet machine would take. Beside them stand, expected and taken, the processor's seconds of every stage and the steps of
-every run, for whoever mends the estimate; other starts of a run are not among its steps. The result is written after
+every run, for whoever mends the estimate, and the stages at which the memory rose; other starts of a run are not among
+its steps. The result is written after
 every audit, and a second call goes on where the first was stopped.
 
 "within" are the shares of audits whose ratio of taken to expected lies between 1 / 1.3 and 1.3 (time) and between
@@ -38,6 +39,7 @@ from promptreach.audit.plan import READING
 from promptreach.claims import packaged
 from promptreach.data import TaskData
 from promptreach.hf import OpenModel
+from promptreach.memory import peak_memory
 
 WITHIN = {"work": 1.3, "clock": 1.3, "memory": 1.15}
 
@@ -112,6 +114,7 @@ def audited(one: Audit) -> dict[str, Any]:
     """What one audit was expected to take and took, in this process."""
     taken: dict[str, float] = {}
     expected: dict[str, float] = {}
+    peaks: dict[str, int] = {}
     seen: list[AuditContext] = []
 
     def timed(check: Check) -> Check:
@@ -123,6 +126,7 @@ def audited(one: Audit) -> dict[str, Any]:
                 return check.measure(context)
             finally:
                 taken[check.name] = time.process_time() - began
+                peaks[check.name] = peak_memory()
 
         return replace(check, measure=measure)
 
@@ -132,6 +136,7 @@ def audited(one: Audit) -> dict[str, Any]:
         began = time.process_time()
         seen.append(real(*args, **options))
         taken[READING] = time.process_time() - began
+        peaks[READING] = peak_memory()
         return seen[0]
 
     run_module.CHECKS = tuple(map(timed, run_module.CHECKS))
@@ -154,7 +159,12 @@ def audited(one: Audit) -> dict[str, Any]:
     }
     said = {name: round(value, 3) for name, value in ratios.items()}
     values = {name: round(value, 2) for name, value in found.items()}
-    return {"ratios": said, **values, "stages": stages, "steps": steps, "verdict": result.verdict.value}
+    risen = {
+        name: after
+        for before, (name, after) in zip([0, *peaks.values()], peaks.items(), strict=False)
+        if after > before
+    }
+    return {"ratios": said, **values, "stages": stages, "steps": steps, "peaks": risen, "verdict": result.verdict.value}
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
