@@ -120,8 +120,8 @@ class AuditPlan:
         return self.slowness * sum(self.stages[name] for name in names[names.index(check) :])
 
     def time_left(self, titles: Mapping[str, str]) -> TimeLeft:
-        """The plan as progress follows it; `titles` are what progress calls the stages."""
-        stages = {titles.get(name, name): self.slowness * seconds for name, seconds in self.stages.items()}
+        """The plan as progress follows it; `titles` are what progress calls the stages, in their order."""
+        stages = {title: self.slowness * self.stages.get(name, 0.0) for name, title in titles.items()}
         runs = {run.name: ExpectedRun(run.announced, run.steps, self.slowness * run.seconds) for run in self.runs}
         return TimeLeft(stages, runs, titles.get("training", "training"))
 

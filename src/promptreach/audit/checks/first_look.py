@@ -3,6 +3,8 @@
 It stands in the log and on the page within the first minute, and stays in the report beside what training then showed.
 """
 
+from typing import Any
+
 from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
 from promptreach.audit.estimate import gib
@@ -27,7 +29,7 @@ def measure(context: AuditContext) -> Outcome:
         return Skipped("Neither the rows nor the untrained model could be looked at; their findings say why.")
     words = {name: _scores(context, name) for name in answered(context)}
     guess = likely(data, bare, context.metric, len(context.task.held_out))
-    values = {"rule": guess.rule, "likely": None if guess.verdict is None else guess.verdict.value}
+    values: dict[str, Any] = {"rule": guess.rule, "likely": None if guess.verdict is None else guess.verdict.value}
     opening = context.opening
     plan = None if opening is None else opening.plan
     blocks: list[Block] = [_known(context, bare, words)]

@@ -70,7 +70,7 @@ def likely(data: DataNumbers, bare: BareNumbers, metric: Metric, judged: int) ->
     if bare.constant is not None and value - _SURELY * error <= bare.constant:
         text = f"The head alone has {name} {value:.3f}; the best answer that ignores its input has {bare.constant:.3f}."
         return Likely("nothing learnt", TuningVerdict.DATA, text)
-    if 1 - value <= margin:
+    if value >= 1 - margin:
         text = (
             f"The head alone has {name} {value:.3f} already, so that nothing can be {100 * margin:.0f} points better."
         )
