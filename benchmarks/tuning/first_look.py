@@ -59,7 +59,8 @@ def looked_at(task: Task, model: OpenModel, seed: int) -> dict[str, Any]:
         limits=limits,
     )
     found = DATA.take(experiment), BARE_MODEL.take(experiment)
-    guess = likely(found[0].numbers, found[1].numbers, experiment.metric, len(experiment.task.held_out))
+    numbers, judged = [one.numbers for one in found], len(experiment.task.held_out)
+    guess = likely(*numbers, experiment.metric, judged, "attempt" in options)
     verdict = None if guess.verdict is None else guess.verdict.value
     seconds = round(time.process_time() - began, 2)
     return {"rule": guess.rule, "likely": verdict, "text": guess.text, "processor_seconds": seconds}

@@ -30,7 +30,7 @@ class Opening:
         reason: why there is none; otherwise empty.
         known_runs: runs that an earlier call had finished in the same folder, which the estimate counts as well.
         on_cpu: whether the model computes there.
-        began, worked: the monotonic clock and the seconds of work when the audit began.
+        began, worked: the monotonic clock and the seconds of work when the estimate was made.
     """
 
     plan: AuditPlan | None
@@ -54,7 +54,7 @@ class Opening:
         )
 
     def taken(self) -> "Taken":
-        """What the audit took so far."""
+        """What the audit took since."""
         seconds = time.monotonic() - self.began
         if self.on_cpu:
             return Taken(seconds, time.process_time() - self.worked, peak_memory())
@@ -82,7 +82,6 @@ def estimated(model: OpenModel, data: TaskData, settings: Settings, known_runs: 
     Raises:
         InputError: what is wrong with the rows or the settings, as the audit itself would.
     """
-    began, worked = time.monotonic(), time.process_time()
     on_cpu = next(model.release().parameters()).device.type == "cpu"
     plan, reason = None, ""
     try:
@@ -94,7 +93,7 @@ def estimated(model: OpenModel, data: TaskData, settings: Settings, known_runs: 
         if not is_shortage(error):
             _LOG.error("the estimate broke", exc_info=error)
             reason = f"something that nobody foresaw happened in it ({type(error).__name__}); the log has it."
-    return Opening(plan, reason, known_runs, on_cpu, began, worked)
+    return Opening(plan, reason, known_runs, on_cpu)
 
 
 def gib(count: int | float) -> str:

@@ -33,12 +33,14 @@ MEASURED_SECONDS = 2.0
 """Seconds that all measurements of steps take together, where a step is short."""
 READING = "reading"
 """The name of what comes before all checks: the frozen model reads the rows, and heads are fitted to its states."""
-_READINGS = 3
-"""Passes over the training rows that reading a head off the frozen model costs, with its fit."""
-_STARTS = 9
-"""Looks at the validation rows that comparing the starts takes."""
-_PREDICTED = 0.12
+_SEARCHED = 2.5
+"""What a search takes over its first candidates: rates beyond the grid, candidates that nothing drops, other starts."""
+_PREDICTED = 0.14
 """The share of training that predictions take where they are made."""
+_IN_ROWS = {"initialisation": 8.0, "limits": 700.0, "inference_cost": 100.0}
+"""What other checks take, in rows scored; of the starts, in looks at the validation rows."""
+_AT_LEAST = {READING: 0.25, "attention_share": 0.1, "limits": 0.6, "inference_cost": 0.2}
+"""Seconds of work that these take on the smallest model. Both tables go by benchmarks/results/estimates.json."""
 _BESIDE_WEIGHTS = 1.2
 """What scoring a row behind a prefix or through LoRA costs over the bare model."""
 _LOOKS = 6
@@ -258,7 +260,8 @@ def _costs(task: Task, configs: Sequence[RunConfig], content: float, watch: Stop
 
 
 def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, written: float, task: Task) -> PlannedRun:
-    """A run with its search: candidates are dropped at doubling steps, the best goes on to the end.
+    """A run with its search: candidates are dropped at doubling steps, the best goes on to the end; what a search takes
+    beyond that is not known before, and counted by `_SEARCHED`.
 
     Args:
         row, written: seconds to score a row, and to write its answer, which every run does where it stops.
@@ -270,12 +273,15 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, writ
         kept = (alive + 1) // 2
         steps += (alive - kept) * rung_steps(config.steps, rung)
         looks, stops, alive, rung = looks + alive, stops + alive, kept, rung + 1
+    steps = config.steps + round(_SEARCHED * (steps - config.steps))
+    looks, stops = _LOOKS + _SEARCHED * (looks - _LOOKS), 1 + _SEARCHED * (stops - 1)
     scored, answered = (times * len(task.validation) + len(task.held_out) for times in (looks, stops))
     read = task.encoded["train"].sequences
     content = sum(map(len, read)) / len(read)
     row *= (content + config.tokens) / content if config.method == "prompt" else _BESIDE_WEIGHTS
     seconds = steps * cost.seconds + scored * row + answered * written
-    return PlannedRun(config.label, steps, seconds, planned_steps(config, candidates))
+    announced = planned_steps(config, candidates) - config.steps
+    return PlannedRun(config.label, steps, seconds, config.steps + round(_SEARCHED * announced))
 
 
 def _stages(
@@ -292,16 +298,17 @@ def _stages(
     full = [run.seconds * settings.steps / max(1, run.steps) for run in runs]
     ways = bool(settings.instruction) + bool(settings.shots) + bool(settings.instruction and settings.shots)
     return {
-        READING: _READINGS * train * row if task.pooling else validation * row,
+        READING: _AT_LEAST[READING] + train * row if task.pooling else validation * row,
         "data": 2 * encoded,
         "bare_model": (validation + held_out) * row + held_out * written,
         "first_look": ways * held_out * (2 * row + written),
         "training": training,
         "seeds": (settings.seeds - 1) * 2 * sum(full) / max(1, len(full)),
-        "initialisation": _STARTS * validation * row,
+        "initialisation": _IN_ROWS["initialisation"] * validation * row,
         "prediction": _PREDICTED * training,
-        "limits": 0.0,
-        "inference_cost": 0.0,
+        "attention_share": _AT_LEAST["attention_share"],
+        "limits": _AT_LEAST["limits"] + _IN_ROWS["limits"] * row,
+        "inference_cost": _AT_LEAST["inference_cost"] + _IN_ROWS["inference_cost"] * row,
     }
 
 

@@ -65,3 +65,8 @@ def test_a_rule_that_was_not_measured_prints_no_number() -> None:
     assert record_of("open") == record_of("no such rule") == ""
     for rule, found in FIRST_LOOKS.items():
         assert record_of(rule).endswith(f"right {found.right} of {found.spoke} times.")
+
+
+def test_where_nothing_is_left_to_gain_somebodys_own_training_may_still_fall_short() -> None:
+    assert likely(data(), bare(0.97), "accuracy", 300).verdict is TuningVerdict.FITS
+    assert likely(data(), bare(0.97), "accuracy", 300, own=True).verdict is None

@@ -28,7 +28,8 @@ def measure(context: AuditContext) -> Outcome:
     if data is None or bare is None:
         return Skipped("Neither the rows nor the untrained model could be looked at; their findings say why.")
     words = {name: _scores(context, name) for name in answered(context)}
-    guess = likely(data, bare, context.metric, len(context.task.held_out))
+    own = context.user_adapter is not None
+    guess = likely(data, bare, context.metric, len(context.task.held_out), own)
     values: dict[str, Any] = {"rule": guess.rule, "likely": None if guess.verdict is None else guess.verdict.value}
     opening = context.opening
     plan = None if opening is None else opening.plan

@@ -46,13 +46,14 @@ FIRST_LOOKS: Mapping[str, Record] = {}
 """What came of each rule over the diagnoses of benchmarks/results/first_look.json; a test holds the two together."""
 
 
-def likely(data: DataNumbers, bare: BareNumbers, metric: Metric, judged: int) -> Likely:
+def likely(data: DataNumbers, bare: BareNumbers, metric: Metric, judged: int, own: bool = False) -> Likely:
     """The first guess.
 
     Args:
         data, bare: what was measured of the rows, and of the head alone or the bare model.
         metric: by which methods are compared.
         judged: rows held out.
+        own: whether somebody's own training is asked about, which may fall short where nothing else does.
     """
     if conflicting_labels(data) is not None or (metric == "loss" and mostly_conflicting(data)):
         text = f"{data.conflicting_rows:,} of {data.rows:,} rows contradict each other."
@@ -70,7 +71,7 @@ def likely(data: DataNumbers, bare: BareNumbers, metric: Metric, judged: int) ->
     if bare.constant is not None and value - _SURELY * error <= bare.constant:
         text = f"The head alone has {name} {value:.3f}; the best answer that ignores its input has {bare.constant:.3f}."
         return Likely("nothing learnt", TuningVerdict.DATA, text)
-    if value >= 1 - margin:
+    if value >= 1 - margin and not own:
         text = (
             f"The head alone has {name} {value:.3f} already, so that nothing can be {100 * margin:.0f} points better."
         )
