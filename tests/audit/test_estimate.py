@@ -56,7 +56,8 @@ def test_what_is_wrong_with_the_call_passes(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_accelerator_is_timed_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate.torch.cuda, "max_memory_allocated", lambda: 7 * 2**30)
+    monkeypatch.setattr(estimate.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(estimate.torch.cuda, "max_memory_allocated", lambda card: (3 + card) * 2**30)
     taken = Opening(None, "why", on_cpu=False).taken()
     assert taken.work_seconds == taken.seconds
     assert gib(taken.memory_bytes) == "7.00 GiB"

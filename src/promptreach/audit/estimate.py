@@ -58,7 +58,8 @@ class Opening:
         seconds = time.monotonic() - self.began
         if self.on_cpu:
             return Taken(seconds, time.process_time() - self.worked, peak_memory())
-        return Taken(seconds, seconds, torch.cuda.max_memory_allocated())
+        cards = range(torch.cuda.device_count())
+        return Taken(seconds, seconds, sum(map(torch.cuda.max_memory_allocated, cards)))
 
 
 @dataclass(frozen=True)

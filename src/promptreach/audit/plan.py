@@ -279,7 +279,8 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, writ
     read = task.encoded["train"].sequences
     content = sum(map(len, read)) / len(read)
     row *= (content + config.tokens) / content if config.method == "prompt" else _BESIDE_WEIGHTS
-    seconds = steps * cost.seconds + scored * row + answered * written
+    # The rates and the start of a search are asked of the attached method as well.
+    seconds = steps * cost.seconds + scored * row + answered * written + (looks - _LOOKS + 3) * cost.setup
     announced = planned_steps(config, candidates) - config.steps
     return PlannedRun(config.label, steps, seconds, config.steps + round(_SEARCHED * announced))
 

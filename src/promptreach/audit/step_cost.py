@@ -6,7 +6,7 @@ makes no step dearer; by the clock where an accelerator computes. `Stopwatch` te
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +22,7 @@ from promptreach.training.task.judging import room_of
 from promptreach.training.task.slices import cut
 from promptreach.training.task.task import Task
 from promptreach.training.task.writing import greedy
+from promptreach.training.trainer import Trainer
 
 _BYTES_A_NUMBER = 4 + 4 + 8 + 4
 """Bytes of each number that is trained, in float32: itself, its gradient, Adam's two moments, and its best state."""
@@ -35,11 +36,13 @@ class StepCost:
         seconds: of work in a step, on average.
         activations: bytes that a step on the longest rows keeps for its backward pass.
         optimiser: bytes of what is trained, its gradients, moments and best state.
+        setup: seconds of work to attach the method to the model, which every call for a run does.
     """
 
     seconds: float
     activations: int
     optimiser: int
+    setup: float = 0.0
 
 
 class Stopwatch:
@@ -83,10 +86,15 @@ def step_cost(task: Task, config: RunConfig, seconds: float, watch: Stopwatch | 
     longest = sorted(range(len(lengths)), key=lengths.__getitem__)[-config.batch_size :]
     batches = training_batches(lengths, config.batch_size, torch.Generator().manual_seed(config.seed))
     objective = task.objective()
-    with method_named(config.method).attach(task.backbone, config, data.sequences) as trainable:
+    with ExitStack() as stack:
+        attached = watch.worked
+        with watch.timed():
+            method = method_named(config.method).attach(task.backbone, config, data.sequences)
+            trainable = stack.enter_context(method)
+        setup = watch.worked - attached
         trained = [*trainable.parameters.values(), *objective.head_parameters()]
         before = trainable.state()
-        optimiser = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0) if trained else None
+        trainer = Trainer(trainable, [(trained, 0.0)], clip=1.0) if trained else None
         weights = [part for weight in task.backbone.release().parameters() for part in plain_parts(weight)]
         kept = _Kept({weight.untyped_storage().data_ptr() for weight in weights})
 
@@ -96,12 +104,11 @@ def step_cost(task: Task, config: RunConfig, seconds: float, watch: Stopwatch | 
                 hidden = task.backbone.hidden(batch, trainable.joined_for(len(part), 0))
                 outcomes = objective.outcomes(task.backbone, hidden, batch, data, part)
                 loss = outcomes.loss.sum() / data.answers(rows)
-                if optimiser is not None:
+                if trainer is not None:
                     loss.backward()  # type: ignore[no-untyped-call]
-            if optimiser is not None:
-                optimiser.step()
-                optimiser.zero_grad()
-            loss.item()  # waits for an accelerator
+            value = loss.item()  # waits for an accelerator
+            if trainer is not None:
+                trainer.descend(value)
 
         with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
             step(cut(longest, task.slices.count)[-1], 1)  # one slice after another is kept
@@ -113,7 +120,7 @@ def step_cost(task: Task, config: RunConfig, seconds: float, watch: Stopwatch | 
         spent = watch.worked - before_all
         trainable.load(before)
     numbers = sum(tensor.numel() for tensor in trained)
-    return StepCost(spent / taken, kept.bytes, _BYTES_A_NUMBER * numbers)
+    return StepCost(spent / taken, kept.bytes, _BYTES_A_NUMBER * numbers, setup)
 
 
 def row_seconds(task: Task, seconds: float, watch: Stopwatch | None = None) -> float:
