@@ -72,7 +72,9 @@ def audits() -> dict[str, Audit]:
         tiny = f"tiny-{family}"
         found |= {
             f"{tiny}, completions": Audit(tiny, 240, "completions", options={"steps": 30}),
-            f"{tiny}, completions, written": Audit(tiny, 160, "completions", options={"steps": 20, "metric": "chrf"}),
+            f"{tiny}, completions, instructed": Audit(
+                tiny, 160, "completions", options={"steps": 20, "instruction": "Is it good?", "shots": 2}
+            ),
             f"{tiny}, three lengths": Audit(tiny, 240, "completions", options={"steps": 30, "tokens": [2, 8, 24]}),
         }
     for layers in (1, 2, 4):

@@ -41,6 +41,10 @@ _IN_ROWS = {"initialisation": 8.0, "limits": 700.0, "inference_cost": 100.0}
 """What other checks take, in rows scored; of the starts, in looks at the validation rows."""
 _AT_LEAST = {READING: 0.25, "attention_share": 0.1, "limits": 0.6, "inference_cost": 0.2}
 """Seconds of work that these take on the smallest model. Both tables go by benchmarks/results/estimates.json."""
+_VOCABULARIES = 4
+"""Copies of the vocabulary, in float32, that a process on a CPU holds at its largest."""
+_LEFT_BEHIND = 40 * 2**20
+"""Bytes that an audit of the smallest model adds to its process."""
 _BESIDE_WEIGHTS = 1.2
 """What scoring a row behind a prefix or through LoRA costs over the bare model."""
 _LOOKS = 6
@@ -317,13 +321,15 @@ def _memory(model: OpenModel, costs: Sequence[StepCost], before: int) -> dict[st
     """Bytes at the step that takes most, by what takes them.
 
     On a CPU such a step was just taken, and most of what it had is still held: the process is as large as it gets, or,
-    where its memory was handed back, as large as it was `before` and what a step keeps.
+    where its memory was handed back, as large as it was `before` and what a step keeps. Later come copies of the
+    vocabulary that starts are drawn from, and what all other checks leave behind.
     """
     weights = stored_bytes(model.release())
     dearest = max(costs, key=lambda cost: cost.activations + cost.optimiser)
     memory = {"weights": weights, "activations": dearest.activations, "optimiser": dearest.optimiser}
     if next(model.release().parameters()).device.type == "cpu":
         largest = max(_resident(), before + dearest.activations + dearest.optimiser)
+        largest += _LEFT_BEHIND + _VOCABULARIES * 4 * model.vocabulary.numel()
         memory["process"] = max(0, largest - sum(memory.values()))
     return memory
 
