@@ -2,7 +2,8 @@
 
 from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
-from promptreach.audit.estimate import gib
+from promptreach.audit.estimate import Taken, gib
+from promptreach.audit.plan import AuditPlan
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Measured, Skipped
 from promptreach.progress_log import duration
@@ -28,21 +29,27 @@ def measure(context: AuditContext) -> Outcome:
         "expected_memory_bytes": plan.memory_bytes,
         "memory_bytes": taken.memory_bytes,
     }
-    work = "seconds of the processor" if opening.on_cpu else "seconds of the accelerator"
-    rows: list[list[Cell]] = [
-        ["seconds by the clock", round(expected, 1), round(taken.seconds, 1), taken.seconds / expected],
-        [work, round(plan.work_seconds, 1), round(taken.work_seconds, 1), taken.work_seconds / plan.work_seconds],
+    summary = f"Expected: {duration(expected)} and {gib(plan.memory_bytes)}. Taken: {duration(taken.seconds)}" + (
+        f" and {gib(taken.memory_bytes)}." if taken.memory_bytes else "."
+    )
+    return Measured(values, "this audit, on this machine", Evidence.MEASURED), Shown(
+        summary, [_table(plan, taken, opening.on_cpu)]
+    )
+
+
+def _table(plan: AuditPlan, taken: Taken, on_cpu: bool) -> Table:
+    """Time by the clock and of work, and memory where the system tells it."""
+    pairs = [
+        ("seconds by the clock", 60 * plan.minutes, taken.seconds),
+        (f"seconds of the {'processor' if on_cpu else 'accelerator'}", plan.work_seconds, taken.work_seconds),
+        ("GiB of memory", plan.memory_bytes / 2**30, taken.memory_bytes / 2**30),
     ]
-    if taken.memory_bytes:
-        memory = [round(count / 2**30, 3) for count in (plan.memory_bytes, taken.memory_bytes)]
-        rows.append(["GiB of memory", *memory, taken.memory_bytes / plan.memory_bytes])
-    table = Table(
+    rows: list[list[Cell]] = [
+        [name, round(expected, 3), round(found, 3), found / expected] for name, expected, found in pairs if found
+    ]
+    return Table(
         title="Expected and taken",
         columns=["", "expected", "taken (to this line)", "taken over expected"],
         rows=rows,
         note="The memory is the most that the process held at once, what it held before the audit included.",
     )
-    summary = f"Expected: {duration(expected)} and {gib(plan.memory_bytes)}. Taken: {duration(taken.seconds)}" + (
-        f" and {gib(taken.memory_bytes)}." if taken.memory_bytes else "."
-    )
-    return Measured(values, "this audit, on this machine", Evidence.MEASURED), Shown(summary, [table])
