@@ -272,19 +272,20 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, writ
     """
     given = settings.learning_rates.get(WIDE if config.lora_targets == ALL_LINEAR else config.method)
     candidates = len(given) if given else len(method_named(config.method).rates)
-    steps, looks, stops, alive, rung = config.steps, _LOOKS, 1, candidates, 0
+    steps, stops, alive, rung = 0, 0, candidates, 0
     while alive > 1 and rung_steps(config.steps, rung) < config.steps:
         kept = (alive + 1) // 2
         steps += (alive - kept) * rung_steps(config.steps, rung)
-        looks, stops, alive, rung = looks + alive, stops + alive, kept, rung + 1
-    steps = config.steps + round(_SEARCHED * (steps - config.steps))
-    looks, stops = _LOOKS + _SEARCHED * (looks - _LOOKS), 1 + _SEARCHED * (stops - 1)
-    scored, answered = (times * len(task.validation) + len(task.held_out) for times in (looks, stops))
+        stops, alive, rung = stops + alive, kept, rung + 1
+    steps, searched = config.steps + round(_SEARCHED * steps), _SEARCHED * stops
+    validation, held_out = len(task.validation), len(task.held_out)
     read = task.encoded["train"].sequences
     content = sum(map(len, read)) / len(read)
     row *= (content + config.tokens) / content if config.method == "prompt" else _BESIDE_WEIGHTS
+    scores = (_LOOKS + searched) * validation + held_out
+    answers = (1 + searched) * validation + held_out
     # The rates and the start of a search are asked of the attached method as well.
-    seconds = steps * cost.seconds + scored * row + answered * written + (looks - _LOOKS + 3) * cost.setup
+    seconds = steps * cost.seconds + scores * row + answers * written + (3 + searched) * cost.setup
     announced = planned_steps(config, candidates) - config.steps
     return PlannedRun(config.label, steps, seconds, config.steps + round(_SEARCHED * announced))
 
