@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from promptreach.errors import MemoryShortError
-from promptreach.memory import available_memory, is_shortage, require, shortage_named, shortage_text
+from promptreach.memory import available_memory, is_shortage, peak_memory, require, shortage_named, shortage_text
 
 MUCH = 2**60
 
@@ -54,3 +54,12 @@ def test_the_limit_of_the_process_counts() -> None:
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert 0 < int(found.stdout) <= 2**33
     assert (available_memory() or 1) > 0
+
+
+def test_the_peak_does_not_fall_when_memory_is_handed_back() -> None:
+    before = peak_memory()
+    block = bytearray(64 * 2**20)
+    block[:: 2**12] = b"x" * (2**14)
+    del block
+    assert peak_memory() >= before
+    assert peak_memory() > 64 * 2**20

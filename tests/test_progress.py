@@ -1,16 +1,24 @@
-"""Progress is for people at a terminal, and for nobody else."""
+"""Progress: bars for people at a terminal, lines of the log elsewhere, and a file for programs."""
 
+import importlib.util
 import io
+import json
+import logging
 import subprocess
 import sys
+import time
 import warnings
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from promptreach import progress_log
 from promptreach.progress import Progress
+from promptreach.progress_log import PROGRESS_FILE
+from promptreach.time_left import ExpectedRun, TimeLeft
 
 
 def terminal() -> tuple[Console, io.StringIO]:
@@ -140,7 +148,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch, *, widgets: bool) -> tuple[Console
     drawing.Output = Output  # type: ignore[attr-defined]
     for name, module in (("IPython", ModuleType("IPython")), ("IPython.display", display), ("ipywidgets", drawing)):
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr("promptreach.progress.find_spec", lambda name: object() if widgets else None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if widgets else None)
     return Console(force_jupyter=True, file=io.StringIO()), shown
 
 
@@ -164,3 +172,62 @@ def test_a_notebook_without_widgets_is_left_alone(monkeypatch: pytest.MonkeyPatc
             step()
             progress._bars.refresh()
     assert shown == []
+
+
+def test_without_a_terminal_the_log_says_how_far_the_work_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress_log, "LINE_SECONDS", 0.02)
+    console = Console(force_terminal=False, file=io.StringIO())
+    with caplog.at_level(logging.INFO, "promptreach"), Progress(console=console) as progress:
+        progress.enter("Matched training", 4, 19)
+        progress.expect(TimeLeft({"Matched training": 0.0}, {"lora": ExpectedRun(8, 8, 800.0)}, "Matched training"))
+        with progress.task("lora", total=8) as step:
+            step(2, "loss 0.61")
+            until = time.monotonic() + 10
+            while "2 of 8" not in caplog.text and time.monotonic() < until:
+                time.sleep(0.01)
+        progress.tell("First look: \x1b[2J")
+    assert "4 of 19, Matched training: lora, 2 of 8 steps, loss 0.61; about 10 min" in caplog.text
+    assert "First look: \\x1b[2J" in caplog.text
+
+
+def test_a_word_at_once_stands_above_the_bars(caplog: pytest.LogCaptureFixture) -> None:
+    console, screen = terminal()
+    with caplog.at_level(logging.INFO, "promptreach"), Progress(console=console) as progress:
+        progress.tell("About 6 min [here]")
+    assert "About 6 min [here]" in screen.getvalue()
+    assert not caplog.records
+
+
+def test_quiet_says_nothing_and_still_writes_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "promptreach"), Progress(quiet=True, folder=tmp_path) as progress:
+        progress.tell("unheard")
+        progress.plan(8)
+        with progress.task("lora", total=8) as step:
+            step(4, "loss 0.5")
+            left = progress.standing().seconds_left
+    found = [json.loads(line) for line in (tmp_path / PROGRESS_FILE).read_text().splitlines()]
+    assert found[0]["task"] == "lora"
+    assert found[-1]["state"] == "finished"
+    assert left is not None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("error", "state"), [(KeyboardInterrupt(), "stopped"), (ValueError(), "failed")])
+def test_the_file_says_how_the_work_ended(error: BaseException, state: str, tmp_path: Path) -> None:
+    with pytest.raises(type(error)), Progress(quiet=True, folder=tmp_path):
+        raise error
+    assert json.loads((tmp_path / PROGRESS_FILE).read_text().splitlines()[-1])["state"] == state
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_notebook_gets_bars_where_it_has_the_widgets_and_lines_elsewhere(
+    there: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: there or None)
+    progress = Progress(console=Console(force_jupyter=True, file=io.StringIO()))
+    assert progress._bars.disable is not there
+    with caplog.at_level(logging.INFO, "promptreach"):
+        progress.tell("a word")
+    assert bool(caplog.records) is not there

@@ -6,6 +6,7 @@ nevertheless becomes a `MemoryShortError` with the estimate beside it (`shortage
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,16 @@ def available_memory() -> int | None:
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             left.append(limit - pages * resource.getpagesize())
     return max(0, min(left)) if left else None
+
+
+def peak_memory() -> int:
+    """The most bytes that this process held at once so far, in main memory; 0 where the system does not tell."""
+    with suppress(ImportError, OSError):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 0
 
 
 def require(needed: int, what: str) -> None:

@@ -74,3 +74,22 @@ def test_an_audit_that_is_only_planned_touches_no_folder(tmp_path: Path) -> None
     assert isinstance(found, AuditPlan)
     assert not out.exists()
     assert (found.metric, found.settings["steps"], found.settings["tokens"]) == ("macro_f1", 3, (3,))
+
+
+def test_stages_add_up_to_the_time_and_progress_follows_them(of_labels: AuditPlan) -> None:
+    assert 60 * of_labels.minutes == pytest.approx(of_labels.slowness * sum(of_labels.stages.values()))
+    assert of_labels.work_seconds == pytest.approx(sum(of_labels.stages.values()))
+    assert of_labels.stages["training"] == pytest.approx(sum(run.seconds for run in of_labels.runs))
+    assert of_labels.seconds_from(plan.READING) == pytest.approx(60 * of_labels.minutes)
+    assert of_labels.seconds_from("training") < 60 * of_labels.minutes
+    left = of_labels.time_left({name: f"the stage {name}" for name in of_labels.stages})
+    assert left.seconds() == pytest.approx(60 * of_labels.minutes)
+    left.enter("the stage initialisation")
+    assert left.seconds() == pytest.approx(of_labels.seconds_from("initialisation"), rel=0.05, abs=0.05)
+
+
+def test_more_seeds_and_words_in_front_of_the_rows_take_longer(of_labels: AuditPlan) -> None:
+    more = plan_of("bert", read_task(rows(60)), seeds=3)
+    assert more.stages["seeds"] > 0 == of_labels.stages["seeds"]
+    words = plan_of("gpt2", completions(40), instruction="the cat sat", shots=2)
+    assert words.stages["first_look"] > 0 == of_labels.stages["first_look"]

@@ -21,7 +21,10 @@ def test_a_step_keeps_what_it_found_under_its_name() -> None:
 
 def test_every_step_is_taken_in_order_and_the_verdict_rests_on_all() -> None:
     experiment = experiment_of()
-    judgement = measure_and_judge(experiment)
+    told: list[tuple[str, int, int]] = []
+    judgement = measure_and_judge(experiment, lambda *step: told.append(step))
+    steps = (DATA, *AFTER_DATA)
+    assert told == [(step.name, number, len(steps)) for number, step in enumerate(steps, start=1)]
     assert list(experiment.found) == [step.name for step in (DATA, *AFTER_DATA)]
     assert judgement == judge(experiment.numbers)
     assert experiment.found[FORGETTING.name].reason == "An encoder models no text of its own."

@@ -34,15 +34,21 @@ def rows(count: int = 160) -> list[dict[str, str]]:
     return [{"text": text, "label": label} for text, label in found.items()]
 
 
+ON_TIMES = ("first_look", "estimate")
+"""Checks whose findings tell of time and memory."""
+
+
 def strip(record: Any) -> Any:
-    """A report without its times, which no seed decides."""
+    """A report without its times, and what is expected of them, which no seed decides."""
     if isinstance(record, dict):
         kept = {key: strip(value) for key, value in record.items() if "seconds" not in key}
         if kept.get("kind") == "table":
             timeless = [index for index, name in enumerate(kept["columns"]) if "seconds" not in name]
             kept["rows"] = [[row[index] for index in timeless] for row in kept["rows"]]
         return kept
-    return [strip(item) for item in record] if isinstance(record, list) else record
+    if not isinstance(record, list):
+        return record
+    return [strip(item) for item in record if not (isinstance(item, dict) and item.get("check") in ON_TIMES)]
 
 
 SETTINGS = Settings("quick", 0, Limits(48, 24, 24, 16), (3,), 2, 6, 8, 4)

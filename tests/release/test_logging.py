@@ -1,13 +1,11 @@
 """One logger: whatever this library has to say while it runs goes through ``promptreach`` and what lies below it."""
 
 import ast
-import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import promptreach
-from promptreach.progress import Progress
 
 PACKAGE = Path(promptreach.__file__).parent
 HUSHED = ("hf/__init__.py", "stored.py")
@@ -28,27 +26,6 @@ def test_every_logger_is_ours() -> None:
     }
     assert sorted(found) == sorted(HUSHED)
     assert loggers_of("import logging\nlogging.getLogger('root')") == ["'root'"]
-
-
-def test_tasks_are_told_to_those_who_ask_for_lines() -> None:
-    lines: list[str] = []
-
-    class Kept(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    logger, handler = logging.getLogger("promptreach"), Kept()
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        with Progress(quiet=True) as progress, progress.task("training a prompt", total=1) as step:
-            step()
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-    assert lines[0] == "training a prompt begins"
-    assert lines[1].startswith("training a prompt ended after ")
 
 
 def test_nothing_is_said_unasked() -> None:

@@ -45,12 +45,14 @@ class Check:
         title: its heading in the report.
         measure: measures, and says what to show of it; or why there is nothing to measure.
         nothing: the summary where there is nothing to measure.
+        tell: whether progress tells the summary as soon as it is there.
     """
 
     name: str
     title: str
     measure: Callable[[AuditContext], Outcome]
     nothing: str = "Not measured."
+    tell: bool = False
 
     def run(self, context: AuditContext, needed: bool = False) -> Finding:
         """The finding; a check that breaks becomes one that says so, and the report stays whole.

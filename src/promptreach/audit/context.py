@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from promptreach.audit.estimate import Opening
 from promptreach.audit.settings import Settings
 from promptreach.backbone import Classifier, TokenBatch
 from promptreach.data import TaskData
@@ -32,12 +33,14 @@ class AuditContext(Experiment):
         probe_rows: held-out examples on which queries and keys are captured.
         progress: shows what takes long.
         predicts: whether predictions stand beside what was trained.
+        opening: what was expected when it began; None where nobody asked for an estimate.
     """
 
     model: OpenModel
     probe_rows: int
     progress: Progress
     predicts: bool = True
+    opening: Opening | None = None
 
     @cached_property
     def probe_batch(self) -> TokenBatch:
@@ -58,12 +61,14 @@ def prepared(
     classifier: Classifier | None = None,
     user_base: str = "",
     user_tokens: tuple[str, ...] = (),
+    opening: Opening | None = None,
 ) -> AuditContext:
     """The data split, encoded and with its read-out, ready to be audited.
 
     Args:
         executor_of: who trains runs on a task; None trains them here, one after another, and keeps none.
         user_adapter, user_pooling, classifier, user_base, user_tokens: as in `Experiment`.
+        opening: as in `AuditContext`.
 
     Raises:
         InputError, DataError: as `promptreach.tuning.prepare` does.
@@ -111,6 +116,7 @@ def prepared(
         probe_rows=settings.probe_rows,
         progress=shown,
         predicts=settings.budget != "quick",
+        opening=opening,
     )
     if settings.init_text:
         context.own_text = own_tokens(model, start_text(context, settings.init_text))

@@ -10,27 +10,43 @@ from typing import Any
 import torch
 
 from promptreach.audit.settings import Settings
-from promptreach.audit.step_cost import StepCost, answer_seconds, row_seconds, same_length, step_cost
+from promptreach.audit.step_cost import StepCost, Stopwatch, answer_seconds, row_seconds, same_length, step_cost
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.metrics import usual_metric
 from promptreach.hf import OpenModel
 from promptreach.stored import stored_bytes
+from promptreach.time_left import ExpectedRun, TimeLeft
 from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
 from promptreach.training.methods.methods import CONFIGURED, METHODS, UNIPELT_SIZES, first_init, method_named
 from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
+from promptreach.training.search.sweep import planned_steps
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.parts import divided
-from promptreach.training.task.readout import POOLINGS, Probe
+from promptreach.training.task.readout import Probe
 from promptreach.training.task.slices import Slices
 from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows
 
 MEASURED_SECONDS = 2.0
 """Seconds that all measurements of steps take together, where a step is short."""
-BESIDE_TRAINING = 1.3
-"""All that an audit does, over training and its scores alone; the demo's 472 s had 363 s of these."""
+READING = "reading"
+"""The name of what comes before all checks: the frozen model reads the rows, and heads are fitted to its states."""
+_SEARCHED = 2.5
+"""What a search takes over its first candidates: rates beyond the grid, candidates that nothing drops, other starts."""
+_PREDICTED = 0.14
+"""The share of training that predictions take where they are made."""
+_IN_ROWS = {"initialisation": 8.0, "limits": 700.0, "inference_cost": 100.0}
+"""What other checks take, in rows scored; of the starts, in looks at the validation rows."""
+_AT_LEAST = {READING: 0.25, "attention_share": 0.1, "limits": 0.6, "inference_cost": 0.2}
+"""Seconds of work that these take on the smallest model. Both tables go by benchmarks/results/estimates.json."""
+_VOCABULARIES = 4
+"""Copies of the vocabulary, in float32, that a process on a CPU holds at its largest."""
+_LEFT_BEHIND = 40 * 2**20
+"""Bytes that an audit of the smallest model adds to its process."""
+_BESIDE_WEIGHTS = 1.2
+"""What scoring a row behind a prefix or through LoRA costs over the bare model."""
 _LOOKS = 6
 """Looks at the validation rows of a full run and of the start that its search shares."""
 
@@ -42,12 +58,14 @@ class PlannedRun:
     Attributes:
         name: the method and its size.
         steps: optimiser steps, those of candidates that are dropped included.
-        seconds: for them, with the scores in between.
+        seconds: of work for them, with the scores in between.
+        announced: the steps that progress is told of.
     """
 
     name: str
     steps: int
     seconds: float
+    announced: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,9 @@ class AuditPlan:
         metric: what methods are compared by.
         methods: what is trained beside the control, in order.
         cut_rows: rows that lose tokens at `max_length`.
-        minutes: PREDICTED wall time on this machine with one worker.
+        minutes: PREDICTED wall time on this machine, as busy as it is, with one worker.
+        work_seconds: the same in seconds of work: of the processor, or of the accelerator where the model is on one.
+        stages: seconds of work by check, `READING` before them.
         memory_bytes: PREDICTED peak memory; `memory` says of what.
         memory: bytes of the weights, of the activations of the largest step, of its optimiser, and on a CPU of what the
             process has besides.
@@ -81,6 +101,8 @@ class AuditPlan:
     methods: Sequence[str]
     cut_rows: int
     minutes: float
+    work_seconds: float
+    stages: Mapping[str, float]
     memory_bytes: int
     memory: Mapping[str, int]
     model: str
@@ -92,6 +114,22 @@ class AuditPlan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON types."""
         return asdict(self)
+
+    @property
+    def slowness(self) -> float:
+        """Seconds by the clock for a second of work."""
+        return 60 * self.minutes / self.work_seconds if self.work_seconds else 1.0
+
+    def seconds_from(self, check: str) -> float:
+        """The wall seconds that this check takes with all that come behind it."""
+        names = list(self.stages)
+        return self.slowness * sum(self.stages[name] for name in names[names.index(check) :])
+
+    def time_left(self, titles: Mapping[str, str]) -> TimeLeft:
+        """The plan as progress follows it; `titles` are what progress calls the stages, in their order."""
+        stages = {title: self.slowness * self.stages.get(name, 0.0) for name, title in titles.items()}
+        runs = {run.name: ExpectedRun(run.announced, run.steps, self.slowness * run.seconds) for run in self.runs}
+        return TimeLeft(stages, runs, titles.get("training", "training"))
 
     def __str__(self) -> str:
         """The plan as a few lines for people."""
@@ -129,13 +167,15 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     )
     configs = [config for config in _configs(model, settings) if not model.lacks(config.method)]
     lengths = [len(ids) for ids in task.encoded["train"].sequences]
-    before = _resident()
-    costs = _costs(task, configs, sum(lengths) / len(lengths))
-    row = row_seconds(task, MEASURED_SECONDS / 10)
-    written = answer_seconds(task)
+    before, watch = _resident(), Stopwatch(model)
+    costs = _costs(task, configs, sum(lengths) / len(lengths), watch)
+    row = row_seconds(task, MEASURED_SECONDS / 10, watch)
+    written = answer_seconds(task, watch=watch)
     runs = [_run(config, cost, settings, row, written, task) for config, cost in zip(configs, costs, strict=True)]
-    again = (settings.seeds - 1) * settings.steps * sum(cost.seconds for cost in costs) * 2 / max(1, len(costs))
-    seconds = BESIDE_TRAINING * (sum(run.seconds for run in runs) + again) + len(POOLINGS) * len(lengths) * row
+    worked = watch.worked
+    with watch.timed():
+        cut_rows = encode(model, data, max_length).truncated
+    stages = _stages(task, settings, runs, row, written, watch.worked - worked)
     memory = _memory(model, costs, before)
     return AuditPlan(
         task="options" if isinstance(data, Completions) and data.options else data.kind,
@@ -148,8 +188,10 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
         unused_columns=data.unused_columns,
         metric=settings.metric or usual_metric(data),
         methods=settings.methods,
-        cut_rows=encode(model, data, max_length).truncated,
-        minutes=seconds / 60,
+        cut_rows=cut_rows,
+        minutes=watch.slowness * sum(stages.values()) / 60,
+        work_seconds=sum(stages.values()),
+        stages=stages,
         memory_bytes=sum(memory.values()),
         memory=memory,
         model=model.name,
@@ -208,12 +250,12 @@ def _configs(model: OpenModel, settings: Settings) -> Iterator[RunConfig]:
             )
 
 
-def _costs(task: Task, configs: Sequence[RunConfig], content: float) -> list[StepCost]:
+def _costs(task: Task, configs: Sequence[RunConfig], content: float, watch: Stopwatch) -> list[StepCost]:
     """The cost of a step of each; of several lengths of a prompt the middle one is measured."""
     lengths = sorted(config.tokens for config in configs if config.method == "prompt")
     middle = lengths[len(lengths) // 2] if lengths else 0
     measured = [config for config in configs if config.method != "prompt" or config.tokens == middle]
-    found = {config: step_cost(task, config, MEASURED_SECONDS / len(measured)) for config in measured}
+    found = {config: step_cost(task, config, MEASURED_SECONDS / len(measured), watch) for config in measured}
     prompt = next((cost for config, cost in found.items() if config.method == "prompt"), None)
     return [
         found.get(config) or same_length(prompt, content, middle, config.tokens)  # type: ignore[arg-type]
@@ -222,33 +264,73 @@ def _costs(task: Task, configs: Sequence[RunConfig], content: float) -> list[Ste
 
 
 def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, written: float, task: Task) -> PlannedRun:
-    """A run with its search: candidates are dropped at doubling steps, the best goes on to the end.
+    """A run with its search: candidates are dropped at doubling steps, the best goes on to the end; what a search takes
+    beyond that is not known before, and counted by `_SEARCHED`.
 
     Args:
         row, written: seconds to score a row, and to write its answer, which every run does where it stops.
     """
     given = settings.learning_rates.get(WIDE if config.lora_targets == ALL_LINEAR else config.method)
     candidates = len(given) if given else len(method_named(config.method).rates)
-    steps, looks, stops, alive, rung = config.steps, _LOOKS, 1, candidates, 0
+    steps, stops, alive, rung = 0, 0, candidates, 0
     while alive > 1 and rung_steps(config.steps, rung) < config.steps:
         kept = (alive + 1) // 2
         steps += (alive - kept) * rung_steps(config.steps, rung)
-        looks, stops, alive, rung = looks + alive, stops + alive, kept, rung + 1
-    scored, answered = (times * len(task.validation) + len(task.held_out) for times in (looks, stops))
-    return PlannedRun(config.label, steps, steps * cost.seconds + scored * row + answered * written)
+        stops, alive, rung = stops + alive, kept, rung + 1
+    steps, searched = config.steps + round(_SEARCHED * steps), _SEARCHED * stops
+    validation, held_out = len(task.validation), len(task.held_out)
+    read = task.encoded["train"].sequences
+    content = sum(map(len, read)) / len(read)
+    row *= (content + config.tokens) / content if config.method == "prompt" else _BESIDE_WEIGHTS
+    scores = (_LOOKS + searched) * validation + held_out
+    answers = (1 + searched) * validation + held_out
+    # The rates and the start of a search are asked of the attached method as well.
+    seconds = steps * cost.seconds + scores * row + answers * written + (3 + searched) * cost.setup
+    announced = planned_steps(config, candidates) - config.steps
+    return PlannedRun(config.label, steps, seconds, config.steps + round(_SEARCHED * announced))
+
+
+def _stages(
+    task: Task, settings: Settings, runs: Sequence[PlannedRun], row: float, written: float, encoded: float
+) -> dict[str, float]:
+    """The seconds of work of every stage, in the order of the checks; those that are not named take next to nothing.
+
+    Args:
+        row, written: seconds to score a row, and to write its answer.
+        encoded: seconds to tokenize all rows.
+    """
+    train, validation, held_out = (len(task.encoded[part]) for part in ("train", "validation", "held_out"))
+    training = sum(run.seconds for run in runs)
+    full = [run.seconds * settings.steps / max(1, run.steps) for run in runs]
+    ways = bool(settings.instruction) + bool(settings.shots) + bool(settings.instruction and settings.shots)
+    return {
+        READING: _AT_LEAST[READING] + train * row if task.pooling else validation * row,
+        "data": 2 * encoded,
+        "bare_model": (validation + held_out) * row + held_out * written,
+        "first_look": ways * held_out * (2 * row + written),
+        "training": training,
+        "seeds": (settings.seeds - 1) * 2 * sum(full) / max(1, len(full)),
+        "initialisation": _IN_ROWS["initialisation"] * validation * row,
+        "prediction": _PREDICTED * training,
+        "attention_share": _AT_LEAST["attention_share"],
+        "limits": _AT_LEAST["limits"] + _IN_ROWS["limits"] * row,
+        "inference_cost": _AT_LEAST["inference_cost"] + _IN_ROWS["inference_cost"] * row,
+    }
 
 
 def _memory(model: OpenModel, costs: Sequence[StepCost], before: int) -> dict[str, int]:
     """Bytes at the step that takes most, by what takes them.
 
     On a CPU such a step was just taken, and most of what it had is still held: the process is as large as it gets, or,
-    where its memory was handed back, as large as it was `before` and what a step keeps.
+    where its memory was handed back, as large as it was `before` and what a step keeps. Later come copies of the
+    vocabulary that starts are drawn from, and what all other checks leave behind.
     """
     weights = stored_bytes(model.release())
     dearest = max(costs, key=lambda cost: cost.activations + cost.optimiser)
     memory = {"weights": weights, "activations": dearest.activations, "optimiser": dearest.optimiser}
     if next(model.release().parameters()).device.type == "cpu":
         largest = max(_resident(), before + dearest.activations + dearest.optimiser)
+        largest += _LEFT_BEHIND + _VOCABULARIES * 4 * model.vocabulary.numel()
         memory["process"] = max(0, largest - sum(memory.values()))
     return memory
 

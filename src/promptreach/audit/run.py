@@ -1,11 +1,10 @@
-"""One audit from its arguments to its result: read, open, measure, judge, recommend, write."""
+"""One audit from its arguments to its result: read, open, estimate, measure, judge, recommend, write."""
 
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,9 @@ from typing import Any, Literal, TypeVar, get_args, overload
 from promptreach.audit.call import about_model, call_again, key_of
 from promptreach.audit.checks import CHECKS
 from promptreach.audit.context import prepared
+from promptreach.audit.estimate import estimated
+from promptreach.audit.folder import REPORT_DIGEST, RUNS_FOLDER, claimed, finished_runs, output_folder
+from promptreach.audit.live import LivePage
 from promptreach.audit.plan import AuditPlan, planned
 from promptreach.audit.recommendation import published, publishing_faults_of, recommend
 from promptreach.audit.serving import for_server
@@ -26,20 +28,17 @@ from promptreach.diagnosis.measures.in_context import in_context_faults, start_f
 from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
-from promptreach.errors import Fault, FormatError, InputError, raise_if_any
-from promptreach.files import check_output, remove_partials
+from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf.adapters.brought import bring
 from promptreach.hf.adapters.by_config import config_of
 from promptreach.hf.models.load import as_backbone
-from promptreach.locks import LOCK, folder_lock, is_locked
 from promptreach.progress import Progress
 from promptreach.report.findings import Finding
 from promptreach.report.html import write_report
-from promptreach.report.json import read_report, render_json
+from promptreach.report.json import render_json
 from promptreach.report.result import Report, environment
 from promptreach.report.verdict import Reason
 from promptreach.tables import read_task
-from promptreach.terminal import one_line
 from promptreach.training.arguments import choice_faults, seed_faults
 from promptreach.training.choices import choices_of
 from promptreach.training.engines.engines import engine_faults, open_engine
@@ -50,10 +49,6 @@ from promptreach.training.task.class_weights import ClassWeights, class_weight_f
 from promptreach.training.task.in_context import instruction_faults
 from promptreach.training.task.judging import judging_faults, judging_of
 
-RUNS_FOLDER = "runs"
-REPORT = "report.json"
-REPORT_DIGEST = "report.sha256"
-"""The digest of the report, in the folder of the runs: it is there before the report is."""
 NEEDED = ("data", "training")
 """The checks without which there is nothing to judge."""
 _ENDED = {"failed": "broke", "skipped": "could not be made"}
@@ -151,7 +146,8 @@ def audit(
         adapter: a PEFT folder to audit along with what is trained here.
         budget: ``"quick"``, ``"standard"`` or ``"thorough"``.
         out: where the report goes, with finished training runs beside it so that a killed audit can resume. Without
-            it nothing is written, and `AuditResult.write` writes the report later, without an adapter.
+            it nothing is written, and `AuditResult.write` writes the report later, without an adapter. While the audit
+            is under way, report.html there shows what is known so far, and progress.jsonl how far it is.
         engine: ``"local"``, or ``"ray"`` for a Ray cluster; it decides no number.
         workers: how many runs are trained at the same time; None trains one after another here, and on Ray as many as
             there is room for. See `promptreach.training.engines.engines.open_engine`.
@@ -231,7 +227,7 @@ def audit(
     faults += seed_faults(seed) + tracker_faults(report_to)
     choices = _collect(faults, lambda: choices_of(**chosen))
     model_options |= {"device": device, "dtype": dtype}
-    folder = _collect(faults, lambda: None if out is None or dry_run else _output(Path(out), resume))
+    folder = _collect(faults, lambda: None if out is None or dry_run else output_folder(Path(out), resume))
     task_data = _collect(faults, lambda: read_task(data, **columns))
     opened = _collect(faults, lambda: as_backbone(model, **model_options))
     opened = opened.reading if opened is not None and not isinstance(task_data, Completions) else opened
@@ -260,57 +256,61 @@ def audit(
     settings = replace(settings, method_config="" if peft_config is None else as_text(peft_config))
     if dry_run:
         return planned(opened, task_data, settings)
+    user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
+    said: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
+    said |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
+    said |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
+    said |= {"class_weights": class_weights, "instruction": instruction, "shots": shots, "init_text": init_text}
+    said |= {"method_config": None if method_config is None else str(method_config), "serve_with": serve_with}
+    said |= {**choices.given, "out": None if out is None else f"{out}-again"}
     key = key_of(opened, task_data, asdict(settings), adapter)
-    with _claimed(folder, key, resume) as finished:
+    with claimed(folder, key, resume, AuditResult) as finished:
         if finished is not None:
             return published(finished, folder, push_to_hub, private)
         store = RunStore(folder / RUNS_FOLDER if folder else None)
         with (
-            Progress(quiet) as progress,
+            Progress(quiet, folder=folder) as progress,
             open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as local,
             sending(local, report_to, (folder or Path()) / "tensorboard") as executor_of,
         ):
-            context = prepared(
-                opened,
-                task_data,
-                settings,
-                progress=progress,
-                executor_of=executor_of,
-                user_adapter=brought.adapter if brought else None,
-                user_pooling=brought.pooling if brought else None,
-                classifier=brought.classifier if brought else None,
-                user_base=brought.other_base if brought else "",
-                user_tokens=brought.added_tokens if brought else (),
-            )
-            findings = [check.run(context, check.name in NEEDED) for check in CHECKS]
-        judgement = for_server(context, judge_findings(findings, context), settings.serve_with)
-        user_folder, elsewhere = None if adapter is None else str(adapter), None if engine == "local" else engine
-        said: dict[str, object] = {**columns, "adapter": user_folder, "engine": elsewhere, "workers": workers}
-        said |= {"ray_address": ray_address, **_asked(model_options), "budget": budget, "seed": seed}
-        said |= {"metric": metric, "answer_pattern": answer_pattern, "length_normalised": length_normalised or None}
-        said |= {"class_weights": class_weights, "instruction": instruction, "shots": shots, "init_text": init_text}
-        said |= {"method_config": None if method_config is None else str(method_config), "serve_with": serve_with}
-        said |= {**choices.given, "out": None if out is None else f"{out}-again"}
-        repeat = call_again(again, opened.name, task_data.source, said)
-        recommendation = recommend(context, judgement, folder, repeat, base_id)
-        # As JSON gives them back, so that a report read from its file equals the one that was written.
-        recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
-        result = AuditResult(
-            verdict=judgement.verdict,
-            evidence=judgement.evidence,
-            headline=judgement.headline,
-            reasons=list(judgement.reasons),
-            recommendation=recommendation,
-            findings=findings,
-            model=about_model(opened),
-            data={"source": task_data.source, "rows": len(task_data), "kind": type(task_data).__name__},
-            settings=recorded | {"engine": engine, "key": key},
-            environment=environment(),
-            seconds=time.monotonic() - began,
-        )
-        if folder is not None:
-            store.write(REPORT_DIGEST, hashlib.sha256(render_json(result).encode()).hexdigest())
-            result.write(folder)
+            opening = estimated(opened, task_data, settings, finished_runs(folder))
+            subject = f"{opened.name} on {task_data.source}"
+            with LivePage(folder, subject, progress, CHECKS, opening) as page:
+                context = prepared(
+                    opened,
+                    task_data,
+                    settings,
+                    progress=progress,
+                    executor_of=executor_of,
+                    user_adapter=brought.adapter if brought else None,
+                    user_pooling=brought.pooling if brought else None,
+                    classifier=brought.classifier if brought else None,
+                    user_base=brought.other_base if brought else "",
+                    user_tokens=brought.added_tokens if brought else (),
+                    opening=opening,
+                )
+                findings = page.measured(context, NEEDED)
+                judgement = for_server(context, judge_findings(findings, context), settings.serve_with)
+                again_call = call_again(again, opened.name, task_data.source, said)
+                recommendation = recommend(context, judgement, folder, again_call, base_id)
+                # As JSON gives them back, so that a report read from its file equals the one that was written.
+                recorded = json.loads(json.dumps(asdict(settings) | {"adapter": user_folder}))
+                result = AuditResult(
+                    verdict=judgement.verdict,
+                    evidence=judgement.evidence,
+                    headline=judgement.headline,
+                    reasons=list(judgement.reasons),
+                    recommendation=recommendation,
+                    findings=findings,
+                    model=about_model(opened),
+                    data={"source": task_data.source, "rows": len(task_data), "kind": type(task_data).__name__},
+                    settings=recorded | {"engine": engine, "key": key},
+                    environment=environment(),
+                    seconds=time.monotonic() - began,
+                )
+                if folder is not None:
+                    store.write(REPORT_DIGEST, hashlib.sha256(render_json(result).encode()).hexdigest())
+                    result.write(folder)
         return published(result, folder, push_to_hub, private)
 
 
@@ -337,72 +337,3 @@ def _collect(faults: list[Fault], step: Callable[[], Value]) -> Value | None:
     except InputError as error:
         faults += error.faults
         return None
-
-
-def nothing_to_resume(folder: str | Path) -> list[Fault]:
-    """The refusal of a folder in which no audit has begun, by somebody who wants to go on with one."""
-    folder = Path(folder)
-    if any((folder / name).exists() for name in (REPORT, RUNS_FOLDER, LOCK)):
-        return []
-    seen, expected = "no audit that was stopped or finished", "the folder of one"
-    return [
-        Fault(str(folder), seen, expected, "Leave --resume away to begin one there, or name its folder with --out.")
-    ]
-
-
-@contextmanager
-def _claimed(folder: Path | None, key: str, resume: bool) -> Iterator[AuditResult | None]:
-    """The folder for this call alone, for a `with` block; yields the report that stands there if it answers the call.
-
-    Another audit of the same call is waited for, and what it has done is this one's as well.
-    """
-    if folder is None:
-        yield None
-        return
-    with folder_lock(folder, "an audit", key) as waited:
-        _output(folder, resume or waited)  # what another call may have left there since
-        remove_partials(folder)
-        yield _finished(folder, key) if (folder / REPORT).exists() else None
-
-
-def _output(folder: Path, resume: bool) -> Path:
-    """The folder, once it is known that results can go there; whose they may be is open while another audit is on."""
-    checked = check_output(folder, resume=resume or is_locked(folder))
-    if is_locked(folder):
-        return checked
-    if not resume and (folder / RUNS_FOLDER).exists():
-        raise InputError(
-            Fault(
-                str(folder),
-                "training runs of an audit that did not finish",
-                "an empty or new folder",
-                "Continue that audit with --resume, or choose another folder.",
-            )
-        )
-    return checked
-
-
-def _finished(folder: Path, key: str) -> AuditResult | None:
-    """The report that stands in `folder`, if it answers the same call; None, and a word, if it is damaged."""
-    known = folder / RUNS_FOLDER / REPORT_DIGEST
-    try:
-        report = read_report(folder / REPORT, AuditResult)
-        found = hashlib.sha256((folder / REPORT).read_bytes()).hexdigest()
-        if known.is_file() and known.read_text(errors="replace") != found:
-            raise InputError(Fault(str(folder / REPORT), "another SHA-256", "that of the report that was written"))
-    except FormatError:
-        raise
-    except InputError as error:
-        reason = one_line(str(error.faults[0]))
-        _LOG.warning("%s is not as it was written and is made again from the finished runs (%s)", REPORT, reason)
-        return None
-    if report.settings.get("key") != key:
-        raise InputError(
-            Fault(
-                str(folder),
-                "the finished report of another call",
-                "the same model, data and settings",
-                "Choose another folder.",
-            )
-        )
-    return report

@@ -1,12 +1,19 @@
-"""The cost of training steps on this machine: a few are taken, timed, and undone."""
+"""The cost of training steps on this machine: a few are taken, timed, and undone.
+
+Times are seconds of work: of the processor where the model is on it, so that a neighbour who keeps the machine busy
+makes no step dearer; by the clock where an accelerator computes. `Stopwatch` tells how long they take here and now.
+"""
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from promptreach.backbone import Backbone
 from promptreach.stored import plain_parts
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import RunConfig
@@ -15,6 +22,7 @@ from promptreach.training.task.judging import room_of
 from promptreach.training.task.slices import cut
 from promptreach.training.task.task import Task
 from promptreach.training.task.writing import greedy
+from promptreach.training.trainer import Trainer
 
 _BYTES_A_NUMBER = 4 + 4 + 8 + 4
 """Bytes of each number that is trained, in float32: itself, its gradient, Adam's two moments, and its best state."""
@@ -25,30 +33,68 @@ class StepCost:
     """The cost of a step of one method at one size.
 
     Attributes:
-        seconds: of a step, on average.
+        seconds: of work in a step, on average.
         activations: bytes that a step on the longest rows keeps for its backward pass.
         optimiser: bytes of what is trained, its gradients, moments and best state.
+        setup: seconds of work to attach the method to the model, which every call for a run does.
     """
 
     seconds: float
     activations: int
     optimiser: int
+    setup: float = 0.0
 
 
-def step_cost(task: Task, config: RunConfig, seconds: float) -> StepCost:
-    """The cost of steps of `config`, from as many as `seconds` allow, and at least one; nothing of them stays.
+class Stopwatch:
+    """The seconds of work on a model, and how long they take by the clock.
 
-    The first step, on the longest rows, tells the memory and is not timed: it also pays for what is set up once.
+    Attributes:
+        worked: seconds of work that were timed so far.
+        passed: the same by the clock.
     """
+
+    def __init__(self, backbone: Backbone) -> None:
+        on_cpu = next(backbone.release().parameters()).device.type == "cpu"
+        self._clock = time.process_time if on_cpu else time.perf_counter
+        self.worked = self.passed = 0.0
+
+    @property
+    def slowness(self) -> float:
+        """Seconds by the clock for a second of work; 1 before anything was timed."""
+        return self.passed / self.worked if self.worked > 0 and self.passed > 0 else 1.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count what the block takes."""
+        worked, passed = self._clock(), time.perf_counter()
+        try:
+            yield
+        finally:
+            self.worked += self._clock() - worked
+            self.passed += time.perf_counter() - passed
+
+
+def step_cost(task: Task, config: RunConfig, seconds: float, watch: Stopwatch | None = None) -> StepCost:
+    """The cost of steps of `config`, from as many as `seconds` allow, at least one and at most those of the run.
+
+    Nothing of them stays. The first step, on the longest rows, tells the memory and is not timed: it also pays for what
+    is set up once.
+    """
+    watch = watch or Stopwatch(task.backbone)
     data = task.encoded["train"]
     lengths = [len(ids) for ids in data.sequences]
     longest = sorted(range(len(lengths)), key=lengths.__getitem__)[-config.batch_size :]
     batches = training_batches(lengths, config.batch_size, torch.Generator().manual_seed(config.seed))
     objective = task.objective()
-    with method_named(config.method).attach(task.backbone, config, data.sequences) as trainable:
+    with ExitStack() as stack:
+        attached = watch.worked
+        with watch.timed():
+            method = method_named(config.method).attach(task.backbone, config, data.sequences)
+            trainable = stack.enter_context(method)
+        setup = watch.worked - attached
         trained = [*trainable.parameters.values(), *objective.head_parameters()]
         before = trainable.state()
-        optimiser = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0) if trained else None
+        trainer = Trainer(trainable, [(trained, 0.0)], clip=1.0) if trained else None
         weights = [part for weight in task.backbone.release().parameters() for part in plain_parts(weight)]
         kept = _Kept({weight.untyped_storage().data_ptr() for weight in weights})
 
@@ -58,48 +104,52 @@ def step_cost(task: Task, config: RunConfig, seconds: float) -> StepCost:
                 hidden = task.backbone.hidden(batch, trainable.joined_for(len(part), 0))
                 outcomes = objective.outcomes(task.backbone, hidden, batch, data, part)
                 loss = outcomes.loss.sum() / data.answers(rows)
-                if optimiser is not None:
+                if trainer is not None:
                     loss.backward()  # type: ignore[no-untyped-call]
-            if optimiser is not None:
-                optimiser.step()
-                optimiser.zero_grad()
-            loss.item()  # waits for an accelerator
+            value = loss.item()  # waits for an accelerator
+            if trainer is not None:
+                trainer.descend(value)
 
         with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
             step(cut(longest, task.slices.count)[-1], 1)  # one slice after another is kept
-        taken, began = 0, time.perf_counter()
-        while not taken or time.perf_counter() - began < seconds:
-            step(next(batches), task.slices.count)
+        taken, began, before_all = 0, time.perf_counter(), watch.worked
+        while not taken or (taken < config.steps and time.perf_counter() - began < seconds):
+            with watch.timed():
+                step(next(batches), task.slices.count)
             taken += 1
-        spent = time.perf_counter() - began
+        spent = watch.worked - before_all
         trainable.load(before)
     numbers = sum(tensor.numel() for tensor in trained)
-    return StepCost(spent / taken, kept.bytes, _BYTES_A_NUMBER * numbers)
+    return StepCost(spent / taken, kept.bytes, _BYTES_A_NUMBER * numbers, setup)
 
 
-def row_seconds(task: Task, seconds: float) -> float:
-    """The seconds that scoring one row takes, on average, from as many batches as `seconds` allow, and at least one; of
-    a row with options that of all of them."""
-    data, objective = task.encoded["validation"], task.objective()
-    rows, began = 0, time.perf_counter()
+def row_seconds(task: Task, seconds: float, watch: Stopwatch | None = None) -> float:
+    """The seconds of work that scoring one row takes, on average, from as many batches as `seconds` allow, and at least
+    one; of a row with options that of all of them."""
+    watch, data, objective = watch or Stopwatch(task.backbone), task.encoded["validation"], task.objective()
+    rows, began, before = 0, time.perf_counter(), watch.worked
     with torch.no_grad():
-        while not rows or time.perf_counter() - began < seconds:
+        while not rows or (rows < len(data) and time.perf_counter() - began < seconds):
             drawn = [row % len(data) for row in range(rows, rows + min(task.batch_size, len(data)))]
-            batch = task.backbone.batch([data.sequences[row] for row in drawn])
-            objective.outcomes(task.backbone, task.backbone.hidden(batch), batch, data, drawn).loss.sum().item()
+            with watch.timed():
+                batch = task.backbone.batch([data.sequences[row] for row in drawn])
+                objective.outcomes(task.backbone, task.backbone.hidden(batch), batch, data, drawn).loss.sum().item()
             rows += len(drawn)
     each = 1.0 if data.options is None else len(data.options.sequences) / len(data)
-    return each * (time.perf_counter() - began) / rows
+    return each * (watch.worked - before) / rows
 
 
-def answer_seconds(task: Task, rows: int = 4) -> float:
-    """The seconds that writing one answer takes, on average over some rows together; 0 where none are written."""
+def answer_seconds(task: Task, rows: int = 4, watch: Stopwatch | None = None) -> float:
+    """The seconds of work that writing one answer takes, on average over some rows together; 0 where none are
+    written."""
     if task.judging.metric is None:
         return 0.0
+    watch = watch or Stopwatch(task.backbone)
     part = task.encoded["validation"].take(range(min(rows, len(task.encoded["validation"]))))
-    room, began = room_of(task.backbone, task.encoded["train"]), time.perf_counter()
-    greedy(task.backbone, part.prompts, *room)
-    return (time.perf_counter() - began) / len(part)
+    room, before = room_of(task.backbone, task.encoded["train"]), watch.worked
+    with watch.timed():
+        greedy(task.backbone, part.prompts, *room)
+    return (watch.worked - before) / len(part)
 
 
 class _Kept:

@@ -5,6 +5,7 @@ Exit status 0, 1 and 3 are verdicts. Whatever else a call can end with is given 
 """
 
 import functools
+import logging
 import os
 import platform
 import sys
@@ -168,7 +169,8 @@ def bounded(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
         try:
-            return command(*args, **options)
+            with _logged():
+                return command(*args, **options)
         except (SystemExit, typer.Exit, typer.Abort, GeneratorExit):
             raise
         except BrokenPipeError:
@@ -197,6 +199,30 @@ def end_unread() -> NoReturn:
     # What is still in the buffer would raise again when the interpreter ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(141) from None
+
+
+class _ToStderr(logging.Handler):
+    """Shows a message on what is standard error at that moment, in nothing that a terminal obeys."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            say(f"promptreach: {self.format(record)}", error=True)
+        except Exception:  # a log that cannot be shown breaks no work
+            self.handleError(record)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """The library's log on standard error while a command runs, from INFO on: that is where progress goes in a pipe."""
+    logger, handler = logging.getLogger("promptreach"), _ToStderr()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _refuse(error: PromptreachError) -> None:

@@ -192,8 +192,8 @@ def audit(
     import torch
 
     from promptreach.audit import audit as run_audit
+    from promptreach.audit.folder import nothing_to_resume
     from promptreach.audit.plan import AuditPlan
-    from promptreach.audit.run import nothing_to_resume
     from promptreach.errors import raise_if_any
     from promptreach.report.json import render_json
     from promptreach.report.text import print_summary

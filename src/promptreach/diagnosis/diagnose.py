@@ -115,7 +115,7 @@ def diagnose(
         plain_text: texts on which an adapter should change nothing; none takes the inputs that are held out.
         folder: keeps finished runs there; a second call with the same arguments finds them, after a kill as well.
         engine, workers, ray_address: who trains, as for `fit`; they decide no number.
-        quiet: no progress bar.
+        quiet: no progress shown. With `folder`, progress.jsonl tells it to other programs there all the same.
 
     Returns:
         The verdict with its reasons. Its evidence is PROVED only where contradictions in these very rows decide; all
@@ -149,7 +149,7 @@ def diagnose(
     limits = limits or Limits()
     store = RunStore(None if folder is None else Path(folder))
     with (
-        Progress(quiet) as progress,
+        Progress(quiet, folder=None if folder is None else Path(folder)) as progress,
         open_engine(store, progress, engine, workers=workers, ray_address=ray_address) as executor_of,
     ):
         make, longest = prepare if goal == "generalise" else prepare_same_rows, longest_prompt(lengths, user_adapter)
@@ -174,7 +174,7 @@ def diagnose(
             user_tokens=brought.added_tokens if brought else (),
             plain_text=tuple(plain_text),
         )
-        judgement = measure_and_judge(experiment)
+        judgement = measure_and_judge(experiment, progress.enter)
     chosen = experiment.runs.get(judgement.chosen or "")
     return Diagnosis(
         verdict=judgement.verdict,

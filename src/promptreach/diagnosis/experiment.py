@@ -128,6 +128,8 @@ class Experiment:
         not_needed: what the race left out, by its name, and why.
         seeds: how many seeds the winners are trained with.
         user_run: the attempt or the adapter, once scored.
+        asked: by its name, each way of asking with words in front of the rows, once it was scored: its outcomes, how
+            many rows were cut, and how many tokens they have in the middle.
         found: what was measured so far, by the name of its step.
     """
 
@@ -162,6 +164,7 @@ class Experiment:
     not_needed: dict[str, str] = field(default_factory=dict)
     seeds: int = 1
     user_run: UserRun | None = None
+    asked: dict[str, tuple[Outcomes, int, int]] = field(default_factory=dict)
     found: dict[str, Measured[object] | Skipped] = field(default_factory=dict)
 
     @property

@@ -76,12 +76,22 @@ AFTER_DATA: tuple[DiagnosisStep[Measured[object]], ...] = (
 )
 
 
-def measure_and_judge(experiment: Experiment) -> Judgement:
-    """All that a verdict may need, one step after the other, and the verdict; the data alone where they prove it."""
+def measure_and_judge(
+    experiment: Experiment, enter: Callable[[str, int, int], object] = lambda name, number, of: None
+) -> Judgement:
+    """All that a verdict may need, one step after the other, and the verdict; the data alone where they prove it.
+
+    Args:
+        experiment: what is examined.
+        enter: told the name of each step, its number from 1, and how many there are, before it is taken.
+    """
+    steps = (DATA, *AFTER_DATA)
+    enter(DATA.name, 1, len(steps))
     DATA.take(experiment)
     judgement = judge(experiment.numbers)
     if judgement.evidence is Evidence.PROVED:
         return judgement
-    for step in AFTER_DATA:
+    for number, step in enumerate(AFTER_DATA, start=2):
+        enter(step.name, number, len(steps))
         step.take(experiment)
     return judge(experiment.numbers)

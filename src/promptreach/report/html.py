@@ -40,9 +40,14 @@ def render_html(result: Report) -> str:
     )
 
 
-def render_page(title: str, lead: str, findings: Sequence[Finding], environment: Mapping[str, object]) -> str:
-    """Findings without an audit around them, as a page of the same kind: a compiled function, a claim that was run."""
-    return _rendered("page.html.j2", title=title, lead=lead, findings=findings, environment=environment)
+def render_page(
+    title: str, lead: str, findings: Sequence[Finding], environment: Mapping[str, object], *, reload_seconds: int = 0
+) -> str:
+    """Findings without a verdict, as a page of the same kind: a compiled function, a claim that was run, an audit under
+    way, whose page loads itself anew every `reload_seconds` (0: never)."""
+    return _rendered(
+        "page.html.j2", title=title, lead=lead, findings=findings, environment=environment, reload=reload_seconds
+    )
 
 
 def write_report(result: Report, folder: Path) -> Path:

@@ -113,7 +113,7 @@ def fit(
             rounding. Where memory runs out in spite of it, steps are cut further and go on.
         report_to: ``"tensorboard"`` (event files in `folder`/tensorboard, or ./tensorboard) or ``"trackio"``: where
             every run's curve is sent when it has ended.
-        quiet: no progress bar.
+        quiet: no progress shown. With `folder`, progress.jsonl tells it to other programs there all the same.
 
     Returns:
         The run at the best rate, at its best state on the validation part. `run.held_out` holds the outcomes per
@@ -180,7 +180,7 @@ def fit(
     rates = None if learning_rate is None and method != "head" else [learning_rate or 0.0]
     store = RunStore(None if folder is None else Path(folder))
     with (
-        Progress(quiet) as progress,
+        Progress(quiet, folder=None if folder is None else Path(folder)) as progress,
         open_engine(store, progress, engine, workers=workers, ray_address=ray_address, at_once=at_once) as local,
         sending(local, report_to, Path(folder or ".") / "tensorboard") as executor_of,
     ):

@@ -13,6 +13,8 @@ from promptreach.audit.checks import (
     answers,
     attention_share,
     data,
+    estimate,
+    first_look,
     inference_cost,
     limits,
     prediction,
@@ -36,6 +38,7 @@ CHECKS = (
     Check(DATA.name, "The data", shows(DATA, data.show)),
     Check(PARTS.name, "The parts of the data", shows(PARTS, data.show_parts)),
     Check(BARE_MODEL.name, "The model without a prompt", shows(BARE_MODEL, _bare_model.show)),
+    Check(first_look.NAME, "First look", first_look.measure, "There was nothing to look at.", tell=True),
     Check(TRAINING.name, "Matched training", shows(TRAINING, _training.show)),
     Check("answers", "Rows as they were answered", answers.measure, "Nothing was trained that could answer."),
     Check(
@@ -75,4 +78,5 @@ CHECKS = (
     ),
     Check("limits", "What no prompt can do", limits.measure),
     Check("inference_cost", "What inference will cost", inference_cost.measure, "There is no adapter to look at."),
+    Check("estimate", "What it was expected to take", estimate.measure, "There is nothing to compare."),
 )

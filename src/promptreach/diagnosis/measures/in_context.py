@@ -29,8 +29,7 @@ def measure(experiment: Experiment) -> dict[str, InContextNumbers]:
     """The scores of each way of asking, and how the best prompt or prefix, and LoRA, compare with it."""
     lora, soft = experiment.best("lora"), experiment.best("prompt", "prefix")
     found = {}
-    for name, rows in asked(experiment).items():
-        outcomes, cut, tokens = _scored(experiment, rows)
+    for name, (outcomes, cut, tokens) in answered(experiment).items():
         over_lora, by_soft = None, None
         if lora is not None and _comparable(experiment, outcomes, held_out(lora)):
             over_lora = experiment.compare(outcomes, held_out(lora))
@@ -44,6 +43,15 @@ def measure(experiment: Experiment) -> dict[str, InContextNumbers]:
             median_tokens=tokens,
         )
     return found
+
+
+def answered(experiment: Experiment) -> dict[str, tuple[Outcomes, int, int]]:
+    """By its name, the outcomes of each way of asking, how many rows were cut, and how many tokens they have in the
+    middle; each is scored once."""
+    for name, rows in asked(experiment).items():
+        if name not in experiment.asked:
+            experiment.asked[name] = _scored(experiment, rows)
+    return experiment.asked
 
 
 def asked(experiment: Experiment) -> dict[str, Completions]:

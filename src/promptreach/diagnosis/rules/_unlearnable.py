@@ -18,7 +18,7 @@ ENOUGH_ROWS_A_CLASS = 20
 
 def conflicting_labels(data: DataNumbers) -> Judgement | None:
     """DATA, PROVED: contradictions alone take most of what any method could gain over the most frequent label."""
-    if not data.classes or not _mostly_conflicting(data):
+    if not data.classes or not mostly_conflicting(data):
         return None
     return _conflicts(
         data,
@@ -32,7 +32,7 @@ def conflicting_labels(data: DataNumbers) -> Judgement | None:
 def conflicting_completions(seen: Measurements) -> Judgement | None:
     """DATA, PROVED: most rows contradict each other, and that is most of the loss which the best method leaves."""
     floor, best = seen.data.loss_floor, min(run.loss for run in seen.runs.values())
-    if seen.metric != "loss" or not _mostly_conflicting(seen.data) or floor < best / 2:
+    if seen.metric != "loss" or not mostly_conflicting(seen.data) or floor < best / 2:
         return None
     return _conflicts(
         seen.data,
@@ -84,7 +84,7 @@ def _conflicts(data: DataNumbers, headline: str, advice: str) -> Judgement:
     return Judgement(TuningVerdict.DATA, Evidence.PROVED, headline, (reason,), None, advice)
 
 
-def _mostly_conflicting(data: DataNumbers) -> bool:
+def mostly_conflicting(data: DataNumbers) -> bool:
     """Whether contradictions take at least half of what any function could gain over the most frequent answer."""
     majority = data.majority_share
     return data.conflicting_rows > 0 and data.best_accuracy - majority <= (1 - majority) / 2

@@ -1,0 +1,44 @@
+"""The estimate beside what was taken: ratios of the numbers shown, and silence where they mean nothing."""
+
+from dataclasses import replace
+
+import pytest
+
+from helpers.audit_cases import SETTINGS, finding_of, rows
+from helpers.models import tiny_model
+from promptreach.audit.context import prepared
+from promptreach.audit.estimate import Opening, estimated
+from promptreach.tables import read_task
+
+
+def test_expected_and_taken_stand_side_by_side() -> None:
+    model, data = tiny_model("bert"), read_task(rows(60))
+    opening = estimated(model, data, SETTINGS)
+    assert opening.plan is not None
+    found = finding_of("estimate", prepared(model, data, SETTINGS, opening=opening))
+    assert found.evidence.value == "MEASURED"
+    values, table = found.values, found.blocks[0]
+    assert values["expected_seconds"] == 60 * opening.plan.minutes
+    assert values["seconds"] > 0
+    assert [row[3] for row in table.rows] == pytest.approx(
+        [
+            values["seconds"] / values["expected_seconds"],
+            values["work_seconds"] / values["expected_work_seconds"],
+            values["memory_bytes"] / values["expected_memory_bytes"],
+        ]
+    )
+    assert found.summary.startswith("Expected: ")
+
+
+@pytest.mark.parametrize(
+    ("opening", "told"), [(None, "nothing was estimated"), (Opening(None, "no room."), "no room."), ("known", "3 runs")]
+)
+def test_there_is_nothing_to_compare_without_an_estimate_or_after_an_earlier_call(
+    opening: Opening | str | None, told: str
+) -> None:
+    model, data = tiny_model("bert"), read_task(rows(60))
+    if isinstance(opening, str):
+        opening = replace(estimated(model, data, SETTINGS), known_runs=3)
+    found = finding_of("estimate", prepared(model, data, SETTINGS, opening=opening))
+    assert found.status == "skipped"
+    assert told in found.reason
