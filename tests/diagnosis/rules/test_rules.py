@@ -239,6 +239,21 @@ def test_length_must_close_the_gap_within_the_lengths_that_fit() -> None:
     assert "closes so slowly" in slow.reasons[1].text
 
 
+@pytest.mark.parametrize(
+    ("falling", "verdict"), [(0.0, TuningVerdict.FORM), (0.021, TuningVerdict.FORM), (0.09, TuningVerdict.UNDECIDED)]
+)
+def test_what_the_longest_run_would_still_gain_is_not_blamed_on_the_form(
+    falling: float, verdict: TuningVerdict
+) -> None:
+    """Doublings save less and less, and leave 0.12 more than counts as closed at the longest length that fits."""
+    found = {"still_falling": falling, "validation_loss": 0.9, "train_loss": 0.8}
+    shorter = {"validation_loss": 1.3, "train_loss": 1.2}
+    judgement = longer(-0.80, -0.35, most=40, first=-1.6, **{"prompt 16 tokens": found, "prompt 4 tokens": shorter})
+    assert judgement.verdict is verdict
+    if verdict is TuningVerdict.UNDECIDED:
+        assert "was not at its end" in judgement.headline
+
+
 @pytest.mark.parametrize(("first", "tokens"), [(-0.6, "about 49 "), (-0.65, "about 79 ")])
 def test_the_length_that_is_enough_is_extrapolated_from_doublings(first: float, tokens: str) -> None:
     """From 16 tokens on a gap of 0.20 has to fall to 0.04. The two doublings before saved 0.10 each: as much as those

@@ -2,8 +2,8 @@
 
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.numbers import USER
-from promptreach.diagnosis.rules._length import LENGTHS, length_effect
-from promptreach.diagnosis.rules.measurements import Measurements, sentence
+from promptreach.diagnosis.rules._length import LENGTHS, REST, length_effect
+from promptreach.diagnosis.rules.measurements import LONGER, STILL_FALLING, Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason, TuningVerdict
 
@@ -63,6 +63,25 @@ def lengths_not_compared(seen: Measurements) -> Judgement | None:
         "and that may be its length as well as its form",
         [measured(text, "lengths"), *_one_layer_open(seen)],
         f"Train a {form} of another length as well, four times as long, say; LoRA is the safer choice until then.",
+    )
+
+
+def longest_not_done(seen: Measurements) -> Judgement | None:
+    """UNDECIDED: length seems to save less and less, but the longest run, falling on, would close what that leaves."""
+    effect = None if seen.bound_by_layer else length_effect(seen, seen.form)
+    if effect is None:
+        return None
+    run = seen.runs[effect.longer]
+    open_still = effect.at_most_tokens - max(seen.margin, REST * effect.gap)
+    in_unit = 1.0 if seen.metric == "loss" else effect.left / max(seen.loss_gap(effect.longer), STILL_FALLING)
+    if run.still_falling < STILL_FALLING or LONGER * run.still_falling * in_unit < open_still:
+        return None
+    text = f"The validation loss of {effect.longer} fell by {run.still_falling:.3f} nats over its last stretch."
+    return gap_left_open(
+        seen,
+        "and the longest one tried was not at its end, so that what length does is not seen to its end either",
+        [measured(text)],
+        f"Train {effect.longer} longer, or four times as many; LoRA is the safer choice until then.",
     )
 
 

@@ -32,6 +32,7 @@ from promptreach.diagnosis.rules._form import (
     harmed_by_start,
     harmed_reasons,
     lengths_not_compared,
+    longest_not_done,
     training_not_trusted,
 )
 from promptreach.diagnosis.rules._known_faults import also_known, control_does, known_rows, one_label, rows_cut
@@ -215,6 +216,7 @@ RULES: tuple[Rule, ...] = (
     training_not_done,
     nothing_memorised,
     lengths_not_compared,
+    longest_not_done,
     training_not_trusted,
     form_falls_short,
 )
