@@ -161,8 +161,8 @@ def _finding(
                 note="entry/√log n: the largest centred query or key entry against paper B's threshold. score, "
                 "centred: the largest score in nats, before and after the exact centring. degree, rank, work: of the "
                 "polynomial method, work PREDICTED as a share of exact attention's. method, error: what ran, with its "
-                "own bound. slots used: landmarks, or features of the polynomial. at least: PROVED on at most 128 of the "
-                "queries: attention over fewer slots that serve all of them misses the tolerance, whatever they are.",
+                "own bound. slots used: landmarks, or features of the polynomial. at least: PROVED on at most 128 of "
+                "the queries: fewer slots that serve all of them miss the tolerance, whatever they are.",
                 sides={"error": Side.UPPER, "at least": Side.LOWER},
             ),
             Text(

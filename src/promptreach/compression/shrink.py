@@ -142,7 +142,7 @@ def _fit_layer(
 
 
 def _least(unseen: PrefixHeads, keys: Tensor, values: Tensor) -> list[Certificate]:
-    """For each head the slots that any prefix needs for the error that this one has, on some of the held-out queries."""
+    """For each head the slots that any prefix needs for the error of this one, on some of the held-out queries."""
     some = unseen.take(torch.linspace(0, unseen.samples - 1, min(JUDGED, unseen.samples)).round().long())
     reached = some.output(PrefixSlots(keys, values, keys.new_zeros(keys.shape[1])))
     error = (reached - some.target).double().square().mean(dim=(1, 2)).sqrt()

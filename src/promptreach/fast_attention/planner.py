@@ -91,7 +91,7 @@ def _solve(context: HeadContext) -> Result:
 def _plans(context: HeadContext) -> Iterator[Plan]:
     """Plans for a head, cheapest pilots first; a later pilot runs only if its plan is asked for."""
     queries, n = len(context.head.rows), len(context.head.key)
-    sampled = not context.problem.causal and min(queries, n) >= LEAST_ROWS
+    sampled = min(queries, n) >= LEAST_ROWS
     cheap = PREFERRED * least_pairs(queries, n) if sampled else math.inf
     polynomial = POLYNOMIAL.plan(context, WORTH * context.pairs)
     if polynomial is not None and polynomial.pairs <= cheap:

@@ -8,6 +8,9 @@ Steps, for each key/value head:
 4. All queries attend to the slots, except the few that are unlike all others, which are computed exactly; held-out
    exact rows certify the error.
 
+Under causality each block of `causal` has landmarks of its own, of the same size; trial rows and certificate are those
+of the whole head.
+
 For a fixed number of slots and rows time and memory are linear in queries and keys. The answer is a smooth function of
 the query, so heads with smooth answers need few slots; heads that look for single keys need `clustered` attention.
 
@@ -15,13 +18,15 @@ Reference: Nystrom's method with a prior; theorem key ``held-out-rows`` for the 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from promptreach.fast_attention._method import HeadContext, Plan
 from promptreach.fast_attention.report import ToleranceNotReachedError
 from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
+from promptreach.fast_attention.sampled.causal import CausalHead
 from promptreach.fast_attention.sampled.centres import draw_centres
 from promptreach.fast_attention.sampled.refit import RIDGES, Landmarks, Refit
 from promptreach.fast_attention.sampled.rows import SampledHead
@@ -70,6 +75,8 @@ class LandmarkMethod(SampledMethod):
         """
         if min(len(context.head.key), len(context.head.rows)) < 2 * SIZES[0][1]:
             return None
+        if context.head.seen is not None:
+            return self._causal_plan(context, limit)
         head, first = context.sampled, SIZES[0]
         _, ridge, error = fit_landmarks(head, *first)
         sizes = _promising(head, first, error, [size for size in SIZES if _fits(head, size, limit)])
@@ -87,6 +94,35 @@ class LandmarkMethod(SampledMethod):
 
         pairs = _fit_pairs(head, sizes[0]) + SLOT * slots * len(head.query)
         reason = f"{slots} landmarks fitted on {rows} exact rows should do"
+        return self._plan(context, pairs, _predicted(first, error, sizes[0]), reason, estimate)
+
+    def _causal_plan(self, context: HeadContext, limit: float) -> Plan | None:
+        """The same over blocks, where the pilot is on the largest; exact causal attention costs what is visible."""
+        causal = CausalHead(context.head, context.request)
+        if not causal.blocks:
+            return None
+        unit, blocks, first = context.pairs / causal.visible, causal.sampled, SIZES[0]
+        largest = blocks[causal.blocks[0]]
+        _, ridge, error = fit_landmarks(largest, *_within(largest, first))
+
+        def fits(size: Size) -> float:
+            return unit * sum(_fit_pairs(block, _within(block, size)) for block in blocks.values())
+
+        sizes = [size for size in SIZES if _fits(largest, size, math.inf) and fits(size) <= limit]
+        sizes = _promising(largest, first, error, sizes)
+        if not sizes:
+            return None
+        ridges = RIDGES[min(RIDGES.index(ridge) + 2, len(RIDGES) - 1) :]
+        slots, rows = sizes[0]
+
+        def estimate() -> Estimate:
+            output, tried = _climb_causal(context.sampled, causal, sizes, ridges, fits, limit)
+            order = context.sampled.outlier_rows()
+            return Estimate(output, tried, order, (round(OUTLIERS * len(order)), round(MORE_OUTLIERS * len(order))))
+
+        attended = SLOT * slots * sum(len(block.query) for block in blocks.values())
+        pairs = fits(sizes[0]) + unit * (causal.beside_blocks + attended)
+        reason = f"{slots} landmarks fitted on {rows} exact rows in each of {len(blocks)} causal blocks should do"
         return self._plan(context, pairs, _predicted(first, error, sizes[0]), reason, estimate)
 
 
@@ -160,6 +196,42 @@ def _climb(head: SampledHead, sizes: Sequence[Size], ridges: Sequence[float], li
         if error <= head.request.tol:
             return landmarks, slots
         raise ToleranceNotReachedError("landmark", head.request.tol, [seen])
+
+
+def _climb_causal(
+    head: SampledHead,
+    causal: CausalHead,
+    sizes: Sequence[Size],
+    ridges: Sequence[float],
+    fits: Callable[[Size], float],
+    limit: float,
+) -> tuple[Tensor, int]:
+    """The outputs with the first size whose trial on the whole head errs little enough, and its slots, as `_climb`."""
+    spent = 0.0
+    while True:
+        size = sizes[0]
+        answers = {
+            piece: fit_landmarks(block, *_within(block, size), ridges)[0](block.query)
+            for piece, block in causal.sampled.items()
+        }
+        output = causal.output(answers)
+        error = head.error(output[head.trial], head.trial_exact)
+        if error <= head.request.trial_tol:
+            return output, size[0]
+        spent += fits(size)
+        sizes = [large for large in _promising(head, size, error, sizes[1:]) if spent + fits(large) <= limit]
+        if sizes:
+            continue
+        if error <= head.request.tol:
+            return output, size[0]
+        seen = f"{size[0]} landmarks in each causal block: {error:.2g} on the trial rows"
+        raise ToleranceNotReachedError("landmark", head.request.tol, [seen])
+
+
+def _within(head: SampledHead, size: Size) -> Size:
+    """A size that leaves half of the head's keys and rows to spare."""
+    slots, rows = size
+    return min(slots, len(head.key) // 2), min(rows, len(head.query) // 2)
 
 
 def _promising(head: SampledHead, tried: Size, error: float, sizes: Sequence[Size]) -> list[Size]:

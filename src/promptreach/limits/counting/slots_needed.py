@@ -134,7 +134,7 @@ def _work(witness: Mapping[str, Any]) -> int:
 
 @rechecks(Independence.ARITHMETIC, states=_states, size=_work, quick=_PER_SECOND, most=60 * _PER_SECOND, extended=True)
 def recheck_slots_needed(certificate: Certificate) -> bool:
-    """Second path: what one slot less leaves, in extended precision, by Jacobi's rotations or as the floor's second path.
+    """Second path: what one slot less leaves, in extended precision, by Jacobi's rotations or as the floor has it.
 
     A minute at most, on any witness.
     """
