@@ -8,6 +8,9 @@ is known:
 2. The smallest landmark fit predicts what larger ones would reach.
 3. Only if landmarks do not promise to be cheaper than any clustering are the rows grouped, and a few blocks tried.
 
+What a pilot costs is charged: to what later pilots and plans may cost, and to every plan's predicted time. Pilots of
+landmarks and clusters begin with a part of their rows, and stop where these already say no by a margin.
+
 What a pilot computed is used again by the method that it chose. A method whose certificate then misses the tolerance is
 given up for the next; exact attention is always the last.
 """
@@ -77,15 +80,20 @@ def _solve(context: HeadContext) -> Result:
         )
 
     for plan in _plans(context):
-        considered.append(plan.entry)
-        if plan.pairs <= WORTH * context.pairs:
+        considered.append(plan.entry(context.charged))
+        if plan.pairs <= _left(context):
             try:
                 return tried(plan)
             except ToleranceNotReachedError as failure:
                 given_up.append(f"{plan.method} was given up: {'; '.join(failure.reasons)}")
     last = EXACT.plan(context)
-    considered.append(last.entry)
+    considered.append(last.entry(context.charged))
     return tried(last)
+
+
+def _left(context: HeadContext) -> float:
+    """What a plan may still cost, in pairs, to be worth trying."""
+    return WORTH * context.pairs - context.charged
 
 
 def _plans(context: HeadContext) -> Iterator[Plan]:
@@ -101,7 +109,7 @@ def _plans(context: HeadContext) -> Iterator[Plan]:
         if landmark is not None and landmark.pairs <= cheap:
             yield landmark
             landmark = None
-        limit = min(WORTH * context.pairs, math.inf if landmark is None else landmark.pairs)
+        limit = min(_left(context), math.inf if landmark is None else landmark.pairs)
         found = CLUSTERED.plan(context, limit) or landmark
         if found is not None:
             yield found

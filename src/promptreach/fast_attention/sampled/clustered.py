@@ -39,7 +39,7 @@ from promptreach.fast_attention.fused import fused_attention
 from promptreach.fast_attention.sampled._clusters import Clustered, cluster
 from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
 from promptreach.fast_attention.sampled.causal import CausalHead
-from promptreach.fast_attention.sampled.landmark import SLOT
+from promptreach.fast_attention.sampled.landmark import NO, SLOT
 from promptreach.fast_attention.sampled.rows import SampledHead
 
 NEAR = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
@@ -59,6 +59,8 @@ LEAST = 1024
 """Queries and keys below which grouping is not worth its cost."""
 
 PILOT_BLOCKS, PILOT_ROWS = 48, 16
+FIRST_BLOCKS = PILOT_BLOCKS // 4
+"""Blocks with which a pilot begins."""
 
 GATHER, SUMMARY, GROUPING = 40.0, 5.0, 800.0
 """Costs of gathering a near key for a block, of summarising a key, and of grouping a point, in exact pairs:
@@ -199,7 +201,8 @@ class ClusteredMethod(SampledMethod):
         problem = _of_head(head)
         near = [int(len(problem.key) * part) for part in NEAR]
         near = [count for count in near if _pairs(problem, count) < limit]
-        choice = _pilot(problem, head, near, limit) if near else None
+        context.charges.append(GROUPING * (queries + n))
+        choice = _pilot(problem, head, near, limit, context) if near else None
         if choice is None:
             return None
 
@@ -232,7 +235,8 @@ class ClusteredMethod(SampledMethod):
 
         allowed = [part for part in NEAR if cost(part) < limit]
         near = [int(len(largest.key) * part) for part in allowed]
-        choice = _pilot(largest, blocks[causal.blocks[0]], near, math.inf) if near else None
+        context.charges.append(GROUPING * (largest.rows + largest.keys))
+        choice = _pilot(largest, blocks[causal.blocks[0]], near, math.inf, context) if near else None
         if choice is None:
             return None
         part = allowed[near.index(choice.near_keys)]
@@ -295,33 +299,53 @@ def least_pairs(queries: int, n: int) -> float:
 
 
 @torch.no_grad()
-def _pilot(problem: Clustered, head: SampledHead, near: list[int], limit: float) -> _Choice | None:
-    """The cheapest choice that will do on drawn rows of drawn blocks; more near keys are taken to err less."""
+def _pilot(
+    problem: Clustered, head: SampledHead, near: list[int], limit: float, context: HeadContext
+) -> _Choice | None:
+    """The cheapest choice that will do on drawn rows of drawn blocks, charged; more near keys are taken to err less.
+
+    It begins with a quarter of the blocks and the most near keys: where these err by a margin too much, it ends.
+    """
     blocks, size = problem.blocks.index.shape
     device = head.query.device
     chosen = torch.randperm(blocks, generator=head.request.generator)[:PILOT_BLOCKS].to(device)
     drawn = torch.randint(size, (len(chosen), PILOT_ROWS), generator=head.request.generator).to(device)
-    exact = head.exact(problem.blocks.index[chosen].gather(1, drawn).flatten())
     step = _blocks_at_once(problem, max(near), head.request.workspace)
-    seen = []
-    for some, rows in zip(torch.split(chosen, step), torch.split(drawn, step), strict=True):
-        query = problem.query[some]
-        picked = query.gather(1, rows[:, :, None].expand(-1, -1, query.shape[2]))
-        seen.append((picked, query.mean(dim=1), _summaries(problem, query)))
+    exact = problem.query.new_zeros(0, problem.value_dim)
+    seen: list[tuple[Tensor, Tensor, _Far]] = []
+
+    def look_at(part: slice) -> None:
+        nonlocal exact
+        own, places = chosen[part], drawn[part]
+        exact = torch.cat([exact, head.exact(problem.blocks.index[own].gather(1, places).flatten())])
+        for some, rows in zip(torch.split(own, step), torch.split(places, step), strict=True):
+            query = problem.query[some]
+            picked = query.gather(1, rows[:, :, None].expand(-1, -1, query.shape[2]))
+            seen.append((picked, query.mean(dim=1), _summaries(problem, query)))
+        context.charges.append((PILOT_ROWS + SUMMARY) * len(own) * problem.keys)
 
     def tried(count: int) -> list[_Choice]:
+        blocks_seen = len(exact) // PILOT_ROWS
+        slots = count + len(problem.key)
+        context.charges.append(slots * (SLOT * len(exact) + GATHER * blocks_seen))
         answer = torch.cat([_combine(problem, *part, count) for part in seen]).flatten(0, 1)
         order = answer[:, -2].argsort(descending=True)
         choices = []
         for part in OUTLIERS:
             first = order[: round(part * len(order))]
-            error = head.error(answer[:, :-2].index_copy(0, first, exact[first]), exact, len(chosen))
+            error = head.error(answer[:, :-2].index_copy(0, first, exact[first]), exact, blocks_seen)
             pairs = _pairs(problem, count) + part * len(head.query) * len(head.key)
             choices.append(_Choice(count, round(part * len(head.query)), pairs, error))
         return choices
 
     def good(choices: list[_Choice]) -> list[_Choice]:
         return [choice for choice in choices if choice.error <= head.request.trial_tol and choice.pairs < limit]
+
+    look_at(slice(0, FIRST_BLOCKS))
+    if min(choice.error for choice in tried(max(near))) > NO * head.request.trial_tol:
+        return None
+    if len(chosen) > FIRST_BLOCKS:
+        look_at(slice(FIRST_BLOCKS, None))
 
     # Two steps up at a time, since a trial costs as much as the near keys it looks at; then the one step between.
     for place in range(1, len(near) + 1, 2):

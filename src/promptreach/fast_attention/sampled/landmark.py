@@ -29,7 +29,7 @@ from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
 from promptreach.fast_attention.sampled.causal import CausalHead
 from promptreach.fast_attention.sampled.centres import draw_centres
 from promptreach.fast_attention.sampled.refit import RIDGES, Landmarks, Refit
-from promptreach.fast_attention.sampled.rows import SampledHead
+from promptreach.fast_attention.sampled.rows import FIRST_ROWS, TRIAL_ROWS, SampledHead
 
 Size = tuple[int, int]
 
@@ -45,6 +45,12 @@ SIZES: tuple[Size, ...] = (
     (4096, 8192),
 )
 """(slots, fit rows), from cheap to dear. What is held for a fit is rows * slots and twice the smaller squared."""
+
+EARLY: Size = (64, 128)
+"""The first fit of a pilot, on an eighth of the rows of the smallest size that may be chosen."""
+NO = 2.0
+"""Times the tolerance of trials that the first fit may predict for the largest size before the pilot stops: it says no
+from a few rows, and the growth that it predicts with is what smooth heads do or beat."""
 
 MASS_ROWS = 64
 
@@ -78,8 +84,12 @@ class LandmarkMethod(SampledMethod):
         if context.head.seen is not None:
             return self._causal_plan(context, limit)
         head, first = context.sampled, SIZES[0]
-        _, ridge, error = fit_landmarks(head, *first)
-        sizes = _promising(head, first, error, [size for size in SIZES if _fits(head, size, limit)])
+        sizes = [size for size in SIZES if _fits(head, size, limit)]
+        piloted = _pilot(context, head, first, sizes)
+        if piloted is None:
+            return None
+        ridge, error = piloted
+        sizes = _promising(head, first, error, sizes)
         if not sizes:
             return None
         # Larger fits want a ridge that is smaller by two decades or so.
@@ -103,12 +113,15 @@ class LandmarkMethod(SampledMethod):
             return None
         unit, blocks, first = context.pairs / causal.visible, causal.sampled, SIZES[0]
         largest = blocks[causal.blocks[0]]
-        _, ridge, error = fit_landmarks(largest, *_within(largest, first))
 
         def fits(size: Size) -> float:
             return unit * sum(_fit_pairs(block, _within(block, size)) for block in blocks.values())
 
         sizes = [size for size in SIZES if _fits(largest, size, math.inf) and fits(size) <= limit]
+        piloted = _pilot(context, largest, first, sizes)
+        if piloted is None:
+            return None
+        ridge, error = piloted
         sizes = _promising(largest, first, error, sizes)
         if not sizes:
             return None
@@ -126,8 +139,21 @@ class LandmarkMethod(SampledMethod):
         return self._plan(context, pairs, _predicted(first, error, sizes[0]), reason, estimate)
 
 
+def _pilot(context: HeadContext, head: SampledHead, size: Size, allowed: Sequence[Size]) -> tuple[float, float] | None:
+    """The ridge and the error of the smallest size, charged; None where a smaller fit says that no size will do."""
+    if not allowed:
+        return None
+    _, _, error = fit_landmarks(head, *EARLY, first=True)
+    context.charges.append(_fit_pairs(head, EARLY) + FIRST_ROWS * len(head.key))
+    if _predicted(EARLY, error, allowed[-1]) > NO * head.request.trial_tol:
+        return None
+    _, ridge, error = fit_landmarks(head, *size)
+    context.charges.append(_fit_pairs(head, size, EARLY[1]) + (TRIAL_ROWS - FIRST_ROWS) * len(head.key))
+    return ridge, error
+
+
 def fit_landmarks(
-    head: SampledHead, slots: int, rows: int, ridges: Sequence[float] = RIDGES
+    head: SampledHead, slots: int, rows: int, ridges: Sequence[float] = RIDGES, first: bool = False
 ) -> tuple[Landmarks, float, float]:
     """Landmarks fitted on exact rows, the ridge that did best on the trial rows, and the error there.
 
@@ -135,6 +161,7 @@ def fit_landmarks(
         slots: at most as many as keys.
         rows: exact rows, at most as many as queries.
         ridges: descending; the search ends at the first that does worse than the one before.
+        first: judge by the first trial rows alone.
 
     Raises:
         ToleranceNotReachedError: when the normal equations are singular for every ridge.
@@ -149,7 +176,7 @@ def fit_landmarks(
         if tried is None:
             break
         with torch.no_grad():
-            error = head.error(tried(head.query[head.trial]).mean, head.trial_exact)
+            error = head.trial_error(lambda query, fit=tried: fit(query).mean, first)  # type: ignore[misc]
         if best is not None and error >= best[2]:
             break
         best = tried, ridge, error

@@ -1,5 +1,6 @@
 """One head as the methods that are judged on sampled rows see it: centred, scaled, with exact rows computed once."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -14,6 +15,8 @@ from promptreach.fast_attention.sampled.holdout import draw_rows
 from promptreach.fast_attention.tolerance import Request
 
 TRIAL_ROWS, HELD_ROWS, MORE_ROWS = 512, 1024, 4096
+FIRST_ROWS = TRIAL_ROWS // 4
+"""Trial rows of a pilot that may stop early."""
 
 
 class SampledHead:
@@ -80,9 +83,18 @@ class SampledHead:
         return torch.cat(parts)[order.argsort()]
 
     @cached_property
+    def _first_exact(self) -> Float[Tensor, "first value_dim"]:
+        return self.exact(self.trial[:FIRST_ROWS])
+
+    @cached_property
     def trial_exact(self) -> Float[Tensor, "trial value_dim"]:
         """Exact outputs at the trial rows."""
-        return self.exact(self.trial)
+        return torch.cat([self._first_exact, self.exact(self.trial[FIRST_ROWS:])])
+
+    def trial_error(self, estimate: Callable[[Tensor], Tensor], first: bool = False) -> float:
+        """The error of outputs for scaled queries at the trial rows, or at the first quarter of them alone."""
+        rows, exact = (self.trial[:FIRST_ROWS], self._first_exact) if first else (self.trial, self.trial_exact)
+        return self.error(estimate(self.query[rows]), exact)
 
     def with_exact_rows(
         self, output: Float[Tensor, "rows value_dim"], rows: Int[Tensor, " chosen"]
