@@ -7,7 +7,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from helpers.attention_problems import exact_of, smooth_head
 from promptreach.fast_attention import planner, problem
-from promptreach.fast_attention._method import HeadContext
 from promptreach.fast_attention.measure import deviation_error, range_error
 from promptreach.fast_attention.polynomial import method
 from promptreach.fast_attention.problem import checked_problem
@@ -134,7 +133,7 @@ def test_pilots_are_charged_and_end_early_where_their_first_rows_say_no(monkeypa
         monkeypatch.setattr(planner, name, 10.0)
     monkeypatch.setattr(clustered, "NEAR", (0.0, 0.5))  # all groups near would be exact
     query, key, value = peaked_head(4096)
-    context = HeadContext(
+    context = planner.HeadContext(
         checked_problem(query[None], key[None], value[None]), Request(1e-3, "deviation", seeded(), 2**26)
     )
     assert list(planner._plans(context)) == []
@@ -148,7 +147,7 @@ def test_pilots_are_charged_and_end_early_where_their_first_rows_say_no(monkeypa
 def test_what_pilots_cost_stands_in_every_plan_behind_them_and_is_taken_off_what_may_be_tried() -> None:
     query, key, value = smooth_head(8192, 8192, 0.6)
     problem = checked_problem(query[None], key[None], value[None])
-    context = HeadContext(problem, Request(0.05, "deviation", seeded(), 2**26))
+    context = planner.HeadContext(problem, Request(0.05, "deviation", seeded(), 2**26))
     before = planner._left(context)
     plan = planner.LANDMARK.plan(context)
     assert plan is not None
