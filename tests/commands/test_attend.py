@@ -11,10 +11,13 @@ from promptreach.errors import InputError
 def test_the_error_of_every_head_is_a_certificate() -> None:
     finding = attention_of_model(tiny_model("llama"), None, 12)
     rows = finding.values["table"]
-    assert [item.claim.partition(":")[0] for item in finding.certificates] == [
-        f"Layer {row['layer']}, head {row['head']}" for row in rows
-    ]
-    assert [item.value for item in finding.certificates] == [row["error"] for row in rows]
+    errors, slots = finding.certificates[: len(rows)], finding.certificates[len(rows) :]
+    for kind, column in ((errors, "error"), (slots, "at least")):
+        assert [item.claim.partition(":")[0] for item in kind] == [
+            f"Layer {row['layer']}, head {row['head']}" for row in rows
+        ]
+        assert [item.value for item in kind] == [row[column] for row in rows]
+    assert {item.recheck_state for item in slots} == {Recheck.HELD}
     assert Recheck.FAILED not in {item.recheck_state for item in finding.certificates}
 
 
@@ -22,3 +25,19 @@ def test_the_error_of_every_head_is_a_certificate() -> None:
 def test_a_call_that_cannot_be_answered_is_refused(tokens: int, tol: float) -> None:
     with pytest.raises(InputError):
         attention_of_model(tiny_model("llama"), None, tokens, tol=tol)
+
+
+@pytest.mark.parametrize("relative_to", ["range", "deviation"])
+def test_fewer_slots_are_needed_for_a_larger_tolerance_and_none_beyond_the_sizes(relative_to: str) -> None:
+    model = tiny_model("llama")
+    counts = [
+        [
+            row["at least"]
+            for row in attention_of_model(model, None, 40, tol=tol, relative_to=relative_to).values["table"]
+        ]
+        for tol in (1e-6, 0.1, 1.0)
+    ]
+    assert counts[0] == [model.value_dim + 1] * len(counts[0])
+    assert all(few <= more for few, more in zip(counts[1], counts[0], strict=True))
+    assert set(counts[2]) == {1}
+    assert relative_to == "range" or max(counts[1]) > 2

@@ -8,6 +8,7 @@ import torch
 
 from helpers.command_line import saved_model, saved_prompt, saved_text
 from helpers.models import tiny_model
+from promptreach.certificate import Recheck
 from promptreach.commands.shrink import shorten_adapter, shrink_finding
 from promptreach.hf import Shortened, load_adapter, open_model, shorten
 from promptreach.progress import Progress
@@ -36,8 +37,11 @@ def test_the_finding_holds_the_certificates_numbers(short: Shortened) -> None:
     assert values["relative_loss"] == pytest.approx(short.shortened_loss.value / short.loss.value - 1)
     assert values["largest_error"] == short.shrunk.certificate.value == max(map(max, values["errors"]))
     table = next(block for block in finding.blocks if isinstance(block, Table))
-    assert [row[3] for row in table.rows] == [max(row) for row in values["errors"]]
-    assert len(finding.certificates) == 4
+    assert [row[4] for row in table.rows] == [max(row) for row in values["errors"]]
+    least = finding.certificates[4:]
+    assert {item.recheck_state for item in least} == {Recheck.HELD}
+    assert [item.value for item in least] == [count for heads in values["least_slots"] for count in heads]
+    assert [row[2] for row in table.rows] == [sum(heads) / len(heads) for heads in values["least_slots"]]
 
 
 def test_what_a_prefix_is_worth_decides_what_is_said_of_a_loss(short: Shortened) -> None:

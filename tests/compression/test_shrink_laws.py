@@ -49,6 +49,9 @@ def test_errors_are_those_of_dense_attention_on_the_prefix_that_is_handed_out(
     assert small.prefix.length == int(small.budgets.max())
     assert small.certificate.value == float(small.errors.max())
     assert small.certificate.evidence is Evidence.MEASURED
+    assert all(
+        item.value <= most and item.rechecked for item, most in zip(small.least, small.budgets.flatten(), strict=True)
+    )
 
 
 def test_a_head_with_a_smaller_budget_has_that_many_different_slots() -> None:

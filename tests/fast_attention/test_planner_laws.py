@@ -9,6 +9,9 @@ from helpers.attention_problems import exact_of, smooth_head
 from promptreach.fast_attention import planner, problem
 from promptreach.fast_attention.measure import deviation_error, range_error
 from promptreach.fast_attention.polynomial import method
+from promptreach.fast_attention.problem import checked_problem
+from promptreach.fast_attention.sampled import clustered, landmark, rows
+from promptreach.fast_attention.tolerance import Request
 from promptreach.inference import attend
 
 
@@ -16,6 +19,10 @@ from promptreach.inference import attend
 def small_pilots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans at sizes that a test can afford."""
     monkeypatch.setattr(planner, "LEAST_ROWS", 2**11)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 def peaked_head(n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,3 +115,42 @@ def test_entries_are_scanned_once_whatever_the_heads(monkeypatch: pytest.MonkeyP
     assert report.plan
     # Once here, and by the statements of certificates, which trust no witness: of each head, and of all together.
     assert scanned == [("query", "key", "value")] * (1 + 2 * heads)
+
+
+@pytest.mark.usefixtures("small_pilots")
+def test_pilots_are_charged_and_end_early_where_their_first_rows_say_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    exact = rows.SampledHead.exact
+    monkeypatch.setattr(rows.SampledHead, "exact", lambda self, some: looked.append(len(some)) or exact(self, some))
+    fitted: list[int] = []
+    fit = landmark.fit_landmarks
+    monkeypatch.setattr(
+        landmark,
+        "fit_landmarks",
+        lambda head, slots, *args, **options: fitted.append(slots) or fit(head, slots, *args, **options),
+    )
+    for name in ("AT_RISK", "WORTH"):
+        monkeypatch.setattr(planner, name, 10.0)
+    monkeypatch.setattr(clustered, "NEAR", (0.0, 0.5))  # all groups near would be exact
+    query, key, value = peaked_head(4096)
+    context = planner.HeadContext(
+        checked_problem(query[None], key[None], value[None]), Request(1e-3, "deviation", seeded(), 2**26)
+    )
+    assert list(planner._plans(context)) == []
+    # An eighth of the landmarks' rows, a quarter of the trial rows, and a quarter of the clusters' blocks.
+    assert fitted == [64]
+    assert sum(looked) == rows.FIRST_ROWS + clustered.FIRST_BLOCKS * clustered.PILOT_ROWS
+    assert 0 < context.charged < context.pairs
+
+
+@pytest.mark.usefixtures("small_pilots")
+def test_what_pilots_cost_stands_in_every_plan_behind_them_and_is_taken_off_what_may_be_tried() -> None:
+    query, key, value = smooth_head(8192, 8192, 0.6)
+    problem = checked_problem(query[None], key[None], value[None])
+    context = planner.HeadContext(problem, Request(0.05, "deviation", seeded(), 2**26))
+    before = planner._left(context)
+    plan = planner.LANDMARK.plan(context)
+    assert plan is not None
+    assert context.charged >= (landmark.SIZES[0][1] + rows.TRIAL_ROWS) * 8192
+    assert planner._left(context) == before - context.charged
+    assert plan.entry(context.charged).seconds > plan.entry().seconds

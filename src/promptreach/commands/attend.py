@@ -7,21 +7,27 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from promptreach.backbone import Prepended
 from promptreach.certificate import Certificate, Evidence
 from promptreach.errors import Fault, raise_if_any
 from promptreach.evidence import Side
 from promptreach.fast_attention.attend import attend
+from promptreach.fast_attention.measure import value_range
 from promptreach.fast_attention.norm_report import norm_report
 from promptreach.hf import LayerCapture, OpenModel, capture
 from promptreach.hf.running.capture import require_plain
+from promptreach.limits import slots_needed
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.report.certificates import finished, settled
 from promptreach.report.findings import Cell, Finding, Table, Text
 
-_Head = tuple[dict[str, Cell], Certificate]
-"""A row of the table about one head, and the bound on the error of what ran there."""
+_Head = tuple[dict[str, Cell], tuple[Certificate, Certificate]]
+"""A row of the table about one head, the bound on the error of what ran there, and on the slots that it takes."""
+
+JUDGED = 128
+"""Queries of a head on which the least number of slots is proved, in some hundredths of a second."""
 
 
 def attention_of_model(
@@ -60,8 +66,9 @@ def attention_of_model(
         return _heads(layer, not model.both_ways, tol, relative_to)
 
     layers = capture(model, model.batch([list(token_ids)[:tokens]]), joined, reduce=heads_of)
-    rows, errors = map(list, zip(*(head for heads in layers for head in heads), strict=True))
-    return finished(_finding(rows, errors, tokens, length, tol, relative_to))
+    rows, proofs = map(list, zip(*(head for heads in layers for head in heads), strict=True))
+    certificates = [item for kind in zip(*proofs, strict=True) for item in kind]
+    return finished(_finding(rows, certificates, tokens, length, tol, relative_to))
 
 
 def _heads(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> list[_Head]:
@@ -84,6 +91,7 @@ def _heads(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> l
             scale=layer.scale,
             relative_to=relative_to,
         )
+        needed = _needed(layer.output[0, head], layer.value[0, kv][0], tol, relative_to)
         row: dict[str, Cell] = {
             "layer": layer.layer,
             "head": head,
@@ -95,14 +103,30 @@ def _heads(layer: LayerCapture, causal: bool, tol: float, relative_to: str) -> l
             "work": sizes.work[head],
             "method": answer.method,
             "error": answer.error.value,
+            "slots used": answer.rank,
+            "at least": needed.value,
         }
         # Settled at once: a witness holds the head's inputs and output.
-        found.append((row, settled(answer.error.about(f"Layer {layer.layer}, head {head}"))))
+        where = f"Layer {layer.layer}, head {head}"
+        found.append((row, (settled(answer.error.about(where)), settled(needed.about(where), "the head's outputs"))))
     return found
 
 
+def _needed(output: Tensor, value: Tensor, tol: float, relative_to: str) -> Certificate:
+    """The slots that these outputs need for the tolerance, on at most 128 of the queries.
+
+    An error of every entry of at most `tol` is a root-mean-square one of at most that.
+    """
+    rows = torch.linspace(0, len(output) - 1, min(JUDGED, len(output)), device=output.device).round().long()
+    wanted = output[rows].double()
+    if relative_to == "range":
+        spread = value_range(value)
+        return slots_needed(wanted[:, spread > 0] / spread[spread > 0] if bool((spread > 0).any()) else wanted, tol)
+    return slots_needed(wanted, tol * float((wanted - wanted.mean(dim=0)).square().mean().sqrt()))
+
+
 def _finding(
-    rows: list[dict[str, Cell]], errors: list[Certificate], tokens: int, length: int, tol: float, relative_to: str
+    rows: list[dict[str, Cell]], certificates: list[Certificate], tokens: int, length: int, tol: float, relative_to: str
 ) -> Finding:
     ratios = sorted(float(row["entry/√log n"] or 0) for row in rows)
     counts = dict(sorted(Counter(str(row["method"]) for row in rows).items()))
@@ -137,15 +161,16 @@ def _finding(
                 note="entry/√log n: the largest centred query or key entry against paper B's threshold. score, "
                 "centred: the largest score in nats, before and after the exact centring. degree, rank, work: of the "
                 "polynomial method, work PREDICTED as a share of exact attention's. method, error: what ran, with its "
-                "own bound.",
-                sides={"error": Side.UPPER},
+                "own bound. slots used: landmarks, or features of the polynomial. at least: PROVED on at most 128 of "
+                "the queries: fewer slots that serve all of them miss the tolerance, whatever they are.",
+                sides={"error": Side.UPPER, "at least": Side.LOWER},
             ),
             Text(
                 text="Beyond the criterion only worst cases are hard: a head there may still be approximated well, and "
                 "exact attention always answers. Below some thousand tokens exact attention is the fastest anyway."
             ),
         ],
-        certificates=errors,
+        certificates=certificates,
     )
 
 

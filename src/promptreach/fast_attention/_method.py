@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
@@ -39,11 +39,13 @@ class HeadContext:
         problem: of this head alone, as `AttentionProblem.parts` cuts it.
         request: what is asked.
         certificates: how many certificates share the confidence, over all heads of the call.
+        charges: what pilots have cost so far, in pairs.
     """
 
     problem: AttentionProblem
     request: Request
     certificates: int = 1
+    charges: list[float] = field(default_factory=list)
 
     @property
     def head(self) -> Head:
@@ -53,6 +55,11 @@ class HeadContext:
     def pairs(self) -> float:
         """The cost of exact attention, in query-key pairs."""
         return float(len(self.head.rows) * len(self.head.key))
+
+    @property
+    def charged(self) -> float:
+        """What all pilots have cost so far, predicted from sizes as every cost is."""
+        return math.fsum(self.charges)
 
     @cached_property
     def sampled(self) -> SampledHead:
@@ -78,9 +85,9 @@ class Plan:
     reason: str
     run: Callable[[], Result]
 
-    @property
-    def entry(self) -> PlanEntry:
-        return PlanEntry(self.method, self.pairs * SECONDS_PER_PAIR, self.error, self.reason)
+    def entry(self, charged: float = 0.0) -> PlanEntry:
+        """What the report says of the plan, with what pilots cost up to it."""
+        return PlanEntry(self.method, (self.pairs + charged) * SECONDS_PER_PAIR, self.error, self.reason)
 
 
 class Method(ABC):

@@ -15,8 +15,8 @@ class PlanEntry:
 
     Attributes:
         method: a key of `planner.METHODS`.
-        seconds: PREDICTED wall time, fitting included, at the speed that two cores of one small machine have shown: a
-            constant, so that the same call gives the same plan.
+        seconds: PREDICTED wall time, fitting and the pilots up to it included, at the speed that two cores of one small
+            machine have shown: a constant, so that the same call gives the same plan.
         error: PREDICTED error, in the unit that the tolerance was asked in.
         reason: why it stands where it stands in the plan, as a sentence.
     """

@@ -2,6 +2,7 @@
 
 from promptreach.limits.counting.lengths import PromptLength, prompt_length
 from promptreach.limits.counting.separation import RankOneSeparation, nearly_one_slot, rank_one_separation
+from promptreach.limits.counting.slots_needed import slots_needed
 from promptreach.limits.counting.soft_floors import soft_token_floor
 from promptreach.limits.counting.token_floors import token_floor, token_floors
 from promptreach.limits.counting.tokens import (
@@ -45,6 +46,7 @@ __all__ = [
     "prompt_length",
     "prompt_to_update",
     "rank_one_separation",
+    "slots_needed",
     "soft_token_floor",
     "token_floor",
     "token_floors",

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from helpers.audit_cases import finding_of, rows
 from helpers.models import tiny_model, tiny_module, tiny_tokenizer
 from promptreach import cli
-from promptreach.audit.checks import _floor_curve, limits
+from promptreach.audit.checks import limits
 from promptreach.audit.context import AuditContext, prepared
 from promptreach.audit.settings import BUDGETS
 from promptreach.certificate import Evidence, Recheck
@@ -111,7 +111,7 @@ def test_every_floor_and_every_bound_reaches_the_finding() -> None:
 def test_floors_by_number_of_slots_hold_where_queries_differ(family: str) -> None:
     """In a decoder too; no prefix that is put in front of the captured keys comes closer to what LoRA does."""
     context = context_for(family)
-    curves = _floor_curve.floor_curves(context)
+    curves = limits.floor_curves(context)
     assert (curves.missing, len(curves.heads), curves.examples) == ("", 4, 6)
     batch, lora = context.probe_batch, context.best("lora")
     place = batch.mask.sum(1) - 1 if family == "llama" else torch.ones(6, dtype=torch.long)
@@ -158,8 +158,8 @@ def test_no_curve_is_drawn_where_nothing_sets_targets_or_attention_is_more_than_
         return [replace(layer, softcap=30.0) for layer in capture(*args, **options)]
 
     context = context_for("llama")
-    monkeypatch.setattr(_floor_curve, "capture", capped)
-    assert "a soft-cap on the scores" in _floor_curve.floor_curves(context).missing
+    monkeypatch.setattr("promptreach.audit.checks._floor_curve.capture", capped)
+    assert "a soft-cap on the scores" in limits.floor_curves(context).missing
     del context.sweeps["lora rank 2"]
     finding = finding_of("limits", context)
     assert finding.values["floor_curve_shares"] == {}

@@ -193,7 +193,7 @@ def _length_table(lengths: Sequence[CostAtLength], model: OpenModel) -> Table:
         ],
         rows=rows,
         note="PREDICTED from shapes, for the bare model. At best: every head by the cheapest method that sizes allow"
-        + (" (in a causal model only polynomials)" if not model.both_ways else "")
+        + (" (of a causal model only polynomials are counted)" if not model.both_ways else "")
         + "; whether its queries and keys allow it too is another question.",
     )
 

@@ -37,10 +37,11 @@ class Estimate:
 
 
 class SampledMethod(Method):
-    """Methods whose error is MEASURED on held-out exact rows, with a confidence; where every query sees every key.
+    """Methods whose error is MEASURED on held-out exact rows, with a confidence.
 
-    Deterministic for a generator's state. `run` raises ToleranceNotReachedError for causal problems, for fewer than
-    1,024 queries or keys, and when nothing that is worth its cost keeps to the tolerance.
+    Deterministic for a generator's state. `run` raises ToleranceNotReachedError for fewer than 1,024 queries or keys (a
+    causal head: where no block of it has 4,096 of both), and when nothing that is worth its cost keeps to the
+    tolerance.
     """
 
     def run(self, problem: AttentionProblem, request: Request) -> Result:
@@ -51,8 +52,6 @@ class SampledMethod(Method):
 
     def _run_head(self, context: HeadContext) -> Result:
         tol = context.request.tol
-        if context.problem.causal:
-            raise ToleranceNotReachedError(self.name, tol, ["it is for attention where every query sees every key"])
         plan = self.plan(context)
         if plan is None:
             reason = "the pilot predicts no number of slots that is worth its cost"

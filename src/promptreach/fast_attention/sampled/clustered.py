@@ -9,6 +9,9 @@ the covariances of the untilted group. Groups whose slot would err most, by shar
 value of the slots, ranks the rows: those that look hardest at coarse slots are *outliers*, computed exactly. No n x n
 array arises, and nothing is fitted.
 
+A causal head is answered block by block (`causal`), and its blocks merge by their masses. One more key of known mass,
+and a value coordinate that is 1 for it alone, give these, as in `fused`.
+
 Notation:
     ========= ================================================= =======================
     letter    meaning                                           shape
@@ -30,11 +33,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
+from promptreach.attention import Statistics
 from promptreach.fast_attention._method import HeadContext, Plan
-from promptreach.fast_attention.fused import fused_attention, with_one
+from promptreach.fast_attention.fused import fused_attention
+from promptreach.fast_attention.sampled._clusters import Clustered, cluster
 from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
-from promptreach.fast_attention.sampled.groups import Groups, bisect, metric
-from promptreach.fast_attention.sampled.landmark import SLOT
+from promptreach.fast_attention.sampled.causal import CausalHead
+from promptreach.fast_attention.sampled.landmark import NO, SLOT
 from promptreach.fast_attention.sampled.rows import SampledHead
 
 NEAR = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
@@ -54,87 +59,19 @@ LEAST = 1024
 """Queries and keys below which grouping is not worth its cost."""
 
 PILOT_BLOCKS, PILOT_ROWS = 48, 16
+FIRST_BLOCKS = PILOT_BLOCKS // 4
+"""Blocks with which a pilot begins."""
 
 GATHER, SUMMARY, GROUPING = 40.0, 5.0, 800.0
 """Costs of gathering a near key for a block, of summarising a key, and of grouping a point, in exact pairs:
 measured at head size 32."""
 
 
-@dataclass(frozen=True, eq=False)
-class Clustered:
-    """Queries in blocks, keys in groups, and what the groups look like from afar.
-
-    Attributes:
-        blocks: of the queries.
-        rows, keys: how many queries and keys there are.
-        query: (b, B, w), scaled.
-        key: (m, l, w), centred; the last coordinate is the log weight of a key that stands twice.
-        value: (m, l, padded), with zeros behind the value_dim coordinates up to the width that the fused kernel
-            needs; at least one, where slots carry their risk.
-        value_dim: the values' own width.
-        content: keys without their last coordinate and values, side by side: what a slot takes the means of.
-        spread: (m, head_dim^2), covariance of the keys of each group.
-        slope: (m, head_dim * padded), covariance of keys and values of each group.
-    """
-
-    blocks: Groups
-    rows: int
-    keys: int
-    query: Float[Tensor, "b B w"]
-    key: Float[Tensor, "m l w"]
-    value: Float[Tensor, "m l padded"]
-    value_dim: int
-    content: Float[Tensor, "m l head_dim_and_padded"]
-    spread: Float[Tensor, "m squared"]
-    slope: Float[Tensor, "m product"]
-
-    def near_groups(self, near_keys: int) -> int:
-        """Groups that hold `near_keys` keys."""
-        groups, size = self.key.shape[:2]
-        return min(groups, -(-near_keys // size))
-
-
-def cluster(
-    query: Float[Tensor, "q head_dim"],
-    key: Float[Tensor, "n head_dim"],
-    value: Float[Tensor, "n value_dim"],
-    blocks: int,
-    groups: int,
-) -> Clustered:
-    """Queries (scaled) and keys (centred) in blocks and groups that are close in the metric of the other side.
-
-    Gradients flow from the result; who is grouped with whom is fixed.
-    """
-    rows = bisect(query.detach() @ metric(key), blocks)
-    columns = bisect(key.detach() @ metric(query), groups)
-    width = max(query.shape[1], value.shape[1]) + 1
-    keys, values = _grouped(key, columns), _grouped(pad(value, (0, width - value.shape[1])), columns)
-    centred = keys - keys.mean(dim=1, keepdim=True)
-    size = keys.shape[1]
-    return Clustered(
-        rows,
-        len(query),
-        len(key),
-        _grouped(with_one(query), rows),
-        torch.cat([keys, columns.log_weight[:, :, None]], dim=2),
-        values,
-        value.shape[1],
-        torch.cat([keys, values], dim=2),
-        (centred.mT @ centred / size).flatten(1),
-        (centred.mT @ (values - values.mean(dim=1, keepdim=True)) / size).flatten(1),
-    )
-
-
-def _grouped(points: Float[Tensor, "n dim"], groups: Groups) -> Float[Tensor, "groups size dim"]:
-    return points.index_select(0, groups.index.flatten()).view(*groups.index.shape, -1)
-
-
-def attend_clustered(
-    problem: Clustered, near_keys: int, workspace: int
-) -> tuple[Float[Tensor, "q value_dim"], Float[Tensor, " q"]]:
+def attend_clustered(problem: Clustered, near_keys: int, workspace: int) -> tuple[Statistics, Float[Tensor, " q"]]:
     """Attention of every query, with about `near_keys` keys a block looked at one by one, and the risk of each row.
 
-    The risk ranks rows by how much of their attention falls on slots that are coarse for them.
+    The log masses are of keys as the problem has them, centred. The risk ranks rows by how much of their attention
+    falls on slots that are coarse for them.
     """
     blocks = problem.blocks.index
     step = _blocks_at_once(problem, near_keys, workspace)
@@ -147,7 +84,7 @@ def attend_clustered(
     place = torch.empty(problem.rows, dtype=torch.long, device=blocks.device)
     place[blocks.flatten()] = torch.arange(blocks.numel(), device=blocks.device)
     output = torch.cat(parts).flatten(0, 1)[place]
-    return output[:, :-1], output[:, -1].detach()
+    return Statistics(output[:, -1], output[:, :-2]), output[:, -2].detach()
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +132,9 @@ def _summaries(problem: Clustered, query: Float[Tensor, "b B w"]) -> _Far:
 
 def _combine(
     problem: Clustered, query: Float[Tensor, "b rows w"], middle: Float[Tensor, "b w"], far: _Far, near_keys: int
-) -> Float[Tensor, "b rows value_dim_and_risk"]:
-    """The outputs and, last, the risks of some queries of blocks, given the blocks' mean queries and what they see."""
+) -> Float[Tensor, "b rows value_dim_risk_and_mass"]:
+    """The outputs of some queries of blocks, given the blocks' mean queries and what they see; then risks and log
+    masses."""
     away = (query - middle[:, None])[:, :, :-1]
     harm = far.share.detach() * far.risk
     near = harm.topk(problem.near_groups(near_keys), dim=1).indices
@@ -205,15 +143,27 @@ def _combine(
     nothing = torch.finfo(query.dtype).min / 4
     bias = far.bias.masked_fill(is_near, nothing)
     slots = torch.cat([far.key, bias[:, :, None]], dim=2)
-    key = torch.cat([_gathered(problem.key, near), slots], dim=1)
+    key = torch.cat([_gathered(problem.key, near), slots, _sentinel(slots, -1, math.log(problem.keys))], dim=1)
     content = torch.cat([far.value[:, :, : problem.value_dim], far.risk[:, :, None]], dim=2)
     content = pad(content, (0, problem.value.shape[2] - content.shape[2]))
-    value = torch.cat([_gathered(problem.value, near), content], dim=1)
+    place = problem.value_dim + 1
+    value = torch.cat([_gathered(problem.value, near), content, _sentinel(content, place, 1.0)], dim=1)
     slope = (far.share.masked_fill(is_near, 0.0) @ problem.slope).view(len(query), away.shape[2], -1)
     seen = fused_attention(query, key, value)
+    share = seen[:, :, place]
+    rest = torch.log1p(-share)
+    seen = seen / rest.exp()[:, :, None]
     output = (seen + away @ slope)[:, :, : problem.value_dim]
     risk = seen[:, :, problem.value_dim].detach() * away.detach().square().sum(dim=2)
-    return torch.cat([output, risk[:, :, None]], dim=2)
+    mass = math.log(problem.keys) + rest - share.log()
+    return torch.cat([output, risk[:, :, None], mass[:, :, None]], dim=2)
+
+
+def _sentinel(like: Float[Tensor, "b slots width"], place: int, entry: float) -> Float[Tensor, "b one width"]:
+    """One more line for each block, 0 but at one place."""
+    line = like.new_zeros(like.shape[2])
+    line[place] = entry
+    return line.expand(len(like), 1, -1)
 
 
 def _gathered(groups: Float[Tensor, "m l width"], near: Int[Tensor, "b count"]) -> Float[Tensor, "b keys width"]:
@@ -245,18 +195,21 @@ class ClusteredMethod(SampledMethod):
         queries, n, workspace = len(context.head.rows), len(context.head.key), context.request.workspace
         if min(queries, n) < LEAST:
             return None
+        if context.head.seen is not None:
+            return self._causal_plan(context, limit)
         head = context.sampled
-        problem = cluster(head.query, head.key, head.value, _power(queries**0.5), _power(4 * n**0.5))
+        problem = _of_head(head)
         near = [int(len(problem.key) * part) for part in NEAR]
         near = [count for count in near if _pairs(problem, count) < limit]
-        choice = _pilot(problem, head, near, limit) if near else None
+        context.charges.append(GROUPING * (queries + n))
+        choice = _pilot(problem, head, near, limit, context) if near else None
         if choice is None:
             return None
 
         def estimate() -> Estimate:
-            output, risk = attend_clustered(problem, choice.near_keys, workspace)
+            seen, risk = attend_clustered(problem, choice.near_keys, workspace)
             exact = choice.outliers, round(MORE_OUTLIERS * queries)
-            return Estimate(output, choice.near_keys + len(problem.key), risk.argsort(descending=True), exact)
+            return Estimate(seen.mean, choice.near_keys + len(problem.key), risk.argsort(descending=True), exact)
 
         groups, size = problem.key.shape[:2]
         reason = (
@@ -264,6 +217,73 @@ class ClusteredMethod(SampledMethod):
             f"queries; {choice.outliers} outlier queries exact"
         )
         return self._plan(context, choice.pairs, choice.error, reason, estimate)
+
+    def _causal_plan(self, context: HeadContext, limit: float) -> Plan | None:
+        """The same for each causal block, where the pilot is on the largest; exact attention costs what is visible."""
+        causal, workspace = CausalHead(context.head, context.request), context.request.workspace
+        if not causal.blocks:
+            return None
+        unit, blocks = context.pairs / causal.visible, causal.sampled
+        largest = _of_head(blocks[causal.blocks[0]])
+
+        def cost(part: float) -> float:
+            sizes = ((len(block.query), len(block.key)) for block in blocks.values())
+            inside = sum(
+                _cost(*_counts(queries, n), int(part * _counts(queries, n)[1]), queries, n) for queries, n in sizes
+            )
+            return unit * (causal.beside_blocks + inside)
+
+        allowed = [part for part in NEAR if cost(part) < limit]
+        near = [int(len(largest.key) * part) for part in allowed]
+        context.charges.append(GROUPING * (largest.rows + largest.keys))
+        choice = _pilot(largest, blocks[causal.blocks[0]], near, math.inf, context) if near else None
+        if choice is None:
+            return None
+        part = allowed[near.index(choice.near_keys)]
+        outliers = round(choice.outliers / largest.rows * len(context.head.rows))
+        pairs = cost(part) + unit * outliers * len(context.head.key)
+        if pairs >= limit:
+            return None
+
+        def estimate() -> Estimate:
+            output, risk = _attend_causal(causal, part, workspace)
+            order = risk.argsort(descending=True)
+            slots = choice.near_keys + len(largest.key)
+            return Estimate(output, slots, order, (outliers, round(MORE_OUTLIERS * len(order))))
+
+        reason = (
+            f"{len(blocks)} causal blocks, of which the largest in {len(largest.key)} groups of {largest.key.shape[1]} "
+            f"keys, {largest.near_groups(choice.near_keys)} of them exact for each block of queries; {outliers} "
+            "outlier queries exact"
+        )
+        return self._plan(context, pairs, choice.error, reason, estimate)
+
+
+def _attend_causal(
+    causal: CausalHead, part: float, workspace: int
+) -> tuple[Float[Tensor, "rows value_dim"], Float[Tensor, " rows"]]:
+    """The outputs of a causal head with `part` times the groups of each block as near keys, and each row's risk.
+
+    A row's risk is the largest of any of its blocks, whatever their shares of its attention.
+    """
+    risk = causal.head.value.new_zeros(causal.group, causal.head.query.shape[1])
+    answers = {}
+    for piece, block in causal.sampled.items():
+        problem = _of_head(block)
+        answers[piece], found = attend_clustered(problem, int(len(problem.key) * part), workspace)
+        rows = slice(piece.start, piece.stop)
+        risk[:, rows] = torch.maximum(risk[:, rows], found.view(causal.group, -1))
+    return causal.output(answers), risk.flatten()
+
+
+def _of_head(head: SampledHead) -> Clustered:
+    """A head whose queries see all keys, clustered."""
+    return cluster(head.query, head.key, head.value, *_counts(len(head.query), len(head.key)))
+
+
+def _counts(queries: int, n: int) -> tuple[int, int]:
+    """Blocks of queries and groups of keys."""
+    return _power(queries**0.5), _power(4 * n**0.5)
 
 
 class _Choice(NamedTuple):
@@ -275,37 +295,57 @@ class _Choice(NamedTuple):
 
 def least_pairs(queries: int, n: int) -> float:
     """Cost of the cheapest plan, in exact pairs."""
-    return _cost(_power(queries**0.5), _power(4 * n**0.5), 0, queries, n)
+    return _cost(*_counts(queries, n), 0, queries, n)
 
 
 @torch.no_grad()
-def _pilot(problem: Clustered, head: SampledHead, near: list[int], limit: float) -> _Choice | None:
-    """The cheapest choice that will do on drawn rows of drawn blocks; more near keys are taken to err less."""
+def _pilot(
+    problem: Clustered, head: SampledHead, near: list[int], limit: float, context: HeadContext
+) -> _Choice | None:
+    """The cheapest choice that will do on drawn rows of drawn blocks, charged; more near keys are taken to err less.
+
+    It begins with a quarter of the blocks and the most near keys: where these err by a margin too much, it ends.
+    """
     blocks, size = problem.blocks.index.shape
     device = head.query.device
     chosen = torch.randperm(blocks, generator=head.request.generator)[:PILOT_BLOCKS].to(device)
     drawn = torch.randint(size, (len(chosen), PILOT_ROWS), generator=head.request.generator).to(device)
-    exact = head.exact(problem.blocks.index[chosen].gather(1, drawn).flatten())
     step = _blocks_at_once(problem, max(near), head.request.workspace)
-    seen = []
-    for some, rows in zip(torch.split(chosen, step), torch.split(drawn, step), strict=True):
-        query = problem.query[some]
-        picked = query.gather(1, rows[:, :, None].expand(-1, -1, query.shape[2]))
-        seen.append((picked, query.mean(dim=1), _summaries(problem, query)))
+    exact = problem.query.new_zeros(0, problem.value_dim)
+    seen: list[tuple[Tensor, Tensor, _Far]] = []
+
+    def look_at(part: slice) -> None:
+        nonlocal exact
+        own, places = chosen[part], drawn[part]
+        exact = torch.cat([exact, head.exact(problem.blocks.index[own].gather(1, places).flatten())])
+        for some, rows in zip(torch.split(own, step), torch.split(places, step), strict=True):
+            query = problem.query[some]
+            picked = query.gather(1, rows[:, :, None].expand(-1, -1, query.shape[2]))
+            seen.append((picked, query.mean(dim=1), _summaries(problem, query)))
+        context.charges.append((PILOT_ROWS + SUMMARY) * len(own) * problem.keys)
 
     def tried(count: int) -> list[_Choice]:
+        blocks_seen = len(exact) // PILOT_ROWS
+        slots = count + len(problem.key)
+        context.charges.append(slots * (SLOT * len(exact) + GATHER * blocks_seen))
         answer = torch.cat([_combine(problem, *part, count) for part in seen]).flatten(0, 1)
-        order = answer[:, -1].argsort(descending=True)
+        order = answer[:, -2].argsort(descending=True)
         choices = []
         for part in OUTLIERS:
             first = order[: round(part * len(order))]
-            error = head.error(answer[:, :-1].index_copy(0, first, exact[first]), exact, len(chosen))
+            error = head.error(answer[:, :-2].index_copy(0, first, exact[first]), exact, blocks_seen)
             pairs = _pairs(problem, count) + part * len(head.query) * len(head.key)
             choices.append(_Choice(count, round(part * len(head.query)), pairs, error))
         return choices
 
     def good(choices: list[_Choice]) -> list[_Choice]:
         return [choice for choice in choices if choice.error <= head.request.trial_tol and choice.pairs < limit]
+
+    look_at(slice(0, FIRST_BLOCKS))
+    if min(choice.error for choice in tried(max(near))) > NO * head.request.trial_tol:
+        return None
+    if len(chosen) > FIRST_BLOCKS:
+        look_at(slice(FIRST_BLOCKS, None))
 
     # Two steps up at a time, since a trial costs as much as the near keys it looks at; then the one step between.
     for place in range(1, len(near) + 1, 2):

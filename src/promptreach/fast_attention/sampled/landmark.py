@@ -8,6 +8,9 @@ Steps, for each key/value head:
 4. All queries attend to the slots, except the few that are unlike all others, which are computed exactly; held-out
    exact rows certify the error.
 
+Under causality each block of `causal` has landmarks of its own, of the same size; trial rows and certificate are those
+of the whole head.
+
 For a fixed number of slots and rows time and memory are linear in queries and keys. The answer is a smooth function of
 the query, so heads with smooth answers need few slots; heads that look for single keys need `clustered` attention.
 
@@ -15,16 +18,18 @@ Reference: Nystrom's method with a prior; theorem key ``held-out-rows`` for the 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from promptreach.fast_attention._method import HeadContext, Plan
 from promptreach.fast_attention.report import ToleranceNotReachedError
 from promptreach.fast_attention.sampled._method import Estimate, SampledMethod
+from promptreach.fast_attention.sampled.causal import CausalHead
 from promptreach.fast_attention.sampled.centres import draw_centres
 from promptreach.fast_attention.sampled.refit import RIDGES, Landmarks, Refit
-from promptreach.fast_attention.sampled.rows import SampledHead
+from promptreach.fast_attention.sampled.rows import FIRST_ROWS, TRIAL_ROWS, SampledHead
 
 Size = tuple[int, int]
 
@@ -40,6 +45,12 @@ SIZES: tuple[Size, ...] = (
     (4096, 8192),
 )
 """(slots, fit rows), from cheap to dear. What is held for a fit is rows * slots and twice the smaller squared."""
+
+EARLY: Size = (64, 128)
+"""The first fit of a pilot, on an eighth of the rows of the smallest size that may be chosen."""
+NO = 2.0
+"""Times the tolerance of trials that the first fit may predict for the largest size before the pilot stops: it says no
+from a few rows, and the growth that it predicts with is what smooth heads do or beat."""
 
 MASS_ROWS = 64
 
@@ -70,9 +81,15 @@ class LandmarkMethod(SampledMethod):
         """
         if min(len(context.head.key), len(context.head.rows)) < 2 * SIZES[0][1]:
             return None
+        if context.head.seen is not None:
+            return self._causal_plan(context, limit)
         head, first = context.sampled, SIZES[0]
-        _, ridge, error = fit_landmarks(head, *first)
-        sizes = _promising(head, first, error, [size for size in SIZES if _fits(head, size, limit)])
+        sizes = [size for size in SIZES if _fits(head, size, limit)]
+        piloted = _pilot(context, head, first, sizes)
+        if piloted is None:
+            return None
+        ridge, error = piloted
+        sizes = _promising(head, first, error, sizes)
         if not sizes:
             return None
         # Larger fits want a ridge that is smaller by two decades or so.
@@ -89,9 +106,54 @@ class LandmarkMethod(SampledMethod):
         reason = f"{slots} landmarks fitted on {rows} exact rows should do"
         return self._plan(context, pairs, _predicted(first, error, sizes[0]), reason, estimate)
 
+    def _causal_plan(self, context: HeadContext, limit: float) -> Plan | None:
+        """The same over blocks, where the pilot is on the largest; exact causal attention costs what is visible."""
+        causal = CausalHead(context.head, context.request)
+        if not causal.blocks:
+            return None
+        unit, blocks, first = context.pairs / causal.visible, causal.sampled, SIZES[0]
+        largest = blocks[causal.blocks[0]]
+
+        def fits(size: Size) -> float:
+            return unit * sum(_fit_pairs(block, _within(block, size)) for block in blocks.values())
+
+        sizes = [size for size in SIZES if _fits(largest, size, math.inf) and fits(size) <= limit]
+        piloted = _pilot(context, largest, first, sizes)
+        if piloted is None:
+            return None
+        ridge, error = piloted
+        sizes = _promising(largest, first, error, sizes)
+        if not sizes:
+            return None
+        ridges = RIDGES[min(RIDGES.index(ridge) + 2, len(RIDGES) - 1) :]
+        slots, rows = sizes[0]
+
+        def estimate() -> Estimate:
+            output, tried = _climb_causal(context.sampled, causal, sizes, ridges, fits, limit)
+            order = context.sampled.outlier_rows()
+            return Estimate(output, tried, order, (round(OUTLIERS * len(order)), round(MORE_OUTLIERS * len(order))))
+
+        attended = SLOT * slots * sum(len(block.query) for block in blocks.values())
+        pairs = fits(sizes[0]) + unit * (causal.beside_blocks + attended)
+        reason = f"{slots} landmarks fitted on {rows} exact rows in each of {len(blocks)} causal blocks should do"
+        return self._plan(context, pairs, _predicted(first, error, sizes[0]), reason, estimate)
+
+
+def _pilot(context: HeadContext, head: SampledHead, size: Size, allowed: Sequence[Size]) -> tuple[float, float] | None:
+    """The ridge and the error of the smallest size, charged; None where a smaller fit says that no size will do."""
+    if not allowed:
+        return None
+    _, _, error = fit_landmarks(head, *EARLY, first=True)
+    context.charges.append(_fit_pairs(head, EARLY) + FIRST_ROWS * len(head.key))
+    if _predicted(EARLY, error, allowed[-1]) > NO * head.request.trial_tol:
+        return None
+    _, ridge, error = fit_landmarks(head, *size)
+    context.charges.append(_fit_pairs(head, size, EARLY[1]) + (TRIAL_ROWS - FIRST_ROWS) * len(head.key))
+    return ridge, error
+
 
 def fit_landmarks(
-    head: SampledHead, slots: int, rows: int, ridges: Sequence[float] = RIDGES
+    head: SampledHead, slots: int, rows: int, ridges: Sequence[float] = RIDGES, first: bool = False
 ) -> tuple[Landmarks, float, float]:
     """Landmarks fitted on exact rows, the ridge that did best on the trial rows, and the error there.
 
@@ -99,6 +161,7 @@ def fit_landmarks(
         slots: at most as many as keys.
         rows: exact rows, at most as many as queries.
         ridges: descending; the search ends at the first that does worse than the one before.
+        first: judge by the first trial rows alone.
 
     Raises:
         ToleranceNotReachedError: when the normal equations are singular for every ridge.
@@ -113,7 +176,7 @@ def fit_landmarks(
         if tried is None:
             break
         with torch.no_grad():
-            error = head.error(tried(head.query[head.trial]).mean, head.trial_exact)
+            error = head.trial_error(lambda query, fit=tried: fit(query).mean, first)  # type: ignore[misc]
         if best is not None and error >= best[2]:
             break
         best = tried, ridge, error
@@ -160,6 +223,42 @@ def _climb(head: SampledHead, sizes: Sequence[Size], ridges: Sequence[float], li
         if error <= head.request.tol:
             return landmarks, slots
         raise ToleranceNotReachedError("landmark", head.request.tol, [seen])
+
+
+def _climb_causal(
+    head: SampledHead,
+    causal: CausalHead,
+    sizes: Sequence[Size],
+    ridges: Sequence[float],
+    fits: Callable[[Size], float],
+    limit: float,
+) -> tuple[Tensor, int]:
+    """The outputs with the first size whose trial on the whole head errs little enough, and its slots, as `_climb`."""
+    spent = 0.0
+    while True:
+        size = sizes[0]
+        answers = {
+            piece: fit_landmarks(block, *_within(block, size), ridges)[0](block.query)
+            for piece, block in causal.sampled.items()
+        }
+        output = causal.output(answers)
+        error = head.error(output[head.trial], head.trial_exact)
+        if error <= head.request.trial_tol:
+            return output, size[0]
+        spent += fits(size)
+        sizes = [large for large in _promising(head, size, error, sizes[1:]) if spent + fits(large) <= limit]
+        if sizes:
+            continue
+        if error <= head.request.tol:
+            return output, size[0]
+        seen = f"{size[0]} landmarks in each causal block: {error:.2g} on the trial rows"
+        raise ToleranceNotReachedError("landmark", head.request.tol, [seen])
+
+
+def _within(head: SampledHead, size: Size) -> Size:
+    """A size that leaves half of the head's keys and rows to spare."""
+    slots, rows = size
+    return min(slots, len(head.key) // 2), min(rows, len(head.query) // 2)
 
 
 def _promising(head: SampledHead, tried: Size, error: float, sizes: Sequence[Size]) -> list[Size]:

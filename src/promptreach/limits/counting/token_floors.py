@@ -248,7 +248,7 @@ def recheck_token_floor(certificate: Certificate) -> bool:
     if float(np.abs(basis @ basis.T - np.eye(len(basis))).sum()) > 0.5:
         return False
     rest, left = (item - (item @ basis.T) @ basis for item in (wanted, known))
-    rows, turns = _turned(rest)
+    rows, turns = rotated(rest)
     sizes = np.sqrt((rows**2).sum(1))
     straight = rows[sizes > 0] / sizes[sizes > 0, None]
     skew = np.sqrt(((straight @ straight.T - np.eye(len(straight))) ** 2).sum())
@@ -281,7 +281,7 @@ def _orthonormal(rows: Any) -> Any:
     return basis
 
 
-def _turned(rows: Any) -> tuple[Any, int]:
+def rotated(rows: Any) -> tuple[Any, int]:
     """The rows turned into each other until they are orthogonal (one-sided Jacobi), and how many turns that took."""
     rows, turns = rows.copy(), 0
     places = np.arange(len(rows) + len(rows) % 2)
