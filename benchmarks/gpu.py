@@ -34,7 +34,8 @@ from promptreach.hf import OpenModel, open_model
 from promptreach.tables import read_task
 from promptreach.training.methods.methods import METHODS
 from promptreach.training.runs import RunConfig
-from promptreach.training.task.task import Limits, Task, prepare
+from promptreach.training.task.limits import Limits
+from promptreach.training.task.task import Task, prepare
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "gpu.json"

@@ -32,7 +32,8 @@ from promptreach.hf.models.load import opened_for
 from promptreach.progress import Progress
 from promptreach.training.engines.executor import InProcess
 from promptreach.training.runs import RunStore
-from promptreach.training.task.task import Limits, prepare
+from promptreach.training.task.limits import Limits
+from promptreach.training.task.task import prepare
 
 RESULTS = Path("benchmarks/results")
 OPEN = "open"

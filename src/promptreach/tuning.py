@@ -21,6 +21,6 @@ from promptreach.training.runs import Run as Run
 from promptreach.training.runs import RunConfig as RunConfig
 from promptreach.training.runs import RunStore as RunStore
 from promptreach.training.runs import applied as applied
-from promptreach.training.task.task import Limits as Limits
+from promptreach.training.task.limits import Limits as Limits
 from promptreach.training.task.task import prepare as prepare
 from promptreach.training.task.text_metrics import TEXT_METRICS as TEXT_METRICS

@@ -16,7 +16,7 @@ from promptreach import audit
 from promptreach.audit.settings import BUDGETS, Settings
 from promptreach.hf import OpenModel
 from promptreach.tables import read_task
-from promptreach.training.task.task import Limits
+from promptreach.training.task.limits import Limits
 
 KINDS = {"STS-B": "number", "CoNLL": "tags", "SQuAD": "span"}
 METRICS = {"CoLA": "mcc", "STS-B": "pearson", "MRPC": "f1", "QQP": "f1", "CoNLL": "entity_f1", "SQuAD": "token_f1"}

@@ -20,7 +20,8 @@ from promptreach.errors import InputError
 from promptreach.tables import read_task
 from promptreach.training.fit import fit
 from promptreach.training.task.encoding import encode
-from promptreach.training.task.task import Limits, prepare
+from promptreach.training.task.limits import Limits
+from promptreach.training.task.task import prepare
 
 TEXTS = sentences(48, seed=3)
 ROWS: dict[str, list[dict[str, object]]] = {

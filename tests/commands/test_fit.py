@@ -9,7 +9,8 @@ from helpers.tasks import completer, completions, labelled, model_of
 from promptreach.commands.evaluate import evaluate_adapters
 from promptreach.commands.fit import fit_adapter
 from promptreach.errors import InputError, OutputError
-from promptreach.training.task.task import Limits, prepare
+from promptreach.training.task.limits import Limits
+from promptreach.training.task.task import prepare
 
 
 @pytest.mark.parametrize("kind", ["labels", "completions"])

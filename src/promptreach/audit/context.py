@@ -20,8 +20,9 @@ from promptreach.training.engines.executor import Executor, InProcess
 from promptreach.training.fit import own_tokens
 from promptreach.training.methods.methods import positions_of
 from promptreach.training.runs import RunStore
+from promptreach.training.task.limits import drawn_rows
 from promptreach.training.task.readout import Pooling
-from promptreach.training.task.task import Task, drawn_rows, prepare
+from promptreach.training.task.task import Task, prepare
 
 
 @dataclass(eq=False, kw_only=True)

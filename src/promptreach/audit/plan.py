@@ -24,10 +24,11 @@ from promptreach.training.search.sweep import planned_steps
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import Probe
 from promptreach.training.task.slices import Slices
-from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows
+from promptreach.training.task.task import Task
 
 MEASURED_SECONDS = 2.0
 """Seconds that all measurements of steps take together, where a step is short."""

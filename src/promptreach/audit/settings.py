@@ -10,7 +10,7 @@ from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.choices import Choices
 from promptreach.training.task.class_weights import ClassWeights
 from promptreach.training.task.judging import PLAIN, Judging
-from promptreach.training.task.task import Limits
+from promptreach.training.task.limits import Limits
 
 BudgetName = Literal["quick", "standard", "thorough"]
 

@@ -7,7 +7,7 @@ from promptreach.report.findings import Cell, Curve, Series, Table, Text
 from promptreach.training.fit import fit
 from promptreach.training.methods.budget import MethodSize, equal_sizes
 from promptreach.training.runs import Run
-from promptreach.training.task.task import Limits
+from promptreach.training.task.limits import Limits
 
 METHODS = ("prompt", "prefix", "lora", "unipelt")
 

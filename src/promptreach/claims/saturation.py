@@ -9,7 +9,7 @@ from promptreach.claims.packaged import GGUF, SMOLLM2, TEXTS, continued_speeches
 from promptreach.report.findings import Cell, Curve, Series, Table, Text
 from promptreach.training.fit import fit
 from promptreach.training.runs import Run
-from promptreach.training.task.task import Limits
+from promptreach.training.task.limits import Limits
 
 LAYERS = 30
 """The layers of the whole model: one that lacks some is no language model, and its loss says nothing of real ones."""

@@ -28,9 +28,10 @@ from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.judging import PLAIN, Judging, judging_faults
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.limits import drawn_rows
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import blank_head
-from promptreach.training.task.task import MIN_INPUTS, Task, cross_answered, drawn_rows
+from promptreach.training.task.task import MIN_INPUTS, Task, cross_answered
 
 BARE = "bare model"
 """The row of the model without any adapter."""

@@ -27,8 +27,9 @@ from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
 from promptreach.training.task.judging import judging_faults, judging_of, written_metric_faults
+from promptreach.training.task.limits import Limits, content_length
 from promptreach.training.task.readout import POOLED, Pooling
-from promptreach.training.task.task import Limits, Task, content_length, prepare
+from promptreach.training.task.task import Task, prepare
 
 SAVED = ("prompt", "prefix", "lora", "head")
 """The methods that leave a folder; `unipelt` and `full` are trained from Python, and PEFT has no form for them."""

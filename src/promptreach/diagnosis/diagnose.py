@@ -28,8 +28,9 @@ from promptreach.training.engines.engines import engine_faults, open_engine
 from promptreach.training.methods.methods import METHODS, lacking_faults
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run, RunConfig, RunStore
+from promptreach.training.task.limits import Limits
 from promptreach.training.task.readout import POOLED, Pooling
-from promptreach.training.task.task import Limits, prepare
+from promptreach.training.task.task import prepare
 
 ATTEMPTABLE = ("prompt", "prefix", "lora")
 """The methods whose failure can be diagnosed."""

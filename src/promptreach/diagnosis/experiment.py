@@ -21,9 +21,10 @@ from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.sweep import Sweep
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.limits import Limits, content_length
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import Pooling
-from promptreach.training.task.task import Limits, Task, content_length
+from promptreach.training.task.task import Task
 
 Numbers = TypeVar("Numbers", covariant=True)
 RARE = 0.2

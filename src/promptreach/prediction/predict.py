@@ -17,8 +17,9 @@ from promptreach.progress import Progress, Step
 from promptreach.tables import read_task
 from promptreach.training.arguments import name_faults, repeat_faults, size_faults
 from promptreach.training.methods.methods import METHODS, first_init, lacking_faults
+from promptreach.training.task.limits import Limits, drawn_rows
 from promptreach.training.task.readout import cross_fit
-from promptreach.training.task.task import Limits, Task, drawn_rows, features, prepare
+from promptreach.training.task.task import Task, features, prepare
 
 GROUPS = 2
 """Runs of tokens that a completion is cut into, each with log odds and a gradient of its own."""

@@ -29,8 +29,9 @@ from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search.sweep import planned_steps, sweep
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
 from promptreach.training.task.judging import Judging, judging_faults, judging_of, written_metric_faults
+from promptreach.training.task.limits import Limits
 from promptreach.training.task.readout import POOLED, Pooling
-from promptreach.training.task.task import Limits, prepare
+from promptreach.training.task.task import prepare
 
 
 def fit(

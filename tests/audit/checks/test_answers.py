@@ -10,7 +10,7 @@ from promptreach.audit.checks import answers
 from promptreach.audit.context import prepared
 from promptreach.diagnosis.measures.baselines import train_control
 from promptreach.diagnosis.measures.comparison import held_out
-from promptreach.training.task.task import drawn_rows
+from promptreach.training.task.limits import drawn_rows
 
 
 def test_labels_are_shown_by_name_as_they_were_scored(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from promptreach.diagnosis.measures.memorise import prepare_same_rows
 from promptreach.diagnosis.numbers import Goal
 from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
 from promptreach.prompt import SoftPrompt
+from promptreach.training.task.limits import Limits
 from promptreach.training.task.readout import PENALTIES, POOLINGS
-from promptreach.training.task.task import Limits, prepare
+from promptreach.training.task.task import prepare
 
 
 def test_the_read_out_of_an_adapter_is_judged_through_a_head_fitted_to_it() -> None:

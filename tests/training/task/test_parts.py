@@ -9,8 +9,9 @@ from helpers.tasks import labelled, model_of
 from promptreach.data import LabelledTexts
 from promptreach.errors import DataError
 from promptreach.tables import read_task
+from promptreach.training.task.limits import Limits
 from promptreach.training.task.parts import PARTS, divided, shared_rows
-from promptreach.training.task.task import Limits, prepare
+from promptreach.training.task.task import prepare
 
 
 def own(*names: str) -> LabelledTexts:

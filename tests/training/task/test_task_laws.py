@@ -17,9 +17,10 @@ from promptreach.backbone import Prepended
 from promptreach.data import Completions, LabelledTexts, TaskData, train_test_split
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel
+from promptreach.training.task.limits import Limits
 from promptreach.training.task.objective import gather
 from promptreach.training.task.readout import POOLINGS, pool
-from promptreach.training.task.task import Limits, Task, features, prepare
+from promptreach.training.task.task import Task, features, prepare
 from promptreach.tuning import diagnose, fit, predict
 
 PARTS = ("train", "validation", "held_out")

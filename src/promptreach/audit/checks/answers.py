@@ -15,8 +15,8 @@ from promptreach.report.findings import Cell, Table
 from promptreach.training.runs import Run, applied
 from promptreach.training.task.judging import SPARE, decoded, room_of
 from promptreach.training.task.kinds.kind import TaskKind
+from promptreach.training.task.limits import drawn_rows
 from promptreach.training.task.objective import HeadObjective
-from promptreach.training.task.task import drawn_rows
 from promptreach.training.task.writing import greedy
 
 SHOWN = 6

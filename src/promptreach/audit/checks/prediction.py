@@ -16,7 +16,8 @@ from promptreach.prediction.forecast import CONFIDENCE, Prediction
 from promptreach.prediction.predict import GROUPS, LEFT_OUT, forecasts
 from promptreach.report.findings import Cell, Table
 from promptreach.training.runs import Run
-from promptreach.training.task.task import Task, drawn_rows
+from promptreach.training.task.limits import drawn_rows
+from promptreach.training.task.task import Task
 
 MOST = 0.1
 """The most that predictions may cost, as a share of the rows that training went through forward and backward."""

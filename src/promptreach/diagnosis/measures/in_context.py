@@ -17,9 +17,10 @@ from promptreach.rows.options import with_options
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.in_context import drawn_shots, in_context
+from promptreach.training.task.limits import drawn_rows
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.parts import divided
-from promptreach.training.task.task import Task, drawn_rows
+from promptreach.training.task.task import Task
 
 WORDS = ("instruction", "examples")
 """The words that a start may be named by."""

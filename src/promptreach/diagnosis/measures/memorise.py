@@ -6,8 +6,9 @@ from promptreach.backbone import Backbone
 from promptreach.data import TaskData
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows
 from promptreach.training.task.readout import Pooling
-from promptreach.training.task.task import Limits, Task, check_room, content_length, drawn_rows, fit_probes
+from promptreach.training.task.task import Task, fit_probes
 
 _WEAKEST = (1e-4,)
 """Ridge strengths of the head alone, which is the control: it may memorise as much as it can."""

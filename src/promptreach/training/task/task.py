@@ -15,9 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.backbone import Backbone, Prepended
-from promptreach.data import Completions, TaskData
+from promptreach.data import TaskData
 from promptreach.errors import DataError, Fault, InputError, raise_if_any
-from promptreach.training.arguments import MIN_CONTENT, least_faults
 from promptreach.training.task._finite import unfinite_fault
 from promptreach.training.task.chats import rendered
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults, class_weights_of
@@ -26,6 +25,7 @@ from promptreach.training.task.judging import PLAIN, Judging, room_of
 from promptreach.training.task.kinds.kind import Places, TaskKind, laid_out
 from promptreach.training.task.kinds.labels import Labels
 from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows
 from promptreach.training.task.objective import Completion, HeadObjective, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, Pooling, Probe, Problem, best_probe, pool, standardised
@@ -34,24 +34,6 @@ from promptreach.training.task.slices import Slices
 Seen = TypeVar("Seen")
 MIN_INPUTS = 12
 """Fewer different inputs than this do not make three parts."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits on the data: how many examples of each part are used, and how many tokens of an example.
-
-    Raises:
-        InputError: naming every limit that is below 2 examples, or below `MIN_CONTENT` tokens.
-    """
-
-    train: int = 1024
-    validation: int = 256
-    held_out: int = 512
-    max_length: int = 128
-
-    def __post_init__(self) -> None:
-        counts = {"limits.train": self.train, "limits.validation": self.validation, "limits.held_out": self.held_out}
-        raise_if_any(least_faults(counts, 2) + least_faults({"limits.max_length": self.max_length}, MIN_CONTENT))
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,11 +247,6 @@ def _check_losses(task: Task) -> None:
         raise InputError(unfinite_fault(task.backbone, broken, seen))
 
 
-def content_length(backbone: Backbone, limits: Limits, longest_prompt: int) -> int:
-    """The most tokens of an example that are read, so that all rows are cut alike whatever stands in front of them."""
-    return min(limits.max_length, backbone.max_positions - longest_prompt)
-
-
 def features(
     task: Task, part: str, poolings: Sequence[Pooling], joined: Prepended | None = None
 ) -> dict[Pooling, Tensor]:
@@ -385,25 +362,3 @@ def _problems(
         return
     x = features_at(task, "train", places, joined)
     yield from ((one, x, problem) for one in poolings)
-
-
-def check_room(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
-    """Refuse what cannot be trained on this model at all.
-
-    Raises:
-        InputError: when the prompt leaves no room for content, or completions are asked of an encoder.
-    """
-    faults = []
-    if isinstance(data, Completions) and backbone.task == "encoder":
-        faults.append(Fault("data", "prompts with completions", "labelled texts for an encoder", "use a causal model"))
-    longest = backbone.max_positions - MIN_CONTENT
-    if longest_prompt > longest:
-        seen = f"{longest_prompt} virtual tokens in a context of {backbone.max_positions}"
-        faults.append(Fault("tokens", seen, f"at most {longest}"))
-    raise_if_any(faults, InputError)
-
-
-def drawn_rows(count: int, most: int, seed: int) -> list[int]:
-    """At most `most` of `count` rows, drawn at random, ascending."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order[:most].sort().values.tolist()
