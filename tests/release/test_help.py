@@ -15,7 +15,7 @@ from promptreach import cli
 
 README = Path(__file__).parents[2] / "README.md"
 LINES, COLUMNS = 40, 100
-MORE_LINES = {"audit": 96, "fit": 92, "evaluate": 48}
+MORE_LINES = {"predict": 46, "audit": 96, "fit": 92, "evaluate": 48}
 """These take every choice of a training, in panels of their own: what is asked first is on the first screen."""
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import pytest
 from helpers.sample_report import sample_result
 from promptreach.certificate import Evidence
 from promptreach.report.findings import Finding, Table, Text
-from promptreach.report.glance import MOST_LINES, Shown, View, as_html, as_text
+from promptreach.report.glance import MOST_LINES, AtAGlance, View, as_html, as_text
 
 EVIL = "<script>alert(1)</script>\x1b[2J"
 
@@ -86,4 +86,4 @@ def test_a_view_alone() -> None:
     assert as_text(view) == "It is so\nfrom here\nbecause"
     assert as_html(view) == "<div><p><b>It is so</b></p>\n<p><small>from here</small></p>\n<p>because</p>\n</div>"
     with pytest.raises(NotImplementedError):
-        Shown().view()
+        AtAGlance().view()

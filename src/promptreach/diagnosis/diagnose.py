@@ -20,7 +20,7 @@ from promptreach.hf.adapters.folders import as_adapter
 from promptreach.hf.models.load import opened_for
 from promptreach.progress import Progress
 from promptreach.prompt import Adapter
-from promptreach.report.glance import Shown, View
+from promptreach.report.glance import AtAGlance, View
 from promptreach.report.verdict import Reason, TuningVerdict
 from promptreach.tables import read_task
 from promptreach.training.arguments import MIN_CONTENT, choice_faults, least_faults, rate_faults, size_faults
@@ -37,7 +37,7 @@ ATTEMPTABLE = ("prompt", "prefix", "lora")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Diagnosis(Shown):
+class Diagnosis(AtAGlance):
     """A verdict between expressivity, optimisation and data, and its reasons.
 
     Attributes:

@@ -190,7 +190,6 @@ class TrainingNumbers:
             own stands under `USER`.
         lora: the name of the LoRA run; empty where it was left out.
         lengths_left_out: of prompts that were not trained.
-        not_needed: what was not trained because the verdict did not hang on it, by its name, and why.
         user: None where nothing was brought.
         against_shorter: every prompt, and every prefix, compared with each shorter one of its form, by both names.
         layers: of the model.
@@ -201,6 +200,7 @@ class TrainingNumbers:
         left_out: those of `BASELINES` that were not asked for.
         beside: the metric of every run's `value`: the one that decides, or F1 where few rows are of one of two labels.
         in_context: the bare model with words in front of the rows, by what they are.
+        not_needed: what was not trained because the verdict did not hang on it, by its name, and why.
     """
 
     metric: Metric
@@ -214,7 +214,6 @@ class TrainingNumbers:
     against_user: Mapping[str, Comparison]
     lora: str
     lengths_left_out: tuple[int, ...] = ()
-    not_needed: Mapping[str, str] = field(default_factory=dict)
     user: UserNumbers | None = None
     against_shorter: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
     layers: int = 0
@@ -225,6 +224,7 @@ class TrainingNumbers:
     left_out: tuple[str, ...] = ()
     beside: ScoreMetric | None = None
     in_context: Mapping[str, InContextNumbers] = field(default_factory=dict)
+    not_needed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

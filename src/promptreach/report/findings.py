@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from promptreach.certificate import Certificate, Evidence, Side
-from promptreach.report.glance import Shown, View, tables_of
+from promptreach.report.glance import AtAGlance, View, tables_of
 
 FINDING_VERSION = 1
 """The version of a finding's JSON where it stands alone: raised when a field is renamed, removed or changes meaning."""
@@ -134,7 +134,7 @@ _Certificate = Annotated[
 ]
 
 
-class Finding(Shown, _Record):
+class Finding(AtAGlance, _Record):
     """What one check found.
 
     Attributes:

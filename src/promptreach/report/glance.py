@@ -48,7 +48,7 @@ class View:
     tables: Sequence[Titled] = ()
 
 
-class Shown:
+class AtAGlance:
     """Something that is shown by its `view`, in an interpreter and in a notebook."""
 
     def view(self) -> View:

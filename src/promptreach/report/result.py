@@ -15,7 +15,7 @@ from pydantic import Field
 from promptreach.certificate import Evidence
 from promptreach.report.findings import Block, Finding, _Record
 from promptreach.report.formatting import format_seconds
-from promptreach.report.glance import Shown, View, tables_of
+from promptreach.report.glance import AtAGlance, View, tables_of
 from promptreach.report.verdict import EXIT_STATUS, TuningVerdict
 from promptreach.report.verdict import Reason as Reason
 
@@ -50,7 +50,7 @@ class Recommendation(_Record):
     published: str | None = None
 
 
-class Report(Shown, _Record):
+class Report(AtAGlance, _Record):
     """A verdict with all that goes with it, as every writer shows it.
 
     Attributes:

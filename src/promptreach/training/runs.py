@@ -19,7 +19,7 @@ from promptreach.files import as_output_error
 from promptreach.prompt import Adapter
 from promptreach.report.findings import Cell, Table
 from promptreach.report.formatting import counted, format_seconds
-from promptreach.report.glance import Shown, View
+from promptreach.report.glance import AtAGlance, View
 from promptreach.training.methods.initial import WarmStart
 from promptreach.training.methods.methods import CONFIGURED, Shape, method_named
 from promptreach.training.store import Groups, Store, read_stored, read_tensors
@@ -109,7 +109,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Run(Shown):
+class Run(AtAGlance):
     """The outcome of one run.
 
     Attributes:

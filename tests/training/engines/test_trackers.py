@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.tasks import task_of
 from promptreach.errors import InputError, MissingExtraError, install_command
 from promptreach.training.engines import trackers
 from promptreach.training.engines.trackers import TRACKERS, Tracked, name_of, sending, tracker_faults
@@ -67,9 +68,10 @@ def test_trackio_gets_every_look_once(
     trackio: list[tuple[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finished_run()
+    task = task_of("gpt2")
     with sending(executor_of([run, run]), "trackio", tmp_path) as maker:
-        executor = maker("a task")  # type: ignore[arg-type]
-        assert (executor.task, executor.run([run.config])) == ("a task", [run, run])
+        executor = maker(task)
+        assert (executor.task, executor.run([run.config])) == (task, [run, run])
         executor.run([run.config])
     assert [name for name, _ in trackio].count("init") == 1
     assert trackio[0][1] == {"project": "promptreach", "name": name_of(run.config), "config": run.config.to_record()}
@@ -86,7 +88,7 @@ def test_trackio_gets_every_look_once(
 def test_tensorboard_gets_a_folder_a_run(tensorboard: dict[str, list[tuple[str, float, int]]], tmp_path: Path) -> None:
     run = finished_run()
     with sending(executor_of([run]), "tensorboard", tmp_path) as maker:
-        maker("a task").run([run.config])  # type: ignore[arg-type]
+        maker(task_of("gpt2")).run([run.config])
     ((folder, scalars),) = tensorboard.items()
     assert Path(folder) == tmp_path / name_of(run.config)
     assert ("validation_loss", run.curve[-1].validation_loss, run.curve[-1].step) in scalars

@@ -53,7 +53,7 @@ def judged_on_training(task: Task) -> Task:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_learns(family: str, name: str) -> None:
     # The head stands still: what is gained is the method's own. Looks at the training rows are without dropout.
-    config = free_config(name, head_learning_rate=0.0, steps=32, patience=9)
+    config = free_config(name, head_learning_rate=0.0, steps=64, patience=9)
     run = train(judged_on_training(task_of(family)), config, RunStore(None), no_step)
     assert run.status == "finished"
     assert run.curve[-1].validation_loss < 0.93 * run.curve[0].validation_loss
