@@ -47,9 +47,8 @@ def metadata(wheel: Path) -> Message:
 
 def strangers(names: Iterable[str]) -> list[str]:
     """What has no place in a wheel: anything outside the package, and kinds of files that the library never needs."""
-    ours = re.compile(
-        rf"(promptreach/.*\.(py|j2|css|js|toml)|promptreach/hf/adapters/load\.py\.txt|promptreach/py\.typed|{re.escape(INFO)}/.*)"
-    )
+    files = r"promptreach/(.*\.(py|j2|css|js|toml)|py\.typed|hf/adapters/load\.py\.txt)"
+    ours = re.compile(rf"({files}|{re.escape(INFO)}/.*)")
     return sorted(name for name in names if not ours.fullmatch(name) or "/tests/" in name)
 
 

@@ -15,7 +15,7 @@ def test_every_limit_that_is_too_small_is_named() -> None:
 
 def test_rows_are_cut_where_the_longest_prompt_ends_the_context() -> None:
     model = model_of("gpt2")
-    assert content_length(model, Limits(max_length=3), 4) == 3
+    assert content_length(model, Limits(max_length=9), 4) == 9
     assert content_length(model, Limits(max_length=10**6), 4) == model.max_positions - 4
 
 
