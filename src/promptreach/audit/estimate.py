@@ -13,6 +13,7 @@ import torch
 from promptreach.audit.plan import AuditPlan, planned
 from promptreach.audit.settings import Settings
 from promptreach.data import TaskData
+from promptreach.diagnosis.numbers import BASELINES
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel
 from promptreach.memory import is_shortage, peak_memory
@@ -47,10 +48,12 @@ class Opening:
             return f"How long this takes could not be estimated: {self.reason}"
         runs = ", ".join(run.name.replace("lora", "LoRA") for run in self.plan.runs)
         settings = self.plan.settings
+        races = settings["budget"] != "thorough" and tuple(settings["methods"]) == BASELINES
+        early = " Less where the first prompt fits, since the rest is then left out." if races else ""
         return (
             f"This takes about {duration(60 * self.plan.minutes)} and {gib(self.plan.memory_bytes)} here (PREDICTED, "
-            f"from steps timed just now): {runs}, {settings['steps']} steps of {settings['batch_size']} rows each. A "
-            "first look comes before anything is trained."
+            f"from steps timed just now): {runs}, {settings['steps']} steps of {settings['batch_size']} rows "
+            f"each.{early} A first look comes before anything is trained."
         )
 
     def taken(self) -> "Taken":

@@ -129,8 +129,8 @@ def _hardly_learnt(seen: Measurements) -> Judgement:
     """UNDECIDED: nothing beats the control, which is far from what is possible, and LoRA does not fit its own rows."""
     rival = seen.runs[seen.lora]
     return undecided(
-        f"{sentence(seen.control)} ({seen.score('head')}) is as good as LoRA ({seen.score(seen.lora)}), and neither "
-        "fits even the rows that LoRA was trained on: what longer training would reach is open.",
+        f"{sentence(seen.control)} ({seen.score('head')}) is as good as LoRA ({seen.score(seen.lora)}), and fits "
+        "even the rows that LoRA was trained on no worse: what longer training would reach is open.",
         (
             measured(
                 f"LoRA's training loss is {rival.train_loss:.3f} after {rival.steps} steps, and "

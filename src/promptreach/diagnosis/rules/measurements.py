@@ -34,6 +34,8 @@ STILL_FALLING = 0.02
 """Nats by which the validation loss fell over the last quarter of a training run that was not done."""
 LONGER = 4.0
 """Falling on as in the last quarter for as long again as the whole training: the gap that this would close is open."""
+NEARLY_ALL = 0.9
+"""The share of the control's loss from which a LoRA that leaves it on its own rows has hardly learnt anything."""
 OUT_OF_REACH = 0.5
 """The share of LoRA's change of a model's one layer from which the form is what binds."""
 ANSWERS: Mapping[str, str] = {
@@ -160,8 +162,8 @@ class Measurements:
 
     @property
     def hardly_learnt(self) -> bool:
-        """Whether the control is less than half way from a constant answer to what is possible, and LoRA leaves more
-        than half of the control's loss even on the rows it was trained on.
+        """Whether the control is less than half way from a constant answer to what is possible, and LoRA leaves nearly
+        all of the control's loss even on the rows it was trained on.
 
         Then that LoRA is no better than the control says nothing of what the rows allow: nobody has fitted them.
         """
@@ -169,7 +171,7 @@ class Measurements:
         if self.constant is None or rival.train_loss is None:
             return False
         half_way = 2 * self.value(control) >= self.constant + self.most
-        return not half_way and 2 * rival.train_loss > control.validation_loss
+        return not half_way and rival.train_loss > NEARLY_ALL * control.validation_loss
 
     def harmed(self, name: str) -> bool:
         """Whether a prompt or prefix ends certainly below the control: its start did harm that stayed."""
