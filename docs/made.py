@@ -74,6 +74,7 @@ QUESTIONS = {
     "training_not_done": ("Was the loss still falling, or the best rate the largest tried?", "UNDECIDED"),
     "nothing_memorised": ("Were rows to be memorised, and LoRA does not either?", "UNDECIDED"),
     "lengths_not_compared": ("Were fewer than three lengths of this form compared?", "UNDECIDED"),
+    "longest_not_done": ("Would the longest one, still falling, close what length leaves?", "UNDECIDED"),
     "training_not_trusted": ("Does this training miss a prompt that is known to exist?", "UNDECIDED"),
     "form_falls_short": ("None of these: what is left to blame is the form.", "FORM"),
 }
