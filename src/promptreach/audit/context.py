@@ -11,7 +11,6 @@ from promptreach.backbone import Classifier, TokenBatch
 from promptreach.data import TaskData
 from promptreach.diagnosis.experiment import Experiment, longest_prompt
 from promptreach.diagnosis.measures.in_context import start_text
-from promptreach.diagnosis.numbers import BASELINES
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.by_config import config_of
 from promptreach.progress import Progress
@@ -94,7 +93,7 @@ def prepared(
         task=task,
         executor_of=executor_of or (lambda task: InProcess(task, RunStore(None), shown)),
         tokens=settings.tokens,
-        every_run=settings.budget == "thorough" or settings.methods != BASELINES or bool(settings.method_config),
+        every_run=settings.every_run,
         rank=settings.rank,
         steps=settings.steps,
         batch_size=settings.batch_size,

@@ -13,7 +13,6 @@ import torch
 from promptreach.audit.plan import AuditPlan, planned
 from promptreach.audit.settings import Settings
 from promptreach.data import TaskData
-from promptreach.diagnosis.numbers import BASELINES
 from promptreach.errors import InputError
 from promptreach.hf import OpenModel
 from promptreach.memory import is_shortage, peak_memory
@@ -31,6 +30,7 @@ class Opening:
         reason: why there is none; otherwise empty.
         known_runs: runs that an earlier call had finished in the same folder, which the estimate counts as well.
         on_cpu: whether the model computes there.
+        every_run: whether nothing is left out of what is planned.
         began, worked: the monotonic clock and the seconds of work when the estimate was made.
     """
 
@@ -38,6 +38,7 @@ class Opening:
     reason: str = ""
     known_runs: int = 0
     on_cpu: bool = True
+    every_run: bool = True
     began: float = field(default_factory=time.monotonic)
     worked: float = field(default_factory=time.process_time)
 
@@ -48,8 +49,7 @@ class Opening:
             return f"How long this takes could not be estimated: {self.reason}"
         runs = ", ".join(run.name.replace("lora", "LoRA") for run in self.plan.runs)
         settings = self.plan.settings
-        races = settings["budget"] != "thorough" and tuple(settings["methods"]) == BASELINES
-        early = " Less where the first prompt fits, since the rest is then left out." if races else ""
+        early = "" if self.every_run else " Less where the first prompt fits, since the rest is then left out."
         return (
             f"This takes about {duration(60 * self.plan.minutes)} and {gib(self.plan.memory_bytes)} here (PREDICTED, "
             f"from steps timed just now): {runs}, {settings['steps']} steps of {settings['batch_size']} rows "
@@ -97,7 +97,7 @@ def estimated(model: OpenModel, data: TaskData, settings: Settings, known_runs: 
         if not is_shortage(error):
             _LOG.error("the estimate broke", exc_info=error)
             reason = f"something that nobody foresaw happened in it ({type(error).__name__}); the log has it."
-    return Opening(plan, reason, known_runs, on_cpu)
+    return Opening(plan, reason, known_runs, on_cpu, settings.every_run)
 
 
 def gib(count: int | float) -> str:

@@ -70,6 +70,11 @@ class Settings:
     accumulate: int = 1
     serve_with: str = ""
 
+    @property
+    def every_run(self) -> bool:
+        """Whether all is trained, also what cannot change the verdict any more; so it is where methods were chosen."""
+        return self.budget == "thorough" or self.methods != BASELINES or bool(self.method_config)
+
 
 BUDGETS: dict[BudgetName, Settings] = {
     "quick": Settings("quick", 0, Limits(1200, 256, 1024, 128), (4, 16), 8, 75, 32, 32),
