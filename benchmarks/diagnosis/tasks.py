@@ -1,24 +1,36 @@
 """Tasks whose true cause is known by construction: one function per kind.
 
 What is expected of a task follows from how it is made, and stands here before anything is diagnosed. `truth.py` checks
-the constructions by training that has nothing to do with the diagnosis. The rows of a task change with the seed, what
-is hidden in them does not.
+the constructions by training that has nothing to do with the diagnosis. The rows of a task (see `rows.py`) change with
+the seed, what is hidden in them does not.
 """
 
-import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from backbones import IDS, LETTERS, SKILLS, VALUES
+from backbones import LETTERS, SKILLS, VALUES
 
-from promptreach.backbone import Prepended
-from promptreach.data import Completions, LabelledTexts, TaskData
+from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.hf import OpenModel
 from promptreach.tuning import Limits
+from rows import (
+    CLOTHES,
+    FOODS,
+    LETTER_LIMITS,
+    TEXT_LIMITS,
+    animal_or_tool,
+    food_or_clothes,
+    labelled,
+    letters_labelled,
+    phrases,
+    place_or_thing_first,
+    spelled,
+    words,
+    written_by,
+)
 
 HALVES = ("tuning", "reported")
 
@@ -52,104 +64,11 @@ class Task:
     plain: bool = False
 
 
-# Rows -----------------------------------------------------------------------------------------------------------------
-
-LETTER_LIMITS = Limits(train=600, validation=150, held_out=300, max_length=32)
-TEXT_LIMITS = Limits(train=400, validation=100, held_out=200, max_length=32)
-ANIMALS = ("cat", "dog", "horse", "cow", "sheep", "lion", "wolf", "goat", "duck", "mouse", "pig", "bear")
-TOOLS = ("hammer", "saw", "knife", "spoon", "shovel", "drill", "axe", "rake", "broom", "wrench", "fork", "brush")
-PLACES = ("kitchen", "bedroom", "hall", "office", "forest", "field", "river", "beach", "garden", "street")
-QUALITIES = ("old", "small", "red", "nice", "wet", "large", "blue", "quiet", "heavy", "strange")
-
-
-def words(count: int, letters: str, seed: int, shortest: int = 4, longest: int = 8) -> list[str]:
-    """Different words of random letters."""
-    draw = random.Random(seed)
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found["".join(draw.choices(letters, k=draw.randint(shortest, longest)))] = None
-    return list(found)
-
-
-def phrases(count: int, seed: int) -> list[str]:
-    """Different short phrases: a quality, a place, a thing."""
-    all_of_them = [f"{q} {place} {thing}" for q in QUALITIES for place in PLACES for thing in ANIMALS + TOOLS]
-    return random.Random(seed).sample(all_of_them, count)
-
-
-def spelled(found: Sequence[str], answers: Sequence[str]) -> Completions:
-    """Words letter by letter, each with one token to answer."""
-    return Completions(tuple(" ".join(word) for word in found), tuple(answers))
-
-
-def labelled(texts: Sequence[str], answers: Sequence[str]) -> LabelledTexts:
-    names = tuple(sorted(set(answers)))
-    return LabelledTexts(tuple(texts), tuple(names.index(answer) for answer in answers), names)
-
-
-def letters_labelled(found: Sequence[str], answers: Sequence[str]) -> LabelledTexts:
-    return labelled([" ".join(word) for word in found], answers)
-
-
-def prompt_of(model: OpenModel, hidden: Sequence[str]) -> torch.Tensor:
-    """The vocabulary rows of the small GPT's words `hidden`."""
-    return model.vocabulary[torch.tensor([IDS[word] for word in hidden])]
-
-
-def answers_of(model: OpenModel, found: Sequence[str], hidden: Sequence[str]) -> list[str]:
-    """What the frozen model answers to each word behind the prompt `hidden`."""
-    batch = model.batch(model.tokenize([" ".join(word) for word in found]))
-    with torch.no_grad():
-        states = model.hidden(batch, Prepended(prompt=prompt_of(model, hidden)))
-        last = states[torch.arange(len(found)), batch.mask.sum(1) - 1]
-        return model.tokenizer.convert_ids_to_tokens(model.vocabulary_logits(last).argmax(-1).tolist())
-
-
 # The kinds ------------------------------------------------------------------------------------------------------------
 
 MARKERS = {skill: (f"<{skill}>",) * 4 for skill in SKILLS}
 SHORT = {"tokens": (2, 4, 8), "steps": 200, "limits": LETTER_LIMITS}
 PHRASES = {"tokens": (2, 4), "steps": 80, "batch_size": 16, "limits": TEXT_LIMITS}
-
-
-def written_by(hidden: Sequence[str], letters: str = LETTERS, noise: int = 0) -> Callable[[OpenModel, int], TaskData]:
-    """Rows that the frozen model answers itself behind a hidden prompt; `noise` of them again, with wrong answers."""
-
-    def rows(model: OpenModel, seed: int) -> TaskData:
-        found = words(1050 - noise, letters, seed)
-        answers = answers_of(model, found, hidden)
-        most = max(map(answers.count, set(answers))) / len(answers)
-        if most > 0.9:  # hardly anything to find: verdicts on such rows would be scored against the wrong truth
-            raise ValueError(
-                f"the model answers alike to {most:.0%} of the rows behind its hidden prompt: train it again"
-            )
-        draw = random.Random(seed)
-        wrong = [draw.choice([value for value in sorted(set(answers)) if value != own]) for own in answers[:noise]]
-        return spelled(found + found[:noise], answers + wrong)
-
-    return rows
-
-
-def animal_or_tool(model: OpenModel, seed: int) -> TaskData:
-    """Completions that name the kind of the thing in a phrase."""
-    found = phrases(750, seed)
-    return Completions(tuple(found), tuple(f" {kind}" for kind in kinds_of(found)))
-
-
-def place_or_thing_first(model: OpenModel, seed: int) -> TaskData:
-    """Phrases with their last two words in either order; the label says which stands first."""
-    draw = random.Random(seed)
-    texts, answers = [], []
-    for phrase in phrases(750, seed):
-        quality, place, thing = phrase.split()
-        swapped = draw.random() < 0.5
-        texts.append(f"{quality} {thing} {place}" if swapped else phrase)
-        answers.append("thing" if swapped else "place")
-    return labelled(texts, answers)
-
-
-def kinds_of(found: Sequence[str]) -> list[str]:
-    return ["animal" if phrase.split()[-1] in ANIMALS else "tool" for phrase in found]
 
 
 def planted() -> Iterator[Task]:
@@ -159,33 +78,43 @@ def planted() -> Iterator[Task]:
     for skill in ("max", "first", "next"):
         rows = written_by(MARKERS[skill])
         yield Task(f"planted-{skill}", "planted", "small_gpt", ("FITS",), why, rows, SHORT, MARKERS[skill], truth)
-    noisy = written_by(MARKERS["min"], noise=50)
+    for name, skill, model in (("last", "last", "other_three"), ("upper", "upper", "other_two")):
+        rows = written_by(MARKERS[skill])
+        yield Task(f"planted-{name}", "planted", model, ("FITS",), why, rows, SHORT, MARKERS[skill], truth)
     why_noisy = "The prompt that wrote them gets all but the 50 rows right that were spoilt."
-    yield Task("planted-noisy", "planted", "small_gpt", ("FITS",), why_noisy, noisy, SHORT, MARKERS["min"], truth)
+    for name, skill, model in (("planted-noisy", "min", "small_gpt"), ("planted-noisy-last", "last", "other_two")):
+        noisy = written_by(MARKERS[skill], noise=50)
+        yield Task(name, "planted", model, ("FITS",), why_noisy, noisy, SHORT, MARKERS[skill], truth)
     why = "The kind of the thing is linear in the last state, and the trained prompt of `truth.py` names it."
     truth = (("head", 0, 0), ("prompt", 4, 300))
-    yield Task("animal-or-tool", "planted", "smollm2", ("FITS",), why, animal_or_tool, PHRASES, truth=truth)
+    for name, found in (("animal-or-tool", animal_or_tool), ("food-or-clothes", food_or_clothes)):
+        yield Task(name, "planted", "smollm2", ("FITS",), why, found, PHRASES, truth=truth)
 
 
 def crippled() -> Iterator[Task]:
     """OPTIMISER: a prompt exists, as above, and the attempt could not have found it."""
     why = "A prompt of that length exists; the attempt's {} keeps it from moving there."
     truth = (("head", 0, 0), ("prompt", 4, 600))
+    slow = Attempt("prompt", 4, learning_rate=1e-5, init="vocabulary", steps=200)
+    short = Attempt("prompt", 4, learning_rate=0.01, init="vocabulary", steps=3)
+    far = "start, five times too far out, at its learning rate"
     attempts = {
-        "max": ("learning rate", Attempt("prompt", 4, learning_rate=1e-5, init="vocabulary", steps=200)),
-        "first": ("start, five times too far out, at its learning rate", PEFT_DEFAULT),
-        "next": ("three steps", Attempt("prompt", 4, learning_rate=0.01, init="vocabulary", steps=3)),
+        "max": ("small_gpt", "learning rate", slow),
+        "first": ("small_gpt", far, PEFT_DEFAULT),
+        "next": ("small_gpt", "three steps", short),
+        "upper": ("other_three", "learning rate", slow),
+        "last": ("other_two", far, PEFT_DEFAULT),
+        "min": ("other_three", "three steps", short),
     }
-    for skill, (what, attempt) in attempts.items():
+    for skill, (model, what, attempt) in attempts.items():
         rows, options = written_by(MARKERS[skill]), {**SHORT, "attempt": attempt}
         text = why.format(what)
-        yield Task(
-            f"crippled-{skill}", "crippled", "small_gpt", ("OPTIMISER",), text, rows, options, MARKERS[skill], truth
-        )
+        yield Task(f"crippled-{skill}", "crippled", model, ("OPTIMISER",), text, rows, options, MARKERS[skill], truth)
     truth = (("head", 0, 0), ("prompt", 4, 300))
     options = {**PHRASES, "attempt": Attempt("prompt", 4, learning_rate=1e-5, init="random", steps=80)}
     text = why.format("learning rate and start")
-    yield Task("crippled-phrases", "crippled", "smollm2", ("OPTIMISER",), text, animal_or_tool, options, truth=truth)
+    for name, found in (("crippled-phrases", animal_or_tool), ("crippled-clothes", food_or_clothes)):
+        yield Task(name, "crippled", "smollm2", ("OPTIMISER",), text, found, options, truth=truth)
     attempt = Attempt("prompt", 16, learning_rate=1e-3, init="random", steps=10, pooling="first")
     options = {**PHRASES, "tokens": (4, 16), "attempt": attempt}
     text = "Vocabulary rows leave the head what it reads; a random start drowns it, and ten steps do not undo that."
@@ -244,7 +173,7 @@ def lookup() -> Iterator[Task]:
     options = {"tokens": (1, 2, 4), "rank": 16, "limits": limits}
     own = {"attempt": Attempt("prefix", 1, learning_rate=0.5, init="text", steps=600)}
     # The deeper, the longer LoRA takes; where it is not done, it is no measure of what a few slots fall short of.
-    steps = {"one_layer_gpt": 400, "two_layer_gpt": 600, "small_gpt": 600}
+    shallow = ("one_layer_gpt", "other_one")
     kinds: dict[str, tuple[str, int, dict[str, Any]]] = {
         "lookup-three-a": ("small_gpt", 11, {}),
         "lookup-three-b": ("small_gpt", 12, {}),
@@ -258,6 +187,12 @@ def lookup() -> Iterator[Task]:
         "lookup-one-own": ("one_layer_gpt", 20, own),
         "table-two-a": ("two_layer_gpt", 21, {}),
         "table-two-b": ("two_layer_gpt", 22, {}),
+        "lookup-two-d": ("other_two", 31, {}),
+        "lookup-two-e": ("other_two", 32, {}),
+        "lookup-two-f": ("other_two", 33, {"goal": "memorise"}),
+        "lookup-two-other-own": ("other_two", 34, own),
+        "lookup-one-c": ("other_one", 35, {}),
+        "lookup-three-other-own": ("other_three", 36, own),
     }
 
     def rows(number: int) -> Callable[[OpenModel, int], TaskData]:
@@ -271,7 +206,7 @@ def lookup() -> Iterator[Task]:
         return made
 
     for name, (model, number, more) in kinds.items():
-        given = {**options, "steps": steps[model], **more}
+        given = {**options, "steps": 400 if model in shallow else 600, **more}
         kind, both = name.split("-")[0], model == "small_gpt" and "attempt" not in more
         expected = ("FITS", "MORE_TOKENS") if both else ("MORE_TOKENS",)
         yield Task(name, kind, model, expected, why, rows(number), given, truth=LOOKUP, plain=True)
@@ -293,6 +228,7 @@ def pairwise() -> Iterator[Task]:
         "before": lambda word: word[-2],
         "largest": lambda word: max(word[-3:]),
         "least": lambda word: min(word[-3:]),
+        "middle": lambda word: sorted(word[-3:])[1],
     }
     kinds: dict[str, tuple[str, str, dict[str, Any]]] = {
         "pair-two-larger": ("narrow_two", "larger", {}),
@@ -307,6 +243,12 @@ def pairwise() -> Iterator[Task]:
         "pair-one-smaller": ("one_layer_gpt", "smaller", {}),
         "pair-one-least": ("one_layer_gpt", "least", {}),
         "pair-one-own": ("one_layer_gpt", "larger", own),
+        "pair-two-middle": ("other_narrow_two", "middle", {}),
+        "pair-two-least": ("other_narrow_two", "least", {}),
+        "pair-two-smaller-own": ("other_narrow_two", "smaller", own),
+        "pair-three-largest": ("other_narrow_three", "largest", {}),
+        "pair-three-middle": ("other_narrow_three", "middle", {}),
+        "pair-one-largest": ("other_one", "largest", {}),
     }
 
     def rows(answer: Callable[[str], str]) -> Callable[[OpenModel, int], TaskData]:
@@ -337,6 +279,9 @@ def contradicted() -> Iterator[Task]:
     def spaced(count: int, seed: int) -> list[str]:
         return words(count, LETTERS, seed)
 
+    def garments(count: int, seed: int) -> list[str]:
+        return phrases(count, seed, FOODS + CLOTHES)
+
     def asked(texts: Sequence[str], answers: Sequence[str]) -> Completions:
         return Completions(tuple(texts), tuple(answers))
 
@@ -345,6 +290,8 @@ def contradicted() -> Iterator[Task]:
         ("contradicted-answers", "small_gpt", doubled(spaced, spelled, ("A", "B")), SHORT),
         ("contradicted-phrases", "minilm", doubled(phrases, labelled, ("no", "yes")), PHRASES),
         ("contradicted-completions", "smollm2", doubled(phrases, asked, (" no", " yes")), PHRASES),
+        ("contradicted-garments", "minilm", doubled(garments, labelled, ("left", "right")), PHRASES),
+        ("contradicted-values", "other_two", doubled(spaced, spelled, ("C", "D")), SHORT),
     )
     for name, model, rows, options in kinds:
         yield Task(name, "contradicted", model, ("DATA",), why, rows, options)
@@ -365,11 +312,16 @@ def shuffled() -> Iterator[Task]:
     def spaced(count: int, seed: int) -> list[str]:
         return [" ".join(word) for word in words(count, LETTERS, seed)]
 
+    def garments(count: int, seed: int) -> list[str]:
+        return phrases(count, seed, FOODS + CLOTHES)
+
     kinds = (
         ("shuffled-letters", "small_gpt", drawn(spaced, 1050, "ny"), SHORT),
         ("shuffled-classes", "small_gpt", drawn(spaced, 1050, "abcd"), SHORT),
         ("shuffled-phrases", "minilm", drawn(phrases, 750, "ny"), PHRASES),
         ("shuffled-states", "smollm2", drawn(phrases, 750, "ny"), PHRASES),
+        ("shuffled-garments", "smollm2", drawn(garments, 750, "abc"), PHRASES),
+        ("shuffled-words", "other_three", drawn(spaced, 1050, "abc"), SHORT),
     )
     for name, model, rows, options in kinds:
         yield Task(name, "shuffled", model, ("DATA",), why, rows, options)
@@ -394,6 +346,8 @@ def few() -> Iterator[Task]:
         ("few-letters", "small_gpt", drawn(spaced), SHORT),
         ("few-phrases", "minilm", drawn(phrases), PHRASES),
         ("few-states", "smollm2", drawn(phrases), PHRASES),
+        ("few-words", "other_two", drawn(spaced), SHORT),
+        ("few-others", "minilm", drawn(spaced), PHRASES),
     )
     for name, model, rows, options in kinds:
         yield Task(name, "few", model, ("UNDECIDED",), why, rows, options)
@@ -403,17 +357,42 @@ KINDS = (planted, crippled, lookup, new_attention, pairwise, contradicted, shuff
 TASKS = {task.name: task for kind in KINDS for task in kind()}
 
 
-DRAW = "2026-11-29"
-"""Which draw of the halves this is. It changes only together with the suite, before anything of it is diagnosed."""
+DRAW = "2026-11-29 12:50"
+"""When the reported half was drawn: after the last change of the rules, before anything of it was diagnosed."""
+REPORTED = frozenset(
+    (
+        "planted-last",
+        "planted-upper",
+        "planted-noisy-last",
+        "food-or-clothes",
+        "crippled-upper",
+        "crippled-last",
+        "crippled-min",
+        "crippled-clothes",
+        "lookup-two-d",
+        "lookup-two-e",
+        "lookup-two-f",
+        "lookup-two-other-own",
+        "lookup-one-c",
+        "lookup-three-other-own",
+        "pair-two-middle",
+        "pair-two-least",
+        "pair-two-smaller-own",
+        "pair-three-largest",
+        "pair-three-middle",
+        "pair-one-largest",
+        "contradicted-garments",
+        "contradicted-values",
+        "shuffled-garments",
+        "shuffled-words",
+        "few-words",
+        "few-others",
+    )
+)
+"""The tasks of that draw, on models, rows and questions of their own. An earlier reported half was looked at while
+rules were changed, and tunes them now."""
 
 
 def half_of(name: str) -> str:
-    """Which half a task is in: within each kind the tasks take turns, in the order of the hashes of `DRAW` and their
-    names."""
-    kind = TASKS[name].kind
-    order = sorted((t.name for t in TASKS.values() if t.kind == kind), key=_hash)
-    return HALVES[(order.index(name) + _hash(kind) % 2) % 2]
-
-
-def _hash(text: str) -> int:
-    return int(hashlib.sha256(f"{DRAW} {text}".encode()).hexdigest(), 16)
+    """``"reported"`` for what no rule was changed after, otherwise ``"tuning"``."""
+    return "reported" if name in REPORTED else "tuning"

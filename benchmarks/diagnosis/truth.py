@@ -18,12 +18,13 @@ from pathlib import Path
 
 import plain
 from backbones import MODELS
-from tasks import TASKS, Task, prompt_of
+from tasks import TASKS, Task
 
 from promptreach.backbone import Prepended
 from promptreach.data import TaskData
 from promptreach.hf import OpenModel
 from promptreach.tuning import fit, prepare
+from rows import prompt_of
 
 CLEAR = 0.1
 """Accuracy by which the difference that makes a task what it is must show."""
