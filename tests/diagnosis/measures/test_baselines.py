@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.diagnosis_cases import experiment_of
+from helpers.diagnosis_cases import SMALL, experiment_of
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures import baselines
+from promptreach.diagnosis.numbers import TrainingNumbers
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.report.verdict import TuningVerdict
 from promptreach.training.methods.methods import METHODS
@@ -87,6 +88,23 @@ def test_what_cannot_change_the_verdict_is_not_trained_and_named(monkeypatch: py
     assert experiment.runs.keys() == {"head", "prompt 3 tokens", "lora rank 1"}
     assert measured["not_needed"].keys() == {"prompt 2 tokens", "prefix 3 tokens", "prompt 4 tokens"}
     assert set(measured["not_needed"].values()) == {"prompt 3 tokens is as good as LoRA on the validation rows"}
+
+
+def test_more_validation_rows_settle_what_those_of_every_look_leave_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def once_wider(found: object, numbers: TrainingNumbers) -> str:
+        lora = experiment.runs["lora rank 1"]
+        rows.append(len(lora.validation.right))
+        return "prompt 3 tokens" if len(rows) == 2 else ""
+
+    monkeypatch.setattr(baselines, "settling", once_wider)
+    monkeypatch.setattr(baselines, "within_reach", lambda numbers: True)
+    experiment = experiment_of(tokens=(2, 3), every_run=False, limits=replace(SMALL, validation=5))
+    assert experiment.task.more_validation is not None
+    baselines.train_baselines(experiment)
+    assert experiment.runs.keys() == {"head", "prompt 3 tokens", "lora rank 1"}
+    assert len(rows) == 2
 
 
 @pytest.mark.usefixtures("settled")

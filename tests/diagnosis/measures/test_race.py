@@ -1,18 +1,32 @@
 """The race: when what is left cannot change the verdict, and how sure its looks are together."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from helpers.diagnosis_cases import SMALL, experiment_of
 from helpers.rule_cases import compared, numbers
+from helpers.tolerances import assert_close
+from promptreach.diagnosis.measures.baselines import train_baselines
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.race import BORNE_OUT, CLOSE, LOOKS, settling, shared, split
+from promptreach.diagnosis.measures.race import (
+    BORNE_OUT,
+    CLOSE,
+    LOOKS,
+    on_more_validation,
+    settling,
+    shared,
+    split,
+    within_reach,
+)
 from promptreach.diagnosis.numbers import TrainingNumbers, numbers_of
 from promptreach.diagnosis.rules.measurements import MARGIN
 from promptreach.report.verdict import TuningVerdict
 from promptreach.training.runs import RunConfig
+from promptreach.training.task.judging import Judging
 from promptreach.training.task.objective import Outcomes
 
 
@@ -62,8 +76,8 @@ def test_a_shared_interval_is_wider_about_the_same_gain() -> None:
     both = shared(one)
     assert both.gain == one.gain
     assert both.error == one.error
-    assert (both.gain - both.low) == pytest.approx(0.01 * 1.95996, rel=1e-3)
-    assert (both.high - both.gain) == pytest.approx(0.01 * 1.95996, rel=1e-3)
+    assert (both.gain - both.low) == pytest.approx(0.01 * 2.12805, rel=1e-3)
+    assert (both.high - both.gain) == pytest.approx(0.01 * 2.12805, rel=1e-3)
 
 
 def test_all_looks_of_a_race_together_are_wrong_in_one_race_of_twenty_at_most() -> None:
@@ -102,3 +116,38 @@ def test_runs_are_split_in_their_order() -> None:
     first, others = split(configs, lambda config: config.tokens != 1)
     assert [config.tokens for config in first] == [4, 0]
     assert [config.tokens for config in others] == [1]
+
+
+def test_all_validation_rows_together_are_scored_as_a_run_left_the_model() -> None:
+    experiment = experiment_of(tokens=(2, 3), every_run=False, limits=replace(SMALL, validation=5))
+    train_baselines(experiment)
+    task, outcomes_of = experiment.task, on_more_validation(experiment.task)
+    assert task.more_validation is not None
+    assert outcomes_of is not None
+    assert set(task.more_validation.sequences).isdisjoint({*task.encoded["train"].sequences})
+    # Another task, of which those rows are the validation part, is the second way to the same numbers.
+    wide = replace(task, encoded={**task.encoded, "validation": task.more_validation})
+    seen = len(task.encoded["validation"])
+    for name, run in experiment.runs.items():
+        found, objective = outcomes_of(run), wide.objective()
+        objective.load_head(run.head)
+        assert len(found.right) == seen + len(task.more_validation)
+        assert torch.equal(found.loss[:seen], run.validation.loss)
+        if name == "head":
+            alone = wide.evaluate_bare("validation", objective)
+            assert_close(found.loss[seen:], alone.loss, "classifier logits")
+        else:
+            assert not torch.equal(found.loss[seen:], wide.evaluate("validation", objective).loss)
+
+
+def test_no_more_rows_are_scored_where_there_are_none_or_answers_are_written() -> None:
+    task = experiment_of().task
+    assert on_more_validation(replace(task, more_validation=None)) is None
+    assert on_more_validation(replace(task, judging=Judging(metric="exact_match"))) is None
+
+
+@pytest.mark.parametrize(("gain", "near"), [(0.0, True), (-0.035, True), (-0.045, False)])
+def test_more_rows_are_worth_it_only_where_a_prompt_is_within_the_margin(gain: float, near: bool) -> None:
+    found = numbers_of(numbers(prompt_gain=-0.2, gains={"prompt 4 tokens": gain}), TrainingNumbers)
+    assert found is not None
+    assert within_reach(found) is near

@@ -4,7 +4,7 @@ import pytest
 
 from helpers.tasks import completions, model_of
 from promptreach.errors import InputError
-from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows
+from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows, rows_beyond
 
 
 def test_every_limit_that_is_too_small_is_named() -> None:
@@ -33,3 +33,11 @@ def test_drawn_rows_are_some_of_them_in_order_and_the_same_again(most: int) -> N
     assert found == sorted(set(found)) == drawn_rows(20, most, seed=3)
     assert len(found) == min(most, 20)
     assert set(found) <= set(range(20))
+
+
+@pytest.mark.parametrize(("count", "further", "left"), [(20, 5, 5), (20, 50, 12), (8, 5, 0), (3, 5, 0)])
+def test_rows_beyond_are_none_of_those_drawn(count: int, further: int, left: int) -> None:
+    found = rows_beyond(count, 8, further, seed=3)
+    assert len(found) == left
+    assert found == sorted(set(found) - set(drawn_rows(count, 8, seed=3)))
+    assert all(row < count for row in found)

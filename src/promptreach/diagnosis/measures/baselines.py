@@ -13,7 +13,15 @@ from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures import in_context
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
 from promptreach.diagnosis.measures.metrics import score
-from promptreach.diagnosis.measures.race import BORNE_OUT, on_validation, settling, shared, split
+from promptreach.diagnosis.measures.race import (
+    BORNE_OUT,
+    on_more_validation,
+    on_validation,
+    settling,
+    shared,
+    split,
+    within_reach,
+)
 from promptreach.diagnosis.measures.user_run import score_user_run
 from promptreach.diagnosis.numbers import BASELINES, USER, BareNumbers, Comparison, TrainingNumbers, UserNumbers
 from promptreach.diagnosis.rules.measurements import LENGTH_HELPS, MARGIN
@@ -208,7 +216,7 @@ def train_baselines(experiment: Experiment, *, race: bool = True) -> None:
 
     first, others = split(configs, decides) if race else (configs, [])
     _train(experiment, first)
-    if race and (name := settling(experiment.numbers, compared(experiment, on_validation, shared))):
+    if race and (name := _settled(experiment)):
         _leave_out(experiment, [*others, *longer], f"{name} is as good as LoRA on the validation rows")
         return
     _train(experiment, others)
@@ -216,6 +224,15 @@ def train_baselines(experiment: Experiment, *, race: bool = True) -> None:
         _leave_out(experiment, longer, "a shorter one is as good as LoRA, and tokens do not bind it")
         return
     _train(experiment, longer)
+
+
+def _settled(experiment: Experiment) -> str:
+    """The run on which the verdict rests whatever else is trained; empty where validation rows leave that open."""
+    numbers = compared(experiment, on_validation, shared)
+    name, more = settling(experiment.numbers, numbers), on_more_validation(experiment.task)
+    if name or more is None or not within_reach(numbers):
+        return name
+    return settling(experiment.numbers, compared(experiment, more, shared))
 
 
 def _asked_for(experiment: Experiment) -> tuple[list[RunConfig], list[RunConfig]]:

@@ -9,6 +9,9 @@ in a race, none is wrong with a confidence of 95 %: each interval shares the 5 %
 the prompt falls short of LoRA by more than the margin. If it is wrong nevertheless, the rows judged do not bear the
 verdict out, and what was left out is trained after all (`baselines.measure`): what a wrong look costs is time. So FITS
 is never said of runs of which training all of them would not have said it.
+
+A few hundred rows seldom tell a margin. Where the data have more validation rows than runs are chosen by, scoring them
+costs less than one search for a rate.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +23,13 @@ from promptreach.diagnosis.numbers import BareNumbers, Comparison, TrainingNumbe
 from promptreach.diagnosis.rules.measurements import MARGIN
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.report.verdict import TuningVerdict
-from promptreach.training.runs import Run, RunConfig
-from promptreach.training.task.objective import Outcomes
+from promptreach.training.runs import Run, RunConfig, applied
+from promptreach.training.task.objective import Outcomes, gather
+from promptreach.training.task.task import Task
 
-LOOKS = 2
-"""The looks at validation rows in one race: once LoRA and a prompt are trained, and before prompts grow longer."""
+LOOKS = 3
+"""The looks at validation rows in one race: once LoRA and a prompt are trained, again at more rows where those that
+every run is chosen by leave it open, and before prompts grow longer."""
 SHARE = NormalDist().inv_cdf(1 - 0.05 / LOOKS) / NORMAL_90
 """How much wider an interval is that shares its 5 % on either side with the other looks."""
 CLOSE = 0.25
@@ -37,6 +42,35 @@ BORNE_OUT = (TuningVerdict.FITS, TuningVerdict.OPTIMISER)
 def on_validation(run: Run) -> Outcomes:
     """The outcomes of a run on the rows that choices may look at."""
     return run.validation
+
+
+def on_more_validation(task: Task) -> Callable[[Run], Outcomes] | None:
+    """The outcomes of a run on all validation rows that there are, also on those that no run was chosen by.
+
+    None where there are no more of them, and where answers are written: to write them costs more than a run.
+    """
+    if task.more_validation is None or task.judging.metric is not None:
+        return None
+    further = replace(task, encoded={**task.encoded, "validation": task.more_validation})
+    seen, more = len(task.encoded["validation"]), len(task.more_validation)
+
+    def outcomes(run: Run) -> Outcomes:
+        objective = task.objective()
+        objective.load_head(run.head)
+        with applied(task.backbone, run) as joined:
+            found = further.evaluate("validation", objective, joined)
+        return gather([run.validation, found], [range(seen), range(seen, seen + more)])
+
+    return outcomes
+
+
+def within_reach(numbers: TrainingNumbers) -> bool:
+    """Whether a soft prompt is close enough to LoRA for more rows to settle it."""
+    return any(
+        numbers.against_lora[name].gain >= -MARGIN[numbers.metric]
+        for name, run in numbers.methods.items()
+        if run.method in ("prompt", "prefix") and name in numbers.against_lora
+    )
 
 
 def shared(comparison: Comparison) -> Comparison:

@@ -51,5 +51,13 @@ def check_room(backbone: Backbone, data: TaskData, longest_prompt: int) -> None:
 
 def drawn_rows(count: int, most: int, seed: int) -> list[int]:
     """At most `most` of `count` rows, drawn at random, ascending."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order[:most].sort().values.tolist()
+    return _order(count, seed)[:most].sort().values.tolist()
+
+
+def rows_beyond(count: int, most: int, further: int, seed: int) -> list[int]:
+    """At most `further` of the rows that `drawn_rows` leaves, drawn at random, ascending."""
+    return _order(count, seed)[most : most + further].sort().values.tolist()
+
+
+def _order(count: int, seed: int) -> torch.Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

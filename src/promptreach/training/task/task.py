@@ -6,6 +6,7 @@ comes from `held_out`. The read-out is chosen by cross-validation inside `train`
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -25,7 +26,7 @@ from promptreach.training.task.judging import PLAIN, Judging, room_of
 from promptreach.training.task.kinds.kind import Places, TaskKind, laid_out
 from promptreach.training.task.kinds.labels import Labels
 from promptreach.training.task.kinds.registry import kind_of
-from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows
+from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows, rows_beyond
 from promptreach.training.task.objective import Completion, HeadObjective, Objective, Outcomes, RightOption, gather
 from promptreach.training.task.parts import divided
 from promptreach.training.task.readout import PENALTIES, Pooling, Probe, Problem, best_probe, pool, standardised
@@ -52,6 +53,8 @@ class Task:
         batch_size: for evaluation.
         judging: how answers are judged beside their loss.
         slices: how batches are cut where memory is short; it decides no number.
+        more_validation: rows of the validation part beyond those that every look scores, as tokens; None where there
+            are none.
     """
 
     backbone: Backbone
@@ -67,6 +70,7 @@ class Task:
     batch_size: int = 64
     judging: Judging = PLAIN
     slices: Slices = field(default_factory=Slices)
+    more_validation: Encoded | None = None
 
     def objective(self) -> Objective:
         """A fresh objective, its head (if it has one) at the probe."""
@@ -209,15 +213,16 @@ def prepare(
     if different < MIN_INPUTS:
         expected = f"at least {MIN_INPUTS}, to train, choose and judge on"
         raise DataError(Fault(data.source, f"{different} different inputs", expected))
-    parts = {
-        name: part.take(drawn_rows(len(part), getattr(limits, name), seed))
-        for name, part in divided(data, seed).items()
-    }
+    whole = divided(data, seed)
+    parts = {name: part.take(drawn_rows(len(part), getattr(limits, name), seed)) for name, part in whole.items()}
     max_length = content_length(backbone, limits, longest_prompt)
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
     train, validation, held_out = parts.values()
     task = Task(backbone, train, validation, held_out, encoded=encoded, probes={}, pooling=None)
     task = replace(task, judging=judging, slices=Slices(accumulate))
+    if rest := rows_beyond(len(whole["validation"]), limits.validation, limits.held_out, seed):
+        with suppress(DataError):  # a fault in rows that nobody asked for stops nothing
+            task = replace(task, more_validation=encode(backbone, whole["validation"].take(rest), max_length))
     kind = kind_of(data)
     if kind is None:
         if judging.metric is not None:
