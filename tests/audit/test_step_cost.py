@@ -8,7 +8,15 @@ import torch
 from helpers.audit_cases import SETTINGS, rows
 from helpers.models import tiny_model
 from helpers.tasks import completer, completions
-from promptreach.audit.step_cost import StepCost, Stopwatch, answer_seconds, row_seconds, same_length, step_cost
+from promptreach.audit.step_cost import (
+    StepCost,
+    Stopwatch,
+    answer_seconds,
+    row_seconds,
+    same_length,
+    step_cost,
+    usual_first,
+)
 from promptreach.tables import read_task
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.runs import RunConfig
@@ -65,3 +73,12 @@ def test_no_more_steps_are_timed_than_a_run_takes() -> None:
 
 def test_a_longer_prompt_costs_in_proportion_to_all_tokens() -> None:
     assert same_length(StepCost(2.0, 100, 7), 10.0, before=10, after=30) == StepCost(4.0, 200, 7)
+
+
+def test_batches_of_average_cost_are_timed_first() -> None:
+    lengths = [2, 2, 2, 4, 4, 4, 30, 6]
+    batches = [[0, 1], [2, 3], [4, 5], [6, 7]]
+    first, *others = usual_first(batches, lengths)
+    assert first == [2, 3]  # a row takes 2, 4, 4 and 30 positions: 10 on average
+    assert sorted([first, *others]) == batches
+    assert others[-1] == [6, 7]

@@ -5,9 +5,10 @@ makes no step dearer; by the clock where an accelerator computes. `Stopwatch` te
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from promptreach.backbone import Backbone
 from promptreach.stored import plain_parts
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import RunConfig
-from promptreach.training.task.encoding import training_batches
+from promptreach.training.task.encoding import evaluation_batches, training_batches
 from promptreach.training.task.judging import room_of
 from promptreach.training.task.slices import cut
 from promptreach.training.task.task import Task
@@ -84,7 +85,8 @@ def step_cost(task: Task, config: RunConfig, seconds: float, watch: Stopwatch | 
     data = task.encoded["train"]
     lengths = [len(ids) for ids in data.sequences]
     longest = sorted(range(len(lengths)), key=lengths.__getitem__)[-config.batch_size :]
-    batches = training_batches(lengths, config.batch_size, torch.Generator().manual_seed(config.seed))
+    drawn = training_batches(lengths, config.batch_size, torch.Generator().manual_seed(config.seed))
+    batches = iter(usual_first([*islice(drawn, config.steps)], lengths))
     objective = task.objective()
     with ExitStack() as stack:
         attached = watch.worked
@@ -123,14 +125,24 @@ def step_cost(task: Task, config: RunConfig, seconds: float, watch: Stopwatch | 
     return StepCost(spent / taken, kept.bytes, _BYTES_A_NUMBER * numbers, setup)
 
 
+def usual_first(batches: Sequence[list[int]], lengths: Sequence[int]) -> list[list[int]]:
+    """The batches, those first whose cost is that of all on average: the positions of a row differ severalfold, and few
+    batches are timed."""
+    each = [max(lengths[row] for row in rows) for rows in batches]
+    mean = sum(length * len(rows) for length, rows in zip(each, batches, strict=True)) / sum(map(len, batches))
+    return [rows for _, rows in sorted(zip(each, batches, strict=True), key=lambda pair: abs(pair[0] - mean))]
+
+
 def row_seconds(task: Task, seconds: float, watch: Stopwatch | None = None) -> float:
     """The seconds of work that scoring one row takes, on average, from as many batches as `seconds` allow, and at least
     one; of a row with options that of all of them."""
     watch, data, objective = watch or Stopwatch(task.backbone), task.encoded["validation"], task.objective()
     rows, began, before = 0, time.perf_counter(), watch.worked
+    lengths = [len(ids) for ids in data.sequences]
     with torch.no_grad():
-        while not rows or (rows < len(data) and time.perf_counter() - began < seconds):
-            drawn = [row % len(data) for row in range(rows, rows + min(task.batch_size, len(data)))]
+        for drawn in usual_first([*evaluation_batches(lengths, task.batch_size)], lengths):
+            if rows and time.perf_counter() - began >= seconds:
+                break
             with watch.timed():
                 batch = task.backbone.batch([data.sequences[row] for row in drawn])
                 objective.outcomes(task.backbone, task.backbone.hidden(batch), batch, data, drawn).loss.sum().item()
