@@ -93,3 +93,14 @@ def test_more_seeds_and_words_in_front_of_the_rows_take_longer(of_labels: AuditP
     assert more.stages["seeds"] > 0 == of_labels.stages["seeds"]
     words = plan_of("gpt2", completions(40), instruction="the cat sat", shots=2)
     assert words.stages["first_look"] > 0 == of_labels.stages["first_look"]
+
+
+def test_what_comes_first_is_the_least_that_an_audit_takes() -> None:
+    model, data = tiny_model("bert"), read_task(rows(60))
+    plan = planned(model, data, replace(SETTINGS, tokens=(2, 3), methods=("prompt", "prefix", "lora")))
+    assert {run.name for run in plan.runs if run.comes_first} == {"prompt 3 tokens", "lora rank 2"}
+    assert 0 < plan.least_minutes < plan.minutes
+    assert "where the first prompt fits" in str(plan)
+    whole = planned(model, data, replace(SETTINGS, budget="thorough"))
+    assert all(run.comes_first for run in whole.runs)
+    assert "where the first prompt fits" not in str(whole)

@@ -30,7 +30,6 @@ class Opening:
         reason: why there is none; otherwise empty.
         known_runs: runs that an earlier call had finished in the same folder, which the estimate counts as well.
         on_cpu: whether the model computes there.
-        every_run: whether nothing is left out of what is planned.
         began, worked: the monotonic clock and the seconds of work when the estimate was made.
     """
 
@@ -38,7 +37,6 @@ class Opening:
     reason: str = ""
     known_runs: int = 0
     on_cpu: bool = True
-    every_run: bool = True
     began: float = field(default_factory=time.monotonic)
     worked: float = field(default_factory=time.process_time)
 
@@ -49,11 +47,13 @@ class Opening:
             return f"How long this takes could not be estimated: {self.reason}"
         runs = ", ".join(run.name.replace("lora", "LoRA") for run in self.plan.runs)
         settings = self.plan.settings
-        early = "" if self.every_run else " Less where the first prompt fits, since the rest is then left out."
+        early = ""
+        if self.plan.least_minutes < self.plan.minutes:
+            early = f", {duration(60 * self.plan.least_minutes)} where the first prompt fits and the rest is left out,"
         return (
-            f"This takes about {duration(60 * self.plan.minutes)} and {gib(self.plan.memory_bytes)} here (PREDICTED, "
-            f"from steps timed just now): {runs}, {settings['steps']} steps of {settings['batch_size']} rows "
-            f"each.{early} A first look comes before anything is trained."
+            f"This takes about {duration(60 * self.plan.minutes)}{early} and {gib(self.plan.memory_bytes)} here "
+            f"(PREDICTED, from steps timed just now): {runs}, {settings['steps']} steps of {settings['batch_size']} "
+            f"rows each. A first look comes before anything is trained."
         )
 
     def taken(self) -> "Taken":
@@ -97,7 +97,7 @@ def estimated(model: OpenModel, data: TaskData, settings: Settings, known_runs: 
         if not is_shortage(error):
             _LOG.error("the estimate broke", exc_info=error)
             reason = f"something that nobody foresaw happened in it ({type(error).__name__}); the log has it."
-    return Opening(plan, reason, known_runs, on_cpu, settings.every_run)
+    return Opening(plan, reason, known_runs, on_cpu)
 
 
 def gib(count: int | float) -> str:

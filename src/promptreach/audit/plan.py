@@ -61,12 +61,14 @@ class PlannedRun:
         steps: optimiser steps, those of candidates that are dropped included.
         seconds: of work for them, with the scores in between.
         announced: the steps that progress is told of.
+        comes_first: whether it is trained in any case; the others are left out where these settle the verdict.
     """
 
     name: str
     steps: int
     seconds: float
     announced: int
+    comes_first: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ class AuditPlan:
         return asdict(self)
 
     @property
+    def least_minutes(self) -> float:
+        """The same as `minutes` where the first prompt fits and the rest is left out."""
+        return self.minutes - self.slowness * sum(run.seconds for run in self.runs if not run.comes_first) / 60
+
+    @property
     def slowness(self) -> float:
         """Seconds by the clock for a second of work."""
         return 60 * self.minutes / self.work_seconds if self.work_seconds else 1.0
@@ -135,6 +142,9 @@ class AuditPlan:
     def __str__(self) -> str:
         """The plan as a few lines for people."""
         parts = ", ".join(f"{part['rows']:,} {name}" for name, part in self.parts.items())
+        early = ""
+        if any(not run.comes_first for run in self.runs):
+            early = f", {self.least_minutes:.1f} where the first prompt fits"
         used = ", ".join(f"{role} from {column!r}" for role, column in self.columns.items())
         lines = [
             f"{self.model} on {self.device} in {self.dtype}",
@@ -143,7 +153,7 @@ class AuditPlan:
             f"Judged by {self.metric}",
             f"Trained   {', '.join(run.name for run in self.runs)}, {self.settings['steps']} steps of "
             f"{self.settings['batch_size']} rows",
-            f"Time      about {self.minutes:.1f} minutes on this machine (PREDICTED from steps timed just now)",
+            f"Time      about {self.minutes:.1f} minutes on this machine{early} (PREDICTED from steps timed just now)",
             f"Memory    about {self.memory_bytes / 2**30:.2f} GiB (PREDICTED)",
         ]
         if self.unused_columns:
@@ -288,7 +298,10 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, writ
     # The rates and the start of a search are asked of the attached method as well.
     seconds = steps * cost.seconds + scores * row + answers * written + (3 + searched) * cost.setup
     announced = planned_steps(config, candidates) - config.steps
-    return PlannedRun(config.label, steps, seconds, config.steps + round(_SEARCHED * announced))
+    middle = settings.tokens[len(settings.tokens) // 2]
+    first = settings.every_run or config.method not in ("prompt", "prefix")
+    first = first or (config.method, config.tokens) == ("prompt", middle)
+    return PlannedRun(config.label, steps, seconds, config.steps + round(_SEARCHED * announced), first)
 
 
 def _stages(

@@ -30,6 +30,18 @@ def test_expected_and_taken_stand_side_by_side() -> None:
     assert found.summary.startswith("Expected: ")
 
 
+def test_an_audit_that_left_runs_out_is_compared_with_what_was_expected_of_that() -> None:
+    model, data = tiny_model("bert"), read_task(rows(60))
+    opening = estimated(model, data, SETTINGS)
+    assert opening.plan is not None
+    left = next(run.name for run in opening.plan.runs if not run.comes_first)
+    context = prepared(model, data, SETTINGS, opening=opening)
+    context.not_needed[left] = "a test"
+    values = finding_of("estimate", context).values
+    assert values["expected_seconds"] == 60 * opening.plan.least_minutes < 60 * opening.plan.minutes
+    assert values["expected_work_seconds"] < opening.plan.work_seconds
+
+
 @pytest.mark.parametrize(
     ("opening", "told"), [(None, "nothing was estimated"), (Opening(None, "no room."), "no room."), ("known", "3 runs")]
 )

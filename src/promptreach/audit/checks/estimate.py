@@ -1,9 +1,10 @@
 """The estimate that opened the audit beside what it took: how far off the time and the memory were."""
 
+from collections.abc import Mapping
+
 from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
-from promptreach.audit.estimate import Taken, gib
-from promptreach.audit.plan import AuditPlan
+from promptreach.audit.estimate import gib
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Measured, Skipped
 from promptreach.progress_log import duration
@@ -20,30 +21,34 @@ def measure(context: AuditContext) -> Outcome:
             f"{opening.known_runs:,} runs were finished by an earlier call: the estimate counts them, the clock not"
         )
     plan, taken = opening.plan, opening.taken()
-    expected = 60 * plan.minutes
+    early = any(not run.comes_first and run.name in context.not_needed for run in plan.runs)
+    expected = 60 * (plan.least_minutes if early else plan.minutes)
+    expected_work = expected / plan.slowness
     values = {
         "expected_seconds": expected,
         "seconds": taken.seconds,
-        "expected_work_seconds": plan.work_seconds,
+        "expected_work_seconds": expected_work,
         "work_seconds": taken.work_seconds,
         "expected_memory_bytes": plan.memory_bytes,
         "memory_bytes": taken.memory_bytes,
     }
-    summary = f"Expected: {duration(expected)} and {gib(plan.memory_bytes)}. Taken: {duration(taken.seconds)}" + (
+    case = " where the first prompt fits" if early else ""
+    summary = f"Expected{case}: {duration(expected)} and {gib(plan.memory_bytes)}. Taken: {duration(taken.seconds)}" + (
         f" and {gib(taken.memory_bytes)}." if taken.memory_bytes else "."
     )
     return Measured(values, "this audit, on this machine", Evidence.MEASURED), Shown(
-        summary, [_table(plan, taken, opening.on_cpu)]
+        summary, [_table(values, opening.on_cpu)]
     )
 
 
-def _table(plan: AuditPlan, taken: Taken, on_cpu: bool) -> Table:
+def _table(values: Mapping[str, float], on_cpu: bool) -> Table:
     """Time by the clock and of work, and memory where the system tells it."""
-    pairs = [
-        ("seconds by the clock", 60 * plan.minutes, taken.seconds),
-        (f"seconds of the {'processor' if on_cpu else 'accelerator'}", plan.work_seconds, taken.work_seconds),
-        ("GiB of memory", plan.memory_bytes / 2**30, taken.memory_bytes / 2**30),
-    ]
+    units = {
+        "seconds": ("seconds by the clock", 1),
+        "work_seconds": (f"seconds of the {'processor' if on_cpu else 'accelerator'}", 1),
+        "memory_bytes": ("GiB of memory", 2**30),
+    }
+    pairs = [(name, values[f"expected_{key}"] / unit, values[key] / unit) for key, (name, unit) in units.items()]
     rows: list[list[Cell]] = [
         [name, round(expected, 3), round(found, 3), found / expected] for name, expected, found in pairs if found
     ]
