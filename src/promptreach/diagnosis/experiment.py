@@ -110,7 +110,8 @@ class Experiment:
         tokens: lengths of the prompts trained, ascending; the prefix gets the middle one.
         every_run: whether lengths and forms are trained that cannot change the verdict any more, see `measures.race`.
         rank: of the LoRA update; 0 takes the one whose parameters come closest to those of the longest prompt.
-        steps, batch_size: of a full run; the search for a rate starts with an eighth of the steps a candidate.
+        steps, batch_size: of a full run; the search for a rate starts with an eighth of the steps a candidate. Steps
+            grow where the verdict hangs on runs that were not at their end.
         seed: for starts and orders.
         goal: ``"generalise"`` judges on held-out rows, ``"memorise"`` on the training rows themselves.
         limits: how much of the data is used, and how long an example may be.
@@ -132,6 +133,7 @@ class Experiment:
         asked: by its name, each way of asking with words in front of the rows, once it was scored: its outcomes, how
             many rows were cut, and how many tokens they have in the middle.
         found: what was measured so far, by the name of its step.
+        steps_asked: `steps` as they were at first.
     """
 
     data: TaskData
@@ -167,6 +169,10 @@ class Experiment:
     user_run: UserRun | None = None
     asked: dict[str, tuple[Outcomes, int, int]] = field(default_factory=dict)
     found: dict[str, Measured[object] | Skipped] = field(default_factory=dict)
+    steps_asked: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.steps_asked = self.steps
 
     @property
     def kind(self) -> TaskKind | None:

@@ -201,6 +201,8 @@ class TrainingNumbers:
         beside: the metric of every run's `value`: the one that decides, or F1 where few rows are of one of two labels.
         in_context: the bare model with words in front of the rows, by what they are.
         not_needed: what was not trained because the verdict did not hang on it, by its name, and why.
+        steps_asked: the steps of a run that were asked for; runs have more where the verdict hung on their end.
+        more_steps_possible: whether all of them may be trained longer still.
     """
 
     metric: Metric
@@ -225,6 +227,8 @@ class TrainingNumbers:
     beside: ScoreMetric | None = None
     in_context: Mapping[str, InContextNumbers] = field(default_factory=dict)
     not_needed: Mapping[str, str] = field(default_factory=dict)
+    steps_asked: int = 0
+    more_steps_possible: bool = False
 
 
 @dataclass(frozen=True)

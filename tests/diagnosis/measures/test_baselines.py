@@ -170,6 +170,34 @@ def test_one_longer_prompt_is_trained_where_lengths_decide(decides: bool, monkey
     assert all(run["best_step"] in range(run["schedule"] + 1) for run in measured["methods"].values())
 
 
+@pytest.mark.parametrize(("longer", "steps"), [(0, 4), (1, 8), (9, 16)])
+def test_all_are_trained_longer_while_the_verdict_hangs_on_that_at_most_four_times_over(
+    longer: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter([True] * longer)
+    monkeypatch.setattr(baselines, "depends_on", lambda name, found: name == "steps" and next(asked, False))
+    experiment = experiment_of(tokens=(2, 3))
+    measured = baselines.measure(experiment)
+    assert experiment.steps == steps
+    assert (measured["steps_asked"], measured["more_steps_possible"]) == (4, steps < 16)
+    tuned = {name: run for name, run in experiment.runs.items() if name != "head"}
+    assert all(run.config.steps in (4, 8, 16) for run in tuned.values())
+
+
+def test_a_run_that_does_worse_over_more_steps_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = experiment_of(tokens=(2,))
+    baselines.train_baselines(experiment)
+    before = dict(experiment.runs)
+    monkeypatch.setattr(Experiment, "preference", lambda self, run: run.config.steps)
+    baselines._train_longer(experiment)
+    assert experiment.runs == before
+    monkeypatch.setattr(Experiment, "preference", lambda self, run: -run.config.steps)
+    baselines._train_longer(experiment)
+    assert {run.config.steps for name, run in experiment.runs.items() if name != "head"} == {16}
+    assert experiment.runs["head"] is before["head"]
+    assert all(experiment.runs[name].config.learning_rate == run.config.learning_rate for name, run in before.items())
+
+
 def test_the_prefixes_of_your_form_are_trained_at_every_length() -> None:
     experiment = experiment_of(tokens=(2, 3), attempt=Attempt("prefix", tokens=3))
     baselines.train_baselines(experiment)

@@ -35,6 +35,9 @@ from promptreach.training.search.sweep import Sweep, swept
 from promptreach.training.search.together import Search, alone, together
 from promptreach.training.task.objective import Outcomes
 
+MOST_STEPS = 4
+"""The most times over that the steps asked for are trained, where the verdict hangs on runs that were not done."""
+
 
 def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
     """The control's scores on the rows judged, and what answers that ignore the input score there."""
@@ -60,8 +63,8 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
 
     What the race left out is trained after all where the rows judged do not bear out what validation rows said. Where
     the verdict hangs on the lengths tried, a prompt longer than those asked for is trained as well, and where it
-    still does a longer prefix. A method that this architecture cannot have is named with its reason, and the others are
-    compared.
+    still does a longer prefix; where it hangs on runs that were not at their end, all are trained longer. A method that
+    this architecture cannot have is named with its reason, and the others are compared.
     """
     methods = {method_of(choice) for choice in experiment.methods}
     if "lora" in methods and (reason := experiment.task.backbone.lacks("lora")):
@@ -74,8 +77,13 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
         experiment.not_needed.clear()
         train_baselines(experiment, race=False)
         numbers = compared(experiment)
-    while numbers.longer_possible and depends_on("lengths", [*experiment.numbers, numbers]):
-        _train(experiment, [_one_longer(experiment)[numbers.longer_possible[0]]])
+    while True:
+        if numbers.longer_possible and depends_on("lengths", [*experiment.numbers, numbers]):
+            _train(experiment, [_one_longer(experiment)[numbers.longer_possible[0]]])
+        elif numbers.more_steps_possible and depends_on("steps", [*experiment.numbers, numbers]):
+            _train_longer(experiment)
+        else:
+            break
         numbers = compared(experiment)
     numbers = replace(numbers, in_context=in_context.measure(experiment))
     return Measured(numbers, experiment.sample)
@@ -154,6 +162,8 @@ def compared(
             and experiment.config("prompt", tokens=tokens).label not in runs
         ),
         not_needed=dict(experiment.not_needed),
+        steps_asked=experiment.steps_asked,
+        more_steps_possible=experiment.steps * 2 <= MOST_STEPS * experiment.steps_asked,
         user=_user_numbers(experiment),
         not_here=not_here,
         beside=experiment.beside,
@@ -324,6 +334,18 @@ def _searched(experiment: Experiment, config: RunConfig, control: Run) -> Search
         other = yield from swept(task, replace(config, init=init, own_text=()), rates, experiment.preference)
         found = min(found, other, key=lambda entry: experiment.preference(entry.best))
     return found, tuple(tried)
+
+
+def _train_longer(experiment: Experiment) -> None:
+    """Train all methods over twice the steps, each at the rate that its search found; a run that does no better for it
+    stays as it was."""
+    experiment.steps *= 2
+    task, tuned = experiment.task, {name: one for name, one in experiment.sweeps.items() if name != "head"}
+    configs = [replace(one.best.config, steps=experiment.steps) for one in tuned.values()]
+    searches = [swept(task, config, [config.learning_rate]) for config in configs]
+    for (name, before), found in zip(tuned.items(), together(experiment.executor_of(task), searches), strict=True):
+        best = min(before.best, found.best, key=experiment.preference)
+        experiment.sweeps[name] = replace(before, best=best)
 
 
 def _user_numbers(experiment: Experiment) -> UserNumbers | None:

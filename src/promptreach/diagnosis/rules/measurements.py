@@ -207,6 +207,14 @@ class Measurements:
         ahead = min(run.validation_loss - LONGER * run.still_falling for run in soft)
         return rival.validation_loss - LONGER * rival.still_falling < ahead - MARGIN["loss"]
 
+    def neither_done(self, name: str) -> bool:
+        """Whether a run that keeps up with LoRA and LoRA both fall on, and LoRA would leave behind where it stands."""
+        run, rival = self.runs[name], self.runs[self.lora]
+        if self.is_perfect(name) or min(run.still_falling, rival.still_falling) < STILL_FALLING:
+            return False
+        ahead = max(self.data.loss_floor, rival.validation_loss - LONGER * rival.still_falling)
+        return ahead < run.validation_loss - MARGIN["loss"] and LONGER * run.still_falling >= MARGIN["loss"]
+
     def loss_gap(self, name: str) -> float:
         """The loss of a run over the loss it is measured by: LoRA's, or the floor to be memorised to."""
         memorise = self.training.goal == "memorise"

@@ -75,6 +75,7 @@ def judge(found: Collection[object], broken: Sequence[Reason] = ()) -> Judgement
     judgement = next(judgement for rule in RULES if (judgement := rule(seen)) is not None)
     # What the user's own settings cost is worth knowing whatever the verdict.
     more = (*training_reasons(seen), *harmed_reasons(seen), *seed_reasons(seen), *words_reasons(seen))
+    more = (*more, *steps_reasons(seen))
     also = tuple(reason for reason in more if reason not in judgement.reasons)
     return told_first(seen, also_known(seen, replace(judgement, reasons=judgement.reasons + also)))
 
@@ -86,6 +87,15 @@ def seed_reasons(seen: Measurements) -> tuple[Reason, ...]:
     worth = f"{100 * seen.seeds.worth:.1f} points" if seen.metric != "loss" else f"{seen.seeds.worth:.3f} nats"
     text = f"Over {len(seen.seeds.seeds)} seeds the same settings differ by up to {worth}; the margin is"
     return (measured(f"{text} {seen.margin_text}.", "seeds"),)
+
+
+def steps_reasons(seen: Measurements) -> tuple[Reason, ...]:
+    """That all methods were trained over more steps than were asked for, where they were."""
+    most, asked = max((run.schedule for run in seen.runs.values()), default=0), seen.training.steps_asked
+    if not 0 < asked < most:
+        return ()
+    text = f"At the {asked:,} steps asked for the verdict hung on runs that were not done: {most:,} were trained."
+    return (measured(text),)
 
 
 def words_reasons(seen: Measurements) -> tuple[Reason, ...]:
@@ -172,7 +182,8 @@ def training_not_done(seen: Measurements) -> Judgement | None:
         return None
     run, signs = seen.runs[name], []
     if run.still_falling >= STILL_FALLING and LONGER * run.still_falling >= seen.loss_gap(name):
-        signs.append(measured(f"Its validation loss fell by {run.still_falling:.3f} nats over the last stretch."))
+        text = f"Its validation loss fell by {run.still_falling:.3f} nats over the last stretch."
+        signs.append(measured(text, "steps"))
     if run.rate_at_edge:
         text = f"Its learning rate, {run.learning_rate:.2g}, was the largest tried and the best of them."
         signs.append(measured(text))
@@ -184,12 +195,14 @@ def nothing_memorised(seen: Measurements) -> Judgement | None:
     """UNDECIDED: the rows were to be memorised, and LoRA does not either."""
     if seen.has_memorised(seen.lora):
         return None
+    falls_on = seen.runs[seen.lora].still_falling >= STILL_FALLING
+    hangs_on = "lengths" if seen.training.longer_possible else "steps" if falls_on else "training"
     return undecided(
         f"No method memorised the rows: LoRA reaches {seen.score(seen.lora)}.",
         (
             measured(
                 "What a larger update cannot do in these steps says nothing against prompts.",
-                "lengths" if seen.training.longer_possible else "training",
+                hangs_on,
             ),
         ),
         "Train longer, or give LoRA a higher rank, until one method fits the rows.",
