@@ -91,11 +91,10 @@ def holds(task: Task, found: dict[str, float]) -> bool:
     if task.kind in ("shuffled", "few"):
         return True  # labels drawn without the inputs, and the number of rows, need no measurement
     if task.kind in ("lookup", "table"):
-        few = max(found["prompt 4"], found["prefix 2"])
+        own = "attempt" in task.options
+        few = found["prefix 1"] if own else max(found["prompt 4"], found["prefix 2"])
         held = found["prefix 8"] - few >= CLEAR and few - found["head"] >= CLEAR
-        return held and (
-            "attempt" in task.options or (found["lora 16"] - few >= CLEAR) is ("FITS" not in task.expected)
-        )
+        return held and (own or (found["lora 16"] - few >= CLEAR) is ("FITS" not in task.expected))
     if task.kind in ("new attention", "pairwise"):
         return found["lora 8"] - max(best, found["head"]) >= CLEAR
     known = found.get("hidden prompt", 1.0) > 0.9
