@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
@@ -189,20 +190,21 @@ class Experiment:
         """The score that methods are compared by: the one chosen, else the kind's usual one, loss for completions."""
         return self.chosen_metric or usual_metric(self.data)
 
-    @property
+    @cached_property
     def positive(self) -> int:
         """The label that F1 and average precision are about: the second, unless the first is rare and it is not."""
         first = [label == 0 for label in self.data.labels] if isinstance(self.data, LabelledTexts) else []
         return 0 if first and sum(first) < RARE * len(first) else 1
 
-    @property
+    @cached_property
     def beside(self) -> ScoreMetric | None:
         """The metric that is shown beside accuracy: the one that decides, or F1 where one of two labels is rare."""
         if self.metric != "accuracy" and self.metric != "loss":
             return self.metric
         if not isinstance(self.data, LabelledTexts) or len(self.data.label_names) != 2:
             return None
-        share = sum(label == self.positive for label in self.data.labels) / len(self.data.labels)
+        positive = self.positive
+        share = sum(label == positive for label in self.data.labels) / len(self.data.labels)
         return "f1" if share < RARE else None
 
     @property
