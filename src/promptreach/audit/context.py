@@ -96,6 +96,7 @@ def prepared(
         every_run=settings.every_run,
         rank=settings.rank,
         steps=settings.steps,
+        longest_training=settings.longest_training,
         batch_size=settings.batch_size,
         seed=settings.seed,
         seeds=settings.seeds,

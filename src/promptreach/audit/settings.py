@@ -75,6 +75,11 @@ class Settings:
         """Whether all is trained, also what cannot change the verdict any more; so it is where methods were chosen."""
         return self.budget == "thorough" or self.methods != BASELINES or bool(self.method_config)
 
+    @property
+    def longest_training(self) -> int:
+        """The most times over that the steps are trained, where the verdict hangs on runs that were not done."""
+        return 2 if self.budget == "quick" else 4
+
 
 BUDGETS: dict[BudgetName, Settings] = {
     "quick": Settings("quick", 0, Limits(1200, 256, 1024, 128), (4, 16), 8, 75, 32, 32),

@@ -113,6 +113,7 @@ class Experiment:
         rank: of the LoRA update; 0 takes the one whose parameters come closest to those of the longest prompt.
         steps, batch_size: of a full run; the search for a rate starts with an eighth of the steps a candidate. Steps
             grow where the verdict hangs on runs that were not at their end.
+        longest_training: the most times over that the steps asked for are trained then.
         seed: for starts and orders.
         goal: ``"generalise"`` judges on held-out rows, ``"memorise"`` on the training rows themselves.
         limits: how much of the data is used, and how long an example may be.
@@ -145,6 +146,7 @@ class Experiment:
     batch_size: int
     rank: int = 0
     every_run: bool = True
+    longest_training: int = 4
     seed: int = 0
     goal: Goal = "generalise"
     limits: Limits = field(default_factory=Limits)

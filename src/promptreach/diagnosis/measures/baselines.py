@@ -35,10 +35,6 @@ from promptreach.training.search.sweep import Sweep, swept
 from promptreach.training.search.together import Search, alone, together
 from promptreach.training.task.objective import Outcomes
 
-MOST_STEPS = 4
-"""The most times over that the steps asked for are trained, where the verdict hangs on runs that were not done."""
-
-
 def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
     """The control's scores on the rows judged, and what answers that ignore the input score there."""
     outcomes, task = held_out(train_control(experiment)), experiment.task
@@ -163,7 +159,7 @@ def compared(
         ),
         not_needed=dict(experiment.not_needed),
         steps_asked=experiment.steps_asked,
-        more_steps_possible=experiment.steps * 2 <= MOST_STEPS * experiment.steps_asked,
+        more_steps_possible=experiment.steps * 2 <= experiment.longest_training * experiment.steps_asked,
         user=_user_numbers(experiment),
         not_here=not_here,
         beside=experiment.beside,
