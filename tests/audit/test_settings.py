@@ -2,7 +2,7 @@
 
 import pytest
 
-from promptreach.audit.settings import settings_for
+from promptreach.audit.settings import BUDGETS, BudgetName, settings_for
 from promptreach.errors import InputError
 from promptreach.training.choices import choices_of
 
@@ -33,3 +33,8 @@ def test_what_is_chosen_takes_the_place_of_the_budget_and_nothing_else_does() ->
 def test_a_chosen_length_that_does_not_fit_is_refused_not_dropped() -> None:
     with pytest.raises(InputError, match="tokens: 60 virtual tokens in a context of 64; expected at most 56"):
         settings_for("quick", 0, 1000, 64, choices_of(tokens=(4, 60)))
+
+
+@pytest.mark.parametrize(("budget", "most"), [("quick", 2), ("standard", 4), ("thorough", 4)])
+def test_a_quick_audit_trains_at_most_twice_as_long_as_it_says(budget: BudgetName, most: int) -> None:
+    assert BUDGETS[budget].longest_training == most

@@ -35,6 +35,7 @@ from promptreach.training.search.sweep import Sweep, swept
 from promptreach.training.search.together import Search, alone, together
 from promptreach.training.task.objective import Outcomes
 
+
 def measure_control(experiment: Experiment) -> Measured[BareNumbers]:
     """The control's scores on the rows judged, and what answers that ignore the input score there."""
     outcomes, task = held_out(train_control(experiment)), experiment.task
