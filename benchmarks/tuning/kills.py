@@ -1,15 +1,16 @@
 """kill -9 at a random moment, many times: does every resume end as if nothing had happened, and repeat nothing?
 
     OMP_NUM_THREADS=1 PYTHONPATH=tests python benchmarks/tuning/kills.py
-        [--what audit fit claims capacity imports ray] [--kills 50] [--seed 0] [--work FOLDER] [--out JSON]
+        [--what audit fit claims capacity imports interrupts ray] [--kills 50] [--seed 0] [--work FOLDER] [--out JSON]
 
 ``audit``: a quick audit of a tiny model is killed, then run again with resume; ``fit``: one method with its search;
 ``claims``: three claims at quick sizes; ``capacity``: four points. ``ray``: a sweep on a local Ray cluster that
 outlives its callers (two workers) is killed, then run again on the same cluster. The moment is drawn: after how many
 finished records, and how long after, up to the time between two of them; for claims, at any moment. ``imports``: an
-audit in an interpreter of its own is killed at any moment of its first seconds, of which importing takes most. A kill
-that comes too late is drawn again, and counted apart. Compared are: the report without its times, every run bit for
-bit, every row; and the records that were finished when the kill came, which nobody may write again.
+audit in an interpreter of its own is killed at any moment of its first seconds, of which importing takes most.
+``interrupts``: the audit gets Ctrl-C, and leaves a report that can be read, or none. A kill that comes too late is
+drawn again, and counted apart. Compared are: the report without its times, every run bit for bit, every row; and the
+records that were finished when the kill came, which nobody may write again.
 
 The result is written after every kill, so that a second call goes on where the first was stopped. The tiny model and
 its rows come from the tests.
@@ -38,8 +39,10 @@ from helpers.tasks import config_of, labelled
 from promptreach import files
 from promptreach.audit.settings import BUDGETS
 from promptreach.claims import read_claim, run_claims
+from promptreach.errors import PromptreachError
 from promptreach.hf import open_model
 from promptreach.progress import Progress
+from promptreach.report import read_report
 from promptreach.training.engines.engines import open_engine
 from promptreach.training.search.sweep import sweep
 from promptreach.tuning import Capacity, Limits, MemorySettings, Run, RunStore, capacity, fit, prepare
@@ -153,11 +156,13 @@ class Job:
         run: does it, with the model's folder, its own, and the address of a cluster.
         same: whether two folders hold the same result.
         records: the pattern of the files that say what is finished.
+        by: the signal that ends it.
     """
 
     run: Callable[[Path, Path, str], None]
     same: Callable[[Path, Path, Path], bool]
     records: str = "runs/*/run.json"
+    by: signal.Signals = signal.SIGKILL
 
 
 JOBS = {
@@ -166,6 +171,7 @@ JOBS = {
     "claims": Job(claims_job, same_claims),
     "capacity": Job(capacity_job, same_points, "*.json"),
     "imports": Job(audit_job, same_audit),
+    "interrupts": Job(audit_job, same_audit, by=signal.SIGINT),
     "ray": Job(ray_job, same_sweep),
 }
 
@@ -221,22 +227,31 @@ def one_kill(
         ended, status = os.waitpid(pid, os.WNOHANG)
     if not ended:
         time.sleep(delay)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, job.by)
         _, status = os.waitpid(pid, 0)
-    before = records(job, folder)
+    before, readable = records(job, folder), report_is_readable(folder)
     finish(start(job.run, model, folder, address))
     after = records(job, folder)
     names = [{path.relative_to(at) for path in records(job, at)} for at in (folder, whole)]
     return {
         "after_runs": runs,
         "and_seconds": delay,
-        "was_running": os.WIFSIGNALED(status),
+        "was_running": status != 0,
         "finished_runs_then": len(before),
         "runs_in_all": len(after),
         "finished_runs_repeated": sum(after.get(path) != written for path, written in before.items()),
         "same_result": names[0] == names[1] and job.same(model, folder, whole),
         "half_files_left": len(list(folder.rglob("*.partial"))),
+        "report_readable": readable,
     }
+
+
+def report_is_readable(folder: Path) -> bool:
+    """Whether a report that stands there can be read; True where there is none."""
+    try:
+        return not (folder / "report.json").exists() or bool(read_report(folder / "report.json"))
+    except PromptreachError:
+        return False
 
 
 def run(what: str, kills: int, seed: int, work: Path, out: Path, address: str) -> None:
@@ -262,6 +277,7 @@ def run(what: str, kills: int, seed: int, work: Path, out: Path, address: str) -
             "resumes_equal": sum(entry["same_result"] for entry in entries),
             "finished_runs_repeated": sum(entry["finished_runs_repeated"] for entry in entries),
             "half_files_left": sum(entry["half_files_left"] for entry in entries),
+            "reports_unreadable": sum(not entry.get("report_readable", True) for entry in entries),
             "seed": seed,
             "each": entries,
         }
