@@ -98,7 +98,7 @@ def model_card(
 
 def beside_bare(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
     """The held-out metrics of a run and of the bare model under the same kind of head, and the gain between them."""
-    own, bare = held_out(run), task.answered("held_out", task.evaluate("held_out", task.objective()))
+    own, bare = held_out(run), task.answered("held_out", task.evaluate_bare("held_out", task.objective()))
     decides, kind = decided_by(task.train, task.judging.metric), kind_of(task.train)
     gain = paired(own, bare, decides or "accuracy")
     metrics = {run.config.label: metrics_of(own, decides, kind), "the bare model": metrics_of(bare, decides, kind)}
