@@ -4,10 +4,17 @@ from typing import Any
 
 import pytest
 
-from helpers.rule_cases import SOFT, changed, numbers
+from helpers.rule_cases import SOFT, changed
+from helpers.rule_cases import numbers as whole_numbers
 from promptreach.diagnosis.numbers import TrainingNumbers
 from promptreach.diagnosis.rules.rules import depends_on, judge
 from promptreach.report.verdict import TuningVerdict
+
+
+def numbers(**given: Any) -> list[object]:
+    """Numbers of runs that may be trained longer."""
+    return changed(whole_numbers(**given), TrainingNumbers, more_steps_possible=True)
+
 
 FALLING = {"still_falling": 0.2, "validation_loss": 0.9}
 
@@ -65,3 +72,11 @@ def test_longer_training_is_told_with_both_numbers() -> None:
     assert any("At the 100 steps asked for" in text and "200 were trained" in text for text in texts)
     same = changed(numbers(), TrainingNumbers, steps_asked=200)
     assert not any("steps asked for" in reason.text for reason in judge(same).reasons)
+
+
+def test_once_no_more_steps_are_to_be_had_nothing_hangs_on_them() -> None:
+    found = changed(
+        numbers(methods={name: {"still_falling": 0.2} for name in SOFT}), TrainingNumbers, more_steps_possible=False
+    )
+    assert judge(found).verdict is TuningVerdict.UNDECIDED
+    assert not depends_on("steps", found)

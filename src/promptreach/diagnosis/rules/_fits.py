@@ -47,7 +47,7 @@ def rival_not_trained(seen: Measurements) -> Judgement | None:
         )
     return undecided(
         f"{sentence(name)} reaches {seen.score(name)}, and the rival it is measured by was not trained.",
-        (measured(why, "training" if stuck else "steps"),),
+        (measured(why, "training" if stuck else seen.more_steps),),
         "Train longer, or LoRA over more learning rates: to be as good as a run that was not trained says nothing.",
         chosen=name if seen.runs[name].best_step > 0 else None,
     )
@@ -70,7 +70,7 @@ def soft_prompt_keeps_up(seen: Measurements) -> Judgement | None:
         reasons.append(measured(text))
     if seen.neither_done(name):
         text = f"Neither was at its end: over the last stretch {name} still fell by {run.still_falling:.3f} nats"
-        reasons.append(measured(f"{text}, LoRA by {seen.runs[seen.lora].still_falling:.3f}.", "steps"))
+        reasons.append(measured(f"{text}, LoRA by {seen.runs[seen.lora].still_falling:.3f}.", seen.more_steps))
     reasons += _start_reason(seen)
     # The fork between training and the control has the margin that the one between a prompt and LoRA has.
     if control.high <= seen.margin:

@@ -80,7 +80,7 @@ def longest_not_done(seen: Measurements) -> Judgement | None:
     return gap_left_open(
         seen,
         "and the longest one tried was not at its end, so that what length does is not seen to its end either",
-        [measured(text, "steps")],
+        [measured(text, seen.more_steps)],
         f"Train {effect.longer} longer, or four times as many; LoRA is the safer choice until then.",
     )
 

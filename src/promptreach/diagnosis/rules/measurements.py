@@ -207,6 +207,11 @@ class Measurements:
         ahead = min(run.validation_loss - LONGER * run.still_falling for run in soft)
         return rival.validation_loss - LONGER * rival.still_falling < ahead - MARGIN["loss"]
 
+    @property
+    def more_steps(self) -> str:
+        """The check that a reason rests on which more steps would change: ``"steps"`` while more may be trained."""
+        return "steps" if self.training.more_steps_possible else "training"
+
     def neither_done(self, name: str) -> bool:
         """Whether a run that keeps up with LoRA and LoRA both fall on, and LoRA would leave behind where it stands."""
         run, rival = self.runs[name], self.runs[self.lora]

@@ -183,7 +183,7 @@ def training_not_done(seen: Measurements) -> Judgement | None:
     run, signs = seen.runs[name], []
     if run.still_falling >= STILL_FALLING and LONGER * run.still_falling >= seen.loss_gap(name):
         text = f"Its validation loss fell by {run.still_falling:.3f} nats over the last stretch."
-        signs.append(measured(text, "steps"))
+        signs.append(measured(text, seen.more_steps))
     if run.rate_at_edge:
         text = f"Its learning rate, {run.learning_rate:.2g}, was the largest tried and the best of them."
         signs.append(measured(text))
@@ -196,7 +196,7 @@ def nothing_memorised(seen: Measurements) -> Judgement | None:
     if seen.has_memorised(seen.lora):
         return None
     falls_on = seen.runs[seen.lora].still_falling >= STILL_FALLING
-    hangs_on = "lengths" if seen.training.longer_possible else "steps" if falls_on else "training"
+    hangs_on = "lengths" if seen.training.longer_possible else seen.more_steps if falls_on else "training"
     return undecided(
         f"No method memorised the rows: LoRA reaches {seen.score(seen.lora)}.",
         (
