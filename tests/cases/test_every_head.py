@@ -15,12 +15,13 @@ from promptreach.commands.fit import fit_adapter
 from promptreach.commands.predict import predict_texts
 from promptreach.commands.reading import read_folder
 from promptreach.data import TaskData
-from promptreach.diagnosis.measures.metrics import score, usual_metric
 from promptreach.errors import InputError
 from promptreach.tables import read_task
 from promptreach.training.fit import fit
+from promptreach.training.task.deciding import usual_metric
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.limits import Limits
+from promptreach.training.task.metrics import score
 from promptreach.training.task.task import prepare
 
 TEXTS = sentences(48, seed=3)

@@ -12,7 +12,6 @@ import torch
 from promptreach.audit.settings import Settings
 from promptreach.audit.step_cost import StepCost, Stopwatch, answer_seconds, row_seconds, same_length, step_cost
 from promptreach.data import Completions, TaskData
-from promptreach.diagnosis.measures.metrics import usual_metric
 from promptreach.hf import OpenModel
 from promptreach.stored import stored_bytes
 from promptreach.time_left import ExpectedRun, TimeLeft
@@ -22,6 +21,7 @@ from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
 from promptreach.training.search.sweep import planned_steps
 from promptreach.training.task.chats import rendered
+from promptreach.training.task.deciding import usual_metric
 from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows
