@@ -19,7 +19,7 @@ from promptreach.diagnosis.numbers import (
     TrainingNumbers,
     UserNumbers,
 )
-from promptreach.training.task.metrics import Metric
+from promptreach.training.task.metric_names import Metric
 
 SOFT = ("prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens", "prompt 1 token")
 NAMES = ("head", *SOFT, "lora rank 8")

@@ -11,7 +11,7 @@ from promptreach.training.choices import Choices
 from promptreach.training.task.class_weights import ClassWeights
 from promptreach.training.task.judging import PLAIN, Judging
 from promptreach.training.task.limits import Limits
-from promptreach.training.task.metrics import Metric
+from promptreach.training.task.metric_names import Metric
 
 BudgetName = Literal["quick", "standard", "thorough"]
 

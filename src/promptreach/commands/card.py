@@ -19,7 +19,7 @@ from promptreach.training.methods.initial import OWN
 from promptreach.training.runs import Run
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
-from promptreach.training.task.metrics import Metric
+from promptreach.training.task.metric_names import Metric
 from promptreach.training.task.task import Task
 
 _TASKS: Mapping[str, str] = {

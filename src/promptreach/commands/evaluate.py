@@ -34,7 +34,8 @@ from promptreach.training.task.judging import PLAIN, Judging, judging_faults
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.limits import drawn_rows
-from promptreach.training.task.metrics import Metric, ScoreMetric, is_known
+from promptreach.training.task.metric_names import Metric, ScoreMetric
+from promptreach.training.task.metrics import is_known
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import blank_head
 from promptreach.training.task.task import MIN_INPUTS, Task, cross_answered

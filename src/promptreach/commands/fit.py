@@ -9,7 +9,7 @@ from promptreach.commands.card import beside_bare, model_card
 from promptreach.commands.folder import FolderPlan, planned, write_run
 from promptreach.commands.intervals import Interval, about_label, gained
 from promptreach.commands.publishing import publish, publishing_faults
-from promptreach.commands.reading import cut_note, unused_note
+from promptreach.commands.reading import cut_note, labels_note, unused_note
 from promptreach.commands.serving import SERVERS, serving_faults
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.rules.measurements import in_words
@@ -30,7 +30,7 @@ from promptreach.training.task.class_weights import ClassWeights, class_weight_f
 from promptreach.training.task.deciding import chosen_metric, metric_faults, positive_label, usual_metric
 from promptreach.training.task.judging import judging_faults, judging_of
 from promptreach.training.task.limits import Limits, content_length
-from promptreach.training.task.metrics import Metric
+from promptreach.training.task.metric_names import Metric
 from promptreach.training.task.readout import POOLED, Pooling
 from promptreach.training.task.task import Task, prepare
 
@@ -206,7 +206,8 @@ def _finding(
     summary = f"{run.config.label} has {said}"
     summary += f", {gained(metric, gain)} over the bare model."
     note = f"On {counted(len(task.held_out), 'held-out row')} that nothing was chosen by; 90 % intervals over rows."
-    noted = [*cut_note(task.encoded.values(), plan.length), *unused_note(task.train)]
+    noted = [*cut_note(task.encoded.values(), plan.length), *labels_note(task.train, task.held_out)]
+    noted += unused_note(task.train)
     return Finding(
         check="fit",
         title="One adapter",

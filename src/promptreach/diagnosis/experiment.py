@@ -23,7 +23,7 @@ from promptreach.training.task.deciding import RARE, positive_label, usual_metri
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.limits import Limits, content_length
-from promptreach.training.task.metrics import Metric, ScoreMetric
+from promptreach.training.task.metric_names import Metric, ScoreMetric
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Task

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 from promptreach.data import KindName
-from promptreach.training.task.metrics import Metric, ScoreMetric
+from promptreach.training.task.metric_names import Metric, ScoreMetric
 from promptreach.training.task.readout import Pooling
 
 Goal = Literal["generalise", "memorise"]

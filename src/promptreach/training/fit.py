@@ -31,6 +31,7 @@ from promptreach.training.task.class_weights import ClassWeights, class_weight_f
 from promptreach.training.task.deciding import chosen_metric, metric_faults, positive_label, usual_metric
 from promptreach.training.task.judging import judging_faults, judging_of
 from promptreach.training.task.limits import Limits
+from promptreach.training.task.metric_names import metric_name_faults
 from promptreach.training.task.readout import POOLED, Pooling
 from promptreach.training.task.task import prepare
 
@@ -149,7 +150,7 @@ def fit(
             *_text_faults(init_text, init, method),
             *_prefix_faults(method, reparameterise=reparameterise, dropout=dropout),
             *choice_faults("pooling", pooling, POOLED),
-            *metric_faults(metric, None),
+            *metric_name_faults(metric),
             *class_weight_faults(class_weights, None),
             *tracker_faults(report_to),
         ]

@@ -11,9 +11,10 @@ from scipy import stats
 from sklearn import metrics as sklearn
 
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.training.task.metrics import SCORE_METRICS, ScoreMetric, score, weighted
+from promptreach.training.task.metric_names import SCORE_METRICS, TEXT_METRICS, ScoreMetric, TextMetric
+from promptreach.training.task.metrics import score, weighted
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, statistics
+from promptreach.training.task.text_metrics import statistics
 
 SKLEARN: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": sklearn.accuracy_score,

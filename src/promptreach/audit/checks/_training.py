@@ -14,7 +14,8 @@ from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.report.findings import Cell, Curve, Series, Table
 from promptreach.training.runs import Run
 from promptreach.training.task.deciding import metric_faults
-from promptreach.training.task.metrics import SCORE_METRICS, is_known, score
+from promptreach.training.task.metric_names import SCORE_METRICS
+from promptreach.training.task.metrics import is_known, score
 
 
 def show(context: AuditContext, found: Measured[TrainingNumbers]) -> Shown:

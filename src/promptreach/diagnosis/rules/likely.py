@@ -12,7 +12,7 @@ from promptreach.diagnosis.numbers import BareNumbers, DataNumbers
 from promptreach.diagnosis.rules._unlearnable import conflicting_labels, mostly_conflicting
 from promptreach.diagnosis.rules.measurements import MARGIN, in_words
 from promptreach.report.verdict import TuningVerdict
-from promptreach.training.task.metrics import Metric
+from promptreach.training.task.metric_names import Metric
 
 _SURELY = 1.645
 """Standard errors above which a score is better than a constant, one-sided at 5 %."""

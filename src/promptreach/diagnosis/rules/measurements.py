@@ -21,7 +21,7 @@ from promptreach.diagnosis.numbers import (
     TrainingNumbers,
     UserNumbers,
 )
-from promptreach.training.task.metrics import Metric, ScoreMetric
+from promptreach.training.task.metric_names import Metric, ScoreMetric
 
 MARGIN: Mapping[Metric, float] = {**dict.fromkeys(get_args(ScoreMetric), 0.04), "loss": 0.05}
 """The difference that still counts as "as good": share of right answers, another metric, or nats per token.

@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 from promptreach.training.engines.executor import Executor
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.together import Search, alone
-from promptreach.training.task.metrics import Metric, score
+from promptreach.training.task.metric_names import Metric
+from promptreach.training.task.metrics import score
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.trainer import WARM_UP
 

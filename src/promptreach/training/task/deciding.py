@@ -12,8 +12,7 @@ from promptreach.data import Completions, LabelledTexts, TaskData, common_option
 from promptreach.errors import Fault
 from promptreach.training.task.judging import Judging
 from promptreach.training.task.kinds.registry import kind_of
-from promptreach.training.task.metrics import BINARY, LABEL_METRICS, SCORE_METRICS, Metric
-from promptreach.training.task.text_metrics import TEXT_METRICS
+from promptreach.training.task.metric_names import BINARY, LABEL_METRICS, TEXT_METRICS, Metric
 
 RARE = 0.2
 """The share of rows below which a label is rare, so that accuracy hardly hears of it."""
@@ -32,11 +31,8 @@ def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
     """Faults of a metric's name, and of its use on such data where that is known."""
     if metric is None:
         return []
-    known = (*SCORE_METRICS, "loss")
-    if metric not in known:
-        return [Fault("metric", repr(metric), f"one of {', '.join(known)}")]
-    if data is None:
-        return []
+    if data is None or metric not in METRICS:
+        return metric_name_faults(metric)
     allowed, what = metrics_for(data)
     if metric in allowed:
         return []
@@ -78,8 +74,7 @@ def chosen_metric(metric: str | None, judging: Judging) -> Metric | None:
         metric: one without faults, see `metric_faults`.
         judging: a pattern alone asks for exact match.
     """
-    known: tuple[Metric, ...] = (*SCORE_METRICS, "loss")
-    return next((name for name in known if name == metric), judging.metric)
+    return metric_named(metric) or judging.metric
 
 
 def positive_label(data: TaskData) -> int:

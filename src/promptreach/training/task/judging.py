@@ -15,8 +15,9 @@ from promptreach.data import Completions, TaskData
 from promptreach.errors import Fault, InputError
 from promptreach.hf.models.texts import tokenizer_of
 from promptreach.training.task.encoding import Encoded
+from promptreach.training.task.metric_names import TEXT_METRICS, TextMetric
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, statistics
+from promptreach.training.task.text_metrics import statistics
 from promptreach.training.task.writing import greedy
 
 SPARE = 8

@@ -6,29 +6,18 @@ rows drawn with replacement its bootstrap. A row that has a weight of its own co
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, cast, get_args
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptreach.training.task.metric_names import TEXT_METRICS, Metric, ScoreMetric
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, combined
+from promptreach.training.task.text_metrics import combined
 
-LabelMetric = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "mcc", "average_precision"]
-ScoreMetric = Literal[LabelMetric, TextMetric, "micro_f1", "pearson", "spearman", "r2", "entity_f1"]
-"""The metrics of which more is better."""
-Metric = ScoreMetric | Literal["loss"]
 RESAMPLES = 1000
 """Drawings of rows that a bootstrap takes."""
-SCORE_METRICS: tuple[ScoreMetric, ...] = get_args(ScoreMetric)
-"""The metrics of which more is better, by name."""
-LABEL_METRICS: tuple[LabelMetric, ...] = get_args(LabelMetric)
-"""Those of one label a row, or of one of several options."""
-BINARY: tuple[ScoreMetric, ...] = ("f1", "average_precision")
-"""Those that are about one label of two."""
-SHARES: tuple[ScoreMetric, ...] = ("accuracy",)
-"""Those that are a share of answers, and so have intervals of their own."""
 _MOST_ENTRIES = 2**24
 
 
