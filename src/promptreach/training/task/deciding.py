@@ -59,7 +59,7 @@ def metrics_for(data: TaskData) -> tuple[tuple[Metric, ...], str]:
         return ("accuracy", *several), f"{len(names)} labels"
     # An option's place means the same in every row only where all rows have the same.
     several = [metric for metric in several if names and metric not in BINARY]
-    return ("accuracy", *several, "loss"), "options"
+    return ("accuracy", *several), "options"
 
 
 def usual_metric(data: TaskData) -> Metric:
