@@ -12,7 +12,15 @@ from promptreach.data import Completions, LabelledTexts, TaskData, common_option
 from promptreach.errors import Fault
 from promptreach.training.task.judging import Judging
 from promptreach.training.task.kinds.registry import kind_of
-from promptreach.training.task.metric_names import BINARY, LABEL_METRICS, TEXT_METRICS, Metric
+from promptreach.training.task.metric_names import (
+    BINARY,
+    LABEL_METRICS,
+    METRICS,
+    TEXT_METRICS,
+    Metric,
+    metric_name_faults,
+    metric_named,
+)
 
 RARE = 0.2
 """The share of rows below which a label is rare, so that accuracy hardly hears of it."""
