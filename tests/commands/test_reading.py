@@ -57,7 +57,7 @@ def test_an_answer_behind_the_cut_is_told() -> None:
 
 
 def test_labels_that_a_part_lacks_are_told_and_no_others() -> None:
-    rows = labelled(40, classes=8)
+    rows = labelled(classes=3)
     first = rows.take([row for row, label in enumerate(rows.labels) if label == 0])
     (told,) = labels_note(rows, first)
     assert "No held-out row has the label 'class 1', 'class 2'" in told.text  # type: ignore[union-attr]

@@ -104,7 +104,7 @@ class ColumnChecks:
         except (TypeError, ValueError):
             weight = math.nan
         if not math.isfinite(weight) or weight < 0:
-            seen = f"the weight {shorten(value)}"
+            seen = "no weight" if is_gap(value) else f"the weight {shorten(value)}"
             faults.add(Fault(where, seen, "a number that is not negative", "Mend it, or drop the column."))
             return
         self.weight = weight
