@@ -614,8 +614,8 @@ SHAPES = (
     ),
     RowShape(
         "a column called split, one of its values unknown",
-        {"a.jsonl": _two(text=["fine", "bad", "so"], label=["pos", "neg", "pos"], split=["train", "later", "test"])},
-        refused=("'later' (row 2)", "Rename the value, or drop the rows", "needs another name"),
+        {"a.jsonl": _two(text=["fine", "bad", "so"], label=["pos", "neg", "pos"], split=["later", "train", "test"])},
+        refused=("'later' (row 1)", "Rename the value, or drop the rows", "needs another name"),
         followed=RowShape(
             "",
             {"a.jsonl": _two(text=["fine", "bad", "so"], label=["pos", "neg", "pos"], split=["train", "train", "dev"])},
