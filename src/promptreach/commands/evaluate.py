@@ -13,7 +13,6 @@ from promptreach.commands.intervals import Interval, about_label, decided_by, ga
 from promptreach.commands.reading import BATCH, AdapterReader, cut_note, read_folder, unused_note
 from promptreach.data import Completions, ContextSpans, LabelledTexts, NumberedTexts, SeveralLabels, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.by_config import ConfiguredAdapter, attach_any
@@ -34,7 +33,7 @@ from promptreach.training.task.judging import PLAIN, Judging, judging_faults
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.limits import drawn_rows
-from promptreach.training.task.metric_names import Metric, ScoreMetric
+from promptreach.training.task.metric_names import Metric, ScoreMetric, in_words
 from promptreach.training.task.metrics import is_known
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import blank_head

@@ -12,7 +12,6 @@ from promptreach.commands.publishing import publish, publishing_faults
 from promptreach.commands.reading import cut_note, labels_note, unused_note
 from promptreach.commands.serving import SERVERS, serving_faults
 from promptreach.data import Completions, TaskData
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.folders import READOUT
@@ -30,7 +29,7 @@ from promptreach.training.task.class_weights import ClassWeights, class_weight_f
 from promptreach.training.task.deciding import chosen_metric, metric_faults, positive_label, usual_metric
 from promptreach.training.task.judging import judging_faults, judging_of
 from promptreach.training.task.limits import Limits, content_length
-from promptreach.training.task.metric_names import Metric
+from promptreach.training.task.metric_names import Metric, in_words
 from promptreach.training.task.readout import POOLED, Pooling
 from promptreach.training.task.task import Task, prepare
 

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import MEANS
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.training.task.deciding import positive_label, usual_metric
 from promptreach.training.task.kinds.kind import TaskKind
-from promptreach.training.task.metric_names import BINARY, SCORE_METRICS, Metric, ScoreMetric
+from promptreach.training.task.metric_names import BINARY, SCORE_METRICS, Metric, ScoreMetric, in_words
 from promptreach.training.task.metrics import bootstrap, is_known, score
 from promptreach.training.task.objective import Outcomes
 

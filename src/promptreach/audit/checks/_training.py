@@ -10,11 +10,10 @@ from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, Seed
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.numbers import USER, ForgettingNumbers, Scores, TrainingNumbers
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.report.findings import Cell, Curve, Series, Table
 from promptreach.training.runs import Run
 from promptreach.training.task.deciding import metric_faults
-from promptreach.training.task.metric_names import SCORE_METRICS
+from promptreach.training.task.metric_names import SCORE_METRICS, in_words
 from promptreach.training.task.metrics import is_known, score
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from promptreach.diagnosis.numbers import BareNumbers, DataNumbers
 from promptreach.diagnosis.rules._unlearnable import conflicting_labels, mostly_conflicting
-from promptreach.diagnosis.rules.measurements import MARGIN, in_words
+from promptreach.diagnosis.rules.measurements import MARGIN
 from promptreach.report.verdict import TuningVerdict
-from promptreach.training.task.metric_names import Metric
+from promptreach.training.task.metric_names import Metric, in_words
 
 _SURELY = 1.645
 """Standard errors above which a score is better than a constant, one-sided at 5 %."""

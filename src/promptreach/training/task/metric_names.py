@@ -27,6 +27,19 @@ BINARY: tuple[ScoreMetric, ...] = ("f1", "average_precision")
 """Those that are about one label of two."""
 SHARES: tuple[ScoreMetric, ...] = ("accuracy",)
 """Those that are a share of answers, and so have intervals of their own."""
+_WORDS = {
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "f1": "F1",
+    "mcc": "MCC",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "r2": "R²",
+    "entity_f1": "entity F1",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+}
 
 
 def metric_named(name: str | None) -> Metric | None:
@@ -41,3 +54,8 @@ def metric_name_faults(name: str | None) -> list[Fault]:
         name: as it was given; None asks for the usual one.
     """
     return choice_faults("metric", name, METRICS)
+
+
+def in_words(metric: Metric) -> str:
+    """The name of a metric as people write it."""
+    return _WORDS.get(metric, metric.replace("_", " "))
