@@ -25,10 +25,10 @@ import torch
 
 from promptreach import __version__
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import BINARY, score
 from promptreach.training.task.kinds.registry import KINDS
+from promptreach.training.task.metric_names import BINARY, TEXT_METRICS
+from promptreach.training.task.metrics import score
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TEXT_METRICS
 
 TRUTH_ROWS = 2_000_000
 RARE = 0.2

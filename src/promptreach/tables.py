@@ -76,8 +76,8 @@ def read_task(
         question_col, context_col, answers_col: the columns of questions, of their contexts and of the answers, which
             are stretches of these: a text, a list of texts, or SQuAD's ``{"text": [...], "answer_start": [...]}``.
         prompt_col, completion_col: the columns of a completion task, of texts or of chat turns.
-        split_col: the column that says which part a row belongs to; one called "split" is taken by itself where all
-            of its values are names of parts.
+        split_col: the column that says which part a row belongs to; one called "split" is taken by itself where its
+            values are names of parts, and refused where some are and others are not.
         validation, test: sources of these parts; the whole of `source` is the training part then.
         chat_template: the template that writes chats as text, in Jinja, or the path of a file that holds it; None is
             the model's own.

@@ -22,5 +22,5 @@ from promptreach.training.runs import RunConfig as RunConfig
 from promptreach.training.runs import RunStore as RunStore
 from promptreach.training.runs import applied as applied
 from promptreach.training.task.limits import Limits as Limits
+from promptreach.training.task.metric_names import TEXT_METRICS as TEXT_METRICS
 from promptreach.training.task.task import prepare as prepare
-from promptreach.training.task.text_metrics import TEXT_METRICS as TEXT_METRICS

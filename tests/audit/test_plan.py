@@ -57,7 +57,8 @@ def test_completions_are_cut_and_counted_not_refused() -> None:
     longer = replace(data, completions=("the cat sat on a mat and ran under the tree", *data.completions[1:]))
     found = plan_of("gpt2", longer, limits=replace(SETTINGS.limits, max_length=9))
     assert (found.task, found.metric) == ("completions", "loss")
-    assert found.cut_rows >= 1
+    assert found.cut_rows >= found.cut_answers == 1
+    assert ", 1 of them in their answer" in str(found)
 
 
 def test_a_single_rate_takes_no_search_and_several_lengths_are_several_runs() -> None:

@@ -1,5 +1,6 @@
 """Every kind of task that is read through a head: fitted, saved, read back, evaluated, predicted and audited."""
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,19 @@ import torch
 from helpers.models import WORDS
 from helpers.tasks import TRAINED, model_of, sentences
 from promptreach import audit
+from promptreach.audit.checks.answers import SHOWN
 from promptreach.commands.evaluate import evaluate_adapters
 from promptreach.commands.fit import fit_adapter
 from promptreach.commands.predict import predict_texts
 from promptreach.commands.reading import read_folder
 from promptreach.data import TaskData
-from promptreach.diagnosis.measures.metrics import score, usual_metric
 from promptreach.errors import InputError
 from promptreach.tables import read_task
 from promptreach.training.fit import fit
+from promptreach.training.task.deciding import usual_metric
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.limits import Limits
+from promptreach.training.task.metrics import score
 from promptreach.training.task.task import prepare
 
 TEXTS = sentences(48, seed=3)
@@ -122,6 +125,13 @@ def test_an_audit_says_what_it_says_in_the_metric_of_the_task(kind: str, tmp_pat
     assert "nan" not in json.dumps(training.values).lower()
     assert METRICS[kind] in said
     assert METRICS[kind] in training.summary
+    table = said.split("Rows as they were answered")[-1]
+    shown = findings["answers"].values["rows"]
+    assert len(shown) == SHOWN
+    for row in shown:
+        assert {"head alone", "prompt 2 tokens", "prefix 2 tokens", "lora rank 2"} == set(row["answers"])
+        texts = [row["input"], row["expected"], *row["answers"].values()]
+        assert [text for text in texts if html.escape(text) not in table] == []
 
 
 @pytest.mark.parametrize("kind", ["number"])

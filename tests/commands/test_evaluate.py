@@ -8,8 +8,12 @@ import torch
 
 from helpers.tasks import completer, completions, labelled, model_of
 from promptreach.commands.evaluate import evaluate_adapters
+from promptreach.commands.reading import read_folder
+from promptreach.errors import InputError
 from promptreach.hf import save_adapter, save_readout
 from promptreach.prompt import SoftPrompt
+from promptreach.training.task.encoding import encode
+from promptreach.training.task.metrics import score
 
 
 def prompts(base: Path, names: tuple[str, ...]) -> list[Path]:
@@ -56,3 +60,32 @@ def test_a_head_on_the_bare_model_takes_enough_rows(count: int, tmp_path: Path) 
     finding = evaluate_adapters(model, [tmp_path / "h"], labelled().take(range(count)))
     assert ("bare model" in finding.values["metrics"]) == (count == 40)
     assert any("left out" in str(block) for block in finding.blocks) == (count == 8)
+
+
+@pytest.mark.parametrize("metric", ["f1", "average_precision"])
+def test_a_metric_of_one_label_is_about_the_same_one_whatever_the_heads_call_first(tmp_path: Path, metric: str) -> None:
+    model, rows = model_of("bert"), labelled()
+    weight = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    for name, order in (("one", [0, 1]), ("other", [1, 0])):
+        info = {"pooling": "mean", "labels": [rows.label_names[label] for label in order]}
+        save_readout(tmp_path / name, ({"weight": weight[order], "bias": torch.zeros(2)}, info))
+    folders = [tmp_path / "one", tmp_path / "other"]
+    finding = evaluate_adapters(model, folders, rows, metric=metric)
+    column = {"f1": "F1", "average_precision": "average precision"}[metric]
+    own, other = (finding.values["metrics"][name][column] for name in ("one", "other"))
+    assert own["value"] == pytest.approx(other["value"], abs=1e-12)
+    assert "is about 'class 1'" in str(finding.blocks[0])
+    same = next(row for row in finding.values["differences"] if (row["first"], row["second"]) == ("other", "one"))
+    assert same["score"]["value"] == pytest.approx(0, abs=1e-12)
+    outcomes = read_folder(folders[0], model).answered(encode(model, rows, 62))
+    assert own["value"] == pytest.approx(score(metric, outcomes), abs=1e-6)  # type: ignore[arg-type]
+
+
+def test_a_head_of_more_labels_has_no_average_precision(tmp_path: Path) -> None:
+    model = model_of("bert")
+    weight = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    info = {"pooling": "mean", "labels": ["class 0", "class 1", "class 2"]}
+    save_readout(tmp_path / "h", ({"weight": weight, "bias": torch.zeros(3)}, info))
+    with pytest.raises(InputError, match="no score of the second label"):
+        evaluate_adapters(model, [tmp_path / "h"], labelled(), metric="average_precision")
+    assert "F1" in values_of(model, [tmp_path / "h"], labelled(), metric="f1")["metrics"]["h"]

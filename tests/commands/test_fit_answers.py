@@ -78,7 +78,9 @@ def test_written_completions_are_judged_by_the_metric(
 def test_a_metric_that_does_not_fit_is_refused_before_anything_is_trained(model: OpenModel, tmp_path: Path) -> None:
     for rows, metric, words in (
         (choices(), "chrf", "'chrf' on options"),
-        (echoes(), "mcc", "of written answers"),
+        (echoes(), "mcc", "'mcc' on completions"),
+        (choices(), "pearson", "'pearson' on options"),
+        (echoes(), "accuracies", "one of accuracy"),
     ):
         with pytest.raises(InputError, match=words):
             fit_adapter(model, read_task(rows), tmp_path / "never", metric=metric, **SHORT)

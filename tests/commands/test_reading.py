@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from helpers.tasks import model_of
+from helpers.tasks import labelled, model_of
 from promptreach.backbone import Prepended
-from promptreach.commands.reading import cut_note, read_folder
+from promptreach.commands.reading import cut_note, labels_note, read_folder
 from promptreach.data import ContextSpans
 from promptreach.hf import save_adapter, save_readout
 from promptreach.prompt import SoftPrompt
@@ -54,3 +54,14 @@ def test_an_answer_behind_the_cut_is_told() -> None:
     (told,) = cut_note([encoded], 16)
     assert "1 of 2 rows are cut at 16 tokens, and 1 of them lose" in told.text  # type: ignore[union-attr]
     assert cut_note([encode(model, rows, 62)], 62) == []
+
+
+def test_labels_that_a_part_lacks_are_told_and_no_others() -> None:
+    rows = labelled(classes=3)
+    first = rows.take([row for row, label in enumerate(rows.labels) if label == 0])
+    (told,) = labels_note(rows, first)
+    assert "No held-out row has the label 'class 1', 'class 2'" in told.text  # type: ignore[union-attr]
+    assert "is not judged" in told.text  # type: ignore[union-attr]
+    (told,) = labels_note(first, rows)
+    assert "No training row" in told.text  # type: ignore[union-attr]
+    assert labels_note(labelled(), labelled(seed=1)) == []

@@ -613,6 +613,19 @@ SHAPES = (
         **_FINE,
     ),
     RowShape(
+        "a column called split, one of its values unknown",
+        {"a.jsonl": _two(text=["fine", "bad", "so"], label=["pos", "neg", "pos"], split=["later", "train", "test"])},
+        refused=("'later' (row 1)", "Rename the value, or drop the rows", "needs another name"),
+        followed=RowShape(
+            "",
+            {"a.jsonl": _two(text=["fine", "bad", "so"], label=["pos", "neg", "pos"], split=["train", "train", "dev"])},
+            columns={**_FINE["columns"], "split": "split"},
+            input="fine",
+            answer="pos",
+            parts={"train": 2, "validation": 1},
+        ),
+    ),
+    RowShape(
         "a column of parts, one of its values unknown",
         {"a.jsonl": _two(text=["fine", "bad", "so"], label=["pos", "neg", "pos"], part=["train", "train", "later"])},
         {"split_col": "part"},

@@ -14,12 +14,12 @@ from promptreach.diagnosis.numbers import (
     DataNumbers,
     Geometry,
     Goal,
-    Metric,
     RunNumbers,
     StartNumbers,
     TrainingNumbers,
     UserNumbers,
 )
+from promptreach.training.task.metric_names import Metric
 
 SOFT = ("prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens", "prompt 1 token")
 NAMES = ("head", *SOFT, "lora rank 8")

@@ -16,6 +16,7 @@ from promptreach.hf import OpenModel, open_model
 from promptreach.prompt import LowRankUpdate, Prefix, SoftPrompt
 from promptreach.training.methods.methods import UNIPELT_SIZES
 from promptreach.training.runs import applied
+from promptreach.training.search.halving import Rank, by_loss
 from promptreach.training.task.readout import pool
 from promptreach.training.task.task import prepare
 from promptreach.tuning import Limits, fit
@@ -108,6 +109,27 @@ def test_rates_tried_at_once_share_a_pass(at_once: int, monkeypatch: pytest.Monk
         rows = watch_training(patch)
         fit(model_of("gpt2"), DATA, "prompt", **FAST | {"learning_rate": None}, batch_size=8, at_once=at_once)
     assert max(rows) in (7 * at_once, 8 * at_once)  # 36 rows: the batches of an epoch are of 7 and of 8
+
+
+@pytest.mark.parametrize(
+    ("metric", "decides"), [(None, "accuracy"), ("mcc", "mcc"), ("f1", "f1"), ("loss", "'loss' on 2 labels")]
+)
+def test_the_metric_orders_the_rates_or_is_refused(
+    metric: str | None, decides: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def by_metric(name: str, positive: int) -> Rank:
+        asked.append((name, positive))
+        return by_loss
+
+    monkeypatch.setattr("promptreach.training.fit.by_metric", by_metric)
+    if decides.startswith("'"):
+        with pytest.raises(InputError, match=decides):
+            fit(model_of("gpt2"), DATA, metric=metric, **FAST)
+        return
+    fit(model_of("gpt2"), DATA, metric=metric, **FAST)
+    assert asked == [(decides, 1)]
 
 
 def test_a_second_call_finds_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ import torch
 from promptreach.audit.settings import Settings
 from promptreach.audit.step_cost import StepCost, Stopwatch, answer_seconds, row_seconds, same_length, step_cost
 from promptreach.data import Completions, TaskData
-from promptreach.diagnosis.measures.metrics import usual_metric
 from promptreach.hf import OpenModel
 from promptreach.stored import stored_bytes
 from promptreach.time_left import ExpectedRun, TimeLeft
@@ -22,6 +21,7 @@ from promptreach.training.runs import RunConfig
 from promptreach.training.search.halving import rung_steps
 from promptreach.training.search.sweep import planned_steps
 from promptreach.training.task.chats import rendered
+from promptreach.training.task.deciding import usual_metric
 from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows
@@ -84,6 +84,7 @@ class AuditPlan:
         metric: what methods are compared by.
         methods: what is trained beside the control, in order.
         cut_rows: rows that lose tokens at `max_length`.
+        cut_answers: those of them that lose the end of their completion, or all or a part of their answer.
         minutes: PREDICTED wall time on this machine, as busy as it is, with one worker.
         work_seconds: the same in seconds of work: of the processor, or of the accelerator where the model is on one.
         stages: seconds of work by check, `READING` before them.
@@ -103,6 +104,7 @@ class AuditPlan:
     metric: str
     methods: Sequence[str]
     cut_rows: int
+    cut_answers: int
     minutes: float
     work_seconds: float
     stages: Mapping[str, float]
@@ -149,7 +151,8 @@ class AuditPlan:
         lines = [
             f"{self.model} on {self.device} in {self.dtype}",
             f"Rows      {self.rows:,} of {self.task}: {parts}" + (f"; {used}" if used else ""),
-            f"Cut       {self.cut_rows:,} rows at {self.settings['limits']['max_length']} tokens",
+            f"Cut       {self.cut_rows:,} rows at {self.settings['limits']['max_length']} tokens"
+            + (f", {self.cut_answers:,} of them in their answer" if self.cut_answers else ""),
             f"Judged by {self.metric}",
             f"Trained   {', '.join(run.name for run in self.runs)}, {self.settings['steps']} steps of "
             f"{self.settings['batch_size']} rows",
@@ -185,7 +188,7 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     runs = [_run(config, cost, settings, row, written, task) for config, cost in zip(configs, costs, strict=True)]
     worked = watch.worked
     with watch.timed():
-        cut_rows = encode(model, data, max_length).truncated
+        whole = encode(model, data, max_length)
     stages = _stages(task, settings, runs, row, written, watch.worked - worked)
     memory = _memory(model, costs, before)
     return AuditPlan(
@@ -199,7 +202,8 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
         unused_columns=data.unused_columns,
         metric=settings.metric or usual_metric(data),
         methods=settings.methods,
-        cut_rows=cut_rows,
+        cut_rows=whole.truncated,
+        cut_answers=whole.cut_answers,
         minutes=watch.slowness * sum(stages.values()) / 60,
         work_seconds=sum(stages.values()),
         stages=stages,

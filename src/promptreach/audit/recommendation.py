@@ -18,6 +18,7 @@ from promptreach.commands.card import (
     opened_classifier,
 )
 from promptreach.commands.folder import FolderPlan, planned, write_run
+from promptreach.commands.intervals import about_label
 from promptreach.commands.publishing import publish, publishing_faults
 from promptreach.commands.reading import readout_of
 from promptreach.diagnosis.verdict import Judgement
@@ -57,7 +58,8 @@ def recommend(
     if folder is not None and (is_adapter or readout_of(context.task, run) is not None):
         plan = planned(context.model, context.task, run, context.content_length, base_id)
         found = f"`promptreach audit` chose it, with the verdict {judgement.verdict.value}. {text}"
-        card = model_card(run, context.task, plan, *beside_bare(context.task, run), found)
+        told = beside_bare(context.task, run, context.metric, context.positive)
+        card = model_card(run, context.task, plan, *told, found, about_label(context.data, context.metric))
         place = folder / (ADAPTER_FOLDER if is_adapter else HEAD_FOLDER)
         path = write_run(place, context.model, context.task, run, plan, card, base_id)
         if is_adapter:

@@ -25,7 +25,6 @@ from promptreach.commands.serving import serving_faults
 from promptreach.data import Completions
 from promptreach.diagnosis.experiment import Experiment
 from promptreach.diagnosis.measures.in_context import in_context_faults, start_faults
-from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, InputError, raise_if_any
@@ -46,6 +45,7 @@ from promptreach.training.engines.trackers import sending, tracker_faults
 from promptreach.training.methods.methods import as_text
 from promptreach.training.runs import RunStore
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
+from promptreach.training.task.deciding import chosen_metric, metric_faults
 from promptreach.training.task.in_context import instruction_faults
 from promptreach.training.task.judging import judging_faults, judging_of
 
@@ -153,7 +153,7 @@ def audit(
             there is room for. See `promptreach.training.engines.engines.open_engine`.
         ray_address: of the cluster; None joins the one at hand, or starts one on this machine.
         seed: the same seed gives the same report on the same machine, times aside.
-        metric: what decides, one of `promptreach.diagnosis.measures.metrics.metrics_for` such rows: of one label a row
+        metric: what decides, one of `promptreach.training.task.deciding.metrics_for` such rows: of one label a row
             ``"accuracy"`` and five others of scikit-learn's, of several ``"micro_f1"``, of a number ``"pearson"``, of
             tags ``"entity_f1"`` and so on; for completions that the model writes ``"exact_match"``, ``"token_f1"``,
             ``"rouge_l"`` or ``"chrf"``. It chooses the learning rate and the best run; margin and verdict are in its
@@ -250,7 +250,7 @@ def audit(
     assert choices is not None
     opened = brought.model if brought else opened
     settings = settings_for(budget, seed, opened.inner_entries(), opened.max_positions, choices)
-    decides = next((name for name in SCORE_METRICS if name == metric), judging.metric)
+    decides = chosen_metric(metric, judging)
     settings = replace(settings, metric=decides, judging=judging, instruction=instruction or "", shots=shots or 0)
     settings = replace(settings, init_text=init_text or "", class_weights=class_weights, serve_with=serve_with or "")
     settings = replace(settings, method_config="" if peft_config is None else as_text(peft_config))

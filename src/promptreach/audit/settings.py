@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from promptreach.diagnosis.numbers import BASELINES, ScoreMetric
+from promptreach.diagnosis.numbers import BASELINES
 from promptreach.errors import Fault, InputError
 from promptreach.training.arguments import MIN_CONTENT
 from promptreach.training.choices import Choices
 from promptreach.training.task.class_weights import ClassWeights
 from promptreach.training.task.judging import PLAIN, Judging
 from promptreach.training.task.limits import Limits
+from promptreach.training.task.metric_names import Metric
 
 BudgetName = Literal["quick", "standard", "thorough"]
 
@@ -60,7 +61,7 @@ class Settings:
     methods: tuple[str, ...] = BASELINES
     lora_targets: tuple[str, ...] = ()
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    metric: ScoreMetric | None = None
+    metric: Metric | None = None
     class_weights: ClassWeights = None
     judging: Judging = PLAIN
     instruction: str = ""

@@ -30,6 +30,7 @@ from promptreach.errors import Fault, InputError
 from promptreach.preflight import look
 from promptreach.terminal import printable, say, write_json
 from promptreach.training.choices import Choices, choices_of, shown_choice
+from promptreach.training.task.metric_names import metric_name_faults
 
 _COLUMNS = "Columns and parts of DATA, where their names do not tell"
 _CHOICES = "What to train (lists with commas), where it should not follow the budget"
@@ -173,7 +174,7 @@ def audit(
             seeds=seeds,
             accumulate=accumulate,
         )
-        known = [] if dry_run else unpublishable(push_to_hub, model, base_id)
+        known = metric_name_faults(metric) + ([] if dry_run else unpublishable(push_to_hub, model, base_id))
         look(
             model,
             data=data,

@@ -8,6 +8,7 @@ import typer
 from promptreach.cli import _answers as answers
 from promptreach.cli._command import MOST_SEED, Json, Model, Quiet, Revision, exit_status, within
 from promptreach.preflight import look
+from promptreach.training.task.metric_names import metric_name_faults
 
 _COLUMNS = "Columns of DATA, where their names do not tell"
 
@@ -67,7 +68,8 @@ def evaluate(
     given |= {"question_col": question_col, "context_col": context_col, "answers_col": answers_col}
     given |= {"label_kind": label_kind, "words_col": words_col, "tags_col": tags_col}
     with exit_status():
-        look(model, data=data, columns=given, adapter=adapters, device=device, revision=revision)
+        known = metric_name_faults(metric)
+        look(model, data=data, columns=given, adapter=adapters, device=device, revision=revision, known=known)
 
     from promptreach.commands.evaluate import evaluate_adapters
     from promptreach.data import Completions

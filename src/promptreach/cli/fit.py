@@ -26,6 +26,7 @@ from promptreach.cli._command import (
 from promptreach.preflight import look
 from promptreach.terminal import say
 from promptreach.training.arguments import MIN_CONTENT, least_faults, rate_faults
+from promptreach.training.task.metric_names import metric_name_faults
 
 _TRAINING = "Training"
 _COLUMNS = "Columns of DATA, where their names do not tell"
@@ -147,7 +148,7 @@ def fit(
     with exit_status():
         counts = {"tokens": tokens, "rank": rank, "steps": steps, "batch_size": batch_size, "accumulate": accumulate}
         known = least_faults(counts) + least_faults({"max_length": max_length}, MIN_CONTENT)
-        known += rate_faults("learning_rate", learning_rate)
+        known += metric_name_faults(metric) + rate_faults("learning_rate", learning_rate)
         known += unpublishable(push_to_hub, model, base_id)
         look(model, data=data, columns=given, device=device, revision=revision, known=known)
 

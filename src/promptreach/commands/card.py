@@ -19,6 +19,7 @@ from promptreach.training.methods.initial import OWN
 from promptreach.training.runs import Run
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.metric_names import Metric
 from promptreach.training.task.task import Task
 
 _TASKS: Mapping[str, str] = {
@@ -43,6 +44,7 @@ def model_card(
     metrics: Mapping[str, Mapping[str, Interval]],
     gain: Interval,
     found: str,
+    about: str = "",
 ) -> str:
     """The README.md of a trained adapter's folder.
 
@@ -53,6 +55,7 @@ def model_card(
         metrics: by name, of the run and of the bare model, on the held-out rows.
         gain: in the first of the metrics, of the first over the second.
         found: how it was found, as sentences.
+        about: the label that the first metric is about, as a sentence; empty where that is about all.
     """
     name, revision = plan.base
     labels = getattr(task.train, "label_names", ())
@@ -83,7 +86,7 @@ def model_card(
             "",
             f"MEASURED on the {len(task.held_out):,} held-out rows, with 90 % intervals over rows; one seed, so that "
             "the luck of a seed is not in them. " + _kinds(kind_of(task.train)) + " Over the bare model it is "
-            f"{gained(columns[0], gain)}.",
+            f"{gained(columns[0], gain)}.{_plain(about)}",
             "",
             "## How to load it",
             "",
@@ -96,12 +99,22 @@ def model_card(
     )
 
 
-def beside_bare(task: Task, run: Run) -> tuple[dict[str, dict[str, Interval]], Interval]:
-    """The held-out metrics of a run and of the bare model under the same kind of head, and the gain between them."""
+def beside_bare(
+    task: Task, run: Run, metric: Metric | None = None, positive: int = 1
+) -> tuple[dict[str, dict[str, Interval]], Interval]:
+    """The held-out metrics of a run and of the bare model under the same kind of head, and the gain between them.
+
+    Args:
+        task: what it was trained on.
+        run: a full run.
+        metric: that stands in front, and that the gain is in; None for the usual one.
+        positive: the label that F1 and average precision are about.
+    """
     own, bare = held_out(run), task.answered("held_out", task.evaluate_bare("held_out", task.objective()))
-    decides, kind = decided_by(task.train, task.judging.metric), kind_of(task.train)
-    gain = paired(own, bare, decides or "accuracy")
-    metrics = {run.config.label: metrics_of(own, decides, kind), "the bare model": metrics_of(bare, decides, kind)}
+    decides, kind = decided_by(task.train, metric or task.judging.metric), kind_of(task.train)
+    gain = paired(own, bare, decides or "accuracy", positive=positive)
+    named = {run.config.label: own, "the bare model": bare}
+    metrics = {name: metrics_of(found, decides, kind, positive=positive) for name, found in named.items()}
     return metrics, Interval(gain.gain, gain.low, gain.high)
 
 

@@ -9,13 +9,10 @@ from typing import cast
 import torch
 
 from promptreach.certificate import Evidence
-from promptreach.commands.intervals import Interval, decided_by, metrics_of
+from promptreach.commands.intervals import Interval, about_label, decided_by, gained, metrics_of
 from promptreach.commands.reading import BATCH, AdapterReader, cut_note, read_folder, unused_note
 from promptreach.data import Completions, ContextSpans, LabelledTexts, NumberedTexts, SeveralLabels, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import BINARY, KINDS_IN_WORDS, SCORE_METRICS, metric_faults
-from promptreach.diagnosis.numbers import Metric, ScoreMetric
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel
 from promptreach.hf.adapters.by_config import ConfiguredAdapter, attach_any
@@ -24,11 +21,20 @@ from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
 from promptreach.report.formatting import counted, format_number
 from promptreach.training.arguments import MIN_CONTENT
+from promptreach.training.task.deciding import (
+    KINDS_IN_WORDS,
+    chosen_metric,
+    metric_faults,
+    positive_label,
+    usual_metric,
+)
 from promptreach.training.task.encoding import Encoded, encode
 from promptreach.training.task.judging import PLAIN, Judging, judging_faults
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.limits import drawn_rows
+from promptreach.training.task.metric_names import Metric, ScoreMetric, in_words
+from promptreach.training.task.metrics import is_known
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import blank_head
 from promptreach.training.task.task import MIN_INPUTS, Task, cross_answered
@@ -93,7 +99,7 @@ def evaluate_adapters(
     model = model if isinstance(data, Completions) else model.reading
     readers = [read_folder(folder, model) for folder in folders]
     names = _names(folders)
-    faults = _faults(readers, data, model, max_length, limit, metric)
+    faults = _faults(readers, data, model, max_length, limit)
     raise_if_any([*faults, *metric_faults(metric, data), *judging_faults(judging, data)])
     rows = data if limit is None else data.take(drawn_rows(len(data), limit, seed))
     longest = max((reader.adapter.positions for reader in readers if reader.adapter is not None), default=0)
@@ -108,12 +114,13 @@ def evaluate_adapters(
         for name, reader in zip(names, readers, strict=True):
             found[name] = _outcomes(reader, rows, length, judging)
             step()
-    said = next((name for name in SCORE_METRICS if name == metric), judging.metric)
-    decides = None if said == "accuracy" else decided_by(data, said)
+    asked = chosen_metric(metric, judging) or usual_metric(data)
+    decides = decided_by(data, asked)
+    raise_if_any([_unscored(name) for name, own in found.items() if decides and not is_known(decides, own)])
     notes: list[Block] = [Text(text=f"The bare model was left out. {why_not}")] if why_not else []
     notes += [*cut_note([encoded], length), *unused_note(rows)]
     cut = f"{encoded.truncated:,} of them cut at {length:,} tokens"
-    return _finding(found, rows, model, cut, notes, seed, decides)
+    return _finding(found, rows, model, cut, notes, seed, asked)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -132,13 +139,10 @@ def _faults(
     model: OpenModel,
     max_length: int,
     limit: int | None,
-    metric: str | None,
 ) -> list[Fault]:
     faults = []
     if max_length < MIN_CONTENT:
         faults.append(Fault("max_length", str(max_length), f"at least {MIN_CONTENT}"))
-    if metric in BINARY:
-        faults.append(Fault("metric", f"{metric!r} of adapters", "a metric of all labels", "Take macro_f1 or mcc."))
     if limit is not None and limit < 2:
         faults.append(Fault("limit", str(limit), "at least 2 rows"))
     if isinstance(data, Completions):
@@ -175,11 +179,12 @@ def _outcomes(reader: AdapterReader, rows: TaskData, length: int, judging: Judgi
         return _completed(reader.model, reader.adapter, rows, length, judging)
     named = _numbered_as(reader.labels, rows)
     try:
-        return reader.answered(encode(reader.model, named, length))
+        found = reader.answered(encode(reader.model, named, length))
     except IndexError:
         known = len(getattr(named, "label_names", ()))
         seen, expected = "a head with too few outputs", f"one for each of the {known} labels"
         raise InputError(Fault(str(reader.folder), seen, expected)) from None
+    return found if named is rows or not isinstance(rows, LabelledTexts) else _as_in_rows(found, reader.labels, rows)
 
 
 def _numbered_as(names: Sequence[str], rows: TaskData) -> TaskData:
@@ -194,6 +199,27 @@ def _numbered_as(names: Sequence[str], rows: TaskData) -> TaskData:
         return replace(rows, label_sets=sets, label_names=tuple(names))
     tags = tuple(tuple(place[tag] for tag in tags) for tags in rows.tags)
     return replace(rows, tags=tags, label_names=tuple(names))
+
+
+def _as_in_rows(found: Outcomes, names: Sequence[str], rows: LabelledTexts) -> Outcomes:
+    """Outcomes of a head whose outputs have those names, with labels numbered as the rows have them and others behind,
+    so that adapters agree on which label a metric is about."""
+    assert found.given is not None
+    assert found.true is not None
+    order = [*rows.label_names, *(name for name in names if name not in rows.label_names)]
+    place = torch.tensor([order.index(name) for name in names]).to(found.given)
+    swapped = found.score is not None and list(names) == list(reversed(order))
+    return replace(
+        found,
+        given=place[found.given.long()],
+        true=place[found.true.long()],
+        score=-found.score if swapped and found.score is not None else found.score,
+    )
+
+
+def _unscored(name: str) -> Fault:
+    expected = "a head of two labels, whose scores say how sure it is"
+    return Fault(name, "no score of the second label", expected, "Take macro_f1 or mcc.")
 
 
 def _completed(
@@ -235,12 +261,12 @@ def _finding(
     cut: str,
     notes: Sequence[Block],
     seed: int,
-    decides: ScoreMetric | None,
+    asked: Metric,
 ) -> Finding:
-    kind = kind_of(rows)
-    metrics = {name: metrics_of(outcomes, decides, kind, seed) for name, outcomes in found.items()}
-    differences = _differences(found, decides, kind)
-    blocks: list[Block] = [_metric_table(metrics, rows, kind)]
+    kind, positive, decides = kind_of(rows), positive_label(rows), decided_by(rows, asked)
+    metrics = {name: metrics_of(outcomes, decides, kind, seed, positive) for name, outcomes in found.items()}
+    differences = _differences(found, decides, kind, positive)
+    blocks: list[Block] = [_metric_table(metrics, rows, kind, about_label(rows, decides))]
     if differences:
         blocks.append(_difference_table(differences, decides))
     blocks += notes
@@ -252,9 +278,9 @@ def _finding(
     if decides is not None:
         summary = f"{best} has {first} {top}, 90 %."
     if against is not None:
-        gained = against.score or against.accuracy or against.loss_saved
-        gain, low, high = (100 * end for end in (gained.value, gained.low, gained.high))
-        summary += f" Over the bare model that is {gain:+.1f} points ({low:+.1f} to {high:+.1f})."
+        known = against.score or against.accuracy
+        said = gained(first, known) if known else gained("loss", against.loss_saved)
+        summary += f" Over the bare model that is {said}."
     return Finding(
         check="evaluate",
         title="Adapters side by side",
@@ -263,6 +289,7 @@ def _finding(
         summary=summary,
         values={
             "rows": len(rows),
+            "metric": asked,
             "metrics": {name: {key: asdict(part) for key, part in own.items()} for name, own in metrics.items()},
             "differences": [asdict(row) for row in differences],
         },
@@ -270,7 +297,7 @@ def _finding(
     )
 
 
-def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData, kind: TaskKind | None) -> Table:
+def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData, kind: TaskKind | None, about: str) -> Table:
     columns = list(next(iter(metrics.values())))
     records: list[dict[str, Cell]] = [
         {"": name, **{column: str(own[column]) for column in columns}} for name, own in metrics.items()
@@ -287,10 +314,12 @@ def _metric_table(metrics: dict[str, dict[str, Interval]], rows: TaskData, kind:
         note += (
             f"{BARE.capitalize()}: {kind.probe} on its states, cross-validated on these rows. Loss in nats an answer."
         )
-    return Table.of("Metrics", records, note=note)
+    return Table.of("Metrics", records, note=note + about)
 
 
-def _differences(found: dict[str, Outcomes], decides: ScoreMetric | None, kind: TaskKind | None) -> list[Difference]:
+def _differences(
+    found: dict[str, Outcomes], decides: ScoreMetric | None, kind: TaskKind | None, positive: int
+) -> list[Difference]:
     """Each adapter against the bare model and against those before it, on the same rows."""
     rows = []
     names = list(found)
@@ -303,7 +332,10 @@ def _differences(found: dict[str, Outcomes], decides: ScoreMetric | None, kind: 
                     "loss",
                     *([decides] if decides else []),
                 ]
-                gains = {one: paired(found[first], found[second], one) for one in cast("list[Metric]", wanted)}
+                gains = {
+                    one: paired(found[first], found[second], one, positive=positive)
+                    for one in cast("list[Metric]", wanted)
+                }
                 ends = {one: Interval(gain.gain, gain.low, gain.high) for one, gain in gains.items()}
                 rows.append(
                     Difference(first, second, ends.get("accuracy"), ends["loss"], ends[decides] if decides else None)

@@ -7,9 +7,9 @@ from typing import Any
 from promptreach.certificate import Evidence
 from promptreach.commands.card import beside_bare, model_card
 from promptreach.commands.folder import FolderPlan, planned, write_run
-from promptreach.commands.intervals import Interval, gained
+from promptreach.commands.intervals import Interval, about_label, gained
 from promptreach.commands.publishing import publish, publishing_faults
-from promptreach.commands.reading import cut_note, unused_note
+from promptreach.commands.reading import cut_note, labels_note, unused_note
 from promptreach.commands.serving import SERVERS, serving_faults
 from promptreach.data import Completions, TaskData
 from promptreach.errors import Fault, OutputError, raise_if_any
@@ -26,8 +26,10 @@ from promptreach.training.methods.methods import METHODS, positions_of
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
-from promptreach.training.task.judging import judging_faults, judging_of, written_metric_faults
+from promptreach.training.task.deciding import chosen_metric, metric_faults, positive_label, usual_metric
+from promptreach.training.task.judging import judging_faults, judging_of
 from promptreach.training.task.limits import Limits, content_length
+from promptreach.training.task.metric_names import Metric, in_words
 from promptreach.training.task.readout import POOLED, Pooling
 from promptreach.training.task.task import Task, prepare
 
@@ -95,14 +97,14 @@ def fit_adapter(
     faults += choice_faults("pooling", pooling, POOLED)
     kinds = [method] if isinstance(method, str) else [KINDS.get(str(getattr(method.peft_type, "value", "")), "")]
     faults += serving_faults(serve_with, data, model.task == "causal", kinds)
+    judging = judging_of(metric, answer_pattern, length_normalised, data)
+    faults += metric_faults(metric, data) + judging_faults(judging, data)
     raise_if_any(faults + publishing_faults(push_to_hub, model.origin.source if model.origin else "", base_id))
     raise_if_any(_place_faults(out), OutputError)
     model = opened_for(data, model)  # labels are read by an encoder-decoder's encoder alone
     limits = Limits(max_length=max_length)
     longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.
-    judging = judging_of(metric, answer_pattern, length_normalised, data)
-    raise_if_any([*written_metric_faults(metric, data), *judging_faults(judging, data)])
     task = prepare(
         model,
         data,
@@ -138,12 +140,13 @@ def fit_adapter(
         quiet=quiet,
     )
     length = content_length(model, limits, longest)
-    metrics, gain = beside_bare(task, run)
-    found = f"{_searched(run, learning_rate)} {recipe(run, task, length)}"
+    decides = chosen_metric(metric, judging) or usual_metric(data)
+    metrics, gain = beside_bare(task, run, decides, positive_label(data))
+    found, about = f"{_searched(run, learning_rate, decides)} {recipe(run, task, length)}", about_label(data, decides)
     plan = planned(model, task, run, length, base_id)
-    write_run(out, model, task, run, plan, model_card(run, task, plan, metrics, gain, found), base_id)
+    write_run(out, model, task, run, plan, model_card(run, task, plan, metrics, gain, found, about), base_id)
     address = publish(out, push_to_hub, private=private) if push_to_hub else ""
-    finding = _finding(out, task, run, plan, metrics, gain, found, address)
+    finding = _finding(out, task, run, plan, metrics, gain, decides, about, found, address)
     if serve_with is not None:
         text = f"For {SERVERS[serve_with]}: promptreach export {out} --for {serve_with} --out {out}-{serve_with}"
         finding.blocks.append(Text(text=text))
@@ -169,14 +172,13 @@ def _place_faults(out: Path) -> list[Fault]:
     return [Fault(str(out), "a folder with something in it", "a new folder, or one that holds an adapter")]
 
 
-def _searched(run: Run, learning_rate: float | None) -> str:
+def _searched(run: Run, learning_rate: float | None, decides: Metric) -> str:
     if run.config.method == "head":
         return "It is a convex problem: there was nothing to search."
     if learning_rate is not None:
         return f"Its rate {learning_rate:g} was given; none was searched for."
-    return (
-        f"Its rate {run.config.learning_rate:.2g} was searched for in short runs, by the loss of the validation rows."
-    )
+    by = "the loss" if decides in ("accuracy", "loss") else f"the {in_words(decides)}"
+    return f"Its rate {run.config.learning_rate:.2g} was searched for in short runs, by {by} of the validation rows."
 
 
 def _finding(
@@ -186,6 +188,8 @@ def _finding(
     plan: FolderPlan,
     metrics: dict[str, dict[str, Interval]],
     gain: Interval,
+    decides: Metric,
+    about: str,
     found: str,
     address: str,
 ) -> Finding:
@@ -201,7 +205,8 @@ def _finding(
     summary = f"{run.config.label} has {said}"
     summary += f", {gained(metric, gain)} over the bare model."
     note = f"On {counted(len(task.held_out), 'held-out row')} that nothing was chosen by; 90 % intervals over rows."
-    noted = [*cut_note(task.encoded.values(), plan.length), *unused_note(task.train)]
+    noted = [*cut_note(task.encoded.values(), plan.length), *labels_note(task.train, task.held_out)]
+    noted += unused_note(task.train)
     return Finding(
         check="fit",
         title="One adapter",
@@ -222,10 +227,16 @@ def _finding(
             "steps": run.steps,
             "parameters": run.parameters,
             "status": run.status,
+            "metric": decides,
             "metrics": {name: {key: asdict(part) for key, part in one.items()} for name, one in metrics.items()},
             "gain": asdict(gain),
         },
-        blocks=[Table.of("Metrics", records, note=note), Text(text=found), *_folder_notes(plan, address), *noted],
+        blocks=[
+            Table.of("Metrics", records, note=note + about),
+            Text(text=found),
+            *_folder_notes(plan, address),
+            *noted,
+        ],
     )
 
 

@@ -8,12 +8,12 @@ from scipy.stats import binomtest
 from scipy.stats import t as student
 from torch import Tensor
 
-from promptreach.data import TaskData
+from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import MEANS
-from promptreach.diagnosis.measures.metrics import SCORE_METRICS, bootstrap, is_known, score, usual_metric
-from promptreach.diagnosis.numbers import ScoreMetric
-from promptreach.diagnosis.rules.measurements import in_words
+from promptreach.training.task.deciding import positive_label, usual_metric
 from promptreach.training.task.kinds.kind import TaskKind
+from promptreach.training.task.metric_names import BINARY, SCORE_METRICS, Metric, ScoreMetric, in_words
+from promptreach.training.task.metrics import bootstrap, is_known, score
 from promptreach.training.task.objective import Outcomes
 
 LEVEL = 0.9
@@ -47,7 +47,11 @@ class Interval:
 
 
 def metrics_of(
-    outcomes: Outcomes, decides: ScoreMetric | None = None, kind: TaskKind | None = None, seed: int = 0
+    outcomes: Outcomes,
+    decides: ScoreMetric | None = None,
+    kind: TaskKind | None = None,
+    seed: int = 0,
+    positive: int = 1,
 ) -> dict[str, Interval]:
     """The metric that decides, the share of right answers, the other metrics of the kind of task, the loss per answer.
 
@@ -60,8 +64,9 @@ def metrics_of(
         decides: stands in front; None for accuracy, or for nothing that is more than the others.
         kind: of the task; None for what the model's own language head answers.
         seed: for the bootstrap.
+        positive: the label that F1 and average precision are about.
     """
-    found = {} if decides is None else {in_words(decides): _of(outcomes, decides, seed)}
+    found = {} if decides is None else {in_words(decides): _of(outcomes, decides, seed, positive)}
     if kind is None or kind.accuracy:
         single = bool((outcomes.answers == 1).all())
         right = outcomes.right == outcomes.answers
@@ -71,7 +76,7 @@ def metrics_of(
             found["every token right" if kind is None else "every answer of a row right"] = _share(right)
     for metric in () if kind is None else shown_metrics(kind):
         if in_words(metric) not in found and is_known(metric, outcomes):
-            found[in_words(metric)] = _of(outcomes, metric, seed)
+            found[in_words(metric)] = _of(outcomes, metric, seed, positive)
     if outcomes.right.isnan().any():
         found["root mean square error"] = _root(outcomes)
     return {**found, "loss": _ratio(outcomes.loss, outcomes.answers)}
@@ -89,11 +94,18 @@ def gained(name: str, gain: Interval) -> str:
     return f"{100 * gain.value:+.1f} points of {name} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
 
 
-def decided_by(data: TaskData, asked: ScoreMetric | None) -> ScoreMetric | None:
+def decided_by(data: TaskData, asked: Metric | None) -> ScoreMetric | None:
     """The metric that stands in front of accuracy: the one that was asked for, else the usual one of the kind of task;
     None where that is accuracy or the loss."""
     usual = asked or usual_metric(data)
     return None if usual == "accuracy" or usual == "loss" else usual
+
+
+def about_label(data: TaskData, metric: Metric | None) -> str:
+    """The label that a metric is about, as a sentence; empty for a metric of all labels."""
+    if metric not in BINARY or not isinstance(data, LabelledTexts):
+        return ""
+    return f" {in_words(metric).capitalize()} is about {data.label_names[positive_label(data)]!r}."
 
 
 def shown_metrics(kind: TaskKind) -> tuple[ScoreMetric, ...]:
@@ -101,13 +113,13 @@ def shown_metrics(kind: TaskKind) -> tuple[ScoreMetric, ...]:
     return tuple(one for one in SCORE_METRICS if one in kind.metrics and one in _SHOWN)
 
 
-def _of(outcomes: Outcomes, metric: ScoreMetric, seed: int) -> Interval:
+def _of(outcomes: Outcomes, metric: ScoreMetric, seed: int, positive: int) -> Interval:
     if metric in MEANS:
         assert outcomes.judged is not None
         first = outcomes.judged[:, 0].double()
         return _share(first > 0) if metric == "exact_match" else _ratio(first, torch.ones_like(first))
-    low, high = torch.quantile(bootstrap(metric, outcomes, None, seed=seed), _ENDS).tolist()
-    return Interval(score(metric, outcomes), low, high)
+    low, high = torch.quantile(bootstrap(metric, outcomes, None, positive, seed), _ENDS).tolist()
+    return Interval(score(metric, outcomes, positive), low, high)
 
 
 def _root(outcomes: Outcomes) -> Interval:

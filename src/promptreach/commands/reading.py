@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptreach.backbone import Classifier
-from promptreach.data import KindName, TaskData
+from promptreach.data import KindName, LabelledTexts, TaskData
 from promptreach.hf import OpenModel, load_adapter, load_readout
 from promptreach.hf.adapters.brought import bring
 from promptreach.hf.adapters.by_config import ConfiguredAdapter, attach_any, is_configured, load_configured
@@ -37,6 +37,7 @@ from promptreach.training.task.writing import greedy
 
 BATCH = 32
 """Rows that are answered in one forward pass."""
+_SHOWN_LABELS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +123,19 @@ def cut_note(parts: Iterable[Encoded], length: int) -> list[Block]:
         f"{cut:,} of {counted(count, 'row')} are cut at {length:,} tokens, and {lost:,} of them lose their answer or a "
     )
     return [Text(text=f"{said}part of it: a stretch of a context that is not read is missed. --max-length reads more.")]
+
+
+def labels_note(train: TaskData, held_out: TaskData) -> list[Block]:
+    """The labels that a part lacks, said where there are any: one that is never trained, or never judged."""
+    if not isinstance(train, LabelledTexts) or not isinstance(held_out, LabelledTexts):
+        return []
+    said = []
+    for part, name, what in ((train, "training", "taught"), (held_out, "held-out", "judged")):
+        if missing := sorted({*part.label_names} - {*part.answers}):
+            more = f" and {len(missing) - _SHOWN_LABELS:,} more" if len(missing) > _SHOWN_LABELS else ""
+            named = ", ".join(map(repr, missing[:_SHOWN_LABELS]))
+            said.append(f"No {name} row has the label {named}{more}, so that it is not {what}: add rows of it.")
+    return [Text(text=sentence) for sentence in said]
 
 
 def readout_of(task: Task, run: Run) -> Readout | None:

@@ -11,25 +11,25 @@ from promptreach.backbone import Classifier
 from promptreach.certificate import Certificate, Evidence
 from promptreach.data import LabelledTexts, TaskData
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import score, usual_metric
-from promptreach.diagnosis.numbers import BASELINES, USER, Comparison, Goal, Metric, ScoreMetric, as_values
+from promptreach.diagnosis.numbers import BASELINES, USER, Comparison, Goal, as_values
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.prompt import Adapter
 from promptreach.training.engines.executor import Executor
 from promptreach.training.methods.initial import OWN
 from promptreach.training.methods.methods import first_init
 from promptreach.training.runs import Run, RunConfig
+from promptreach.training.search.halving import by_metric
 from promptreach.training.search.sweep import Sweep
+from promptreach.training.task.deciding import RARE, positive_label, usual_metric
 from promptreach.training.task.kinds.kind import TaskKind
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.limits import Limits, content_length
+from promptreach.training.task.metric_names import Metric, ScoreMetric
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.readout import Pooling
 from promptreach.training.task.task import Task
 
 Numbers = TypeVar("Numbers", covariant=True)
-RARE = 0.2
-"""The share of rows below which a label is rare, so that accuracy hardly hears of it."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Experiment:
     user_base: str = ""
     user_tokens: tuple[str, ...] = ()
     methods: tuple[str, ...] = BASELINES
-    chosen_metric: ScoreMetric | None = None
+    chosen_metric: Metric | None = None
     learning_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     lora_targets: tuple[str, ...] = ()
     plain_text: tuple[str, ...] = ()
@@ -194,9 +194,8 @@ class Experiment:
 
     @cached_property
     def positive(self) -> int:
-        """The label that F1 and average precision are about: the second, unless the first is rare and it is not."""
-        first = [label == 0 for label in self.data.labels] if isinstance(self.data, LabelledTexts) else []
-        return 0 if first and sum(first) < RARE * len(first) else 1
+        """The label that F1 and average precision are about."""
+        return positive_label(self.data)
 
     @cached_property
     def beside(self) -> ScoreMetric | None:
@@ -279,11 +278,8 @@ class Experiment:
         return min(finished, key=self.preference, default=None)
 
     def preference(self, run: Run) -> tuple[bool, float, float]:
-        """The order in which runs are preferred: by the validation loss, or by a metric that is no mean over answers
-        and then that."""
-        metric, seen = self.metric, run.validation
-        worth = score(metric, seen, self.positive) if metric not in ("accuracy", "loss") else 0.0
-        return run.status == "diverged", -worth, seen.mean_loss
+        """The place of a run among others, by the metric that decides."""
+        return by_metric(self.metric, self.positive)(run)
 
     def best_adapters(self, *methods: str) -> dict[str, Adapter]:
         """The adapter of each method's best run, by the run's name; methods without one are left out."""

@@ -6,14 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 from promptreach.data import KindName
+from promptreach.training.task.metric_names import Metric, ScoreMetric
 from promptreach.training.task.readout import Pooling
-from promptreach.training.task.text_metrics import TextMetric
 
 Goal = Literal["generalise", "memorise"]
-LabelMetric = Literal["accuracy", "balanced_accuracy", "macro_f1", "f1", "mcc", "average_precision"]
-ScoreMetric = Literal[LabelMetric, TextMetric, "micro_f1", "pearson", "spearman", "r2", "entity_f1"]
-"""The metrics of which more is better."""
-Metric = ScoreMetric | Literal["loss"]
 Kind = TypeVar("Kind")
 Setting = str | int | float | None
 BASELINES = ("prompt", "prefix", "lora")

@@ -56,7 +56,8 @@ class ColumnChecks:
 
     Attributes:
         part: the part of all rows, or of the row that was looked at last.
-        split_wished: whether the caller named the column of parts; otherwise one of unknown values is no such column.
+        split_wished: whether the caller named the column of parts; otherwise one of unknown values is no such column,
+            unless others of its values name the training part and another one.
         may_lack_labels: whether the source is left out when none of its rows has a label.
     """
 
@@ -64,6 +65,7 @@ class ColumnChecks:
     split_wished: bool
     may_lack_labels: bool
     unknown: dict[str, int] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)  # the parts that its column names
     weight: float = 1.0  # of the row that was looked at last
     weights: set[float] = field(default_factory=set)  # two different ones at most, which is all that matters
     rows: int = 0
@@ -81,7 +83,9 @@ class ColumnChecks:
         self.rows += 1
         if "split" in values:
             self.part = part_of(values["split"]) or ""
-            if not self.part:
+            if self.part:
+                self.named.add(self.part)
+            else:
                 self.unknown.setdefault(shorten(values["split"]), row.number)
         if "weight" in values:
             self._weigh(values["weight"], where("weight"), faults)
@@ -100,7 +104,7 @@ class ColumnChecks:
         except (TypeError, ValueError):
             weight = math.nan
         if not math.isfinite(weight) or weight < 0:
-            seen = f"the weight {shorten(value)}"
+            seen = "no weight" if is_gap(value) else f"the weight {shorten(value)}"
             faults.add(Fault(where, seen, "a number that is not negative", "Mend it, or drop the column."))
             return
         self.weight = weight
@@ -119,9 +123,11 @@ class ColumnChecks:
             if self.weights == {0.0}:
                 where = f"{name}, column {shorten(columns['weight'])}"
                 faults.add(Fault(where, "the weight 0 in every row", "rows that count", "Mend it, or drop the column."))
-        if self.unknown and self.split_wished:
+        names_parts = "train" in self.named and len(self.named) > 1
+        if self.unknown and (self.split_wished or names_parts):
             listed = ", ".join(f"{value} (row {row})" for value, row in list(self.unknown.items())[:5])
             remedy = f"Known are {KNOWN_NAMES}. Rename the value, or drop the rows."
+            remedy += "" if self.split_wished else " A column of something else needs another name."
             where = f"{name}, column {shorten(columns['split'])}"
             faults.add(Fault(where, f"values that name no part: {listed}", "the name of a part", remedy))
         elif self.unknown:

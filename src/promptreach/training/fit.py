@@ -1,6 +1,5 @@
 """The training of one adapter: the front door of this room."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,13 @@ from promptreach.training.methods.methods import (
     positions_of,
 )
 from promptreach.training.runs import Run, RunConfig, RunStore
+from promptreach.training.search.halving import by_metric
 from promptreach.training.search.sweep import planned_steps, sweep
 from promptreach.training.task.class_weights import ClassWeights, class_weight_faults
-from promptreach.training.task.judging import Judging, judging_faults, judging_of, written_metric_faults
+from promptreach.training.task.deciding import chosen_metric, metric_faults, positive_label, usual_metric
+from promptreach.training.task.judging import judging_faults, judging_of
 from promptreach.training.task.limits import Limits
+from promptreach.training.task.metric_names import metric_name_faults
 from promptreach.training.task.readout import POOLED, Pooling
 from promptreach.training.task.task import prepare
 
@@ -80,8 +82,8 @@ def fit(
         tokens: virtual tokens of a prompt, slots of a prefix or of UniPELT.
         rank: of a LoRA update or of UniPELT's.
         bottleneck: of UniPELT's adapters; `promptreach.tuning.UNIPELT_SIZES` names useful sizes.
-        learning_rate: of the method's own tensors; None tries several in short runs, and goes on with the one that has
-            the lowest validation loss. A prompt's and a prefix's are scaled to the size of their start.
+        learning_rate: of the method's own tensors; None tries several in short runs, and goes on with the one that is
+            best on the validation rows by `metric`. A prompt's and a prefix's are scaled to the size of their start.
         init: how the method starts; None takes the first of its `METHODS[method].inits` (vocabulary rows for a
             prompt, the cache of real text for a prefix).
         init_text: a text of your own that a prompt starts from as its embeddings, and a prefix as the keys and values
@@ -97,8 +99,10 @@ def fit(
         head_bias: False trains the head without a bias: transformers' classifiers on decoders have none.
         class_weights: ``"balanced"``, or a number by the name of a class; see `promptreach.tuning.prepare`.
         limits: how much of the data is used; None takes `Limits()`.
-        metric: of completions that the model writes, one of `promptreach.tuning.TEXT_METRICS`; it then decides between
-            learning rates, and `run.held_out` holds what was written.
+        metric: what decides between learning rates, as in `promptreach.audit`: of one label a row
+            ``"balanced_accuracy"``, ``"macro_f1"``, ``"mcc"`` and others, of completions ``"loss"`` or one of
+            `promptreach.tuning.TEXT_METRICS`, with which `run.held_out` holds what was written. None takes the usual
+            one of the kind of task; accuracy, a mean over answers, goes by the loss.
         answer_pattern: a regular expression; its last match in a text, or that match's first group, is what is compared
             of it. Without a metric these are to match exactly.
         options: as for `promptreach.tables.read_task`: the model answers with the likeliest of them.
@@ -146,6 +150,7 @@ def fit(
             *_text_faults(init_text, init, method),
             *_prefix_faults(method, reparameterise=reparameterise, dropout=dropout),
             *choice_faults("pooling", pooling, POOLED),
+            *metric_name_faults(metric),
             *class_weight_faults(class_weights, None),
             *tracker_faults(report_to),
         ]
@@ -158,7 +163,7 @@ def fit(
     backbone = opened_for(task_data, model)
     raise_if_any(lacking_faults("method", backbone, method, "text" if init_text else init))
     own_text = own_tokens(backbone, init_text) if init_text else ()
-    raise_if_any([*written_metric_faults(metric, task_data), *judging_faults(judging, task_data)])
+    raise_if_any([*metric_faults(metric, task_data), *judging_faults(judging, task_data)])
     warm = WarmStart(trained) if isinstance(trained, SoftPrompt | Prefix) else None
     raise_if_any(warm.misfits(backbone) if warm else [])
     own = {name: sizes[name] for name in spec.sizes}
@@ -198,12 +203,8 @@ def fit(
             judging=judging,
         )
         progress.plan(planned_steps(config, 1 if rates else len(spec.rates)))
-        return sweep(executor_of(task), config, rates, partial(_rank, judging) if judging.metric else None).best
-
-
-def _rank(judging: Judging, run: Run) -> tuple[bool, float, float]:
-    """The order of runs by what they write, and then by their loss."""
-    return run.status == "diverged", -judging.worth(run.validation), run.validation.mean_loss
+        decides = chosen_metric(metric, judging) or usual_metric(task_data)
+        return sweep(executor_of(task), config, rates, by_metric(decides, positive_label(task_data))).best
 
 
 def own_tokens(backbone: Backbone, text: str) -> tuple[int, ...]:

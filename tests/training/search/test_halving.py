@@ -14,7 +14,7 @@ from helpers.scripted import CONFIG, Scripted
 from helpers.tasks import Counted, task_of
 from promptreach.training.engines.executor import InProcess
 from promptreach.training.runs import Run, RunConfig, RunStore
-from promptreach.training.search.halving import Halving, halving, halving_steps, has_left, rung_steps
+from promptreach.training.search.halving import Halving, by_metric, halving, halving_steps, has_left, rung_steps
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.trainer import WARM_UP
 
@@ -188,3 +188,24 @@ def test_without_a_folder_survivors_go_on_as_well() -> None:
     executor = InProcess(task_of("gpt2"), Watched(None), Counted())
     halving(executor, [replace(CONFIG, learning_rate=rate, steps=48) for rate in (0.3, 0.1, 0.2)])
     assert taken == [6, 6, 6, 0, 0]  # training losses since the last look, one of which falls on the second rung
+
+
+def test_runs_are_ordered_by_the_metric_that_decides_and_then_by_their_loss() -> None:
+    true = torch.tensor([0.0, 0.0, 0.0, 1.0])
+
+    def run(loss: float, given: list[float], status: str = "finished") -> Run:
+        told = torch.tensor(given)
+        seen = Outcomes(torch.full((4,), loss), torch.ones(4), (told == true).float(), given=told, true=true)
+        return Run(candidates(1)[0], status, 1, 1.0, 1, 0.0, (), seen, None, {}, {})
+
+    lazy, finder = run(0.1, [0.0] * 4), run(0.9, [0.0, 0.0, 1.0, 1.0])
+    sharper, lost = run(0.8, [0.0, 0.0, 1.0, 1.0]), run(0.0, true.tolist(), "diverged")
+    runs = [lazy, finder, sharper, lost]
+    for metric, positive, order in (
+        ("mcc", 1, [sharper, finder, lazy, lost]),
+        ("f1", 1, [sharper, finder, lazy, lost]),
+        ("f1", 0, [lazy, sharper, finder, lost]),
+        ("accuracy", 1, [lazy, sharper, finder, lost]),
+        ("loss", 1, [lazy, sharper, finder, lost]),
+    ):
+        assert sorted(runs, key=by_metric(metric, positive)) == order  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from promptreach.data import Completions
 from promptreach.errors import InputError
 from promptreach.rows.chats import Turn
 from promptreach.training.task.judging import Judging, decoded, judging_faults, judging_of, room_of
+from promptreach.training.task.metrics import score
 from promptreach.training.task.task import prepare
 from promptreach.training.task.text_metrics import combined, statistics
 
@@ -44,8 +45,7 @@ def test_written_answers_are_judged_by_what_they_say() -> None:
     again = statistics("token_f1", texts, task.validation.answers)
     torch.testing.assert_close(found.judged, again)
     mean = combined("token_f1", again, torch.ones(1, len(texts), dtype=torch.float64)).item()
-    assert task.judging.worth(found) == pytest.approx(mean)
-    assert task.judging.worth(bare) == 0.0
+    assert score("token_f1", found) == pytest.approx(mean)
 
 
 def test_another_way_of_judging_is_another_task() -> None:

@@ -7,7 +7,8 @@ evaluation.
 import pytest
 import torch
 
-from promptreach.training.task.text_metrics import TEXT_METRICS, combined, statistics
+from promptreach.training.task.metric_names import TEXT_METRICS
+from promptreach.training.task.text_metrics import combined, statistics
 
 # given, wanted, token F1, ROUGE-L, chrF of the row alone
 TABLE = (

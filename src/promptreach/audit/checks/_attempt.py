@@ -5,9 +5,10 @@ from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.circumstances import BroughtNumbers
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.numbers import AttemptNumbers, CollapseNumbers, PoolingNumbers, numbers_of
-from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS, in_words
+from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
 from promptreach.diagnosis.steps import ATTEMPT, READING
 from promptreach.report.findings import Block, Cell, Table
+from promptreach.training.task.metric_names import in_words
 
 _WITHOUT_USER = "Pass the folder of your adapter to see what it lost, and where."
 

@@ -11,11 +11,12 @@ from promptreach.audit.context import AuditContext
 from promptreach.data import LabelledTexts
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.measures.comparison import held_out
-from promptreach.diagnosis.measures.metrics import score
 from promptreach.diagnosis.numbers import BareNumbers
-from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS, in_words
+from promptreach.diagnosis.rules.measurements import POOLINGS_IN_WORDS
 from promptreach.report.findings import Cell, Table, Text
 from promptreach.training.task.encoding import evaluation_batches
+from promptreach.training.task.metric_names import in_words
+from promptreach.training.task.metrics import score
 
 
 def show(context: AuditContext, found: Measured[BareNumbers]) -> Shown:

@@ -9,11 +9,12 @@ from promptreach.audit.context import AuditContext
 from promptreach.diagnosis.controls import OneLayerNumbers, PlantedNumbers, SeedNumbers
 from promptreach.diagnosis.experiment import Measured
 from promptreach.diagnosis.measures.comparison import held_out
-from promptreach.diagnosis.measures.metrics import SCORE_METRICS, is_known, metric_faults, score
 from promptreach.diagnosis.numbers import USER, ForgettingNumbers, Scores, TrainingNumbers
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.report.findings import Cell, Curve, Series, Table
 from promptreach.training.runs import Run
+from promptreach.training.task.deciding import metric_faults
+from promptreach.training.task.metric_names import SCORE_METRICS, in_words
+from promptreach.training.task.metrics import is_known, score
 
 
 def show(context: AuditContext, found: Measured[TrainingNumbers]) -> Shown:

@@ -14,9 +14,9 @@ from promptreach.diagnosis.measures.comparison import scores_of
 from promptreach.diagnosis.measures.in_context import answered
 from promptreach.diagnosis.numbers import BareNumbers, DataNumbers, Scores, numbers_of
 from promptreach.diagnosis.rules.likely import Likely, likely, record_of
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.progress_log import duration
 from promptreach.report.findings import Block, Cell, Table, Text
+from promptreach.training.task.metric_names import in_words
 
 NAME = "first_look"
 """The key of this check."""

@@ -21,11 +21,11 @@ from promptreach.certificate import Evidence
 from promptreach.diagnosis.experiment import Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out
 from promptreach.diagnosis.numbers import Comparison
-from promptreach.diagnosis.rules.measurements import in_words
 from promptreach.errors import InputError
 from promptreach.hf import precompute
 from promptreach.report.findings import Block, Cell, Table, Text
 from promptreach.training.runs import Run
+from promptreach.training.task.metric_names import in_words
 
 BATCH = 8
 """Inputs in the batch that is timed."""

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import cast
 
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
-from promptreach.diagnosis.measures import metrics
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers
 from promptreach.diagnosis.measures.pooling import task_at
 from promptreach.diagnosis.numbers import (
@@ -26,6 +25,7 @@ from promptreach.diagnosis.numbers import (
 from promptreach.diagnosis.rules.measurements import MARGIN
 from promptreach.diagnosis.verdict import Attempt
 from promptreach.training.runs import Run
+from promptreach.training.task import metrics
 from promptreach.training.task.readout import Pooling
 
 SETTINGS = ("pooling", "init", "learning_rate", "steps")

@@ -12,7 +12,6 @@ from dataclasses import replace
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures import in_context
 from promptreach.diagnosis.measures.comparison import held_out, run_numbers, scores_of
-from promptreach.diagnosis.measures.metrics import score
 from promptreach.diagnosis.measures.race import (
     BORNE_OUT,
     on_more_validation,
@@ -33,6 +32,7 @@ from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.halving import has_left
 from promptreach.training.search.sweep import Sweep, swept
 from promptreach.training.search.together import Search, alone, together
+from promptreach.training.task.metrics import score
 from promptreach.training.task.objective import Outcomes
 
 

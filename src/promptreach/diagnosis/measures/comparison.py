@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from scipy.stats import t as student
 
-from promptreach.diagnosis.measures.metrics import bootstrap, is_known, score
-from promptreach.diagnosis.numbers import Comparison, Metric, RunNumbers, ScoreMetric
+from promptreach.diagnosis.numbers import Comparison, RunNumbers
 from promptreach.training.runs import Run
+from promptreach.training.task.metric_names import Metric, ScoreMetric
+from promptreach.training.task.metrics import bootstrap, is_known, score
 from promptreach.training.task.objective import Outcomes
 
 NORMAL_90 = 1.6449

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from promptreach.backbone import Prepended
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
-from promptreach.diagnosis.measures.metrics import score
 from promptreach.diagnosis.numbers import PoolingNumbers
 from promptreach.hf import attach
 from promptreach.prompt import Adapter
+from promptreach.training.task.metrics import score
 from promptreach.training.task.objective import HeadObjective, Outcomes
 from promptreach.training.task.readout import POOLINGS, Pooling, Probe
 from promptreach.training.task.task import Task, fit_probes

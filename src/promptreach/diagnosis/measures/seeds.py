@@ -5,9 +5,9 @@ from dataclasses import replace
 from promptreach.diagnosis.controls import SeedNumbers
 from promptreach.diagnosis.experiment import Experiment, Measured, Skipped
 from promptreach.diagnosis.measures.comparison import held_out
-from promptreach.diagnosis.measures.metrics import score
 from promptreach.diagnosis.rules.rules import judge
 from promptreach.training.runs import Run
+from promptreach.training.task.metrics import score
 
 
 def measure(experiment: Experiment) -> Measured[SeedNumbers] | Skipped:

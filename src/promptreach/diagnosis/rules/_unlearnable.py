@@ -4,11 +4,12 @@ from statistics import NormalDist
 
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.numbers import DataNumbers
-from promptreach.diagnosis.rules.measurements import Measurements, in_words
+from promptreach.diagnosis.rules.measurements import Measurements
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.evidence import Side
 from promptreach.report.verdict import Reason, TuningVerdict
 from promptreach.rounding import shown_bound
+from promptreach.training.task.metric_names import in_words
 
 ENOUGH_ROWS = 200
 """Training rows from which "nothing was learnt" says something about the data."""

@@ -8,10 +8,11 @@ of them looks at a trained prompt, so that what they say is PREDICTED, save that
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from promptreach.diagnosis.numbers import BareNumbers, DataNumbers, Metric
+from promptreach.diagnosis.numbers import BareNumbers, DataNumbers
 from promptreach.diagnosis.rules._unlearnable import conflicting_labels, mostly_conflicting
-from promptreach.diagnosis.rules.measurements import MARGIN, in_words
+from promptreach.diagnosis.rules.measurements import MARGIN
 from promptreach.report.verdict import TuningVerdict
+from promptreach.training.task.metric_names import Metric, in_words
 
 _SURELY = 1.645
 """Standard errors above which a score is better than a constant, one-sided at 5 %."""

@@ -14,15 +14,14 @@ from promptreach.diagnosis.numbers import (
     CollapseNumbers,
     Comparison,
     DataNumbers,
-    Metric,
     PoolingNumbers,
     RunNumbers,
-    ScoreMetric,
     Scores,
     StartNumbers,
     TrainingNumbers,
     UserNumbers,
 )
+from promptreach.training.task.metric_names import Metric, ScoreMetric, in_words
 
 MARGIN: Mapping[Metric, float] = {**dict.fromkeys(get_args(ScoreMetric), 0.04), "loss": 0.05}
 """The difference that still counts as "as good": share of right answers, another metric, or nats per token.
@@ -47,19 +46,6 @@ ANSWERS: Mapping[str, str] = {
     "completions": "completions",
 }
 """What each kind of task asks for."""
-_WORDS = {
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "f1": "F1",
-    "mcc": "MCC",
-    "pearson": "Pearson correlation",
-    "spearman": "Spearman correlation",
-    "r2": "R²",
-    "entity_f1": "entity F1",
-    "token_f1": "token F1",
-    "rouge_l": "ROUGE-L",
-    "chrf": "chrF",
-}
 FORMS = {"prompt": "a soft prompt", "prefix": "a prefix", "lora": "LoRA"}
 """The methods in words: a soft prompt means vectors at the input."""
 POOLINGS_IN_WORDS = {
@@ -353,11 +339,6 @@ class Measurements:
     def margin_text(self) -> str:
         """The margin in words."""
         return f"{100 * self.margin:.0f} points" if self.metric != "loss" else f"{self.margin} nats"
-
-
-def in_words(metric: Metric) -> str:
-    """The name of a metric as people write it."""
-    return _WORDS.get(metric, metric.replace("_", " "))
 
 
 def settings_of(run: RunNumbers) -> str:

@@ -25,6 +25,8 @@ from dataclasses import dataclass, replace
 from promptreach.training.engines.executor import Executor
 from promptreach.training.runs import Run, RunConfig
 from promptreach.training.search.together import Search, alone
+from promptreach.training.task.metric_names import Metric
+from promptreach.training.task.metrics import score
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.trainer import WARM_UP
 
@@ -145,3 +147,21 @@ def _at_rung(config: RunConfig, rung: int) -> RunConfig:
 def by_loss(run: Run) -> tuple[bool, float, float]:
     """Lower is better: where the run led, not the best it passed."""
     return run.status == "diverged", 0.0, run.validation.mean_loss
+
+
+def by_metric(metric: Metric, positive: int = 1) -> Rank:
+    """The order of runs by a metric on their validation rows, and among equals by their loss there.
+
+    Accuracy, which many runs share, is a mean over answers as the loss is, and goes by the loss.
+
+    Args:
+        metric: that decides.
+        positive: the label that F1 and average precision are about.
+    """
+    if metric in ("accuracy", "loss"):
+        return by_loss
+
+    def rank(run: Run) -> tuple[bool, float, float]:
+        return run.status == "diverged", -score(metric, run.validation, positive), run.validation.mean_loss
+
+    return rank

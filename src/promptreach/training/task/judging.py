@@ -14,10 +14,10 @@ from promptreach.backbone import Backbone, Prepended
 from promptreach.data import Completions, TaskData
 from promptreach.errors import Fault, InputError
 from promptreach.hf.models.texts import tokenizer_of
-from promptreach.training.arguments import choice_faults
 from promptreach.training.task.encoding import Encoded
+from promptreach.training.task.metric_names import TEXT_METRICS, TextMetric
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, combined, statistics
+from promptreach.training.task.text_metrics import statistics
 from promptreach.training.task.writing import greedy
 
 SPARE = 8
@@ -51,12 +51,6 @@ class Judging:
         found = matches[-1]
         part = next((group for group in found.groups() if group is not None), "") if found.groups() else found[0]
         return _THOUSANDS.sub("", part.strip())
-
-    def worth(self, outcomes: Outcomes) -> float:
-        """The score of written answers on all rows, larger is better; 0 where none are written."""
-        if self.metric is None or outcomes.judged is None:
-            return 0.0
-        return float(combined(self.metric, outcomes.judged, torch.ones(1, len(outcomes.judged), dtype=torch.float64)))
 
     def answered(
         self,
@@ -143,20 +137,6 @@ def judging_faults(judging: Judging, data: TaskData | None = None) -> list[Fault
         seen = f"'rouge_l' on {silent:,} completions without a Latin letter or a digit, which it does not see"
         faults.append(Fault("metric", seen, "completions of such words", "Take chrf, which reads any script."))
     return faults
-
-
-def written_metric_faults(metric: str | None, data: TaskData) -> list[Fault]:
-    """The faults of a metric where written answers alone have one."""
-    if metric is None or (data.kind == "span" and metric == "token_f1"):  # which is what spans are judged by
-        return []
-    if not isinstance(data, Completions):
-        remedy = "Leave it out: the loss chooses the rate; promptreach evaluate and promptreach audit judge by it."
-        return [Fault("metric", f"{metric!r} for a head", "a metric of completions that are written", remedy)]
-    if metric not in TEXT_METRICS:
-        return choice_faults("metric", metric, TEXT_METRICS, ", of written answers")
-    if not data.options:
-        return []
-    return [Fault("metric", f"{metric!r} on options", "completions that are written", "Leave it out.")]
 
 
 def _unmatched(judging: Judging, data: Completions) -> list[Fault]:

@@ -17,15 +17,13 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-TextMetric = Literal["exact_match", "token_f1", "rouge_l", "chrf"]
-TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)
-"""The metrics of written answers by name."""
+from promptreach.training.task.metric_names import TextMetric
+
 _ORDERS, _RECALL = 6, 2.0  # the longest n-gram of chrF, and how much more its recall counts than its precision
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _OTHER = re.compile(r"[^a-z0-9]+")

@@ -8,9 +8,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from helpers.tolerances import assert_close
 from promptreach.data import SeveralLabels
-from promptreach.diagnosis.measures.metrics import score
 from promptreach.training.task.encoding import Encoded
 from promptreach.training.task.kinds.several_labels import LabelSets, SetsOfLabels
+from promptreach.training.task.metrics import score
 from promptreach.training.task.readout import blank_head
 
 HEAD = blank_head()

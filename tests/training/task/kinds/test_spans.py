@@ -10,10 +10,11 @@ from torch.nn.functional import cross_entropy
 from helpers.tasks import model_of
 from helpers.tolerances import assert_close
 from promptreach.data import ContextSpans
-from promptreach.diagnosis.measures.metrics import metrics_for, score
+from promptreach.training.task.deciding import metrics_for
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.kinds.span_scores import spans_given
 from promptreach.training.task.kinds.spans import ContextAnswers, Spans
+from promptreach.training.task.metrics import score
 from promptreach.training.task.readout import blank_head
 
 DATA = ContextSpans(

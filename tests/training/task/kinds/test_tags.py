@@ -6,9 +6,10 @@ from torch.nn.functional import cross_entropy
 
 from helpers.tolerances import assert_close
 from promptreach.data import TaggedWords
-from promptreach.diagnosis.measures.metrics import metric_faults, score, usual_metric
+from promptreach.training.task.deciding import metric_faults, usual_metric
 from promptreach.training.task.encoding import Encoded
 from promptreach.training.task.kinds.tags import Tags, WordTags, tags_given
+from promptreach.training.task.metrics import score
 from promptreach.training.task.readout import blank_head
 from promptreach.training.task.words import NO_TAG, TagTruth
 

@@ -31,7 +31,7 @@ class TaskKind(ABC):
 
     Attributes:
         name: as `TaskData` has it.
-        metrics: the metrics that may decide, by the names of `promptreach.diagnosis.measures.metrics`; the first does
+        metrics: the metrics that may decide, by the names of `promptreach.training.task.metric_names`; the first does
             where none is chosen.
         accuracy: what the share of right answers is called; empty where no answer is right or wrong.
         probe: what the probe is, in words.

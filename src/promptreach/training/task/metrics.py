@@ -6,82 +6,19 @@ rows drawn with replacement its bootstrap. A row that has a weight of its own co
 """
 
 from collections.abc import Callable, Mapping
-from typing import cast, get_args
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptreach.data import Completions, LabelledTexts, TaskData, common_options
-from promptreach.diagnosis.numbers import LabelMetric, Metric, ScoreMetric
-from promptreach.errors import Fault
-from promptreach.training.task.kinds.registry import kind_of
+from promptreach.training.task.metric_names import TEXT_METRICS, Metric, ScoreMetric
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TEXT_METRICS, combined
+from promptreach.training.task.text_metrics import combined
 
 RESAMPLES = 1000
 """Drawings of rows that a bootstrap takes."""
-SCORE_METRICS: tuple[ScoreMetric, ...] = get_args(ScoreMetric)
-"""The metrics of which more is better, by name."""
-LABEL_METRICS: tuple[LabelMetric, ...] = get_args(LabelMetric)
-"""Those of one label a row, or of one of several options."""
-BINARY: tuple[ScoreMetric, ...] = ("f1", "average_precision")
-"""Those that are about one label of two."""
-SHARES: tuple[ScoreMetric, ...] = ("accuracy",)
-"""Those that are a share of answers, and so have intervals of their own."""
-KINDS_IN_WORDS: Mapping[str, str] = {
-    "labels": "labels",
-    "several_labels": "several labels a row",
-    "number": "numbers",
-    "tags": "tags",
-    "span": "spans",
-    "completions": "completions",
-}
-"""What rows of each kind of task have, in words."""
 _MOST_ENTRIES = 2**24
-
-
-def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
-    """Faults of a metric's name, and of its use on such data where that is known."""
-    if metric is None:
-        return []
-    known = (*SCORE_METRICS, "loss")
-    if metric not in known:
-        return [Fault("metric", repr(metric), f"one of {', '.join(known)}")]
-    if data is None:
-        return []
-    allowed, what = metrics_for(data)
-    if metric in allowed:
-        return []
-    remedy = ""
-    if metric in BINARY and "macro_f1" in allowed:
-        remedy = "Of more than two, take macro_f1 or mcc."
-    elif isinstance(data, Completions) and metric in LABEL_METRICS and not data.options:
-        remedy = "Where the completions are a few that repeat, name them with --options (options); or take exact_match."
-    return [Fault("metric", f"{metric!r} on {what}", f"one of {', '.join(allowed)}", remedy)]
-
-
-def metrics_for(data: TaskData) -> tuple[tuple[Metric, ...], str]:
-    """The metrics that such rows can be judged by, the usual one first, and what their answers are in words."""
-    kind = kind_of(data)
-    if kind is not None and not isinstance(data, LabelledTexts):
-        usual = kind.usual(data)
-        others = [metric for metric in kind.metrics if metric != usual and (metric != "entity_f1" or metric == usual)]
-        return cast("tuple[Metric, ...]", (usual, *others)), KINDS_IN_WORDS[data.kind]
-    if isinstance(data, Completions) and not data.options:
-        return ("loss", *TEXT_METRICS), "completions"
-    names = data.label_names if isinstance(data, LabelledTexts) else common_options(data)
-    several = [metric for metric in LABEL_METRICS if metric != "accuracy" and (metric not in BINARY or len(names) == 2)]
-    if isinstance(data, LabelledTexts):
-        return ("accuracy", *several), f"{len(names)} labels"
-    # An option's place means the same in every row only where all rows have the same.
-    several = [metric for metric in several if names and metric not in BINARY]
-    return ("accuracy", *several, "loss"), "options"
-
-
-def usual_metric(data: TaskData) -> Metric:
-    """The metric that decides where none is chosen."""
-    return metrics_for(data)[0][0]
 
 
 def score(metric: Metric, outcomes: Outcomes, positive: int = 1) -> float:

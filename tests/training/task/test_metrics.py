@@ -10,12 +10,11 @@ import torch
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from promptreach.data import Completions, LabelledTexts
 from promptreach.diagnosis.measures.comparison import paired
-from promptreach.diagnosis.measures.metrics import SCORE_METRICS, metric_faults, metrics_for, score, weighted
-from promptreach.diagnosis.numbers import ScoreMetric
+from promptreach.training.task.metric_names import SCORE_METRICS, TEXT_METRICS, ScoreMetric, TextMetric
+from promptreach.training.task.metrics import score, weighted
 from promptreach.training.task.objective import Outcomes
-from promptreach.training.task.text_metrics import TEXT_METRICS, TextMetric, statistics
+from promptreach.training.task.text_metrics import statistics
 
 SKLEARN: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": sklearn.accuracy_score,
@@ -172,35 +171,6 @@ def _pair(seed: int, rows: int) -> tuple[Outcomes, Outcomes]:
     wrong = [torch.rand(rows, generator=generator) < share for share in (0.15, 0.25)]
     first, second = (outcomes_of(true, true ^ flips.long()) for flips in wrong)
     return first, second
-
-
-@pytest.mark.parametrize(
-    ("metric", "classes", "expected"),
-    [
-        ("f2", 2, "one of accuracy"),
-        ("f1", 3, "Of more than two, take macro_f1"),
-        ("loss", 2, "'loss' on 2 labels"),
-        ("chrf", 2, "'chrf' on 2 labels"),
-        ("pearson", 2, "'pearson' on 2 labels"),
-        ("mcc", 3, ""),
-        ("loss", 0, ""),
-        ("chrf", 0, ""),
-        ("f1", 0, "name them with --options"),
-    ],
-)
-def test_a_metric_that_does_not_fit_is_named(metric: str, classes: int, expected: str) -> None:
-    names = tuple(f"label {index}" for index in range(classes))
-    data = LabelledTexts(("a", "b"), (0, 1), names) if classes else Completions(("a",), ("b",))
-    faults = metric_faults(metric, data)
-    assert [expected in str(fault) for fault in faults] == ([True] if expected else [])
-
-
-def test_options_have_the_metrics_of_labels_where_all_rows_share_them() -> None:
-    shared = Completions(("a", "b"), (" x", " y"), options=((" x", " y"),) * 2)
-    own = Completions(("a", "b"), (" x", " z"), options=((" x", " y"), (" y", " z")))
-    assert metrics_for(shared)[0] == ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "loss")
-    assert metrics_for(own)[0] == ("accuracy", "loss")
-    assert "'mcc' on options" in str(metric_faults("mcc", own)[0])
 
 
 def written(metric: TextMetric, texts: list[str], wanted: list[str]) -> Outcomes:
