@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
+from promptreach._version import __version__
 from promptreach.certificate import Evidence
 from promptreach.report.findings import Block, Finding, _Record
 from promptreach.report.formatting import format_seconds
@@ -99,12 +100,13 @@ class Report(AtAGlance, _Record):
         return next((finding for finding in self.findings if finding.check == check), None)
 
 
-_PACKAGES = ("promptreach", "torch", "transformers", "peft", "numpy", "scikit-learn")
+_PACKAGES = ("torch", "transformers", "peft", "numpy", "scikit-learn")
 
 
 def environment() -> dict[str, Any]:
     """What a result depends on besides its inputs: versions, platform and threads, names to plain values."""
-    found: dict[str, Any] = {"python": platform.python_version()}
+    # Of this package the version that runs: metadata of an editable install are as old as that install.
+    found: dict[str, Any] = {"python": platform.python_version(), "promptreach": __version__}
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
