@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from promptreach.audit.context import AuditContext
+from promptreach.audit.folder import ADAPTER_FOLDER, HEAD_FOLDER
 from promptreach.audit.opening import auto_class, config_lines, opening_call, place_of
 from promptreach.audit.serving import serving_line
 from promptreach.audit.train_script import why_no_script, write_training
@@ -18,20 +19,15 @@ from promptreach.commands.card import (
     opened_classifier,
 )
 from promptreach.commands.folder import FolderPlan, planned, write_run
-from promptreach.commands.publishing import publish, publishing_faults
 from promptreach.commands.reading import readout_of
 from promptreach.diagnosis.verdict import Judgement
-from promptreach.errors import Fault
-from promptreach.hf import OpenModel
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Block, Code, Text
-from promptreach.report.result import MethodName, Recommendation, Report
+from promptreach.report.result import MethodName, Recommendation
 from promptreach.training.methods.methods import CONFIGURED
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 
-Result = TypeVar("Result", bound=Report)
-ADAPTER_FOLDER, HEAD_FOLDER = "adapter", "head"
 TRAIN_TITLE = "Train it again with PEFT alone (train.py beside this report)"
 
 
@@ -81,31 +77,6 @@ def recommend(
         adapter=None if peft_config is None else ADAPTER_FOLDER,
         serving=serving_line(context, run),
     )
-
-
-def publishing_faults_of(
-    repo: str | None, model: OpenModel | None, base_id: str, out: object, dry_run: bool
-) -> list[Fault]:
-    """Everything against publishing what an audit will recommend, as far as it is known before it begins."""
-    if repo is None or model is None or dry_run:
-        return []
-    place = [] if out is not None else [Fault("push_to_hub", "without out", "a folder for the report", "pass out=")]
-    return place + publishing_faults(repo, model.origin.source if model.origin else "", base_id)
-
-
-def published(result: Result, folder: Path | None, repo: str | None, private: bool) -> Result:
-    """The result, with the address at which its adapter was published, where one was asked for and is there.
-
-    The report is written by then, so that a refusal of the hub loses nothing.
-
-    Raises:
-        OutputError: when the hub refuses.
-    """
-    place = None if folder is None else folder / (result.recommendation.adapter or HEAD_FOLDER)
-    if repo is None or place is None or not place.is_dir():
-        return result
-    advice = result.recommendation.model_copy(update={"published": publish(place, repo, private=private)})
-    return result.model_copy(update={"recommendation": advice})
 
 
 def _code(context: AuditContext, run: Run, plan: FolderPlan, path: Path) -> str:

@@ -263,8 +263,6 @@ def audit(
     else:
         print_summary(result)
         say(f"\nFull report: {out / 'report.html'}")
-        if result.recommendation.published:
-            say(f"Published at {result.recommendation.published}")
     raise SystemExit(0 if exit_zero else result.exit_status)
 
 

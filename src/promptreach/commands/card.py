@@ -5,6 +5,7 @@ The first lines are the hub's own fields, so that a folder can be uploaded as it
 
 import html
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def loading_lines(task: Task, plan: FolderPlan) -> list[str]:
         return []
     if plan.by == "loader":
         return [
-            "from load import load  # in this folder; python load.py 'a text' does the same",
+            f"from load import load  # in this folder; python load.py {shlex.join(_example(task))} does the same",
             "",
             f"print(load().answers({example_texts(task)}))",
         ]
@@ -258,9 +259,15 @@ def label_lines(task: Task) -> list[str]:
 
 def example_texts(task: Task) -> str:
     """A list of one input, as Python."""
+    texts = _example(task)
+    return repr([texts if len(texts) > 1 else texts[0]])
+
+
+def _example(task: Task) -> tuple[str, ...]:
+    """The texts of one input."""
     if task.kind.name == "span":
-        return "[('a question', 'its context')]"
-    return "[('a text', 'its second text')]" if getattr(task.train, "seconds", ()) else "['a text to classify']"
+        return ("a question", "its context")
+    return ("a text", "its second text") if getattr(task.train, "seconds", ()) else ("a text to classify",)
 
 
 def answer_lines(task: Task) -> list[str]:

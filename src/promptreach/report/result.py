@@ -35,7 +35,7 @@ class Recommendation(_Record):
         blocks: commands and code to copy.
         adapter: the recommended adapter's folder, relative to the report, or None.
         serving: the servers that take it, and what those that do not would cost; empty where nothing is advised.
-        published: the address at which this call published it, or None.
+        published: the address at which it was published, or None.
     """
 
     method: MethodName | None
@@ -87,7 +87,8 @@ class Report(AtAGlance, _Record):
     def view(self) -> View:
         """The verdict, the advice, the reasons, and the methods side by side; the page has the rest."""
         advice, about = self.recommendation, (self.model.get("name"), self.data.get("source"))
-        said = [part for part in (advice.text, advice.serving) if part]
+        address = f"Published at {advice.published}." if advice.published else ""
+        said = [part for part in (advice.text, advice.serving, address) if part]
         reasons = [f"{rank}. {reason.text} [{reason.evidence.value}]" for rank, reason in enumerate(self.reasons, 1)]
         tables = [table for finding in self.findings for table in tables_of(finding.blocks)]
         methods = [table for table in tables if table.columns and table.columns[0].lower() == "method"][:1]
