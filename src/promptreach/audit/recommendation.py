@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from promptreach.audit.context import AuditContext
 from promptreach.audit.folder import ADAPTER_FOLDER, HEAD_FOLDER
-from promptreach.audit.opening import auto_class, config_lines, opening_call, place_of
 from promptreach.audit.serving import serving_line
 from promptreach.audit.train_script import why_no_script, write_training
 from promptreach.commands.card import (
@@ -19,6 +18,7 @@ from promptreach.commands.card import (
     opened_classifier,
 )
 from promptreach.commands.folder import FolderPlan, planned, write_run
+from promptreach.commands.opening import auto_class, config_lines, opened_at, opening_call
 from promptreach.commands.reading import readout_of
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf.adapters.places import CONFIG
@@ -92,7 +92,7 @@ def _code(context: AuditContext, run: Run, plan: FolderPlan, path: Path) -> str:
 def classifier_code(context: AuditContext, plan: FolderPlan, folder: str) -> str:
     """Python lines that load a classifier's folder with PEFT, and give the same numbers as this audit, row by row."""
     task, cut = context.task, f"truncation=True, max_length={plan.length}, return_tensors='pt'"
-    lines = opened_classifier(task, plan, repr(folder), place_of(context))
+    lines = opened_classifier(task, plan, repr(folder), opened_at(context.model))
     lines += [f"texts = {example_texts(task)}", "with torch.no_grad():"]
     pairs = "*text" if getattr(task.train, "seconds", ()) else "text"
     if task.pooling == "each":
@@ -118,13 +118,14 @@ def loading_code(context: AuditContext, run: Run, folder: str) -> str:
     They open the model as the audit did, on the CPU, and cut texts where the audit cut them. The read-out is not the
     architecture's own, so for classification the lines apply it as well.
     """
-    causal = context.model.task == "causal"
-    where, config, base = place_of(context), config_lines(context), opening_call(context)
+    model, where = context.model, opened_at(context.model)
+    causal, config = model.task == "causal", config_lines(model, where)
+    base = opening_call(model, where, reads=bool(context.task.pooling))
     lines = [
         "import torch",
         *(["from peft import PeftModel"] if run.adapter is not None else []),
         *(["from safetensors.torch import load_file"] if context.task.pooling is not None else []),
-        f"from transformers import {'AutoConfig, ' if config else ''}AutoTokenizer, {auto_class(context)}",
+        f"from transformers import {'AutoConfig, ' if config else ''}AutoTokenizer, {auto_class(model)}",
         "",
         f"tokenizer = AutoTokenizer.from_pretrained({where})",
         *config,
