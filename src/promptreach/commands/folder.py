@@ -80,7 +80,8 @@ def planned(model: OpenModel, task: Task, run: Run, length: int, base_id: str = 
     readout = readout_of(task, run)
     if isinstance(run.adapter, Prefix) and (model.traits.prefix_by == "door" or model.head_dim != model.value_dim):
         reason = f"PEFT has no prefix for {model.family}: this library alone runs it."
-        return FolderPlan("promptreach", base, length, None, reason, readout)
+        noted = None if readout is None else (readout[0], {**readout[1], "only_here": reason})
+        return FolderPlan("promptreach", base, length, None, reason, noted)
     if readout is None:
         return FolderPlan("peft", base, length)
     adapter = _adapter_of(run)

@@ -117,6 +117,8 @@ def _loading_note(folder: Path) -> str:
         one_by_one = "" if found["batches"] else ", one row at a time: padding is not seen behind a prompt"
         said = f"AutoPeftModel and pipeline load it as a classifier{one_by_one}. On {found['rows']} rows its logits "
         return f"{said}were at most {found['difference']:.1e} of their size from those that were reported."
+    if "only_here" in info:
+        return str(info["only_here"])
     if "no_classifier" in info:
         return (
             f"{info['no_classifier']} load.py in the folder loads it with torch, transformers and peft alone.".strip()
