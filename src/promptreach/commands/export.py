@@ -6,14 +6,13 @@ from pathlib import Path
 import torch
 
 from promptreach.certificate import Evidence
-from promptreach.commands.bases import base_of_folder
 from promptreach.commands.server_files import Export, files_for, folder_page
 from promptreach.commands.serving import READ_IN, SERVERS, served_kinds, takes
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.hf import OpenModel, load_readout, open_model
 from promptreach.hf.adapters.folders import base_of
-from promptreach.hf.adapters.inspection import Inspection, inspect_folder
+from promptreach.hf.adapters.inspection import Inspection, base_of_folder, inspect_folder
 from promptreach.prompt import LowRankUpdate, SoftPrompt
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
 

@@ -5,11 +5,10 @@ from pathlib import Path
 import torch
 
 from promptreach.certificate import Evidence
-from promptreach.commands.bases import base_of_folder
 from promptreach.commands.serving import READ_IN, servers_for
 from promptreach.errors import AdapterError, Fault, PromptreachError, raise_if_any
 from promptreach.hf import OpenModel, attach, load_readout, open_model
-from promptreach.hf.adapters.inspection import Inspection, inspect_folder, low_rank_pairs
+from promptreach.hf.adapters.inspection import Inspection, base_of_folder, inspect_folder, low_rank_pairs
 from promptreach.hf.adapters.places import place_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.report.findings import Block, Cell, Finding, Table, Text

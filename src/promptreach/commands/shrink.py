@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from promptreach.certificate import Certificate, Evidence
-from promptreach.commands.bases import base_of_folder
 from promptreach.evidence import Side
 from promptreach.files import atomic_folder
 from promptreach.hf import Shortened, open_model, precompute, save_adapter, shorten
+from promptreach.hf.adapters.inspection import base_of_folder
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.hf.running.calibration import pieces_of, read_texts, written_by
 from promptreach.progress import Progress

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from helpers.command_line import run, saved_model, saved_prompt
-from promptreach.commands import bases
-from promptreach.commands.bases import base_of_folder
 from promptreach.errors import AdapterError
+from promptreach.hf.adapters import inspection
+from promptreach.hf.adapters.inspection import base_of_folder
 
 NOBODYS = "nobody/has-this"
 
@@ -29,7 +29,7 @@ def test_what_is_said_comes_first_and_else_what_the_folder_names(folder: Path, m
     assert base_of_folder(folder, None, None) == (str(folder.parent / "model"), None)
     assert base_of_folder(folder, NOBODYS, "v2") == (NOBODYS, "v2")
     change(folder, base_model_name_or_path=NOBODYS, revision="v1")
-    monkeypatch.setattr(bases, "at_hand", lambda name, revision: (name, revision) == (NOBODYS, "v1"))
+    monkeypatch.setattr(inspection, "at_hand", lambda name, revision: (name, revision) == (NOBODYS, "v1"))
     assert base_of_folder(folder, None, None) == (NOBODYS, "v1")
     with pytest.raises(AdapterError, match="not on this machine"):
         base_of_folder(folder, None, "v2")
