@@ -1,4 +1,4 @@
 """The release."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 """The release, as the installed package's metadata say it."""

@@ -34,7 +34,11 @@ def printable_json(text: str) -> str:
 
 
 def write_json(text: str, stream: Any = None) -> None:
-    """Write JSON to `stream` (standard output), with escapes for whatever its encoding lacks."""
+    """Write JSON to `stream` (standard output), with escapes for whatever its encoding lacks.
+
+    Raises:
+        BrokenPipeError: here and not at the interpreter's end, when nobody reads it any more.
+    """
     stream = stream or sys.stdout
     text = printable_json(text)
     try:
@@ -42,6 +46,7 @@ def write_json(text: str, stream: Any = None) -> None:
     except UnicodeEncodeError:
         text = _NOT_ASCII.sub(_as_json, text)
     stream.write(text)
+    stream.flush()
 
 
 def say(text: str, *, error: bool = False) -> None:

@@ -7,18 +7,11 @@ import pytest
 import torch
 
 from helpers.audit_cases import SETTINGS, rows, trained
-from helpers.hub import hub_here
 from helpers.models import smollm2_file
 from helpers.tolerances import assert_close
 from promptreach.audit.context import AuditContext
-from promptreach.audit.recommendation import (
-    ADAPTER_FOLDER,
-    HEAD_FOLDER,
-    classifier_code,
-    published,
-    publishing_faults_of,
-    recommend,
-)
+from promptreach.audit.folder import ADAPTER_FOLDER, HEAD_FOLDER
+from promptreach.audit.recommendation import classifier_code, recommend
 from promptreach.audit.settings import Settings
 from promptreach.certificate import Evidence
 from promptreach.commands.folder import planned, write_run
@@ -27,7 +20,7 @@ from promptreach.data import LabelledTexts
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.hf import load_readout
 from promptreach.report.findings import Code
-from promptreach.report.result import Recommendation, Report, TuningVerdict
+from promptreach.report.result import Recommendation, TuningVerdict
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.task import prepare
 from promptreach.tuning import METHODS, Limits, fit
@@ -106,19 +99,6 @@ def test_a_classifiers_lines_give_the_audits_logits_row_by_row(tmp_path: Path) -
     exec(code.replace("['a text to classify']", repr(texts)), namespace)
     cut = [ids[: SETTINGS.limits.max_length] for ids in context.model.tokenize(texts)]
     assert_close(namespace["logits"], read_folder(folder, context.model).outputs(cut), "classifier logits")
-
-
-def test_what_was_recommended_goes_to_the_hub_when_all_is_written(tmp_path: Path) -> None:
-    context, chosen = trained(tmp_path / "model", "bert", "head")
-    result = Report.model_construct(recommendation=advised(context, chosen, tmp_path))
-    assert published(result, tmp_path, None, private=True) is result
-    with hub_here() as hub:
-        sent = published(result, tmp_path, "an-audit", private=True)
-        assert sent.recommendation.published == f"{hub.address}/somebody/an-audit"
-        assert {"readout.json", "README.md", "load.py"} < set(hub.repositories["somebody/an-audit"])
-        faults = publishing_faults_of("an-audit", context.model, "", out=None, dry_run=False)
-        assert [fault.seen[:11] for fault in faults] == ["without out", "an adapter "]
-        assert publishing_faults_of("an-audit", context.model, "", out=None, dry_run=True) == []
 
 
 def test_the_call_to_repeat_comes_last(tmp_path: Path) -> None:

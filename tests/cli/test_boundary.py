@@ -82,33 +82,41 @@ from promptreach.cli._command import bounded
 from promptreach.terminal import write_json
 
 def show():
-    write_json('{"a": "\\u00e9\\u2013"}\\n' * 9000)
+    write_json('{"a": "\\u00e9\\u2013"}\\n' * COUNT)
 
 bounded(show)()
 """
 
 
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 def test_an_encoding_that_lacks_letters_carries_the_json() -> None:
     ascii_only = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, "-c", SHOW], env=ascii_only, capture_output=True, timeout=120)
+    call = [sys.executable, "-c", SHOW.replace("COUNT", "9000")]
+    done = subprocess.run(call, env=ascii_only, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[0]) == {"a": "é–"}
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
+@pytest.mark.parametrize("count", [1, 9000])  # what a buffer holds until the end, and what it does not
+def test_a_closed_pipe_is_no_traceback(count: int) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-c", SHOW], stdout=writer, stderr=subprocess.PIPE, timeout=120)
+    call = [sys.executable, "-c", SHOW.replace("COUNT", str(count))]
+    done = subprocess.run(call, stdout=writer, stderr=subprocess.PIPE, timeout=120, env=BUFFERED)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["audit", "--help"], ["--version"], ["claims"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["audit", "--help"], ["--version"], ["claims"], ["claims", "--json"]]
+)
 def test_nobody_reading_is_no_verdict_for_any_words(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     call = [sys.executable, "-m", "promptreach", *arguments]
-    done = subprocess.run(call, stdout=writer, stderr=subprocess.PIPE, timeout=300)
+    done = subprocess.run(call, stdout=writer, stderr=subprocess.PIPE, timeout=300, env=BUFFERED)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 

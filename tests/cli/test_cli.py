@@ -1,5 +1,6 @@
 """The command line: quick help, the design's options, and exit status 2 for wrong calls."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -47,6 +48,13 @@ def test_the_version_is_told_and_python_starts_the_same_program() -> None:
 def test_a_shell_can_complete_its_words() -> None:
     text = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).stdout
     assert "--install-completion" in text
+    program = "from promptreach.cli import app; app(prog_name='promptreach')"
+    for typed, place, words in (("promptreach ev", 1, {"evaluate"}), ("promptreach fit --serve", 2, {"--serve-with"})):
+        asked = {"_PROMPTREACH_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(place)}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | asked, capture_output=True, text=True, check=True
+        )
+        assert set(done.stdout.split()) == words
 
 
 def test_every_command_has_json_and_quiet() -> None:

@@ -1,136 +1,24 @@
-"""The folder of a trained run: others load it without this library, and get the report's answers."""
+"""The folder of a trained run as PEFT's own classifier, and what its config and the hub say of it."""
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from peft import AutoPeftModelForSequenceClassification, IA3Config
 from transformers import pipeline
 
 from helpers.command_line import saved_model
 from helpers.hub import hub_here
-from helpers.tasks import labelled, sentences
+from helpers.tasks import labelled
 from promptreach.commands.evaluate import evaluate_adapters
 from promptreach.commands.fit import fit_adapter
 from promptreach.commands.predict import predict_texts
 from promptreach.commands.reading import read_folder
 from promptreach.errors import InputError
-from promptreach.hf import OpenModel
-from promptreach.report.findings import Finding
-from promptreach.tables import read_task
 
 SHORT: dict[str, Any] = {"tokens": 3, "steps": 2, "batch_size": 8, "max_length": 8, "learning_rate": 0.05}
 TEXTS = ["the cat sat on the mat", "this film was not very good and a dog ran under the tree", "good"]
-LOADED = """
-import importlib.util, json, sys
-sys.modules["promptreach"] = None  # it cannot be imported
-found = {}
-for folder in sys.argv[2:]:
-    spec = importlib.util.spec_from_file_location("load", folder + "/load.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    reader = module.load()
-    rows = json.loads(open(sys.argv[1]).read())[folder]
-    found[folder] = [reader.answers(rows), [row.flatten().tolist() for row in reader.outputs(rows)]]
-print(json.dumps(found))
-"""
-
-
-@dataclass
-class Trained:
-    """One run's folder, with the rows to ask it."""
-
-    folder: Path
-    model: OpenModel
-    finding: Finding
-    rows: list[Any]
-
-
-def numbers() -> list[dict[str, Any]]:
-    return [{"text": text, "label": len(text) / 7} for text in sentences(60)]
-
-
-def several() -> list[dict[str, Any]]:
-    return [
-        {"text": text, "labels": [name for name in ("cat", "dog", "film") if name in text]} for text in sentences(60)
-    ]
-
-
-def tags() -> list[dict[str, Any]]:
-    named = [text.split() for text in sentences(60)]
-    return [{"tokens": words, "tags": ["B-X" if len(word) > 3 else "O" for word in words]} for words in named]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
-    """Folders that only load.py reads, of every kind of head."""
-    place = tmp_path_factory.mktemp("folders")
-    bert, llama = saved_model(place / "bert", "bert"), saved_model(place / "llama", "llama")
-    cases: dict[str, tuple[OpenModel, Any, Any, dict[str, Any]]] = {
-        "labels": (bert, labelled(), TEXTS, {"pooling": "mean"}),
-        "lora": (bert, labelled(), TEXTS, {"pooling": "mean", "method": "lora"}),
-        "last": (llama, labelled(), TEXTS, {"pooling": "last", "method": "prefix"}),
-        "head": (bert, labelled(), TEXTS, {"pooling": "first", "method": "head"}),
-        "number": (bert, read_task(numbers()), TEXTS, {"pooling": "mean"}),
-        "several": (bert, read_task(several()), TEXTS, {"pooling": "mean"}),
-        "tags": (bert, read_task(tags()), TEXTS, {}),
-    }
-    found = {}
-    for name, (model, data, rows, more) in cases.items():
-        finding = fit_adapter(model, data, place / name, **{**SHORT, **more}, quiet=True)
-        found[name] = Trained(place / name, model, finding, rows)
-    return found
-
-
-@pytest.fixture(scope="module")
-def loaded(trained: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What load.py answers in a process of its own."""
-    file = tmp_path_factory.mktemp("rows") / "rows.json"
-    file.write_text(json.dumps({str(one.folder): one.rows for one in trained.values()}))
-    program = [sys.executable, "-c", LOADED, str(file), *(str(one.folder) for one in trained.values())]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment, cwd=file.parent)
-    assert done.returncode == 0, done.stderr
-    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {name: answers[str(one.folder)] for name, one in trained.items()}
-
-
-@pytest.mark.parametrize("name", ["labels", "lora", "last", "head", "number", "several", "tags"])
-def test_load_py_answers_as_this_library_does(name: str, trained: dict[str, Trained], loaded: dict[str, Any]) -> None:
-    one = trained[name]
-    assert one.finding.values["loaded_by"] == "loader"
-    answers, outputs = loaded[name]
-    reader = read_folder(one.folder, one.model)
-    if name != "tags":
-        cut = [ids if len(ids) <= 8 else [*ids[:7], ids[-1]] for ids in one.model.tokenize(one.rows)]
-        cut = cut if one.model.task == "encoder" else [ids[:8] for ids in one.model.tokenize(one.rows)]
-        assert torch.allclose(torch.tensor(outputs), reader.outputs(cut), rtol=1e-4, atol=1e-5)
-    said = predict_texts(one.model, one.folder, one.rows, max_length=8).values["answers"]
-    for answer, record in zip(answers, said, strict=True):
-        if name == "number":
-            assert answer == pytest.approx(record["number"], rel=1e-4)
-        elif name == "several":
-            assert (", ".join(answer) or "none") == record["labels"]
-        elif name == "tags":
-            assert " ".join(tag or "O" for tag in answer) == record["tags"]
-        else:
-            assert answer == record["label"]
-
-
-@pytest.mark.parametrize("name", ["labels", "last", "number"])
-def test_the_card_says_why_and_how(name: str, trained: dict[str, Trained]) -> None:
-    card = (trained[name].folder / "README.md").read_text()
-    words = {"labels": "the mean of the states", "last": "has a bias", "number": "the mean of the states"}[name]
-    for said in (words, "from load import load", "**Start.** "):
-        assert said in card
-    if name == "number":
-        assert "points" not in card.split("How it was found")[0]
 
 
 def test_the_text_that_a_prompt_started_from_is_in_its_config(tmp_path: Path) -> None:

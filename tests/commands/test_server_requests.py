@@ -3,19 +3,7 @@
 import pytest
 
 from promptreach.commands import server_requests
-from promptreach.commands.server_requests import curl, filled, place_of
-
-
-@pytest.mark.parametrize(
-    ("base", "revision", "expected"),
-    [
-        ("owner/base", None, "'owner/base'"),
-        ("owner/base", "abc", "'owner/base', revision='abc'"),
-        ("/models/it's.gguf", None, "'/models', gguf_file=\"it's.gguf\""),
-    ],
-)
-def test_a_place_is_what_from_pretrained_takes(base: str, revision: str | None, expected: str) -> None:
-    assert place_of(base, revision) == expected
+from promptreach.commands.server_requests import curl, filled
 
 
 def test_names_are_filled_in() -> None:

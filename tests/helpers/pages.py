@@ -2,11 +2,13 @@
 
 import csv
 import itertools
+import json
 from pathlib import Path
 
 import torch
 
 from helpers.models import tiny_model
+from helpers.tasks import sentences
 from promptreach.audit.settings import Settings
 from promptreach.hf import save_adapter
 from promptreach.prompt import SoftPrompt
@@ -17,7 +19,7 @@ SMALL = Settings("quick", 0, Limits(64, 24, 48, 16), (2, 4), 2, 8, 8, 4)
 
 
 def write_material(folder: Path) -> None:
-    """An encoder, a causal model, an adapter of each, and reviews, under the names that pages use."""
+    """An encoder, a causal model, an adapter of each, reviews and pairs, under the names that pages use."""
     draw = torch.Generator().manual_seed(0)
     for name, family, adapter in (
         ("a-model-folder", "bert", "my-failed-prompt"),
@@ -28,6 +30,8 @@ def write_material(folder: Path) -> None:
         model.model.save_pretrained(folder / name)
         model.tokenizer.save_pretrained(folder / name)
         save_adapter(folder / adapter, model, SoftPrompt(torch.randn(4, model.hidden_size, generator=draw)))
+    pairs = [{"prompt": text, "completion": text.split()[0]} for text in sentences(60)]
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in pairs), encoding="utf-8")
     words = [("the", "a"), ("cat", "dog", "film", "book"), ("was", "is"), ("very", "not"), ("good", "bad", "awful")]
     texts = [" ".join(text) for text in itertools.product(*words)]
     with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:

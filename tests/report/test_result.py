@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+import promptreach
 from helpers.sample_report import sample_result
 from promptreach.report.result import SCHEMA_VERSION, Recommendation, Report, environment
 from promptreach.report.verdict import EXIT_STATUS, TuningVerdict
@@ -42,6 +43,7 @@ def test_the_environment_names_versions_and_threads_in_plain_values(monkeypatch:
     found = environment()
     assert json.loads(json.dumps(found)) == found
     assert found["torch"] == importlib.metadata.version("torch")
+    assert found["promptreach"] == promptreach.__version__
     assert found["threads"] == torch.get_num_threads()
 
     def missing(name: str) -> str:

@@ -17,6 +17,8 @@ from promptreach.terminal import one_line
 
 RUNS_FOLDER = "runs"
 REPORT = "report.json"
+ADAPTER_FOLDER, HEAD_FOLDER = "adapter", "head"
+"""Folders of what is recommended: an adapter, or the head where that is all it takes."""
 REPORT_DIGEST = "report.sha256"
 """The digest of the report, in the folder of the runs: it is there before the report is."""
 Result = TypeVar("Result", bound=Report)

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.opening import auto_class, config_lines, opening_call, place_of
+from promptreach.audit.folder import ADAPTER_FOLDER, HEAD_FOLDER
 from promptreach.audit.serving import serving_line
 from promptreach.audit.train_script import why_no_script, write_training
 from promptreach.commands.card import (
@@ -19,20 +19,16 @@ from promptreach.commands.card import (
 )
 from promptreach.commands.folder import FolderPlan, planned, write_run
 from promptreach.commands.intervals import about_label
-from promptreach.commands.publishing import publish, publishing_faults
+from promptreach.commands.opening import auto_class, config_lines, opened_at, opening_call
 from promptreach.commands.reading import readout_of
 from promptreach.diagnosis.verdict import Judgement
-from promptreach.errors import Fault
-from promptreach.hf import OpenModel
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.report.findings import Block, Code, Text
-from promptreach.report.result import MethodName, Recommendation, Report
+from promptreach.report.result import MethodName, Recommendation
 from promptreach.training.methods.methods import CONFIGURED
 from promptreach.training.recipe import recipe
 from promptreach.training.runs import Run
 
-Result = TypeVar("Result", bound=Report)
-ADAPTER_FOLDER, HEAD_FOLDER = "adapter", "head"
 TRAIN_TITLE = "Train it again with PEFT alone (train.py beside this report)"
 
 
@@ -85,31 +81,6 @@ def recommend(
     )
 
 
-def publishing_faults_of(
-    repo: str | None, model: OpenModel | None, base_id: str, out: object, dry_run: bool
-) -> list[Fault]:
-    """Everything against publishing what an audit will recommend, as far as it is known before it begins."""
-    if repo is None or model is None or dry_run:
-        return []
-    place = [] if out is not None else [Fault("push_to_hub", "without out", "a folder for the report", "pass out=")]
-    return place + publishing_faults(repo, model.origin.source if model.origin else "", base_id)
-
-
-def published(result: Result, folder: Path | None, repo: str | None, private: bool) -> Result:
-    """The result, with the address at which its adapter was published, where one was asked for and is there.
-
-    The report is written by then, so that a refusal of the hub loses nothing.
-
-    Raises:
-        OutputError: when the hub refuses.
-    """
-    place = None if folder is None else folder / (result.recommendation.adapter or HEAD_FOLDER)
-    if repo is None or place is None or not place.is_dir():
-        return result
-    advice = result.recommendation.model_copy(update={"published": publish(place, repo, private=private)})
-    return result.model_copy(update={"recommendation": advice})
-
-
 def _code(context: AuditContext, run: Run, plan: FolderPlan, path: Path) -> str:
     if plan.by == "classifier":
         return classifier_code(context, plan, str(path))
@@ -123,7 +94,7 @@ def _code(context: AuditContext, run: Run, plan: FolderPlan, path: Path) -> str:
 def classifier_code(context: AuditContext, plan: FolderPlan, folder: str) -> str:
     """Python lines that load a classifier's folder with PEFT, and give the same numbers as this audit, row by row."""
     task, cut = context.task, f"truncation=True, max_length={plan.length}, return_tensors='pt'"
-    lines = opened_classifier(task, plan, repr(folder), place_of(context))
+    lines = opened_classifier(task, plan, repr(folder), opened_at(context.model))
     lines += [f"texts = {example_texts(task)}", "with torch.no_grad():"]
     pairs = "*text" if getattr(task.train, "seconds", ()) else "text"
     if task.pooling == "each":
@@ -149,13 +120,14 @@ def loading_code(context: AuditContext, run: Run, folder: str) -> str:
     They open the model as the audit did, on the CPU, and cut texts where the audit cut them. The read-out is not the
     architecture's own, so for classification the lines apply it as well.
     """
-    causal = context.model.task == "causal"
-    where, config, base = place_of(context), config_lines(context), opening_call(context)
+    model, where = context.model, opened_at(context.model)
+    causal, config = model.task == "causal", config_lines(model, where)
+    base = opening_call(model, where, reads=bool(context.task.pooling))
     lines = [
         "import torch",
         *(["from peft import PeftModel"] if run.adapter is not None else []),
         *(["from safetensors.torch import load_file"] if context.task.pooling is not None else []),
-        f"from transformers import {'AutoConfig, ' if config else ''}AutoTokenizer, {auto_class(context)}",
+        f"from transformers import {'AutoConfig, ' if config else ''}AutoTokenizer, {auto_class(model)}",
         "",
         f"tokenizer = AutoTokenizer.from_pretrained({where})",
         *config,

@@ -17,7 +17,8 @@ from promptreach.audit.estimate import estimated
 from promptreach.audit.folder import REPORT_DIGEST, RUNS_FOLDER, claimed, finished_runs, output_folder
 from promptreach.audit.live import LivePage
 from promptreach.audit.plan import AuditPlan, planned
-from promptreach.audit.recommendation import published, publishing_faults_of, recommend
+from promptreach.audit.publication import names_base, published, publishing_faults_of
+from promptreach.audit.recommendation import recommend
 from promptreach.audit.serving import for_server
 from promptreach.audit.settings import BudgetName, settings_for
 from promptreach.certificate import Evidence
@@ -265,8 +266,8 @@ def audit(
     said |= {**choices.given, "out": None if out is None else f"{out}-again"}
     key = key_of(opened, task_data, asdict(settings), adapter)
     with claimed(folder, key, resume, AuditResult) as finished:
-        if finished is not None:
-            return published(finished, folder, push_to_hub, private)
+        if finished is not None and names_base(finished, folder, base_id):
+            return _published(finished, folder, push_to_hub, private)
         store = RunStore(folder / RUNS_FOLDER if folder else None)
         with (
             Progress(quiet, folder=folder) as progress,
@@ -309,9 +310,23 @@ def audit(
                     seconds=time.monotonic() - began,
                 )
                 if folder is not None:
-                    store.write(REPORT_DIGEST, hashlib.sha256(render_json(result).encode()).hexdigest())
-                    result.write(folder)
-        return published(result, folder, push_to_hub, private)
+                    _keep(result, folder)
+        return _published(result, folder, push_to_hub, private)
+
+
+def _published(result: AuditResult, folder: Path | None, repo: str | None, private: bool) -> AuditResult:
+    """The result after its upload, whose address stands in the report as well."""
+    told = published(result, folder, repo, private)
+    if told is not result and folder is not None:
+        _keep(told, folder)
+    return told
+
+
+def _keep(result: AuditResult, folder: Path) -> None:
+    """Write the report, and before it its digest, by which a damaged one is known."""
+    digest = hashlib.sha256(render_json(result).encode()).hexdigest()
+    RunStore(folder / RUNS_FOLDER).write(REPORT_DIGEST, digest)
+    result.write(folder)
 
 
 def _asked(options: Mapping[str, object]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from promptreach.audit.context import AuditContext
-from promptreach.audit.opening import auto_class, config_lines, opening_call
+from promptreach.commands.opening import auto_class, config_lines, opened_at, opening_call
 from promptreach.files import atomic_folder, write_atomically
 from promptreach.hf import save_adapter
 from promptreach.prompt import Adapter
@@ -100,20 +100,21 @@ def script(context: AuditContext, run: Run) -> str:
     assert held_out is not None
     found = f"{held_out.accuracy:.4f} of the answers right, {held_out.mean_loss:.4f} nats an answer"
     config, is_head = run.config, run.config.method == "head"
-    imports = ["AutoConfig"] if config_lines(context) else []
+    model, place = context.model, opened_at(context.model)
+    imports = ["AutoConfig"] if config_lines(model, place) else []
     lines = [
         f'"""{config.label}, trained again. The audit found: {found} (held-out rows)."""',
         "import json, torch",
         "from pathlib import Path",
         *([] if is_head else _PEFT_LINES),
         "from torch.nn.functional import cross_entropy",
-        f"from transformers import {', '.join([*imports, auto_class(context)])}",
+        f"from transformers import {', '.join([*imports, auto_class(model)])}",
         f"HERE = Path(__file__).resolve().parent / {FILES!r}",
         'ROWS = [json.loads(line) for line in (HERE / "rows.jsonl").open()]',
         'PARTS = {name: [row for row in ROWS if row["part"] == name] for name in ("train", "validation", "held_out")}',
         'DEVICE = "cuda" if torch.cuda.is_available() else "cpu"',
-        *config_lines(context),
-        f"model = {opening_call(context)}",
+        *config_lines(model, place),
+        f"model = {opening_call(model, place, reads=bool(context.task.pooling))}",
         "def states(rows):",
         '    width = max(len(row["ids"]) for row in rows)',
         '    ids = torch.tensor([row["ids"] + [0] * (width - len(row["ids"])) for row in rows], device=DEVICE)',

@@ -257,15 +257,13 @@ def audit(
             **{**opening, "dtype": "auto" if dtype is Dtype.auto else getattr(torch, dtype.value), "device": device},
         )
     if isinstance(result, AuditPlan):
-        write_json(dumps(result.to_dict(), indent=2)) if json else say(str(result))
+        write_json(dumps(result.to_dict(), indent=2) + "\n") if json else say(str(result))
         raise SystemExit(0)
     if json:
         write_json(render_json(result))
     else:
         print_summary(result)
         say(f"\nFull report: {out / 'report.html'}")
-        if result.recommendation.published:
-            say(f"Published at {result.recommendation.published}")
     raise SystemExit(0 if exit_zero else result.exit_status)
 
 

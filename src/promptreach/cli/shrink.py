@@ -21,7 +21,7 @@ def shrink(
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A PEFT folder with a prompt or a prefix.")],
     tokens: Annotated[int, typer.Option(help="Slots wanted.")],
     model: Annotated[
-        str | None, typer.Option(show_default="as ADAPTER says", help="Hub id, folder, or GGUF file.")
+        str | None, typer.Option(show_default="as ADAPTER says, if it is here", help="Hub id, folder, or GGUF file.")
     ] = None,
     text: Annotated[
         list[Path] | None,

@@ -5,14 +5,17 @@ The first lines are the hub's own fields, so that a folder can be uploaded as it
 
 import html
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptreach._version import __version__
 from promptreach.commands.folder import FolderPlan
 from promptreach.commands.intervals import Interval, decided_by, gained, metrics_of
+from promptreach.commands.opening import auto_class, config_lines, opening_call, place_of
 from promptreach.data import KindName
 from promptreach.diagnosis.measures.comparison import held_out, paired
+from promptreach.hf import OpenModel
 from promptreach.report.formatting import counted
 from promptreach.terminal import one_line, printable
 from promptreach.training.methods.initial import OWN
@@ -190,11 +193,11 @@ def loading_lines(task: Task, plan: FolderPlan) -> list[str]:
         return []
     if plan.by == "loader":
         return [
-            "from load import load  # in this folder; python load.py 'a text' does the same",
+            f"from load import load  # in this folder; python load.py {shlex.join(_example(task))} does the same",
             "",
             f"print(load().answers({example_texts(task)}))",
         ]
-    return _classifier_lines(task, plan) if plan.by == "classifier" else _writer_lines(plan)
+    return _classifier_lines(task, plan) if plan.by == "classifier" else _writer_lines(task, plan)
 
 
 def _classifier_lines(task: Task, plan: FolderPlan) -> list[str]:
@@ -202,7 +205,7 @@ def _classifier_lines(task: Task, plan: FolderPlan) -> list[str]:
     asked = f", truncation=True, max_length={plan.length}" if pipe == "text" else ""
     asked += ", top_k=None" if task.kind.name == "several_labels" else ""
     return [
-        *opened_classifier(task, plan, '"."  # where this file lies', _place(*plan.base), ("pipeline",)),
+        *opened_classifier(task, plan, '"."  # where this file lies', place_of(*plan.base), ("pipeline",)),
         f'classify = pipeline("{pipe}-classification", model=model, tokenizer=tokenizer)',
         f"print(classify({_pipeline_texts(task)}{asked}))",
     ]
@@ -246,16 +249,20 @@ def _pipeline_texts(task: Task) -> str:
     return "[{'text': 'a text', 'text_pair': 'its second text'}]" if pairs else "['a text to classify']"
 
 
-def _writer_lines(plan: FolderPlan) -> list[str]:
-    place = _place(*plan.base)
+def _writer_lines(task: Task, plan: FolderPlan) -> list[str]:
+    model, place = task.backbone, place_of(*plan.base)
+    assert isinstance(model, OpenModel)
+    config = config_lines(model, place)
+    names = [*(["AutoConfig"] if config else []), auto_class(model), "AutoTokenizer"]
     return [
         "import torch",
         "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"from transformers import {', '.join(names)}",
         "",
         'FOLDER = "."  # where this file lies',
         f"tokenizer = AutoTokenizer.from_pretrained({place})",
-        f"model = AutoModelForCausalLM.from_pretrained({place}, dtype=torch.float32)",
+        *config,
+        f"model = {opening_call(model, place)}",
         "model = PeftModel.from_pretrained(model, FOLDER).eval()",
         "inputs = tokenizer(['a prompt'], return_tensors='pt')",
         "written = model.generate(**inputs, do_sample=False, max_new_tokens=32)",
@@ -271,9 +278,15 @@ def label_lines(task: Task) -> list[str]:
 
 def example_texts(task: Task) -> str:
     """A list of one input, as Python."""
+    texts = _example(task)
+    return repr([texts if len(texts) > 1 else texts[0]])
+
+
+def _example(task: Task) -> tuple[str, ...]:
+    """The texts of one input."""
     if task.kind.name == "span":
-        return "[('a question', 'its context')]"
-    return "[('a text', 'its second text')]" if getattr(task.train, "seconds", ()) else "['a text to classify']"
+        return ("a question", "its context")
+    return ("a text", "its second text") if getattr(task.train, "seconds", ()) else ("a text to classify",)
 
 
 def answer_lines(task: Task) -> list[str]:
@@ -290,10 +303,3 @@ def answer_lines(task: Task) -> list[str]:
         said = "print([[labels[index] for index in row] for row in logits.argmax(-1)])"
         return [*lines, f"{said}  # a word's tag is that of its first token"]
     return [*lines, "print([labels[index] for index in logits.argmax(-1)])"]
-
-
-def _place(name: str, revision: str | None) -> str:
-    path = Path(name)
-    if path.suffix == ".gguf":
-        return f"{str(path.parent)!r}, gguf_file={path.name!r}"
-    return repr(name) + (f", revision={revision!r}" if revision else "")

@@ -12,7 +12,7 @@ from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.hf import OpenModel, load_readout, open_model
 from promptreach.hf.adapters.folders import base_of
-from promptreach.hf.adapters.inspection import Inspection, at_hand, inspect_folder
+from promptreach.hf.adapters.inspection import Inspection, base_of_folder, inspect_folder
 from promptreach.prompt import LowRankUpdate, SoftPrompt
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
 
@@ -55,7 +55,7 @@ def export_adapter(
     raise_if_any(_name_faults(server, dtype))
     found = inspect_folder(folder)
     raise_if_any(list(found.faults) or kind_faults(server, found.kind, str(folder)), AdapterError)
-    opened = _base(found, model, revision)
+    opened = _base(folder, model, revision)
     made = _gathered(found, opened, server, text, dtype)
     files = files_for(made)
     _write(out, files | {PAGE: folder_page(made, files).encode()})
@@ -82,14 +82,10 @@ def _name_faults(server: str, dtype: str) -> list[Fault]:
     return faults
 
 
-def _base(found: Inspection, model: str | None, revision: str | None) -> OpenModel:
-    """The base of an adapter; nothing is downloaded unless the caller names it."""
-    if model is None:
-        revision = revision or found.config.get("revision") or None
-        if not at_hand(found.base, revision):
-            seen = f"the base {found.base}, which is not on this machine" if found.base else "no base model"
-            raise AdapterError(Fault(str(found.folder), seen, "a base that is here", "name it with --model"))
-    opened = open_model(model or found.base, revision=revision)
+def _base(folder: Path, model: str | None, revision: str | None) -> OpenModel:
+    """The base of an adapter, which writes text."""
+    name, revision = base_of_folder(folder, model, revision)
+    opened = open_model(name, revision=revision)
     if opened.task != "causal":
         seen, expected = f"{opened.name}, no causal language model", "a model that writes text"
         raise InputError(Fault("model", seen, expected, "run the adapter with transformers, as its model card shows"))

@@ -16,7 +16,7 @@ from promptreach.commands.reading import headed, readout_of
 from promptreach.hf import OpenModel, save_adapter, save_readout
 from promptreach.hf.adapters.by_config import ConfiguredAdapter, attached_by_config, config_of, save_by_config
 from promptreach.hf.adapters.folders import Readout, base_of, loader_facts, to_peft
-from promptreach.hf.adapters.own_heads import OwnHead, TrainedHead, own_head
+from promptreach.hf.adapters.own_heads import HeadedAdapter, OwnHead, TrainedHead, own_head
 from promptreach.prompt import Adapter, Prefix
 from promptreach.training.methods.initial import OWN, text_tokens
 from promptreach.training.methods.methods import CONFIGURED
@@ -80,7 +80,8 @@ def planned(model: OpenModel, task: Task, run: Run, length: int, base_id: str = 
     readout = readout_of(task, run)
     if isinstance(run.adapter, Prefix) and (model.traits.prefix_by == "door" or model.head_dim != model.value_dim):
         reason = f"PEFT has no prefix for {model.family}: this library alone runs it."
-        return FolderPlan("promptreach", base, length, None, reason, readout)
+        noted = None if readout is None else (readout[0], {**readout[1], "only_here": reason})
+        return FolderPlan("promptreach", base, length, None, reason, noted)
     if readout is None:
         return FolderPlan("peft", base, length)
     adapter = _adapter_of(run)
@@ -136,12 +137,12 @@ def _own_head(model: OpenModel, adapter: Adapter | ConfiguredAdapter, task: Task
     """The trained run as a classifier of transformers, or why it is none."""
     tensors, info = readout
     scale = tuple(info.get("scale", UNSCALED))
-    trained = TrainedHead(
+    head = TrainedHead(
         tensors["weight"].cpu(), tensors["bias"].cpu(), info["pooling"], info["kind"], scale, info["pairs"]
     )
     sequences = task.encoded["held_out"].sequences[:_ROWS]
     expected = headed(Path(), model, adapter, readout).outputs(sequences) * scale[1] + scale[0]
-    return own_head(model, *_as_saved(model, adapter), trained, sequences, expected)
+    return own_head(HeadedAdapter(model, *_as_saved(model, adapter), head, sequences, expected))
 
 
 def _as_saved(model: OpenModel, adapter: Adapter | ConfiguredAdapter) -> tuple[Any, Mapping[str, Tensor]]:

@@ -8,7 +8,7 @@ from promptreach.certificate import Evidence
 from promptreach.commands.serving import READ_IN, servers_for
 from promptreach.errors import AdapterError, Fault, PromptreachError, raise_if_any
 from promptreach.hf import OpenModel, attach, load_readout, open_model
-from promptreach.hf.adapters.inspection import Inspection, at_hand, inspect_folder, low_rank_pairs
+from promptreach.hf.adapters.inspection import Inspection, base_of_folder, inspect_folder, low_rank_pairs
 from promptreach.hf.adapters.places import place_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
@@ -33,7 +33,7 @@ def inspect_adapter(folder: Path, *, model: str | None = None, revision: str | N
     """
     raise_if_any(place_faults(folder), AdapterError)
     alone = inspect_folder(folder)
-    opened, unopened = _base(alone, model, revision)
+    opened, unopened = _base(folder, model, revision)
     found = inspect_folder(folder, opened) if opened is not None else alone
     values = _facts(found) | {"base_checked": opened is not None, "agrees": _agrees(found, opened)}
     blocks: list[Block] = [_fact_table(values)]
@@ -65,23 +65,16 @@ def inspect_adapter(folder: Path, *, model: str | None = None, revision: str | N
     )
 
 
-def _base(found: Inspection, model: str | None, revision: str | None) -> tuple[OpenModel | None, str]:
-    """The base model, or why there is none to compare with."""
-    if model is not None:
-        return open_model(model, revision=revision), ""
-    revision = revision or found.config.get("revision") or None
-    if not found.base:
-        return None, "It names no base model, so whether it fits one is UNKNOWN: say which with --model."
-    if not at_hand(found.base, revision):
-        return None, (
-            f"Its base {found.base} is not on this machine, and nothing is downloaded for a look: whether they agree "
-            "is UNKNOWN. Give the base with --model."
-        )
+def _base(folder: Path, model: str | None, revision: str | None) -> tuple[OpenModel | None, str]:
+    """The base model, or why there is none to compare with; one that the caller names has to open."""
     try:
-        return open_model(found.base, revision=revision), ""
+        name, revision = base_of_folder(folder, model, revision)
+        return open_model(name, revision=revision), ""
     except PromptreachError as error:  # what is wrong with the base is no fault of the folder
+        if model is not None:
+            raise
         reason = str(error).partition("\n")[0]
-        return None, f"Its base {found.base} does not open, so whether the two agree is UNKNOWN: {reason}"
+        return None, f"Whether it agrees with its base is UNKNOWN, since that was not opened: {reason}."
 
 
 def _agrees(found: Inspection, opened: OpenModel | None) -> bool | None:
@@ -123,6 +116,8 @@ def _loading_note(folder: Path) -> str:
         one_by_one = "" if found["batches"] else ", one row at a time: padding is not seen behind a prompt"
         said = f"AutoPeftModel and pipeline load it as a classifier{one_by_one}. On {found['rows']} rows its logits "
         return f"{said}were at most {found['difference']:.1e} of their size from those that were reported."
+    if "only_here" in info:
+        return str(info["only_here"])
     if "no_classifier" in info:
         return (
             f"{info['no_classifier']} load.py in the folder loads it with torch, transformers and peft alone.".strip()

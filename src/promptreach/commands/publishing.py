@@ -4,6 +4,7 @@ What goes wrong after an hour of training was nearly always known before: no tok
 one's own, a repository that holds something else, a base that nobody else has.
 """
 
+import shlex
 from pathlib import Path
 
 import huggingface_hub
@@ -38,13 +39,20 @@ def publishing_faults(repo: str | None, model: str, base_id: str = "") -> list[F
     return faults or _account_faults(repo)
 
 
-def publish(folder: Path, repo: str, *, private: bool = True) -> str:
+def publish(folder: Path, repo: str, *, private: bool = True, beside: str = "") -> str:
     """Upload a folder, whole, and return its address.
 
     What a repository of that name held before is replaced, its history stays; one that is there keeps its visibility.
 
+    Args:
+        folder: of an adapter or a head.
+        repo: the repository, ``"name"`` or ``"owner/name"``.
+        private: whether one that is made for it is private.
+        beside: what else is finished and where, as a clause for the refusal.
+
     Raises:
-        OutputError: when the hub refuses, with its reason; the folder stays as it is.
+        OutputError: when the hub refuses, with its reason and the command that does the same later; the folder stays
+            as it is.
     """
     api = HfApi()
     try:
@@ -53,9 +61,16 @@ def publish(folder: Path, repo: str, *, private: bool = True) -> str:
             repo_id=made.repo_id, folder_path=folder, commit_message="Adapter by promptreach", delete_patterns="*"
         )
     except Exception as error:  # as above: nothing of it may lose the finished folder from sight
-        remedy = f"the adapter is whole in {folder}: upload it again with 'hf upload {repo} {folder}'"
+        kept = f"{beside}, and the folder is whole" if beside else "The folder is whole"
+        remedy = f"{kept}. To upload it later: {_by_hand(folder, repo, private)}"
         raise OutputError(Fault(_WHERE, f"{repo}: {_reason(error)}", "an upload", remedy)) from error
     return str(made)
+
+
+def _by_hand(folder: Path, repo: str, private: bool) -> str:
+    """The command that does the same upload; without its switches it would be public, and leave old files there."""
+    switches = ["--private"] if private else []
+    return shlex.join(["hf", "upload", repo, str(folder.resolve()), ".", "--delete", "*", *switches])
 
 
 def _name_faults(where: str, name: str) -> list[Fault]:

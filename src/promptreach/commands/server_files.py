@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptreach.commands.opening import place_of
 from promptreach.commands.server_requests import (
     LLAMA_REQUEST,
     SGLANG_REQUEST,
@@ -23,7 +24,6 @@ from promptreach.commands.server_requests import (
     VLLM_REQUEST,
     curl,
     filled,
-    place_of,
 )
 from promptreach.commands.serving import READ_IN, SERVERS, Serving
 

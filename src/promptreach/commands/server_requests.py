@@ -5,7 +5,6 @@ They stand alone: nothing of this library is needed where they run.
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 
 _EMBEDDED = '''
 import torch
@@ -197,14 +196,6 @@ def main(path, text):
 if __name__ == "__main__":
     main(*sys.argv[1:])
 '''
-
-
-def place_of(base: str, revision: str | None) -> str:
-    """The arguments of transformers' ``from_pretrained`` for a base, as Python."""
-    path = Path(base)
-    if path.suffix == ".gguf":
-        return f"{str(path.parent)!r}, gguf_file={path.name!r}"
-    return repr(base) + (f", revision={revision!r}" if revision else "")
 
 
 def filled(template: str, **names: str) -> bytes:

@@ -11,7 +11,7 @@ from promptreach.certificate import Certificate, Evidence
 from promptreach.evidence import Side
 from promptreach.files import atomic_folder
 from promptreach.hf import Shortened, open_model, precompute, save_adapter, shorten
-from promptreach.hf.adapters.folders import base_model_of
+from promptreach.hf.adapters.inspection import base_of_folder
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.hf.running.calibration import pieces_of, read_texts, written_by
 from promptreach.progress import Progress
@@ -36,7 +36,7 @@ def shorten_adapter(
 
     Args:
         adapter: a PEFT folder with a prompt or a prefix.
-        model: None for the one that the adapter names.
+        model: None for the one that the adapter names, if that is on this machine.
         texts: files to fit on, the last quarter kept aside to measure on; none lets the model write its own.
         out: where the result goes; None is beside `adapter`.
         budgets, steps: as in `promptreach.hf.shorten`.
@@ -46,7 +46,7 @@ def shorten_adapter(
         InputError, AdapterError, UnsupportedModelError, OutputError: for what cannot be read, fitted or written.
     """
     read = read_texts(texts)
-    base = model or base_model_of(adapter)
+    base, revision = base_of_folder(adapter, model, revision)
     named = adapter if adapter.name.strip(".") else adapter.resolve()  # "." has no name to go by
     target = out or named.parent / f"{named.name}-{tokens}"
     # Around the work, so that a folder that cannot be written or replaced is refused before it.

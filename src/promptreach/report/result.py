@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
+from promptreach._version import __version__
 from promptreach.certificate import Evidence
 from promptreach.report.findings import Block, Finding, _Record
 from promptreach.report.formatting import format_seconds
@@ -34,7 +35,7 @@ class Recommendation(_Record):
         blocks: commands and code to copy.
         adapter: the recommended adapter's folder, relative to the report, or None.
         serving: the servers that take it, and what those that do not would cost; empty where nothing is advised.
-        published: the address at which this call published it, or None.
+        published: the address at which it was published, or None.
     """
 
     method: MethodName | None
@@ -86,7 +87,8 @@ class Report(AtAGlance, _Record):
     def view(self) -> View:
         """The verdict, the advice, the reasons, and the methods side by side; the page has the rest."""
         advice, about = self.recommendation, (self.model.get("name"), self.data.get("source"))
-        said = [part for part in (advice.text, advice.serving) if part]
+        address = f"Published at {advice.published}." if advice.published else ""
+        said = [part for part in (advice.text, advice.serving, address) if part]
         reasons = [f"{rank}. {reason.text} [{reason.evidence.value}]" for rank, reason in enumerate(self.reasons, 1)]
         tables = [table for finding in self.findings for table in tables_of(finding.blocks)]
         methods = [table for table in tables if table.columns and table.columns[0].lower() == "method"][:1]
@@ -99,12 +101,13 @@ class Report(AtAGlance, _Record):
         return next((finding for finding in self.findings if finding.check == check), None)
 
 
-_PACKAGES = ("promptreach", "torch", "transformers", "peft", "numpy", "scikit-learn")
+_PACKAGES = ("torch", "transformers", "peft", "numpy", "scikit-learn")
 
 
 def environment() -> dict[str, Any]:
     """What a result depends on besides its inputs: versions, platform and threads, names to plain values."""
-    found: dict[str, Any] = {"python": platform.python_version()}
+    # Of this package the version that runs: metadata of an editable install are as old as that install.
+    found: dict[str, Any] = {"python": platform.python_version(), "promptreach": __version__}
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

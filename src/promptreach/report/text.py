@@ -151,6 +151,8 @@ def _print_recommendation(console: Console, recommendation: Recommendation) -> N
         lines.append(f"The recommended adapter is ready: {recommendation.adapter}")
     if recommendation.serving:
         lines.append(recommendation.serving)
+    if recommendation.published:
+        lines.append(f"Published at {recommendation.published}")
     for line in lines:
         _print_paragraph(console, line)
     for block in recommendation.blocks:

@@ -15,7 +15,7 @@ from helpers.tolerances import assert_close
 from promptreach.hf import OpenModel, attach, load_adapter, save_adapter
 from promptreach.hf.adapters.classifier import load_classifier
 from promptreach.hf.adapters.folders import to_peft
-from promptreach.hf.adapters.own_heads import OwnHead, TrainedHead, own_head
+from promptreach.hf.adapters.own_heads import HeadedAdapter, OwnHead, TrainedHead, own_head
 from promptreach.hf.models.load import open_model
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.training.task.readout import LinearHead
@@ -63,7 +63,7 @@ def tried(model: OpenModel, pooling: str, kind: str, **changes: Any) -> tuple[Ow
     weight, bias = torch.randn(3, model.hidden_size, generator=DRAW), torch.randn(3, generator=DRAW)
     head = TrainedHead(**{"weight": weight, "bias": bias, "pooling": pooling, **changes})
     expected = ours(model, adapter, head)
-    return own_head(model, *to_peft(adapter, model), head, ROWS, expected), adapter, expected
+    return own_head(HeadedAdapter(model, *to_peft(adapter, model), head, ROWS, expected)), adapter, expected
 
 
 @pytest.mark.parametrize(("family", "pooling", "kind"), HELD)
@@ -124,6 +124,7 @@ def test_a_comparison_that_fails_is_no_classifier() -> None:
     model = OpenModel(small_module("bert"))
     adapter = drawn(model, "lora")
     head = TrainedHead(torch.randn(3, 32, generator=DRAW), torch.ones(3), "first")
-    own = own_head(model, *to_peft(adapter, model), head, ROWS, ours(model, adapter, head) + 0.01)
+    wrong = ours(model, adapter, head) + 0.01
+    own = own_head(HeadedAdapter(model, *to_peft(adapter, model), head, ROWS, wrong))
     assert isinstance(own, str)
     assert "other logits than ours" in own

@@ -5,18 +5,16 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import gguf
 import huggingface_hub.constants
-import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.utils import logging
 
-from helpers.families import small_config, small_module
-from helpers.models import FAMILIES, WORDS, minilm_folder, tiny_config, tiny_module, tiny_tokenizer
+from helpers.families import small_module
+from helpers.model_folders import write_composite, write_gguf
+from helpers.models import FAMILIES, WORDS, minilm_folder, tiny_module, tiny_tokenizer
 from promptreach.errors import InputError, MissingExtraError, ModelError, UnsupportedModelError
 from promptreach.hf import layer_weights, open_model
 from promptreach.tuning import fit
@@ -213,14 +211,7 @@ def test_a_pooler_that_was_not_saved_is_not_missed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "text"), [("gemma3", "gemma3_text"), ("mistral3", "mistral")])
 def test_a_composite_opens_as_its_text_model(tmp_path: Path, kind: str, text: str) -> None:
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-    vision = {**sizes, "image_size": 28, "patch_size": 14}
-    inner = {name: value for name, value in small_config(text).to_dict().items() if name != "architectures"}
-    extra = {"mm_tokens_per_image": 4} if kind == "gemma3" else {}
-    config = AutoConfig.for_model(kind, text_config=inner, vision_config=vision, **extra)
-    whole = AutoModelForImageTextToText.from_config(config).eval()
-    whole.save_pretrained(tmp_path)
-    tiny_tokenizer("llama").save_pretrained(tmp_path)
+    whole = write_composite(tmp_path, kind, text)
     model = open_model(tmp_path)
     assert (model.family, model.task) == (text, "causal")
     ids = torch.tensor([[5, 6, 7]])
@@ -249,39 +240,6 @@ def test_a_real_encoder_opens() -> None:
     assert (model.family, model.task, model.num_layers, model.hidden_size, model.max_positions) == (
         *("bert", "encoder", 6, 384, 512),
     )
-
-
-def write_gguf(path: Path, architecture: str = "llama") -> Path:
-    """A tiny Llama as a GGUF file with a byte-pair vocabulary."""
-    config = tiny_config("llama")
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_block_count(2)
-    writer.add_feed_forward_length(48)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([*(chr(ord("!") + i) for i in range(config.vocab_size - 1)), '!"'])
-    writer.add_token_types([1] * config.vocab_size)
-    writer.add_token_merges(['! "'])
-    generator = np.random.default_rng(0)
-    shapes = {"token_embd": (40, 32), "output_norm": (32,)}
-    for i in range(2):
-        shapes |= {f"blk.{i}.{name}": (32,) for name in ("attn_norm", "ffn_norm")}
-        shapes |= {f"blk.{i}.{name}": (32, 32) for name in ("attn_q", "attn_output")}
-        shapes |= {f"blk.{i}.{name}": (16, 32) for name in ("attn_k", "attn_v")}
-        shapes |= {f"blk.{i}.ffn_gate": (48, 32), f"blk.{i}.ffn_up": (48, 32), f"blk.{i}.ffn_down": (32, 48)}
-    for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", generator.standard_normal(shape, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def test_a_gguf_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

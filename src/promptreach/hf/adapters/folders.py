@@ -25,7 +25,7 @@ from promptreach.hf.adapters._prompt_folders import PREFIXES, PROMPTS, flatten, 
 from promptreach.hf.adapters.own_heads import OwnHead
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
 from promptreach.hf.adapters.tokenizer import tokenizer_faults
-from promptreach.hf.models.load import loader_of
+from promptreach.hf.models.load import is_part, loader_of
 from promptreach.hf.models.model import OpenModel
 from promptreach.model_files import json_faults, safetensors_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
@@ -85,7 +85,7 @@ def save_adapter(
     raise_if_any(misfits(adapter, model, "adapter"), AdapterError)
     config, tensors = to_peft(adapter, model, init, init_text)
     if own is not None:
-        config, tensors = own.config, own.tensors
+        config, tensors = _started_as(own.config, config), own.tensors
     with atomic_folder(folder, replace=(folder / CONFIG).is_file()) as partial:
         write_adapter(partial, named(config, model, base), tensors)
         write_beside(partial, readout, card, loader)
@@ -95,6 +95,16 @@ def save_adapter(
 def named(config: PeftConfig, model: OpenModel, base: str = "") -> PeftConfig:
     """The config with the name of its base, which is `base_of` the model where none is given."""
     config.base_model_name_or_path, config.revision = (base, None) if base else base_of(model)
+    if getattr(config, "tokenizer_name_or_path", None):  # where the start was a text, whose tokens are the base's
+        config.tokenizer_name_or_path = config.base_model_name_or_path
+    return config
+
+
+def _started_as(config: PeftConfig, other: PeftConfig) -> PeftConfig:
+    """The config with what another one says of the start of a prompt."""
+    for name in ("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path"):
+        if hasattr(other, name):
+            setattr(config, name, getattr(other, name))
     return config
 
 
@@ -152,6 +162,8 @@ def loader_facts(model: OpenModel, length: int, base: str = "") -> dict[str, Any
         "encoder_alone": kind == "AutoModelForSeq2SeqLM",
         "dtype": str(model.model.dtype).removeprefix("torch."),
         "layers": model.num_layers if model.origin and model.origin.options.get("num_layers") else None,
+        "packed": bool(model.packing),
+        "text_alone": is_part(model),
         "length": length,
         "closes": not causal,
         "asks": {"output_hidden_states": True} if causal else {},

@@ -21,7 +21,7 @@ from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._lora_folders import lora_update
 from promptreach.hf.adapters._prompt_folders import NAME, PREFIXES, PROMPTS, number_faults, size_faults, tensor_faults
 from promptreach.hf.adapters.by_config import load_configured, types_of_peft
-from promptreach.hf.adapters.folders import SUPPORTED_TYPES, from_peft, misfits
+from promptreach.hf.adapters.folders import SUPPORTED_TYPES, base_model_of, from_peft, misfits
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
 from promptreach.hf.adapters.tokenizer import tokenizer_faults
 from promptreach.hf.models.model import OpenModel
@@ -116,6 +116,28 @@ def at_hand(base: str, revision: str | None = None) -> bool:
     except (OSError, ValueError):  # no such id, or not here
         return False
     return True
+
+
+def base_of_folder(folder: Path, model: str | None, revision: str | None) -> tuple[str, str | None]:
+    """The name and the revision of an adapter's base, as `promptreach.hf.open_model` takes them.
+
+    A base that only the folder names has to be on this machine: nothing is downloaded unasked.
+
+    Args:
+        folder: of a PEFT adapter.
+        model: its base as the caller says it, with a hub id's `revision`; None takes what the folder names.
+
+    Raises:
+        AdapterError: where the folder has no readable config, names no base, or one that is not here.
+    """
+    if model is not None:
+        return model, revision
+    named = base_model_of(folder)
+    revision = revision or json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("revision") or None
+    if not at_hand(named, revision):
+        seen, remedy = f"the base {named}, which is not on this machine", "name it with --model"
+        raise AdapterError(Fault(str(folder), seen, "a base that is here", remedy))
+    return named, revision
 
 
 def low_rank_pairs(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
 
 from promptreach.hf.adapters._lora import Unchanged
-from promptreach.hf.models.load import quietly
+from promptreach.hf.models.load import is_part, quietly
 from promptreach.hf.models.model import OpenModel
 from promptreach.hf.models.sizes import field, text_config
 
@@ -67,6 +67,31 @@ class TrainedHead:
 
 
 @dataclass(frozen=True, eq=False)
+class HeadedAdapter:
+    """A trained adapter under a trained head, with rows to compare on.
+
+    Attributes:
+        model: the base; it is left as it was.
+        config, state: of the adapter, as PEFT's folder holds them.
+        head: the trained one.
+        sequences: a few rows as tokens.
+        expected: our outputs for them in the unit of what they tell, (rows, outputs), or (rows, tokens, outputs).
+    """
+
+    model: OpenModel
+    config: PeftConfig
+    state: Mapping[str, Tensor]
+    head: TrainedHead
+    sequences: Sequence[Sequence[int]]
+    expected: Tensor
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether virtual tokens stand in front of the content."""
+        return self.config.is_prompt_learning and "PREFIX" not in str(self.config.peft_type)
+
+
+@dataclass(frozen=True, eq=False)
 class OwnHead:
     """A classifier's folder, as PEFT has it.
 
@@ -89,23 +114,9 @@ class OwnHead:
     padding: int | None = None
 
 
-def own_head(
-    model: OpenModel,
-    config: PeftConfig,
-    state: Mapping[str, Tensor],
-    head: TrainedHead,
-    sequences: Sequence[Sequence[int]],
-    expected: Tensor,
-) -> OwnHead | str:
-    """The classifier that PEFT and transformers load from a folder, or why there is none, as a sentence.
-
-    Args:
-        model: the base; it is left as it was.
-        config, state: of the adapter, as PEFT's folder holds them.
-        head: the trained one.
-        sequences: a few rows as tokens, to compare on.
-        expected: our outputs for them in the unit of what they tell, (rows, outputs), or (rows, tokens, outputs).
-    """
+def own_head(trained: HeadedAdapter) -> OwnHead | str:
+    """The classifier that PEFT and transformers load from a folder, or why there is none, as a sentence."""
+    model, head = trained.model, trained.head
     if reason := _why_not(model, head):
         return reason
     task = "TOKEN_CLS" if head.pooling == "each" else "SEQ_CLS"
@@ -117,10 +128,10 @@ def own_head(
             named = {"TOKEN_CLS": "the tags of words", "SEQ_CLS": "the labels of texts"}[task]
             return f"transformers has no class on this part of {model.family} that answers with {named}."
         try:
-            return _tried(model, classifier, task, config, state, head, sequences, expected)
+            return _tried(trained, classifier, task)
         except _REFUSALS as error:
             said = str(error).strip().partition("\n")[0][:120] or type(error).__name__
-            return _explained(model, config, head, f"PEFT cannot run it on {type(classifier).__name__} ({said}).")
+            return _explained(trained, f"PEFT cannot run it on {type(classifier).__name__} ({said}).")
 
 
 def _why_not(model: OpenModel, head: TrainedHead) -> str:
@@ -132,20 +143,21 @@ def _why_not(model: OpenModel, head: TrainedHead) -> str:
         return "The base is a GGUF file, which PEFT's Auto classes do not open."
     if options.get("num_layers"):
         return "The base was opened short, which PEFT's Auto classes do not do."
+    if is_part(model):
+        return "The base is the part of a larger model that reads text, and PEFT's Auto classes open all of it."
     if head.pairs and "token_type_ids" in getattr(model.tokenizer, "model_input_names", ()):
         return "Two texts are read without token types here, and with them by transformers' pipeline."
     return ""
 
 
-def _explained(model: OpenModel, config: PeftConfig, head: TrainedHead, seen: str) -> str:
+def _explained(trained: HeadedAdapter, seen: str) -> str:
     """The reason why a trial failed, as far as it is known, or what was seen."""
-    where = {"encoder": "the first position", "causal": "the last token"}[model.task]
-    is_prompt = config.is_prompt_learning and "PREFIX" not in str(config.peft_type)
-    if head.pooling == "mean":
+    where = {"encoder": "the first position", "causal": "the last token"}[trained.model.task]
+    if trained.head.pooling == "mean":
         return f"The head reads the mean of the states, where transformers' class reads {where}."
-    if is_prompt and head.pooling == "first":
+    if trained.is_prompt and trained.head.pooling == "first":
         return "The head reads [CLS], which the prompt moves back, where transformers' class reads the first position."
-    if is_prompt and head.pooling == "each":
+    if trained.is_prompt and trained.head.pooling == "each":
         return "PEFT gives the prompt's own positions out along with the words', so that tags would move."
     return seen
 
@@ -187,17 +199,9 @@ def _weighted(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, part) for name, part in module.named_modules() if part._parameters]
 
 
-def _tried(
-    model: OpenModel,
-    classifier: PreTrainedModel,
-    task: str,
-    config: PeftConfig,
-    state: Mapping[str, Tensor],
-    head: TrainedHead,
-    sequences: Sequence[Sequence[int]],
-    expected: Tensor,
-) -> OwnHead | str:
+def _tried(trained: HeadedAdapter, classifier: PreTrainedModel, task: str) -> OwnHead | str:
     """The first way to lay the head into the classifier's that gives our logits, or why none does."""
+    model, head, rows = trained.model, trained.head, range(len(trained.sequences))
     paths = _parts(classifier, model.body)
     parts = [classifier.get_submodule(path) for path in paths]
     if not 1 <= len(parts) <= 2 or not all(isinstance(part, nn.Linear) for part in parts):
@@ -210,20 +214,19 @@ def _tried(
     like = next(model.body.parameters())
     for part in parts:
         part.to_empty(device=like.device).to(model.model.dtype)
-    wrapper = _wrapped(classifier, task, config, state, paths)
+    wrapper = _wrapped(trained, classifier, task, paths)
     found: list[float] = []
     for gain in _GAINS[: len(parts)]:
         _lay(wrapper, paths, *laid, gain)
         with torch.no_grad():
-            single = _difference(wrapper, model, [[row] for row in range(len(sequences))], sequences, expected)
+            single = _difference(trained, wrapper, [[row] for row in rows])
             if single <= _AGREE:
-                together = _padded_difference(wrapper, model, sequences, expected)
-                config, tensors = _saved(wrapper)
+                together = _padded_difference(trained, wrapper)
                 padding = None if together > _AGREE else _lacking_padding(model)
-                return OwnHead(task, config, tensors, len(sequences), single, together <= _AGREE, padding)
+                return OwnHead(task, *_saved(wrapper), len(rows), single, together <= _AGREE, padding)
         found.append(single)
     seen = f"PEFT on {type(classifier).__name__} gives other logits than ours, by {min(found):.2g} of their size."
-    return _explained(model, config, head, seen)
+    return _explained(trained, seen)
 
 
 def _saved(wrapper: PeftModel) -> tuple[PeftConfig, dict[str, Tensor]]:
@@ -263,11 +266,9 @@ def _constant_direction(model: OpenModel) -> Tensor | None:
     return None
 
 
-def _wrapped(
-    classifier: PreTrainedModel, task: str, config: PeftConfig, state: Mapping[str, Tensor], paths: Sequence[str]
-) -> PeftModel:
+def _wrapped(trained: HeadedAdapter, classifier: PreTrainedModel, task: str, paths: Sequence[str]) -> PeftModel:
     """PEFT's model of it, with the adapter's tensors in it."""
-    own = copy.deepcopy(config)
+    own, state = copy.deepcopy(trained.config), trained.state
     own.task_type, own.inference_mode = task, False
     prefix = classifier.base_model_prefix
     tops = {path.split(".")[1 if path.startswith(f"{prefix}.") else 0] for path in paths}
@@ -320,18 +321,13 @@ def _trained_copy(base: nn.Module, path: str) -> nn.Linear:
     return part
 
 
-def _difference(
-    wrapper: PeftModel,
-    model: OpenModel,
-    batches: Sequence[Sequence[int]],
-    sequences: Sequence[Sequence[int]],
-    expected: Tensor,
-) -> float:
+def _difference(trained: HeadedAdapter, wrapper: PeftModel, batches: Sequence[Sequence[int]]) -> float:
     """The largest difference of logits over the largest logit, or 1; infinite for another number of them."""
+    model, expected = trained.model, trained.expected
     worst, size = 0.0, max(1.0, float(expected.abs().max()))
     typed = "token_type_ids" in getattr(model.tokenizer, "model_input_names", ())
     for rows in batches:
-        batch = model.batch([sequences[row] for row in rows])
+        batch = model.batch([trained.sequences[row] for row in rows])
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.mask.long()}
         if typed:  # as a pipeline hands them over
             inputs["token_type_ids"] = torch.zeros_like(batch.input_ids)
@@ -344,11 +340,9 @@ def _difference(
     return worst / size
 
 
-def _padded_difference(
-    wrapper: PeftModel, model: OpenModel, sequences: Sequence[Sequence[int]], expected: Tensor
-) -> float:
+def _padded_difference(trained: HeadedAdapter, wrapper: PeftModel) -> float:
     """The same of all rows padded to one length; infinite where they cannot be."""
     try:
-        return _difference(wrapper, model, [list(range(len(sequences)))], sequences, expected)
+        return _difference(trained, wrapper, [list(range(len(trained.sequences)))])
     except _REFUSALS:
         return float("inf")

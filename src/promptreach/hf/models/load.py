@@ -297,6 +297,20 @@ def loader_of(config: PretrainedConfig, task: ModelTask) -> Any:
     return AutoModelForCausalLM if task == "causal" else AutoModel
 
 
+def is_part(model: OpenModel) -> bool:
+    """Whether what was opened is the part of a larger model in its folder that reads text.
+
+    A folder that is gone since tells nothing, and counts as a whole model.
+    """
+    if model.origin is None or model.origin.source.endswith(".gguf"):
+        return False
+    try:
+        config = AutoConfig.from_pretrained(model.origin.source, revision=model.origin.options.get("revision"))
+    except (OSError, ValueError):
+        return False
+    return not config.is_encoder_decoder and text_config(config) is not config
+
+
 def _without_pooler(loader: Any, config: PretrainedConfig) -> dict[str, Any]:
     """The option that leaves the pooler out: no hidden state passes it, and many checkpoints lack its weights."""
     kind = loader._model_mapping.get(type(config), None)
