@@ -8,13 +8,13 @@ from promptreach.diagnosis.rules.measurements import (
     FORMS,
     STILL_FALLING,
     Measurements,
-    in_words,
     sentence,
     settings_of,
     unit_of,
 )
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason, TuningVerdict
+from promptreach.training.task.metric_names import in_words
 
 
 def rival_not_trained(seen: Measurements) -> Judgement | None:
