@@ -39,3 +39,20 @@ def test_what_was_not_measured_reads_like_what_was() -> None:
     assert (skipped.values, skipped.evidence, skipped.sample) == ({}, Evidence.UNKNOWN, "")
     experiment = experiment_of(found={"collapse": found, "drift": skipped})
     assert experiment.numbers == [found.numbers]
+
+
+def test_labels_are_counted_once_however_often_the_positive_one_is_asked_for() -> None:
+    passes = 0
+
+    class Counted(tuple):
+        def __iter__(self):
+            nonlocal passes
+            passes += 1
+            return super().__iter__()
+
+    experiment = experiment_of()
+    object.__setattr__(experiment.data, "labels", Counted(experiment.data.labels))
+    for _ in range(9):
+        assert experiment.positive in (0, 1)
+        assert experiment.beside is None
+    assert passes <= 2

@@ -28,12 +28,12 @@ def here(task: Task) -> Executor:
 
 
 def experiment_of(
-    family: str = "bert", kind: str = "classification", limits: Limits = SMALL, **changes: Any
+    family: str = "bert", kind: str = "classification", parts: Limits = SMALL, **changes: Any
 ) -> Experiment:
     """An experiment on a small task with prompts of 2 and 3 tokens and 4 steps."""
     model = tiny_model(family) if kind == "classification" else completer(family)
     data: TaskData = labelled(100) if kind == "classification" else completions(100)
-    task = prepare(model, data, limits=limits, longest_prompt=8)
+    task = prepare(model, data, limits=parts, longest_prompt=8)
     given: dict[str, Any] = {"tokens": (2, 3), "steps": 4, "batch_size": 16, "rank": 1, **changes}
     return Experiment(data, task, here, **given)
 

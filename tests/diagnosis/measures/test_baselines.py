@@ -100,7 +100,7 @@ def test_more_validation_rows_settle_what_those_of_every_look_leave_open(monkeyp
 
     monkeypatch.setattr(baselines, "settling", once_wider)
     monkeypatch.setattr(baselines, "within_reach", lambda numbers: True)
-    experiment = experiment_of(tokens=(2, 3), every_run=False, limits=replace(SMALL, validation=5))
+    experiment = experiment_of(tokens=(2, 3), every_run=False, parts=replace(SMALL, validation=5))
     assert experiment.task.more_validation is not None
     baselines.train_baselines(experiment)
     assert experiment.runs.keys() == {"head", "prompt 3 tokens", "lora rank 1"}

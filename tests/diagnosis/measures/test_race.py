@@ -119,7 +119,7 @@ def test_runs_are_split_in_their_order() -> None:
 
 
 def test_all_validation_rows_together_are_scored_as_a_run_left_the_model() -> None:
-    experiment = experiment_of(tokens=(2, 3), every_run=False, limits=replace(SMALL, validation=5))
+    experiment = experiment_of(tokens=(2, 3), every_run=False, parts=replace(SMALL, validation=5))
     train_baselines(experiment)
     task, outcomes_of = experiment.task, on_more_validation(experiment.task)
     assert task.more_validation is not None
