@@ -22,6 +22,7 @@ from promptreach.prompt import SoftPrompt
 from promptreach.tuning import Attempt, Diagnosis, Limits, TuningVerdict, diagnose, fit
 
 QUICK: dict[str, Any] = {
+    "longest_training": 1,
     "tokens": (2, 3),
     "rank": 1,
     "steps": 4,
@@ -92,6 +93,15 @@ def test_contradictions_are_proved_before_anything_is_trained(family: str) -> No
 def test_completions_are_diagnosed_whole(method: str, goal: str) -> None:
     attempt = Attempt(method, tokens=2, rank=1, learning_rate=1e-3, steps=4)
     check_whole(diagnose(completer("gpt2"), completions(60), attempt=attempt, goal=goal, **QUICK))
+
+
+def test_rows_that_nobody_memorised_are_trained_longer_before_that_is_said() -> None:
+    found = diagnose(completer("gpt2"), completions(60), goal="memorise", **{**QUICK, "longest_training": 4})
+    check_whole(found)
+    training = found.findings["training"]
+    assert training["steps_asked"] == 4
+    assert training["methods"]["lora rank 1"]["schedule"] > 4
+    assert any("steps asked for" in reason.text for reason in found.reasons)
 
 
 def test_without_an_attempt_nothing_is_said_of_one() -> None:
@@ -219,10 +229,20 @@ def test_a_loss_that_is_not_a_number_is_a_finding() -> None:
 def test_all_wrong_arguments_are_told_at_once() -> None:
     attempt = Attempt("prompt", tokens=0, learning_rate=-1.0, init="zero", steps=0)
     with pytest.raises(InputError) as caught:
-        diagnose(tiny_model("bert"), labelled(60), attempt=attempt, tokens=(0,), steps=0, batch_size=0, rank=0, seeds=0)
+        diagnose(
+            tiny_model("bert"),
+            labelled(60),
+            attempt=attempt,
+            tokens=(0,),
+            steps=0,
+            batch_size=0,
+            rank=0,
+            seeds=0,
+            longest_training=0,
+        )
     told = {fault.where for fault in caught.value.faults}
     attempts = {f"attempt.{name}" for name in ("tokens", "learning_rate", "init", "steps")}
-    assert told == {"tokens", "steps", "batch_size", "rank", "seeds"} | attempts
+    assert told == {"tokens", "steps", "batch_size", "rank", "seeds", "longest_training"} | attempts
     faults = argument_faults(None, None, "fit", (4,), None, 1, 1, "top")
     assert [fault.where for fault in faults] == ["goal", "pooling"]
     with pytest.raises(InputError, match=r"attempt\.method"):

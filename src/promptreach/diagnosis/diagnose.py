@@ -80,6 +80,7 @@ def diagnose(
     seed: int = 0,
     seeds: int = 1,
     every_run: bool = False,
+    longest_training: int = 4,
     pooling: Pooling | None = None,
     limits: Limits | None = None,
     plain_text: Sequence[str] = (),
@@ -111,6 +112,8 @@ def diagnose(
         seeds: 2 or more train the winners again with that many seeds; the margin is at least what a seed was worth.
         every_run: train also the lengths and forms that cannot change the verdict any more, once LoRA and a prompt are
             trained; otherwise the findings name what was left out, and why.
+        longest_training: the most times over that `steps` are trained, where the verdict hangs on runs that were not at
+            their end; 1 keeps to them.
         pooling: where a classifier's head reads; None chooses by cross-validation on training rows.
         limits: how much of the data is used; None takes `Limits()`.
         plain_text: texts on which an adapter should change nothing; none takes the inputs that are held out.
@@ -132,7 +135,7 @@ def diagnose(
         OutputError: when nothing can be written to `folder`.
     """
     faults = argument_faults(attempt, adapter, goal, tokens, rank, steps, batch_size, pooling)
-    faults += least_faults({"seeds": seeds})
+    faults += least_faults({"seeds": seeds, "longest_training": longest_training})
     raise_if_any([*faults, *engine_faults(engine, workers, ray_address, model)])
     if attempt is not None:
         has_tokens = METHODS[attempt.method].uses_tokens
@@ -165,6 +168,7 @@ def diagnose(
             seed=seed,
             seeds=seeds,
             every_run=every_run,
+            longest_training=longest_training,
             goal=goal,
             limits=limits,
             attempt=attempt,
