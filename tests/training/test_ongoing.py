@@ -67,7 +67,7 @@ def test_one_seed_one_run(family: str, method: str) -> None:
 
 @pytest.mark.parametrize("method", SOFT)
 def test_the_best_state_is_kept(method: str) -> None:
-    config = config_of(method, learning_rate=5.0, head_learning_rate=1.0, steps=8, patience=9)
+    config = config_of(method, learning_rate=50.0, head_learning_rate=30.0, steps=8, patience=9)
     task = task_of("llama")
     run = run_of("llama", config)
     losses = [look.validation_loss for look in run.curve]
