@@ -262,7 +262,7 @@ def test_card_and_inspection_say_why_and_how(name: str, trained: dict[str, Train
         "last": "has a bias",
         "number": "the mean of the states",
         "span": "a stretch of a context",
-        "pairs": "without token types",
+        "pairs": "the mean of the states",
         "gguf": "a GGUF file",
         "part": "the part of a larger model",
         "short": "opened short",
