@@ -23,7 +23,7 @@ ROOMS = {
     "Run": "training.runs",
     "RunConfig": "training.runs",
     "RunStore": "training.runs",
-    "TEXT_METRICS": "training.task.text_metrics",
+    "TEXT_METRICS": "training.task.metric_names",
     "TuningVerdict": "report.verdict",
     "applied": "training.runs",
     "capacity": "capacity.capacity",
