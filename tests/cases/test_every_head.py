@@ -128,8 +128,10 @@ def test_an_audit_says_what_it_says_in_the_metric_of_the_task(kind: str, tmp_pat
     table = said.split("Rows as they were answered")[-1]
     shown = findings["answers"].values["rows"]
     assert len(shown) == SHOWN
+    trained = {"head alone", "prompt 2 tokens", "prefix 2 tokens", "lora rank 2"} - set(training.values["not_needed"])
+    assert {"head alone", "prompt 2 tokens", "lora rank 2"} <= trained
     for row in shown:
-        assert {"head alone", "prompt 2 tokens", "prefix 2 tokens", "lora rank 2"} == set(row["answers"])
+        assert trained == set(row["answers"])
         texts = [row["input"], row["expected"], *row["answers"].values()]
         assert [text for text in texts if html.escape(text) not in table] == []
 

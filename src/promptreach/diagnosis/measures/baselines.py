@@ -77,7 +77,7 @@ def measure(experiment: Experiment) -> Measured[TrainingNumbers] | Skipped:
     while True:
         if numbers.longer_possible and depends_on("lengths", [*experiment.numbers, numbers]):
             _train(experiment, [_one_longer(experiment)[numbers.longer_possible[0]]])
-        elif depends_on("steps", [*experiment.numbers, numbers]):
+        elif numbers.more_steps_possible and depends_on("steps", [*experiment.numbers, numbers]):
             _train_longer(experiment)
         else:
             break
