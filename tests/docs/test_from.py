@@ -17,15 +17,18 @@ from promptreach.audit.settings import BUDGETS
 
 PROJECT = Path(__file__).parents[2]
 PAGES = sorted((PROJECT / "docs" / "from").glob("*.md"))
-_BLOCK = re.compile(r"^```\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`(promptreach [a-z]+ [^`]*)`")
 
 
 def commands(page: Path) -> list[str]:
     """The whole command lines of a page; one with dots stands for others."""
-    text = page.read_text("utf-8")
-    lines = [line for block in _BLOCK.findall(text) for line in block.splitlines()]
+    text, fence, lines = page.read_text("utf-8"), None, []
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fence = None if fence is not None else line
+        elif fence == "```":
+            lines.append(line)
     return [line for line in lines + _INLINE.findall(text) if line.startswith("promptreach ") and "..." not in line]
 
 

@@ -10,7 +10,7 @@ import torch
 from helpers.models import tiny_model
 from helpers.tasks import sentences
 from promptreach.audit.settings import Settings
-from promptreach.hf import save_adapter
+from promptreach.hf import open_model, save_adapter
 from promptreach.prompt import SoftPrompt
 from promptreach.tuning import Limits
 
@@ -29,7 +29,8 @@ def write_material(folder: Path) -> None:
         model.tokenizer.eos_token = "[SEP]" if family == "llama" else None  # written answers end
         model.model.save_pretrained(folder / name)
         model.tokenizer.save_pretrained(folder / name)
-        save_adapter(folder / adapter, model, SoftPrompt(torch.randn(4, model.hidden_size, generator=draw)))
+        prompt = SoftPrompt(torch.randn(4, model.hidden_size, generator=draw))
+        save_adapter(folder / adapter, open_model(folder / name), prompt)  # whose base can be found again
     pairs = [{"prompt": text, "completion": text.split()[0]} for text in sentences(60)]
     (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in pairs), encoding="utf-8")
     words = [("the", "a"), ("cat", "dog", "film", "book"), ("was", "is"), ("very", "not"), ("good", "bad", "awful")]
