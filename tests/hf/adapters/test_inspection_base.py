@@ -50,5 +50,5 @@ def test_every_command_refuses_a_base_that_is_not_here_alike(
         remedied = "--model" in err or "base_model_name_or_path" in err
         assert (status, words in err, remedied) == (2, True, True), err
     _, said, _ = run("inspect", folder)
-    assert words in said.replace("\n", " ").replace("  ", " ")
+    assert words in " ".join(said.split())
     assert "UNKNOWN" in said
