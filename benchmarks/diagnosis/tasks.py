@@ -1,8 +1,7 @@
 """Tasks whose true cause is known by construction: one function per kind.
 
-What is expected of a task follows from how it is made, and stands here before anything is diagnosed. `truth.py` checks
-the constructions by training that has nothing to do with the diagnosis. The rows of a task (see `rows.py`) change with
-the seed, what is hidden in them does not.
+What is expected of a task follows from how it is made, and stands here before anything is diagnosed; `truth.py` checks
+it by training that has nothing to do with it. Rows (see `rows.py`) change with the seed, what they hide does not.
 """
 
 import random

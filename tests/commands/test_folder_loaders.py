@@ -32,6 +32,8 @@ from promptreach.report.findings import Finding
 from promptreach.tables import read_task
 from promptreach.training.task.encoding import encode
 
+pytestmark = pytest.mark.slow  # every kind is trained once and loaded by an interpreter of its own
+
 LENGTH = 10
 SHORT: dict[str, Any] = {"tokens": 3, "steps": 2, "batch_size": 8, "max_length": LENGTH, "learning_rate": 0.05}
 LONG = "this film was not very good and a dog ran under the tree"
