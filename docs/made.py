@@ -84,6 +84,7 @@ NUMBERS = {
     "recheck_loss_floor": "least loss of any method, given equal inputs with different answers",
     "recheck_best_accuracy": "most rows that any method gets right, given equal inputs with different answers",
     "one-query-dual-bound": "error of every prefix at a head of the first layer, against what LoRA does (encoders)",
+    "token-floor": "least error of every prefix of m slots at a head of the first layer, m by m, against what LoRA does",
     "attention-lipschitz": "Lipschitz constant of an attention branch, and of a layer, on a stated ball",
     "feed-forward-lipschitz": "Lipschitz constant of a feed-forward branch, on a stated ball",
     "limits LOWER": "steepest direction found in a branch of a layer",
@@ -145,7 +146,8 @@ def report(_: str) -> str:
     lines = ["| number | evidence | how it is known | re-check |", "|---|---|---|---|"]
     for finding in found["findings"]:
         for kind in finding["certificates"]:
-            names = (kind["checker"].rpartition(":")[2], kind["theorem"], f"{finding['check']} {kind['side']}")
+            # What has a theorem is called after it, never after a neighbour of the same finding and side.
+            names = (kind["checker"].rpartition(":")[2], kind["theorem"] or f"{finding['check']} {kind['side']}")
             name = next((NUMBERS[name] for name in names if name in NUMBERS), kind["claim"])
             theorem = f"theorem [{kind['theorem']}](docs/theory/all.md)"
             known = theorem if kind["theorem"] else kind["sample"] or "a count"
