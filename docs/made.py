@@ -84,7 +84,7 @@ NUMBERS = {
     "recheck_loss_floor": "least loss of any method, given equal inputs with different answers",
     "recheck_best_accuracy": "most rows that any method gets right, given equal inputs with different answers",
     "one-query-dual-bound": "error of every prefix at a head of the first layer, against what LoRA does (encoders)",
-    "token-floor": "least error of every prefix of m slots at a head of the first layer, m by m, against what LoRA does",
+    "token-floor": "error that no prefix of m slots goes below at a head of the first layer, m by m",
     "attention-lipschitz": "Lipschitz constant of an attention branch, and of a layer, on a stated ball",
     "feed-forward-lipschitz": "Lipschitz constant of a feed-forward branch, on a stated ball",
     "limits LOWER": "steepest direction found in a branch of a layer",

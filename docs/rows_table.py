@@ -9,12 +9,8 @@ from promptreach.errors import InputError
 from promptreach.tables import read_task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from helpers.row_shapes import SHAPES as PLAIN
-from helpers.row_shapes import RowShape
-from helpers.user_files import FILES
-
-SHAPES = (*PLAIN, *FILES)
-"""All of the tests' table."""
+from helpers.row_shapes import SHAPES
+from helpers.row_shapes.shape import RowShape
 
 _PARTS = {"train": "train", "validation": "validation", "held_out": "test"}
 

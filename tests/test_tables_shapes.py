@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.row_shapes import SHAPES as PLAIN
-from helpers.row_shapes import RowShape
-from helpers.user_files import FILES
+from helpers.row_shapes import SHAPES
+from helpers.row_shapes.shape import RowShape
 from promptreach.errors import InputError
 from promptreach.tables import read_task
-
-SHAPES = (*PLAIN, *FILES)
 
 
 def check(shape: RowShape, folder: Path) -> None:

@@ -1,23 +1,14 @@
-"""Files as people bring them from elsewhere, in the shapes of well-known data sets and tools; a part of the table of
-`row_shapes`."""
+"""Files as people bring them from elsewhere, in the shapes of well-known data sets and tools; a part of the table."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from helpers.row_shapes import RowShape, cells, lines, turns
+from helpers.row_shapes.shape import PLAIN, TEXT_AND_LABEL, RowShape, cells, columns, turns
 
-
-def columns(**values: Sequence[object]) -> str:
-    """Rows by column, an object a line."""
-    return lines(*(dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)))
-
-
-_TEXT = {"text": "text", "label": "label"}
 _PAIR: dict[str, Any] = {"input": "a cat\nan animal", "answer": "1"}
 _TEXTS: dict[str, Sequence[object]] = {"text": ["fine", "bad"]}
-_PLAIN = RowShape("", {"a.jsonl": columns(**_TEXTS, label=["pos", "neg"])}, input="fine", answer="pos", columns=_TEXT)
-_CSV = RowShape("", {"a.csv": "text,label\nfine,pos\nbad,neg\n"}, input="fine", answer="pos", columns=_TEXT)
+_CSV = RowShape("", {"a.csv": "text,label\nfine,pos\nbad,neg\n"}, input="fine", answer="pos", columns=TEXT_AND_LABEL)
 _PROMPTS = {"prompt": "prompt", "completion": "completion"}
 _CHOICES = {"prompt": "question", "options": "choices", "answer": "answer"}
 _ASKED = {"question": "question", "context": "context", "answers": "answers"}
@@ -44,7 +35,7 @@ def _asked(choices: Sequence[object], answer: Sequence[object]) -> RowShape:
 _APART = ("hold options to choose from", "as a list in one column 'choices'")
 _CAT = _asked([["cat", "mat"], ["dog", "book"]], ["cat", "book"])
 
-FILES = (
+SHAPES = (
     # Two texts ------------------------------------------------------------------------------------------------------
     RowShape(
         "Quora's pairs",
@@ -79,7 +70,7 @@ FILES = (
         {"a.csv": cells(("text", "label"), ("fine", "['news', 'sport']"), ("bad", "['art']"))},
         input="fine",
         answer="news, sport",
-        columns=_TEXT,
+        columns=TEXT_AND_LABEL,
     ),
     RowShape(
         "several labels in CSV as an array is printed",
@@ -91,7 +82,7 @@ FILES = (
             {"a.csv": cells(("text", "label"), ("fine", '["news", "sport"]'), ("bad", '["art"]'))},
             input="fine",
             answer="news, sport",
-            columns=_TEXT,
+            columns=TEXT_AND_LABEL,
         ),
     ),
     RowShape(
@@ -258,7 +249,9 @@ FILES = (
         {"a.csv": "text,label\nfine,high\nbad,low\n"},
         {"label_kind": "number"},
         refused=("no number in any row", "such as 0, 1 and 2"),
-        followed=RowShape("", {"a.csv": "text,label\nfine,1\nbad,0\n"}, {"label_kind": "number"}, "fine", "1", _TEXT),
+        followed=RowShape(
+            "", {"a.csv": "text,label\nfine,1\nbad,0\n"}, {"label_kind": "number"}, "fine", "1", TEXT_AND_LABEL
+        ),
     ),
     RowShape(
         "prompts with a label",
@@ -316,7 +309,7 @@ FILES = (
             {"a.csv": "text,label\nfine,4.5\nbad,1.0\n"},
             input="fine",
             answer="4.5",
-            columns=_TEXT,
+            columns=TEXT_AND_LABEL,
             remark="read as numbers",
         ),
     ),
@@ -330,19 +323,19 @@ FILES = (
         "one object of whole columns",
         {"a.json": json.dumps({"text": ["fine", "bad"], "label": ["pos", "neg"]})},
         refused=("write an object a row instead",),
-        followed=_PLAIN,
+        followed=PLAIN,
     ),
     RowShape(
         "objects with commas behind them",
         {"a.jsonl": '{"text": "fine", "label": "pos"},\n{"text": "bad", "label": "neg"}\n'},
         refused=("Leave away the comma behind each object",),
-        followed=_PLAIN,
+        followed=PLAIN,
     ),
     RowShape(
         "objects as Python prints them",
         {"a.jsonl": "{'text': 'fine', 'label': 'pos'}\n{'text': 'bad', 'label': 'neg'}\n"},
         refused=("with json.dumps",),
-        followed=_PLAIN,
+        followed=PLAIN,
     ),
 )
 """The files: each is read as meant, or refused with a remedy that leads to what is."""
