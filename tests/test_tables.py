@@ -273,13 +273,14 @@ def test_one_text_in_all_rows_cannot_be_split() -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "parts"),
     [
-        (("Text", "label"), {}, ("no column for the text", "'Text', 'label'", "text_col", "Did you mean 'Text'?")),
+        (("Texts", "label"), {}, ("no column for the text", "'Texts', 'label'", "text_col", "Did you mean 'Texts'?")),
+        (("text", "Label", "LABEL"), {}, ("2 columns that may be the label: 'Label', 'LABEL'",)),
         (("text", "lable"), {}, ("no column for the label", "--label-col", "Did you mean 'lable'?")),
         (("body", "label"), {"text_col": "bodi"}, ("no column 'bodi'", "'body', 'label'", "Did you mean 'body'?")),
         (("text", "review", "label"), {}, ("2 columns that may be the text: 'text', 'review'", "text_col")),
         (("prompt", "answer"), {}, ("no column for the completion", "completion_col")),
         (("a", "b"), {}, ("the columns 'a', 'b'", "a text and a label, or a prompt and a completion", "text_col")),
-        (("Prompt", "Completion"), {}, ("Did you mean 'Prompt' or 'Completion'?",)),
+        (("Prompts", "Completions"), {}, ("Did you mean 'Prompts' or 'Completions'?",)),
         (("text", "label", "prompt", "completion"), {}, ("the columns 'text', 'label'", "one task", "text_col")),
         (("a", "b"), {"text_col": "a", "prompt_col": "b"}, ("names for both kinds of task", "prompt_col")),
         (("a", "b"), {"text_col": "a", "label_col": "a"}, ("text and label", "the column 'a'", "two different")),

@@ -47,7 +47,7 @@ def test_a_missing_file_with_its_neighbour(tmp_path: Path) -> None:
 
 
 def test_a_folder_and_a_forbidden_file(tmp_path: Path) -> None:
-    assert_told(tmp_path, "directory", "a readable file")
+    assert_told(tmp_path, "a folder", "Name a file that ends in .jsonl")
     path = write_json(tmp_path / "secret.jsonl", GOOD)
     path.chmod(0)
     if os.geteuid():
@@ -62,10 +62,27 @@ def test_a_folder_and_a_forbidden_file(tmp_path: Path) -> None:
         os.seteuid(0)
 
 
+def test_a_folder_says_what_to_name_instead(tmp_path: Path) -> None:
+    write_json(tmp_path / "one.jsonl", GOOD)
+    error = assert_told(tmp_path, "a folder", f"Name one file, such as {tmp_path / 'one.jsonl'}")
+    assert "--test" not in str(error)
+    write_json(tmp_path / "two.jsonl", GOOD)
+    assert_told(tmp_path, "one.jsonl, and those of other parts with --validation and --test")
+    (tmp_path / "dataset_info.json").write_text("{}")
+    assert_told(tmp_path, f"datasets.load_from_disk({str(tmp_path)!r})")
+
+
+def test_addresses_and_patterns_are_no_paths(tmp_path: Path) -> None:
+    assert_told("https://example.org/a.csv", "download the file first")
+    assert_told(tmp_path / "*.csv", "Patterns are not read")
+
+
 def test_an_unknown_format(tmp_path: Path) -> None:
-    for name in ("reviews.xlsx", "reviews", "reviews.parquet.gz"):
+    for name in ("reviews.rst", "reviews", "reviews.parquet.gz"):
         (tmp_path / name).write_bytes(b"x")
         assert_told(tmp_path / name, name, "ends in", ".jsonl", ".parquet", "Convert")
+    (tmp_path / "reviews.pkl").write_bytes(b"x")
+    assert_told(tmp_path / "reviews.pkl", "Nothing is unpickled")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.csv.gz"])

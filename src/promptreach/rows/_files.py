@@ -25,8 +25,19 @@ _DECOMPRESSORS: dict[str, Callable[..., Any]] = {
 }
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl", ".ndjson", ".json")
-_TAGGED = (".conll", ".conllu", ".bio", ".iob", ".iob2")
-_SENTENCES = 'Write a sentence a line into a .jsonl file, as {"tokens": ["Ann", "ran"], "ner_tags": ["B-PER", "O"]}.'
+_SENTENCES = 'write a sentence a line into a .jsonl file, as {"tokens": ["Ann", "ran"], "ner_tags": ["B-PER", "O"]}.'
+_ANY = (
+    'Write an object a line into a .jsonl file, as {"text": "so fine", "label": "good"}. Lines with tabs between their '
+    "cells may be called .tsv, where the first one names the columns."
+)
+_OTHERS = {
+    **dict.fromkeys((".conll", ".conllu", ".bio", ".iob", ".iob2"), f"Words with tags: {_SENTENCES}"),
+    **dict.fromkeys((".txt", ".text", ".dat", ".log"), f"{_ANY} Words with tags: {_SENTENCES}"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "Save the sheet as CSV in UTF-8, with the names in its first line."),
+    **dict.fromkeys((".arrow", ".feather"), "Convert it: pyarrow or the package datasets write Parquet from it."),
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".npy", ".npz"), "Nothing is unpickled here: write JSON or Parquet."),
+}
+"""The remedies for files of formats that are not read."""
 FORMATS = (*_JSON, *_DELIMITERS, ".parquet")
 
 
@@ -49,6 +60,8 @@ def open_file(path: Path) -> Iterator[Table]:
     if path.exists() and not (path.is_file() or path.is_dir()):
         seen, remedy = "a pipe or a device, which may never end", "Write what comes out of it to a file first."
         raise DataError(Fault(name, seen, "a regular file", remedy))
+    if path.is_dir():
+        raise DataError(Fault(name, "a folder", "a file", _in_folder(path)))
     try:
         raw = path.open("rb")
     except (OSError, ValueError) as error:
@@ -58,7 +71,7 @@ def open_file(path: Path) -> Iterator[Table]:
         if not suffix:
             known = f"a name that ends in {', '.join(FORMATS)}"
             remedy = f"All but .parquet may be compressed ({', '.join(_DECOMPRESSORS)}). Convert or rename the file."
-            remedy = _SENTENCES if path.suffix.lower() in _TAGGED else remedy
+            remedy = _OTHERS.get(path.suffix.lower(), remedy)
             raise DataError(Fault(name, f"a name that ends in {path.suffix!r}", known, remedy))
         if suffix == ".parquet":
             yield _parquet(name, raw)
@@ -71,8 +84,23 @@ def open_file(path: Path) -> Iterator[Table]:
             yield array_table(name, stream) if is_array(stream) else lines_table(name, Lines(stream))
 
 
+def _in_folder(path: Path) -> str:
+    """What to name instead of a folder."""
+    if any((path / name).exists() for name in ("dataset_info.json", "dataset_dict.json")):
+        return f"From Python, give what datasets.load_from_disk({str(path)!r}) returns."
+    files = sorted(item.name for item in path.iterdir() if format_of(item))
+    if not files:
+        return f"Name a file that ends in {', '.join(FORMATS)}."
+    others = ", and those of other parts with --validation and --test" * (len(files) > 1)
+    return f"Name one file, such as {path / files[0]}{others}."
+
+
 def _nearby(path: Path) -> str:
-    """A file in the same folder whose name is close, as a remedy; empty when there is none."""
+    """What may have been meant by a path without a file, as a remedy; empty when there is no idea."""
+    if path.parts[0].endswith(":") and len(path.parts[0]) > len("C:"):
+        return "Addresses are not read: download the file first, or give the id of a data set on the hub, owner/name."
+    if set("*?[") & set(path.name):
+        return "Patterns are not read: join the files into one; those of other parts go with --validation and --test."
     try:
         close = get_close_matches(path.name, [item.name for item in path.parent.iterdir()], n=1)
     except (OSError, ValueError):

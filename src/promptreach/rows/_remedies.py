@@ -1,13 +1,21 @@
-"""The ways from rows of another task, or in another form, to rows that are read: told by the names of columns alone."""
+"""The ways from rows of another task, or in another form, to rows that are read.
+
+Names of columns tell them, and the first row where one column holds all.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 
-from promptreach.rows._table import shorten
+from promptreach.rows._table import Table, shorten
+from promptreach.rows.parts import PARTS, part_of
 
 _GOODNESS = ("label", "labels", "score", "rating", "reward", "desirable", "preferred", "is_good", "liked")
 _OPTIONS = ("choices", "options", "endings", "mc1_targets")
 _ONE_OPTION = re.compile(r"(option|opt|choice|sol|solution|ending|distractor|ans|answer)[ _]?[0-9a-h]")
+_TAKE_TURNS = (
+    """jq -c '{messages: [.data | to_entries[] | {role: (if .key % 2 == 0 then "user" else "assistant" end), """
+    """content: .value}]}' OLD > NEW"""
+)
 _PLACES = ("entities", "spans", "annotations", "ner")
 TO_TAGS = (
     "Write each text as a list of its words in 'tokens', with a list of their tags, such as B-PER and O, in 'ner_tags'."
@@ -15,10 +23,11 @@ TO_TAGS = (
 """The way from entities that are told by the places of their characters."""
 
 
-def other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> str:
+def other_task(table: Table, by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> str:
     """The way from rows of another task to rows that are read; empty where they are of none that is known.
 
     Args:
+        table: the rows.
         by_name: the columns by their names in lower case.
         found: the columns that were found for each role of a task of labels or of completions.
     """
@@ -27,7 +36,13 @@ def other_task(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -
     ways += (
         []
         if is_whole
-        else [_options(by_name), _entity_places(by_name, found), _inside(by_name, found), _asked(by_name, found)]
+        else [
+            _options(by_name),
+            _entity_places(by_name, found),
+            _inside(table, by_name, found),
+            _parts(table),
+            _asked(by_name, found),
+        ]
     )
     return next((way for way in ways if way), "")
 
@@ -89,14 +104,30 @@ def _entity_places(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]
     return f"Where {column!r} holds the places of entities, tag words instead. {TO_TAGS}"
 
 
-def _inside(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> str:
-    """Rows that lie inside a column of one object."""
+def _inside(table: Table, by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> str:
+    """Rows that lie inside a column, whose first value says how."""
     if any(found.values()) or not {"data", "paragraphs"} & set(by_name):
         return ""
+    inside = table.first.get(by_name.get("data", ""))
+    if isinstance(inside, Mapping):
+        return "Write the rows alone, for example: jq -c '.data' OLD > NEW"
+    if isinstance(inside, list) and all(isinstance(one, str) for one in inside):
+        return f"Where the texts in 'data' take turns, write them as a chat, for example: {_TAKE_TURNS}"
     return (
         "Write the rows alone, for example: jq -c '.data[]' OLD > NEW; of a file of SQuAD's: "
         "jq -c '.data[].paragraphs[] | .context as $c | .qas[] | {question, context: $c, answers}' OLD > NEW"
     )
+
+
+def _parts(table: Table) -> str:
+    """The rows of each part in a column of its own, as a file of one object has them."""
+    parts = {column: part for column in table.columns if (part := part_of(column))}
+    if len(parts) < len(table.columns) or not all(isinstance(table.first.get(column), list) for column in parts):
+        return ""
+    flags = dict(zip(PARTS, ("", "--validation ", "--test "), strict=True))
+    ways = ", ".join(f"jq -c '.{column}[]' OLD > {column}.jsonl" for column in parts)
+    call = " ".join(f"{flags[part]}{column}.jsonl" for column, part in parts.items())
+    return f"Write each part into a file of its own, for example: {ways}; and call it with {call}"
 
 
 def _asked(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> str:

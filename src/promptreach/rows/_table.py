@@ -6,7 +6,7 @@ Readers make tables and judge form only (encoding, quotes, JSON, row size); `pro
 import enum
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -37,12 +37,14 @@ class Table:
     Attributes:
         name: what messages call it.
         columns: the names in the header, or those seen in the first rows.
+        first: the first row by column, where the columns are told by the rows.
         rows: from the wanted columns to the stream of rows; a row that cannot be read is a fault instead.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[Row | Fault]]
+    first: Mapping[Any, object] = field(default_factory=dict)
 
 
 def place(name: str, number: int, column: str | None = None, line: int | None = None) -> str:
@@ -103,4 +105,5 @@ def table_of(name: str, found: Iterator[Record]) -> Table:
     """A table without a header: its columns are those of the first rows."""
     head = list(islice(found, _PEEKED_ROWS))
     columns = dict.fromkeys(str(key) for _, _, record in head if not isinstance(record, Fault) for key in record)
-    return Table(name, tuple(columns), lambda wanted: rows_of(chain(head, found), wanted))
+    first: Mapping[Any, object] = next((record for _, _, record in head if not isinstance(record, Fault)), {})
+    return Table(name, tuple(columns), lambda wanted: rows_of(chain(head, found), wanted), first)

@@ -111,6 +111,9 @@ def _turn(number: int, turn: object) -> Turn:
     if role is None:
         raise NotAChatError(f"{said} has the role {shorten(who)}", f"one of {', '.join(ROLES)}", "Rename the role.")
     text = content if isinstance(content, str) else _joined(content)
+    if not (text or "").strip() and (turn.get("tool_calls") or turn.get("function_call")):
+        remedy = "Drop the calls and the answers of tools from the chat, or drop the row."
+        raise NotAChatError(f"{said} (the {role}'s) calls a tool", "a text, as no calls are read", remedy)
     if text is None or not text.strip():
         seen = f"{said} (the {role}'s) has the content {shorten(content)}"
         raise NotAChatError(seen, "a text that is not blank", "Fill it in or drop the row.")

@@ -13,7 +13,7 @@ Kind = Literal["labels", "several_labels", "tags", "spans", "completions", "opti
 """What one row is; the labels of a column that may hold none or several are `several_labels`."""
 
 COLUMN_NAMES = {
-    "text": ("text", "sentence", "content", "review"),
+    "text": ("text", "sentence", "content", "review", "tweet", "comment", "comment_text", "headline", "utterance"),
     "label": ("label", "labels", "category", "class"),
     "prompt": ("prompt",),
     "completion": ("completion",),
@@ -59,7 +59,10 @@ _ASKED = (
     ("article", ("highlights", "summary")),
 )
 _COMPLETION_LIKE = ("response", "output", "answer", "target", "reply")
-_LABEL_LIKE = ("gold_label", "is_duplicate", "score", "similarity", "rating", "stars", "sentiment", "target", "answer")
+_LABEL_LIKE = (
+    *("gold_label", "is_duplicate", "score", "similarity", "rating", "stars", "sentiment", "target", "answer"),
+    *("intent", "emotion", "topic", "polarity", "relevance"),
+)
 _WORDS = ("tokens", "words")
 _TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
 _FEW = 2
@@ -136,9 +139,14 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     pair = _pair(wishes, by_name, table.columns)
     if pair is not None and not wishes.get("text"):
         names["text"] = [pair[0]]
-    if pair is not None and not wishes.get("label") and not set(names["label"]) & set(table.columns):
+    if pair is not None and not wishes.get("label") and not _named(table.columns, names["label"]):
         names["label"] += [by_name[name] for name in _PAIR_LABELS if name in by_name]
-    found = {role: [column for column in table.columns if column in names[role]] for role in names}
+    found = {
+        role: [column for column in table.columns if column == wish]
+        if (wish := wishes.get(role))
+        else _named(table.columns, names[role])
+        for role in names
+    }
     if wishes.get("words") or wishes.get("tags") or not any(wishes.get(role) for role in _NAMED):
         tagged = _tagged(table, wishes, by_name)
         if tagged is not None:
@@ -154,7 +162,7 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     complete = [kind for kind, roles in _ROLES.items() if all(found[role] for role in roles)]
     begun = [kind for kind, roles in _ROLES.items() if any(found[role] for role in roles)]
     if not wished:
-        if remedy := other_task(by_name, found):
+        if remedy := other_task(table, by_name, found):
             seen = f"the columns {listing(table.columns)}"
             return [Fault(table.name, seen, "the columns of one task", remedy)]
         if not complete and (shape := _conversation(by_name)):
@@ -173,6 +181,12 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
     if pair is not None and kind == "labels" and (not wishes.get("text") or wishes.get("pair")):
         chosen["pair"] = pair[1]
     return faults or TaskShape(kind, chosen)
+
+
+def _named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The columns of these names; where none is, those that are written otherwise in upper and lower case."""
+    exact = [column for column in columns if column in names]
+    return exact or [column for column in columns if column.lower() in names]
 
 
 def _tagged(
@@ -237,12 +251,12 @@ def _pair(
 ) -> tuple[str, str] | None:
     """The columns of two texts that are judged together; the first is a guess where only the second is named."""
     known = [(by_name[one], by_name[two]) for one, two in PAIRS if one in by_name and two in by_name]
-    labelled = wishes.get("label") or any(column in COLUMN_NAMES["label"] for column in columns)
+    labelled = wishes.get("label") or _named(columns, COLUMN_NAMES["label"])
     if not labelled and any(name in by_name for name in ("answer", "answers", "response")):
         known = []  # a question with its context, to be answered
     if (second := wishes.get("pair")) is None:
         return known[0] if known else None
-    usual = [column for column in columns if column in COLUMN_NAMES["text"] and column != second]
+    usual = [column for column in _named(columns, COLUMN_NAMES["text"]) if column != second]
     firsts = [wishes.get("text"), *(one for one, two in known if two == second), *usual]
     return (next((first for first in firsts if first), "text"), second)
 
