@@ -13,7 +13,7 @@ from helpers.sample_report import hostile_result, sample_result
 from promptreach.audit import AuditResult
 from promptreach.certificate import Evidence
 from promptreach.errors import OutputError
-from promptreach.report.findings import Finding
+from promptreach.report.findings import Code, Finding
 from promptreach.report.html import render_html, render_page, write_report
 from promptreach.report.result import TuningVerdict
 from promptreach.report.wording import method_table
@@ -99,6 +99,28 @@ def test_long_tables_fold_and_short_ones_do_not() -> None:
     page = render_html(sample_result())
     assert re.search(r"<summary><bdi>Rows by length</bdi> <span class=\"quiet\">\(16 rows\)", page)
     assert "<summary><bdi>Same text, different labels" not in page
+
+
+def test_long_code_folds_and_short_code_does_not() -> None:
+    result = sample_result()
+    long, short = "\n".join(["x = 1"] * 40), "print(1)"
+    blocks = [Code(title="Long", language="python", text=long), Code(title="Short", language="python", text=short)]
+    advice = result.recommendation.model_copy(update={"blocks": blocks})
+    page = render_html(result.model_copy(update={"recommendation": advice}))
+    assert re.search(r"Long</figcaption>\s*<details><summary>40 lines</summary>", page)
+    assert re.search(r"Short</figcaption>\s*<pre", page)
+
+
+def test_what_was_not_asked_stands_in_one_list_behind_what_was_found() -> None:
+    result = sample_result()
+    skipped = [finding for finding in result.findings if finding.status == "skipped"]
+    page = render_html(result)
+    assert skipped and page.index('id="findings"') < page.index('id="not-asked"') < page.index('id="about"')
+    listed = page[page.index('<section id="not-asked">') : page.index('id="about"')]
+    assert all(finding.title in listed and finding.reason in listed for finding in skipped)
+    assert all(page.count(finding.title) == 1 for finding in skipped)
+    done = result.model_copy(update={"findings": [one for one in result.findings if one.status == "done"]})
+    assert "not-asked" not in render_html(done).split("</style>")[1]
 
 
 def test_method_table_stands_once_before_the_findings() -> None:

@@ -211,7 +211,7 @@ def test_hostile_text_stays_text(browser: Browser, pages: dict[str, Path]) -> No
         "axis": "document.querySelector('svg.curve .axis').textContent",
         "legend": "document.querySelector('ul.legend bdi').textContent",
         "environment": "document.querySelector('.facts:last-of-type dd').textContent",
-        "skipped": "document.querySelector('.finding.skipped .meta').textContent",
+        "skipped": "document.querySelector('.not-asked dd').textContent",
     }
     # Trimmed, as browsers trim a page's title.
     missing = [name for name, script in shown.items() if HOSTILE.strip() not in browser.run(f"return {script}")]

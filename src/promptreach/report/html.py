@@ -24,6 +24,8 @@ from promptreach.report.verdict import VERDICT_WORDS
 
 LONG_TABLE = 12
 """A table with more rows is folded away."""
+LONG_CODE = 24
+"""Code with more lines is folded away."""
 
 
 def render_html(result: Report) -> str:
@@ -37,6 +39,7 @@ def render_html(result: Report) -> str:
         peft_config=_peft_config(result),
         methods=wording.method_table(result),
         section_of={finding.check: f"finding-{index}" for index, finding in enumerate(result.findings)},
+        not_asked=[finding for finding in result.findings if finding.status == "skipped" and not finding.blocks],
     )
 
 
@@ -86,6 +89,7 @@ def _rendered(template: str, **context: Any) -> str:
         numeric_columns=formatting.numeric_columns,
         format_rows=formatting.format_rows,
         long_table=LONG_TABLE,
+        long_code=LONG_CODE,
         figures=figures,
         style=Markup(style),
         script=Markup(script),
