@@ -17,6 +17,7 @@ def test_summary_says_everything_in_order() -> None:
         "FORM: No number of virtual tokens closes the gap to LoRA here: use LoRA with rank 8. [MEASURED]",
         "Held-out accuracy and cost [MEASURED]",
         ">  LoRA",
+        "bytes per request: key-value cache that the method adds",
         "Why",
         "1. LoRA with rank 8 answers",
         "[PROVED]",

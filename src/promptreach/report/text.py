@@ -86,6 +86,8 @@ def _print_methods(console: Console, result: Report) -> None:
     finding, table = found
     _print_heading(console, f"{table.title} [{finding.evidence.value}]")
     _print_table(console, table, "The report has them.")
+    if table.note:
+        _print_paragraph(console, table.note)
 
 
 def _print_table(console: Console, table: Table, rest: str) -> None:
