@@ -54,11 +54,14 @@ class Prepended:
         prefix_keys, prefix_values: (layer, kv_head, prompt, size), shared by the batch, or None;
             (layer, batch, kv_head, prompt, size) gives every example its own. The size is `Backbone.head_dim` for keys
             and `Backbone.value_dim` for values.
+        blank: (embedding,) or (batch, embedding), or None: what the model gets, beside a prompt, in place of every
+            content token behind the first, so that none of these is read.
     """
 
     prompt: Tensor | None = None
     prefix_keys: Tensor | None = None
     prefix_values: Tensor | None = None
+    blank: Tensor | None = None
 
     @classmethod
     def of(cls, prompt: SoftPrompt | Prefix) -> "Prepended":

@@ -31,12 +31,15 @@ def asked(family: str = "llama", **changes: Any) -> Capacity:
 
 @pytest.fixture(scope="module")
 def found() -> Capacity:
-    return asked(methods=("prompt", "prefix"), steps=40)
+    return asked(methods=("prompt", "prefix", "one_pass"), steps=40)
 
 
 def test_every_form_number_and_kind_has_a_level_with_a_row_for_each_text(found: Capacity) -> None:
     assert [(level.method, level.tokens, level.kind) for level in found.levels] == [
-        (method, tokens, kind) for method in ("prompt", "prefix") for tokens in (1, 2) for kind in ("natural", "random")
+        (method, tokens, kind)
+        for method in ("prompt", "prefix", "one_pass")
+        for tokens in (1, 2)
+        for kind in ("natural", "random")
     ]
     for level in found.levels:
         assert [(row.method, row.tokens, row.kind, row.sequence) for row in level.rows] == [

@@ -8,8 +8,10 @@ from transformers import DynamicCache
 
 from helpers.capacity_cases import OPENING, joined, random_ids, started, tiny_model
 from helpers.tolerances import assert_close
+from promptreach.backbone import Prepended
 from promptreach.capacity import scoring
-from promptreach.capacity.scoring import TextScores, recalled_freely, scored
+from promptreach.capacity.scoring import TextScores, blanked, recalled_freely, scored
+from promptreach.errors import InputError
 from promptreach.hf import OpenModel
 from promptreach.training.side_by_side import JOINED_METHODS
 
@@ -53,6 +55,48 @@ def test_every_token_is_scored_as_the_whole_model_would(
             assert part.grad is not None
             assert float(expected.abs().max()) > 0
             assert_close(part.grad, expected, "loss of a row")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_in_one_pass_the_last_virtual_token_stands_where_the_text_would(family: str, tokens: int) -> None:
+    model, texts = tiny_model(family), random_ids(LENGTHS)
+    (own,) = started(model, "prompt", tokens, len(texts))
+    found = scored(model, texts, OPENING, blanked(Prepended(prompt=own)), backward=True)
+    module, total = model.release(), torch.zeros(())
+    for row, (ids, scores) in enumerate(zip(texts, found, strict=True)):
+        opening = module.get_input_embeddings()(torch.tensor([OPENING]))
+        inputs = torch.cat([own[row, :-1], opening, own[row, -1:].expand(len(ids) - 1, -1)])
+        logits = module(inputs_embeds=inputs[None]).logits[0, -len(ids) :]
+        losses = cross_entropy(logits, torch.tensor(ids), reduction="none")
+        assert_close(scores.nats.float(), losses.detach(), "loss of a row")
+        total = total + losses.mean()
+    assert own.grad is not None
+    (expected,) = torch.autograd.grad(total, own)
+    # A text of one token asks nothing of the last virtual token.
+    assert float(expected[[0, 2]].abs().amax((1, 2)).min()) > 0
+    assert_close(own.grad, expected, "loss of a row")
+
+
+def test_in_one_pass_nothing_of_the_text_is_read() -> None:
+    model, (one, other) = tiny_model("llama"), random_ids([9, 9])
+    (own,) = started(model, "prompt", 2, 1)
+    front = blanked(Prepended(prompt=own.detach()))
+    states = [model.hidden(model.batch([[OPENING, *ids]]), front) for ids in (one, other)]
+    assert torch.equal(*states)
+    read = [model.hidden(model.batch([[OPENING, *ids]]), Prepended(prompt=own.detach())) for ids in (one, other)]
+    assert not torch.equal(*read)
+
+
+@pytest.mark.parametrize("blank", [torch.zeros(3), torch.zeros(5, 16)])
+def test_what_stands_in_place_of_a_text_is_as_wide_as_an_embedding_and_beside_a_prompt(blank: Tensor) -> None:
+    model = tiny_model("llama")
+    batch = model.batch([[OPENING, 1, 2]])
+    prompt = torch.zeros(2, model.embedding_size)
+    with pytest.raises(InputError, match="blank"):
+        model.hidden(batch, Prepended(prompt=prompt, blank=blank))
+    with pytest.raises(InputError, match="beside a prompt"):
+        model.hidden(batch, Prepended(blank=torch.zeros(model.embedding_size)))
 
 
 @pytest.mark.parametrize("method", JOINED_METHODS)

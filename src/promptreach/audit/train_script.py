@@ -19,6 +19,7 @@ from promptreach.hf import save_adapter
 from promptreach.prompt import Adapter
 from promptreach.training.methods.methods import CONFIGURED, METHODS
 from promptreach.training.runs import Run
+from promptreach.training.task.encoding import SORTED_POOL
 from promptreach.training.trainer import WARM_UP
 
 SCRIPT, FILES = "train.py", "train"
@@ -104,15 +105,14 @@ def script(context: AuditContext, run: Run) -> str:
     imports = ["AutoConfig"] if config_lines(model, place) else []
     lines = [
         f'"""{config.label}, trained again. The audit found: {found} (held-out rows)."""',
-        "import json, torch",
-        "from pathlib import Path",
+        "import json, pathlib, torch",
         *([] if is_head else _PEFT_LINES),
         "from torch.nn.functional import cross_entropy",
         f"from transformers import {', '.join([*imports, auto_class(model)])}",
-        f"HERE = Path(__file__).resolve().parent / {FILES!r}",
+        'DEVICE = "cuda" if torch.cuda.is_available() else "cpu"',
+        f"HERE = pathlib.Path(__file__).resolve().parent / {FILES!r}",
         'ROWS = [json.loads(line) for line in (HERE / "rows.jsonl").open()]',
         'PARTS = {name: [row for row in ROWS if row["part"] == name] for name in ("train", "validation", "held_out")}',
-        'DEVICE = "cuda" if torch.cuda.is_available() else "cpu"',
         *config_lines(model, place),
         f"model = {opening_call(model, place, reads=bool(context.task.pooling))}",
         "def states(rows):",
@@ -191,23 +191,17 @@ def _training(context: AuditContext, run: Run) -> list[str]:
         f"optimiser = torch.optim.AdamW([{groups}], weight_decay=0.0)",
         f"share = lambda at: min(1.0, (at + 1) / max(1.0, {WARM_UP} * {config.steps})) * (1.0 - at / {config.steps})",
         "schedule, trained = torch.optim.lr_scheduler.LambdaLR(optimiser, share), [*own, *head.parameters()]",
-        "def batches(rows, size, order):  # rows of similar length together",
-        "    while True:",
-        "        drawn, cut = torch.randperm(len(rows), generator=order).tolist(), []",
-        "        for at in range(0, len(drawn), size * 8):",
-        '            pool = sorted(drawn[at : at + size * 8], key=lambda row: len(rows[row]["ids"]))',
-        "            cut += [pool[i : i + size] for i in range(0, len(pool), size)]",
-        "        mixed = torch.randperm(len(cut), generator=order).tolist()",
-        "        yield from ([rows[row] for row in cut[i]] for i in mixed)",
+        *BATCH_LINES,
         "@torch.no_grad()",
         "def score(part):",
         "    found = [outcomes(PARTS[part][at : at + 64]) for at in range(0, len(PARTS[part]), 64)]",
         "    nats, right, count = (sum(float(one[i]) for one in found) for i in range(3))",
         "    return nats / count, right / count",
         'looks, kept = [score("validation")[0]], [tensor.detach().clone() for tensor in trained]',
-        f'drawn = batches(PARTS["train"], {config.batch_size}, torch.Generator().manual_seed({config.seed}))',
+        'lengths = [len(row["ids"]) for row in PARTS["train"]]',
+        f"drawn = batches(lengths, {config.batch_size}, torch.Generator().manual_seed({config.seed}))",
         f"for step in range(1, {config.steps + 1}):",
-        "    nats, _, count = outcomes(next(drawn))",
+        '    nats, _, count = outcomes([PARTS["train"][row] for row in next(drawn)])',
         "    (nats / count).backward()",
         "    torch.nn.utils.clip_grad_norm_(trained, 1.0)",
         "    optimiser.step(), schedule.step(), optimiser.zero_grad()",
@@ -215,11 +209,21 @@ def _training(context: AuditContext, run: Run) -> list[str]:
         '        looks.append(score("validation")[0])',
         "        if looks[-1] < min(looks[:-1]): kept = [tensor.detach().clone() for tensor in trained]",
         "for tensor, best in zip(trained, kept): tensor.data.copy_(best)",
-        'nats, right = score("held_out")',
-        'print(f"{right:.4f} of the answers right, {nats:.4f} nats an answer")',
+        'print("{1:.4f} of the answers right, {0:.4f} nats an answer".format(*score("held_out")))',
     ]
 
 
+BATCH_LINES = [
+    "def batches(lengths, size, order):  # rows of similar length together",
+    "    steps = -(-len(lengths) // size)",
+    f"    ends, pools = [len(lengths) * i // steps for i in range(steps + 1)], max(1, round(steps / {SORTED_POOL}))",
+    "    edges = [ends[steps * i // pools] for i in range(pools + 1)]",
+    "    while True:",
+    "        drawn = torch.randperm(len(lengths), generator=order).tolist()",
+    "        for a, b in zip(edges, edges[1:]): drawn[a:b] = sorted(drawn[a:b], key=lengths.__getitem__)",
+    "        yield from (drawn[ends[i] : ends[i + 1]] for i in torch.randperm(steps, generator=order).tolist())",
+]
+"""The lines that draw what `training_batches` draws."""
 _PEFT_LINES = [
     "from peft import PeftConfig, get_peft_model, set_peft_model_state_dict",
     "from safetensors.torch import load_file",

@@ -10,7 +10,7 @@ from typing import Any
 from promptreach.backbone import Backbone
 from promptreach.capacity.counting import counting_bound
 from promptreach.capacity.measure import bare_scores, measured
-from promptreach.capacity.memorise import MemoryJob, MemorySettings
+from promptreach.capacity.memorise import MEMORY_METHODS, MemoryJob, MemorySettings, trained_as
 from promptreach.capacity.result import Capacity, Level
 from promptreach.capacity.texts import KINDS, natural_texts, opening_token, random_texts
 from promptreach.errors import Fault, raise_if_any
@@ -21,7 +21,6 @@ from promptreach.report.formatting import counted
 from promptreach.training.arguments import least_faults, name_faults, rate_faults, seed_faults, size_faults
 from promptreach.training.methods.budget import parameter_count
 from promptreach.training.methods.methods import lacking_faults
-from promptreach.training.side_by_side import JOINED_METHODS
 from promptreach.training.store import Store
 
 
@@ -49,7 +48,9 @@ def capacity(
         model: what `promptreach.hf.open_model` opens or has opened: a causal model.
         text: natural text; its passages are the beginnings of equal parts. None takes the language reference that is
             installed with Python.
-        methods: ``"prompt"``, virtual tokens at the input; ``"prefix"``, keys and values of their own at every layer.
+        methods: ``"prompt"``, virtual tokens at the input; ``"prefix"``, keys and values of their own at every layer;
+            ``"one_pass"``, a prompt whose last virtual token stands in place of the text, which the model then writes
+            in one pass, reading nothing of it.
         tokens: numbers of virtual tokens, or of slots at every layer.
         kinds: ``"natural"``, ``"random"`` (tokens drawn uniformly and independently), or both.
         sequences: texts of each kind.
@@ -71,7 +72,13 @@ def capacity(
         check_output(folder, resume=True)
     backbone = as_backbone(model)
     counts = sorted(set(tokens))
-    raise_if_any([fault for method in dict.fromkeys(methods) for fault in lacking_faults("methods", backbone, method)])
+    raise_if_any(
+        [
+            fault
+            for method in dict.fromkeys(methods)
+            for fault in lacking_faults("methods", backbone, trained_as(method))
+        ]
+    )
     raise_if_any(_faults_of(backbone, counts[-1], vocabulary, settings))
     longest = min(settings.length or longest, backbone.max_positions - counts[-1])
     opening = opening_token(backbone)
@@ -90,7 +97,7 @@ def capacity(
                 job = MemoryJob(method, count, tuple(texts), opening, settings)
                 with progress.task(f"{method}, {counted(count, 'virtual token')}", total=settings.most_steps) as step:
                     records = measured(backbone, job, bare, store, step)
-                bound = counting_bound(parameter_count(backbone, method, count), precision, size)
+                bound = counting_bound(parameter_count(backbone, trained_as(method), count), precision, size)
                 for kind in (kind for kind in KINDS if kind in kinds):
                     rows = tuple(record for record in records if record.kind == kind)
                     levels.append(Level(method, count, kind, rows, bound))
@@ -106,7 +113,7 @@ def _faults(
     settings: MemorySettings,
 ) -> list[Fault]:
     """The faults of the call, whatever the model."""
-    faults = name_faults("methods", methods, JOINED_METHODS) + name_faults("kinds", kinds, KINDS)
+    faults = name_faults("methods", methods, MEMORY_METHODS) + name_faults("kinds", kinds, KINDS)
     faults += size_faults("tokens", tokens)
     faults += least_faults({"sequences": sequences}, most=10_000) + least_faults({"longest": longest}, 2)
     faults += least_faults({"steps": settings.steps}) + least_faults({"length": settings.length}, 2)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from promptreach.backbone import Backbone
 from promptreach.capacity.memorise import MemoryJob, MemoryTrainer, Status, memorise
 from promptreach.capacity.result import MemoryRecord
-from promptreach.capacity.scoring import TextScores, recalled_freely, scored
+from promptreach.capacity.scoring import ONE_PASS, TextScores, recalled_freely, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.errors import Fault, InputError
 from promptreach.progress import Step
@@ -61,7 +61,7 @@ def _record(backbone: Backbone, job: MemoryJob, trainers: Sequence[MemoryTrainer
     """The numbers of one text from its runs; the free-running one is measured here, with what recalled most."""
     recaller, holder = (max(trainers, key=lambda one: getattr(one, name)) for name in ("recalled", "held"))
     text, bare, length = holder.text, holder.bare, holder.best_length
-    window, joined = text.ids[: recaller.length], recaller.recaller()
+    window, joined = text.ids[: recaller.length], job.reads(recaller.recaller())
     # Scored once more: the text has grown since, and its next tokens may be right as well.
     recalled = scored(backbone, [window], job.opening, joined)[0].recalled
     status: Status = "diverged" if any(trainer.diverged for trainer in trainers) else "step limit"
@@ -77,7 +77,8 @@ def _record(backbone: Backbone, job: MemoryJob, trainers: Sequence[MemoryTrainer
         right_before=int(bare.right[:length].sum()),
         right=holder.hits,
         recalled=recalled,
-        recalled_free=recalled_freely(backbone, window, job.opening, joined),
+        # In one pass nothing is read, so what was scored is what is written.
+        recalled_free=recalled if job.method == ONE_PASS else recalled_freely(backbone, window, job.opening, joined),
         steps=sum(trainer.steps for trainer in trainers),
         status="whole text" if recalled == len(text.ids) else status,
     )

@@ -24,12 +24,12 @@ from typing import Literal
 import torch
 
 from promptreach.backbone import Backbone, Prepended
-from promptreach.capacity.scoring import TextScores, scored
+from promptreach.capacity.scoring import ONE_PASS, TextScores, blanked, scored
 from promptreach.capacity.texts import MemoryText
 from promptreach.progress import Step
 from promptreach.training.methods.initial import WarmStart, drawn_start, typical_entry
 from promptreach.training.methods.methods import METHODS, Shape, Trainable
-from promptreach.training.side_by_side import joined_rows
+from promptreach.training.side_by_side import JOINED_METHODS, joined_rows
 from promptreach.training.trainer import Trainer
 
 FIRST_LENGTH = 4
@@ -37,6 +37,8 @@ FIRST_LENGTH = 4
 
 Status = Literal["whole text", "step limit", "diverged"]
 
+MEMORY_METHODS = (*JOINED_METHODS, ONE_PASS)
+"""The forms whose memory is measured."""
 
 RECALL, BITS = 1.0, 0.4
 """The share of a text's tokens that must be known before it grows, by what is measured; 1 is exact recall."""
@@ -96,6 +98,10 @@ class MemoryJob:
     texts: tuple[MemoryText, ...]
     opening: int
     settings: MemorySettings
+
+    def reads(self, joined: Prepended) -> Prepended:
+        """What the model is joined with for these virtual tokens."""
+        return blanked(joined) if self.method == ONE_PASS else joined
 
 
 class MemoryTrainer(Trainer):
@@ -189,21 +195,22 @@ def memorise(
         share: of the tokens, to be known before a text grows: `RECALL` or `BITS`.
         step: called once an optimiser step, with the lengths reached.
     """
-    settings, method = job.settings, METHODS[job.method]
+    settings, trained = job.settings, trained_as(job.method)
+    method = METHODS[trained]
     generator = torch.Generator().manual_seed(settings.seed)
     with ExitStack() as stack:
         trainables = []
         for text in job.texts:
-            start = WarmStart(drawn_start(backbone, job.method, job.tokens, generator))
+            start = WarmStart(drawn_start(backbone, trained, job.tokens, generator))
             shape = Shape(tokens=job.tokens, rank=0, init=method.inits[0], seed=settings.seed, start=start)
             trainables.append(stack.enter_context(method.attach(backbone, shape, [text.ids])))
-        rates = [settings.learning_rate * share for share in _rate_shares(backbone, job.method, trainables)]
+        rates = [settings.learning_rate * share for share in _rate_shares(backbone, trained, trainables)]
         trainers = [
             MemoryTrainer(trainable, rates, text, scores, share, settings)
             for trainable, text, scores in zip(trainables, job.texts, bare, strict=True)
         ]
         while active := [one for one in trainers if not one.is_over]:
-            joined = joined_rows([one.trainable.joined for one in active], [1] * len(active))
+            joined = job.reads(joined_rows([one.trainable.joined for one in active], [1] * len(active)))
             windows = [one.text.ids[: one.length] for one in active]
             for one, scores in zip(active, scored(backbone, windows, job.opening, joined, backward=True), strict=True):
                 one.update(scores)
@@ -211,6 +218,11 @@ def memorise(
     if left := settings.steps - max(one.steps for one in trainers):
         step(left)
     return trainers
+
+
+def trained_as(method: str) -> str:
+    """The key of `METHODS` under which virtual tokens of a form are started and trained."""
+    return "prompt" if method == ONE_PASS else method
 
 
 def _rate_shares(backbone: Backbone, method: str, trainables: Sequence[Trainable]) -> list[float]:

@@ -18,7 +18,7 @@ class MemoryRecord:
     """The text that its virtual tokens hold, in numbers. MEASURED; other training may find more.
 
     Attributes:
-        method: a key of `METHODS`.
+        method: one of `MEMORY_METHODS`.
         tokens: virtual tokens, or slots at every layer.
         kind, sequence: which text.
         length: tokens of the text of which most was held; the numbers down to `right` are over these.

@@ -16,6 +16,8 @@ from torch.nn.functional import cross_entropy
 from promptreach.backbone import Backbone, Prepended
 from promptreach.capacity.texts import inputs_of
 
+ONE_PASS = "one_pass"
+"""The method that writes a text in one pass: see `blanked`."""
 POSITIONS = 256
 """Positions that go through the language head at once."""
 
@@ -79,6 +81,17 @@ def scored(
         states.backward(leaf.grad)  # type: ignore[no-untyped-call]
     parts = zip(torch.split(torch.cat(nats), lengths), torch.split(torch.cat(right), lengths), strict=True)
     return [TextScores(losses, hits) for losses, hits in parts]
+
+
+def blanked(joined: Prepended) -> Prepended:
+    """The virtual tokens of a prompt for one pass: the last one stands in place of every token of the text.
+
+    So the model reads nothing that it is to write, and writes all of it at once, with the others of them in front.
+
+    Reference: Mezentsev and Oseledets 2025 (2505.21189), with two virtual tokens.
+    """
+    assert joined.prompt is not None
+    return Prepended(prompt=joined.prompt[..., :-1, :], blank=joined.prompt[..., -1, :])
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from promptreach.training.arguments import least_faults, rate_faults, size_fault
 class _Method(StrEnum):
     prompt = "prompt"
     prefix = "prefix"
+    one_pass = "one_pass"
 
 
 def capacity(
@@ -24,7 +25,11 @@ def capacity(
     ] = None,
     method: Annotated[
         list[_Method] | None,
-        typer.Option(show_default="prompt", metavar="METHOD", help="prompt or prefix; may be given again."),
+        typer.Option(
+            show_default="prompt",
+            metavar="METHOD",
+            help="prompt, prefix or one_pass (the text is written at once, none of it read); may be given again.",
+        ),
     ] = None,
     text: Annotated[
         list[Path] | None,

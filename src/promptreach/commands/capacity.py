@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from promptreach.capacity.result import Capacity, Level, Line
+from promptreach.capacity.scoring import ONE_PASS
 from promptreach.capacity.texts import Kind
 from promptreach.certificate import Evidence
 from promptreach.evidence import Side
@@ -59,11 +60,12 @@ def write_memorised(finding: Finding, model: str, folder: Path) -> Path:
 
 def _sentence(capacity: Capacity, method: str, kind: Kind) -> str:
     last = capacity.curve(method, kind)[-1]
-    noun = ("virtual token" if method == "prompt" else "prefix slot") + "s" * (last.tokens > 1)
+    noun = ("prefix slot" if method == "prefix" else "virtual token") + "s" * (last.tokens > 1)
+    how = "in one pass" if method == ONE_PASS else "by heart"
     does = "store at least {} bits of" if kind == "random" else "take at least {} bits off the loss of"
     return (
         f"{last.tokens} {noun} {does.format(f'{last.bits.mean:.0f}')} a {kind} text, and make the model write the "
-        f"first {last.mean('recalled_free'):.3g} tokens of one by heart."
+        f"first {last.mean('recalled_free'):.3g} tokens of one {how}."
     )
 
 

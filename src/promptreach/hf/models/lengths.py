@@ -84,7 +84,8 @@ def _part(batch: TokenBatch, joined: Prepended | None, rows: Tensor) -> Together
     longest = int(batch.mask[rows].sum(1).max())
     own = TokenBatch(batch.input_ids[rows, :longest], batch.mask[rows, :longest])
     if joined is not None and joined.prompt is not None and joined.prompt.ndim == 3:
-        joined = replace(joined, prompt=joined.prompt[rows])
+        blank = joined.blank[rows] if joined.blank is not None and joined.blank.ndim == 2 else joined.blank
+        joined = replace(joined, prompt=joined.prompt[rows], blank=blank)
     if joined is not None and joined.prefix_keys is not None and joined.prefix_keys.ndim == 5:
         assert joined.prefix_values is not None
         joined = Prepended(prefix_keys=joined.prefix_keys[:, rows], prefix_values=joined.prefix_values[:, rows])

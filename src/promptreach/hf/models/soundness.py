@@ -74,6 +74,10 @@ def joined_faults(model: Backbone, batch: TokenBatch, joined: Prepended) -> list
             faults.append(Fault("prompt", f"one for {model.family}", "another method", reason))
         if len(shape) < 2 or shape[:-2] not in ((), own) or shape[-1] != model.embedding_size:
             faults.append(Fault("prompt", f"shape {shape}", f"(prompt, {model.embedding_size})"))
+    if joined.blank is not None:
+        shape = tuple(joined.blank.shape)
+        if joined.prompt is None or shape[:-1] not in ((), own) or shape[-1] != model.embedding_size:
+            faults.append(Fault("blank", f"shape {shape}", f"({model.embedding_size},), beside a prompt"))
     prefix = [part for part in (joined.prefix_keys, joined.prefix_values) if part is not None]
     if len(prefix) == 1 or (prefix and joined.prompt is not None):
         faults.append(Fault("joined", "half a prefix, or a prefix and a prompt", "one whole thing to join"))

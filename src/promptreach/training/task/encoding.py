@@ -32,7 +32,7 @@ from promptreach.training.task.contexts import contexts_as_tokens
 from promptreach.training.task.options import Options
 from promptreach.training.task.words import TagTruth, words_as_tokens
 
-_SORTED_POOL = 32
+SORTED_POOL = 32
 """How many batches are drawn at once and sorted by length before they are cut apart, about: with so many, 2 to 5 % of
 the positions of short texts are padding, and with 8 it was 12 %."""
 _PADDING = 0.05
@@ -307,7 +307,7 @@ def training_batches(lengths: Sequence[int], batch_size: int, generator: torch.G
     """
     count = len(lengths)
     steps = -(-count // batch_size)
-    pools = max(1, round(steps / _SORTED_POOL))
+    pools = max(1, round(steps / SORTED_POOL))
     ends = [count * index // steps for index in range(steps + 1)]
     edges = [ends[steps * index // pools] for index in range(pools + 1)]
     while True:
