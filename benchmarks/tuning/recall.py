@@ -8,7 +8,7 @@ and other starts; the share of tokens that are right by teacher forcing, over a 
 held and the counting bound. The model is the diagnosis suite's small GPT, trained there.
 
 `variety`: the least number of virtual tokens that recall a whole text of 12 tokens, by how many different tokens it is
-drawn from, in a GPT of that shape that was never trained: what varied data ask of a prompt of a model that knows nothing.
+drawn from, in a GPT of that shape that was never trained: what varied data ask of a model that knows nothing.
 
 What was measured stays in --out, and a second call goes on.
 """
