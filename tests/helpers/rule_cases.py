@@ -19,6 +19,8 @@ from promptreach.diagnosis.numbers import (
     TrainingNumbers,
     UserNumbers,
 )
+from promptreach.diagnosis.rules.rules import judge
+from promptreach.diagnosis.verdict import Judgement
 from promptreach.training.task.metric_names import Metric
 
 SOFT = ("prompt 4 tokens", "prompt 16 tokens", "prefix 16 tokens", "prompt 1 token")
@@ -161,3 +163,8 @@ def _against_shorter(
 def changed(found: list[object], kind: type, **fields: Any) -> list[object]:
     """The same records, with these fields of the one of that kind."""
     return [replace(record, **fields) if isinstance(record, kind) else record for record in found]
+
+
+def judged(**given: Any) -> Judgement:
+    """The judgement on such numbers."""
+    return judge(numbers(**given))

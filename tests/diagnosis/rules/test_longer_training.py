@@ -80,3 +80,18 @@ def test_once_no_more_steps_are_to_be_had_nothing_hangs_on_them() -> None:
     )
     assert judge(found).verdict is TuningVerdict.UNDECIDED
     assert not depends_on("steps", found)
+
+
+@pytest.mark.parametrize("train_loss", [0.6, 0.1])
+def test_where_nobody_fitted_even_the_rows_trained_on_more_steps_decide(train_loss: float) -> None:
+    found = numbers(
+        prompt_gain=-0.2,
+        gains={"head": 0.0},
+        head_gain=0.0,
+        lora_over_head=0.0,
+        methods={
+            "head": {"accuracy": 0.6, "validation_loss": 0.65},
+            "lora rank 8": {"accuracy": 0.6, "train_loss": train_loss},
+        },
+    )
+    assert depends_on("steps", found) is (train_loss > 0.5)

@@ -137,7 +137,8 @@ def _hardly_learnt(seen: Measurements) -> Judgement:
         (
             measured(
                 f"LoRA's training loss is {rival.train_loss:.3f} after {rival.steps} steps, and "
-                f"{seen.runs['head'].validation_loss:.3f} is left by {seen.control}."
+                f"{seen.runs['head'].validation_loss:.3f} is left by {seen.control}.",
+                seen.more_steps,
             ),
             measured(f"The same answer to every row is right on {seen.constant:.1%} of them.")
             if seen.metric == "accuracy"
