@@ -92,7 +92,7 @@ def test_its_metadata_say_what_the_project_says(metadata: Message, wheel: Path) 
     core = {str(item) for item in needed if item.marker is None}
     assert core == {str(Requirement(line)) for line in PROJECT["dependencies"]}
     with zipfile.ZipFile(wheel) as archive:
-        assert "promptreach = promptreach.cli:main" in archive.read(f"{INFO}/entry_points.txt").decode()
+        assert "promptreach = promptreach.__main__:main" in archive.read(f"{INFO}/entry_points.txt").decode()
 
 
 def test_every_extra_that_is_named_exists(metadata: Message) -> None:
