@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -69,6 +70,13 @@ class Prepended:
         if isinstance(prompt, SoftPrompt):
             return cls(prompt=prompt.embeddings)
         return cls(prefix_keys=prompt.keys, prefix_values=prompt.values)
+
+    def blanked(self, content: Float[Tensor, "batch seq embedding"]) -> Float[Tensor, "batch seq embedding"]:
+        """Embedded content as the model gets it: with the blank, if there is one, behind the first token."""
+        if self.blank is None:
+            return content
+        blank = self.blank.to(content).unsqueeze(-2).expand(len(content), content.shape[1] - 1, -1)
+        return torch.cat([content[:, :1], blank], dim=1)
 
     @property
     def length(self) -> int:

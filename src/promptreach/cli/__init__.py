@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from promptreach._version import __version__
-from promptreach.cli._command import bounded, end_unread
+from promptreach.cli._command import STOPPED, bounded, end_unread
 from promptreach.cli.attend import attend
 from promptreach.cli.audit import audit
 from promptreach.cli.capacity import capacity
@@ -76,11 +76,14 @@ for command in (
 def main() -> None:
     """The entry point of the console script.
 
-    Help is printed by typer, which ends with 1 where nobody reads it: a verdict, and here none was reached.
+    Help is printed by typer, which ends with 1 where nobody reads it: a verdict, and here none was reached. Ctrl-C
+    before a command has begun ends there without a word.
     """
     try:
         app()
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):
             end_unread()
+        if ended.code == STOPPED and isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+            say("\nStopped.", error=True)
         raise

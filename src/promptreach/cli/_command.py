@@ -57,6 +57,8 @@ BaseId = Annotated[
     ),
 ]
 """The name by which others find the base."""
+STOPPED = 130
+"""The exit status after Ctrl-C."""
 OUR_FAULT = 70
 """The exit status for a fault of this program, as sysexits.h has it."""
 
@@ -156,7 +158,7 @@ def exit_status(kept: str = "") -> Iterator[None]:
         _refuse(error)
     except KeyboardInterrupt:
         say(f"\nStopped. {kept}".rstrip(), error=True)
-        raise SystemExit(130) from None
+        raise SystemExit(STOPPED) from None
 
 
 def bounded(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -179,7 +181,7 @@ def bounded(command: Callable[..., Any]) -> Callable[..., Any]:
             _refuse(error)
         except KeyboardInterrupt:
             say("\nStopped.", error=True)
-            raise SystemExit(130) from None
+            raise SystemExit(STOPPED) from None
         except BaseException as error:  # a panic of an extension is no Exception
             if is_shortage(error):
                 _end(shortage_text(f"running {command.__name__}", error), 2, error)

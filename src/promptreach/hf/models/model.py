@@ -265,10 +265,7 @@ class OpenModel:
             "use_cache": False,
         }
         if joined.prompt is not None:
-            content = self._embedding(batch.input_ids)
-            if joined.blank is not None:
-                blank = joined.blank.to(content).unsqueeze(-2).expand(len(content), content.shape[1] - 1, -1)
-                content = torch.cat([content[:, :1], blank], dim=1)
+            content = joined.blanked(self._embedding(batch.input_ids))
             prompt = joined.prompt.to(content).expand(content.shape[0], -1, -1)
             return {**given, "inputs_embeds": torch.cat([prompt, content], dim=1)}
         if joined.prefix_keys is not None and joined.prefix_values is not None:
