@@ -28,7 +28,7 @@ def capacity(
         typer.Option(
             show_default="prompt",
             metavar="METHOD",
-            help="prompt, prefix or one_pass (the text is written at once, none of it read); may be given again.",
+            help="prompt, prefix or one_pass; may be given again.",
         ),
     ] = None,
     text: Annotated[
@@ -54,7 +54,8 @@ def capacity(
 ) -> None:
     """How much text virtual tokens hold: bits, and tokens that the model writes by heart.
 
-    For each text one set of virtual tokens is trained until the model writes the text from them alone. OUT receives
+    For each text one set of virtual tokens is trained until the model writes the text from them alone (one_pass: all
+    of it at once). OUT receives
     capacity.html, capacity.json and, in the folder points, what is finished: a killed run goes on from there.
 
     Exit status: 0 done, 2 the call or its input is wrong.
