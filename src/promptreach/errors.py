@@ -14,6 +14,10 @@ MANY = 4
 """The number of equal faults from which on they are one line."""
 
 
+_COMMANDS = ("pip ", "python ", "promptreach ")
+"""The words of a remedy that is to be typed as it stands."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong with an input, said so that the reader can mend it.
@@ -32,7 +36,9 @@ class Fault:
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.seen}; expected {self.expected}"
-        return f"{text}. {self.remedy}" if self.remedy else text
+        is_command = self.remedy.startswith(_COMMANDS)
+        remedy = self.remedy if is_command else self.remedy[:1].upper() + self.remedy[1:]
+        return f"{text}. {remedy}" if remedy else text
 
 
 class PromptreachError(Exception):

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from helpers.sample_report import hostile_result, sample_result, summary_of
 from promptreach.certificate import Evidence
-from promptreach.report.findings import Finding
+from promptreach.report.findings import Finding, Table
 from promptreach.report.text import print_finding, print_summary
 
 
@@ -44,6 +44,23 @@ def test_summary_names_the_columns_that_do_not_fit() -> None:
         summary_of(sample_result(), 50).split()
     )
     assert "too narrow" not in summary_of(sample_result(), 120)
+
+
+def test_text_that_does_not_fit_beside_the_rest_is_broken_where_enough_room_is_left() -> None:
+    path = "/a/long/way/" + "b" * 90
+    table = Table(title="What it is", columns=["", "as it is"], rows=[["kind", "prompt"], ["base", path]])
+    finding = Finding(check="x", title="X", status="done", evidence=Evidence.MEASURED, summary="So.", blocks=[table])
+
+    def printed(width: int) -> str:
+        stream = io.StringIO()
+        print_finding(finding, Console(file=stream, width=width))
+        return stream.getvalue()
+
+    assert path in printed(80).replace("\n", "").replace(" ", "")
+    assert [line.split()[0] for line in printed(80).splitlines()[-2:]] == ["base", "b" * 31]
+    assert "too narrow" not in printed(80)
+    assert max(map(len, printed(80).splitlines())) <= 80
+    assert "too narrow for: as it is" in " ".join(printed(30).split())
 
 
 def test_summary_has_no_colour_off_a_terminal_and_colour_on_one(monkeypatch: pytest.MonkeyPatch) -> None:

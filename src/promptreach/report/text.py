@@ -18,6 +18,8 @@ from promptreach.report.wording import certificate_lines, method_table, settings
 from promptreach.terminal import printable, write_json
 
 _GAP = 2  # spaces between columns
+_FOLDED = 30
+"""The least width of a column whose text is broken to fit."""
 
 
 class _Output(Console):
@@ -94,11 +96,20 @@ def _print_table(console: Console, table: Table, rest: str) -> None:
     """As many columns as fit, and the names of those that do not, with where the `rest` is."""
     lines = [table.columns, *format_rows(table)]
     columns = [[_plain(console, cell) for cell in column] for column in zip(*lines, strict=True)]
-    widths = _fitting(columns, console.width)
+    numeric = numeric_columns(table)
+    widths = _fitting(columns, numeric, console.width)
     grid = Grid.grid(padding=(0, _GAP, 0, 0))
     grid.add_column()
-    for width, is_numeric in zip(widths, numeric_columns(table), strict=False):
-        grid.add_column(width=width, justify="right" if is_numeric else "left", vertical="bottom", overflow="fold")
+    is_broken = any(
+        cell_len(cell) > width for width, (_, *cells) in zip(widths, columns, strict=False) for cell in cells
+    )
+    for width, is_numeric in zip(widths, numeric, strict=False):
+        grid.add_column(
+            width=width,
+            justify="right" if is_numeric else "left",
+            vertical="top" if is_broken else "bottom",
+            overflow="fold",
+        )
     shown, left_out = columns[: len(widths)], columns[len(widths) :]
     for index, cells in enumerate(zip(*shown, strict=True), start=-1):
         chosen = index == table.highlight
@@ -110,14 +121,18 @@ def _print_table(console: Console, table: Table, rest: str) -> None:
         _print_paragraph(console, f"This terminal is too narrow for: {names}. {rest}")
 
 
-def _fitting(columns: list[list[str]], terminal: int) -> list[int]:
-    """The widths of the leading columns that fit beside each other; only headings may break, between words."""
+def _fitting(columns: list[list[str]], numeric: Sequence[bool], terminal: int) -> list[int]:
+    """The widths of the leading columns that fit beside each other: headings may break between words, and the text of
+    the first one that does not fit anywhere, where enough of the line is left for it."""
     room, widths = terminal - 1, list[int]()
-    for heading, *cells in columns:
+    for (heading, *cells), is_numeric in zip(columns, numeric, strict=True):
         width = max(cell_len(part) for part in ["", *heading.split(), *cells])
-        room -= _GAP + width
-        if room < 0:
+        room -= _GAP
+        if room < width:
+            if room >= _FOLDED and not is_numeric:
+                widths.append(room)
             break
+        room -= width
         widths.append(width)
     return widths or [max(terminal - 1 - _GAP, 1)]
 
