@@ -47,6 +47,8 @@ def test_a_text_on_the_command_line(folder: Path) -> None:
     status, out, _ = run("predict", folder / "llama", folder / "text", "a cat", "--max-new-tokens", 2)
     assert status == 0
     assert "1 completion" in out
+    status, out, _ = run("predict", folder / "llama", folder / "text", "a cat", "the dog", "--max-new-tokens", 2)
+    assert (status, "2 completions" in out) == (0, True)
 
 
 def test_what_cannot_be_answered_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from promptreach.preflight import look
 def predict(
     model: Model,
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of an adapter, or of a head alone.")],
-    text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="A text, or a file with a text a line.")],
+    text: Annotated[list[str], typer.Argument(metavar="TEXT|FILE...", help="Texts, or files with a text a line.")],
     pair: Annotated[
         str | None, typer.Option(help="The second text to each, for a head that judges two; or a file of them.")
     ] = None,
@@ -59,7 +59,7 @@ def predict(
     from promptreach.rows.chats import template_of
 
     with exit_status():
-        texts = texts_of(text)
+        texts = [one for given in text for one in texts_of(given)]
         pairs = seconds_of(pair, len(texts), "pair") if pair is not None else ()
         contexts = seconds_of(context, len(texts), "context") if context is not None else ()
         template = template_of(chat_template)
