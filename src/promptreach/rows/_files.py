@@ -88,7 +88,10 @@ def _in_folder(path: Path) -> str:
     """What to name instead of a folder."""
     if any((path / name).exists() for name in ("dataset_info.json", "dataset_dict.json")):
         return f"From Python, give what datasets.load_from_disk({str(path)!r}) returns."
-    files = sorted(item.name for item in path.iterdir() if format_of(item))
+    try:
+        files = sorted(item.name for item in path.iterdir() if format_of(item))
+    except OSError:
+        files = []
     if not files:
         return f"Name a file that ends in {', '.join(FORMATS)}."
     others = ", and those of other parts with --validation and --test" * (len(files) > 1)

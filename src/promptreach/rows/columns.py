@@ -13,12 +13,14 @@ Kind = Literal["labels", "several_labels", "tags", "spans", "completions", "opti
 """What one row is; the labels of a column that may hold none or several are `several_labels`."""
 
 COLUMN_NAMES = {
-    "text": ("text", "sentence", "content", "review", "tweet", "comment", "comment_text", "headline", "utterance"),
+    "text": ("text", "sentence", "content", "review"),
     "label": ("label", "labels", "category", "class"),
     "prompt": ("prompt",),
     "completion": ("completion",),
 }
 """The column names that are looked for when the caller names none."""
+_OTHER_TEXTS = ("tweet", "comment_text", "comment", "headline", "utterance")
+"""The names of a text's column that count where none of the usual ones is there."""
 PAIRS = (
     ("premise", "hypothesis"),
     ("sentence1", "sentence2"),
@@ -147,6 +149,8 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
         else _named(table.columns, names[role])
         for role in names
     }
+    if not found["text"] and not wishes.get("text"):
+        found["text"] = _named(table.columns, _OTHER_TEXTS)
     if wishes.get("words") or wishes.get("tags") or not any(wishes.get(role) for role in _NAMED):
         tagged = _tagged(table, wishes, by_name)
         if tagged is not None:

@@ -143,6 +143,12 @@ SHAPES = (
         unused=("Id",),
     ),
     RowShape(
+        "a text with somebody's comment",
+        {"a.csv": cells(("text", "label", "comment"), ("fine", "pos", "sure"), ("bad", "neg", "so so"))},
+        unused=("comment",),
+        **FINE,
+    ),
+    RowShape(
         "a text and its sentiment",
         {"a.csv": cells(("Tweet", "Sentiment"), ("fine", "pos"), ("bad", "neg"))},
         refused=("no column for the label", "Did you mean 'Sentiment'"),
