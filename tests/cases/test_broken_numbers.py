@@ -30,7 +30,7 @@ def overflowing(family: str, dtype: torch.dtype) -> OpenModel:
 @pytest.mark.parametrize("kind", ["completions", "labels"])
 def test_activations_that_overflow_are_named(family: str, kind: str) -> None:
     data = completions(60) if kind == "completions" else labelled(60)
-    with pytest.raises(InputError, match=rf"{FAMILIES[family][0]}.*open it in float32"):
+    with pytest.raises(InputError, match=rf"{FAMILIES[family][0]}.*Open it in float32"):
         prepare(overflowing(family, torch.float16), data)
 
 

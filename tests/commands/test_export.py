@@ -260,7 +260,7 @@ def test_a_base_that_is_not_here_is_asked_for(llama: tuple[OpenModel, Path], tmp
     save_adapter(tmp_path / "adapter", llama[0], SoftPrompt(torch.ones(2, llama[0].hidden_size)))
     config = tmp_path / "adapter" / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "nobody/has-this"}))
-    with pytest.raises(AdapterError, match="name it with --model"):
+    with pytest.raises(AdapterError, match="Name it with --model"):
         export_adapter(tmp_path / "adapter", "vllm", tmp_path / "out")
     export_adapter(tmp_path / "adapter", "vllm", tmp_path / "out", model=str(llama[1] / "model"))
     assert (tmp_path / "out" / "prompt_embeds.b64").is_file()

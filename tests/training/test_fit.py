@@ -251,7 +251,7 @@ def test_an_init_belongs_to_its_method() -> None:
 
 
 def test_completions_are_refused_on_an_encoder() -> None:
-    with pytest.raises(InputError, match=r"labelled texts for an encoder\. use a causal model"):
+    with pytest.raises(InputError, match=r"labelled texts for an encoder\. Use a causal model"):
         fit(model_of("bert"), PAIRS, **FAST)
 
 
@@ -289,7 +289,7 @@ def test_limits_hold() -> None:
 
 
 def test_a_model_without_a_tokenizer_says_so() -> None:
-    with pytest.raises(InputError, match="pass tokenizer= to open_model"):
+    with pytest.raises(InputError, match="Pass tokenizer= to open_model"):
         fit(OpenModel(tiny_module("gpt2")), DATA, **FAST)
 
 

@@ -78,7 +78,7 @@ def test_an_unknown_kind_names_the_known_ones(folder: Path) -> None:
 
 FINITE, EMPTY = (
     torch.zeros(3, 32),
-    "(0, 32), which is empty; expected a matrix of (virtual tokens, size). a sharded run",
+    "(0, 32), which is empty; expected a matrix of (virtual tokens, size). A sharded run",
 )
 
 
@@ -141,7 +141,7 @@ def test_a_prefix_whose_sizes_differ(tmp_path: Path, fields: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("part", "tensor", "message"),
     [
-        ("lora_A.weight", torch.empty(0), "a sharded run saved it"),
+        ("lora_A.weight", torch.empty(0), "A sharded run saved it"),
         ("lora_A.default.weight", torch.zeros(2, 32), "the training form of the same thing"),
         ("lora_A.weight", torch.zeros(2, 32, dtype=torch.int8), "of int8, whose scale"),
     ],

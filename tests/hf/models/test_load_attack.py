@@ -142,7 +142,7 @@ def test_a_hub_id_that_was_downloaded_before(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
     (saved(tmp_path) / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/else"}')
-    assert_refused(tmp_path, "open its base model")
+    assert_refused(tmp_path, "Open its base model")
 
 
 def test_an_empty_folder_lists_everything_missing(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_module_in_memory_is_looked_at_as_well() -> None:
 
 def test_a_weight_too_large_for_half_precision(tmp_path: Path) -> None:
     folder = saved(tmp_path / "m", "gpt2", 7e4)
-    with pytest.raises(ModelError, match="open it in float32"):
+    with pytest.raises(ModelError, match="Open it in float32"):
         open_model(folder, dtype=torch.float16)
     assert open_model(folder, dtype=torch.float32).family == "gpt2"
 

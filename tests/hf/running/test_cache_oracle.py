@@ -189,7 +189,7 @@ def test_a_saved_cache_comes_back(tmp_path: Path) -> None:
     again = load_cache(cache.save(tmp_path / "prompt.safetensors"), model)
     assert torch.equal(again.prefix.keys, cache.prefix.keys)
     assert torch.equal(again.prefix.values, cache.prefix.values)
-    with pytest.raises(AdapterError, match="precompute it again"):
+    with pytest.raises(AdapterError, match="Precompute it again"):
         load_cache(tmp_path / "prompt.safetensors", tiny_model("mistral", seed=1))
     with pytest.raises(AdapterError, match="no such file"):
         load_cache(tmp_path / "nothing", model)

@@ -52,7 +52,7 @@ def test_no_room_and_too_little_text() -> None:
         written_by(precompute(MODEL, PROMPT), room=-3, seed=0)
     with pytest.raises(InputError, match="room for 1 tokens"):
         pieces_of(MODEL, ["the cat sat"], room=1)
-    with pytest.raises(InputError, match="give more text"):
+    with pytest.raises(InputError, match="Give more text"):
         pieces_of(MODEL, ["the cat sat"], room=50)
 
 

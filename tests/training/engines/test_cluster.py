@@ -110,6 +110,6 @@ def test_an_address_that_does_not_answer_is_refused_soon(
             server.close()
         address = f"127.0.0.1:{port}" if kind != "no such cluster" else "ray://127.0.0.1:1"
         began = time.monotonic()
-        with pytest.raises(InputError, match=rf"ray_address '{address}'.*check the address"):
+        with pytest.raises(InputError, match=rf"ray_address '{address}'.*Check the address"):
             fit(saved, labelled(), engine="ray", ray_address=address, quiet=True)
         assert time.monotonic() - began < 30

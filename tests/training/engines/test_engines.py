@@ -19,7 +19,7 @@ def test_a_model_in_memory_is_trained_here_or_refused() -> None:
     in_memory = task_of("gpt2")
     with open_engine(NOWHERE, Counted(), workers=2) as executor_of:
         assert isinstance(executor_of(in_memory), InProcess)
-    with pytest.raises(InputError, match="save it to a folder"):
+    with pytest.raises(InputError, match="Save it to a folder"):
         fit(in_memory.backbone, labelled(), engine="ray")
 
 
