@@ -100,7 +100,7 @@ def test_another_users_model_and_caches_that_cannot_be_written_are_no_hindrance(
 def test_ctrl_c_while_it_is_imported_ends_as_everywhere(seconds: float, tmp_path: Path) -> None:
     save_model(tmp_path / "model", "bert")
     (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"a{i},{'xy'[i % 2]}\n" for i in range(60)))
-    call = [sys.executable, "-c", "print(flush=True)\nfrom promptreach.__main__ import main\nmain()"]
+    call = [sys.executable, "-c", "from promptreach.__main__ import main\nprint(flush=True)\nmain()"]
     process = subprocess.Popen(
         [*call, "audit", tmp_path / "model", tmp_path / "rows.csv", "--out", tmp_path / "out"],
         stdout=subprocess.PIPE,
@@ -110,7 +110,7 @@ def test_ctrl_c_while_it_is_imported_ends_as_everywhere(seconds: float, tmp_path
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
-    process.stdout.readline()  # the interpreter itself has started
+    process.stdout.readline()  # the interpreter has started, and what it runs is at hand
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
