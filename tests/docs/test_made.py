@@ -180,8 +180,8 @@ def test_every_verdict_has_a_guide_that_the_first_page_links() -> None:
 
 
 def test_the_picture_of_the_order_knows_every_rule() -> None:
-    assert [rule.__name__ for rule in RULES if rule.__name__ not in made.QUESTIONS] == []
-    verdicts = {word for _, verdict in made.QUESTIONS.values() for word in verdict.split(", ")}
+    assert [rule.__name__ for rule in RULES if rule.__name__ not in made.verdict_pictures.QUESTIONS] == []
+    verdicts = {word for _, verdict in made.verdict_pictures.QUESTIONS.values() for word in verdict.split(", ")}
     assert verdicts == {verdict.value for verdict in TuningVerdict}
 
 
