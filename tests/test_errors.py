@@ -74,3 +74,18 @@ def test_many_equal_faults_are_one_line_with_their_count() -> None:
     assert first == "a.csv, row 1, and 1,199 more places up to a.csv, row 1200: no label; expected one. Remove it"
     assert second == "a.csv, row 7: no text; expected one"
     assert len(error.faults) == 1201
+
+
+@pytest.mark.parametrize(
+    ("remedy", "said"),
+    [
+        ("leave it out", "expected y. Leave it out"),
+        ("Leave it out.", "expected y. Leave it out."),
+        ("base_model.x is what PEFT wrote", "expected y. base_model.x is what PEFT wrote"),
+        ('pip install "gguf"', 'expected y. pip install "gguf"'),
+        ("unset", "expected y. Unset"),
+        ("", "expected y"),
+    ],
+)
+def test_a_remedy_begins_as_a_sentence_unless_it_is_to_be_typed(remedy: str, said: str) -> None:
+    assert str(Fault("a", "x", "y", remedy)).endswith(said)

@@ -14,8 +14,8 @@ MANY = 4
 """The number of equal faults from which on they are one line."""
 
 
-_COMMANDS = ("pip ", "python ", "promptreach ")
-"""The words of a remedy that is to be typed as it stands."""
+_COMMANDS = ("pip", "python", "promptreach")
+"""The first words of a remedy that is to be typed as it stands."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Fault:
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.seen}; expected {self.expected}"
-        is_command = self.remedy.startswith(_COMMANDS)
-        remedy = self.remedy if is_command else self.remedy[:1].upper() + self.remedy[1:]
+        first, _, rest = self.remedy.partition(" ")
+        is_word = first.isalpha() and first not in _COMMANDS
+        remedy = f"{first[:1].upper()}{first[1:]} {rest}".rstrip() if is_word else self.remedy
         return f"{text}. {remedy}" if remedy else text
 
 
