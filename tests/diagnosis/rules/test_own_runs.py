@@ -151,3 +151,13 @@ def test_a_rank_that_is_too_low_leaves_the_verdict_to_the_prompts(prompt_gain: f
     judgement = judged(prompt_gain=prompt_gain, user=-0.3, own={"method": "lora", "tokens": 0, "rank": 1})
     assert judgement.verdict is verdict
     assert not any("too few" in text for text in (judgement.headline, *(reason.text for reason in judgement.reasons)))
+
+
+def test_the_setting_that_costs_most_is_told_first_where_the_control_does() -> None:
+    path = (step("pooling", "first", "mean", 0.15),)
+    own = {"kind": "adapter"}
+    judgement = judged(prompt_gain=0.0, user=-0.2, own=own, path=path, head_gain=0.0, lora_over_head=0.0)
+    assert (judgement.verdict, judgement.chosen) == (TuningVerdict.OPTIMISER, "head")
+    assert judgement.reasons[0].text.startswith("The read-out")
+    assert judgement.reasons[1].text.startswith("The head alone against yours")
+    assert len([reason for reason in judgement.reasons if reason.text.startswith("The read-out")]) == 1

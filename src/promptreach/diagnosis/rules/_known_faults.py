@@ -9,6 +9,7 @@ from dataclasses import replace
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.circumstances import PartsNumbers
 from promptreach.diagnosis.numbers import USER
+from promptreach.diagnosis.rules._blame import training_reasons
 from promptreach.diagnosis.rules._unlearnable import nothing_learnt
 from promptreach.diagnosis.rules.measurements import Measurements, sentence
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
@@ -96,12 +97,15 @@ def control_does(seen: Measurements) -> Judgement | None:
     if not tuned or any(head[name].low > 0 for name in tuned) or not seen.keeps_up("head"):
         return None
     best = max(tuned, key=lambda name: head[name].gain)
+    # What one of their settings costs tells more than that the whole falls short.
+    costs = [reason for reason in training_reasons(seen) if reason.check == "attempt"]
     return Judgement(
         TuningVerdict.OPTIMISER,
         Evidence.MEASURED,
         f"{sentence(seen.control)} does this task already ({seen.score('head')}), and {_small(seen.your)} is worse "
         f"than that ({seen.score(USER)}).",
         (
+            *costs,
             measured(f"{sentence(seen.control)} against yours: {seen.gain(over['head'])}."),
             measured(f"Nothing trained here is better than it: {best} {seen.gain(head[best])}."),
         ),
