@@ -1,4 +1,4 @@
-"""Same seed, same report: bit for bit over hash seeds, in all that is printed over workers, in the verdict over threads.
+"""Same seed, same report: bit for bit over hash seeds, all that is printed over workers, the verdict over threads.
 
 Run as a script, this file is the audit that is compared: python test_run_same_everywhere.py MODEL FOLDER [WORKERS]
 """
@@ -64,8 +64,8 @@ def test_neither_threads_nor_workers_nor_hash_seeds_change_what_is_told(tmp_path
     assert found[1, 1, 1] == plain
     assert [told(one) for one in found.values()] == [told(plain)] * 3
     assert [table(one) for one in found.values()] == [table(plain)] * 3
-    # Threads change the last digits. LoRA's best rate on this model, which was never trained, is nearly too large: there
-    # they grow until other rows are right, so of that run nothing is asked.
+    # Threads change the last digits. LoRA's best rate on this model, which was never trained, is nearly too large:
+    # there they grow until other rows are right, so of that run nothing is asked.
     assert threaded["verdict"] == plain["verdict"]
     for name, loss in losses(plain).items():
         if not name.startswith("lora"):
