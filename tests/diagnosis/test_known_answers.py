@@ -70,7 +70,9 @@ def test_pefts_default_start_and_rate_on_smollm2_are_the_optimiser() -> None:
     found = diagnose(model, animal_or_tool(), attempt=attempt, **{**OPTIONS, "tokens": (4,), "steps": 60})
     assert found.verdict is TuningVerdict.OPTIMISER
     path, fitting = found.findings["attempt"]["path"], found.findings["training"]["methods"]["prompt 4 tokens"]
-    assert {step["setting"] for step in path} <= {"init", "learning_rate"}
+    # Where the verdict hung on runs that were not done, all were trained longer, and the steps are told as well.
+    assert {"init", "learning_rate"} & {step["setting"] for step in path}
+    assert {step["setting"] for step in path} <= {"init", "learning_rate", "steps"}
     assert path[-1]["score"] <= fitting["loss"] + MARGIN["loss"] / 2
     assert found.recommended is not None
     assert found.recommended.init == "vocabulary"
