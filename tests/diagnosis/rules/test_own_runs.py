@@ -111,6 +111,15 @@ def test_more_tokens_are_the_answer_where_no_setting_helps_at_your_length() -> N
     assert judgement.headline.startswith("4 virtual tokens are too few")
 
 
+@pytest.mark.parametrize(("longer", "chosen"), [(0.3, "prompt 16 tokens"), (0.01, "prompt 4 tokens")])
+def test_of_enough_tokens_the_fewest_that_keep_up_with_the_longer_are_advised(longer: float, chosen: str) -> None:
+    """LoRA that both lengths beat says nothing of which of them is long enough."""
+    gains = {"prompt 1 token": -0.3, "prompt 4 tokens": 0.05, "prompt 16 tokens": 0.05 + longer}
+    judgement = judged(gains=gains, user=-0.25, own={"tokens": 1})
+    assert (judgement.verdict, judgement.chosen) == (TuningVerdict.MORE_TOKENS, chosen)
+    assert judgement.headline.startswith("1 virtual token is too few")
+
+
 def test_the_larger_part_of_the_gap_decides_between_settings_and_tokens() -> None:
     gains = {"prompt 4 tokens": -0.06, "prompt 16 tokens": 0.0}
     assert judged(gains=gains, user=-0.25, own={"tokens": 4}).verdict is TuningVerdict.OPTIMISER

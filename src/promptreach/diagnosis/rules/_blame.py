@@ -8,6 +8,7 @@ from promptreach.diagnosis.rules.measurements import (
     Measurements,
     sentence,
     settings_of,
+    size_of,
     unit_of,
 )
 from promptreach.diagnosis.verdict import Judgement, measured
@@ -107,13 +108,16 @@ def _optimiser(seen: Measurements, fitting: str) -> Judgement:
 
 def _more_tokens(seen: Measurements, user: UserNumbers, fitting: str) -> Judgement:
     form = seen.methods(user.method)
-    enough = min((name for name in form if seen.keeps_up(name)), key=lambda name: form[name].tokens, default=fitting)
-    run, few = form[enough], f"{user.tokens} {unit_of(user.method)}"
+    # The shortest that keeps up with LoRA and with all that are longer: LoRA need not be at its end.
+    good = [name for name in form if seen.keeps_up(name) and seen.longer_gains(name) <= seen.margin]
+    enough = min(good, key=lambda name: form[name].tokens, default=fitting)
+    run, few = form[enough], size_of(user.method, user.tokens)
+    is_or_are = "is" if user.tokens == 1 else "are"
     better = seen.gain(seen.training.against_user[enough])
     return Judgement(
         TuningVerdict.MORE_TOKENS,
         Evidence.MEASURED,
-        f"{few} are too few: {run.tokens} reach {seen.score(enough)}, yours {seen.score(USER)}.",
+        f"{few} {is_or_are} too few: {run.tokens} reach {seen.score(enough)}, yours {seen.score(USER)}.",
         (
             measured(f"{sentence(enough)} against yours: {better}; at {few} no setting tried keeps up."),
             *training_reasons(seen),

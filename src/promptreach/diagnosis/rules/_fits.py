@@ -10,7 +10,7 @@ from promptreach.diagnosis.rules.measurements import (
     Measurements,
     sentence,
     settings_of,
-    unit_of,
+    size_of,
 )
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason, TuningVerdict
@@ -39,11 +39,11 @@ def rival_not_trained(seen: Measurements) -> Judgement | None:
         return Judgement(
             TuningVerdict.MORE_TOKENS,
             Evidence.MEASURED,
-            f"A longer {effect.form} does better still: {longer.tokens} {unit_of(effect.form)} reach "
+            f"A longer {effect.form} does better still: {size_of(effect.form, longer.tokens)} reach "
             f"{seen.score(effect.longer)}, {seen.gain(against)} against {effect.shorter}; LoRA is no measure here.",
             (measured(why),),
             effect.longer,
-            f"Train {4 * longer.tokens} {unit_of(effect.form)}, to see how the curve goes on.",
+            f"Train {size_of(effect.form, 4 * longer.tokens)}, to see how the curve goes on.",
         )
     return undecided(
         f"{sentence(name)} reaches {seen.score(name)}, and the rival it is measured by was not trained.",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from promptreach.certificate import Evidence
 from promptreach.diagnosis.circumstances import BroughtNumbers
 from promptreach.diagnosis.numbers import USER, UserNumbers
-from promptreach.diagnosis.rules.measurements import FORMS, Measurements, unit_of
+from promptreach.diagnosis.rules.measurements import FORMS, Measurements, size_of
 from promptreach.diagnosis.verdict import Judgement, measured, undecided
 from promptreach.report.verdict import Reason, TuningVerdict
 
@@ -70,7 +70,7 @@ def _best_here(seen: Measurements) -> str | None:
 
 def _own(seen: Measurements, user: UserNumbers) -> str:
     """The user's own in words, with its form and size."""
-    size = f"rank {user.rank}" if user.method == "lora" else f"{user.tokens} {unit_of(user.method)}"
+    size = f"rank {user.rank}" if user.method == "lora" else size_of(user.method, user.tokens)
     return f"{seen.your} ({FORMS[user.method]} of {size})"
 
 

@@ -21,6 +21,7 @@ from promptreach.diagnosis.numbers import (
     TrainingNumbers,
     UserNumbers,
 )
+from promptreach.report.formatting import counted
 from promptreach.training.task.metric_names import Metric, ScoreMetric, in_words
 
 MARGIN: Mapping[Metric, float] = {**dict.fromkeys(get_args(ScoreMetric), 0.04), "loss": 0.05}
@@ -251,6 +252,11 @@ class Measurements:
         found = {name: run for name, run in self.methods(form).items() if not self.harmed(name)}
         return dict(sorted(found.items(), key=lambda item: item[1].tokens))
 
+    def longer_gains(self, name: str) -> float:
+        """The most that a longer run of the same form gains over a prompt or prefix; 0 where none is longer."""
+        longer = (shorter[name] for shorter in self.training.against_shorter.values() if name in shorter)
+        return max((against.gain for against in longer), default=0.0)
+
     def fitting(self) -> str | None:
         """The best prompt that keeps up, or the best prefix if no prompt does, among `same_form`.
 
@@ -343,10 +349,15 @@ class Measurements:
 
 def settings_of(run: RunNumbers) -> str:
     """A run's settings in words."""
-    size = f"{run.tokens} {unit_of(run.method)}" if run.tokens else f"rank {run.rank}"
+    size = size_of(run.method, run.tokens) if run.tokens else f"rank {run.rank}"
     starts = {"vocabulary": "vocabulary rows", "text": "the cache of real text", "own text": "your own text"}
     start = starts.get(run.init, run.init)
     return f"a {run.method} of {size} from {start} at learning rate {run.learning_rate:.2g}"
+
+
+def size_of(method: str, tokens: int) -> str:
+    """The length of a prompt or a prefix in words: ``"4 slots"``, ``"1 virtual token"``."""
+    return counted(tokens, unit_of(method).removesuffix("s"))
 
 
 def unit_of(method: str) -> str:
