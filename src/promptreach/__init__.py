@@ -4,9 +4,20 @@ The whole public surface, loaded on first use so that importing this package cos
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from promptreach._version import __version__ as __version__
+
+# Read once by the libraries under torch, when they are loaded; whoever has set them is not overruled.
+# A matrix product is then the same bit for bit over any number of threads (Intel's conditional numerical
+# reproducibility, 0 to 2 % of time here). Otherwise threads change the last digits, and where a learning rate is nearly
+# too large training makes them grow into other answers.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+# A thread that waits for another keeps its processor for microseconds. By default it does for milliseconds, and beside
+# other work an audit then takes several times as long; on an idle machine nothing is lost.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
     from promptreach.certificate import Assumption as Assumption

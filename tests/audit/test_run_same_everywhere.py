@@ -1,4 +1,4 @@
-"""Same seed, same report: bit for bit over hash seeds, all that is printed over workers, the verdict over threads.
+"""Same seed, same report: bit for bit over hash seeds, all that is printed over workers and threads.
 
 Run as a script, this file is the audit that is compared: python test_run_same_everywhere.py MODEL FOLDER [WORKERS]
 """
@@ -60,16 +60,13 @@ def test_neither_threads_nor_workers_nor_hash_seeds_change_what_is_told(tmp_path
         )
         for threads, hash_seed, workers in ((1, 0, 1), (1, 1, 1), (2, 0, 1), (1, 0, 2))
     }
-    plain, threaded = found[1, 0, 1], found.pop((2, 0, 1))
+    plain = found[1, 0, 1]
     assert found[1, 1, 1] == plain
-    assert [told(one) for one in found.values()] == [told(plain)] * 3
-    assert [table(one) for one in found.values()] == [table(plain)] * 3
-    # Threads change the last digits. LoRA's best rate on this model, which was never trained, is nearly too large:
-    # there they grow until other rows are right, so of that run nothing is asked.
-    assert threaded["verdict"] == plain["verdict"]
-    for name, loss in losses(plain).items():
-        if not name.startswith("lora"):
-            assert losses(threaded)[name] == pytest.approx(loss, rel=5e-6)
+    assert [told(one) for one in found.values()] == [told(plain)] * 4
+    assert [table(one) for one in found.values()] == [table(plain)] * 4
+    # LoRA's best rate on this model, which was never trained, is nearly too large: without the setting of the package's
+    # first lines, one bit of a product grows there until other rows are right.
+    assert losses(found[2, 0, 1]) == losses(plain)
 
 
 if __name__ == "__main__":
