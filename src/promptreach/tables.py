@@ -26,7 +26,7 @@ from promptreach.rows.chats import Chat, template_of
 from promptreach.rows.columns import TaskShape, shape_of
 from promptreach.rows.examples import Example, example_of
 from promptreach.rows.options import answers_among, spaced, with_options
-from promptreach.rows.parts import KNOWN_NAMES, PARTS, sources_by_part
+from promptreach.rows.parts import KNOWN_NAMES, PARTS, only_split, sources_by_part
 
 MAX_LETTERS = 2**30
 """The most characters that the rows of one source may have in all; a row counts 64 more for what it takes besides."""
@@ -155,6 +155,8 @@ def _name_of(source: object) -> str:
 def _sources(source: object, given: Mapping[str, object], told: list[str], faults: Faults) -> list[_Source]:
     """The sources of every part, the training part's first."""
     opened, name = _hub_data(source, faults)
+    opened, remarks = only_split(opened, name)
+    told += remarks
     by_part = sources_by_part(opened)
     asked = {part: one for part, one in given.items() if one is not None}
     if by_part is None:
@@ -322,8 +324,10 @@ def _check_whole(whole: _Reading, faults: Faults) -> None:
     role, column = next(iter(whole.shape.columns.items()))
     where = f"{whole.name}, column {shorten(column)}"
     if all(one == inputs[0] for one in inputs):
-        what = "chat" if role == "messages" else role
-        faults.add(Fault(where, f"the same {what} in all {count:,} rows", f"at least 2 different {what}s"))
+        # Of a chat it is what stands before the last answer.
+        what = {"messages": "prompt"}.get(role, role)
+        several = what if what.endswith("s") else f"{what}s"
+        faults.add(Fault(where, f"the same {what} in all {count:,} rows", f"at least 2 different {several}"))
     if 0 < len(whole.chats) < count:
         seen = f"chats in {len(whole.chats):,} of {count:,} rows, and plain texts in the others"
         faults.add(Fault(where, seen, "one kind of rows", "Write all rows as chats, or none."))

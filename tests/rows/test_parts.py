@@ -45,6 +45,22 @@ def test_a_dict_of_sources_of_any_kind(tmp_path: Path) -> None:
     assert task.take([3, 0]).parts == ("held_out", "train")
 
 
+class _Split(list[dict[str, object]]):
+    column_names = ("text", "label")
+
+
+def test_a_split_of_another_name_is_taken_alone_and_named_among_others() -> None:
+    task = read_task({"default": _Split(GOOD)})
+    assert (len(task), task.parts, task.remarks) == (
+        2,
+        (),
+        ("The rows are those of the split 'default', the only one.",),
+    )
+    splits = {"train_sft": _Split(GOOD), "test_sft": _Split(MORE)}
+    assert_told(splits, "the splits 'train_sft', 'test_sft'", "{'train': data['train_sft'], 'test': data['test_sft']}")
+    assert read_task({"train": splits["train_sft"], "test": splits["test_sft"]}).parts[-1] == "held_out"
+
+
 def test_files_and_a_column_may_be_mixed_but_not_give_a_part_twice(tmp_path: Path) -> None:
     rows = [{**row, "split": "train"} for row in GOOD]
     assert Counter(read_task(rows, test=MORE).parts) == {"train": 2, "held_out": 1}

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from promptreach.errors import DataError, Fault
+from promptreach.rows._table import shorten
+
 Part = Literal["train", "validation", "held_out"]
 PARTS: tuple[Part, ...] = ("train", "validation", "held_out")
 
@@ -48,3 +51,24 @@ def sources_by_part(source: object) -> tuple[dict[Part, tuple[str, Any]], list[s
         else:
             found[part] = (str(name), one)
     return found, unknown
+
+
+def only_split(source: object, name: str) -> tuple[object, list[str]]:
+    """The one split of a `datasets.DatasetDict` that has but one, whatever its name, with a remark on it; whatever else
+    as it is, without one.
+
+    Raises:
+        DataError: for several splits of which none means the training part.
+    """
+    if not isinstance(source, Mapping) or "train" in map(part_of, source):
+        return source, []
+    splits: dict[str, Any] = {str(split): rows for split, rows in source.items()}
+    if not splits or not all(hasattr(rows, "column_names") for rows in splits.values()):
+        return source, []
+    first, *others = splits
+    if not others:
+        return splits[first], [f"The rows are those of the split {shorten(first)}, the only one."]
+    remedy = f"Say which is which: {name}#{first}, and --test {name}#{others[0]} (test=)."
+    if name == "data":
+        remedy = f"Say which is which: {{'train': data[{first!r}], 'test': data[{others[0]!r}]}}."
+    raise DataError(Fault(name, f"the splits {', '.join(map(shorten, splits))}", "one called train", remedy))
