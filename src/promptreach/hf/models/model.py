@@ -132,7 +132,7 @@ class OpenModel:
         """Why its weights cannot be taken apart; empty where they can."""
         if self.packing:
             return f"its weights are quantised by {self.packing}, and not numbers as they are"
-        return "" if self.row is not None else f"where those of {self.family} stand is not known"
+        return "" if self.row is not None else f"where the weights of {self.family} stand is not known"
 
     def lacks(self, method: str, init: str = "") -> str:
         """Why a tuning method, or that start of it, is not to be had on this architecture; empty where it is."""
