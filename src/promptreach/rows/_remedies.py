@@ -32,7 +32,7 @@ def other_task(table: Table, by_name: Mapping[str, str], found: Mapping[str, Seq
         found: the columns that were found for each role of a task of labels or of completions.
     """
     is_whole = any(found[one] and found[two] for one, two in (("text", "label"), ("prompt", "completion")))
-    ways = [_preferences(by_name), _answers_called_good(by_name, found), _translations(by_name)]
+    ways = [_preferences(table, by_name), _answers_called_good(by_name, found), _translations(by_name)]
     ways += (
         []
         if is_whole
@@ -47,19 +47,17 @@ def other_task(table: Table, by_name: Mapping[str, str], found: Mapping[str, Seq
     return next((way for way in ways if way), "")
 
 
-def _preferences(by_name: Mapping[str, str]) -> str:
+def _preferences(table: Table, by_name: Mapping[str, str]) -> str:
     if "chosen" not in by_name or "rejected" not in by_name:
         return ""
-    chosen = by_name["chosen"]
+    chosen, alone = by_name["chosen"], "These are preferences. To train the preferred answers alone,"
+    first = table.first.get(chosen)
+    if isinstance(first, list) and len(first) > 1:  # turns, those of the prompt among them
+        return f"{alone} write these as chats, for example: jq -c '{{messages: .{chosen}}}' OLD > NEW"
     if "prompt" in by_name:
-        return (
-            "These are preferences. To train the preferred answers alone, call it with "
-            f"--prompt-col {by_name['prompt']} --completion-col {chosen} (prompt_col, completion_col)."
-        )
-    return (
-        f"These are preferences. To train the preferred answers alone, rename {chosen!r} to 'messages' where it "
-        "holds chats, or split it into a prompt and a completion."
-    )
+        columns = f"--prompt-col {by_name['prompt']} --completion-col {chosen} (prompt_col, completion_col)"
+        return f"{alone} call it with {columns}."
+    return f"{alone} rename {chosen!r} to 'messages' where it holds chats, or split it into a prompt and a completion."
 
 
 def _answers_called_good(by_name: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> str:

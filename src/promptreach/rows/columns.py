@@ -59,7 +59,11 @@ _ASKED = (
     ("source", ("target",)),
     ("document", ("summary",)),
     ("article", ("highlights", "summary")),
+    *((name, ("summary",)) for name in ("dialogue", "dialog", "conversation")),
+    ("problem", ("solution", "answer")),
 )
+_WRITTEN = ("summary", "code", "target_text", "translation", "title", "completion", "output", "response")
+"""The names of what may be meant to be written where a text stands beside it and no label does."""
 _COMPLETION_LIKE = ("response", "output", "answer", "target", "reply")
 _LABEL_LIKE = (
     *("gold_label", "is_duplicate", "score", "similarity", "rating", "stars", "sentiment", "target", "answer"),
@@ -169,7 +173,7 @@ def _task(table: Table, wishes: Mapping[str, str | None], by_name: Mapping[str, 
         if remedy := other_task(table, by_name, found):
             seen = f"the columns {listing(table.columns)}"
             return [Fault(table.name, seen, "the columns of one task", remedy)]
-        if not complete and (shape := _conversation(by_name)):
+        if not complete and (shape := _conversation(table, by_name)):
             return shape
     # The caller's word counts first, then a task with all of its columns, then one that misses a column.
     kinds = wished or complete or begun
@@ -265,11 +269,14 @@ def _pair(
     return (next((first for first in firsts if first), "text"), second)
 
 
-def _conversation(by_name: Mapping[str, str]) -> TaskShape | None:
-    """The shape of chats and of instructions, which are read by their names alone."""
+def _conversation(table: Table, by_name: Mapping[str, str]) -> TaskShape | None:
+    """The shape of chats and of instructions, which are read by their names; beside a summary the first chat is looked
+    at, since it may be the text that is summed up."""
     system = _first_of("system", by_name, ("system", "system_prompt"))
     chat = next((by_name[name] for name in CHATS if name in by_name), None)
-    if chat is not None:
+    first = "" if chat is None else table.first.get(chat)
+    is_prose = isinstance(first, str) and not first.lstrip().startswith(("[", "{")) and "summary" in by_name
+    if chat is not None and not is_prose:
         return TaskShape("chats", {"messages": chat, **system})
     answer = next((by_name[name] for name in _ANSWERS if name in by_name), None)
     if "instruction" not in by_name or answer is None:
@@ -329,7 +336,12 @@ def _column_fault(table: Table, role: str, wish: str | None, found: Sequence[str
     likely = [column for column in table.columns if column.lower() in alike]
     hint = _hint(likely or names, table.columns)
     if role == "label" and not wish and not hint:
-        if len(table.columns) > _FEW:
+        written = [column for column in table.columns if column.lower() in _WRITTEN]
+        text = [column for column in table.columns if column.lower() in COLUMN_NAMES["text"]]
+        if written and text:
+            hint = f" Where {written[0]!r} is to be written, call it with --prompt-col {text[0]} --completion-col "
+            hint += f"{written[0]}."
+        elif len(table.columns) > _FEW:
             hint = " Where columns say of a label each whether it is there, list those that are in one column 'label'."
         hint += " Texts without labels can be split: their beginnings as 'prompt', the rest as 'completion'."
     return Fault(table.name, seen, expected, remedy + hint)

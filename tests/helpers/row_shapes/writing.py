@@ -118,6 +118,56 @@ SHAPES = (
         ),
     ),
     RowShape(
+        "talks and their summaries",
+        {"a.jsonl": columns(dialogue=["A: 1+1? B: 2.", "A: 2+2? B: 4."], summary=["2", "4"])},
+        refused=("the columns of one task", "--prompt-col dialogue --completion-col summary"),
+        followed=led_to(
+            "a.jsonl",
+            columns(dialogue=["A: 1+1? B: 2.", "A: 2+2? B: 4."], summary=["2", "4"]),
+            options={"prompt_col": "dialogue", "completion_col": "summary"},
+            input="A: 1+1? B: 2.",
+            answer="2",
+            columns={"prompt": "dialogue", "completion": "summary"},
+        ),
+    ),
+    RowShape(
+        "texts and their summaries",
+        {"a.jsonl": columns(text=["one and one", "two and two"], summary=["2", "4"])},
+        refused=("no column for the label", "--prompt-col text --completion-col summary"),
+        followed=led_to(
+            "a.jsonl",
+            columns(text=["one and one", "two and two"], summary=["2", "4"]),
+            options={"prompt_col": "text", "completion_col": "summary"},
+            input="one and one",
+            answer="2",
+            columns={"prompt": "text", "completion": "summary"},
+        ),
+    ),
+    RowShape(
+        "several right answers",
+        {"a.jsonl": columns(prompt=["1+1?", "2+2?"], completion=[["2", "two"], ["4", "four"]])},
+        refused=("row 1, column 'completion'", "Keep one of its texts, such as the first"),
+        followed=PROMPTS,
+    ),
+    RowShape(
+        "preferences: chosen and rejected chats",
+        {
+            "a.jsonl": columns(
+                prompt=["1+1?", "2+2?"],
+                chosen=[turns("1+1?", "2"), turns("2+2?", "4")],
+                rejected=[turns("1+1?", "3"), turns("2+2?", "5")],
+            )
+        },
+        refused=("preferences", "jq -c '{messages: .chosen}' OLD > NEW"),
+        followed=led_to(
+            "a.jsonl",
+            lines({"messages": turns("1+1?", "2")}, {"messages": turns("2+2?", "4")}),
+            input="user: 1+1?",
+            answer="2",
+            columns={"messages": "messages"},
+        ),
+    ),
+    RowShape(
         "preferences: answers called good or bad",
         {"a.jsonl": columns(prompt=["1+1?", "1+1?", "2+2?"], completion=["2", "3", "4"], label=[True, False, True])},
         refused=("which answers are good", "drop the column 'label'"),
