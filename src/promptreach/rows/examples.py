@@ -236,10 +236,10 @@ def _problem(value: object, role: str, may_be_empty: Sequence[str] = ()) -> Prob
         return f"{shorten(value)} (lists in a list)", "a label, a number, or a list of labels", f"Of places: {TO_TAGS}"
     if isinstance(value, list | dict) and role != "label":
         inside = [key for key, one in value.items() if isinstance(one, str)] if isinstance(value, dict) else []
-        keep = f"Keep one of its texts, such as that of {shorten(inside[0])}" if inside else "Write it as a string"
+        keep = f"keep one of its texts, such as that of {shorten(inside[0])}" if inside else "write it as a string"
         if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
-            keep = "Keep one of its texts, such as the first, as a string"
-        remedy = f"{keep}; where one object holds whole columns, write an object a row instead."
+            keep = "keep one of its texts, such as the first, as a string"
+        remedy = f"Where one object holds whole columns, write an object a row instead; otherwise {keep}."
         return f"{shorten(value)} ({type(value).__name__})", expected, remedy
     if not isinstance(value, str):
         remedy = "Give a label, a number, or a list of labels." if role == "label" else "Write it as a string."

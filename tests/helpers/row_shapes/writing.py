@@ -146,7 +146,7 @@ SHAPES = (
     RowShape(
         "several right answers",
         {"a.jsonl": columns(prompt=["1+1?", "2+2?"], completion=[["2", "two"], ["4", "four"]])},
-        refused=("row 1, column 'completion'", "Keep one of its texts, such as the first"),
+        refused=("row 1, column 'completion'", "keep one of its texts, such as the first"),
         followed=PROMPTS,
     ),
     RowShape(
