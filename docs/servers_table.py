@@ -2,7 +2,7 @@
 
 from promptreach.commands.serving import KINDS, READ_IN, SERVERS, takes
 
-_WORDS = {"yes": "as it is", "converted": "after export", "no": "no"}
+_WORDS = {"yes": "as it is", "converted": "after conversion", "no": "no"}
 
 
 def servers(_: str) -> str:

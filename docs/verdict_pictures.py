@@ -8,7 +8,7 @@ from promptreach.report.html import packaged
 VERDICT_TASKS = {
     "fits": ("planted-max", "“Name the largest letter”: the answers came from a prompt, so one exists"),
     "optimiser": ("crippled-first", "“Name the first letter”: the same length, two ways of training"),
-    "more_tokens": ("lookup-two-c", "A random answer for each of 16 letters"),
+    "more_tokens": ("lookup-two-c", "A random answer for each of 36 letters"),
     "form": ("count-last", "“How often did the last letter occur before?”: no skill of this one layer"),
     "data": ("contradicted-letters", "Nearly every input occurs twice, with two different answers"),
 }
