@@ -74,6 +74,32 @@ def test_everything_wrong_with_a_file_is_named_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
+    [
+        ("tokens: [2]\ntokens: [4]\n", "'tokens' twice; expected each key once"),
+        ("text-col: a\ntext_col: b\n", "'text_col' twice"),
+        ("learning_rates: {lora: 1e-3, lora: 1e-2}\n", "'lora' twice"),
+        ("learning_rates: true\n", "learning_rates: True; expected"),
+        ("tokens: []\n", "tokens: []; expected"),
+        ("methods: []\nlora_targets: []\n", "lora_targets: []; expected"),
+        ("learning_rates: {prompt: []}\n", "learning_rates: {'prompt': []}; expected"),
+    ],
+)
+def test_what_would_silently_be_another_choice_is_refused(text: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "audit.yaml"
+    file.write_text(text)
+    status, _, said = run("audit", "m", "d", "--config", file)
+    assert status == 2
+    assert expected in said
+
+
+@pytest.mark.parametrize("given", [("--options", "a=x,a=y,b=z"), ("--class-weights", "a=1,a=2,b=1")])
+def test_a_name_that_is_given_twice_is_refused(given: tuple[str, str]) -> None:
+    status, _, said = run("audit", "m", "d", *given)
+    assert (status, f"{given[0]}: 'a' twice; expected each once" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
     [("- a\n- b\n", "a list; expected keys and values"), ("a: [", "no YAML"), (None, "No such file")],
 )
 def test_what_is_no_file_of_options_is_refused(text: str | None, expected: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import config as jaxtyping_config
 
 from helpers.tasks import labelled, model_of
 from promptreach.errors import InputError
-from promptreach.training.arguments import name_faults, repeat_faults, size_faults
+from promptreach.training.arguments import least_faults, name_faults, rate_faults, repeat_faults, size_faults
 from promptreach.tuning import capacity, diagnose, predict
 
 CALLS: list[tuple[Callable[..., Any], str, object, str]] = [
@@ -52,3 +52,18 @@ def test_every_wrong_element_is_named() -> None:
     ]
     assert [fault.seen for fault in repeat_faults("tokens", (4, 1, 4, 1, 4))] == ["4 twice", "1 twice"]
     assert [size_faults("tokens", ())[0].seen, name_faults("methods", (), ("lora", "head"))[0].seen] == ["none", "none"]
+
+
+def test_numbers_that_nothing_counts_with_are_refused() -> None:
+    found = least_faults({"steps": 2**31, "rank": 10**400, "tokens": 0, "seeds": 3})
+    assert [(fault.where, fault.expected) for fault in found] == [
+        ("steps", "1 to 2,147,483,647"),
+        ("rank", "1 to 2,147,483,647"),
+        ("tokens", "at least 1"),
+    ]
+    assert all(len(fault.seen) < 30 for fault in found)
+    assert [rate_faults("rate", rate)[0].expected for rate in (4e37, float("inf"), 0.0)] == [
+        "at most 1,000,000",
+        "at most 1,000,000",
+        "a positive number",
+    ]

@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+from promptreach.cli._command import exit_status
+from promptreach.errors import raise_if_any
+from promptreach.training.arguments import repeat_faults
+
 _PANEL = "What is answered, and how it is judged"
 
 OptionsCol = Annotated[
@@ -47,5 +51,7 @@ def options_of(given: Sequence[str] | None) -> list[str] | dict[str, str] | None
         return None
     words = [word.strip() for word in (given[0].split(",") if len(given) == 1 else given)]
     if all("=" in word for word in words):
+        with exit_status():
+            raise_if_any(repeat_faults("--options", [word.partition("=")[0].strip() for word in words]))
         return {name.strip(): word.strip() for name, _, word in (one.partition("=") for one in words)}
     return words

@@ -1,5 +1,6 @@
 """The options of ``promptreach audit`` that are more than one word: lists, and all of them from a YAML file."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any, TypeVar, no_type_check
 import typer
 
 from promptreach.cli._command import exit_status
-from promptreach.errors import Fault, InputError
+from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.formats import read_text
+from promptreach.training.arguments import repeat_faults
 
 Number = TypeVar("Number", int, float)
 Rates = tuple[float, ...] | dict[str, tuple[float, ...]]
@@ -61,6 +63,7 @@ def class_weights(option: str, given: str | None) -> str | dict[str, float] | No
     if given is None or given.strip() == "balanced":
         return given and given.strip()
     pairs = [word.strip().rpartition("=") for word in given.split(",")]
+    raise_if_any(repeat_faults(option, [name for name, _, _ in pairs]))
     found = _numbers(option, [number for _, _, number in pairs], float, "balanced, or weights such as neg=1,pos=5")
     return {name: weight for (name, _, _), weight in zip(pairs, found, strict=True)}
 
@@ -100,7 +103,7 @@ def read_config(file: Path) -> dict[str, Any]:
         # A few lines of aliases to aliases would unfold to gigabytes as soon as anything shows or copies them.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise InputError(Fault(str(file), "an alias (*name)", "every value written out where it belongs"))
-        found = yaml.safe_load(text)
+        found, repeated = yaml.safe_load(text), _repeated(yaml.compose(text, yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -108,10 +111,21 @@ def read_config(file: Path) -> dict[str, Any]:
         raise InputError(Fault(str(file), f"no YAML ({reason})", "a YAML file of options")) from None
     if found is None:
         return {}
+    if repeated:
+        raise InputError([Fault(str(file), f"{key!r} twice", "each key once") for key in repeated])
     if not isinstance(found, dict):
         expected = "keys and values such as 'budget: quick'"
         raise InputError(Fault(str(file), f"a {type(found).__name__}", expected))
     return _checked(file, {str(key).replace("-", "_"): value for key, value in found.items()})
+
+
+def _repeated(node: Any) -> list[str]:
+    """The keys that stand twice in one mapping of a YAML document, of which YAML itself keeps the last."""
+    if getattr(node, "id", "") != "mapping":
+        return []
+    keys = [str(key.value).replace("-", "_") for key, _ in node.value]
+    within = [key for _, value in node.value for key in _repeated(value)]
+    return [key for key, count in Counter(keys).items() if count > 1] + within
 
 
 def _checked(file: Path, found: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 
 def _several(given: object) -> object:
@@ -10,10 +10,20 @@ def _several(given: object) -> object:
     return given if isinstance(given, list | dict) or given is None else [given]
 
 
-Names = Annotated[list[StrictStr], BeforeValidator(_several)]
-Words = Annotated[list[StrictStr] | dict[StrictStr, StrictStr], BeforeValidator(_several)]
-Numbers = Annotated[list[StrictInt], BeforeValidator(_several)]
-Rates = Annotated[list[float] | dict[StrictStr, float | list[float]], BeforeValidator(_several)]
+def _number(given: object) -> object:
+    """A number, also as YAML leaves 1e-3: as a word; what is true or false is none."""
+    if isinstance(given, bool):
+        raise ValueError("a valid number")
+    return given
+
+
+# An empty list would pass for a choice that was not made.
+Names = Annotated[list[StrictStr], Field(min_length=1), BeforeValidator(_several)]
+Words = Annotated[list[StrictStr] | dict[StrictStr, StrictStr], Field(min_length=1), BeforeValidator(_several)]
+Numbers = Annotated[list[StrictInt], Field(min_length=1), BeforeValidator(_several)]
+_Number = Annotated[float, BeforeValidator(_number)]
+_Rates = Annotated[list[_Number], Field(min_length=1)]
+Rates = Annotated[_Rates | dict[StrictStr, _Number | _Rates], Field(min_length=1), BeforeValidator(_several)]
 
 
 class AuditConfig(BaseModel):

@@ -5,7 +5,6 @@ library. `fit` takes one number of tokens and one method where others take sever
 lone name would even pass for a sequence of letters.
 """
 
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral
@@ -19,13 +18,22 @@ MIN_CONTENT = 8
 MOST_SEED = 2**32 - 1
 """The largest seed that every generator takes."""
 
+MOST_COUNT = 2**31 - 1
+"""Counts beyond this are slips of the hand, and too large for what counts with them."""
+
+MOST_RATE = 1e6
+"""Rates beyond this are slips of the hand: a single step leaves nothing of any start."""
+
 
 def least_faults(values: Mapping[str, int | None], least: int = 1, most: int | None = None) -> list[Fault]:
-    """Faults of whole numbers, by name, that are to be at least `least`, and at most `most` if that is given."""
-    expected = f"at least {least}" if most is None else f"{least} to {most:,}"
-    given = [(where, one) for where, one in values.items() if one is not None]
+    """Faults of whole numbers, by name, that are to be at least `least` and at most `most`, or `MOST_COUNT`."""
+    limit = MOST_COUNT if most is None else most
+    given = {where: one for where, one in values.items() if one is not None and not least <= one <= limit}
     return [
-        Fault(where, str(one), expected) for where, one in given if one < least or (most is not None and one > most)
+        Fault(
+            where, str(one) if abs(one) < 10**18 else f"a number of {one.bit_length():,} bits", _whole(least, most, one)
+        )
+        for where, one in given.items()
     ]
 
 
@@ -42,7 +50,8 @@ def seed_faults(seed: Any) -> list[Fault]:
 
 def rate_faults(where: str, given: float | None) -> list[Fault]:
     """Faults of `given` as a learning rate."""
-    return [] if given is None or 0 < given < math.inf else [Fault(where, str(given), "a positive number")]
+    expected = "a positive number" if given is None or given <= MOST_RATE else f"at most {MOST_RATE:,.0f}"
+    return [] if given is None or 0 < given <= MOST_RATE else [Fault(where, str(given), expected)]
 
 
 def size_faults(where: str, given: Any) -> list[Fault]:
@@ -67,6 +76,11 @@ def repeat_faults(where: str, given: Any) -> list[Fault]:
     """Faults of `given` as names or numbers that differ; none where it is no sequence, which the two above tell."""
     counts = Counter(given) if _is_sequence(given, Integral | str) else {}
     return [Fault(where, f"{one!r} twice", "each once") for one, count in counts.items() if count > 1]
+
+
+def _whole(least: int, most: int | None, seen: int) -> str:
+    """What is expected where `seen` was given; the limit of all counts is named where it is passed alone."""
+    return f"at least {least}" if most is None and seen < least else f"{least} to {most or MOST_COUNT:,}"
 
 
 def _is_sequence(given: Any, kind: Any) -> bool:
