@@ -14,19 +14,19 @@ from typing import Any
 
 from promptreach.data import Completions, ContextSpans, TaskData
 from promptreach.errors import Fault
-from promptreach.rows import _hub
 from promptreach.rows._answers import answers_in, labelled, tagged, tags_in, unseen
 from promptreach.rows._checks import SHOWN_FAULTS as SHOWN_FAULTS
 from promptreach.rows._checks import ColumnChecks, Faults
-from promptreach.rows._files import format_of, open_file
+from promptreach.rows._files import open_file
 from promptreach.rows._labels import LABEL_KINDS, Answer, LabelKind, kind_of_labels
 from promptreach.rows._memory import open_memory
+from promptreach.rows._sources import UNREAD, Source, name_of, sources_of, word_of
 from promptreach.rows._table import Row, Table, place, shorten
 from promptreach.rows.chats import Chat, template_of
 from promptreach.rows.columns import TaskShape, shape_of
 from promptreach.rows.examples import Example, example_of
 from promptreach.rows.options import answers_among, spaced, with_options
-from promptreach.rows.parts import KNOWN_NAMES, PARTS, only_split, sources_by_part
+from promptreach.rows.parts import KNOWN_NAMES
 
 MAX_LETTERS = 2**30
 """The most characters that the rows of one source may have in all; a row counts 64 more for what it takes besides."""
@@ -107,7 +107,7 @@ def read_task(
     template = faults.collect(partial(template_of, chat_template)) or ""
     told: list[str] = []
     readings = []
-    for one in _sources(source, {"validation": validation, "held_out": test}, told, faults):
+    for one in sources_of(source, {"validation": validation, "held_out": test}, told, faults):
         reading = faults.collect(partial(_read, one, wishes, told, faults))
         readings += [reading] if reading else []
     if not readings:
@@ -121,7 +121,7 @@ def read_task(
     answers = _labels(whole, kind, faults)
     faults.raise_if_any(whole.name)
     return _chosen_among(
-        replace(_task_of(whole, kind, answers, template, told), source=_name_of(source)), options, faults
+        replace(_task_of(whole, kind, answers, template, told), source=name_of(source)), options, faults
     )
 
 
@@ -138,68 +138,7 @@ def _chosen_among(data: TaskData, options: Sequence[str] | Mapping[str, str] | N
 # The sources, and what each holds ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Source:
-    """One source of rows: the part that all of them belong to, or an empty string, and how that is known."""
-
-    part: str
-    name: str
-    source: object
-    by_name: bool = False  # a split of a data set, which may lack labels; not a file that the caller named
-
-
-def _name_of(source: object) -> str:
-    return str(source) if isinstance(source, (str, os.PathLike)) else "data"
-
-
-def _sources(source: object, given: Mapping[str, object], told: list[str], faults: Faults) -> list[_Source]:
-    """The sources of every part, the training part's first."""
-    opened, name = _hub_data(source, faults)
-    opened, remarks = only_split(opened, name)
-    told += remarks
-    by_part = sources_by_part(opened)
-    asked = {part: one for part, one in given.items() if one is not None}
-    if by_part is None:
-        found = [_Source("", name, opened)]
-    else:
-        parts, unknown = by_part
-        found = []
-        for name_of_part in (part for part in PARTS if part in parts):
-            word, one = parts[name_of_part]
-            is_path = isinstance(one, (str, os.PathLike))
-            said = str(one) if is_path else name if len(parts) == 1 else f"{name}, split {word!r}"
-            found.append(_Source(name_of_part, said, _hub_data(one, faults)[0], by_name=not is_path))
-        told += [f"The split {shorten(word)} is no part of this audit and was not read." for word in unknown]
-    for part, one in asked.items():
-        opened, name = _hub_data(one, faults)
-        if sources_by_part(opened) is not None:
-            remedy = f"Name one of them, as in {name}#validation, or pass it alone."
-            faults.add(Fault(_word(part), f"{name} has several splits", "one source of rows", remedy))
-            continue
-        if any(other.part == part for other in found):
-            expected = f"one {_word(part)} part"
-            faults.add(Fault(_word(part), "given, and a split of the data as well", expected, "Leave one of them out."))
-            continue
-        found.append(_Source(part, name if isinstance(one, (str, os.PathLike)) else _word(part), opened))
-    return found
-
-
-def _word(part: str) -> str:
-    """The caller's word for a part."""
-    return "test" if part == "held_out" else part
-
-
-def _hub_data(source: object, faults: Faults) -> tuple[object, str]:
-    """What a hub id names, or the source itself; and what messages call it."""
-    if not isinstance(source, (str, os.PathLike)):
-        return source, _name_of(source)
-    path, name = Path(source), _hub.hub_name(source) if isinstance(source, str) else None
-    if name is None or format_of(path) or os.path.lexists(path) or os.path.lexists(path.parent):
-        return source, str(source)
-    return faults.collect(lambda: _hub.load(str(source), name)) or (), str(source)
-
-
-def _opened(one: _Source) -> AbstractContextManager[Table]:
+def _opened(one: Source) -> AbstractContextManager[Table]:
     if isinstance(one.source, (str, os.PathLike)):
         return open_file(Path(one.source))
     return nullcontext(open_memory(one.source, one.name))
@@ -230,8 +169,9 @@ class _Reading:
         return any(self.parts) and set(self.parts) != {"train"}
 
 
-def _read(one: _Source, wishes: Mapping[str, str | None], told: list[str], faults: Faults) -> _Reading | None:
+def _read(one: Source, wishes: Mapping[str, str | None], told: list[str], faults: Faults) -> _Reading | None:
     """The rows of one source, or None where it is left out. Without a shape they are still read, for their form."""
+    before = faults.count
     with _opened(one) as table:
         shape = shape_of(table, {**wishes, "split": None} if one.part else wishes) if table.columns else None
         if isinstance(shape, list):
@@ -243,6 +183,10 @@ def _read(one: _Source, wishes: Mapping[str, str | None], told: list[str], fault
         reading = _Reading(table.name, None if shape is None else TaskShape(shape.kind, columns))
         checks = ColumnChecks(one.part, wishes["split"] is not None, one.by_name)
         _read_rows(table, reading, checks, faults)
+        is_part = one.part in ("validation", "held_out") and one.source is not UNREAD
+        if is_part and not checks.rows and faults.count == before:
+            remedy = "Leave this part out, or check that this is the source you mean."
+            faults.add(Fault(table.name, "no rows", f"rows of the {word_of(one.part)} part", remedy))
         left_out, idle = checks.finish(table.name, columns, told, faults)
         is_column = "split" in columns and "split" not in idle
         if not is_column:
@@ -297,11 +241,13 @@ def _joined(readings: Sequence[_Reading], faults: Faults) -> _Reading:
         first.part_sources = {part or "train": source for part, source in first.part_sources.items()}
     for other in readings[1:]:
         for part in sorted(set(first.parts) & set(other.parts)):
-            seen, remedy = f"two {_word(part)} parts: {first.name} and this one", "Leave one of them out."
-            faults.add(Fault(other.name, seen, f"one {_word(part)} part", remedy))
+            seen, remedy = f"two {word_of(part)} parts: {first.name} and this one", "Leave one of them out."
+            faults.add(Fault(other.name, seen, f"one {word_of(part)} part", remedy))
         kinds = [one.shape.kind for one in (first, other) if one.shape is not None]
         if len(set(kinds)) > 1:
             faults.add(Fault(other.name, f"rows of {kinds[1]}", f"rows of {kinds[0]}, as in {first.name}"))
+        if fault := _second_texts(first, other):
+            faults.add(fault)
         first.examples += other.examples
         first.rows += other.rows
         first.parts += other.parts
@@ -309,6 +255,16 @@ def _joined(readings: Sequence[_Reading], faults: Faults) -> _Reading:
         first.part_sources |= other.part_sources
         first.unused = tuple(dict.fromkeys([*first.unused, *other.unused]))
     return first
+
+
+def _second_texts(first: _Reading, other: _Reading) -> Fault | None:
+    """The fault of two parts of which one alone has second texts: they would be dropped, or be empty."""
+    if first.shape is None or other.shape is None or ("pair" in first.shape.columns) == ("pair" in other.shape.columns):
+        return None
+    having, lacking = (first, other) if "pair" in first.shape.columns else (other, first)
+    seen = f"no second text, and {having.name} has one in its column {shorten(having.columns['pair'])}"
+    remedy = "Add that column to the part without it, or drop it from the other."
+    return Fault(lacking.name, seen, "a second text in every part or in none", remedy)
 
 
 def _check_whole(whole: _Reading, faults: Faults) -> None:
@@ -357,7 +313,7 @@ def _labels(whole: _Reading, kind: LabelKind, faults: Faults) -> list[Any]:
         for (part, one), row in unseen(answers, whole.parts, whole.rows).items():
             seen = f"the {what} {shorten(one)} (row {row}), which no row of the training part has"
             remedy = "Add rows of it to the training part, or drop these."
-            faults.add(Fault(f"{where}, {_word(part)} part", seen, f"{what}s that training sees", remedy))
+            faults.add(Fault(f"{where}, {word_of(part)} part", seen, f"{what}s that training sees", remedy))
     return answers
 
 

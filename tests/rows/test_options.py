@@ -1,5 +1,7 @@
 """Rows with several options: the shapes that people have, read as meant, or refused with what to do."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -57,6 +59,10 @@ def test_answers_are_read_as_text_letter_or_place(rows: list[dict[str, Any]], ri
         (rows_of([0, 1], ["one"]), "at least two different"),
         (rows_of([0, 1], ["one", "one "]), "at least two different"),
         (rows_of([0, None]), "no value"),
+        (rows_of([0, "²"]), "'²', which is none of"),
+        (rows_of([0, "--5"]), "'--5', which is none of"),
+        (rows_of([0, "1" * 5000]), "which is none of"),
+        (rows_of([0, 10**5000]), "more than 300 digits"),
     ],
 )
 def test_what_could_be_read_in_two_ways_or_none_is_refused(rows: list[dict[str, Any]], words: str) -> None:
@@ -116,6 +122,23 @@ def test_options_that_do_not_fit_the_rows_are_named(options: Any, words: str) ->
         read_task(Completions(("is it?", "was it?"), (" yes", " no")), options=options)
     with pytest.raises(DataError, match="no word for the label 'pos'"):
         read_task(LabelledTexts(("a", "b"), (0, 1), ("neg", "pos")), options=["neg", "other"])
+
+
+def test_options_that_are_no_texts() -> None:
+    """In a process of its own, as users have it: here types are checked before anything else is."""
+    code = """
+from promptreach.errors import DataError
+from promptreach.tables import read_task
+for options in ({"x": None, "y": "b"}, {"x": 1}, 5, "xy"):
+    try:
+        read_task((["a", "b"], ["x", "y"]), options=options)
+    except DataError as error:
+        print(error)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert out[0] == "options: None for 'x'; expected a text"
+    assert out[1] == "options: 1 for 'x'; expected a text"
+    assert [line.split(";")[0] for line in out[2:]] == ["options: 5", "options: 'xy'"]
 
 
 def test_the_cell_of_options_and_the_blank_in_front() -> None:

@@ -4,13 +4,32 @@ import ast
 import json
 import math
 import re
+from typing import Any
 
-from promptreach.rows._table import Missing
+from promptreach.errors import DataError, Fault
+from promptreach.rows._table import Missing, shorten
 
 _LONGEST = 100_000
 """Characters of a cell that is looked into."""
 _TOUCHING = re.compile(r"""['"]\s+['"]""")
 """Texts with nothing between them but blanks, as arrays are printed: Python would read them as one."""
+
+
+def arrow_values(name: str, column: str, values: Any) -> list[Any]:
+    """The values of an Arrow column as Python has them.
+
+    Raises:
+        DataError: for values that Python cannot hold, as are dates after the year 9999 and unknown time zones.
+    """
+    try:
+        found: list[Any] = values.to_pylist()
+    except (ArithmeticError, ValueError, LookupError) as error:
+        seen = f"values of the type {shorten(str(values.type))} that cannot be read: {shorten(str(error), 200)}"
+        remedy = "Write them as texts or numbers, or drop the column."
+        raise DataError(
+            Fault(f"{name}, column {shorten(column)}", seen, "values that Python can hold", remedy)
+        ) from error
+    return found
 
 
 def is_gap(value: object) -> bool:

@@ -13,6 +13,8 @@ from promptreach.rows.parts import KNOWN_NAMES, part_of
 
 SHOWN_FAULTS = 20
 """The number of faults of one source that are listed; the rest are counted."""
+LEAST_WEIGHT, MOST_WEIGHT = 1e-30, 1e30
+"""The range of weights that are not 0: their sums, and the shares of these, are told apart in single precision."""
 Value = TypeVar("Value")
 
 
@@ -101,11 +103,12 @@ class ColumnChecks:
     def _weigh(self, value: object, where: str, faults: Faults) -> None:
         try:
             weight = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             weight = math.nan
-        if not math.isfinite(weight) or weight < 0:
+        if weight != 0 and not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
             seen = "no weight" if is_gap(value) else f"the weight {shorten(value)}"
-            faults.add(Fault(where, seen, "a number that is not negative", "Mend it, or drop the column."))
+            expected = f"a number that is not negative: 0, or from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
+            faults.add(Fault(where, seen, expected, "Mend it, or drop the column."))
             return
         self.weight = weight
         if len(self.weights) < 2:

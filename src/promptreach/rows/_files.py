@@ -5,6 +5,7 @@ import csv
 import gzip
 import importlib
 import lzma
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from promptreach.errors import DataError, Fault, MissingExtraError, install_command
+from promptreach.rows._cells import arrow_values
 from promptreach.rows._json import array_table, is_array, lines_table
 from promptreach.rows._lines import CARRIAGE_RETURNS, MAX_ROW_BYTES, BadRow, Lines
 from promptreach.rows._table import Row, Table, place, records, rows_of, shorten
@@ -38,6 +40,8 @@ _OTHERS = {
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".npy", ".npz"), "Nothing is unpickled here: write JSON or Parquet."),
 }
 """The remedies for files of formats that are not read."""
+_LONGEST_NAME = 500
+"""Characters of a path that is told where there is no such file: it may be a text by mistake."""
 FORMATS = (*_JSON, *_DELIMITERS, ".parquet")
 
 
@@ -57,16 +61,17 @@ def open_file(path: Path) -> Iterator[Table]:
         MissingExtraError: for Parquet without pyarrow.
     """
     name, suffix = str(path), format_of(path)
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    # `os.path` takes a name that is too long for one that is not there, where `Path` raises.
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         seen, remedy = "a pipe or a device, which may never end", "Write what comes out of it to a file first."
         raise DataError(Fault(name, seen, "a regular file", remedy))
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError(Fault(name, "a folder", "a file", _in_folder(path)))
     try:
         raw = path.open("rb")
     except (OSError, ValueError) as error:
         seen = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise DataError(Fault(name, seen, "a readable file", _nearby(path))) from error
+        raise DataError(Fault(name[:_LONGEST_NAME], seen, "a readable file", _nearby(path))) from error
     with raw:
         if not suffix:
             known = f"a name that ends in {', '.join(FORMATS)}"
@@ -177,9 +182,12 @@ def _parquet(name: str, stream: BufferedIOBase) -> Table:
         number = 0
         try:
             for batch in file.iter_batches(batch_size=4096, columns=list(wanted)):
-                for values in zip(*(batch.column(column).to_pylist() for column in wanted), strict=True):
+                listed = (arrow_values(name, column, batch.column(column)) for column in wanted)
+                for values in zip(*listed, strict=True):
                     number += 1
                     yield Row(number, None, values)
+        except DataError as error:
+            yield from error.faults
         except damage as error:
             yield fault(error)
 

@@ -22,9 +22,13 @@ LABEL_KINDS: tuple[LabelKind, ...] = ("one", "several", "number")
 Problem = tuple[str, str, str]
 """What was seen, what was expected, and what to do about it."""
 
-_WHOLE = re.compile(r"[+-]?\d+\.0*")
+_WHOLE = re.compile(r"([+-]?\d{1,300})\.0*")
 _GAPS = frozenset({"nan", "none", "null", "n/a", "na", "<na>", "undefined", "-"})
 """The texts that programs write where a value is missing, in lower case."""
+MOST_NUMBER = 1e30
+"""The largest number, up or down, that is predicted: answers are in single precision, which ends at 3e38."""
+_NEAR = 1e-6
+"""The least range of numbers as a share of the largest: single precision has seven digits."""
 _NO_LABEL = -1
 """The number that marks a row without a label in many data sets."""
 _IDENTIFIERS_FROM = 20
@@ -54,8 +58,10 @@ def settled(answers: Sequence[Answer]) -> list[Label] | Problem:
 
     A column is alike in every format: 1.0 is 1 as a number of JSON and as the text of a CSV cell.
     """
-    if all(isinstance(answer, str) and _WHOLE.fullmatch(answer.strip()) for answer in answers):
-        return [int(_number(answer) or 0) for answer in answers]
+    # From the digits: a float has but 16 of them, so that two long identifiers would be one label.
+    whole = [_WHOLE.fullmatch(answer.strip()) if isinstance(answer, str) else None for answer in answers]
+    if all(whole):
+        return [int(match[1]) for match in whole if match]
     numbers = {answer: _number(answer) for answer in set(answers)}
     decimals = {answer: number for answer, number in numbers.items() if number and not number.is_integer()}
     if any(isinstance(answer, float | tuple) for answer in numbers) or (decimals and None not in numbers.values()):
@@ -100,7 +106,7 @@ def split_labels(answers: Sequence[Answer], rows: Sequence[int]) -> list[tuple[s
 
 
 def numbers_of_rows(answers: Sequence[Answer], rows: Sequence[int]) -> list[float] | list[Problem]:
-    """The numbers of all rows, or a fault for each row without one, and for a column of the same in all."""
+    """The numbers of all rows, or a fault for each row without one, and for numbers that cannot be told apart."""
     found = [_number(answer) for answer in answers]
     missing = [
         (f"{shorten(answer)} (row {row})", "a number", "Mend it, or drop the row.")
@@ -111,10 +117,27 @@ def numbers_of_rows(answers: Sequence[Answer], rows: Sequence[int]) -> list[floa
         remedy = "Write numbers in their place, such as 0, 1 and 2; or leave label_kind (--label-kind) out."
         return [(f"{missing[0][0]} and no number in any row", "numbers", remedy)]
     numbers = [number for number in found if number is not None]
-    if not missing and len(set(numbers)) == 1:
+    if missing:
+        return missing
+    problem = _unfit(numbers, rows)
+    return [problem] if problem else numbers
+
+
+def _unfit(numbers: Sequence[float], rows: Sequence[int]) -> Problem | None:
+    """What keeps numbers from being predicted: one that is too large, or that they are the same, or nearly so."""
+    largest = max(numbers, key=abs)
+    spread, size = max(numbers) - min(numbers), abs(largest)
+    if size > MOST_NUMBER:
+        seen = f"the number {largest:g} (row {rows[numbers.index(largest)]})"
+        return seen, f"none beyond {MOST_NUMBER:g}, up or down", "Divide all numbers by the same one, or drop the row."
+    if not spread:
         seen = f"the one number {numbers[0]:g} in all {len(rows):,} rows"
-        return [(seen, "at least 2 different numbers", "Check the column, or add rows.")]
-    return missing or numbers
+        return seen, "at least 2 different numbers", "Check the column, or add rows."
+    if spread < max(1 / MOST_NUMBER, size * _NEAR):
+        seen = f"numbers from {min(numbers):.17g} to {max(numbers):.17g}"
+        expected = "numbers that are further apart, as single precision tells them"
+        return seen, expected, "Subtract the same number from all, and multiply what is left by the same one."
+    return None
 
 
 def _number(answer: Answer) -> float | None:
@@ -122,7 +145,7 @@ def _number(answer: Answer) -> float | None:
         return None
     try:
         number = float(answer)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

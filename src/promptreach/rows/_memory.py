@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from promptreach.errors import DataError, Fault
+from promptreach.rows._cells import arrow_values
 from promptreach.rows._table import Record, Row, Table, place, shorten, table_of
 
 _GAPS = ("NAType", "NaTType")
@@ -25,6 +26,7 @@ def open_memory(source: object, name: str = "data") -> Table:
     if isinstance(source, tuple) and len(source) == 2 and not any(isinstance(part, Mapping) for part in source):
         source = {"text": source[0], "label": source[1]}
     if isinstance(source, Mapping):
+        _refuse_twins(name, list(source))
         return _of_columns(name, {str(key): _listed(name, str(key), values) for key, values in source.items()})
     if not isinstance(source, Iterable) or isinstance(source, (str, bytes)):
         expected = "a path, a hub id, a list of dicts, a frame, a mapping of columns, or a pair (texts, labels)"
@@ -63,17 +65,24 @@ def _frame(name: str, source: Any) -> dict[str, list[Any]] | None:
     if hasattr(source, "collect_schema") and hasattr(source, "collect"):
         source = source.collect()
     if hasattr(source, "column_names") and hasattr(source, "to_pylist"):
-        names, values = list(source.column_names), [column.to_pylist() for column in source.columns]
+        names = list(source.column_names)
+        values = [arrow_values(name, *one) for one in zip(names, source.columns, strict=True)]
     elif hasattr(source, "columns") and (hasattr(source, "to_dicts") or hasattr(source, "iloc")):
         names = list(source.columns)
         values = [source[column].to_list() for column in names] if len(set(names)) == len(names) else []
     else:
         return None
-    if twice := [str(column) for column, count in Counter(names).items() if count > 1]:
-        seen = f"columns of the same name: {', '.join(map(shorten, twice))}"
-        raise DataError(Fault(name, seen, "columns of different names", "Rename or drop one of them."))
+    _refuse_twins(name, names)
     pairs = zip(names, values, strict=True)
     return {str(column): [_plain(value) for value in column_values] for column, column_values in pairs}
+
+
+def _refuse_twins(name: str, names: Sequence[object]) -> None:
+    """Refuse two columns of one name, or of a number and its digits, of which one would hide the other."""
+    counts = Counter(map(str, names))
+    if twice := dict.fromkeys(shorten(column) for column in names if counts[str(column)] > 1):
+        seen = f"columns of the same name: {', '.join(twice)}"
+        raise DataError(Fault(name, seen, "columns of different names", "Rename or drop one of them."))
 
 
 def _plain(value: Any) -> object:

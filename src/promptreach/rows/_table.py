@@ -59,7 +59,10 @@ def shorten(value: object, length: int = 60) -> str:
     """`value` as Python would write it, in at most `length` characters, without ever writing a huge one out."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = length
-    text = short.repr(value)
+    try:
+        text = short.repr(value)
+    except ValueError:  # an integer of thousands of digits, which Python refuses to write
+        text = f"a huge {type(value).__name__}"
     return text if len(text) <= length else text[: length - 3] + "..."
 
 

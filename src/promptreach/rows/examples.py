@@ -19,6 +19,7 @@ _UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of surrogate pa
 _LISTED = ("label", "words", "tags", "options")
 """The roles whose values may be lists, which CSV writes as text."""
 _OPTIONAL = ("input", "system", "context")
+_HUGE = 10**300
 Problem = tuple[str, str, str]
 
 
@@ -125,6 +126,7 @@ def _words(values: Mapping[str, object], where: Callable[[str], str]) -> Example
             faults.append(Fault(where(role), seen, expected, "Mend it, or drop the row."))
             continue
         bad = [part for part in parts if isinstance(part, bool) or not isinstance(part, str | Integral)]
+        bad += [part for part in parts if isinstance(part, Integral) and _is_huge(part)]
         bad += [
             part for part in parts if isinstance(part, str) and (part.split() != [part] or _UNWRITABLE.search(part))
         ]
@@ -202,6 +204,11 @@ def _instruction(values: Mapping[str, str]) -> Example:
     return Example(prompt, "", values["completion"], chat)
 
 
+def _is_huge(value: Integral) -> bool:
+    """Whether an integer has more digits than floats hold; of thousands Python does not even write the digits."""
+    return abs(int(value)) >= _HUGE
+
+
 def _label(value: object) -> str | int | float | tuple[str, ...]:
     if isinstance(value, list | tuple):
         return tuple(str(one) for one in value)
@@ -221,6 +228,12 @@ def _problem(value: object, role: str, may_be_empty: Sequence[str] = ()) -> Prob
         return "the row does not have this column", expected, "Add it or drop the row."
     if is_gap(value):
         return f"no value ({value})", expected, "Fill it in or drop the row."
+    if role in ("label", "answer") and isinstance(value, Integral) and _is_huge(value):
+        seen = f"{shorten(value)}, an integer of more than 300 digits"
+        remedy = (
+            "Write all of them as strings where they are names; divide them by the same one where they are numbers."
+        )
+        return seen, "a shorter integer", remedy if role == "label" else "Write the text of the right option."
     if role in ("label", "answer") and (
         isinstance(value, Integral) or (isinstance(value, float) and math.isfinite(value))
     ):

@@ -1,7 +1,8 @@
 """Rows whose answer is one of several texts: a list in every row, or the same few everywhere."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from promptreach.errors import Fault
 from promptreach.rows._table import shorten
 
 _SHOWN = 5
+_PLACE = re.compile(r"-?[0-9]{1,9}")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Problem = tuple[str, str, str]
 
@@ -57,7 +59,7 @@ def answers_among(
     texts = [str(answer).strip() for answer in answers]
     ways = [[_place([one.strip() for one in own], text) for own, text in zip(options, texts, strict=True)]]
     ways.append([_place(own, text) for own, text in zip(names, texts, strict=True)])
-    numbers = [int(text) if text.lstrip("-").isdigit() else None for text in texts]
+    numbers = [int(text) if _PLACE.fullmatch(text) else None for text in texts]
     counted = [number for number in numbers if number is not None]
     from_one = [number == len(own) for number, own in zip(numbers, options, strict=True)]
     if (
@@ -116,6 +118,10 @@ def with_options(data: TaskData, given: Sequence[str] | Mapping[str, str]) -> Ta
     Returns:
         The rows, or all faults: an option that is no row's answer, an answer that is no option, options that repeat.
     """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return [Fault("options", shorten(given), "a list of texts, or a mapping from a label to its word")]
+    if isinstance(given, Mapping) and (bad := [name for name, word in given.items() if not isinstance(word, str)]):
+        return [Fault("options", f"{shorten(given[one])} for {shorten(one)}", "a text") for one in bad]
     words = [str(one).strip() for one in (given.values() if isinstance(given, Mapping) else given)]
     twice = [word for word, count in Counter(words).items() if count > 1]
     faults = [Fault("options", f"{word!r} twice", "each once") for word in twice]

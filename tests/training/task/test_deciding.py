@@ -2,7 +2,7 @@
 
 import pytest
 
-from promptreach.data import Completions, LabelledTexts
+from promptreach.data import Completions, LabelledTexts, SeveralLabels, TaggedWords
 from promptreach.training.task.deciding import (
     chosen_metric,
     metric_faults,
@@ -11,6 +11,7 @@ from promptreach.training.task.deciding import (
     usual_metric,
 )
 from promptreach.training.task.judging import PLAIN, Judging
+from promptreach.training.task.metric_names import METRICS
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,19 @@ def test_a_metric_that_does_not_fit_is_named(metric: str, classes: int, expected
     data = LabelledTexts(("a", "b"), (0, 1), names) if classes else Completions(("a",), ("b",))
     faults = metric_faults(metric, data)
     assert [expected in str(fault) for fault in faults] == ([True] if expected else [])
+
+
+@pytest.mark.parametrize("metric", ["f1", "average_precision"])
+def test_the_remedy_names_only_metrics_that_may_be_taken(metric: str) -> None:
+    for data in (
+        SeveralLabels(("a", "b"), ((0,), (1,)), ("x", "y")),
+        LabelledTexts(("a", "b"), (0, 1), ("x", "y", "z")),
+        TaggedWords((("a",), ("b",)), ((0,), (1,)), ("x", "y")),
+    ):
+        (fault,) = metric_faults(metric, data)
+        named = {word.strip(".,") for word in fault.remedy.split()} & set(METRICS)
+        assert named <= set(metrics_for(data)[0])
+        assert named or "macro_f1" not in metrics_for(data)[0]
 
 
 def test_options_have_the_metrics_of_labels_where_all_rows_share_them() -> None:

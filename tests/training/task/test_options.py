@@ -5,6 +5,7 @@ import torch
 
 from helpers.tasks import completer, sentences
 from promptreach.data import Completions
+from promptreach.errors import DataError
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.judging import Judging
 from promptreach.training.task.objective import Completion, RightOption
@@ -91,3 +92,17 @@ def test_taken_rows_keep_their_options() -> None:
     assert taken.digest != options.digest
     assert options.chosen(torch.tensor([2.0, 1.0, 3.0, 1.0, 2.0])).tolist() == [1, 1]
     assert options.chosen(torch.tensor([2.0, 2.0, 3.0, 1.0, 2.0])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "length", "words"),
+    [
+        ((" good", " zzz", " qqq"), 20, "' zzz' and ' qqq', which are the same tokens"),
+        ((" a a a a a a a a a a good", " a a a a a a a a a a bad"), 8, "read more of them"),
+    ],
+)
+def test_options_that_are_the_same_tokens_are_refused(options: tuple[str, ...], length: int, words: str) -> None:
+    data = Completions(("the cat sat", "the dog ran"), (options[0],) * 2, rows=(4, 7), options=(options,) * 2)
+    with pytest.raises(DataError, match=words) as caught:
+        encode(completer(), data, length)
+    assert "row 4, options" in caught.value.faults[0].where

@@ -9,7 +9,7 @@ from helpers.tasks import labelled, model_of
 from promptreach.data import LabelledTexts
 from promptreach.errors import DataError
 from promptreach.tables import read_task
-from promptreach.training.task.limits import Limits
+from promptreach.training.task.limits import Limits, drawn_rows
 from promptreach.training.task.parts import PARTS, divided, shared_rows
 from promptreach.training.task.task import prepare
 
@@ -47,6 +47,34 @@ def test_training_rows_that_are_too_few_to_give_some_away() -> None:
     with pytest.raises(DataError, match="3 different inputs to train on, and no validation part"):
         divided(data, 0)
     assert divided(own("train", "held_out"), 0)["held_out"].source == "memory"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_whose_rows_weigh_nothing_is_refused(part: str) -> None:
+    words = {"train": "training", "held_out": "test"}.get(part, part)
+    data = own("train", "validation", "train", "held_out")
+    data = replace(data, weights=tuple(float(one != part) for one in data.parts), columns={"weight": "loss_weight"})
+    with pytest.raises(DataError, match=f"{words} part, column 'loss_weight': the weight 0 in all of its"):
+        divided(data, 0)
+    alone = replace(labelled(40), weights=(1.0, *(0.0,) * 39))
+    with pytest.raises(DataError, match="weights: the weight 0 in all of its"):
+        divided(alone, 0)
+
+
+def test_drawn_rows_that_weigh_nothing_are_refused() -> None:
+    data = own("train", "train", "validation", "held_out")
+    drawn = set(drawn_rows(10, 2, 0))  # of the test part, which has every fourth row
+    data = replace(data, weights=tuple(float(index % 4 != 3 or index // 4 not in drawn) for index in range(40)))
+    divided(data, 0)
+    with pytest.raises(DataError, match="test part, weights: the weight 0 in all of its 2 rows"):
+        prepare(model_of("bert"), data, longest_prompt=4, limits=Limits(held_out=2))
+
+
+def test_one_row_that_counts_is_enough_to_train_on() -> None:
+    data = own("train", "validation", "train", "held_out")
+    weights = tuple(float(index == 0 or part != "train") for index, part in enumerate(data.parts))
+    task = prepare(model_of("bert"), replace(data, weights=weights), longest_prompt=4)
+    assert all(probe.weight.isfinite().all() for probe in task.probes.values())
 
 
 def test_rows_that_stand_in_two_parts_are_counted_by_their_tokens() -> None:

@@ -46,7 +46,7 @@ def metric_faults(metric: str | None, data: TaskData | None) -> list[Fault]:
         return []
     remedy = ""
     if metric in BINARY and "macro_f1" in allowed:
-        remedy = "Of more than two, take macro_f1 or mcc."
+        remedy = f"Of more than two, take {' or '.join(one for one in ('macro_f1', 'mcc') if one in allowed)}."
     elif isinstance(data, Completions) and metric in LABEL_METRICS and not data.options:
         remedy = "Where the completions are a few that repeat, name them with --options (options); or take exact_match."
     return [Fault("metric", f"{metric!r} on {what}", f"one of {', '.join(allowed)}", remedy)]

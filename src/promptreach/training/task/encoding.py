@@ -197,6 +197,7 @@ def _with_options(backbone: Backbone, data: Completions, max_length: int) -> Enc
         truncated += len(read) + longest > max_length
         cut_answers += longest >= max_length
         at += count
+    raise_if_any(_alike_faults(data, sequences, lengths, max_length)[:_SHOWN_FAULTS], DataError)
     true = tuple(own.index(answer) for own, answer in zip(data.options, data.completions, strict=True))
     characters = tuple(len(option.strip()) for option in options)
     found = Options(tuple(sequences), tuple(lengths), tuple(counts), true, characters)
@@ -211,6 +212,31 @@ def _with_options(backbone: Backbone, data: Completions, max_length: int) -> Enc
         found,
         weights=torch.tensor(data.weights) if data.weights else None,
     )
+
+
+def _alike_faults(
+    data: Completions, sequences: Sequence[tuple[int, ...]], lengths: Sequence[int], max_length: int
+) -> list[Fault]:
+    """The faults of options without a token, and of two in a row that are the same tokens.
+
+    Args:
+        sequences, lengths: of all options, one row's behind another's, and the tokens of each that are its own.
+    """
+    rows, faults, at = data.rows or tuple(range(1, len(data) + 1)), [], 0
+    for row, own in zip(rows, data.options, strict=True):
+        where, first = f"{data.source}, row {row}, options", dict[tuple[int, ...], str]()
+        for option, ids, length in zip(own, sequences[at:], lengths[at:], strict=False):
+            twin = first.setdefault(ids, option)
+            if not length:
+                faults.append(Fault(where, f"{option[:60]!r}, which has no tokens", "at least one token"))
+            elif twin is not option:
+                seen = f"{twin[:60]!r} and {option[:60]!r}, which are the same tokens to the model"
+                remedy = "Drop or rewrite one of them, or take a model whose tokenizer tells them apart."
+                if len(ids) == max_length:
+                    remedy = "Where they differ behind the tokens that are read, read more of them (--max-length)."
+                faults.append(Fault(where, seen, "options that the model can tell apart", remedy))
+        at += len(own)
+    return faults
 
 
 def _prompt_cut(backbone: Backbone, text: str, ids: Sequence[int]) -> Callable[[Sequence[int], int], tuple[int, ...]]:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from promptreach.data import TaskData, train_test_split
-from promptreach.errors import DataError, Fault
+from promptreach.errors import DataError, Fault, raise_if_any
 
 PARTS = ("train", "validation", "held_out")
+_WORDS = {"train": "training", "held_out": "test"}
 HELD_OUT, VALIDATION = 0.4, 1 / 3
 """The share of the rows that is not trained on, and of that the share that choices see: it only ranks runs, while
 held-out rows carry the conclusions."""
@@ -24,12 +25,39 @@ def divided(data: TaskData, seed: int) -> dict[str, TaskData]:
         seed: for what is divided here.
 
     Raises:
-        DataError: when the training rows are too few to give away a part.
+        DataError: when the training rows are too few to give away a part, or all rows of a part weigh 0.
     """
-    if not data.parts:
-        train, rest = train_test_split(data, HELD_OUT, seed)
-        held_out, validation = train_test_split(rest, VALIDATION, seed + 1)
-        return {"train": train, "validation": validation, "held_out": held_out}
+    found = _own_parts(data, seed) if data.parts else _drawn_parts(data, seed)
+    refuse_weightless(found)
+    return found
+
+
+def refuse_weightless(parts: Mapping[str, TaskData]) -> None:
+    """Refuse parts in which no row counts.
+
+    Raises:
+        DataError: naming each of them.
+    """
+    faults = []
+    for name, part in parts.items():
+        if part.weights and not any(part.weights):
+            column = part.columns.get("weight")
+            where = f"{part.source}, {_WORDS.get(name, name)} part, " + (f"column {column!r}" if column else "weights")
+            seen = f"the weight 0 in all of its {len(part):,} rows"
+            remedy = "Give more rows a weight, or drop those that weigh 0."
+            faults.append(Fault(where, seen, "rows that count in every part", remedy))
+    raise_if_any(faults, DataError)
+
+
+def _drawn_parts(data: TaskData, seed: int) -> dict[str, TaskData]:
+    """The three parts of rows that nobody divided."""
+    train, rest = train_test_split(data, HELD_OUT, seed)
+    held_out, validation = train_test_split(rest, VALIDATION, seed + 1)
+    return {"train": train, "validation": validation, "held_out": held_out}
+
+
+def _own_parts(data: TaskData, seed: int) -> dict[str, TaskData]:
+    """The parts that the user gave, and those that are drawn from the training rows where they are missing."""
     found = {name: _rows_of(data, name) for name in PARTS}
     shares = {"validation": HELD_OUT * VALIDATION, "held_out": HELD_OUT * (1 - VALIDATION)}
     for offset, name in enumerate(("held_out", "validation")):

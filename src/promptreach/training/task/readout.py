@@ -195,6 +195,13 @@ class Problem(ABC):
         return outputs
 
 
+def counted(weights: Reals | None, rows: Wholes) -> Reals | None:
+    """How much each of some rows counts; None where all count alike, or none counts: rows of a fold may all weigh 0
+    where but few weigh more, and are solved alike then."""
+    own = None if weights is None else weights[rows]
+    return None if own is None or not own.any() else own
+
+
 @dataclass(frozen=True, eq=False)
 class ClassProblem(Problem):
     """One of several classes a row.
@@ -212,7 +219,7 @@ class ClassProblem(Problem):
 
     def solve(self, x: Reals, rows: Wholes, penalty: float) -> tuple[Reals, Reals]:
         """The ridge-penalised logistic regression."""
-        weights = None if self.weights is None else self.weights[rows]
+        weights = counted(self.weights, rows)
         return _solve(x[rows], self.y[rows], self.num_classes, penalty, weights)
 
     def judge(self, outputs: Reals) -> tuple[float, float]:

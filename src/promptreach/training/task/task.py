@@ -28,7 +28,7 @@ from promptreach.training.task.kinds.labels import Labels
 from promptreach.training.task.kinds.registry import kind_of
 from promptreach.training.task.limits import Limits, check_room, content_length, drawn_rows, rows_beyond
 from promptreach.training.task.objective import Completion, HeadObjective, Objective, Outcomes, RightOption, gather
-from promptreach.training.task.parts import divided
+from promptreach.training.task.parts import divided, refuse_weightless
 from promptreach.training.task.readout import PENALTIES, Pooling, Probe, Problem, best_probe, pool, standardised
 from promptreach.training.task.slices import Slices
 
@@ -203,7 +203,8 @@ def prepare(
         InputError: when the prompt leaves no room for content, completions are asked of an encoder, the class weights
             do not fit the task, answers are to be written and nothing ends one, or the bare model's hidden states or
             losses are not finite, naming the module that breaks.
-        DataError: when there are too few different inputs for three parts, or one of them cannot be encoded.
+        DataError: when there are too few different inputs for three parts, all rows of one weigh 0, or one of them
+            cannot be encoded.
     """
     limits = limits or Limits()
     check_room(backbone, data, longest_prompt)
@@ -215,6 +216,7 @@ def prepare(
         raise DataError(Fault(data.source, f"{different} different inputs", expected))
     whole = divided(data, seed)
     parts = {name: part.take(drawn_rows(len(part), getattr(limits, name), seed)) for name, part in whole.items()}
+    refuse_weightless(parts)
     max_length = content_length(backbone, limits, longest_prompt)
     encoded = {name: encode(backbone, part, max_length) for name, part in parts.items()}
     train, validation, held_out = parts.values()

@@ -120,6 +120,8 @@ def row_weights(data: Encoded, of_class: Tensor | None, classes: Tensor) -> Real
         found = found * data.weights
     if of_class is not None:
         found = found * of_class[classes]
+    if not found.any():  # of the tokens that were drawn, none is in a row that counts
+        return None
     array: Reals = np.asarray(found / found.mean())
     return array
 

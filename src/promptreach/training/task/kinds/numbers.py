@@ -12,7 +12,7 @@ from promptreach.data import TaskData
 from promptreach.training.task.encoding import Encoded
 from promptreach.training.task.kinds.kind import UNSCALED, Places, Scale, TaskKind, row_weights, told
 from promptreach.training.task.objective import HeadObjective, Outcomes
-from promptreach.training.task.readout import LinearHead, Problem, Reals, Wholes, folds
+from promptreach.training.task.readout import LinearHead, Problem, Reals, Wholes, counted, folds
 
 
 def scale_of(train: Encoded) -> tuple[float, float]:
@@ -62,7 +62,8 @@ class NumberProblem(Problem):
 
     def solve(self, x: Reals, rows: Wholes, penalty: float) -> tuple[Reals, Reals]:
         """The solution in closed form, from whichever of rows and features are fewer."""
-        share = np.ones(len(rows)) if self.weights is None else self.weights[rows]
+        own = counted(self.weights, rows)
+        share = np.ones(len(rows)) if own is None else own
         share = share / share.sum()
         x, y = x[rows], self.y[rows]
         centre, mean = share @ x, share @ y

@@ -15,7 +15,7 @@ from promptreach.training.task.encoding import Encoded
 from promptreach.training.task.kinds.kind import UNSCALED, Places, Scale, TaskKind, row_weights
 from promptreach.training.task.kinds.span_scores import LONGEST, span_scores, spans_given
 from promptreach.training.task.objective import HeadObjective, Outcomes
-from promptreach.training.task.readout import LinearHead, Pooling, Problem, Reals, Wholes, blank_head, folds
+from promptreach.training.task.readout import LinearHead, Pooling, Problem, Reals, Wholes, blank_head, counted, folds
 
 MOST_TOKENS = 16384
 """The tokens that the probe is fitted to, at most."""
@@ -80,8 +80,8 @@ class SpanProblem(Problem):
         asked, question = np.unique(self.question[rows], return_inverse=True)
         group = torch.from_numpy(question)
         right = torch.from_numpy(x[self.ends[asked, end]])
-        share = torch.ones(len(asked), dtype=torch.float64)
-        share = share if self.weights is None else torch.from_numpy(self.weights[asked])
+        own = counted(self.weights, asked)
+        share = torch.ones(len(asked), dtype=torch.float64) if own is None else torch.from_numpy(own)
         weight = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
         solver = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
 
