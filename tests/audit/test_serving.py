@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from peft import IA3Config
 
 from helpers.audit_cases import COST_SETTINGS, all_trained
 from helpers.models import tiny_model
@@ -127,6 +128,7 @@ def test_what_a_server_cannot_answer_is_refused_before_any_work() -> None:
         (tiny_model("bert"), labels, {}, "a model that writes no text"),
         (tiny_model("llama"), ROWS, {"methods": "prefix"}, "a method that it takes: prompt or lora"),
         (tiny_model("llama"), ROWS, {"serve_with": "tgi"}, "one of vllm"),
+        (tiny_model("llama"), ROWS, {"methods": "prompt", "method_config": IA3Config()}, "vLLM, and IA3"),
     ):
         with pytest.raises(InputError, match=said):
             audit(model, rows, **{"serve_with": "vllm", **options})

@@ -89,3 +89,13 @@ def test_a_head_of_more_labels_has_no_average_precision(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no score of the second label"):
         evaluate_adapters(model, [tmp_path / "h"], labelled(), metric="average_precision")
     assert "F1" in values_of(model, [tmp_path / "h"], labelled(), metric="f1")["metrics"]["h"]
+
+
+def test_another_base_stands_among_the_notes(tmp_path: Path) -> None:
+    prompt = SoftPrompt(torch.ones(2, 32))
+    folders = [save_adapter(tmp_path / "own", completer(), prompt)]
+    folders.append(save_adapter(tmp_path / "other", completer(), prompt, base="somebody/other-7b"))
+    finding = evaluate_adapters(completer(), folders, completions())
+    said = [str(block) for block in finding.blocks if "names another base model" in str(block)]
+    assert len(said) == 1
+    assert f"{folders[1]} names another base model, somebody/other-7b" in said[0]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from peft import IA3Config, LoraConfig
 
 from helpers.tasks import completer, completions, labelled, model_of
 from promptreach.commands.evaluate import evaluate_adapters
@@ -36,3 +37,11 @@ def test_all_faults_of_a_call_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="a file"):
         fit_adapter(completer(), completions(), tmp_path / "file")
+
+
+def test_a_config_is_refused_before_training_by_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"llama\.cpp, and IA3; expected a method that it takes"):
+        fit_adapter(completer(), completions(), tmp_path / "a", method=IA3Config(), serve_with="llama.cpp")
+    lora = LoraConfig(target_modules="(")
+    with pytest.raises(InputError, match="LORA on gpt2: missing"):
+        fit_adapter(completer(), completions(), tmp_path / "a", method=lora)

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from helpers.command_line import saved_model
-from helpers.tasks import prefix_like
+from helpers.pairs import pair_module, pair_tokenizer
+from helpers.tasks import labelled, prefix_like
+from promptreach.commands.fit import fit_adapter
 from promptreach.commands.inspect import inspect_adapter
-from promptreach.hf import OpenModel, save_adapter
+from promptreach.hf import OpenModel, open_model, save_adapter
 from promptreach.prompt import LowRankUpdate, SoftPrompt
 
 
@@ -59,3 +61,20 @@ def test_a_prefix_stands_beside_what_text_leaves(model: OpenModel, tmp_path: Pat
     assert values["keys"] == [pytest.approx(float(layer.norm(dim=-1).median())) for layer in prefix.keys]
     assert set(values["servers"]) >= {"vLLM", "SGLang"}
     assert {entry["served"] for entry in values["servers"].values()} == {"no"}
+
+
+def test_another_base_than_the_one_given_is_told(model: OpenModel, tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path / "a", model, SoftPrompt(torch.ones(2, 32)), base="somebody/other-7b")
+    found = inspect_adapter(folder, model=model.name)
+    assert any("names another base model, somebody/other-7b" in str(block) for block in found.blocks)
+    assert not any("another base" in str(block) for block in inspect_adapter(tmp_path / "a").blocks)
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_a_folder_for_an_encoder_decoders_encoder_is_sound(method: str, tmp_path: Path) -> None:
+    for part in (pair_module("t5"), pair_tokenizer()):
+        part.save_pretrained(tmp_path / "model")
+    model = open_model(tmp_path / "model")
+    fit_adapter(model, labelled(), tmp_path / "a", method=method, tokens=2, learning_rate=0.1, steps=2, quiet=True)
+    values = inspect_adapter(tmp_path / "a", model=str(tmp_path / "model")).values
+    assert (values["faults"], values["agrees"]) == ([], True)

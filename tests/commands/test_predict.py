@@ -56,3 +56,18 @@ def test_a_cut_text_is_counted(tmp_path: Path) -> None:
     save_adapter(tmp_path / "a", model, SoftPrompt(torch.ones(3, 32)))
     found = predict_texts(model, tmp_path / "a", ["a cat", "the dog " * 10], max_length=8, max_new_tokens=1)
     assert "1 of them cut at 8 tokens" in found.sample
+
+
+@pytest.mark.parametrize("options", [("good", "bad", ""), ("good", " ")])
+def test_a_blank_option_is_no_answer(options: tuple[str, ...], tmp_path: Path) -> None:
+    model = completer()
+    save_adapter(tmp_path / "a", model, SoftPrompt(torch.ones(3, 32)))
+    with pytest.raises(InputError, match="options: a blank one"):
+        predict_texts(model, tmp_path / "a", ["a cat"], options=options)
+
+
+def test_another_base_stands_below_the_answers(tmp_path: Path) -> None:
+    model = completer()
+    folder = save_adapter(tmp_path / "a", model, SoftPrompt(torch.ones(3, 32)), base="somebody/other-7b")
+    (note,) = predict_texts(model, folder, ["a cat"], max_new_tokens=1).blocks[1:]
+    assert "names another base model, somebody/other-7b" in str(note)

@@ -1,14 +1,22 @@
 """Folders that answer: with a head beside them, without an adapter, and with text."""
 
+import json
 from pathlib import Path
 
+import pytest
 import torch
+from peft import IA3Config, get_peft_model
+from transformers import AutoModelForSequenceClassification
 
+from helpers.command_line import saved_model
 from helpers.tasks import labelled, model_of
 from promptreach.backbone import Prepended
-from promptreach.commands.reading import cut_note, labels_note, read_folder
+from promptreach.commands.fit import fit_adapter
+from promptreach.commands.reading import base_note, cut_note, headless_remedy, labels_note, read_folder
 from promptreach.data import ContextSpans
 from promptreach.hf import save_adapter, save_readout
+from promptreach.hf.adapters.by_config import attached_by_config, config_of, save_by_config
+from promptreach.hf.adapters.places import CONFIG
 from promptreach.prompt import SoftPrompt
 from promptreach.training.task.encoding import encode
 from promptreach.training.task.readout import pool
@@ -65,3 +73,47 @@ def test_labels_that_a_part_lacks_are_told_and_no_others() -> None:
     (told,) = labels_note(first, rows)
     assert "No training row" in told.text  # type: ignore[union-attr]
     assert labels_note(labelled(), labelled(seed=1)) == []
+
+
+@pytest.mark.parametrize(("named", "other"), [("somebody/other-7b", "somebody/other-7b"), (None, "")])
+def test_another_base_that_the_folder_names_is_told(named: str | None, other: str, tmp_path: Path) -> None:
+    model = model_of("gpt2")
+    folder = save_adapter(tmp_path / "a", model, SoftPrompt(torch.ones(2, 32)))
+    settings = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**settings, "base_model_name_or_path": named}))
+    reader = read_folder(folder, model)
+    assert reader.other_base == other
+    assert [other in block.text for block in base_note(folder, other, model)] == [True] * bool(other)  # type: ignore[union-attr]
+
+
+def test_the_head_that_peft_saved_beside_ia3_is_read(tmp_path: Path) -> None:
+    model = saved_model(tmp_path / "model")
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=3)
+    wrapped = get_peft_model(base, IA3Config(task_type="SEQ_CLS")).eval()
+    wrapped.save_pretrained(tmp_path / "a")
+    reader = read_folder(tmp_path / "a", model)
+    (ids,) = model.tokenize(["a cat sat"])
+    with torch.no_grad():
+        expected = wrapped(input_ids=torch.tensor([ids])).logits
+    assert reader.classifies
+    assert torch.allclose(reader.outputs([ids]), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_way_to_a_head_is_one_that_takes_the_adapter(tmp_path: Path) -> None:
+    model = model_of("gpt2")
+    save_adapter(tmp_path / "a", model, SoftPrompt(torch.ones(2, 32)))
+    assert "promptreach audit MODEL DATA --adapter DIR" in headless_remedy(read_folder(tmp_path / "a", model))
+    with attached_by_config(model, IA3Config(), seed=0) as method:
+        save_by_config(tmp_path / "b", model, IA3Config(), method.state())
+    remedy = headless_remedy(read_folder(tmp_path / "b", model))
+    assert f"promptreach fit MODEL DATA --method-config {tmp_path / 'b' / CONFIG} --out DIR" in remedy
+    fit_adapter(
+        model,
+        labelled(),
+        tmp_path / "c",
+        method=config_of(tmp_path / "b" / CONFIG),
+        learning_rate=0.1,
+        steps=2,
+        quiet=True,
+    )
+    assert read_folder(tmp_path / "c", model).classifies

@@ -30,7 +30,8 @@ from promptreach.diagnosis.rules.rules import judge
 from promptreach.diagnosis.verdict import Judgement
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf.adapters.brought import bring
-from promptreach.hf.adapters.by_config import config_of
+from promptreach.hf.adapters.by_config import attaching_faults, config_of, name_of
+from promptreach.hf.adapters.inspection import KINDS
 from promptreach.hf.models.load import as_backbone
 from promptreach.progress import Progress
 from promptreach.report.findings import Finding
@@ -171,7 +172,8 @@ def audit(
         method_config: a config of PEFT (a `peft.PeftConfig`, a mapping, or its JSON file), whose method is trained in
             the same way and compared with the others.
         serve_with: the server that the adapter is for, a key of `promptreach.commands.serving.SERVERS`; what it does
-            not take is compared like everything else and not recommended. For rows of prompt and completion.
+            not take of `methods` is compared like everything else and not recommended, a `method_config` that it does
+            not take is refused. For rows of prompt and completion.
         methods: what to train beside the control: any of ``"prompt"``, ``"prefix"``, ``"lora"``, ``"lora_all"``
             (LoRA on all linear layers: of two the stronger on the validation rows is the rival of prompts),
             ``"unipelt"`` and ``"full"``. None trains the first three; a verdict on the form needs LoRA and one of the
@@ -243,7 +245,12 @@ def audit(
     faults += instruction_faults(instruction, shots) + start_faults(init_text, instruction, shots)
     faults += in_context_faults(opened, task_data, instruction, shots) if opened is not None else []
     asked_for = choices.methods if choices is not None else None
-    faults += serving_faults(serve_with, task_data, opened is None or opened.task == "causal", asked_for)
+    is_causal = opened is None or opened.task == "causal"
+    faults += serving_faults(serve_with, task_data, is_causal, asked_for)
+    if peft_config is not None:
+        faults += attaching_faults(opened, peft_config) if opened is not None else []
+        kind = KINDS.get(name_of(peft_config), name_of(peft_config))
+        faults += [one for one in serving_faults(serve_with, task_data, is_causal, [kind]) if one not in faults]
     faults += publishing_faults_of(push_to_hub, opened, base_id, out, dry_run)
     raise_if_any(faults)
     assert task_data is not None

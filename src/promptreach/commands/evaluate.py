@@ -10,7 +10,15 @@ import torch
 
 from promptreach.certificate import Evidence
 from promptreach.commands.intervals import Interval, about_label, decided_by, gained, metrics_of
-from promptreach.commands.reading import BATCH, AdapterReader, cut_note, read_folder, unused_note
+from promptreach.commands.reading import (
+    BATCH,
+    AdapterReader,
+    base_note,
+    cut_note,
+    headless_remedy,
+    read_folder,
+    unused_note,
+)
 from promptreach.data import Completions, ContextSpans, LabelledTexts, NumberedTexts, SeveralLabels, TaskData
 from promptreach.diagnosis.measures.comparison import paired
 from promptreach.errors import Fault, InputError, raise_if_any
@@ -118,6 +126,7 @@ def evaluate_adapters(
     decides = decided_by(data, asked)
     raise_if_any([_unscored(name) for name, own in found.items() if decides and not is_known(decides, own)])
     notes: list[Block] = [Text(text=f"The bare model was left out. {why_not}")] if why_not else []
+    notes += [note for reader in readers for note in base_note(reader.folder, reader.other_base, reader.model)]
     notes += [*cut_note([encoded], length), *unused_note(rows)]
     cut = f"{encoded.truncated:,} of them cut at {length:,} tokens"
     return _finding(found, rows, model, cut, notes, seed, asked)
@@ -158,9 +167,8 @@ def _faults(
     for reader in readers:
         where = str(reader.folder)
         if not reader.classifies:
-            remedy = "promptreach audit MODEL DATA --adapter DIR fits one to your rows and judges it"
             seen = "an adapter without a head, for labelled rows"
-            faults.append(Fault(where, seen, "a head beside it or in it", remedy))
+            faults.append(Fault(where, seen, "a head beside it or in it", headless_remedy(reader)))
         elif reader.kind != data.kind:
             seen = f"a head for {KINDS_IN_WORDS[reader.kind]}, for rows with {KINDS_IN_WORDS[data.kind]}"
             faults.append(Fault(where, seen, "rows of the kind that it was trained on", "say it with --label-kind"))

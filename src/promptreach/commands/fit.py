@@ -14,6 +14,7 @@ from promptreach.commands.serving import SERVERS, serving_faults
 from promptreach.data import Completions, TaskData
 from promptreach.errors import Fault, OutputError, raise_if_any
 from promptreach.hf import OpenModel
+from promptreach.hf.adapters.by_config import attaching_faults, name_of
 from promptreach.hf.adapters.folders import READOUT
 from promptreach.hf.adapters.inspection import KINDS
 from promptreach.hf.adapters.places import CONFIG
@@ -95,13 +96,14 @@ def fit_adapter(
     """
     faults = _faults(method, data, learning_rate, search) + class_weight_faults(class_weights, data)
     faults += choice_faults("pooling", pooling, POOLED)
-    kinds = [method] if isinstance(method, str) else [KINDS.get(str(getattr(method.peft_type, "value", "")), "")]
+    kinds = [method] if isinstance(method, str) else [KINDS.get(name_of(method), name_of(method))]
     faults += serving_faults(serve_with, data, model.task == "causal", kinds)
     judging = judging_of(metric, answer_pattern, length_normalised, data)
     faults += metric_faults(metric, data) + judging_faults(judging, data)
     raise_if_any(faults + publishing_faults(push_to_hub, model.origin.source if model.origin else "", base_id))
     raise_if_any(_place_faults(out), OutputError)
     model = opened_for(data, model)  # labels are read by an encoder-decoder's encoder alone
+    raise_if_any([] if isinstance(method, str) else attaching_faults(model, method))
     limits = Limits(max_length=max_length)
     longest = positions_of(method) if not isinstance(method, str) else tokens if METHODS[method].uses_tokens else 0
     # The task is made here as `fit` makes it: its rows, its head's place and its bare model stand on the card.

@@ -5,10 +5,18 @@ from pathlib import Path
 import torch
 
 from promptreach.certificate import Evidence
+from promptreach.commands.reading import base_note
 from promptreach.commands.serving import READ_IN, servers_for
 from promptreach.errors import AdapterError, Fault, PromptreachError, raise_if_any
 from promptreach.hf import OpenModel, attach, load_readout, open_model
-from promptreach.hf.adapters.inspection import Inspection, base_of_folder, inspect_folder, low_rank_pairs
+from promptreach.hf.adapters.brought import other_base_of
+from promptreach.hf.adapters.inspection import (
+    Inspection,
+    base_of_folder,
+    inspect_folder,
+    low_rank_pairs,
+    reading_with,
+)
 from promptreach.hf.adapters.places import place_faults
 from promptreach.prompt import Adapter, LowRankUpdate, Prefix, SoftPrompt
 from promptreach.report.findings import Block, Cell, Finding, Table, Text
@@ -43,6 +51,8 @@ def inspect_adapter(folder: Path, *, model: str | None = None, revision: str | N
         blocks.append(Text(text=unopened))
     if said := _loading_note(folder):
         blocks.append(Text(text=said))
+    if opened is not None and found.config:
+        blocks += base_note(folder, other_base_of(folder, opened), opened)
     values["faults"] = [str(fault) for fault in found.faults]
     values["changes_nothing"] = found.changes_nothing
     if found.adapter is not None and opened is not None:
@@ -69,7 +79,7 @@ def _base(folder: Path, model: str | None, revision: str | None) -> tuple[OpenMo
     """The base model, or why there is none to compare with; one that the caller names has to open."""
     try:
         name, revision = base_of_folder(folder, model, revision)
-        return open_model(name, revision=revision), ""
+        return reading_with(folder, open_model(name, revision=revision)), ""
     except PromptreachError as error:  # what is wrong with the base is no fault of the folder
         if model is not None:
             raise

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from promptreach.certificate import Evidence
 from promptreach.commands._answers import answers_of_head, asked_in_chats, chosen, completed
-from promptreach.commands.reading import AdapterReader, read_folder
+from promptreach.commands.reading import AdapterReader, base_note, headless_remedy, read_folder
 from promptreach.errors import Fault, InputError, raise_if_any
 from promptreach.hf import OpenModel
 from promptreach.report.findings import Cell, Finding, Table
@@ -121,7 +121,7 @@ def predict_texts(
         sample=f"{counted(len(texts), 'text')}, {cut:,} of them cut at {length:,} tokens, on {model.name}",
         summary=f"{counted(len(texts), noun)} from {folder}.",
         values={"answers": records},
-        blocks=[Table.of("Answers", records)],
+        blocks=[Table.of("Answers", records), *base_note(folder, reader.other_base, reader.model)],
     )
 
 
@@ -138,13 +138,16 @@ def _head_faults(reader: AdapterReader, options: Sequence[str], *, chat: bool) -
     """The faults of what is asked of a folder with a head, or of one without."""
     faults = []
     if not reader.classifies and reader.model.task == "encoder":
-        remedy = "promptreach audit MODEL DATA --adapter DIR fits a head to your rows"
-        faults.append(
-            Fault(str(reader.folder), "an encoder's adapter without a head", "a head beside it or in it", remedy)
-        )
+        seen = "an encoder's adapter without a head"
+        faults.append(Fault(str(reader.folder), seen, "a head beside it or in it", headless_remedy(reader)))
     if options and reader.classifies:
         remedy = "leave them out: it answers with its own labels"
         faults.append(Fault("options", f"for a head of {len(reader.labels) or 'some'} labels", "none", remedy))
+    if any(not one.strip() for one in options):
+        remedy = "leave the empty one out: it may be a comma too many"
+        faults.append(
+            Fault("options", f"a blank one in {', '.join(map(repr, options))}", "texts to choose from", remedy)
+        )
     if options and (len(options) < 2 or len(set(options)) < len(options)):
         faults.append(Fault("options", ", ".join(options), "two or more, each once"))
     if chat and reader.classifies:

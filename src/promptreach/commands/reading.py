@@ -6,7 +6,7 @@ architecture's own head in it; one with neither answers with text, through the m
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor
 from promptreach.backbone import Classifier
 from promptreach.data import KindName, LabelledTexts, TaskData
 from promptreach.hf import OpenModel, load_adapter, load_readout
-from promptreach.hf.adapters.brought import bring
+from promptreach.hf.adapters.brought import bring, other_base_of
 from promptreach.hf.adapters.by_config import ConfiguredAdapter, attach_any, is_configured, load_configured
+from promptreach.hf.adapters.classifier import load_classifier
 from promptreach.hf.adapters.folders import Readout
 from promptreach.hf.adapters.places import CONFIG
 from promptreach.hf.adapters.tokenizer import reading_as
@@ -54,6 +55,7 @@ class AdapterReader:
         pairs: whether its head was trained on two texts a row.
         kind: what the head tells.
         scale: the mean and the standard deviation of the numbers that it was trained on; 0 and 1 for every other kind.
+        other_base: the model that the folder names as its own, where that is another than `model`; otherwise empty.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class AdapterReader:
     pairs: bool = False
     kind: KindName = "labels"
     scale: Scale = UNSCALED
+    other_base: str = ""
 
     @property
     def classifies(self) -> bool:
@@ -102,6 +105,14 @@ class AdapterReader:
         return (
             KINDS[self.kind].objective(head, self.scale).answered(self.outputs(data.sequences), data, range(len(data)))
         )
+
+
+def base_note(folder: Path, other: str, model: OpenModel) -> list[Block]:
+    """The base that an adapter's folder names, said where it is another than the model that it is put on."""
+    if not other:
+        return []
+    said = f"{folder} names another base model, {other}, and was put on {model.name}: was it trained on this one?"
+    return [Text(text=said)]
 
 
 def unused_note(data: TaskData) -> list[Block]:
@@ -181,11 +192,26 @@ def read_folder(folder: str | Path, model: OpenModel) -> AdapterReader:
         model = model.reading  # of an encoder-decoder the encoder alone, as in training
     if readout is not None and not (folder / CONFIG).is_file():
         return headed(folder, model, None, readout)
+    reader = _with_adapter(folder, model, readout)
+    return replace(reader, other_base=other_base_of(folder, model))
+
+
+def _with_adapter(folder: Path, model: OpenModel, readout: Readout | None) -> AdapterReader:
     if is_configured(folder):
         adapter = load_configured(folder, model)
-        return AdapterReader(folder, model, adapter) if readout is None else headed(folder, model, adapter, readout)
+        if readout is not None:
+            return headed(folder, model, adapter, readout)
+        return AdapterReader(folder, model, adapter, None, load_classifier(folder, model))
     if readout is not None:  # a classifier's own head in the folder is the same once more
         reading = reading_as(folder, model) if folder.is_dir() else model
         return headed(folder, reading, load_adapter(folder, reading), readout)
     brought = bring(folder, model)
     return AdapterReader(folder, brought.model, brought.adapter, None, brought.classifier)
+
+
+def headless_remedy(reader: AdapterReader) -> str:
+    """The command that gives an adapter without a head one; `audit` brings prompts, prefixes and LoRA alone."""
+    if isinstance(reader.adapter, ConfiguredAdapter):
+        config = reader.folder / CONFIG
+        return f"promptreach fit MODEL DATA --method-config {config} --out DIR trains its method with a head"
+    return "promptreach audit MODEL DATA --adapter DIR fits one to your rows and judges it"

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import IA3Config
 from safetensors.torch import load_file, save_file
 
 from helpers.models import tiny_model
 from helpers.tasks import prefix_like
 from promptreach.errors import AdapterError
 from promptreach.hf import OpenModel, save_adapter
+from promptreach.hf.adapters.by_config import attached_by_config, save_by_config
 from promptreach.hf.adapters.inspection import at_hand, inspect_folder, low_rank_pairs
 from promptreach.prompt import LowRankUpdate, SoftPrompt
 
@@ -114,3 +116,16 @@ def test_what_is_at_hand(tmp_path: Path) -> None:
     assert not at_hand("")
     assert not at_hand(str(tmp_path / "no"))
     assert not at_hand("nobody/has-this")
+
+
+def test_whole_numbers_beside_another_methods_weights_are_no_fault(model: OpenModel, tmp_path: Path) -> None:
+    config = IA3Config()
+    with attached_by_config(model, config, seed=0) as method:
+        folder = save_by_config(tmp_path / "a", model, config, method.state())
+    places = {"places": torch.arange(3)}
+    change(folder, {}, **places)
+    assert not any("floating" in str(fault) for fault in inspect_folder(folder).faults)
+    change(folder, {"peft_type": "OFT", "r": 0, "base_model_name_or_path": "b"}, lost=torch.tensor([torch.nan]))
+    assert [fault.seen for fault in inspect_folder(folder).faults] == [
+        "lost with 1 of 1 entries that are NaN or infinite"
+    ]

@@ -39,6 +39,8 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "alpha_pattern": (_maps_to(_is_number), "numbers by module"),
 }
 """Fields by name, with what they hold where they are given; null leaves a field to its default."""
+_OTHERWISE = ("r", "rank_pattern")
+"""Fields of LoRA that mean something else elsewhere: OFT has r 0 beside a block's size, AdaLoRA lists of switches."""
 
 
 def config_faults(config: Mapping[str, Any], where: str) -> list[Fault]:
@@ -48,8 +50,9 @@ def config_faults(config: Mapping[str, Any], where: str) -> list[Fault]:
         config: a JSON object.
         where: its file, for messages.
     """
+    passed = () if config.get("peft_type", "LORA") == "LORA" else _OTHERWISE
     return [
         Fault(where, f"{name} {repr(config[name])[:60]}", expected)
         for name, (fits, expected) in _KINDS.items()
-        if config.get(name) is not None and not fits(config[name])
+        if name not in passed and config.get(name) is not None and not fits(config[name])
     ]

@@ -39,7 +39,7 @@ _NEUTRAL = frozenset(
 """Fields of PEFT's config that change nothing of what the update computes, or that are read here."""
 _STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 """The starts that leave the base as it is; from the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) it comes changed."""
-_HEADS = frozenset({"classifier", "pre_classifier", "score", "pooler", "qa_outputs"})
+HEADS = frozenset({"classifier", "pre_classifier", "score", "pooler", "qa_outputs"})
 """Modules behind the hidden states."""
 
 _MERGE = "merge it into its base model, and open that"
@@ -48,7 +48,7 @@ _MERGE = "merge it into its base model, and open that"
 def is_head(key: str) -> bool:
     """Whether a tensor in a folder belongs to a module behind the hidden states."""
     parts = key.split(".")
-    return bool(_HEADS & set(parts)) or key.startswith(f"{_ROOT}dense.")  # EuroBERT's has no name of its own
+    return bool(HEADS & set(parts)) or key.startswith(f"{_ROOT}dense.")  # EuroBERT's has no name of its own
 
 
 def lora_config(update: LowRankUpdate, model: OpenModel) -> LoraConfig:
@@ -81,7 +81,7 @@ def lora_update(
     """
     body = {key: floating(tensor) for key, tensor in tensors.items() if not is_head(key)}
     state = {key: tensor for key, tensor in body.items() if ".lora_" in key}
-    raise_if_any(_config_faults(config, where) + _tensor_faults(state, body, model, where), AdapterError)
+    raise_if_any(plain_faults(config, where) + _tensor_faults(state, body, model, where), AdapterError)
     paths = {path: _here(path, model) for path in (_split(key)[0] for key in state)}
     options: dict[str, Any] = {name: config[name] for name in _SWITCHES if config.get(name)}
     for name in _PATTERNS:
@@ -132,7 +132,8 @@ def _hint(part: str, tensor: Tensor | None) -> str:
     return ""
 
 
-def _config_faults(config: Mapping[str, Any], where: str) -> list[Fault]:
+def plain_faults(config: Mapping[str, Any], where: str) -> list[Fault]:
+    """The settings by which a config is more than a low-rank update, or none that can be computed with."""
     rank, alpha, start = config.get("r"), config.get("lora_alpha", 1), config.get("init_lora_weights", True)
     faults = config_faults(config, where)
     if rank is None:

@@ -49,12 +49,12 @@ def bring(folder: str | Path, model: OpenModel) -> Brought:
         load_adapter(folder, reading),
         reading_of(folder, reading),
         load_classifier(folder, reading),
-        _other_base(folder, model),
+        other_base_of(folder, model),
         added,
     )
 
 
-def _other_base(folder: Path, model: OpenModel) -> str:
+def other_base_of(folder: Path, model: OpenModel) -> str:
     """The base that the folder names, unless it may be `model`: the same name, place, or last part of either."""
     named = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not isinstance(named, str) or not named:

@@ -10,7 +10,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,16 @@ from promptreach.backbone import Prepended
 from promptreach.errors import AdapterError, Fault, InputError, raise_if_any
 from promptreach.files import atomic_folder
 from promptreach.formats import read_text
+from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._lora import Unchanged, check_state
-from promptreach.hf.adapters._lora_folders import is_head
+from promptreach.hf.adapters._lora_folders import HEADS, is_head, plain_faults
 from promptreach.hf.adapters.folders import (
     SUPPORTED_TYPES,
     Readout,
     attach,
     base_of,
+    from_peft,
+    misfits,
     named,
     write_adapter,
     write_beside,
@@ -106,7 +109,15 @@ def _faults(config: PeftConfig) -> list[Fault]:
     if isinstance(start, str) and start.lower().startswith(_OWN_WEIGHTS):
         seen = f"init_lora_weights {start!r}, which changes the frozen weights"
         return [Fault("method", seen, "a start that leaves them alone", "Leave it at True, or take 'gaussian'.")]
-    return []
+    # What a folder may not hold when it is read is not trained to begin with.
+    if name != "LORA":
+        return config_faults(config.to_dict(), "method")
+    faults = plain_faults(config.to_dict(), "method")
+    saved = getattr(config, "modules_to_save", None) or ()
+    whole = sorted({saved} - HEADS) if isinstance(saved, str) else [one for one in saved if one not in HEADS]
+    if whole:
+        faults.append(Fault("method", f"modules_to_save {whole}", "LoRA matrices and heads only"))
+    return [replace(fault, remedy="leave it out") for fault in faults]
 
 
 def name_of(config: PeftConfig) -> str:
@@ -195,7 +206,8 @@ def attached_by_config(model: OpenModel, config: PeftConfig, seed: int) -> Itera
     """Attach what a config describes, drawing what it draws from `seed`; on leaving, the model is what it was.
 
     Raises:
-        InputError: for a config that PEFT cannot put on this model, with its reason.
+        InputError: for a config that PEFT cannot put on this model, with its reason; and for one whose folder could
+            not be read again.
     """
     _ = model.fingerprint  # taken before the weights get company
     module = model.release()
@@ -205,6 +217,8 @@ def attached_by_config(model: OpenModel, config: PeftConfig, seed: int) -> Itera
     for name in ("lora_dropout", "dropout", "encoder_dropout"):
         if getattr(own, name, None):
             setattr(own, name, 0.0)
+    if getattr(own, "target_modules", None) and getattr(own, "feedforward_modules", own) is None:
+        own.feedforward_modules = set()  # else PEFT names its usual ones, and refuses to read what it then saved
     sizes = {"token_dim": model.embedding_size, "num_layers": model.num_layers, "num_attention_heads": model.num_heads}
     for name, size in sizes.items() if own.is_prompt_learning else ():
         setattr(own, name, getattr(own, name, None) or size)
@@ -213,12 +227,36 @@ def attached_by_config(model: OpenModel, config: PeftConfig, seed: int) -> Itera
             warnings.simplefilter("ignore")
             torch.default_generator.manual_seed(seed)
             try:
-                wrapper = get_peft_model(module, own)
-            except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, NotImplementedError) as error:
+                method = AttachedMethod(get_peft_model(module, own).eval())
+                _try_out(method, model)
+            except InputError:
+                raise
+            except Exception as error:  # another library's many ways to fail, some of them only when it runs
                 seen = f"{name_of(config)} on {model.family}: {str(error)[:300] or type(error).__name__}"
                 raise InputError(Fault("method", seen, "a config that PEFT can put on this model")) from error
-        wrapper.eval()
-        yield AttachedMethod(wrapper)
+        yield method
+
+
+@torch.no_grad()
+def _try_out(method: AttachedMethod, model: OpenModel) -> None:
+    """None; two tokens are read with the method on, and what it would leave is held against what a folder may hold."""
+    model.hidden(model.batch([[0, 0]], [1] if model.task == "seq2seq" else None), method.joined)
+    config, tensors = method.as_saved()
+    if config.is_prompt_learning and name_of(config) in SUPPORTED_TYPES:
+        try:
+            faults = misfits(from_peft(config.to_dict(), tensors, model, Path("method")), model, "method")
+        except AdapterError as error:
+            faults = [replace(fault, where="method", remedy="leave it out") for fault in error.faults]
+        raise_if_any(faults, InputError)
+
+
+def attaching_faults(model: OpenModel, config: PeftConfig) -> list[Fault]:
+    """The faults of a config on a model, which is left as it was."""
+    try:
+        with attached_by_config(model, config, seed=0):
+            return []
+    except InputError as error:
+        return list(error.faults)
 
 
 def save_by_config(
@@ -292,20 +330,33 @@ def is_configured(folder: Path) -> bool:
     if json_faults(folder / CONFIG):
         return False
     kind = json.loads((folder / CONFIG).read_text("utf-8")).get("peft_type")
-    return kind not in SUPPORTED_TYPES and kind in types_of_peft()
+    return isinstance(kind, str) and kind not in SUPPORTED_TYPES and kind in types_of_peft()
 
 
 def load_configured(folder: Path, model: OpenModel) -> ConfiguredAdapter:
     """The adapter in a folder that PEFT saved, whatever its method.
 
     Raises:
-        AdapterError: listing what is missing or damaged, and tensors that the method does not have on this model.
-        InputError: for a method that cannot be attached to it.
+        AdapterError: listing what is missing or damaged, settings that PEFT cannot read or put on this model, and
+            tensors that the method does not have on it.
     """
     raise_if_any(file_faults(folder) + tokenizer_faults(folder, model), AdapterError)
-    name = json.loads((folder / CONFIG).read_text("utf-8"))["peft_type"]
-    config = types_of_peft()[name].from_pretrained(str(folder))
-    raise_if_any(_faults(config), InputError)
-    with attached_by_config(model, config, seed=0) as method:
-        method.load_saved(load_file(folder / WEIGHTS), str(folder))
-        return ConfiguredAdapter(config, method.state())
+    where, said = str(folder / CONFIG), json.loads((folder / CONFIG).read_text("utf-8"))
+    raise_if_any(config_faults(said, where), AdapterError)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            config = types_of_peft()[said["peft_type"]].from_pretrained(str(folder))
+    except Exception as error:  # every method checks its own settings, and as it likes
+        seen = f"{said['peft_type']}: {str(error)[:300] or type(error).__name__}"
+        remedy = "leave in feedforward_modules what is in target_modules alone" if "feedforward_modules" in seen else ""
+        raise AdapterError(Fault(where, seen, "a config that PEFT reads", remedy)) from error
+    try:
+        raise_if_any(_faults(config), InputError)
+        with attached_by_config(model, config, seed=0) as method:
+            method.load_saved(load_file(folder / WEIGHTS), str(folder))
+            return ConfiguredAdapter(config, method.state())
+    except AdapterError:
+        raise
+    except InputError as error:
+        raise AdapterError([replace(fault, where=where) for fault in error.faults]) from error

@@ -21,7 +21,7 @@ from promptreach.hf.adapters._config_faults import config_faults
 from promptreach.hf.adapters._lora_folders import lora_update
 from promptreach.hf.adapters._prompt_folders import NAME, PREFIXES, PROMPTS, number_faults, size_faults, tensor_faults
 from promptreach.hf.adapters.by_config import load_configured, types_of_peft
-from promptreach.hf.adapters.folders import SUPPORTED_TYPES, base_model_of, from_peft, misfits
+from promptreach.hf.adapters.folders import READOUT, SUPPORTED_TYPES, base_model_of, from_peft, misfits
 from promptreach.hf.adapters.places import CONFIG, WEIGHTS, file_faults, place_faults
 from promptreach.hf.adapters.tokenizer import tokenizer_faults
 from promptreach.hf.models.model import OpenModel
@@ -82,6 +82,7 @@ def inspect_folder(folder: str | Path, model: OpenModel | None = None) -> Inspec
     """
     folder = Path(folder)
     raise_if_any(place_faults(folder), AdapterError)
+    model = None if model is None else reading_with(folder, model)
     faults = file_faults(folder)
     config, tensors = _config_of(folder), _tensors_of(folder)
     if config:
@@ -99,6 +100,11 @@ def inspect_folder(folder: str | Path, model: OpenModel | None = None) -> Inspec
     unique = {(fault.where, fault.seen): fault for fault in reversed(faults)}
     kept = tuple(reversed(unique.values()))
     return Inspection(folder, config, tensors, kept, None if kept else adapter)
+
+
+def reading_with(folder: Path, model: OpenModel) -> OpenModel:
+    """The part of a model that a folder's adapter is for: of an encoder-decoder the encoder alone beside a read-out."""
+    return model.reading if (folder / READOUT).is_file() else model
 
 
 def _loads(folder: Path, model: OpenModel) -> list[Fault]:
@@ -176,7 +182,13 @@ def _number_faults(config: Mapping[str, Any], tensors: Mapping[str, Tensor], whe
     """Numbers that nobody can compute with, and for prompts and prefixes a tensor that is not there."""
     if config.get("peft_type") in (*PROMPTS, *PREFIXES):
         return tensor_faults(tensors, where)
-    return [fault for name, tensor in sorted(tensors.items()) for fault in number_faults(name, tensor, where)]
+    # Whole numbers are what other methods may keep beside their weights: FROD its places.
+    judged = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if config.get("peft_type") in SUPPORTED_TYPES or tensor.is_floating_point()
+    }
+    return [fault for name, tensor in sorted(judged.items()) for fault in number_faults(name, tensor, where)]
 
 
 def _own_size_faults(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> list[Fault]:
