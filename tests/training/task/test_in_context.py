@@ -56,4 +56,6 @@ def test_examples_are_balanced_over_the_answers_and_drawn_by_the_seed() -> None:
 def test_an_instruction_that_cannot_be_written_is_named(instruction: str | None, shots: int | None, words: str) -> None:
     (fault,) = instruction_faults(instruction, shots)
     assert words in str(fault)
+    for odd in ("{prompt!r}", "{prompt:>9999999}", "{prompt!r:x}"):
+        assert [fault.seen for fault in instruction_faults(odd, 4)] == [f"the field {odd}"]
     assert instruction_faults("{prompt} {{x}}", 4) == []

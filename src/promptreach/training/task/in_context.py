@@ -31,12 +31,14 @@ def instruction_faults(instruction: str | None, shots: int | None) -> list[Fault
         return [*faults, Fault("instruction", "an empty text", "an instruction")]
     expected, remedy = "{prompt} where the prompt goes", "Write other braces twice: {{ and }}."
     try:
-        fields = {name for _, name, _, _ in Formatter().parse(instruction) if name is not None}
+        parts = [part for part in Formatter().parse(instruction) if part[1] is not None]
+        # What else a field may ask for, such as a width, would change the prompt.
+        fields = {f"{name}{f'!{turn}' if turn else ''}{f':{form}' if form else ''}" for _, name, form, turn in parts}
     except ValueError as error:
         fields, seen = set[str](), f"braces that do not close ({error})"
         faults.append(Fault("instruction", seen, expected, remedy))
     if unknown := sorted(fields - {PLACE}):
-        seen = f"the field {{{unknown[0]}}}"
+        seen = f"the field {{{unknown[0][:60]}}}"
         faults.append(Fault("instruction", seen, expected, remedy))
     return faults
 
