@@ -218,7 +218,7 @@ def test_an_adapter_of_another_model_is_refused() -> None:
 
 def test_a_loss_that_is_not_a_number_is_a_finding() -> None:
     """Steps so large that the prompt overflows: the attempt has diverged, and that is the answer."""
-    attempt = Attempt("prompt", tokens=2, learning_rate=1e38, init="vocabulary", steps=40)
+    attempt = Attempt("prompt", tokens=2, learning_rate=1e30, init="vocabulary", steps=40)
     found = diagnose(completer("gpt2"), completions(100), attempt=attempt, **{**QUICK, "steps": 40})
     check_whole(found)
     assert found.findings["attempt"]["diverged_at"] is not None

@@ -97,8 +97,9 @@ def test_a_best_state_in_the_middle_is_the_one_that_scores() -> None:
 def test_a_rate_far_too_large_is_a_result(family: str, method: str, rate: float, tmp_path: Path) -> None:
     config = config_of(method, learning_rate=rate, patience=9)
     run = run_of(family, config, store=RunStore(tmp_path))
-    # Llama's norm turns 1e30 into zeros: a finite loss, and no better than the start.
-    assert run.status == ("finished" if family == "llama" and rate == 1e30 else "diverged")
+    # Llama's norm may turn 1e30 into zeros, as the products before it overflow or not: a finite loss, and no better
+    # than the start.
+    assert run.status == "diverged" or (family, rate, run.status) == ("llama", 1e30, "finished")
     assert 0 < run.steps <= config.steps
     assert all(math.isfinite(look.validation_loss) for look in run.curve)
     assert all(tensor.isfinite().all() for tensor in (*run.state.values(), *run.head.values()))

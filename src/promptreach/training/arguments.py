@@ -21,8 +21,8 @@ MOST_SEED = 2**32 - 1
 MOST_COUNT = 2**31 - 1
 """Counts beyond this are slips of the hand, and too large for what counts with them."""
 
-MOST_RATE = 1e6
-"""Rates beyond this are slips of the hand: a single step leaves nothing of any start."""
+MOST_RATE = 1e30
+"""Rates beyond this leave what an optimiser can reckon with; that far smaller ones diverge is a result."""
 
 
 def least_faults(values: Mapping[str, int | None], least: int = 1, most: int | None = None) -> list[Fault]:
@@ -50,7 +50,7 @@ def seed_faults(seed: Any) -> list[Fault]:
 
 def rate_faults(where: str, given: float | None) -> list[Fault]:
     """Faults of `given` as a learning rate."""
-    expected = "a positive number" if given is None or given <= MOST_RATE else f"at most {MOST_RATE:,.0f}"
+    expected = "a positive number" if given is None or given <= MOST_RATE else f"at most {MOST_RATE:g}"
     return [] if given is None or 0 < given <= MOST_RATE else [Fault(where, str(given), expected)]
 
 
