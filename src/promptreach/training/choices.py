@@ -104,7 +104,7 @@ def choices_of(
         faults += name_faults("methods", methods, TRAINABLE) + repeat_faults("methods", methods)
     if tokens is not None:
         faults += size_faults("tokens", tokens) + repeat_faults("tokens", tokens)
-    if lora_targets is not None and not (lora_targets and all(isinstance(one, str) and one for one in lora_targets)):
+    if lora_targets is not None and not all(isinstance(name, str) and name for name in lora_targets):
         faults.append(Fault("lora_targets", repr(lora_targets), "names such as ('q_proj', 'v_proj'), or 'all-linear'"))
     rates, rate_errors = _rates(learning_rates, methods)
     raise_if_any(faults + rate_errors, InputError)
