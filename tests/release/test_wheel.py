@@ -159,5 +159,5 @@ def test_each_extra_installs_alone(extra: str, core: Environment, wheel: Path, t
     examination = json.loads(environment.run("-m", "promptreach.cli", "doctor", "--json"))
     assert examination["works"], examination["problems"]
     assert extra in {each["name"] for each in examination["extras"] if each["works"]}
-    module = {"parquet": "pyarrow.parquet", "data": "datasets"}.get(extra, extra)
+    module = {"parquet": "pyarrow.parquet", "data": "datasets", "quantised": "torchao"}.get(extra, extra)
     environment.run("-c", f"import promptreach, promptreach.audit, {module}")
