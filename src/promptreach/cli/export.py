@@ -33,8 +33,8 @@ def export(
 ) -> None:
     """An adapter as the files that a server takes, with the request that uses them.
 
-    Prompts become embeddings; a LoRA folder stays as it is, and what a server
-    makes of it is named; a prefix is refused, since no server takes one.
+    Prompts become embeddings; a LoRA folder stays as it is, and what a server makes of it is named; a prefix is
+    refused, since no server takes one.
     The page in OUT says how to start the server and what was tried.
 
     Exit status: 0 done, 2 the call or its input is wrong.
