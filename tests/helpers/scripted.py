@@ -13,6 +13,12 @@ from promptreach.training.task.task import Task
 CONFIG = config_of("prompt", steps=80, patience=9)
 
 
+def outcomes(*losses: float) -> Outcomes:
+    """Of rows with these losses."""
+    one = torch.ones(len(losses))
+    return Outcomes(torch.tensor(losses), one, one)
+
+
 class Scripted:
     """An executor whose runs reach what a function of rate and step says; NaN diverges. It notes what it was asked."""
 
@@ -33,9 +39,8 @@ class Scripted:
     def _one(self, config: RunConfig) -> Run:
         loss = self.loss_of(config)
         diverged = math.isnan(loss)
-        one = torch.ones(1)
         # What a diverged run falls back to is its start, here better than anything that is reached.
-        seen = Outcomes(torch.tensor([0.0 if diverged else loss]), one, one)
+        seen = outcomes(0.0 if diverged else loss)
         curve = (Evaluation(config.last_step, loss, loss, 0.5),)
         status = "diverged" if diverged else "finished"
         return Run(config, status, 1, 1.0, config.last_step, 0.0, curve, seen, None, {}, {})

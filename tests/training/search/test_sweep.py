@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.scripted import Scripted
+from helpers.scripted import Scripted, outcomes
 from helpers.tasks import SOFT, Counted, config_of, task_of
 from promptreach.training.engines.executor import InProcess
 from promptreach.training.methods.methods import METHODS
-from promptreach.training.runs import RunConfig, RunStore
+from promptreach.training.runs import Run, RunConfig, RunStore
 from promptreach.training.search import halving
 from promptreach.training.search.sweep import MOST_EXTENSIONS, Sweep, own_rates, planned_steps, sweep
 
@@ -44,7 +44,8 @@ def test_where_the_best_trial_led_decides(rates: tuple[float, ...]) -> None:
 @pytest.mark.usefixtures("all_leave_their_start")
 def test_trials_are_short_and_see_no_held_out_row() -> None:
     for trial, rate in zip(swept(rates=(0.1, 0.2)).trials, (0.1, 0.2), strict=True):
-        assert trial.config == replace(CONFIG, learning_rate=rate, pause=6, score_held_out=False)
+        assert trial.config == replace(CONFIG, learning_rate=rate, pause=trial.steps, score_held_out=False)
+        assert trial.steps in (6, 12)
         assert trial.held_out is None
 
 
@@ -56,7 +57,7 @@ def test_a_trial_is_judged_by_where_it_led() -> None:
     with METHODS["prompt"].attach(task.backbone, config, task.encoded["train"].sequences) as trainable:
         start = task.evaluate("validation", task.objective(), trainable.joined).mean_loss
     for trial in swept(config, "llama", rates=(5.0, 50.0)).trials:
-        assert [look.step for look in trial.curve] == [6]
+        assert [look.step for look in trial.curve] == [trial.steps]
         assert trial.validation.mean_loss == trial.curve[0].validation_loss > start
 
 
@@ -127,6 +128,21 @@ def test_the_grid_grows_while_its_edge_is_best(target: float, expected: list[flo
     assert scripted(target) == pytest.approx(expected, rel=0.15)
 
 
+def test_the_grid_does_not_grow_downwards_for_a_hair() -> None:
+    """Every smaller rate is a little better, on rows that differ more than that in what it does for them."""
+    config, sides = config_of("prompt", steps=80), (5.0, -3.0) * 4
+
+    class Hair(Scripted):
+        def _one(self, config: RunConfig) -> Run:
+            run, lost = super()._one(config), self.loss_of(config)
+            return replace(run, validation=outcomes(*(lost * side for side in sides)))
+
+    for executor, most in ((Hair, 3), (Scripted, 3 + MOST_EXTENSIONS)):
+        found = sweep(executor(lambda rate, step: rate / (1 + step)), config)
+        assert len(found.trials) == most
+        assert found.best.config.learning_rate == min(trial.config.learning_rate for trial in found.trials)
+
+
 def test_a_given_grid_stays_as_it_is() -> None:
     unit_free = scripted(1e9, rates=(0.1, 0.2))
     assert len(unit_free) == 2
@@ -160,7 +176,7 @@ def test_a_repeated_sweep_finds_everything(tmp_path: Path) -> None:
         for progress in (first, second)
     ]
     assert first.tasks == second.tasks
-    assert [done for _, done in first.tasks] == [6, 6, 48]
+    assert [done for _, done in first.tasks] == [6, 6, 12, 48]
     one, other = (found.best for found in results)
     assert torch.equal(one.state["embeddings"], other.state["embeddings"])
     assert one.seconds == other.seconds

@@ -29,10 +29,10 @@ def test_together_they_find_what_each_finds_alone() -> None:
 
 
 def test_all_that_searches_ask_for_is_asked_at_once() -> None:
-    """Eleven first rungs in one call; the later ones of the searches that still go on in one more each."""
+    """Eleven first rungs in one call; what the searches that still go on ask for next in one more each."""
     executor = Scripted(lambda rate, step: rate)
     together(executor, [halved(candidates(*rates)) for rates in SEARCHES])
-    assert [len(asked) for asked in executor.asked] == [11, 2 + 3, 2]
+    assert [len(asked) for asked in executor.asked] == [11, 2 + 1 + 3, 1 + 2]
     assert {step for _, step in executor.asked[0]} == {10}
 
 

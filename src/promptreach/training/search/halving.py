@@ -16,6 +16,9 @@ and a sweep mends that by growing it.
 The first rung favours rates that fall fast and rise again. So a candidate that was dropped comes back when the
 survivors' further steps took all of them above where it stopped: it then takes the same steps, and the rung is judged
 with it.
+
+A rate that is too large falls fast and then stands still. So the best is looked at once more on its way to the end, at
+twice the steps; where it gained no more than noise, the next smaller rate takes the same steps and is judged with it.
 """
 
 import math
@@ -33,7 +36,7 @@ from promptreach.training.trainer import WARM_UP
 FIRST_RUNG = 1 / 8
 """The first rung's steps as a share of the full run's; every later rung has twice as many as the one before."""
 NOISE = 2.0
-"""Standard errors of the paired difference to the start, up to which a candidate is where it started."""
+"""Standard errors of a paired difference up to which two states of a run, or of two runs, are alike."""
 
 
 Rank = Callable[[Run], tuple[bool, float, float]]
@@ -109,14 +112,35 @@ def halved(
     while (extra := more(last)) is not None:
         configs.append(extra)
         last += yield [_at_rung(extra, rung)]
+    if len(configs) > 1 and rung_steps(steps, rung + 1) < steps:
+        last = yield from _looked_at_once_more(configs, last, rung + 1, rank)
     return Halving(tuple(last), configs[min(range(len(last)), key=lambda index: rank(last[index]))])
+
+
+def _looked_at_once_more(configs: Sequence[RunConfig], runs: Sequence[Run], rung: int, rank: Rank) -> Search[list[Run]]:
+    """The runs once the best of them took the steps of `rung`: the next smaller rate as well where that best stood
+    still, and whichever is better where it stopped."""
+    last, there = list(runs), set[int]()
+    while True:
+        asked: int | None = min(range(len(last)), key=lambda index: rank(last[index]))
+        if asked in there:
+            if has_left(last[asked].validation, runs[asked].validation):
+                return last
+            rates = {config.learning_rate: index for index, config in enumerate(configs)}
+            smaller = [rate for rate in rates if rate < configs[asked].learning_rate]
+            asked = rates[max(smaller)] if smaller else None
+        if asked is None or asked in there:
+            return last
+        (last[asked],) = yield [_at_rung(configs[asked], rung)]
+        there.add(asked)
 
 
 def halving_steps(steps: int, candidates: int) -> int:
     """The optimiser steps of the runs that `halving` asks for, the full run not counted.
 
     A survivor's rungs are counted from its first step each time, as its progress is; those it took before are not
-    taken again. Candidates that come back are not counted: whether any does is not known before.
+    taken again. Candidates that come back, and smaller rates that are asked of one that stands still, are not counted:
+    whether any is is not known before.
     """
     total, rung = 0, 0
     alive = candidates
@@ -124,6 +148,8 @@ def halving_steps(steps: int, candidates: int) -> int:
         total += alive * rung_steps(steps, rung)
         alive = (alive + 1) // 2
         rung += 1
+    if candidates > 1 and rung_steps(steps, rung) < steps:
+        total += rung_steps(steps, rung)
     return total
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from promptreach.training.engines.executor import Executor
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import Run, RunConfig
-from promptreach.training.search.halving import Rank, by_loss, halved, halving_steps, rung_steps
+from promptreach.training.search.halving import Rank, by_loss, halved, halving_steps, has_left, rung_steps
 from promptreach.training.search.together import Search, alone
 from promptreach.training.task.objective import Outcomes
 from promptreach.training.task.task import Task
@@ -54,7 +54,8 @@ def sweep(
         config: a full run; its learning rate is ignored when several are tried.
         rates: absolute learning rates; None tries the method's own, scaled to the size of its start, and one more
             beyond the best for as long as that stands at the edge of the grid, `MOST_EXTENSIONS` times at most; smaller
-            ones only once the search has passed its first rung. An empty or one-element sequence tries nothing.
+            ones only once the search has passed its first rung, and while the smallest is better than its neighbour by
+            more than the noise of the validation rows. An empty or one-element sequence tries nothing.
         rank: orders runs, the preferred first; None goes by validation loss.
     """
     return alone(executor, swept(executor.task, config, rates, rank))
@@ -107,14 +108,17 @@ def planned_steps(config: RunConfig, candidates: int) -> int:
 
 def _rate_beyond_the_edge(runs: Sequence[Run], rank: Rank, *, downwards: bool) -> float | None:
     """One rate beyond the best, if that stands at the edge of what was tried."""
-    best = min(runs, key=rank).config.learning_rate
-    tried = sorted(run.config.learning_rate for run in runs)
-    edges = (tried[0], tried[-1]) if downwards else (tried[-1],)
-    if best not in edges:
+    best = min(runs, key=rank)
+    tried = sorted(runs, key=lambda run: run.config.learning_rate)
+    if best is tried[-1]:
+        neighbour = tried[-2]
+    elif best is tried[0] and downwards and has_left(best.validation, tried[1].validation):
+        # Below some rate none does anything, and each is a hair better than the one above it.
+        neighbour = tried[1]
+    else:
         return None
     # At the distance of the neighbour: the grid keeps its ratio.
-    neighbour = tried[-2] if best == tried[-1] else tried[1]
-    return _rounded(best**2 / neighbour)
+    return _rounded(best.config.learning_rate**2 / neighbour.config.learning_rate)
 
 
 def _is_part(trial: RunConfig, whole: RunConfig) -> bool:
