@@ -54,16 +54,26 @@ MARGIN = {"accuracy": 0.01, "loss": 0.02}
 SHARE = 1 / 8
 """Of the grid's time, what the audit may take."""
 LETTERS = "letters"
+STANDARD = BUDGETS["standard"]
 
 
 def grid_of(task: Task, settings: Settings) -> Iterator[RunConfig]:
     """The user's 22 runs (fewer where the model leaves no room for three lengths)."""
-    plain = RunConfig("prompt", 0, 0, "", 0.0, settings.steps, settings.batch_size, seed=settings.seed)
+    plain = RunConfig(
+        method="prompt",
+        tokens=0,
+        rank=0,
+        init="",
+        learning_rate=0.0,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
     plain = replace(plain, patience=plain.evaluations + 1)
     for init, tokens in product(METHODS["prompt"].inits[::2], settings.tokens):
         start = replace(plain, tokens=tokens, init=init)
         yield from (replace(start, learning_rate=rate) for rate in own_rates(task, start))
-    lora = replace(plain, method="lora", init=METHODS["lora"].inits[0])
+    lora = replace(plain, method="lora", tokens=0, init=METHODS["lora"].inits[0])
     for rank, rate in product((settings.rank, 2 * settings.rank), METHODS["lora"].rates[:2]):
         yield replace(lora, rank=rank, learning_rate=rate)
 
@@ -126,6 +136,8 @@ def recommended(result: AuditResult) -> dict:
 
 def compare(dataset: str, seed: int, args: argparse.Namespace) -> dict:
     """One pair: the audit, then the grid on the same rows."""
+    # Both sides read the budget from this table.
+    BUDGETS["standard"] = STANDARD if dataset == LETTERS else cut(STANDARD, args.steps, args.rows)
     model, data, options = pair_of(dataset, seed, args)
     folder = args.work / f"{dataset}-{seed}-{args.steps}-{args.rows}-{args.layers}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -203,8 +215,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/grid.json"))
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args()
-    # Both sides read the budget from this table.
-    BUDGETS["standard"] = cut(BUDGETS["standard"], args.steps, args.rows)
     settings = {key: value for key, value in vars(args).items() if key not in ("work", "out", "quiet")}
     environment = {
         "machine": platform.machine(),
@@ -218,7 +228,7 @@ def main() -> None:
         row = compare(dataset, seed, args)
         rows.append(row)
         result = {
-            "settings": settings | {"budget": asdict(BUDGETS["standard"])},
+            "settings": settings | {"budget": asdict(cut(STANDARD, args.steps, args.rows))},
             "environment": environment,
             "summary": summary(rows),
             "rows": rows,

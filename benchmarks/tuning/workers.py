@@ -54,7 +54,17 @@ def main() -> None:
     torch.set_num_threads(2)
     data = reviews().take(range(1000))
     task = prepare(minilm(), data, limits=Limits(512, 64, 64, 64))
-    config = RunConfig("prompt", 16, 0, "vocabulary", 0.01, args.steps, 32, evaluations=2, patience=9)
+    config = RunConfig(
+        method="prompt",
+        tokens=16,
+        rank=0,
+        init="vocabulary",
+        learning_rate=0.01,
+        steps=args.steps,
+        batch_size=32,
+        evaluations=2,
+        patience=9,
+    )
     quiet = Progress(quiet=True)
     with open_engine(RunStore(None), quiet) as here, open_engine(RunStore(None), quiet, workers=2) as workers:
         executors = {"one process": here(task), "two workers": workers(task)}

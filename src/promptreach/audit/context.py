@@ -116,7 +116,7 @@ def prepared(
         model=model,
         probe_rows=settings.probe_rows,
         progress=shown,
-        predicts=settings.budget != "quick",
+        predicts=settings.budget == "thorough",
         opening=opening,
     )
     if settings.init_text:

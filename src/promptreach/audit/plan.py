@@ -329,7 +329,7 @@ def _stages(
         "training": training,
         "seeds": (settings.seeds - 1) * 2 * sum(full) / max(1, len(full)),
         "initialisation": _IN_ROWS["initialisation"] * validation * row,
-        "prediction": 0.0 if settings.budget == "quick" else _PREDICTED * training,
+        "prediction": _PREDICTED * training if settings.budget == "thorough" else 0.0,
         "attention_share": _AT_LEAST["attention_share"],
         "limits": _AT_LEAST["limits"] + _IN_ROWS["limits"] * row,
         "inference_cost": _AT_LEAST["inference_cost"] + _IN_ROWS["inference_cost"] * row,

@@ -82,7 +82,7 @@ def test_the_rows_of_a_file_sorted_by_label_are_cut_evenly(tmp_path: Path, monke
     assert found["loss"] == pytest.approx(float(held_out.loss[chosen].double().mean()))
 
 
-def test_at_budget_quick_the_reason_names_where_predictions_are_made(tmp_path: Path) -> None:
+def test_below_budget_thorough_the_reason_names_where_predictions_are_made(tmp_path: Path) -> None:
     context, _ = trained(tmp_path / "model", "bert", "prompt")
     assert not context.predicts
     found = finding_of("prediction", context)

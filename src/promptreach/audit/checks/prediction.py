@@ -33,7 +33,7 @@ def measure(context: AuditContext) -> Outcome:
     """Predict the trained methods from gradients at their start, and put the outcomes beside it."""
     if not context.predicts:
         return Skipped(
-            "At budget quick nothing is predicted: gradients for it cost a tenth of the time and save no training; "
+            "Only budget thorough predicts: gradients for it cost a tenth of the training and save none of it; "
             "promptreach.tuning.predict makes the predictions by itself."
         )
     if context.kind is not None and not context.is_classification:
