@@ -45,13 +45,18 @@ NARROW = ("last", "next")
 
 
 def small_gpt(
-    work: Path, layers: int = 3, steps: int = 1500, seed: int = 0, skills: Sequence[str] = tuple(SKILLS)
+    work: Path,
+    layers: int = 3,
+    steps: int = 1500,
+    seed: int = 0,
+    skills: Sequence[str] = tuple(SKILLS),
+    context: int = 128,
 ) -> OpenModel:
     """The small GPT, trained once and kept in `work`."""
-    kind = "narrow" if skills == NARROW else "small"
+    kind = "narrow" if skills == NARROW else "long" if context > 128 else "small"
     folder = work / f"{kind}-gpt-{layers}-{steps}-{seed}"
     if not (folder / "model.safetensors").exists():
-        train_small_gpt(layers, steps, seed, skills).save_pretrained(folder)
+        train_small_gpt(layers, steps, seed, skills, context).save_pretrained(folder)
     name = f"{kind} GPT of {layers} layer{'s' * (layers > 1)}, trained here"
     return OpenModel(GPT2LMHeadModel.from_pretrained(folder), tokenizer(), name=name)
 
@@ -69,6 +74,11 @@ def narrow_gpt(work: Path, layers: int, seed: int = 0) -> OpenModel:
     return small_gpt(work, layers, steps=800, seed=seed, skills=NARROW)
 
 
+def long_gpt(work: Path) -> OpenModel:
+    """The same with room for prompts of 256 tokens; every position that content then has was trained."""
+    return small_gpt(work, steps=3000, context=544)
+
+
 def tokenizer() -> PreTrainedTokenizerFast:
     """One token a word, nothing around a text, no end token: a completion is one token."""
     plain = Tokenizer(WordLevel(IDS, unk_token="[UNK]"))
@@ -76,12 +86,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="[UNK]", pad_token="[PAD]")
 
 
-def train_small_gpt(layers: int, steps: int, seed: int, skills: Sequence[str]) -> GPT2LMHeadModel:
-    """Train on the mixture, the positions shifted at random; about a minute on one core."""
+def train_small_gpt(layers: int, steps: int, seed: int, skills: Sequence[str], context: int) -> GPT2LMHeadModel:
+    """Train on the mixture, the positions shifted at random by up to half of the context; about a minute on one core
+    for 1,500 steps."""
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=len(WORDS),
-        n_positions=128,
+        n_positions=context,
         n_embd=64,
         n_layer=layers,
         n_head=4,
@@ -97,7 +108,7 @@ def train_small_gpt(layers: int, steps: int, seed: int, skills: Sequence[str]) -
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
         inputs, places, answers = lesson(draw, skills)
-        positions = torch.arange(inputs.shape[1]) + draw.randrange(64)
+        positions = torch.arange(inputs.shape[1]) + draw.randrange(context // 2)
         hidden = model.transformer(inputs, position_ids=positions[None]).last_hidden_state
         examples, at = places
         loss = cross_entropy(model.lm_head(hidden[examples, at]), answers)

@@ -1,5 +1,7 @@
 """What an experiment is handed, and what follows of what it saw."""
 
+from dataclasses import replace
+
 from promptreach.certificate import Evidence
 from promptreach.claims import ClaimVerdict
 from promptreach.claims.claim import Hypothesis, Outcome, Setting
@@ -28,6 +30,12 @@ def test_a_condition_that_does_not_hold_makes_the_claim_fail_and_is_named() -> N
     assert judged.verdict is ClaimVerdict.FAILS
     assert judged.because == "It rained. Not seen here: pigs fly; fish walk."
     assert judged.evidence is Evidence.MEASURED
+
+
+def test_what_other_sizes_may_show_was_not_reproduced() -> None:
+    judged = replace(outcome(pigs_fly=False), missed=ClaimVerdict.NOT_REPRODUCED).judged()
+    assert judged.verdict is ClaimVerdict.NOT_REPRODUCED
+    assert judged.because == "It rained. Not seen here: pigs fly."
 
 
 def test_a_setting_picks_its_size_and_follows_items_whole_and_in_order() -> None:

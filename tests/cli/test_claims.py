@@ -24,7 +24,9 @@ def test_packages_of_all_chosen_claims_are_asked_for_before_the_first_runs(monke
     assert "no-such-Y2" in err
 
 
-@pytest.mark.parametrize(("verdict", "status"), [(ClaimVerdict.HOLDS, 0), (ClaimVerdict.FAILS, 1)])
+@pytest.mark.parametrize(
+    ("verdict", "status"), [(ClaimVerdict.HOLDS, 0), (ClaimVerdict.NOT_REPRODUCED, 1), (ClaimVerdict.FAILS, 1)]
+)
 def test_the_exit_status_says_whether_a_claim_holds(
     verdict: ClaimVerdict, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ class ClaimVerdict(StrEnum):
     HOLDS = "holds here"
     CAVEAT = "holds with caveat"
     NOT_EXECUTABLE = "not executable as stated"
+    NOT_REPRODUCED = "not reproduced at this size"
     FAILS = "does not hold here"
 
 
@@ -94,8 +95,10 @@ class Outcome:
 
     Attributes:
         verdict, because: the verdict and its reason, one or two sentences with the numbers that carry it; both hold
-            where every condition does. Otherwise `run_claim` says "does not hold here" and which did not.
+            where every condition does. Otherwise `run_claim` says what `missed` is, and which did not.
         conditions: what has to be seen for the verdict, and whether it was.
+        missed: the verdict where a condition does not hold: NOT_REPRODUCED where what was wanted is a difference
+            between trained models, which another size or longer training may show.
         seen: sentences that hold either way, put before the reason.
         evidence: the weakest kind of knowledge that the verdict rests on.
         hypotheses: of the claim, each CHECKED or DECLARED.
@@ -113,14 +116,15 @@ class Outcome:
     blocks: tuple[Block, ...] = field(default_factory=tuple)
     conditions: dict[str, bool] = field(default_factory=dict)
     seen: str = ""
+    missed: ClaimVerdict = ClaimVerdict.FAILS
 
     def judged(self) -> "Outcome":
-        """The outcome with its verdict where every condition holds; else that it fails, with those that do not."""
+        """The outcome with its verdict where every condition holds; else that it is missed, with those that do not."""
         missing = [condition for condition, seen in self.conditions.items() if not seen]
         if not missing:
             return replace(self, because=f"{self.seen} {self.because}".strip())
         because = f"{self.seen} Not seen here: {'; '.join(missing)}.".strip()
-        return replace(self, verdict=ClaimVerdict.FAILS, because=because, evidence=Evidence.MEASURED)
+        return replace(self, verdict=self.missed, because=because, evidence=Evidence.MEASURED)
 
 
 @dataclass(frozen=True)

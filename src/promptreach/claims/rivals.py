@@ -72,6 +72,7 @@ def run(setting: Setting) -> Outcome:
     }
     return Outcome(
         verdict=setting.pick(ClaimVerdict.NOT_EXECUTABLE, ClaimVerdict.CAVEAT),
+        missed=ClaimVerdict.NOT_REPRODUCED,
         because=setting.pick(quick, ""),
         seen=seen,
         evidence=Evidence.MEASURED,

@@ -70,6 +70,7 @@ def run(setting: Setting) -> Outcome:
     }
     return Outcome(
         verdict=setting.pick(ClaimVerdict.NOT_EXECUTABLE, ClaimVerdict.CAVEAT),
+        missed=ClaimVerdict.NOT_REPRODUCED,
         because=setting.pick(quick, "One model, one corpus, one seed."),
         seen=seen,
         evidence=Evidence.MEASURED,

@@ -23,7 +23,8 @@ def claims(
 
     Claims that train keep their finished runs in OUT/runs and go on from there when called again.
 
-    Exit status: 0 every one that ran holds, perhaps with a caveat; 1 one does not; 2 the call is wrong.
+    Exit status: 0 every one that ran holds, perhaps with a caveat; 1 one does not, or was not reproduced; 2 the call is
+    wrong.
     """
     from promptreach.claims import CLAIMS, ClaimVerdict, as_finding, run_claims
     from promptreach.errors import Fault, InputError
@@ -44,7 +45,8 @@ def claims(
             else:
                 say(f"{result.key}: {result.title}")
                 print_finding(as_finding(result))
-    raise SystemExit(1 if ClaimVerdict.FAILS in verdicts else 0)
+    missed = {ClaimVerdict.FAILS, ClaimVerdict.NOT_REPRODUCED}
+    raise SystemExit(1 if missed.intersection(verdicts) else 0)
 
 
 def _show_list(json: bool) -> None:

@@ -53,8 +53,8 @@ def open_engine(
             next two have no `engine_faults`.
         workers: how many runs may be trained at the same time. None: one locally, in this process; on Ray as many as
             the cluster has room for. More local workers share this process' torch threads evenly, and each holds a
-            model of its own. One run at a time is the default: a search over three rates waits for 1.1875 full runs on
-            all threads, and on two workers for 1.0625 on half of them, so two workers must do 1.79 times the work of
+            model of its own. One run at a time is the default: a search over three rates waits for 1.375 full runs on
+            all threads, and on two workers for 1.125 on half of them, so two workers must do 1.64 times the work of
             one process to be worth their memory (``benchmarks/tuning/workers.py`` measures it).
         ray_address: see `promptreach.training.engines.cluster.Cluster`.
         at_once: how many prompts of one size, or prefixes, that are to be trained together share every forward pass of

@@ -112,27 +112,34 @@ def halved(
     while (extra := more(last)) is not None:
         configs.append(extra)
         last += yield [_at_rung(extra, rung)]
+    best = min(range(len(last)), key=lambda index: rank(last[index]))
     if len(configs) > 1 and rung_steps(steps, rung + 1) < steps:
-        last = yield from _looked_at_once_more(configs, last, rung + 1, rank)
-    return Halving(tuple(last), configs[min(range(len(last)), key=lambda index: rank(last[index]))])
+        best = yield from _looked_at_once_more(configs, last, best, rung + 1, rank)
+    return Halving(tuple(last), configs[best])
 
 
-def _looked_at_once_more(configs: Sequence[RunConfig], runs: Sequence[Run], rung: int, rank: Rank) -> Search[list[Run]]:
-    """The runs once the best of them took the steps of `rung`: the next smaller rate as well where that best stood
-    still, and whichever is better where it stopped."""
-    last, there = list(runs), set[int]()
-    while True:
-        asked: int | None = min(range(len(last)), key=lambda index: rank(last[index]))
-        if asked in there:
-            if has_left(last[asked].validation, runs[asked].validation):
-                return last
-            rates = {config.learning_rate: index for index, config in enumerate(configs)}
-            smaller = [rate for rate in rates if rate < configs[asked].learning_rate]
-            asked = rates[max(smaller)] if smaller else None
-        if asked is None or asked in there:
-            return last
-        (last[asked],) = yield [_at_rung(configs[asked], rung)]
-        there.add(asked)
+def _looked_at_once_more(
+    configs: Sequence[RunConfig], last: list[Run], best: int, rung: int, rank: Rank
+) -> Search[int]:
+    """The best once it took the steps of `rung`, or a smaller rate that is better there, each of which was asked for
+    because the one before stood still; `last` is brought up to date."""
+
+    def climb(index: int) -> Search[bool]:
+        """Whether a candidate gained more than noise on the way."""
+        before = last[index].validation
+        (last[index],) = yield [_at_rung(configs[index], rung)]
+        return has_left(last[index].validation, before)
+
+    by_rate = sorted(range(len(configs)), key=lambda index: configs[index].learning_rate)
+    smaller = by_rate[: by_rate.index(best)]
+    gained = yield from climb(best)
+    while smaller and not gained:
+        index = smaller.pop()
+        gained = yield from climb(index)
+        if rank(last[index]) >= rank(last[best]):
+            break
+        best = index
+    return best
 
 
 def halving_steps(steps: int, candidates: int) -> int:

