@@ -14,7 +14,7 @@ import torch
 
 from helpers.models import tiny_model
 from promptreach.backbone import Prepended
-from promptreach.errors import ModelError
+from promptreach.errors import InputError, ModelError
 from promptreach.hf import OpenModel, open_model
 
 FAMILIES = ("bert", "gpt2", "llama")
@@ -109,6 +109,12 @@ def test_offloaded_weights_are_refused(tmp_path: Path) -> None:
     parts = ("transformer.wte", "transformer.wpe", "transformer.drop", "transformer.h.0", "transformer.ln_f", "lm_head")
     with pytest.raises(ModelError, match=r"weights that no device has room for, such as 'transformer\.h\.1\."):
         open_model(tmp_path, device_map=dict.fromkeys(parts, "cpu") | {"transformer.h.1": "disk"})
+
+
+@pytest.mark.parametrize("where", ["nonsense", "cuda:97", ""])
+def test_a_map_that_is_none_is_refused_before_weights_are_read(tmp_path: Path, where: str) -> None:
+    with pytest.raises(InputError, match=r"device_map: .*'balanced_low_0'.*a device of this machine"):
+        open_model(tmp_path, device_map=where)
 
 
 def save(folder: Path, family: str) -> OpenModel:

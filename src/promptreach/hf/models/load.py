@@ -128,7 +128,7 @@ def open_model(
         opened.checkpointing = gradient_checkpointing
         return opened
     device = device_for(device) if device_map is None else "cpu" if device == AUTO else device
-    faults = dtype_faults(dtype) + (_device_faults(device) if device_map is None else [])
+    faults = dtype_faults(dtype) + (_device_faults(device) if device_map is None else _map_faults(device_map))
     if not isinstance(source, str | Path):
         expected = "a hub id, a folder, a .gguf file or a transformers model"
         remedy = "of a PeftModel pass the base model, and the adapter as adapter="
@@ -194,6 +194,14 @@ def _device_faults(device: str | torch.device) -> list[Fault]:
         reason = str(error).partition("\n")[0]
         return [Fault("device", f"{str(device)!r} ({reason})", "a device of this machine, such as 'cpu'")]
     return []
+
+
+def _map_faults(device_map: str | dict[str, Any]) -> list[Fault]:
+    """The faults of a way to spread weights that is none, and of a single device that is not there."""
+    if not isinstance(device_map, str) or device_map in _MAPS or not _device_faults(device_map):
+        return []
+    expected = f"{', '.join(map(repr, _MAPS))}, or a device of this machine, such as 'cpu'"
+    return [Fault("device_map", repr(device_map), expected)]
 
 
 def _locate(source: str | Path, revision: str | None) -> _Place:
@@ -320,6 +328,8 @@ def _without_pooler(loader: Any, config: PretrainedConfig) -> dict[str, Any]:
 
 
 _AGAIN = "copy or download it again"
+_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""The ways to spread a model that transformers knows by name."""
 _KERNELS = f"where the reason names a package or a device, that is what is missing. {INSTEAD}"
 
 
