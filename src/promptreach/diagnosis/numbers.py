@@ -118,7 +118,8 @@ class RunNumbers(Scores):
         best_step: of the state that was kept and is scored; 0 where no step did any good.
         train_fell: nats by which the training loss fell from the first stretch to the last.
         rate_at_edge: whether its learning rate is the largest of those tried.
-        still_falling: nats by which the validation loss fell over the last stretch.
+        still_falling: nats by which the validation loss fell over the last stretch below every look that came before
+            it, the start left out: a rise that was made good is no fall.
         starts_tried: the starts that were trained from; `init` is the best of them.
     """
 

@@ -141,6 +141,6 @@ def run_numbers(
         validation_loss=run.validation.mean_loss,
         start_loss=losses[0],
         rate_at_edge=run.config.learning_rate >= largest_rate,
-        still_falling=max(0.0, losses[-2] - losses[-1]) if len(losses) > 2 else 0.0,
+        still_falling=max(0.0, min(losses[1:-1]) - losses[-1]) if len(losses) > 2 else 0.0,
         starts_tried=tuple(starts) or (run.config.init,),
     )
