@@ -61,9 +61,11 @@ def test_it_is_of_this_release() -> None:
     assert CITATION["license"] == project["license"]
 
 
-def test_the_changelog_begins_with_this_release_on_its_day() -> None:
+def test_the_changelog_begins_with_this_release_on_its_day_behind_what_is_not_released() -> None:
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert headings[0] == f"[{promptreach.__version__}] - {CITATION['date-released']}"
+    released = [heading for heading in headings if heading != "[Unreleased]"]
+    assert headings.index(released[0]) <= 1
+    assert released[0] == f"[{promptreach.__version__}] - {CITATION['date-released']}"
 
 
 def test_the_two_papers_of_the_readme_come_first() -> None:
