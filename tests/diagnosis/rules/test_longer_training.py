@@ -58,6 +58,15 @@ def test_a_best_prompt_that_falls_on_leaves_a_gap_open_until_it_was_trained_long
     assert depends_on("steps", found)
 
 
+@pytest.mark.parametrize("falling", [SOFT, ("lora rank 8",), ()])
+def test_what_is_too_close_to_call_wants_more_steps_where_either_run_falls_on(falling: tuple[str, ...]) -> None:
+    found = numbers(prompt_gain=-0.03, error=0.03, methods={name: {"still_falling": 0.1} for name in falling})
+    judgement = judge(found)
+    assert "too close to call" in judgement.headline
+    assert depends_on("steps", found) == bool(falling)
+    assert any("still fell" in reason.text for reason in judgement.reasons) == bool(falling)
+
+
 def test_rows_that_nobody_memorised_want_more_steps_only_where_lora_falls_on() -> None:
     done = numbers(goal="memorise", prompt_gain=-0.1)
     falling = numbers(goal="memorise", prompt_gain=-0.1, methods={"lora rank 8": {"still_falling": 0.2}})

@@ -167,9 +167,14 @@ def gap_not_settled(seen: Measurements) -> Judgement | None:
     against = seen.against_lora(name)
     # The interval narrows with the square root of the rows; this many would bring its width under the margin.
     needed = seen.training.held_out_rows * max(2.0, (2 * NORMAL_90 * against.error / seen.margin) ** 2)
+    reasons = [measured(f"The interval reaches from clearly worse to as good (margin {seen.margin_text}).")]
+    fell = {other: seen.runs[other].still_falling for other in (name, seen.lora)}
+    if max(fell.values()) >= STILL_FALLING:
+        text = " and ".join(f"{other} by {nats:.3f}" for other, nats in fell.items())
+        reasons.append(measured(f"Over their last stretch the validation losses still fell, {text}.", seen.more_steps))
     return undecided(
         f"{sentence(name)} is {seen.gain(against)} from LoRA: too close to call.",
-        (measured(f"The interval reaches from clearly worse to as good (margin {seen.margin_text})."),),
+        tuple(reasons),
         f"Use about {needed:,.0f} held-out rows, or train longer.",
         chosen=name,
     )
