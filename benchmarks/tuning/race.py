@@ -5,7 +5,7 @@
 
 `audit`: the demo's audit by both sides, taking turns, each in a process of its own with one thread: seconds in all and
 by check, the runs that were trained, and the share of the positions that the model computed which were padding.
-`standard`: in the same way four audits of MiniLM at budget standard, on reviews, tweets and newswire.
+`standard`: in the same way four audits of MiniLM at budget standard, on reviews and on tweets.
 `step`: a step of a prompt on MiniLM here and with PEFT under transformers' Trainer, per content token: Trainer as it
 comes, which draws rows at random, and Trainer with rows grouped by length. `scale`: how the runs of the new audit, with
 the times that they took and what each waits for, spread over 1, 2, 4 and 64 workers.
@@ -36,7 +36,7 @@ from typing import Any
 from spread import scale
 
 HERE = Path(__file__).resolve().parents[2]
-FOUR = (("reviews", 0), ("tweets", 0), ("r8", 0), ("reviews", 1))
+FOUR = (("reviews", 0), ("tweets", 0), ("reviews", 1), ("tweets", 1))
 """The audits of part `standard`: rows and seed."""
 PARTS = ("audit", "standard", "step", "scale")
 TIMED_STEPS = 24
