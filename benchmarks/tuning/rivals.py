@@ -166,13 +166,15 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     lora = min(ranks, key=lambda name: ranks[name]["loss"])
     fewer = [name for name, mean in ranks.items() if mean["parameters"] < prompts[longest[-1]]["parameters"]]
     equal = [name for name in means if name.endswith("parameters")]
+    ahead = {
+        "points": means[lora]["value"] - means["head"]["value"],
+        "nats": means["head"]["loss"] - means[lora]["loss"],
+    }
     return {
         "means": means,
-        "matters": {
-            "points": means[lora]["value"] - means["head"]["value"],
-            "nats": means["head"]["loss"] - means[lora]["loss"],
-        },
-        "last_doubling": difference(by_name, longest[-1], longest[0]),
+        "lora_ahead_of_head": ahead,
+        "matters": any(ahead[unit] >= least for unit, least in MATTERS.items()),
+        "longest_against_next": difference(by_name, longest[-1], longest[0]),
         "best_prompt": best,
         "lora_with_fewer_against_best_prompt": {name: difference(by_name, name, best) for name in fewer},
         "rivals_at_equal_parameters": {

@@ -327,9 +327,9 @@ def _without_pooler(loader: Any, config: PretrainedConfig) -> dict[str, Any]:
     return {"add_pooling_layer": False} if taken else {}
 
 
-_AGAIN = "copy or download it again"
 _MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """The ways to spread a model that transformers knows by name."""
+_AGAIN = "copy or download it again"
 _KERNELS = f"where the reason names a package or a device, that is what is missing. {INSTEAD}"
 
 
