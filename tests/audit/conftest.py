@@ -2,11 +2,11 @@
 
 import pytest
 
-from promptreach.audit import plan
+from promptreach.audit import planning
 from promptreach.audit.cost import times
 
 
 @pytest.fixture(autouse=True)
 def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(times, "MOST_ROUNDS", times.LEAST_ROUNDS)
-    monkeypatch.setattr(plan, "MEASURED_SECONDS", 0.02)
+    monkeypatch.setattr(planning, "MEASURED_SECONDS", 0.02)

@@ -11,8 +11,9 @@ import promptreach
 from helpers.audit_cases import SETTINGS, rows
 from helpers.models import tiny_model
 from helpers.tasks import completions
-from promptreach.audit import plan
-from promptreach.audit.plan import AuditPlan, planned
+from promptreach.audit import planning
+from promptreach.audit.plan import PLANTED_PROMPT, READING, AuditPlan, over
+from promptreach.audit.planning import planned
 from promptreach.tables import read_task
 
 KEYS = (
@@ -23,7 +24,7 @@ KEYS = (
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "MEASURED_SECONDS", 0.01)
+    monkeypatch.setattr(planning, "MEASURED_SECONDS", 0.01)
 
 
 def plan_of(family: str, data: Any, **changes: Any) -> AuditPlan:
@@ -81,7 +82,7 @@ def test_stages_add_up_to_the_time_and_progress_follows_them(of_labels: AuditPla
     assert 60 * of_labels.minutes == pytest.approx(of_labels.slowness * sum(of_labels.stages.values()))
     assert of_labels.work_seconds == pytest.approx(sum(of_labels.stages.values()))
     assert of_labels.stages["training"] == pytest.approx(sum(run.seconds for run in of_labels.runs))
-    assert of_labels.seconds_from(plan.READING) == pytest.approx(60 * of_labels.minutes)
+    assert of_labels.seconds_from(READING) == pytest.approx(60 * of_labels.minutes)
     assert of_labels.seconds_from("training") < 60 * of_labels.minutes
     left = of_labels.time_left({name: f"the stage {name}" for name in of_labels.stages})
     assert left.seconds() == pytest.approx(60 * of_labels.minutes)
@@ -105,3 +106,20 @@ def test_what_comes_first_is_the_least_that_an_audit_takes() -> None:
     whole = planned(model, data, replace(SETTINGS, budget="thorough"))
     assert all(run.comes_first for run in whole.runs)
     assert "where the first prompt fits" not in str(whole)
+
+
+def test_what_lengths_steps_and_form_may_ask_for_is_told_beside_the_rest() -> None:
+    model, data = tiny_model("bert"), read_task(rows(60))
+    settings = replace(SETTINGS, tokens=(2, 3), methods=("prompt", "prefix", "lora"))
+    quick = planned(model, data, replace(settings, budget="quick"))
+    longer = {run.name for run in quick.extra} - {PLANTED_PROMPT}
+    assert {name.split()[0] for name in longer} == {"prompt", "prefix"}
+    assert PLANTED_PROMPT in {run.name for run in quick.extra}
+    assert quick.most_minutes > quick.minutes
+    assert "up to" in str(quick)
+    thorough = planned(model, data, replace(settings, budget="thorough"))
+    more_steps = {over(2 * settings.steps), over(4 * settings.steps)}
+    assert {run.name for run in thorough.extra} == {*longer, PLANTED_PROMPT, *more_steps}
+    alone = planned(model, data, replace(settings, methods=("prompt",)))
+    assert (alone.extra, alone.most_minutes) == ([], alone.minutes)
+    assert "up to" not in str(alone)

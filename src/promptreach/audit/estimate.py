@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from promptreach.audit.plan import AuditPlan, planned
+from promptreach.audit.plan import AuditPlan
+from promptreach.audit.planning import planned
 from promptreach.audit.settings import Settings
 from promptreach.data import TaskData
 from promptreach.errors import InputError
@@ -47,11 +48,16 @@ class Opening:
             return f"How long this takes could not be estimated: {self.reason}"
         runs = ", ".join(run.name.replace("lora", "LoRA") for run in self.plan.runs)
         settings = self.plan.settings
-        early = ""
+        cases = []
         if self.plan.least_minutes < self.plan.minutes:
-            early = f", {duration(60 * self.plan.least_minutes)} where the first prompt fits and the rest is left out,"
+            cases.append(
+                f"{duration(60 * self.plan.least_minutes)} where the first prompt fits and the rest is left out"
+            )
+        if self.plan.extra:
+            cases.append(f"up to {duration(60 * self.plan.most_minutes)} where length, steps or form may be to blame")
+        said = "".join(f", {case}" for case in cases) + "," * bool(cases)
         return (
-            f"This takes about {duration(60 * self.plan.minutes)}{early} and {gib(self.plan.memory_bytes)} here "
+            f"This takes about {duration(60 * self.plan.minutes)}{said} and {gib(self.plan.memory_bytes)} here "
             f"(PREDICTED, from steps timed just now): {runs}, {settings['steps']} steps of {settings['batch_size']} "
             f"rows each. A first look comes before anything is trained."
         )

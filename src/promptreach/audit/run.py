@@ -16,7 +16,8 @@ from promptreach.audit.context import prepared
 from promptreach.audit.estimate import estimated
 from promptreach.audit.folder import REPORT_DIGEST, RUNS_FOLDER, claimed, finished_runs, output_folder
 from promptreach.audit.live import LivePage
-from promptreach.audit.plan import AuditPlan, planned
+from promptreach.audit.plan import AuditPlan
+from promptreach.audit.planning import planned
 from promptreach.audit.publication import names_base, published, publishing_faults_of
 from promptreach.audit.recommendation import recommend
 from promptreach.audit.serving import for_server

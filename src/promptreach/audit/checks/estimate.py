@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from promptreach.audit.check import Outcome, Shown
 from promptreach.audit.context import AuditContext
 from promptreach.audit.estimate import gib
+from promptreach.audit.plan import PLANTED_PROMPT, over
 from promptreach.certificate import Evidence
+from promptreach.diagnosis.controls import PlantedNumbers
 from promptreach.diagnosis.experiment import Measured, Skipped
 from promptreach.progress_log import duration
 from promptreach.report.findings import Cell, Table
@@ -22,7 +24,9 @@ def measure(context: AuditContext) -> Outcome:
         )
     plan, taken = opening.plan, opening.taken()
     early = any(not run.comes_first and run.name in context.not_needed for run in plan.runs)
-    expected = 60 * (plan.least_minutes if early else plan.minutes)
+    done = _trained_beyond(context)
+    beyond = [run for run in plan.extra if run.name in done]
+    expected = 60 * (plan.least_minutes if early else plan.minutes) + plan.slowness * sum(run.seconds for run in beyond)
     expected_work = expected / plan.slowness
     values = {
         "expected_seconds": expected,
@@ -33,12 +37,24 @@ def measure(context: AuditContext) -> Outcome:
         "memory_bytes": taken.memory_bytes,
     }
     case = " where the first prompt fits" if early else ""
+    case += f" with {', '.join(run.name for run in beyond)}" if beyond else ""
     summary = f"Expected{case}: {duration(expected)} and {gib(plan.memory_bytes)}. Taken: {duration(taken.seconds)}" + (
         f" and {gib(taken.memory_bytes)}." if taken.memory_bytes else "."
     )
     return Measured(values, "this audit, on this machine", Evidence.MEASURED), Shown(
         summary, [_table(values, opening.on_cpu)]
     )
+
+
+def _trained_beyond(context: AuditContext) -> set[str]:
+    """Names of all that was trained, as a plan's `extra` has them."""
+    planted = any(isinstance(numbers, PlantedNumbers) for numbers in context.numbers)
+    names = {*context.sweeps, *([PLANTED_PROMPT] if planted else [])}
+    steps = context.steps
+    while steps > context.steps_asked:
+        names.add(over(steps))
+        steps //= 2
+    return names
 
 
 def _table(values: Mapping[str, float], on_cpu: bool) -> Table:

@@ -182,16 +182,22 @@ def _forms(experiment: Experiment) -> tuple[str, ...]:
 
 
 def _one_longer(experiment: Experiment) -> dict[str, RunConfig]:
-    """By form, the run beyond the longest one asked for that is trained where lengths decide: four times as long,
-    beyond 64 virtual tokens twice, as far as it fits; none where that is less than twice."""
+    """By form, the run beyond the longest one asked for that is trained where lengths decide; none where none fits."""
     found, forms = {}, _forms(experiment)
     for form in forms:
         # Beside prompts, a prefix is trained at one length.
         longest = experiment.middle_length if form == "prefix" and len(forms) > 1 else max(experiment.tokens)
-        tokens = min(max(min(4 * longest, 64), 2 * longest), _room(experiment))
-        if tokens >= 2 * longest:
+        tokens = longer_length(longest, _room(experiment))
+        if tokens is not None:
             found[form] = experiment.config(form, tokens=tokens)
     return found
+
+
+def longer_length(longest: int, room: int) -> int | None:
+    """The virtual tokens beyond `longest` that are tried: four times as many, beyond 64 twice, as far as there is
+    `room`; None where that is less than twice."""
+    tokens = min(max(min(4 * longest, 64), 2 * longest), room)
+    return tokens if tokens >= 2 * longest else None
 
 
 def train_control(experiment: Experiment) -> Run:

@@ -1,0 +1,111 @@
+"""What A5's and R1's sentences came to where tuning matters, made from benchmarks/results/rivals.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from promptreach.report.findings import Curve, Series
+from promptreach.report.picture import picture_svg
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "rivals.json"
+MODELS = {"long_gpt": "the GPT trained here", "minilm": "MiniLM"}
+METRICS = {"accuracy": "right", "entity_f1": "entity F1", "token_f1": "token F1"}
+SENTENCES = {
+    "saturates": "The loss stops falling as the prompt gets longer (256 tokens gain less than 0.02 nats over 64).",
+    "lora_lower_with_fewer": "LoRA with fewer parameters than the longest prompt ends lower than the best prompt.",
+    "prefix": "A prefix ends lower than a prompt of as many parameters.",
+    "lora": "LoRA ends lower than a prompt of as many parameters.",
+    "unipelt": "UniPELT ends lower than a prompt of as many parameters.",
+}
+
+
+def tasks() -> dict[str, Any]:
+    """The benchmark's tasks by name."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))["tasks"]
+    return found
+
+
+def sentences() -> str:
+    """One row a sentence and a column a task: what was seen, and the nats that it hangs on."""
+    found = tasks()
+    lines = [f"| | {' | '.join(map(_titled, found))} |", f"|---|{'---|' * len(found)}"]
+    ahead = [
+        f"{_ahead(task['lora_ahead_of_head'])}{'' if task['matters'] else ' (less than asked for)'}"
+        for task in found.values()
+    ]
+    lines.append(f"| *Best LoRA against the head alone (the bare model)* | {' | '.join(ahead)} |")
+    for key, sentence in SENTENCES.items():
+        cells = []
+        for task in found.values():
+            said = task[key] if key in task else _rival(task, key)
+            cells.append(f"**{said['answer']}**: {_ahead(said)}" if said else "no such size")
+        lines.append(f"| {sentence} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def runs() -> str:
+    """What every method and size reached: means of three seeds, with half of their 90 % interval."""
+    found = tasks()
+    names = list(dict.fromkeys(name for task in found.values() for name in task["means"]))
+    heads = [f"{_titled(name)}: {METRICS[task['metric']]} | nats" for name, task in found.items()]
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * (2 * len(found))}"]
+    for name in names:
+        cells = []
+        for task in found.values():
+            mean = task["means"].get(name)
+            cells += _mean(mean) if mean else ["", ""]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def pictures() -> dict[str, str]:
+    """One picture a task by its file's name: held-out loss against trainable parameters."""
+    return {f"rivals_{name.replace(' ', '_')}.svg": _picture(name, task) for name, task in tasks().items()}
+
+
+def _picture(name: str, task: dict[str, Any]) -> str:
+    kinds: dict[str, list[tuple[float, float]]] = {}
+    for size, mean in task["means"].items():
+        if mean["parameters"] and size != "head":
+            kinds.setdefault(size.split()[0], []).append((float(mean["parameters"]), mean["loss"]))
+    named = {"prompt": "prompts of 4 to 256 tokens", "lora": "LoRA", "prefix": "prefix", "unipelt": "UniPELT"}
+    head = task["means"]["head"]
+    series = [
+        Series(name=named[kind], x=[x for x, _ in sorted(points)], y=[y for _, y in sorted(points)])
+        for kind, points in kinds.items()
+    ]
+    return str(
+        picture_svg(
+            Curve(
+                title=f"{name.capitalize()}: held-out loss against trainable numbers",
+                x_label="trainable numbers",
+                y_label="nats",
+                log_x=True,
+                series=series,
+                note=f"Means of three seeds on {MODELS[task['model']]}; without any, {head['loss']:.2f} nats.",
+            )
+        )
+    )
+
+
+def _rival(task: dict[str, Any], method: str) -> dict[str, Any] | None:
+    return next((said for name, said in task["rivals"].items() if name.startswith(method)), None)
+
+
+def _titled(name: str) -> str:
+    return f"{name}, {MODELS[tasks()[name]['model']]}"
+
+
+def _ahead(found: dict[str, Any]) -> str:
+    return (
+        f"{found['nats']:+.3f} nats ({found['least']:+.3f} to {found['most']:+.3f}), {100 * found['value']:+.1f} ± "
+        f"{100 * found['value_half_width']:.1f} points"
+    )
+
+
+def _mean(mean: dict[str, Any]) -> list[str]:
+    moved = "" if mean["flat"] else f", fell on by {mean['moved']:.2f}"
+    return [
+        f"{100 * mean['value']:.1f} ± {100 * mean['value_half_width']:.1f}",
+        f"{mean['loss']:.3f} ± {mean['loss_half_width']:.3f}{moved}",
+    ]
