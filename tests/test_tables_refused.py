@@ -73,6 +73,11 @@ def test_columns_that_would_hide_each_other_are_refused() -> None:
     assert_told({"text": ["a", "b"], 1: ["x", "y"], "1": ["u", "v"]}, "columns of the same name: 1, '1'", label_col="1")
 
 
+@pytest.mark.parametrize("role", ["text", "label", "pair", "split", "prompt", "options", "answers"])
+def test_a_column_without_a_name_is_refused_and_stands_for_no_usual_one(role: str) -> None:
+    assert_told(GOOD, f"{role}_col: an empty name; expected the name of a column", **{f"{role}_col": ""})
+
+
 def test_a_name_that_is_too_long_for_a_file() -> None:
     assert_told("a" * 5000 + ".csv", "cannot be read")
 

@@ -104,6 +104,9 @@ def read_task(
     wishes |= {"words": words_col, "tags": tags_col}
     wishes |= {"question": question_col, "context": context_col, "answers": answers_col}
     wishes |= {"prompt": prompt_col, "completion": completion_col, "options": options_col}
+    for role in [role for role, name in wishes.items() if name == ""]:
+        faults.add(Fault(f"{role}_col", "an empty name", "the name of a column"))
+        wishes[role] = None
     template = faults.collect(partial(template_of, chat_template)) or ""
     told: list[str] = []
     readings = []

@@ -40,6 +40,7 @@ def test_rates_belong_to_every_method_or_to_the_one_named() -> None:
         ({"steps": True}, ["steps"]),
         ({"max_length": 3}, ["max_length"]),
         ({"lora_targets": (3,)}, ["lora_targets"]),
+        ({"lora_targets": ()}, ["lora_targets"]),
         ({"learning_rates": (0.1, -1)}, ["learning_rates"]),
         ({"learning_rates": float("nan")}, ["learning_rates"]),
         ({"learning_rates": "fast"}, ["learning_rates"]),

@@ -122,7 +122,7 @@ def settings_for(
         batch_size=choices.batch_size or size,
         limits=replace(limits, max_length=choices.max_length or limits.max_length),
         methods=choices.methods or usual.methods,
-        lora_targets=choices.lora_targets,
+        lora_targets=choices.lora_targets or (),
         learning_rates=choices.learning_rates,
         accumulate=choices.accumulate,
     )

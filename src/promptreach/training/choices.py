@@ -52,7 +52,7 @@ class Choices:
     methods: tuple[str, ...] | None = None
     tokens: tuple[int, ...] | None = None
     rank: int | None = None
-    lora_targets: tuple[str, ...] = ()
+    lora_targets: tuple[str, ...] | None = None
     steps: int | None = None
     batch_size: int | None = None
     max_length: int | None = None
@@ -104,7 +104,8 @@ def choices_of(
         faults += name_faults("methods", methods, TRAINABLE) + repeat_faults("methods", methods)
     if tokens is not None:
         faults += size_faults("tokens", tokens) + repeat_faults("tokens", tokens)
-    if lora_targets is not None and not all(isinstance(name, str) and name for name in lora_targets):
+    named = lora_targets is None or (lora_targets and all(isinstance(name, str) and name for name in lora_targets))
+    if not named:
         faults.append(Fault("lora_targets", repr(lora_targets), "names such as ('q_proj', 'v_proj'), or 'all-linear'"))
     rates, rate_errors = _rates(learning_rates, methods)
     raise_if_any(faults + rate_errors, InputError)
@@ -112,7 +113,7 @@ def choices_of(
         methods=None if methods is None else tuple(methods),
         tokens=None if tokens is None else tuple(sorted(tokens)),
         rank=rank,
-        lora_targets=tuple(lora_targets or ()),
+        lora_targets=None if lora_targets is None else tuple(lora_targets),
         steps=steps,
         batch_size=batch_size,
         max_length=max_length,

@@ -79,6 +79,7 @@ def test_all_that_is_wrong_with_a_way_of_judging_is_told() -> None:
     told = {
         "a regular expression": judging_faults(Judging(pattern="(")),
         "finds an empty text": judging_faults(Judging(pattern="x*")),
+        "'', which finds": judging_faults(judging_of(None, "", False)),
         "finds nothing in 40 of 40 completions": judging_faults(Judging(pattern=GSM8K), rows),
         "not written": judging_faults(Judging(pattern=r"\w"), labelled()),
         "rows without options": judging_faults(Judging(length_normalised=True), rows),
@@ -94,4 +95,4 @@ def test_all_that_is_wrong_with_a_way_of_judging_is_told() -> None:
 def test_a_pattern_alone_asks_for_exact_matches() -> None:
     assert judging_of(None, GSM8K, False) == Judging("exact_match", GSM8K)
     assert judging_of("chrf", GSM8K, False).metric == "chrf"
-    assert judging_of("accuracy", None, True) == Judging(None, "", True)
+    assert judging_of("accuracy", None, True) == Judging(None, None, True)

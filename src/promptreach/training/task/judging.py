@@ -33,17 +33,17 @@ class Judging:
     Attributes:
         metric: of written answers; None writes nothing.
         pattern: a regular expression; the last match in a text, or its first group, stands for the text. Commas between
-            thousands are left out. Empty compares whole texts.
+            thousands are left out. None compares whole texts.
         length_normalised: whether one of several options is chosen by its likelihood per character.
     """
 
     metric: TextMetric | None = None
-    pattern: str = ""
+    pattern: str | None = None
     length_normalised: bool = False
 
     def compared(self, text: str) -> str | None:
         """The part of a text that is compared; None where the pattern finds nothing."""
-        if not self.pattern:
+        if self.pattern is None:
             return text
         matches = list(re.finditer(self.pattern, text))
         if not matches:
@@ -113,7 +113,7 @@ def decoded(backbone: Backbone, written: Sequence[Sequence[int]]) -> list[str]:
 
 def judging_faults(judging: Judging, data: TaskData | None = None) -> list[Fault]:
     """The faults of a way of judging by itself, and on such data where these are known."""
-    if judging.pattern:
+    if judging.pattern is not None:
         try:
             empty = re.compile(judging.pattern).search("")
         except re.error as error:
@@ -128,9 +128,9 @@ def judging_faults(judging: Judging, data: TaskData | None = None) -> list[Fault
         faults.append(
             Fault("length_normalised", "for rows without options", "rows with several options to choose from")
         )
-    if judging.pattern and isinstance(data, Completions) and not options:
+    if judging.pattern is not None and isinstance(data, Completions) and not options:
         faults += _unmatched(judging, data)
-    elif judging.pattern:
+    elif judging.pattern is not None:
         faults.append(Fault("answer_pattern", "for answers that are not written", "completions", "Leave it out."))
     texts = data.completions if judging.metric == "rouge_l" and isinstance(data, Completions) else ()
     if silent := sum(re.search("[a-z0-9]", text.lower()) is None for text in texts):
@@ -156,5 +156,5 @@ def judging_of(
     rows that are read through a head nothing is written, though a metric may bear the same name."""
     named: Mapping[str, TextMetric] = {name: name for name in TEXT_METRICS}
     writes = data is None or isinstance(data, Completions)
-    found = named.get(metric or ("exact_match" if pattern else "")) if writes else None
-    return Judging(found, pattern or "", length_normalised)
+    found = named.get(metric or ("exact_match" if pattern is not None else "")) if writes else None
+    return Judging(found, pattern, length_normalised)
