@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import families_table
+import rivals_table
 import rows_table
 import servers_table
 import verdict_pictures
@@ -36,6 +37,11 @@ PACKAGE = PROJECT / "src" / "promptreach"
 RESULTS = PROJECT / "benchmarks" / "results"
 PICTURES = DOCS / "pictures"
 
+WHERE_IT_DECIDES = {
+    "A5": "[Length and rivals](theory/rivals.md) has the sentence run where tuning matters, with three seeds.",
+    "R1": "[Length and rivals](theory/rivals.md) has it run on four tasks and two models, with three seeds.",
+}
+"""What was run of a claim beside its own experiment."""
 NOT_RUN = "not run yet"
 """What stands where a committed result is missing; never a guess."""
 QUICK = " (quick sizes)"
@@ -135,6 +141,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "report": report,
     "reference": reference,
     "rows": lambda _: rows_table.table(),
+    "rivals": lambda what: {"sentences": rivals_table.sentences, "runs": rivals_table.runs}[what](),
     "families": lambda what: {"summary": families_table.summary, "table": families_table.table}[what](),
 }
 
@@ -221,6 +228,7 @@ def pictures() -> dict[Path, str]:
         for verdict, (task, title) in verdict_pictures.VERDICT_TASKS.items()
     }
     made[PICTURES / "verdict_order.svg"] = verdict_pictures.order()
+    made |= {PICTURES / name: picture for name, picture in rivals_table.pictures().items()}
     return made | {PICTURES / f"claim_{key}.svg": as_picture(result) for key, result in claim_results().items()}
 
 
@@ -245,6 +253,7 @@ def _claim(claim: Claim, result: ClaimResult | None) -> str:
     lines += [
         f"{_said(result)} [{result.evidence.value}]. {_untagged(result.because)}",
         "",
+        *([WHERE_IT_DECIDES[claim.key], ""] if claim.key in WHERE_IT_DECIDES else []),
         f"![{claim.title}](pictures/claim_{claim.key}.svg)",
         "",
         "| | takes for granted | how that is known |",
