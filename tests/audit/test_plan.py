@@ -116,10 +116,11 @@ def test_what_lengths_steps_and_form_may_ask_for_is_told_beside_the_rest() -> No
     assert {name.split()[0] for name in longer} == {"prompt", "prefix"}
     assert PLANTED_PROMPT in {run.name for run in quick.extra}
     assert quick.most_minutes > quick.minutes
-    assert "up to" in str(quick)
+    assert "where length or form may be" in str(quick)
     thorough = planned(model, data, replace(settings, budget="thorough"))
     more_steps = {over(2 * settings.steps), over(4 * settings.steps)}
     assert {run.name for run in thorough.extra} == {*longer, PLANTED_PROMPT, *more_steps}
+    assert "where length, steps or form may be" in str(thorough)
     alone = planned(model, data, replace(settings, methods=("prompt",)))
     assert (alone.extra, alone.most_minutes) == ([], alone.minutes)
     assert "up to" not in str(alone)

@@ -54,7 +54,8 @@ class Opening:
                 f"{duration(60 * self.plan.least_minutes)} where the first prompt fits and the rest is left out"
             )
         if self.plan.extra:
-            cases.append(f"up to {duration(60 * self.plan.most_minutes)} where length, steps or form may be to blame")
+            most = duration(60 * self.plan.most_minutes)
+            cases.append(f"up to {most} where {self.plan.hangs_on} may be to blame")
         said = "".join(f", {case}" for case in cases) + "," * bool(cases)
         return (
             f"This takes about {duration(60 * self.plan.minutes)}{said} and {gib(self.plan.memory_bytes)} here "

@@ -100,6 +100,12 @@ class AuditPlan:
         return self.minutes + self.slowness * sum(run.seconds for run in self.extra) / 60
 
     @property
+    def hangs_on(self) -> str:
+        """What `extra` is trained for, in words."""
+        longer = any(run.name == over(2 * self.settings["steps"]) for run in self.extra)
+        return "length, steps or form" if longer else "length or form"
+
+    @property
     def slowness(self) -> float:
         """Seconds by the clock for a second of work."""
         return 60 * self.minutes / self.work_seconds if self.work_seconds else 1.0
@@ -122,7 +128,7 @@ class AuditPlan:
         if any(not run.comes_first for run in self.runs):
             cases = f", {self.least_minutes:.1f} where the first prompt fits"
         if self.extra:
-            cases += f", up to {self.most_minutes:.1f} where length, steps or form may be to blame"
+            cases += f", up to {self.most_minutes:.1f} where {self.hangs_on} may be to blame"
         used = ", ".join(f"{role} from {column!r}" for role, column in self.columns.items())
         lines = [
             f"{self.model} on {self.device} in {self.dtype}",
