@@ -13,10 +13,9 @@ METRICS = {"accuracy": "right", "entity_f1": "entity F1", "token_f1": "token F1"
 SENTENCES = {
     "saturates": "The loss stops falling as the prompt gets longer (256 tokens gain less than 0.02 nats over 64).",
     "lora_lower_with_fewer": "LoRA with fewer parameters than the longest prompt ends lower than the best prompt.",
-    "prefix": "A prefix ends lower than a prompt of as many parameters.",
-    "lora": "LoRA ends lower than a prompt of as many parameters.",
-    "unipelt": "UniPELT ends lower than a prompt of as many parameters.",
 }
+RIVALS = {"prefix": "A prefix", "lora": "LoRA", "unipelt": "UniPELT"}
+EQUAL_TO = (64, 256)
 
 
 def tasks() -> dict[str, Any]:
@@ -35,11 +34,12 @@ def sentences() -> str:
     ]
     lines.append(f"| *Best LoRA against the head alone (the bare model)* | {' | '.join(ahead)} |")
     for key, sentence in SENTENCES.items():
-        cells = []
-        for task in found.values():
-            said = task[key] if key in task else _rival(task, key)
-            cells.append(f"**{said['answer']}**: {_ahead(said)}" if said else "no such size")
-        lines.append(f"| {sentence} | {' | '.join(cells)} |")
+        lines.append(f"| {sentence} | {' | '.join(_said(task[key]) for task in found.values())} |")
+    for method, name in RIVALS.items():
+        for tokens in EQUAL_TO:
+            cells = [_said(_rival(task, method, tokens)) for task in found.values()]
+            sentence = f"{name} ends lower than a prompt of {tokens} tokens with as many parameters."
+            lines.append(f"| {sentence} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -88,8 +88,13 @@ def _picture(name: str, task: dict[str, Any]) -> str:
     )
 
 
-def _rival(task: dict[str, Any], method: str) -> dict[str, Any] | None:
-    return next((said for name, said in task["rivals"].items() if name.startswith(method)), None)
+def _rival(task: dict[str, Any], method: str, tokens: int) -> dict[str, Any] | None:
+    named = (said for name, said in task["rivals"].items() if name.startswith(method) and f" {tokens} tokens" in name)
+    return next(named, None)
+
+
+def _said(found: dict[str, Any] | None) -> str:
+    return f"**{found['answer']}**: {_ahead(found)}" if found else "no such size"
 
 
 def _titled(name: str) -> str:

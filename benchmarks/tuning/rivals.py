@@ -7,7 +7,8 @@ Two models: a GPT of three layers that was trained here and has six skills (`ben
 random table of the last letter, on the smaller of two letters and on the third letter from the end; and MiniLM whole,
 on rows in the shapes of CoNLL (tagging), SQuAD (spans) and MNLI, made by rules from film reviews
 (`benchmarks/tasks/shapes.py`). On each: the head alone (the bare model for the GPT), prompts of 4, 16, 64 and 256
-tokens, LoRA of ranks 1, 2, 4 and 8, and prefix, LoRA and UniPELT with as many parameters as the prompt of 64 tokens.
+tokens, LoRA of ranks 1, 2, 4 and 8, and prefix, LoRA and UniPELT with as many parameters as the prompts of 64 and 256
+tokens, where such a size exists.
 
 The rate of every method and size is searched for with seed 0; the other seeds draw other rows, starts and orders at
 that rate. Looks at the validation rows at half, three quarters and the end say whether a run was done: `moved` is what
@@ -50,8 +51,8 @@ from promptreach.training.task.metrics import score
 from promptreach.tuning import Limits, Run, fit
 
 LENGTHS, RANKS = (4, 16, 64, 256), (1, 2, 4, 8)
-EQUAL_TO = 64
-"""The length of the prompt whose number of parameters the rivals get."""
+EQUAL_TO = (64, 256)
+"""The lengths of the prompts whose number of parameters the rivals get."""
 FLAT = 0.02
 """Nats that a run may still fall by over its last quarter where it counts as done."""
 MATTERS = {"points": 0.1, "nats": 0.2}
@@ -116,10 +117,10 @@ def sizes_of(model: OpenModel) -> Iterator[tuple[str, str, dict[str, int]]]:
         yield f"prompt {tokens}", "prompt", {"tokens": tokens}
     for rank in RANKS:
         yield f"lora {rank}", "lora", {"rank": rank}
-    budget = EQUAL_TO * model.hidden_size
-    for method, size in equal_sizes(model, budget, ("prefix", "lora", "unipelt")).items():
-        if size is not None and (method, size.rank) not in {("lora", rank) for rank in RANKS}:
-            yield f"{method} at {EQUAL_TO} tokens' parameters", method, size.arguments
+    for tokens in EQUAL_TO:
+        for method, size in equal_sizes(model, tokens * model.hidden_size, ("prefix", "lora", "unipelt")).items():
+            if size is not None and (method, size.rank) not in {("lora", rank) for rank in RANKS}:
+                yield f"{method} at {tokens} tokens' parameters", method, size.arguments
 
 
 def row_of(run: Run, question: Question, name: str, seconds: float) -> dict[str, Any]:
@@ -161,7 +162,6 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     fewer = [name for name in ranks if means[name]["parameters"] < means[prompts[-1]]["parameters"]]
     lora = min(fewer or ranks, key=lambda name: means[name]["validation_loss"])
     ahead = difference(by_name, min(ranks, key=lambda name: means[name]["validation_loss"]), "head")
-    equal = [name for name in means if name.endswith("parameters")] + equal_rank(means)
     longer, lower = difference(by_name, *prompts[:-3:-1]), difference(by_name, lora, best)
     return {
         "means": means,
@@ -171,9 +171,10 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "saturates": {"answer": answer(FLAT - longer["most"], FLAT - longer["least"]), **longer},
         "lora_lower_with_fewer": {"answer": answer(lower["least"], lower["most"]) if fewer else "open", **lower},
         "rivals": {
-            name: {"answer": answer(found["least"], found["most"]), **found}
-            for name in equal
-            for found in [difference(by_name, name, f"prompt {EQUAL_TO}")]
+            f"{name} against {tokens} tokens": {"answer": answer(found["least"], found["most"]), **found}
+            for tokens in EQUAL_TO
+            for name in equal_to(tokens, means)
+            for found in [difference(by_name, name, f"prompt {tokens}")]
         },
     }
 
@@ -191,16 +192,14 @@ def mean_of(found: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def equal_rank(means: dict[str, dict[str, Any]]) -> list[str]:
-    """The largest of the ranks trained anyway, where it is what LoRA has at the parameters that rivals get."""
-    if any(name.startswith("lora at") for name in means):
-        return []
-    most = means[f"prompt {EQUAL_TO}"]["parameters"]
-    return [
-        name
-        for name in (f"lora {rank}" for rank in RANKS)
-        if means.get(name, {"parameters": most + 1})["parameters"] <= most
-    ][-1:]
+def equal_to(tokens: int, means: dict[str, dict[str, Any]]) -> list[str]:
+    """The rivals with as many parameters as a prompt of so many tokens; LoRA's may be one of the ranks trained anyway."""
+    found = [name for name in means if name.endswith(f" at {tokens} tokens' parameters")]
+    if any(name.startswith("lora") for name in found):
+        return found
+    most = means[f"prompt {tokens}"]["parameters"]
+    below = [name for rank in RANKS if (name := f"lora {rank}") in means and means[name]["parameters"] <= most]
+    return found + below[-1:]
 
 
 def difference(by_name: dict[str, list[dict[str, Any]]], one: str, other: str) -> dict[str, Any]:
