@@ -193,7 +193,7 @@ def mean_of(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def equal_to(tokens: int, means: dict[str, dict[str, Any]]) -> list[str]:
-    """The rivals with as many parameters as a prompt of so many tokens; LoRA's may be one of the ranks trained anyway."""
+    """The rivals with a prompt's number of parameters; LoRA's may be one of the ranks that were trained anyway."""
     found = [name for name in means if name.endswith(f" at {tokens} tokens' parameters")]
     if any(name.startswith("lora") for name in found):
         return found
