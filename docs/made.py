@@ -37,11 +37,6 @@ PACKAGE = PROJECT / "src" / "promptreach"
 RESULTS = PROJECT / "benchmarks" / "results"
 PICTURES = DOCS / "pictures"
 
-WHERE_IT_DECIDES = {
-    "A5": "[Length and rivals](theory/rivals.md) has the sentence run where tuning matters, with three seeds.",
-    "R1": "[Length and rivals](theory/rivals.md) has it run on four tasks and two models, with three seeds.",
-}
-"""What was run of a claim beside its own experiment."""
 NOT_RUN = "not run yet"
 """What stands where a committed result is missing; never a guess."""
 QUICK = " (quick sizes)"
@@ -253,7 +248,7 @@ def _claim(claim: Claim, result: ClaimResult | None) -> str:
     lines += [
         f"{_said(result)} [{result.evidence.value}]. {_untagged(result.because)}",
         "",
-        *([WHERE_IT_DECIDES[claim.key], ""] if claim.key in WHERE_IT_DECIDES else []),
+        *([more, ""] if (more := rivals_table.in_short(claim.key)) else []),
         f"![{claim.title}](pictures/claim_{claim.key}.svg)",
         "",
         "| | takes for granted | how that is known |",

@@ -12,16 +12,23 @@ MODELS = {"long_gpt": "the GPT trained here", "minilm": "MiniLM"}
 METRICS = {"accuracy": "right", "entity_f1": "entity F1", "token_f1": "token F1"}
 SENTENCES = {
     "saturates": "The loss stops falling as the prompt gets longer (256 tokens gain less than 0.02 nats over 64).",
-    "lora_lower_with_fewer": "LoRA with fewer parameters than the longest prompt ends lower than the best prompt.",
+    "lora_lower_with_fewer": "LoRA on queries and values, with fewer parameters than the longest prompt, ends lower "
+    "than the best prompt.",
+    "all_linear_lora_lower_with_fewer": "LoRA on all linear layers, with fewer, ends lower than the best prompt.",
 }
-RIVALS = {"prefix": "A prefix", "lora": "LoRA", "unipelt": "UniPELT"}
+RIVALS = {
+    "prefix": "A prefix",
+    "lora": "LoRA on queries and values",
+    "all-linear": "LoRA on all linear layers",
+    "unipelt": "UniPELT",
+}
 EQUAL_TO = (64, 256)
 
 
 def tasks() -> dict[str, Any]:
-    """The benchmark's tasks by name."""
+    """The benchmark's tasks by name, those that were run whole."""
     found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))["tasks"]
-    return found
+    return {name: task for name, task in found.items() if "rivals" in task}
 
 
 def sentences() -> str:
@@ -41,6 +48,32 @@ def sentences() -> str:
             sentence = f"{name} ends lower than a prompt of {tokens} tokens with as many parameters."
             lines.append(f"| {sentence} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def in_short(claim: str) -> str:
+    """What the tasks say of a claim's sentences, in one line for its section; empty for claims without any."""
+    found = tasks()
+    if claim == "A5":
+        said = {
+            sentence.partition(" (")[0].rstrip("."): {
+                name: one["answer"] for name, task in found.items() if (one := task[key])
+            }
+            for key, sentence in SENTENCES.items()
+        }
+    elif claim == "R1":
+        said = {
+            f"{rival} ends lower than a prompt of {tokens} tokens with as many parameters": {
+                name: one["answer"] for name, task in found.items() if (one := _rival(task, method, tokens))
+            }
+            for method, rival in RIVALS.items()
+            for tokens in EQUAL_TO
+        }
+    else:
+        return ""
+    parts = [
+        f"{sentence}: {', '.join(f'{one} on {name}' for name, one in told.items())}" for sentence, told in said.items()
+    ]
+    return f"Run where tuning matters, three seeds each ([length and rivals](theory/rivals.md)). {'. '.join(parts)}."
 
 
 def runs() -> str:
@@ -68,7 +101,13 @@ def _picture(name: str, task: dict[str, Any]) -> str:
     for size, mean in task["means"].items():
         if mean["parameters"] and size != "head":
             kinds.setdefault(size.split()[0], []).append((float(mean["parameters"]), mean["loss"]))
-    named = {"prompt": "prompts of 4 to 256 tokens", "lora": "LoRA", "prefix": "prefix", "unipelt": "UniPELT"}
+    named = {
+        "prompt": "prompts of 4 to 256 tokens",
+        "lora": "LoRA on queries and values",
+        "all-linear": "LoRA on all linear layers",
+        "prefix": "prefix",
+        "unipelt": "UniPELT",
+    }
     head = task["means"]["head"]
     series = [
         Series(name=named[kind], x=[x for x, _ in sorted(points)], y=[y for _, y in sorted(points)])

