@@ -11,9 +11,10 @@ import torch
 
 from promptreach.audit.plan import PLANTED_PROMPT, READING, AuditPlan, PlannedRun, over
 from promptreach.audit.settings import Settings
-from promptreach.audit.step_cost import StepCost, Stopwatch, answer_seconds, row_seconds, same_length, step_cost
+from promptreach.audit.step_cost import RowCosts, StepCost, Stopwatch, row_costs, same_length, step_cost
 from promptreach.data import Completions, TaskData
 from promptreach.diagnosis.measures.baselines import longer_length
+from promptreach.diagnosis.measures.forgetting import MOST_TEXTS
 from promptreach.hf import OpenModel
 from promptreach.stored import stored_bytes
 from promptreach.training.choices import ALL_LINEAR, WIDE, method_of
@@ -37,9 +38,9 @@ _SEARCHED = 2.5
 """What a search takes over its first candidates: rates beyond the grid, candidates that nothing drops, other starts."""
 _PREDICTED = 0.14
 """The share of training that predictions take where they are made."""
-_IN_ROWS = {"initialisation": 8.0, "limits": 700.0, "inference_cost": 100.0}
-"""What other checks take, in rows scored; of the starts, in looks at the validation rows."""
-_AT_LEAST = {READING: 0.25, "attention_share": 0.1, "limits": 0.6, "inference_cost": 0.4}
+_IN_ROWS = {"initialisation": 4.0, "limits": 700.0, "inference_cost": 100.0}
+"""What other checks take, in rows read; of the starts, in looks at the validation rows, which are scored."""
+_AT_LEAST = {READING: 0.25, "attention_share": 0.1, "limits": 0.6, "inference_cost": 0.3}
 """Seconds of work that these take on the smallest model. Both tables go by benchmarks/results/estimates.json."""
 _VOCABULARIES = 4
 """Copies of the vocabulary, in float32, that a process on a CPU holds at its largest."""
@@ -70,14 +71,13 @@ def planned(model: OpenModel, data: TaskData, settings: Settings) -> AuditPlan:
     lengths = [len(ids) for ids in task.encoded["train"].sequences]
     before, watch = _resident(), Stopwatch(model)
     costs = _costs(task, configs, sum(lengths) / len(lengths), watch)
-    row = row_seconds(task, MEASURED_SECONDS / 10, watch)
-    written = answer_seconds(task, watch=watch)
-    runs = [_run(config, cost, settings, row, written, task) for config, cost in zip(configs, costs, strict=True)]
+    row = row_costs(task, MEASURED_SECONDS / 10, watch)
+    runs = [_run(config, cost, settings, row, task) for config, cost in zip(configs, costs, strict=True)]
     worked = watch.worked
     with watch.timed():
         whole = encode(model, data, max_length)
-    stages = _stages(task, settings, runs, row, written, watch.worked - worked)
-    extra = _extra(configs, costs, settings, row, written, task)
+    stages = _stages(task, settings, runs, row, watch.worked - worked)
+    extra = _extra(configs, costs, settings, row, task)
     memory = _memory(model, costs, before)
     return AuditPlan(
         task="options" if isinstance(data, Completions) and data.options else data.kind,
@@ -167,12 +167,11 @@ def _costs(task: Task, configs: Sequence[RunConfig], content: float, watch: Stop
     ]
 
 
-def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, written: float, task: Task) -> PlannedRun:
+def _run(config: RunConfig, cost: StepCost, settings: Settings, row: RowCosts, task: Task) -> PlannedRun:
     """A run with its search: candidates are dropped at doubling steps, the best goes on to the end; what a search takes
     beyond that is not known before, and counted by `_SEARCHED`.
 
-    Args:
-        row, written: seconds to score a row, and to write its answer, which every run does where it stops.
+    Answers are written where a run stops.
     """
     given = settings.learning_rates.get(WIDE if config.lora_targets == ALL_LINEAR else config.method)
     candidates = len(given) if given else len(method_named(config.method).rates)
@@ -185,11 +184,11 @@ def _run(config: RunConfig, cost: StepCost, settings: Settings, row: float, writ
     validation, held_out = len(task.validation), len(task.held_out)
     read = task.encoded["train"].sequences
     content = sum(map(len, read)) / len(read)
-    row *= (content + config.tokens) / content if config.method == "prompt" else _BESIDE_WEIGHTS
+    dearer = (content + config.tokens) / content if config.method == "prompt" else _BESIDE_WEIGHTS
     scores = (_LOOKS + searched) * validation + held_out
     answers = (1 + searched) * validation + held_out
     # The rates and the start of a search are asked of the attached method as well.
-    seconds = steps * cost.seconds + scores * row + answers * written + (3 + searched) * cost.setup
+    seconds = steps * cost.seconds + scores * dearer * row.scored + answers * row.written + (3 + searched) * cost.setup
     announced = planned_steps(config, candidates) - config.steps
     middle = settings.tokens[len(settings.tokens) // 2]
     first = settings.every_run or config.method not in ("prompt", "prefix")
@@ -201,8 +200,7 @@ def _extra(
     configs: Sequence[RunConfig],
     costs: Sequence[StepCost],
     settings: Settings,
-    row: float,
-    written: float,
+    row: RowCosts,
     task: Task,
 ) -> list[PlannedRun]:
     """What is trained where the verdict hangs on lengths, on the form or on runs that were not at their end, which it
@@ -222,12 +220,12 @@ def _extra(
         if tokens is not None:
             # A prefix makes keys longer, not rows.
             longer = same_length(cost, content, config.tokens, tokens) if form == "prompt" else cost
-            found.append(_run(replace(config, tokens=tokens), longer, settings, row, written, task))
+            found.append(_run(replace(config, tokens=tokens), longer, settings, row, task))
     if "prompt" in by_form:
         config, cost = by_form["prompt"]
         planted = same_length(cost, content, config.tokens, middle)
         own_rates = replace(settings, learning_rates={})
-        run = _run(replace(config, tokens=middle), planted, own_rates, row, written, task)
+        run = _run(replace(config, tokens=middle), planted, own_rates, row, task)
         found.append(replace(run, name=PLANTED_PROMPT))
     times = 2
     while times <= settings.longest_training:
@@ -239,12 +237,11 @@ def _extra(
 
 
 def _stages(
-    task: Task, settings: Settings, runs: Sequence[PlannedRun], row: float, written: float, encoded: float
+    task: Task, settings: Settings, runs: Sequence[PlannedRun], row: RowCosts, encoded: float
 ) -> dict[str, float]:
     """The seconds of work of every stage, in the order of the checks; those that are not named take next to nothing.
 
     Args:
-        row, written: seconds to score a row, and to write its answer.
         encoded: seconds to tokenize all rows.
     """
     train, validation, held_out = (len(task.encoded[part]) for part in ("train", "validation", "held_out"))
@@ -252,17 +249,18 @@ def _stages(
     full = [run.seconds * settings.steps / max(1, run.steps) for run in runs]
     ways = bool(settings.instruction) + bool(settings.shots) + bool(settings.instruction and settings.shots)
     return {
-        READING: _AT_LEAST[READING] + train * row if task.pooling else validation * row,
+        READING: _AT_LEAST[READING] + train * row.read if task.pooling else validation * row.scored,
         "data": 2 * encoded,
-        "bare_model": (validation + held_out) * row + held_out * written,
-        "first_look": ways * held_out * (2 * row + written),
+        "bare_model": (validation + held_out) * row.scored + held_out * row.written,
+        "first_look": ways * held_out * (2 * row.scored + row.written),
         "training": training,
         "seeds": (settings.seeds - 1) * 2 * sum(full) / max(1, len(full)),
-        "initialisation": _IN_ROWS["initialisation"] * validation * row,
+        "initialisation": _IN_ROWS["initialisation"] * validation * row.scored,
         "prediction": _PREDICTED * training if settings.budget == "thorough" else 0.0,
+        "drift": min(MOST_TEXTS, held_out) * (1 + len({run.name.split()[0] for run in runs})) * row.plain,
         "attention_share": _AT_LEAST["attention_share"],
-        "limits": _AT_LEAST["limits"] + _IN_ROWS["limits"] * row,
-        "inference_cost": _AT_LEAST["inference_cost"] + _IN_ROWS["inference_cost"] * row,
+        "limits": _AT_LEAST["limits"] + _IN_ROWS["limits"] * row.read,
+        "inference_cost": _AT_LEAST["inference_cost"] + _IN_ROWS["inference_cost"] * row.read,
     }
 
 

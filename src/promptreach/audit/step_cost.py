@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from promptreach.backbone import Backbone
+from promptreach.diagnosis.measures.forgetting import plain_text
 from promptreach.stored import plain_parts
 from promptreach.training.methods.methods import method_named
 from promptreach.training.runs import RunConfig
 from promptreach.training.task.encoding import evaluation_batches, training_batches
 from promptreach.training.task.judging import room_of
+from promptreach.training.task.objective import Completion
 from promptreach.training.task.slices import cut
 from promptreach.training.task.task import Task
 from promptreach.training.task.writing import greedy
@@ -44,6 +46,23 @@ class StepCost:
     activations: int
     optimiser: int
     setup: float = 0.0
+
+
+@dataclass(frozen=True)
+class RowCosts:
+    """The seconds of work for one row, on average.
+
+    Attributes:
+        scored: its answer scored; of a row with options all of them.
+        read: its states alone.
+        written: an answer written to it; 0 where none are.
+        plain: every token of it scored as plain text; 0 on an encoder.
+    """
+
+    scored: float
+    read: float
+    written: float
+    plain: float
 
 
 class Stopwatch:
@@ -133,9 +152,15 @@ def usual_first(batches: Sequence[list[int]], lengths: Sequence[int]) -> list[li
     return [rows for _, rows in sorted(zip(each, batches, strict=True), key=lambda pair: abs(pair[0] - mean))]
 
 
-def row_seconds(task: Task, seconds: float, watch: Stopwatch | None = None) -> float:
-    """The seconds of work that scoring one row takes, on average, from as many batches as `seconds` allow, and at least
-    one; of a row with options that of all of them."""
+def row_costs(task: Task, seconds: float, watch: Stopwatch) -> RowCosts:
+    """The costs of a row on this machine; `seconds` bound what is timed for the first two."""
+    scored, read = (row_seconds(task, seconds, watch, scored=scored) for scored in (True, False))
+    return RowCosts(scored, read, answer_seconds(task, watch=watch), plain_seconds(task, watch=watch))
+
+
+def row_seconds(task: Task, seconds: float, watch: Stopwatch | None = None, *, scored: bool = True) -> float:
+    """The seconds of work that one row takes on average, scored or only read, from as many batches as `seconds` allow,
+    and at least one; of a row with options that of all of them."""
     watch, data, objective = watch or Stopwatch(task.backbone), task.encoded["validation"], task.objective()
     rows, began, before = 0, time.perf_counter(), watch.worked
     lengths = [len(ids) for ids in data.sequences]
@@ -145,10 +170,27 @@ def row_seconds(task: Task, seconds: float, watch: Stopwatch | None = None) -> f
                 break
             with watch.timed():
                 batch = task.backbone.batch([data.sequences[row] for row in drawn])
-                objective.outcomes(task.backbone, task.backbone.hidden(batch), batch, data, drawn).loss.sum().item()
+                hidden = task.backbone.hidden(batch)
+                found = objective.outcomes(task.backbone, hidden, batch, data, drawn).loss if scored else hidden
+                found.sum().item()  # waits for an accelerator
             rows += len(drawn)
     each = 1.0 if data.options is None else len(data.options.sequences) / len(data)
     return each * (watch.worked - before) / rows
+
+
+def plain_seconds(task: Task, rows: int = 8, watch: Stopwatch | None = None) -> float:
+    """The seconds of work that scoring one row as plain text takes, every token of it, on average over some rows; 0 on
+    an encoder, which models no text."""
+    if task.backbone.task != "causal":
+        return 0.0
+    watch = watch or Stopwatch(task.backbone)
+    plain = plain_text(task, task.held_out.inputs[:rows])
+    if plain is None:
+        return 0.0
+    before = watch.worked
+    with watch.timed():
+        plain.evaluate("plain", Completion())
+    return (watch.worked - before) / len(plain.encoded["plain"])
 
 
 def answer_seconds(task: Task, rows: int = 4, watch: Stopwatch | None = None) -> float:
