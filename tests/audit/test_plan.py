@@ -97,6 +97,11 @@ def test_more_seeds_and_words_in_front_of_the_rows_take_longer(of_labels: AuditP
     assert words.stages["first_look"] > 0 == of_labels.stages["first_look"]
 
 
+def test_plain_text_is_read_by_language_models_alone(of_labels: AuditPlan) -> None:
+    words = plan_of("gpt2", completions(40))
+    assert words.stages["drift"] > 0 == of_labels.stages["drift"]
+
+
 def test_what_comes_first_is_the_least_that_an_audit_takes() -> None:
     model, data = tiny_model("bert"), read_task(rows(60))
     plan = planned(model, data, replace(SETTINGS, tokens=(2, 3), methods=("prompt", "prefix", "lora")))
