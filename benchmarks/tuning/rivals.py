@@ -1,6 +1,6 @@
 """Prompts of every length, prefixes, LoRA and UniPELT where tuning matters: what A5 and R1 say, seen seed by seed.
 
-    python benchmarks/tuning/rivals.py [--tasks NAME ...] [--seeds 0 1 2] [--steps long_gpt=N minilm=N] [--list]
+    python benchmarks/tuning/rivals.py [--tasks NAME ...] [--seeds 0 1 2] [--steps N] [--list]
         [--work FOLDER] [--out JSON]
 
 Two models: a GPT of three layers that was trained here and has six skills (`benchmarks/diagnosis/backbones.py`), on a
@@ -27,7 +27,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,13 @@ STUDENT = 2.92
 
 @dataclass(frozen=True)
 class Question:
-    """One task on one model: the rows of a seed, their metric, and what is trained on."""
+    """One task on one model: the rows of a seed, their metric, what is trained on, and for how long."""
 
     model: str
     rows: Callable[[int], TaskData]
     metric: str
     limits: Limits
+    steps: int
     batch_size: int
 
 
@@ -100,16 +101,13 @@ def questions(work: Path) -> dict[str, Question]:
     letters = Limits(1500, 150, 300, 32)
     texts = Limits(1200, 200, 500, 64)
     return {
-        "table": Question("long_gpt", spelled("lookup-three-a"), "accuracy", letters, 16),
-        "smaller letter": Question("long_gpt", spelled("pair-three-smaller"), "accuracy", letters, 16),
-        "larger letter": Question("long_gpt", spelled("pair-three-larger"), "accuracy", letters, 16),
-        "tagging": Question("minilm", shaped("CoNLL"), "entity_f1", texts, 8),
-        "spans": Question("minilm", shaped("SQuAD"), "token_f1", texts, 8),
-        "inference": Question("minilm", shaped("MNLI"), "accuracy", texts, 8),
+        "table": Question("long_gpt", spelled("lookup-three-a"), "accuracy", letters, 4000, 16),
+        "smaller letter": Question("long_gpt", spelled("pair-three-smaller"), "accuracy", letters, 4000, 16),
+        "larger letter": Question("long_gpt", spelled("pair-three-larger"), "accuracy", letters, 4000, 16),
+        "tagging": Question("minilm", shaped("CoNLL"), "entity_f1", texts, 250, 8),
+        "spans": Question("minilm", shaped("SQuAD"), "token_f1", texts, 500, 8),
+        "inference": Question("minilm", shaped("MNLI"), "accuracy", texts, 500, 8),
     }
-
-
-STEPS = {"long_gpt": 4000, "minilm": 250}
 
 
 def sizes_of(model: OpenModel) -> Iterator[tuple[str, str | LoraConfig, dict[str, int]]]:
@@ -256,7 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", metavar="NAME", help="of those that --list names")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(SEEDS)))
-    parser.add_argument("--steps", nargs="+", default=[], metavar="MODEL=N", help=f"the default is {STEPS}")
+    parser.add_argument("--steps", type=int, help="of every run, for a short try; tasks have their own")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("work/rivals"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/rivals.json"))
@@ -265,10 +263,10 @@ def main() -> None:
     if args.list:
         print("\n".join(f"{name} ({question.model})" for name, question in every.items()))
         return
-    steps = STEPS | {name: int(count) for name, _, count in (given.partition("=") for given in args.steps)}
-    rows: dict[str, list[dict[str, Any]]] = {}
-    if args.out.exists() and (earlier := json.loads(args.out.read_text(encoding="utf-8")))["steps"] == steps:
-        rows = {name: found["rows"] for name, found in earlier["tasks"].items()}
+    if args.steps:
+        every = {name: replace(question, steps=args.steps) for name, question in every.items()}
+    kept = json.loads(args.out.read_text(encoding="utf-8"))["tasks"] if args.out.exists() else {}
+    rows = {name: task["rows"] for name, task in kept.items() if task["steps"] == every[name].steps}
     for name in args.tasks or every:
         question, found = every[name], rows.setdefault(name, [])
         model = opened(question.model, args.work)
@@ -285,7 +283,7 @@ def main() -> None:
                     method,
                     **sizes,
                     learning_rate=rate or None,
-                    steps=steps[question.model],
+                    steps=question.steps,
                     batch_size=question.batch_size,
                     seed=seed,
                     limits=question.limits,
@@ -300,12 +298,11 @@ def main() -> None:
                     f"moved {last['moved']:.3f}, {last['seconds']} s",
                     flush=True,
                 )
-                write(args.out, steps, every, rows)
+                write(args.out, every, rows)
 
 
-def write(path: Path, steps: dict[str, int], every: dict[str, Question], rows: dict[str, list[dict[str, Any]]]) -> None:
+def write(path: Path, every: dict[str, Question], rows: dict[str, list[dict[str, Any]]]) -> None:
     result = {
-        "steps": steps,
         "environment": {
             "machine": platform.machine(),
             "threads": torch.get_num_threads(),
@@ -313,7 +310,13 @@ def write(path: Path, steps: dict[str, int], every: dict[str, Question], rows: d
             "promptreach": __version__,
         },
         "tasks": {
-            name: {"model": every[name].model, "metric": every[name].metric, **summary(found), "rows": found}
+            name: {
+                "model": every[name].model,
+                "metric": every[name].metric,
+                "steps": every[name].steps,
+                **summary(found),
+                "rows": found,
+            }
             for name, found in rows.items()
         },
     }
