@@ -109,6 +109,7 @@ def test_the_users_adapter_is_scored_beside_the_others(tmp_path: Path) -> None:
     assert any(row[0] == "your prompt" for row in training.blocks[0].rows)
     assert "your prompt" in result.finding("initialisation").values["far_out"]
     assert "your adapter" in result.finding("attention_share").values["mean"]
+    assert len(result.finding("weight_change").values["your adapter"]["rank"]) == model.num_layers
 
 
 def test_command_line_prints_the_verdict_first_and_exits_with_its_status(arguments: list[str], tmp_path: Path) -> None:

@@ -16,7 +16,12 @@ from promptreach.audit.settings import BUDGETS
 from promptreach.data import TaskData
 from promptreach.tuning import Limits, diagnose, predict
 
-DROPPED = {"attention_share": "three places", "inference_cost": "once a token", "limits": "computed from weights"}
+DROPPED = {
+    "attention_share": "three places",
+    "inference_cost": "once a token",
+    "limits": "computed from weights",
+    "weight_change": "one of weights",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +38,7 @@ def test_an_audit_judges_and_names_what_drops_out(data: TaskData, tmp_path: Path
     assert not [name for name, finding in found.items() if finding.status == "failed"]
     writes = data.__class__.__name__ == "Completions"
     for name, words in DROPPED.items():
-        if writes or name == "limits":
+        if writes or name in ("limits", "weight_change"):
             assert found[name].status == "skipped"
             assert words in found[name].reason
         else:

@@ -17,7 +17,7 @@ from promptreach.limits.counting.tokens import (
 from promptreach.limits.layers.invert import Inverse, injective_consequence, invert
 from promptreach.limits.layers.lipschitz import LayerBound, lipschitz
 from promptreach.limits.layers.local_bounds import local_attention_bound
-from promptreach.limits.layers.prompt_updates import PromptUpdate, prompt_to_update
+from promptreach.limits.layers.prompt_updates import PromptUpdate, prompt_to_update, update_errors
 from promptreach.limits.oracle.memorisable import Memorisation, QueryGroup, memorisable, memorisable_statistics
 from promptreach.limits.oracle.pairs import NotCertifiedError, UnmemorisablePair, unmemorisable_pair
 
@@ -53,4 +53,5 @@ __all__ = [
     "token_lower_bound",
     "tokens_needed",
     "unmemorisable_pair",
+    "update_errors",
 ]

@@ -136,6 +136,19 @@ def test_sizes_do_not_matter(size):
     assert floor.value == pytest.approx(token_floor(outputs, targets, 2).value * size)
 
 
+@pytest.mark.parametrize("heads", [1, 3])
+def test_floors_of_dependent_data_are_confirmed_too(heads):
+    # What rounding leaves of rows that depend on each other once passed for directions in the second path.
+    refused, pick = [], np.random.default_rng(heads)
+    for _ in range(150):
+        n, width, out = 8, 2 * heads, int(pick.integers(2 * heads + 1, 5 * heads + 12))
+        outputs = pick.normal(size=(heads, n, width)) @ pick.normal(size=(heads, width, out))
+        targets = outputs.sum(0) + 10.0 ** pick.uniform(-3, 0) * pick.normal(size=(n, out))
+        floor = token_floor(torch.from_numpy(outputs), torch.from_numpy(targets), 2)
+        refused.append(floor.evidence is not Evidence.PROVED)
+    assert not any(refused)
+
+
 def test_a_floor_that_was_changed_is_refused():
     floor = token_floor(normal(1)(4, 6), normal(2)(4, 6), 2)
     assert float(floor.witness["multipliers"].max()) > 0

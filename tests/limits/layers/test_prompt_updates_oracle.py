@@ -11,7 +11,7 @@ from helpers.oracle_problems import normal, random_weights
 from promptreach import reference
 from promptreach.errors import InputError
 from promptreach.hf import layer_weights
-from promptreach.limits import prompt_to_update
+from promptreach.limits import prompt_to_update, update_errors
 from promptreach.prompt import Prefix, SoftPrompt
 from promptreach.weights import LayerWeights
 
@@ -92,6 +92,50 @@ def test_equal_states_that_the_prompt_treats_differently_cannot_share_a_change()
     flat = dataclasses.replace(weights, value=weights.value * torch.tensor([1.0] + [0.0] * 7).double()[:, None])
     crowded = prompt_to_update(LayerWeights(flat), SoftPrompt(draw(2, 8)), [draw(1, 8), draw(1, 8), draw(1, 8)])
     assert crowded.residual < ROUNDING < 1e-3 < crowded.shared_residual
+
+
+@pytest.mark.parametrize(("tokens", "width"), [(5, 9), (30, 6)])
+def test_no_change_of_a_rank_does_better_than_its_error_and_one_does_as_well(tokens, width):
+    draw = normal(tokens)
+    heads, changes = draw(tokens, width), draw(tokens, 7)
+    errors = update_errors(heads, changes)
+    assert (errors[:-1] >= errors[1:]).all()
+    assert float(errors[0]) == pytest.approx(1.0)
+    inside = heads @ torch.linalg.lstsq(heads, changes).solution
+    turned, sizes, across = torch.linalg.svd(inside, full_matrices=False)
+    for rank, least in enumerate(errors.tolist()):
+        best = torch.linalg.lstsq(heads, (turned[:, :rank] * sizes[:rank]) @ across[:rank]).solution
+        reached = float((heads @ best - changes).norm() / changes.norm())
+        assert abs(reached - least) < 1e-9
+        # Descent by turns from random starts, each half of the change solved exactly: never below, and here it arrives.
+        ends = []
+        for start in range(3 if rank else 0):
+            down = normal(100 + start)(rank, 7)
+            for _ in range(300):
+                up = torch.linalg.lstsq(heads, changes @ torch.linalg.pinv(down)).solution
+                down = torch.linalg.lstsq(heads @ up, changes).solution
+            ends.append(float((heads @ up @ down - changes).norm() / changes.norm()))
+        assert all(end >= least - ROUNDING for end in ends)
+        assert not ends or min(ends) < least + 0.01
+    assert float(errors[-1]) < 1e-9 if tokens < width else float(errors[-1]) > 0.5
+
+
+def test_errors_by_rank_end_where_the_shared_change_does():
+    layer, draw = layer_of("gpt2"), normal(4)
+    update = prompt_to_update(layer, SoftPrompt(draw(2, 32)), [draw(12, 32)])
+    errors = update_errors(torch.linalg.pinv(update.right).mT, update.left)
+    assert float(errors[update.rank]) < 1e-9 < float(errors[update.rank - 1])
+    still = update_errors(draw(3, 4), torch.zeros(3, 5, dtype=torch.float64))
+    assert still.tolist() == [0.0] * 4
+
+
+def test_rows_that_do_not_fit_are_refused_together():
+    draw = normal(0)
+    with pytest.raises(InputError) as raised:
+        update_errors(draw(3, 4), draw(2, 4) / 0, rtol=1.0)
+    assert [fault.where for fault in raised.value.faults] == ["rtol", "changes", "changes"]
+    with pytest.raises(InputError, match="not empty"):
+        update_errors(draw(0, 4), draw(0, 4))
 
 
 def test_what_does_not_fit_is_refused_together():

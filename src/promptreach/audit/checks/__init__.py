@@ -18,6 +18,7 @@ from promptreach.audit.checks import (
     inference_cost,
     limits,
     prediction,
+    weight_change,
 )
 from promptreach.diagnosis.steps import (
     ATTEMPT,
@@ -74,6 +75,12 @@ CHECKS = (
         "attention_share",
         "Attention taken by the prompt",
         attention_share.measure,
+        "There is no trained prompt to look at.",
+    ),
+    Check(
+        "weight_change",
+        "What the prompt is worth as a change of weights",
+        weight_change.measure,
         "There is no trained prompt to look at.",
     ),
     Check("limits", "What no prompt can do", limits.measure),

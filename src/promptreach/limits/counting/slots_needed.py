@@ -30,7 +30,7 @@ from torch import Tensor
 
 from promptreach.certificate import Assumption, Certificate, Independence, Side, Statement, rechecks
 from promptreach.errors import Fault, raise_if_any
-from promptreach.limits.counting.token_floors import recheck_token_floor, rotated, token_floor
+from promptreach.limits.counting.token_floors import recheck_token_floor, rotated, tail_of, token_floor
 from promptreach.limits.oracle.checks import number_faults
 from promptreach.limits.oracle.scales import exponent, times_power
 from promptreach.rounding import gamma, shown_bound
@@ -160,8 +160,7 @@ def _left_by(outputs: Any, rank: int) -> Any:
     """At most the root-mean-square distance of the centred outputs from all matrices of the rank.
 
     Singular vectors from float64 turn the shorter side nearly orthogonal, which changes singular values by a known
-    factor, and rotations of pairs do the rest: lines b_j of sizes |b_j| are diag(|b_j|) times a matrix whose singular
-    values are at least (1 - skew)^(1/2).
+    factor, and rotations of pairs do the rest.
     """
     wide = outputs.astype(np.longdouble)
     largest = np.abs(wide).max() or np.longdouble(1)
@@ -170,10 +169,6 @@ def _left_by(outputs: Any, rank: int) -> Any:
     turning = np.linalg.eigh((lines @ lines.T).astype(np.float64))[1].astype(np.longdouble)
     stretch = np.sqrt(((turning.T @ turning - np.eye(len(lines))) ** 2).sum())
     turned, turns = rotated(turning.T @ lines)
-    sizes = np.sqrt((turned**2).sum(1))
-    straight = turned[sizes > 0] / sizes[sizes > 0, None]
-    skew = np.sqrt(((straight @ straight.T - np.eye(len(straight))) ** 2).sum())
-    tail = np.sqrt((np.sort(sizes)[: max(len(sizes) - rank, 0)] ** 2).sum())
-    tail = tail * np.sqrt(max(1 - skew, 0)) / np.sqrt(1 + stretch)
+    tail = tail_of(turned, rank) / np.sqrt(1 + stretch)
     slip = np.finfo(np.longdouble).eps * (64 * sum(outputs.shape) + 16 * turns) * np.sqrt(((wide / largest) ** 2).sum())
     return max(tail - slip, 0) * largest / np.sqrt(np.longdouble(outputs.size))

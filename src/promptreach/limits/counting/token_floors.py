@@ -249,12 +249,7 @@ def recheck_token_floor(certificate: Certificate) -> bool:
         return False
     rest, left = (item - (item @ basis.T) @ basis for item in (wanted, known))
     rows, turns = rotated(rest)
-    sizes = np.sqrt((rows**2).sum(1))
-    straight = rows[sizes > 0] / sizes[sizes > 0, None]
-    skew = np.sqrt(((straight @ straight.T - np.eye(len(straight))) ** 2).sum())
-    rank = min(witness["tokens"] * len(outputs), len(targets))
-    # The rows are diag(sizes) times a matrix whose least singular value is above (1 - skew)^(1/2).
-    tail = np.sqrt((np.sort(sizes)[: len(sizes) - rank] ** 2).sum()) * np.sqrt(max(1 - skew, 0))
+    tail = tail_of(rows, min(witness["tokens"] * len(outputs), len(targets)))
     whole_size = np.sqrt((known**2).sum()) + np.sqrt((wanted**2).sum())
     slip = unit * (64 * sum((*known.shape, *wanted.shape)) * (len(basis) + 1) + 16 * turns) * whole_size
     distance = max(tail - np.sqrt(len(outputs)) * np.sqrt((left**2).sum()) - slip, 0)
@@ -264,20 +259,24 @@ def recheck_token_floor(certificate: Certificate) -> bool:
 
 
 def _orthonormal(rows: Any) -> Any:
-    """An orthonormal basis of the rows' span, in their number type, without what is small beside the row it is of."""
+    """An orthonormal basis of the rows' span, in their number type, without what is small beside the row it is of.
+
+    What is left largest comes next: in any other order the digits that rounding leaves of dependent rows could pass for
+    directions.
+    """
+    sizes = np.sqrt((rows**2).sum(1))
+    left = rows[sizes > 0] / sizes[sizes > 0, None]
     basis = np.zeros((0, rows.shape[1]), dtype=rows.dtype)
-    for row in rows:
-        size = np.sqrt((row**2).sum())
-        if not size:
-            continue
-        rest = row / size
-        for _ in range(3):
-            rest = rest - (basis @ rest) @ basis
-        left = np.sqrt((rest**2).sum())
-        if left > 1e-14:
-            rest = rest / left
-            rest = rest - (basis @ rest) @ basis
-            basis = np.vstack([basis, rest / np.sqrt((rest**2).sum())])
+    while len(left):
+        sizes = np.sqrt((left**2).sum(1))
+        largest = int(sizes.argmax())
+        if sizes[largest] <= 1e-14:
+            break
+        found = left[largest] / sizes[largest]
+        found = found - (basis @ found) @ basis
+        basis = np.vstack([basis, found / np.sqrt((found**2).sum())])
+        left = np.delete(left, largest, axis=0)
+        left = left - np.outer(left @ basis[-1], basis[-1])
     return basis
 
 
@@ -303,3 +302,17 @@ def rotated(rows: Any) -> tuple[Any, int]:
         if turns == before:
             break
     return rows, turns
+
+
+def tail_of(rows: Any, rank: int) -> Any:
+    """At most the distance of rows that `rotated` left from all matrices of the rank, but for rounding.
+
+    They are diag(sizes) times a matrix whose least singular value is above (1 - skew)^(1/2). Rows that rounding alone
+    has left point anywhere: they count as moved to 0, which costs their size.
+    """
+    sizes = np.sqrt((rows**2).sum(1))
+    noise = sizes <= 1e-15 * sizes.max()
+    straight = rows[~noise] / sizes[~noise, None]
+    skew = np.sqrt(((straight @ straight.T - np.eye(len(straight))) ** 2).sum())
+    behind = np.sort(np.where(noise, 0, sizes))[: max(len(sizes) - rank, 0)]
+    return np.sqrt((behind**2).sum()) * np.sqrt(max(1 - skew, 0)) - np.sqrt((sizes[noise] ** 2).sum())

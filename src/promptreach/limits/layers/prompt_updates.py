@@ -5,7 +5,10 @@ prompt the same comes from W + u_i v_i^T, with u_i = W (c'_i - c_i) and v_i = c_
 for this token and, since nothing behind W sees the prompt otherwise, for all that the layer does after it, norms,
 residual connections and feed-forward network included. No one change of rank one serves two tokens in general. With
 rows c_i of C and W (c'_i - c_i) of R, a change that serves all has C (change)^T = R, so its rank is at least that of R;
-and where the c_i are independent, (C^+ R)^T is one of exactly that rank, which LoRA of that rank can hold.
+and where the c_i are independent, (C^+ R)^T is one of exactly that rank, which LoRA of that rank can hold. Where they
+are not, or the rank is to be smaller, the least error is known all the same: with P the projection on the columns of C,
+C (change)^T is some matrix of that rank within them, so |C (change)^T - R|^2 = |R - P R|^2 + |C (change)^T - P R|^2,
+whose least is |R - P R|^2 and the squared distance of P R from all matrices of the rank (`update_errors`).
 
 Reference: theorem key ``prompt-as-update``.
 """
@@ -109,6 +112,37 @@ def prompt_to_update(
     )
 
 
+def update_errors(heads: Tensor, changes: Tensor, rtol: float = 1e-9) -> Float[Tensor, " ranks"]:
+    """The least error with which one change of an output projection of rank 0, 1, 2, ... stands for a prompt.
+
+    Entry r is the least of |C (change)^T - R| / |R| over all changes of rank r at most, in Frobenius norms. The rows of
+    C are c_i, what the heads hand over at token i without the prompt, those of R what the prompt adds behind the
+    projection: no LoRA of rank r on it does better at these tokens and states. MEASURED in float64. The last entry is
+    what no rank does, above 0 only where the c_i depend on each other. All are 0 where the prompt adds nothing.
+
+    Args:
+        heads: C, (tokens, concatenated), finite; converted to float64.
+        changes: R, (tokens, out), finite.
+        rtol: directions of the heads below this share of their largest singular value count as none: 1e-6 for what was
+            captured in float32.
+
+    Raises:
+        InputError: for shapes that do not agree, no tokens, numbers that are none, or an `rtol` outside (0, 1).
+
+    Reference: theorem key ``prompt-as-update``.
+    """
+    raise_if_any(_row_faults(heads, changes, rtol))
+    known, wanted = (item.detach().to("cpu", torch.float64) for item in (heads, changes))
+    size = wanted.norm()
+    basis, found, _ = torch.linalg.svd(known, full_matrices=False)
+    basis = basis[:, found > rtol * found[0]]
+    inside = basis.mT @ wanted
+    tail = torch.linalg.svdvals(inside).square().flip(0).cumsum(0).flip(0)
+    beyond = (wanted - basis @ inside).square().sum()
+    errors = (torch.cat([tail, tail.new_zeros(1)]) + beyond).sqrt()
+    return errors / size if float(size) else torch.zeros_like(errors)
+
+
 def _heads(
     layer: LayerWeights, prompt: SoftPrompt | Prefix, states: Tensor, rotate: Rotation | None
 ) -> tuple[Tensor, Tensor]:
@@ -150,6 +184,16 @@ def _after(layer: LayerWeights, stream: Tensor, attended: Tensor) -> Tensor:
         return after + feed_forward(layer.feed_forward, normed(layer.feed_forward_norm, after))
     added = after + feed_forward(layer.feed_forward, after)
     return normed(layer.feed_forward_norm, added) if layer.norm_position == "post" else added
+
+
+def _row_faults(heads: Tensor, changes: Tensor, rtol: float) -> list[Fault]:
+    faults = [] if 0 < rtol < 1 else [Fault("rtol", str(rtol), "a share between 0 and 1")]
+    faults += [*number_faults("heads", heads), *number_faults("changes", changes)]
+    if heads.ndim != 2 or not heads.numel():
+        faults.append(Fault("heads", f"shape {tuple(heads.shape)}", "(tokens, concatenated), not empty"))
+    elif changes.ndim != 2 or len(changes) != len(heads) or not changes.numel():
+        faults.append(Fault("changes", f"shape {tuple(changes.shape)}", f"({len(heads)}, out), one row a token"))
+    return faults
 
 
 def _faults(

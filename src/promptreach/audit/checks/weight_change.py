@@ -1,0 +1,165 @@
+"""What a trained prompt is worth as a change of weights: at each layer, the rank of the output projection's change that
+does what the prompt does there.
+
+Layer by layer, the states that enter it held as they are with the prompt: what the heads hand to the output projection
+with the prompt's keys in sight and without them. By `update_errors` no LoRA of rank r on that projection comes nearer
+at these tokens than what is told. The other way round, how much of LoRA a prefix of m slots can be, is the floor by
+slots of the check `limits`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median_low
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from promptreach.audit.check import Outcome, Shown
+from promptreach.audit.context import AuditContext
+from promptreach.backbone import TokenBatch
+from promptreach.diagnosis.experiment import Measured, Skipped
+from promptreach.errors import UnsupportedModelError
+from promptreach.hf import attach, capture, layer_weights
+from promptreach.hf.running.capture import LayerCapture, require_plain
+from promptreach.limits import update_errors
+from promptreach.prompt import Adapter
+from promptreach.report.findings import Block, Cell, Table
+
+MOST_TOKENS = 512
+"""Content tokens that are looked at, in whole rows: what a rank is told of costs their cube."""
+WITHIN = 0.1
+"""The error, beside what the prompt does, up to which a change of weights counts as doing it."""
+_CAPTURED = 1e-6
+"""The share of the heads' outputs below which their directions are rounding of float32."""
+
+
+@dataclass(frozen=True)
+class LayerWorth:
+    """One layer's change: how large it is, and what changes of weights leave of it.
+
+    Attributes:
+        size: of what the prompt adds behind the output projection, over what comes out there without it.
+        rank: the least that leaves `WITHIN` of it or less; None where no rank does.
+        by_lora: the least that LoRA of the audit's rank leaves.
+        by_any: what changes of every rank leave.
+        most: the largest rank there can be, of so many tokens and so wide an output.
+    """
+
+    size: float
+    rank: int | None
+    by_lora: float
+    by_any: float
+    most: int
+
+
+def measure(context: AuditContext) -> Outcome:
+    """The best trained prompt and prefix, and the user's adapter, as changes of rank r."""
+    if context.model.unread:
+        return Skipped(f"The change is one of weights, and {context.model.unread}.")
+    adapters = context.best_adapters("prompt", "prefix")
+    if context.user_adapter is not None:
+        adapters["your adapter"] = context.user_adapter
+    batch = _some_of(context.probe_batch)
+    try:
+        measured = {name: layers_of(context, adapter, batch) for name, adapter in adapters.items()}
+    except UnsupportedModelError as error:
+        return Skipped(str(error))
+    found = {name: layers for name, layers in measured.items() if layers}
+    if not found:
+        return Skipped("No prompt or prefix was trained.")
+    rank = context.rank
+    blocks: list[Block] = [_table(name, layers, rank) for name, layers in found.items()]
+    values = {
+        name: {key: [getattr(layer, key) for layer in layers] for key in ("size", "rank", "by_lora", "by_any")}
+        for name, layers in found.items()
+    }
+    sample = f"{int(batch.mask.sum()):,} tokens of {len(batch.mask)} held-out rows"
+    text = " ".join(_said(name, layers, rank) for name, layers in found.items())
+    return Measured(values, sample), Shown(f"{text[0].upper()}{text[1:]}", blocks)
+
+
+def layers_of(context: AuditContext, adapter: Adapter, batch: TokenBatch) -> list[LayerWorth]:
+    """Every layer with an adapter that adds keys there; none for one that adds none."""
+    outputs = [layer_weights(context.model, index).attention.output for index in range(context.model.num_layers)]
+    with attach(context.model, adapter) as joined:
+        if joined.length == 0:
+            return []
+        return capture(
+            context.model, batch, joined, reduce=lambda layer: _worth(layer, batch.mask, outputs, context.rank)
+        )
+
+
+def without_and_with(
+    layer: LayerCapture, asked: Bool[Tensor, "batch content"]
+) -> tuple[Float[Tensor, "tokens concatenated"], Float[Tensor, "tokens concatenated"]]:
+    """The heads' outputs side by side at the content tokens `asked`, without the prompt's keys and with them.
+
+    Raises:
+        UnsupportedModelError: where attention is more than a softmax of scaled scores under a mask.
+    """
+    require_plain(layer, "this model")
+    content, length = asked.shape[1], layer.prompt_length
+    groups = layer.query.shape[1] // layer.key.shape[1]
+    asked = asked.cpu()
+    query, key, value = (part.to("cpu", torch.float64) for part in (layer.query, layer.key, layer.value))
+    key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    scores = (query[:, :, -content:] @ key.mT * layer.scale).masked_fill(~layer.mask[:, :, -content:].cpu(), -torch.inf)
+    bare = scores[..., length:].softmax(-1) @ value[:, :, length:]
+    both = scores.softmax(-1) @ value
+    return bare.transpose(1, 2)[asked].flatten(1), both.transpose(1, 2)[asked].flatten(1)
+
+
+def _worth(
+    layer: LayerCapture, asked: Bool[Tensor, "batch content"], outputs: Sequence[Tensor | None], rank: int
+) -> LayerWorth:
+    bare, both = without_and_with(layer, asked)
+    output = outputs[layer.layer]
+    turned = torch.eye(bare.shape[1], dtype=torch.float64) if output is None else output.to("cpu", torch.float64)
+    changes = (both - bare) @ turned.mT
+    errors = update_errors(bare, changes, _CAPTURED).tolist()
+    return LayerWorth(
+        size=float(changes.norm() / (bare @ turned.mT).norm().clamp(min=1e-30)),
+        rank=next((number for number, error in enumerate(errors) if error <= WITHIN), None),
+        by_lora=errors[min(rank, len(errors) - 1)],
+        by_any=errors[-1] if errors[-1] > _CAPTURED else 0.0,
+        most=min(changes.shape),
+    )
+
+
+def _some_of(batch: TokenBatch) -> TokenBatch:
+    """The first rows with `MOST_TOKENS` content tokens between them, one at least."""
+    together = batch.mask.sum(1).cumsum(0)
+    return batch.rows(slice(0, max(1, int((together <= MOST_TOKENS).sum()))))
+
+
+def _table(name: str, layers: Sequence[LayerWorth], rank: int) -> Table:
+    rows: list[list[Cell]] = [
+        [index, layer.size, "none" if layer.rank is None else layer.rank, layer.by_lora, layer.by_any]
+        for index, layer in enumerate(layers)
+    ]
+    return Table(
+        title=f"What {name} is worth as a change of each layer's output projection",
+        columns=["layer", "the prompt's part", "rank", f"left by LoRA of rank {rank}", "left by any rank"],
+        rows=rows,
+        note="The prompt's part: what it adds there, over the output without it. Rank: the least with which one change "
+        f"of the projection does that for all tokens, up to {WITHIN:.0%} of it. What is left is the least over all "
+        "changes of the rank, so no training of LoRA on that matrix does better; the states that enter the layer are "
+        "held as they are, and what the prompt does through later layers is not in it.",
+    )
+
+
+def _said(name: str, layers: Sequence[LayerWorth], rank: int) -> str:
+    ranks = [layer.rank for layer in layers if layer.rank is not None]
+    if not ranks:
+        return f"What {name} does at a layer is no change of its output projection, of whatever rank."
+    if not max(ranks):
+        return f"{name} adds nothing at any layer."
+    beyond = len(layers) - len(ranks)
+    none = f"; in {beyond} of {len(layers)} no rank does" if beyond else ""
+    left = median_low([layer.by_lora for layer in layers])
+    return (
+        f"Layer by layer {name} is worth a change of rank {median_low(ranks)} of the output projection "
+        f"({min(ranks)} to {max(ranks)} of at most {layers[0].most}{none}); LoRA of rank {rank} there leaves "
+        f"{left:.0%} of it at least, in the median."
+    )
