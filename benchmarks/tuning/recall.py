@@ -7,7 +7,7 @@ search of --steps recalls, the text growing token by token, beside the best of t
 and other starts; the share of tokens that are right by teacher forcing, over a text too long to be recalled; the bits
 held and the counting bound. The model is the diagnosis suite's small GPT, trained there.
 
-`variety`: the least number of virtual tokens that recall a whole text of 12 tokens, by how many different tokens it is
+`variety`: the least number of virtual tokens that recall a whole text of 32 tokens, by how many different tokens it is
 drawn from, in a GPT of that shape that was never trained: what varied data ask of a model that knows nothing.
 
 What was measured stays in --out, and a second call goes on.
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "diagnosis"))
 from backbones import small_gpt
@@ -37,9 +37,12 @@ from promptreach.training.methods.budget import parameter_count
 
 TOKENS = (1, 4)
 LONGEST = 64
-VARIETIES = (1, 2, 4, 8, 16, 32)
-TEXT, MOST = 12, 8
-"""Tokens of a text of `variety`, and virtual tokens that are tried for it."""
+VARIETIES = (1, 2, 4, 8, 16, 32, 64)
+TEXT, TRIED = 32, (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
+"""Tokens of a text of `variety`, and the numbers of virtual tokens that are tried for it, ascending."""
+SPREAD = 0.2
+"""Standard deviation of the weights that are drawn. At GPT-2's own 0.02, and with one table for input and output, an
+untrained model says again what it reads, whatever the prompt."""
 
 
 def no_step(advance: int = 1, note: str = "") -> None:
@@ -79,10 +82,10 @@ def searched(model: OpenModel, method: str, tokens: int, texts: Sequence[MemoryT
 
 
 def least_tokens(model: OpenModel, variety: int, count: int, steps: int) -> list[int | None]:
-    """For each text the least number of virtual tokens that recall it whole; None where none of those tried does."""
+    """For each text the least of the numbers tried that recalls it whole; None where none does."""
     texts, _ = random_texts(model, variety, count, TEXT, seed=variety)
     least: list[int | None] = [None] * count
-    for tokens in range(1, MOST + 1):
+    for tokens in TRIED:
         open_ones = [index for index, found in enumerate(least) if found is None]
         if not open_ones:
             break
@@ -95,9 +98,11 @@ def least_tokens(model: OpenModel, variety: int, count: int, steps: int) -> list
 
 
 def untrained(model: OpenModel) -> OpenModel:
-    """The same shape with weights as they are drawn."""
+    """The same shape with weights as they are drawn, wide, and an output table of its own."""
     torch.manual_seed(0)
-    return OpenModel(GPT2LMHeadModel(model.release().config).eval(), model.tokenizer, name="small GPT, never trained")
+    own = model.release().config.to_dict()
+    config = GPT2Config(**{**own, "initializer_range": SPREAD, "tie_word_embeddings": False})
+    return OpenModel(GPT2LMHeadModel(config).eval(), model.tokenizer, name="small GPT, never trained")
 
 
 def main() -> None:

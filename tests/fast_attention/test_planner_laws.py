@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from helpers.attention_problems import exact_of, smooth_head
+from promptreach.evidence import Evidence
 from promptreach.fast_attention import planner, problem
 from promptreach.fast_attention.measure import deviation_error, range_error
 from promptreach.fast_attention.polynomial import method
@@ -101,6 +102,24 @@ def test_easy_scores_are_offered_to_the_polynomial() -> None:
     assert report.plan[0].method == "polynomial"
     assert report.plan[0].seconds < 0.3 * attend(50 * query, 50 * key, value, 1e-3)[1].plan[-1].seconds
     _, report = attend(50 * query, 50 * key, value, 1e-3)
+    assert [entry.method for entry in report.plan] == ["exact"]
+
+
+def test_few_directions_are_offered_to_the_polynomial_however_large_their_scores() -> None:
+    """The rank of queries and keys decides before their sizes: such scores are cheap in two directions, not in 32."""
+    lift = torch.linalg.qr(torch.randn(32, 2, generator=seeded())).Q
+    generator = seeded()
+    query, key = ((torch.rand(3000, 2, generator=generator) * 4 - 2) @ lift.mT for _ in range(2))
+    query, key = (item + 1e-6 * torch.randn(3000, 32, generator=generator) for item in (query, key))
+    value = torch.randn(3000, 4, generator=generator)
+    output, report = attend(query, key, value, 1e-3, scale=1.0)
+    assert float((query @ key.mT).abs().max()) > 7
+    assert report.method == "polynomial"
+    assert report.error.evidence is Evidence.PROVED
+    truth = exact_of(query * 32**0.5, key, value)
+    assert range_error(output, truth, value.amax(dim=0) - value.amin(dim=0)) <= report.error.value <= 1e-3
+    full = [torch.randn(3000, 32, generator=generator) for _ in range(2)]
+    _, report = attend(full[0], full[1], value, 1e-3, scale=7 / float((full[0] @ full[1].mT).abs().max()))
     assert [entry.method for entry in report.plan] == ["exact"]
 
 

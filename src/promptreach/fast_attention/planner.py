@@ -4,7 +4,8 @@ Costs are predicted in query-key pairs of exact attention, from sizes alone, so 
 Errors are predicted from pilots, which are ordered so that a head that no method suits has cost little by the time that
 is known:
 
-1. The scores of a few queries and keys say which degree the polynomial method needs.
+1. How many directions a few queries and keys have in common says which degrees of the polynomial method pay, and the
+   scores in them which degree it needs.
 2. The smallest landmark fit predicts what larger ones would reach.
 3. Only if landmarks do not promise to be cheaper than any clustering are the rows grouped, and a few blocks tried.
 

@@ -30,6 +30,7 @@ from promptreach.fast_attention._method import HeadContext, Method, Plan, Result
 from promptreach.fast_attention.measure import QUICK_WORK, exact_work, recheck_attention
 from promptreach.fast_attention.polynomial._causal import all_keys, leading_keys
 from promptreach.fast_attention.polynomial._degrees import (
+    MOST_DEGREE,
     RoundingError,
     cheap_degree,
     check_rank,
@@ -49,9 +50,6 @@ from promptreach.rounding import gamma
 
 PLANNED_ROWS, PLANNED_BYTES = 512, 2**26
 """Queries and keys that the planner's pilot looks at, at most about, and what it may hold."""
-
-MOST_PLANNED = 12
-"""The largest degree that the planner considers; features are too many for it to pay beyond."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +92,13 @@ class PolynomialMethod(Method):
     name = "polynomial"
 
     def plan(self, context: HeadContext, limit: float = math.inf) -> Plan | None:
-        """The method as a few queries and keys let it expect; None for degrees above `MOST_PLANNED`.
+        """The method as a few queries and keys let it expect; None where no degree that pays promises the tolerance.
 
-        After the free moves, the Taylor remainder's first term, its mean over the keys for the worst sampled query,
-        says which degree. The method itself proves its error, on all rows, and may need the next degree; here only the
-        cost is predicted.
+        First the directions that sampled queries and keys have in common after the free moves: they decide which
+        degrees pay, up to `MOST_DEGREE` where there are one or two, hardly the fourth where there are thirty. Only then
+        the sizes: the Taylor remainder's first term, its mean over the keys for the worst sampled query, says which
+        degree is asked for. The method itself proves its error, on all rows, and may need the next degree; here only
+        the cost is predicted.
 
         Args:
             limit: what one degree more than that may cost, in exact pairs.
@@ -109,18 +109,20 @@ class PolynomialMethod(Method):
             head.rows.detach()[::step_q][None], head.key.detach()[::step_k], head.value.detach()[::step_k], head.scale
         )
         prepared = prepare(sample, BUDGET.pilot_dropped * tol, PLANNED_BYTES)
+        coordinates, positions = len(prepared.key), len(head.rows) + len(head.key)
         scores = (prepared.query.mT @ prepared.key).abs().double()
-        for degree in range(MOST_PLANNED + 1):
+        for degree in range(MOST_DEGREE):
+            # A monomial feature of a query or a key costs about one exact pair of head size 32.
+            if rank(coordinates, degree + 1) * positions > limit:
+                return None
             if float((scores ** (degree + 1)).mean(dim=1).max()) / math.factorial(degree + 1) <= tol:
                 break
         else:
             return None
-        # A monomial feature of a query or a key costs about one exact pair of head size 32.
-        features, positions = rank(len(prepared.key), degree), len(head.rows) + len(head.key)
-        if rank(len(prepared.key), degree + 1) * positions > limit:
-            return None
+        features = rank(coordinates, degree)
         reason = (
-            f"sampled scores up to {float(scores.max()):.2g} nats ask for about degree {degree}, {features} features"
+            f"sampled scores up to {float(scores.max()):.2g} nats in {coordinates} coordinates ask for about degree "
+            f"{degree}, {features} features"
         )
         return Plan(
             self.name, float(features * positions), tol, reason, lambda: self.run(context.problem, context.request)
