@@ -180,7 +180,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "lora_ahead_of_head": ahead,
         "matters": ahead["value"] >= MATTERS["points"] or ahead["nats"] >= MATTERS["nats"],
         "flat": all(mean["flat"] for mean in means.values()),
-        "saturates": {"answer": answer(FLAT - longer["most"], FLAT - longer["least"]), **longer},
+        "saturates": saturates(longer),
         "lora_lower_with_fewer": lower("lora"),
         "all_linear_lora_lower_with_fewer": lower("all-linear"),
         "rivals": {
@@ -238,6 +238,13 @@ def answered(by_name: dict[str, list[dict[str, Any]]], one: str, other: str) -> 
     """Whether `one` ends lower than `other`, and the difference that says so."""
     found = difference(by_name, one, other)
     return {"answer": answer(found["least"], found["most"]), **found}
+
+
+def saturates(longer: dict[str, Any]) -> dict[str, Any]:
+    """Whether the loss stops falling. Where the longer prompt ends higher by more than the interval it was not trained
+    to its end, however flat its loss, since what the shorter one does it could do: nothing is said then."""
+    said = answer(FLAT - longer["most"], FLAT - longer["least"])
+    return {"answer": "open" if longer["most"] < 0 else said, **longer}
 
 
 def answer(least: float, most: float) -> str:
