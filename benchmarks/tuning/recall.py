@@ -1,10 +1,10 @@
 """What a small model writes by heart: beside longer searches, read and in one pass, and by how varied the text is.
 
-    python benchmarks/tuning/recall.py [--steps 2000] [--texts 3] [--work FOLDER] [--out JSON]
+    python benchmarks/tuning/recall.py [--steps 2000] [--texts 3] [--starts 1 16] [--work FOLDER] [--out JSON]
 
 `searches`: for a prompt, a prefix and a prompt that writes in one pass, the longest beginning of random texts that a
 search of --steps recalls, the text growing token by token, beside the best of three searches with five times the steps
-and other starts; the share of tokens that are right by teacher forcing, over a text too long to be recalled; the bits
+and other starts, each from so many starts side by side; the share of tokens that are right by teacher forcing, over a text too long to be recalled; the bits
 held and the counting bound. The model is the diagnosis suite's small GPT, trained there.
 
 `variety`: the least number of virtual tokens that recall a whole text of 32 tokens, by how many different tokens it is
@@ -14,6 +14,7 @@ What was measured stays in --out, and a second call goes on.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -58,18 +59,22 @@ def recalled(
     return [one.recalled for one in memorise(model, job, bare_scores(model, texts, opening), RECALL, no_step)]
 
 
-def searched(model: OpenModel, method: str, tokens: int, texts: Sequence[MemoryText], steps: int) -> dict[str, Any]:
+def searched(
+    model: OpenModel, method: str, tokens: int, texts: Sequence[MemoryText], short: MemorySettings
+) -> dict[str, Any]:
     """One form and number of virtual tokens: the search, longer ones beside it, and what too long a text shows."""
-    found = recalled(model, method, tokens, texts, MemorySettings(steps=steps))
-    longer = [recalled(model, method, tokens, texts, MemorySettings(steps=5 * steps, seed=seed)) for seed in range(3)]
+    found = recalled(model, method, tokens, texts, short)
+    long = [replace(short, steps=5 * short.steps, seed=seed) for seed in range(3)]
+    longer = [recalled(model, method, tokens, texts, settings) for settings in long]
     best = [max(one) for one in zip(*longer, strict=True)]
     opening = opening_token(model)
-    job = MemoryJob(method, tokens, tuple(texts), opening, MemorySettings(steps=steps))
+    job = MemoryJob(method, tokens, tuple(texts), opening, short)
     held = memorise(model, job, bare_scores(model, texts, opening), BITS, no_step)
     bound = counting_bound(parameter_count(model, trained_as(method), tokens), 32, len(model.vocabulary))
     return {
         "method": method,
         "tokens": tokens,
+        "starts": short.starts,
         "recalled": found,
         "best_of_longer": best,
         "share_of_best": statistics.fmean(found) / max(1.0, statistics.fmean(best)),
@@ -109,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--texts", type=int, default=3)
+    parser.add_argument("--starts", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--work", type=Path, default=Path("work/diagnosis"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recall.json"))
     args = parser.parse_args()
@@ -122,13 +128,13 @@ def main() -> None:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
     texts, _ = random_texts(model, None, args.texts, LONGEST, seed=0)
-    for tokens in TOKENS:
-        for method in MEMORY_METHODS:
-            if any((row["method"], row["tokens"]) == (method, tokens) for row in result["searches"]):
-                continue
-            result["searches"].append(searched(model, method, tokens, texts, args.steps))
-            write()
-            print(json.dumps(result["searches"][-1]), flush=True)
+    for starts, tokens, method in itertools.product(args.starts, TOKENS, MEMORY_METHODS):
+        if any((row["method"], row["tokens"], row["starts"]) == (method, tokens, starts) for row in result["searches"]):
+            continue
+        short = MemorySettings(steps=args.steps, starts=starts)
+        result["searches"].append(searched(model, method, tokens, texts, short))
+        write()
+        print(json.dumps(result["searches"][-1]), flush=True)
     for variety in VARIETIES:
         if str(variety) not in result["variety"]:
             result["variety"][str(variety)] = least_tokens(untrained(model), variety, args.texts, args.steps)

@@ -49,6 +49,34 @@ def test_a_text_that_is_recalled_whole_ends_its_training() -> None:
     assert not long.whole
 
 
+@pytest.mark.parametrize(("share", "what"), [(RECALL, "recalled"), (BITS, "held")])
+def test_of_several_starts_the_best_counts_text_by_text(
+    share: float, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = texts_of([14, 12])
+    made: list[MemoryTrainer] = []
+    own = memorising.MemoryTrainer
+
+    def kept(*given: Any) -> MemoryTrainer:
+        made.append(own(*given))
+        return made[-1]
+
+    monkeypatch.setattr(memorising, "MemoryTrainer", kept)
+    found = learned("prompt", texts, share, steps=40, starts=3)
+    assert [one.text for one in found] == texts
+    assert [id(one.text) for one in made] == [id(text) for text in texts for _ in range(3)]
+    for at, best in enumerate(found):
+        of_text = made[3 * at : 3 * at + 3]
+        assert getattr(best, what) == max(getattr(one, what) for one in of_text)
+        assert len({one.held for one in of_text}) == 3
+
+
+def test_a_start_that_recalls_all_ends_the_others_of_its_text() -> None:
+    short, long = learned("prompt", texts_of([2, 20]), steps=120, starts=4)
+    assert short.whole
+    assert short.steps < long.steps == 120
+
+
 @pytest.mark.parametrize("share", [RECALL, BITS])
 def test_texts_trained_together_learn_what_they_learn_alone(share: float) -> None:
     texts = texts_of([14, 14])

@@ -116,7 +116,9 @@ def _faults(
     faults = name_faults("methods", methods, MEMORY_METHODS) + name_faults("kinds", kinds, KINDS)
     faults += size_faults("tokens", tokens)
     faults += least_faults({"sequences": sequences}, most=10_000) + least_faults({"longest": longest}, 2)
-    faults += least_faults({"steps": settings.steps}) + least_faults({"length": settings.length}, 2)
+    faults += least_faults({"steps": settings.steps, "starts": settings.starts}) + least_faults(
+        {"length": settings.length}, 2
+    )
     faults += rate_faults("learning_rate", settings.learning_rate) + seed_faults(settings.seed)
     checks = [
         ("beta1", settings.beta1, 0 <= settings.beta1 < 1, "at least 0 and below 1"),

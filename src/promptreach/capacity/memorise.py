@@ -54,7 +54,8 @@ class MemorySettings:
             its typical entry.
         growth: the factor by which a text grows once it is recalled.
         length: train on exactly so many tokens instead, as was published; None lets the text grow.
-        seed: of the start.
+        starts: virtual tokens of one text that are trained side by side from starts of their own; the best count.
+        seed: of the starts.
 
     Reference: Kuratov et al. 2025 (2502.13063), whose runs train one length each.
     """
@@ -66,6 +67,7 @@ class MemorySettings:
     weight_decay: float = 0.01
     growth: float = 1.1
     length: int | None = None
+    starts: int = 1
     seed: int = 0
 
     @property
@@ -185,7 +187,8 @@ class MemoryTrainer(Trainer):
 def memorise(
     backbone: Backbone, job: MemoryJob, bare: Sequence[TextScores], share: float, step: Step
 ) -> list[MemoryTrainer]:
-    """Train virtual tokens for each text of the job, until it is recalled whole or the steps are used up.
+    """Train virtual tokens for each text of the job, until it is recalled whole or the steps are used up; of a text's
+    starts the one that recalled most tokens, or held most bits.
 
     No text's loss depends on another's tensors. What the texts share is the batch, and for a prefix the learning rate:
     it is in units of a typical entry of all their starts together.
@@ -200,24 +203,31 @@ def memorise(
     generator = torch.Generator().manual_seed(settings.seed)
     with ExitStack() as stack:
         trainables = []
-        for text in job.texts:
+        starts = [(text, scores) for text, scores in zip(job.texts, bare, strict=True) for _ in range(settings.starts)]
+        for text, _ in starts:
             start = WarmStart(drawn_start(backbone, trained, job.tokens, generator))
             shape = Shape(tokens=job.tokens, rank=0, init=method.inits[0], seed=settings.seed, start=start)
             trainables.append(stack.enter_context(method.attach(backbone, shape, [text.ids])))
         rates = [settings.learning_rate * share for share in _rate_shares(backbone, trained, trainables)]
         trainers = [
             MemoryTrainer(trainable, rates, text, scores, share, settings)
-            for trainable, text, scores in zip(trainables, job.texts, bare, strict=True)
+            for trainable, (text, scores) in zip(trainables, starts, strict=True)
         ]
-        while active := [one for one in trainers if not one.is_over]:
+        of_text = [trainers[at : at + settings.starts] for at in range(0, len(trainers), settings.starts)]
+        while active := [one for group in of_text if not _whole(group) for one in group if not one.is_over]:
             joined = job.reads(joined_rows([one.trainable.joined for one in active], [1] * len(active)))
             windows = [one.text.ids[: one.length] for one in active]
             for one, scores in zip(active, scored(backbone, windows, job.opening, joined, backward=True), strict=True):
                 one.update(scores)
-            step(note=f"recalled {', '.join(str(one.recalled) for one in trainers)}")
+            step(note=f"recalled {', '.join(str(max(one.recalled for one in group)) for group in of_text)}")
     if left := settings.steps - max(one.steps for one in trainers):
         step(left)
-    return trainers
+    return [max(group, key=lambda one: one.recalled if share == RECALL else one.held) for group in of_text]
+
+
+def _whole(group: Sequence[MemoryTrainer]) -> bool:
+    """Whether one of a text's starts recalls all of it, so that the others need not go on."""
+    return any(one.whole for one in group)
 
 
 def trained_as(method: str) -> str:

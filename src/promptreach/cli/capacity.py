@@ -41,6 +41,7 @@ def capacity(
     longest: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 1024,
     length: Annotated[int | None, typer.Option(help="Train on exactly so many tokens: no growing text.")] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of a run at most, two runs a text.")] = 5000,
+    starts: Annotated[int, typer.Option(help="Trained side by side for each text; the best count.")] = 1,
     learning_rate: Annotated[float, typer.Option(help="Of a prompt; a prefix's is scaled to its size.")] = 1e-2,
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same result.")] = 0,
     out: Annotated[
@@ -61,7 +62,9 @@ def capacity(
     Exit status: 0 done, 2 the call or its input is wrong.
     """
     with exit_status():
-        counts = least_faults({"sequences": sequences, "steps": steps}) + rate_faults("learning_rate", learning_rate)
+        counts = least_faults({"sequences": sequences, "steps": steps, "starts": starts}) + rate_faults(
+            "learning_rate", learning_rate
+        )
         counts += least_faults({"longest": longest, "length": length, "vocabulary": vocabulary}, 2)
         counts += size_faults("tokens", tokens or (1,))
         if out is not None:
@@ -86,7 +89,7 @@ def capacity(
             sequences=sequences,
             longest=longest,
             vocabulary=vocabulary,
-            settings=MemorySettings(steps=steps, learning_rate=learning_rate, length=length, seed=seed),
+            settings=MemorySettings(steps=steps, learning_rate=learning_rate, length=length, starts=starts, seed=seed),
             folder=None if out is None else out / "points",
             quiet=quiet or json,
         )

@@ -23,13 +23,14 @@ def capacity_finding(capacity: Capacity) -> Finding:
     """What `promptreach.tuning.capacity` found."""
     sequences = len(capacity.levels[0].rows)
     settings = capacity.settings
+    starts = f" from {settings.starts} starts" if settings.starts > 1 else ""
     finding = Finding(
         check="capacity",
         title="How much text virtual tokens hold",
         evidence=Evidence.MEASURED,
         sample=(
             f"{capacity.model}: {counted(sequences, 'text')} of each kind, at most "
-            f"{counted(settings.steps, 'step')} a run, seed {settings.seed}"
+            f"{counted(settings.steps, 'step')} a run{starts}, seed {settings.seed}"
         ),
         summary=" ".join(_sentence(capacity, *curve) for curve in capacity.curves),
         values=capacity.to_dict(),
