@@ -4,8 +4,9 @@
 
 `searches`: for a prompt, a prefix and a prompt that writes in one pass, the longest beginning of random texts that a
 search of --steps recalls, the text growing token by token, beside the best of three searches with five times the steps
-and other starts, each from so many starts side by side; the share of tokens that are right by teacher forcing, over a text too long to be recalled; the bits
-held and the counting bound. The model is the diagnosis suite's small GPT, trained there.
+and other starts, each from so many starts side by side; the share of tokens that are right by teacher forcing, over a
+text too long to be recalled; the bits held and the counting bound. The model is the diagnosis suite's small GPT, which
+is trained there.
 
 `variety`: the least number of virtual tokens that recall a whole text of 32 tokens, by how many different tokens it is
 drawn from, in a GPT of that shape that was never trained: what varied data ask of a model that knows nothing.
