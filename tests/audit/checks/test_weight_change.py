@@ -7,7 +7,7 @@ import torch
 
 from helpers.models import tiny_model
 from promptreach import attention
-from promptreach.audit.checks.weight_change import MOST_TOKENS, _some_of, _worth, without_and_with
+from promptreach.audit.checks.weight_change import MOST_TOKENS, LayerWorth, _said, _some_of, _worth, without_and_with
 from promptreach.backbone import Prepended, TokenBatch
 from promptreach.errors import UnsupportedModelError
 from promptreach.hf import capture, layer_weights
@@ -79,3 +79,14 @@ def test_attention_with_more_than_a_softmax_is_refused() -> None:
     _, batch, (layer, *_) = captured("gpt2")
     with pytest.raises(UnsupportedModelError, match="soft-cap"):
         without_and_with(dataclasses.replace(layer, softcap=30.0), batch.mask)
+
+
+def test_the_sentence_tells_layers_that_no_rank_does_and_prompts_that_do_nothing() -> None:
+    none, some, nothing = (
+        LayerWorth(0.5, None, 0.8, 0.4, 19),
+        LayerWorth(0.5, 3, 0.2, 0, 19),
+        LayerWorth(0, 0, 0, 0, 19),
+    )
+    assert _said("prompt", [none, none], 2) == "prompt is none, of whatever rank"
+    assert _said("prompt", [nothing, nothing], 2) == "prompt adds nothing anywhere"
+    assert "none in 1 of 2 layers" in _said("prompt", [none, some], 2)

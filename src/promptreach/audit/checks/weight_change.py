@@ -24,12 +24,19 @@ from promptreach.hf import attach, capture, layer_weights
 from promptreach.hf.running.capture import LayerCapture, require_plain
 from promptreach.limits import update_errors
 from promptreach.prompt import Adapter
-from promptreach.report.findings import Block, Cell, Table
+from promptreach.report.findings import Block, Cell, Table, Text
 
 MOST_TOKENS = 512
 """Content tokens that are looked at, in whole rows: what a rank is told of costs their cube."""
 WITHIN = 0.1
 """The error, beside what the prompt does, up to which a change of weights counts as doing it."""
+_MEANING = (
+    "The prompt's part: what it adds at that layer, over the output without it. Rank: the least with which one change "
+    f"of the output projection does that for all tokens, up to {WITHIN:.0%} of it. What is left is the least over all "
+    "changes of the rank, so no training of LoRA on that matrix does better. A rank far below LoRA's is a small change "
+    "in the dress of tokens; one near the most there can be treats each token in its own way, as no small update does. "
+    "The states that enter a layer are held as they are: what the prompt does through later layers is not in it."
+)
 _CAPTURED = 1e-6
 """The share of the heads' outputs below which their directions are rounding of float32."""
 
@@ -75,8 +82,9 @@ def measure(context: AuditContext) -> Outcome:
         for name, layers in found.items()
     }
     sample = f"{int(batch.mask.sum()):,} tokens of {len(batch.mask)} held-out rows"
-    text = " ".join(_said(name, layers, rank) for name, layers in found.items())
-    return Measured(values, sample), Shown(f"{text[0].upper()}{text[1:]}", blocks)
+    parts = "; ".join(_said(name, layers, rank) for name, layers in found.items())
+    text = f"As a change of the output projection, in the median layer: {parts}."
+    return Measured(values, sample), Shown(text, [*blocks, Text(text=_MEANING)])
 
 
 def layers_of(context: AuditContext, adapter: Adapter, batch: TokenBatch) -> list[LayerWorth]:
@@ -142,24 +150,19 @@ def _table(name: str, layers: Sequence[LayerWorth], rank: int) -> Table:
         title=f"What {name} is worth as a change of each layer's output projection",
         columns=["layer", "the prompt's part", "rank", f"left by LoRA of rank {rank}", "left by any rank"],
         rows=rows,
-        note="The prompt's part: what it adds there, over the output without it. Rank: the least with which one change "
-        f"of the projection does that for all tokens, up to {WITHIN:.0%} of it. What is left is the least over all "
-        "changes of the rank, so no training of LoRA on that matrix does better; the states that enter the layer are "
-        "held as they are, and what the prompt does through later layers is not in it.",
     )
 
 
 def _said(name: str, layers: Sequence[LayerWorth], rank: int) -> str:
     ranks = [layer.rank for layer in layers if layer.rank is not None]
     if not ranks:
-        return f"What {name} does at a layer is no change of its output projection, of whatever rank."
+        return f"{name} is none, of whatever rank"
     if not max(ranks):
-        return f"{name} adds nothing at any layer."
+        return f"{name} adds nothing anywhere"
     beyond = len(layers) - len(ranks)
-    none = f"; in {beyond} of {len(layers)} no rank does" if beyond else ""
+    none = f", none in {beyond} of {len(layers)} layers" if beyond else ""
     left = median_low([layer.by_lora for layer in layers])
     return (
-        f"Layer by layer {name} is worth a change of rank {median_low(ranks)} of the output projection "
-        f"({min(ranks)} to {max(ranks)} of at most {layers[0].most}{none}); LoRA of rank {rank} there leaves "
-        f"{left:.0%} of it at least, in the median."
+        f"{name} is worth rank {median_low(ranks)} ({min(ranks)} to {max(ranks)} of at most {layers[0].most}{none}), "
+        f"and LoRA of rank {rank} there leaves {left:.0%} of it at least"
     )
