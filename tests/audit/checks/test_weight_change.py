@@ -84,9 +84,9 @@ def test_attention_with_more_than_a_softmax_is_refused() -> None:
 def test_the_sentence_tells_layers_that_no_rank_does_and_prompts_that_do_nothing() -> None:
     none, some, nothing = (
         LayerWorth(0.5, None, 0.8, 0.4, 19),
-        LayerWorth(0.5, 3, 0.2, 0, 19),
-        LayerWorth(0, 0, 0, 0, 19),
+        LayerWorth(0.5, 3, 0.2, 0.0, 19),
+        LayerWorth(0.0, 0, 0.0, 0.0, 19),
     )
-    assert _said("prompt", [none, none], 2) == "prompt is none, of whatever rank"
+    assert _said("prompt", [none, none], 2) == "prompt is no such change, of whatever rank"
     assert _said("prompt", [nothing, nothing], 2) == "prompt adds nothing anywhere"
     assert "none in 1 of 2 layers" in _said("prompt", [none, some], 2)

@@ -156,7 +156,7 @@ def _table(name: str, layers: Sequence[LayerWorth], rank: int) -> Table:
 def _said(name: str, layers: Sequence[LayerWorth], rank: int) -> str:
     ranks = [layer.rank for layer in layers if layer.rank is not None]
     if not ranks:
-        return f"{name} is none, of whatever rank"
+        return f"{name} is no such change, of whatever rank"
     if not max(ranks):
         return f"{name} adds nothing anywhere"
     beyond = len(layers) - len(ranks)
