@@ -7,7 +7,14 @@ import torch
 
 from helpers.models import tiny_model
 from promptreach import attention
-from promptreach.audit.checks.weight_change import MOST_TOKENS, LayerWorth, _said, _some_of, _worth, without_and_with
+from promptreach.audit.checks.weight_change import (
+    MOST_TOKENS,
+    LayerWorth,
+    _first_tokens,
+    _said,
+    _worth,
+    without_and_with,
+)
 from promptreach.backbone import Prepended, TokenBatch
 from promptreach.errors import UnsupportedModelError
 from promptreach.hf import capture, layer_weights
@@ -67,11 +74,14 @@ def test_more_tokens_than_directions_leave_what_no_rank_does() -> None:
     assert found.by_any > 0.01
 
 
-@pytest.mark.parametrize(("counts", "rows"), [([300, 200, 100], 2), ([900, 1], 1), ([5, 5], 2)])
-def test_whole_rows_are_looked_at_up_to_the_most_tokens(counts: list[int], rows: int) -> None:
+@pytest.mark.parametrize(
+    ("counts", "asked"), [([300, 200, 100], [300, 200, 12]), ([900, 1], [512]), ([5, 5], [5, 5]), ([512, 9], [512])]
+)
+def test_the_first_tokens_are_looked_at_and_no_more_than_the_most(counts: list[int], asked: list[int]) -> None:
     mask = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
-    batch = TokenBatch(torch.zeros(mask.shape, dtype=torch.long), mask)
-    assert len(_some_of(batch).mask) == rows
+    batch, found = _first_tokens(TokenBatch(torch.zeros(mask.shape, dtype=torch.long), mask))
+    assert found.sum(1).tolist() == asked
+    assert len(batch.mask) == len(asked)
     assert MOST_TOKENS == 512
 
 

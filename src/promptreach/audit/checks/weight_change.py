@@ -27,7 +27,7 @@ from promptreach.prompt import Adapter
 from promptreach.report.findings import Block, Cell, Table, Text
 
 MOST_TOKENS = 512
-"""Content tokens that are looked at, in whole rows: what a rank is told of costs their cube."""
+"""Content tokens that are looked at: what a rank is told of costs their cube."""
 WITHIN = 0.1
 """The error, beside what the prompt does, up to which a change of weights counts as doing it."""
 _MEANING = (
@@ -67,9 +67,9 @@ def measure(context: AuditContext) -> Outcome:
     adapters = context.best_adapters("prompt", "prefix")
     if context.user_adapter is not None:
         adapters["your adapter"] = context.user_adapter
-    batch = _some_of(context.probe_batch)
+    batch, asked = _first_tokens(context.probe_batch)
     try:
-        measured = {name: layers_of(context, adapter, batch) for name, adapter in adapters.items()}
+        measured = {name: layers_of(context, adapter, batch, asked) for name, adapter in adapters.items()}
     except UnsupportedModelError as error:
         return Skipped(str(error))
     found = {name: layers for name, layers in measured.items() if layers}
@@ -81,21 +81,21 @@ def measure(context: AuditContext) -> Outcome:
         name: {key: [getattr(layer, key) for layer in layers] for key in ("size", "rank", "by_lora", "by_any")}
         for name, layers in found.items()
     }
-    sample = f"{int(batch.mask.sum()):,} tokens of {len(batch.mask)} held-out rows"
+    sample = f"{int(asked.sum()):,} tokens of {len(asked)} held-out rows"
     parts = "; ".join(_said(name, layers, rank) for name, layers in found.items())
     text = f"As a change of the output projection, in the median layer: {parts}."
     return Measured(values, sample), Shown(text, [*blocks, Text(text=_MEANING)])
 
 
-def layers_of(context: AuditContext, adapter: Adapter, batch: TokenBatch) -> list[LayerWorth]:
-    """Every layer with an adapter that adds keys there; none for one that adds none."""
+def layers_of(
+    context: AuditContext, adapter: Adapter, batch: TokenBatch, asked: Bool[Tensor, "batch content"]
+) -> list[LayerWorth]:
+    """Every layer with an adapter that adds keys there, at the tokens `asked`; none for one that adds none."""
     outputs = [layer_weights(context.model, index).attention.output for index in range(context.model.num_layers)]
     with attach(context.model, adapter) as joined:
         if joined.length == 0:
             return []
-        return capture(
-            context.model, batch, joined, reduce=lambda layer: _worth(layer, batch.mask, outputs, context.rank)
-        )
+        return capture(context.model, batch, joined, reduce=lambda layer: _worth(layer, asked, outputs, context.rank))
 
 
 def without_and_with(
@@ -107,15 +107,18 @@ def without_and_with(
         UnsupportedModelError: where attention is more than a softmax of scaled scores under a mask.
     """
     require_plain(layer, "this model")
-    content, length = asked.shape[1], layer.prompt_length
-    groups = layer.query.shape[1] // layer.key.shape[1]
-    asked = asked.cpu()
-    query, key, value = (part.to("cpu", torch.float64) for part in (layer.query, layer.key, layer.value))
-    key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
-    scores = (query[:, :, -content:] @ key.mT * layer.scale).masked_fill(~layer.mask[:, :, -content:].cpu(), -torch.inf)
-    bare = scores[..., length:].softmax(-1) @ value[:, :, length:]
-    both = scores.softmax(-1) @ value
-    return bare.transpose(1, 2)[asked].flatten(1), both.transpose(1, 2)[asked].flatten(1)
+    length, groups = layer.prompt_length, layer.query.shape[1] // layer.key.shape[1]
+    front = layer.query.shape[2] - asked.shape[1]
+    bare, both = [], []
+    for row, places in enumerate(asked.cpu()):
+        at = front + places.nonzero()[:, 0]
+        query, key, value = (part[row].to("cpu", torch.float64) for part in (layer.query, layer.key, layer.value))
+        key, value = (part.repeat_interleave(groups, dim=0) for part in (key, value))
+        scores = query[:, at] @ key.mT * layer.scale
+        scores = scores.masked_fill(~layer.mask[row].cpu()[:, at], -torch.inf)
+        bare.append(scores[..., length:].softmax(-1) @ value[:, length:])
+        both.append(scores.softmax(-1) @ value)
+    return torch.cat(bare, dim=1).transpose(0, 1).flatten(1), torch.cat(both, dim=1).transpose(0, 1).flatten(1)
 
 
 def _worth(
@@ -135,10 +138,12 @@ def _worth(
     )
 
 
-def _some_of(batch: TokenBatch) -> TokenBatch:
-    """The first rows with `MOST_TOKENS` content tokens between them, one at least."""
-    together = batch.mask.sum(1).cumsum(0)
-    return batch.rows(slice(0, max(1, int((together <= MOST_TOKENS).sum()))))
+def _first_tokens(batch: TokenBatch) -> tuple[TokenBatch, Bool[Tensor, "batch content"]]:
+    """The rows with the first `MOST_TOKENS` content tokens, and where in them these are."""
+    count = batch.mask.flatten().cumsum(0).view_as(batch.mask)
+    asked = batch.mask & (count <= MOST_TOKENS)
+    rows = int(asked.any(dim=1).sum())
+    return batch.rows(slice(0, rows)), asked[:rows]
 
 
 def _table(name: str, layers: Sequence[LayerWorth], rank: int) -> Table:
