@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import families_table
+import heads_pictures
 import rivals_table
 import rows_table
 import servers_table
@@ -223,7 +224,8 @@ def pictures() -> dict[Path, str]:
         for verdict, (task, title) in verdict_pictures.VERDICT_TASKS.items()
     }
     made[PICTURES / "verdict_order.svg"] = verdict_pictures.order()
-    made |= {PICTURES / name: picture for name, picture in rivals_table.pictures().items()}
+    drawn = rivals_table.pictures() | heads_pictures.pictures()
+    made |= {PICTURES / name: picture for name, picture in drawn.items()}
     return made | {PICTURES / f"claim_{key}.svg": as_picture(result) for key, result in claim_results().items()}
 
 
