@@ -10,10 +10,10 @@ from promptreach import attention
 from promptreach.audit.checks.weight_change import (
     MOST_TOKENS,
     LayerWorth,
-    _first_tokens,
-    _said,
-    _worth,
+    first_tokens,
+    sentence,
     without_and_with,
+    worth_of,
 )
 from promptreach.backbone import Prepended, TokenBatch
 from promptreach.errors import UnsupportedModelError
@@ -53,7 +53,7 @@ def test_a_layers_worth_is_what_changes_of_its_projection_leave() -> None:
     model, batch, layers = captured("bert")
     outputs = [layer_weights(model, index).attention.output for index in range(model.num_layers)]
     for layer in layers:
-        found = _worth(layer, batch.mask, outputs, rank=2)
+        found = worth_of(layer, batch.mask, outputs, rank=2)
         bare, both = without_and_with(layer, batch.mask)
         wanted = (both - bare) @ outputs[layer.layer].double().mT
         change = torch.linalg.pinv(bare) @ wanted
@@ -70,7 +70,7 @@ def test_a_layers_worth_is_what_changes_of_its_projection_leave() -> None:
 def test_more_tokens_than_directions_leave_what_no_rank_does() -> None:
     _, batch, (layer, *_) = captured("bert")
     flat = dataclasses.replace(layer, value=layer.value * torch.tensor([1.0] + [0.0] * 7))
-    found = _worth(flat, batch.mask, [None, None], rank=2)
+    found = worth_of(flat, batch.mask, [None, None], rank=2)
     assert found.by_any > 0.01
 
 
@@ -79,7 +79,7 @@ def test_more_tokens_than_directions_leave_what_no_rank_does() -> None:
 )
 def test_the_first_tokens_are_looked_at_and_no_more_than_the_most(counts: list[int], asked: list[int]) -> None:
     mask = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
-    batch, found = _first_tokens(TokenBatch(torch.zeros(mask.shape, dtype=torch.long), mask))
+    batch, found = first_tokens(TokenBatch(torch.zeros(mask.shape, dtype=torch.long), mask))
     assert found.sum(1).tolist() == asked
     assert len(batch.mask) == len(asked)
     assert MOST_TOKENS == 512
@@ -97,6 +97,6 @@ def test_the_sentence_tells_layers_that_no_rank_does_and_prompts_that_do_nothing
         LayerWorth(0.5, 3, 0.2, 0.0, 19),
         LayerWorth(0.0, 0, 0.0, 0.0, 19),
     )
-    assert _said("prompt", [none, none], 2) == "prompt is no such change, of whatever rank"
-    assert _said("prompt", [nothing, nothing], 2) == "prompt adds nothing anywhere"
-    assert "none in 1 of 2 layers" in _said("prompt", [none, some], 2)
+    assert sentence("prompt", [none, none], 2) == "prompt is no such change, of whatever rank"
+    assert sentence("prompt", [nothing, nothing], 2) == "prompt adds nothing anywhere"
+    assert "none in 1 of 2 layers" in sentence("prompt", [none, some], 2)

@@ -1,10 +1,9 @@
-"""What a trained prompt is worth as a change of weights: at each layer, the rank of the output projection's change that
-does what the prompt does there.
+"""The rank of the change of weights that a trained prompt is worth, layer by layer.
 
-Layer by layer, the states that enter it held as they are with the prompt: what the heads hand to the output projection
-with the prompt's keys in sight and without them. By `update_errors` no LoRA of rank r on that projection comes nearer
-at these tokens than what is told. The other way round, how much of LoRA a prefix of m slots can be, is the floor by
-slots of the check `limits`.
+The states that enter a layer are held as they are with the prompt: what the heads hand to the output projection with
+the prompt's keys in sight is set beside what they hand over without them. By `update_errors` no LoRA of rank r on that
+projection comes nearer at these tokens than what is told. The other way round, how much of LoRA a prefix of m slots can
+be, is the floor by slots of the check `limits`.
 """
 
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ def measure(context: AuditContext) -> Outcome:
     adapters = context.best_adapters("prompt", "prefix")
     if context.user_adapter is not None:
         adapters["your adapter"] = context.user_adapter
-    batch, asked = _first_tokens(context.probe_batch)
+    batch, asked = first_tokens(context.probe_batch)
     try:
         measured = {name: layers_of(context, adapter, batch, asked) for name, adapter in adapters.items()}
     except UnsupportedModelError as error:
@@ -82,7 +81,7 @@ def measure(context: AuditContext) -> Outcome:
         for name, layers in found.items()
     }
     sample = f"{int(asked.sum()):,} tokens of {len(asked)} held-out rows"
-    parts = "; ".join(_said(name, layers, rank) for name, layers in found.items())
+    parts = "; ".join(sentence(name, layers, rank) for name, layers in found.items())
     text = f"As a change of the output projection, in the median layer: {parts}."
     return Measured(values, sample), Shown(text, [*blocks, Text(text=_MEANING)])
 
@@ -95,7 +94,7 @@ def layers_of(
     with attach(context.model, adapter) as joined:
         if joined.length == 0:
             return []
-        return capture(context.model, batch, joined, reduce=lambda layer: _worth(layer, asked, outputs, context.rank))
+        return capture(context.model, batch, joined, reduce=lambda layer: worth_of(layer, asked, outputs, context.rank))
 
 
 def without_and_with(
@@ -121,9 +120,10 @@ def without_and_with(
     return torch.cat(bare, dim=1).transpose(0, 1).flatten(1), torch.cat(both, dim=1).transpose(0, 1).flatten(1)
 
 
-def _worth(
+def worth_of(
     layer: LayerCapture, asked: Bool[Tensor, "batch content"], outputs: Sequence[Tensor | None], rank: int
 ) -> LayerWorth:
+    """One layer's change at the tokens `asked`, beside LoRA of this rank; `outputs` are all layers' projections."""
     bare, both = without_and_with(layer, asked)
     output = outputs[layer.layer]
     turned = torch.eye(bare.shape[1], dtype=torch.float64) if output is None else output.to("cpu", torch.float64)
@@ -138,7 +138,7 @@ def _worth(
     )
 
 
-def _first_tokens(batch: TokenBatch) -> tuple[TokenBatch, Bool[Tensor, "batch content"]]:
+def first_tokens(batch: TokenBatch) -> tuple[TokenBatch, Bool[Tensor, "batch content"]]:
     """The rows with the first `MOST_TOKENS` content tokens, and where in them these are."""
     count = batch.mask.flatten().cumsum(0).view_as(batch.mask)
     asked = batch.mask & (count <= MOST_TOKENS)
@@ -158,7 +158,8 @@ def _table(name: str, layers: Sequence[LayerWorth], rank: int) -> Table:
     )
 
 
-def _said(name: str, layers: Sequence[LayerWorth], rank: int) -> str:
+def sentence(name: str, layers: Sequence[LayerWorth], rank: int) -> str:
+    """What one adapter is worth over its layers, in the middle of a sentence."""
     ranks = [layer.rank for layer in layers if layer.rank is not None]
     if not ranks:
         return f"{name} is no such change, of whatever rank"
