@@ -44,7 +44,7 @@ def sentences() -> str:
         lines.append(f"| {sentence} | {' | '.join(_said(task[key]) for task in found.values())} |")
     for method, name in RIVALS.items():
         for tokens in EQUAL_TO:
-            cells = [_said(_rival(task, method, tokens)) for task in found.values()]
+            cells = [_said(_rival(task, method, tokens), f"prompt {tokens}") for task in found.values()]
             sentence = f"{name} ends lower than a prompt of {tokens} tokens with as many parameters."
             lines.append(f"| {sentence} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -132,8 +132,11 @@ def _rival(task: dict[str, Any], method: str, tokens: int) -> dict[str, Any] | N
     return next(named, None)
 
 
-def _said(found: dict[str, Any] | None) -> str:
-    return f"**{found['answer']}**: {_ahead(found)}" if found else "no such size"
+def _said(found: dict[str, Any] | None, other: str = "") -> str:
+    if not found:
+        return "no such size"
+    instead = f" (against {found['other']}, which ended lower)" if other and found["other"] != other else ""
+    return f"**{found['answer']}**: {_ahead(found)}{instead}"
 
 
 def _titled(name: str) -> str:

@@ -184,7 +184,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "lora_lower_with_fewer": lower("lora"),
         "all_linear_lora_lower_with_fewer": lower("all-linear"),
         "rivals": {
-            f"{name} against {tokens} tokens": answered(by_name, name, f"prompt {tokens}")
+            f"{name} against {tokens} tokens": answered(by_name, name, trained_prompt(by_name, means, tokens))
             for tokens in EQUAL_TO
             for name in equal_to(tokens, means)
         },
@@ -238,6 +238,14 @@ def answered(by_name: dict[str, list[dict[str, Any]]], one: str, other: str) -> 
     """Whether `one` ends lower than `other`, and the difference that says so."""
     found = difference(by_name, one, other)
     return {"answer": answer(found["least"], found["most"]), **found}
+
+
+def trained_prompt(by_name: dict[str, list[dict[str, Any]]], means: dict[str, dict[str, Any]], tokens: int) -> str:
+    """The prompt of so many tokens, or the best shorter one where that ends lower by more than the interval: what a
+    shorter prompt does a longer one could do, so the longer was not trained to its end and says nothing of its form."""
+    names = [f"prompt {length}" for length in LENGTHS if length <= tokens]
+    best = min(names, key=lambda name: means[name]["validation_loss"])
+    return best if difference(by_name, names[-1], best)["most"] < 0 else names[-1]
 
 
 def saturates(longer: dict[str, Any]) -> dict[str, Any]:
