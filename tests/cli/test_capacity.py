@@ -74,11 +74,11 @@ def test_out_receives_a_page_and_what_resumes(folders: tuple[Path, Path], tmp_pa
 
 def test_it_refuses_with_every_reason(folders: tuple[Path, Path], tmp_path: Path) -> None:
     model, text = folders
-    status, _, err = run(
-        "capacity", model, "--text", text, "--tokens", 0, "--steps", 0, "--sequences", 0, "--starts", 0
-    )
+    status, _, err = run("capacity", model, "--text", text, "--tokens", 0, "--steps", 0, "--sequences", 0)
     assert status == 2
-    assert all(f"promptreach: {name}" in err for name in ("tokens", "steps", "sequences", "starts"))
+    assert all(f"promptreach: {name}" in err for name in ("tokens", "steps", "sequences"))
+    status, _, err = run("capacity", model, "--text", text, "--starts", 0)
+    assert (status, "promptreach: starts: 0; expected at least 1" in err) == (2, True)
     status, _, err = run("capacity", model, "--text", tmp_path / "a", "--text", tmp_path / "b")
     assert (status, err.count("no such file")) == (2, 2)
     assert run("capacity", tmp_path / "nothing")[0] == 2
