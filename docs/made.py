@@ -55,6 +55,7 @@ NUMBERS = {
     "prediction EXACT": "loss, accuracy and reach of a method before it is trained",
     "training": "held-out scores and paired differences between methods, 90 % intervals over held-out rows",
     "attention_share": "attention share of the prompt, per layer and head, exact for each query",
+    "weight_change": "rank of the change of weights that does what a prompt does at a layer, and what LoRA leaves",
     "inference_cost": "time and memory of what can be deployed; norms against sqrt(log n), which describe and no more",
 }
 """What stands in a report: the certificates by theorem, by checker, or by finding and side; findings without any."""
