@@ -40,8 +40,8 @@ def capacity(
     sequences: Annotated[int, typer.Option(help="Texts of each kind.")] = 3,
     longest: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 1024,
     length: Annotated[int | None, typer.Option(help="Train on exactly so many tokens: no growing text.")] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps of a run at most, two runs a text.")] = 5000,
-    starts: Annotated[int, typer.Option(help="Trained side by side for each text; the best count.")] = 1,
+    steps: Annotated[int, typer.Option(help="Steps of a run at most, two runs a text.")] = 5000,
+    starts: Annotated[int, typer.Option(help="Side by side for each text; the best counts.")] = 1,
     learning_rate: Annotated[float, typer.Option(help="Of a prompt; a prefix's is scaled to its size.")] = 1e-2,
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same result.")] = 0,
     out: Annotated[
@@ -56,8 +56,8 @@ def capacity(
     """How much text virtual tokens hold: bits, and tokens that the model writes by heart.
 
     For each text one set of virtual tokens is trained until the model writes the text from them alone (one_pass: all
-    of it at once). OUT receives
-    capacity.html, capacity.json and, in the folder points, what is finished: a killed run goes on from there.
+    of it at once). OUT receives capacity.html, capacity.json and, in the folder points, what is finished: a killed run
+    goes on from there.
 
     Exit status: 0 done, 2 the call or its input is wrong.
     """
