@@ -71,6 +71,21 @@ def test_of_several_starts_the_best_counts_text_by_text(
         assert len({one.held for one in of_text}) == 3
 
 
+def test_starts_take_their_rates_in_turn_text_by_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[list[float]] = []
+    own = memorising.MemoryTrainer
+
+    def kept(trainable: Trainable, given: list[float], *others: Any) -> MemoryTrainer:
+        rates.append(given)
+        return own(trainable, given, *others)
+
+    monkeypatch.setattr(memorising, "MemoryTrainer", kept)
+    learned("prefix", texts_of([9, 9]), steps=1, starts=4, learning_rate=1e-3)
+    (first,) = {tuple(one) for one in rates[::4]}
+    for given, times in zip(rates, 2 * (1, 3, 10, 1), strict=True):
+        assert given == pytest.approx([times * rate for rate in first])
+
+
 def test_a_start_that_recalls_all_ends_the_others_of_its_text() -> None:
     short, long = learned("prompt", texts_of([2, 20]), steps=120, starts=4)
     assert short.whole

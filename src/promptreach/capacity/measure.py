@@ -16,7 +16,7 @@ from promptreach.errors import Fault, InputError
 from promptreach.progress import Step
 from promptreach.training.store import Store, read_stored
 
-MEMORY_VERSION = 2
+MEMORY_VERSION = 3
 """Part of every job's name: raise it when the same settings would give another outcome."""
 
 

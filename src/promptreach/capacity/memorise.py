@@ -40,6 +40,10 @@ Status = Literal["whole text", "step limit", "diverged"]
 MEMORY_METHODS = (*JOINED_METHODS, ONE_PASS)
 """The forms whose memory is measured."""
 
+RATES = (1, 3, 10)
+"""The learning rates of a text's starts, one after the other and again from the first, in units of the one asked for:
+which of them recalls most depends on the form and on the length of the text."""
+
 RECALL, BITS = 1.0, 0.4
 """The share of a text's tokens that must be known before it grows, by what is measured; 1 is exact recall."""
 
@@ -54,7 +58,8 @@ class MemorySettings:
             its typical entry.
         growth: the factor by which a text grows once it is recalled.
         length: train on exactly so many tokens instead, as was published; None lets the text grow.
-        starts: virtual tokens of one text that are trained side by side from starts of their own; the best count.
+        starts: virtual tokens of one text that are trained side by side from starts of their own, in turn at 1, 3 and
+            10 times the rate; the best count.
         seed: of the starts.
 
     Reference: Kuratov et al. 2025 (2502.13063), whose runs train one length each.
@@ -208,10 +213,11 @@ def memorise(
             start = WarmStart(drawn_start(backbone, trained, job.tokens, generator))
             shape = Shape(tokens=job.tokens, rank=0, init=method.inits[0], seed=settings.seed, start=start)
             trainables.append(stack.enter_context(method.attach(backbone, shape, [text.ids])))
-        rates = [settings.learning_rate * share for share in _rate_shares(backbone, trained, trainables)]
+        shares = _rate_shares(backbone, trained, trainables)
+        rates = [settings.learning_rate * RATES[start % len(RATES)] for start in range(settings.starts)]
         trainers = [
-            MemoryTrainer(trainable, rates, text, scores, share, settings)
-            for trainable, (text, scores) in zip(trainables, starts, strict=True)
+            MemoryTrainer(trainable, [rate * part for part in shares], text, scores, share, settings)
+            for trainable, rate, (text, scores) in zip(trainables, rates * len(job.texts), starts, strict=True)
         ]
         of_text = [trainers[at : at + settings.starts] for at in range(0, len(trainers), settings.starts)]
         while active := [one for group in of_text if not _whole(group) for one in group if not one.is_over]:

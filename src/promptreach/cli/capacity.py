@@ -41,7 +41,7 @@ def capacity(
     longest: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 1024,
     length: Annotated[int | None, typer.Option(help="Train on exactly so many tokens: no growing text.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of a run at most, two runs a text.")] = 5000,
-    starts: Annotated[int, typer.Option(help="Side by side for each text; the best counts.")] = 1,
+    starts: Annotated[int, typer.Option(help="Best of so many, at 1, 3, 10 times the rate.")] = 1,
     learning_rate: Annotated[float, typer.Option(help="Of a prompt; a prefix's is scaled to its size.")] = 1e-2,
     seed: Annotated[int, typer.Option(callback=within(0, MOST_SEED), help="The same seed gives the same result.")] = 0,
     out: Annotated[

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from promptreach.capacity.memorise import RATES
 from promptreach.capacity.result import Capacity, Level, Line
 from promptreach.capacity.scoring import ONE_PASS
 from promptreach.capacity.texts import Kind
@@ -23,7 +24,8 @@ def capacity_finding(capacity: Capacity) -> Finding:
     """What `promptreach.tuning.capacity` found."""
     sequences = len(capacity.levels[0].rows)
     settings = capacity.settings
-    starts = f" from {settings.starts} starts" if settings.starts > 1 else ""
+    rates = ", ".join(map(str, RATES[: settings.starts]))
+    starts = f" from {settings.starts} starts at {rates} times the rate in turn" if settings.starts > 1 else ""
     finding = Finding(
         check="capacity",
         title="How much text virtual tokens hold",
