@@ -2,14 +2,16 @@
 
     python benchmarks/tuning/capacity.py                                          the full run
     python benchmarks/tuning/capacity.py --layers 4 --tokens 1 --steps 100        a short cut
+    python benchmarks/tuning/capacity.py --layers 4 --tokens 1 --steps 5000 --methods prompt --sequences 2 --longest 256
+        --out benchmarks/results/capacity_published.json          one virtual token over the steps that were published
     python benchmarks/tuning/capacity.py --layers 4 --tokens 1 --lengths          growing text against fixed lengths
     python benchmarks/tuning/capacity.py --layers 4 --tokens 1 --rates 3e-3 3e-2  other learning rates too
 
 A setting is the first `--layers` layers of the model (0 for all 30; `--whole-steps` for those, since they cost most), a
 form (prompt, prefix) and the training of `promptreach.tuning.capacity`. Training is the published one (AdamW, rate
-1e-2, betas 0.9 and 0.9, decay 0.01), except that the number of steps is smaller here and texts grow. With fewer layers
-the bare model is a worse one, so that bits *removed* from natural text are more than were stored: compare within a row
-of layers, and use bits stored of random text.
+1e-2, betas 0.9 and 0.9, decay 0.01), except that texts grow and that steps are fewer unless --steps says 5000. With
+fewer layers the bare model is a worse one, so that bits *removed* from natural text are more than were stored: compare
+within a row of layers, and use bits stored of random text.
 
 `--lengths` trains fixed lengths, as was published, with the same steps each, and sets their best numbers beside the
 growing texts' two runs; `--rates` repeats the growing texts at other rates. Finished points stay in --work, and the
@@ -57,7 +59,7 @@ def measured(
 
 def row_of(layers: int, method: str, found: Capacity, seconds: float) -> dict[str, Any]:
     """One setting; the seconds are those of this call, in which finished points cost nothing."""
-    return {"layers": layers, "method": method, "seconds": seconds, **found.to_dict()}
+    return {"layers": layers, "method": method, "seconds": seconds, **found.to_dict(), "model": Path(found.model).name}
 
 
 def compared(args: argparse.Namespace, model: OpenModel, method: str, settings: MemorySettings) -> dict[str, Any]:
